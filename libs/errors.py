@@ -1,0 +1,130 @@
+"""Every error a caller can meet. `libs.rpc.status` holds the one table from these to gRPC statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that is wrong. `field` is the proto path, e.g. `generation.messages[0].role`."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One dimension that has no room. `subject` is `scope unit period`; amounts are in the unit."""
+
+    subject: str
+    description: str
+    limit: int = 0
+    used: int = 0
+    requested: int = 0
+    reset_seconds: float | None = None
+
+
+class PointsmanError(Exception):
+    """Base. `reason` is the stable UPPER_SNAKE name in google.rpc.ErrorInfo; the message is for a person and never
+    holds a key or a prompt; `metadata` goes into ErrorInfo."""
+
+    default_reason = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.metadata: dict[str, str] = dict(metadata or {})
+        #: Seconds after which a retry may succeed; None: unknown, or never.
+        self.retry_after = retry_after
+
+
+class InvalidArgument(PointsmanError):
+    """The request is wrong whatever the state of the system. Names every wrong field."""
+
+    default_reason = "INVALID_ARGUMENT"
+
+    def __init__(self, violations: Sequence[FieldViolation], *, reason: str | None = None) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations), reason=reason)
+        self.violations = tuple(violations)
+
+
+class Unauthenticated(PointsmanError):
+    """No identity, or one that is not known."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(PointsmanError):
+    """A known identity that may not do this."""
+
+    default_reason = "PERMISSION_DENIED"
+
+
+class NotFound(PointsmanError):
+    """The named thing does not exist."""
+
+    default_reason = "NOT_FOUND"
+
+
+class AlreadyExists(PointsmanError):
+    """The id is taken by something else."""
+
+    default_reason = "ALREADY_EXISTS"
+
+
+class FailedPrecondition(PointsmanError):
+    """Right in itself, but not in the present state; retrying without a change does not help."""
+
+    default_reason = "FAILED_PRECONDITION"
+
+
+class Aborted(PointsmanError):
+    """A concurrent change won; read again and retry."""
+
+    default_reason = "ABORTED"
+
+
+class ResourceExhausted(PointsmanError):
+    """A limit, quota or budget has no room. One violation per dimension."""
+
+    default_reason = "RESOURCE_EXHAUSTED"
+
+    def __init__(
+        self,
+        message: str,
+        violations: Sequence[QuotaViolation] = (),
+        *,
+        reason: str | None = None,
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, retry_after=retry_after, metadata=metadata)
+        self.violations = tuple(violations)
+
+
+class Unavailable(PointsmanError):
+    """Not now; the same call may succeed later."""
+
+    default_reason = "UNAVAILABLE"
+
+
+class DeadlineExceeded(PointsmanError):
+    """The caller's deadline passed, or cannot be met."""
+
+    default_reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(PointsmanError):
+    """The caller went away."""
+
+    default_reason = "CANCELLED"

@@ -1,0 +1,93 @@
+"""The vocabulary every service speaks: the domain side of `protos/pointsman/types/v1/types.proto`.
+
+Money is an `int` of millionths of a US dollar (`micro_usd`) everywhere; tokens are `int`; durations are `float`
+seconds; instants on the wire clock are `float` seconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorClass(StrEnum):
+    """The closed set of ways a provider attempt can fail. The class alone decides what may happen next."""
+
+    INVALID_REQUEST = "invalid_request"
+    CONTENT_REFUSED = "content_refused"
+    CONTEXT_TOO_LONG = "context_too_long"
+    AUTHENTICATION = "authentication"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    TRANSPORT = "transport"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    MALFORMED = "malformed"
+    MODEL_NOT_FOUND = "model_not_found"
+    CANCELLED = "cancelled"
+
+
+# What says something about the provider's health. The rest is the caller's doing, or the account's.
+PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
+    {
+        ErrorClass.OVERLOADED,
+        ErrorClass.SERVER_ERROR,
+        ErrorClass.TRANSPORT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.STALLED,
+        ErrorClass.MALFORMED,
+    }
+)
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    OTHER = "other"
+
+
+class UsageAccuracy(StrEnum):
+    """How far a usage figure can be trusted, best first."""
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    UNCERTAIN = "uncertain"
+
+
+class Priority(StrEnum):
+    """The caller's order of importance, highest first."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BULK = "bulk"
+    BACKGROUND = "background"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `input_tokens` includes cached ones, `output_tokens` includes reasoning ones."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    accuracy: UsageAccuracy = UsageAccuracy.EXACT
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum, as trustworthy as its least trustworthy part."""
+        order = list(UsageAccuracy)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            max(self.accuracy, other.accuracy, key=order.index),
+        )

@@ -1,0 +1,1 @@
+"""The services. They talk gRPC only; no service imports another."""

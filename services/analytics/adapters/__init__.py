@@ -1,0 +1,1 @@
+"""Where the ports meet the world."""

@@ -1,0 +1,1 @@
+"""The health monitor: judges providers on evidence and tells routers."""

@@ -1,0 +1,1 @@
+"""The router: picks provider and model, survives failures, accounts for every token."""

@@ -1,0 +1,1 @@
+"""One provider wire, one file; its quirks never leave it."""

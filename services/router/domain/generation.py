@@ -1,0 +1,180 @@
+"""What a caller asks for and what a provider answers, free of any wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from libs.types import ErrorClass, FinishReason, Priority, Usage
+
+
+class Role(StrEnum):
+    """Who speaks a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class ReasoningEffort(StrEnum):
+    """How hard a reasoning model should think."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Strategy(StrEnum):
+    """What to optimise when several models can serve a request."""
+
+    COST_FIRST = "cost_first"
+    PERFORMANCE_FIRST = "performance_first"
+    BALANCED = "balanced"
+    SPECIALIZED = "specialized"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model asks to be called; `arguments_json` exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool the model may call; `parameters_json` is a JSON Schema as text, empty for none."""
+
+    name: str
+    description: str = ""
+    parameters_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation."""
+
+    role: Role
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """JSON answers. `schema_json` empty: any JSON object."""
+
+    schema_json: str = ""
+    schema_name: str = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked: all that a provider adapter needs besides the model's name."""
+
+    messages: tuple[Message, ...]
+    max_output_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    #: "auto", "none", "required" or a tool's name; empty: the provider's default.
+    tool_choice: str = ""
+    reasoning_effort: ReasoningEffort | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    #: Text the assistant has already said and must go on from (prefill); empty: none.
+    prefill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A validated request. `deadline` is an instant on the monotonic clock."""
+
+    request_id: str
+    tenant: str
+    content_type: str
+    prompt: Prompt
+    deadline: float
+    models: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.BALANCED
+    priority: Priority = Priority.STANDARD
+    campaign: str = ""
+    max_cost_micro_usd: int | None = None
+    max_attempts: int = 4
+    hedge: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A provider's whole answer. `usage` None: the provider did not report any (explicit zeros are not None)."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    #: The model's name as the provider reports it; for prices of dated versions. Empty: not reported.
+    response_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. Pieces with one index belong together; strings are to be appended."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """A stream ended properly. `usage` None: not reported."""
+
+    finish_reason: FinishReason
+    usage: Usage | None
+    response_model: str = ""
+
+
+StreamEvent = TextDelta | ToolCallDelta | StreamEnd
+
+
+class ProviderFailure(Exception):
+    """An attempt failed. Raised by provider adapters only; already classified.
+
+    `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds the
+    provider asked to stay away, None where it said nothing. `retry_same`: whether the same provider and model may
+    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed.
+    """
+
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        http_status: int = 0,
+        retry_after: float | None = None,
+        retry_same: bool = False,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(f"{error_class}: {message}")
+        self.error_class = error_class
+        self.message = message
+        self.http_status = http_status
+        self.retry_after = retry_after
+        self.retry_same = retry_same
+        self.usage = usage

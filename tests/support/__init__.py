@@ -1,0 +1,1 @@
+"""What tests share: clocks, fakes behind ports, servers on free ports."""
