@@ -1,0 +1,1 @@
+"""Providers, models, prices, content types, policies and tenants: one validated YAML, reloaded on change."""

@@ -1,0 +1,46 @@
+"""What is known about each kind of provider, so that catalog entries stay short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Defaults of one kind.
+
+    `base_url`: what the vendor's own SDK calls its base URL, without a trailing slash; `{region}` stands for
+    the provider's region; empty: the catalog must name one. `api_key_env`: the environment variable the
+    vendor's SDK reads; empty: no key is sent unless the catalog names one. `prices`: provider id in
+    genai-prices; empty: prices must be in the catalog. `free`: calls cost nothing (local servers).
+    """
+
+    base_url: str
+    api_key_env: str = ""
+    prices: str = ""
+    free: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", "openai"),
+    "openai_responses": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", "openai"),
+    "anthropic": Kind("https://api.anthropic.com", "ANTHROPIC_API_KEY", "anthropic"),
+    "gemini": Kind("https://generativelanguage.googleapis.com", "GEMINI_API_KEY", "google"),
+    "azure_openai": Kind("", "AZURE_OPENAI_API_KEY", "azure"),
+    "vertex": Kind("https://{region}-aiplatform.googleapis.com", "GOOGLE_ACCESS_TOKEN", "google"),
+    "bedrock": Kind("https://bedrock-runtime.{region}.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", "aws"),
+    "mistral": Kind("https://api.mistral.ai/v1", "MISTRAL_API_KEY", "mistral"),
+    "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", "cohere"),
+    "groq": Kind("https://api.groq.com/openai/v1", "GROQ_API_KEY", "groq"),
+    "deepseek": Kind("https://api.deepseek.com", "DEEPSEEK_API_KEY", "deepseek"),
+    "xai": Kind("https://api.x.ai/v1", "XAI_API_KEY", "x-ai"),
+    "openrouter": Kind("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "openrouter"),
+    "together": Kind("https://api.together.xyz/v1", "TOGETHER_API_KEY", "together"),
+    "cerebras": Kind("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", "cerebras"),
+    "perplexity": Kind("https://api.perplexity.ai", "PERPLEXITY_API_KEY", "perplexity"),
+    "fireworks": Kind("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "fireworks"),
+    "openai_compatible": Kind(""),
+    "ollama": Kind("http://127.0.0.1:11434/v1", free=True),
+    "vllm": Kind("http://127.0.0.1:8000/v1", free=True),
+    "llamacpp": Kind("http://127.0.0.1:8080/v1", free=True),
+}

@@ -1,0 +1,337 @@
+"""The catalog as plain values: frozen, validated, free of I/O. All that a service may know about providers,
+models, policies and tenants.
+
+Constructors raise ValueError; `libs.catalog.load` reports the same faults with their lines. Money is an int
+of millionths of a US dollar, durations are float seconds. Mappings are read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from libs.catalog.checks import (
+    MAX_TOKENS,
+    check,
+    check_amount,
+    check_choice,
+    check_env_name,
+    check_key_hash,
+    check_model_name,
+    check_name,
+    check_seconds,
+    check_time_zone,
+    check_url,
+    frozen,
+)
+from libs.catalog.kinds import KINDS
+from libs.catalog.limits import BUCKET_PERIODS, PERIODS, UNITS, LimitSpec
+from libs.catalog.references import broken_references
+from libs.types import Priority
+
+__all__ = [
+    "BUCKET_PERIODS",
+    "CAPABILITIES",
+    "DEFAULT",
+    "DEGRADATIONS",
+    "MAX_ATTEMPTS",
+    "PERIODS",
+    "STRATEGIES",
+    "UNITS",
+    "Catalog",
+    "ContentType",
+    "LimitSpec",
+    "Model",
+    "Policy",
+    "Price",
+    "Provider",
+    "Tenant",
+    "Timeouts",
+    "Weighted",
+]
+
+CAPABILITIES = (
+    "streaming",
+    "system",
+    "json",
+    "json_schema",
+    "tools",
+    "prefill",
+    "reasoning",
+    "seed",
+    "stop",
+)
+STRATEGIES = ("cost_first", "performance_first", "balanced", "specialized")
+DEGRADATIONS = ("cheaper_model", "stale_cache", "queue", "refuse")
+#: The content type in `quality` and `Tenant.policies` that stands for all others, and the policy used where
+#: none is named. A loaded catalog always has a policy of this name.
+DEFAULT = "default"
+MAX_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds of one attempt in seconds. `first_byte` (to the first content byte) and `idle` (between bytes)
+    apply to streams; a unary call shows nothing before it is whole, so `total` alone applies to it."""
+
+    first_byte: float = 20.0
+    idle: float = 15.0
+    total: float = 180.0
+
+    def __post_init__(self) -> None:
+        for name in ("first_byte", "idle", "total"):
+            check_seconds(name, getattr(self, name), 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An account at a vendor, or a server of one's own.
+
+    `base_url` has no trailing slash and is what the vendor's own SDK calls its base URL:
+    `https://api.openai.com/v1` (the wire appends `/chat/completions`), `https://api.anthropic.com`
+    (`/v1/messages`), `https://generativelanguage.googleapis.com` (`/v1beta/models/...`). `api_key_env`,
+    `api_key_file`: where the key is found, at most one of them, both empty for a server without keys; the key
+    itself is never in the catalog.
+    """
+
+    name: str
+    kind: str
+    base_url: str
+    api_key_env: str = ""
+    api_key_file: str = ""
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    limits: tuple[LimitSpec, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    region: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_choice("kind", self.kind, KINDS)
+        check_url(self.base_url)
+        check(not self.base_url.endswith("/"), "base_url must not end with a slash")
+        check(not (self.api_key_env and self.api_key_file), "name api_key_env or api_key_file, not both")
+        if self.api_key_env:
+            check_env_name(self.api_key_env)
+        object.__setattr__(self, "options", frozen(self.options))
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether calls carry a key, so that without one the provider cannot be used."""
+        return bool(self.api_key_env or self.api_key_file)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Micro-USD per million tokens. The cache prices apply to the cached part of the input; None: as
+    `input`."""
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cache_read", "cache_write"):
+            value = getattr(self, name)
+            if value is not None:
+                check_amount(f"price.{name}", value, high=10**12)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model at a provider. `wire_name` is its name in requests. `context_window` counts prompt and answer
+    together, in tokens. `price` None: genai-prices knows it. `quality`: content type → how well it suits, 0
+    to 1."""
+
+    provider: str
+    name: str
+    wire_name: str
+    context_window: int
+    max_output_tokens: int
+    capabilities: frozenset[str] = frozenset({"streaming", "system"})
+    price: Price | None = None
+    quality: Mapping[str, float] = field(default_factory=dict, hash=False)
+    limits: tuple[LimitSpec, ...] = ()
+    #: "provider/name".
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.provider)
+        check_model_name(self.name)
+        check(0 < len(self.wire_name) <= 256, "wire_name must be 1 to 256 characters")
+        check_amount("context_window", self.context_window, 1, MAX_TOKENS)
+        check_amount("max_output_tokens", self.max_output_tokens, 1, self.context_window)
+        for capability in sorted(self.capabilities):
+            check_choice("capability", capability, CAPABILITIES)
+        for content_type, value in self.quality.items():
+            check(0 <= value <= 1, f"quality.{content_type} must be 0 to 1, not {value:g}")
+        object.__setattr__(self, "quality", frozen(self.quality))
+        object.__setattr__(self, "id", f"{self.provider}/{self.name}")
+
+    def quality_for(self, content_type: str) -> float:
+        """How well it suits a content type: its rating, else its default rating, else 0.5."""
+        quality = self.quality
+        return quality.get(content_type, quality.get(DEFAULT, 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A model in a tier. Equals of one tier share load by `weight`, 1 to 1,000,000; 0: only when the rest is
+    gone."""
+
+    model_id: str
+    weight: int = 1
+
+    def __post_init__(self) -> None:
+        check_amount("weight", self.weight, high=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which models may serve, in what order. Tiers are tried first to last, `last_resort` when every tier
+    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's
+    Retry-After is waited for, in seconds; 0: fail over at once. None: not set here."""
+
+    name: str
+    tiers: tuple[tuple[Weighted, ...], ...]
+    last_resort: tuple[str, ...] = ()
+    strategy: str | None = None
+    max_attempts: int | None = None
+    max_cost_micro_usd: int | None = None
+    degradation: tuple[str, ...] = ()
+    max_retry_after: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check(bool(self.tiers), "a policy needs at least one tier")
+        check(all(self.tiers), "a tier needs at least one model")
+        everyone = [entry.model_id for tier in self.tiers for entry in tier] + list(self.last_resort)
+        for model_id in everyone:
+            check(everyone.count(model_id) == 1, f'model "{model_id}" is named more than once')
+        if self.strategy is not None:
+            check_choice("strategy", self.strategy, STRATEGIES)
+        if self.max_attempts is not None:
+            check_amount("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS)
+        if self.max_cost_micro_usd is not None:
+            check_amount("max_cost", self.max_cost_micro_usd, 1)
+        for step in self.degradation:
+            check_choice("degradation", step, DEGRADATIONS)
+        check(len(set(self.degradation)) == len(self.degradation), "a degradation step is named twice")
+        check(0 <= self.max_retry_after <= 3600, "max_retry_after must be 0 to 3600 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A kind of text to generate. `max_output_tokens` applies where the caller sets none. `policy` serves
+    tenants without one of their own for it. `strategy` None: the policy's, else the tenant's, else
+    balanced."""
+
+    name: str
+    max_output_tokens: int
+    strategy: str | None = None
+    policy: str = DEFAULT
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check(self.name != DEFAULT, f'"{DEFAULT}" means every content type; choose another name')
+        check_amount("max_output_tokens", self.max_output_tokens, 1, 1_000_000)
+        if self.strategy is not None:
+            check_choice("strategy", self.strategy, STRATEGIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A caller with its own keys, limits and policies. `key_hashes`: SHA-256 of each valid key. `policies`:
+    content type (or "default") → policy name. `allowed_providers` None: all. `max_cost_micro_usd`: per
+    request, None: no bound. `default_deadline`: seconds a call without a deadline gets. `provider_limits` and
+    `campaigns` are the limits of scopes `tenant_provider:<tenant>/<provider>` and
+    `campaign:<tenant>/<campaign>`."""
+
+    name: str
+    key_hashes: tuple[str, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    time_zone: str = "UTC"
+    priority: Priority = Priority.STANDARD
+    policies: Mapping[str, str] = field(default_factory=dict, hash=False)
+    allowed_providers: frozenset[str] | None = None
+    max_cost_micro_usd: int | None = None
+    strategy: str | None = None
+    default_deadline: float = 120.0
+    provider_limits: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict, hash=False)
+    campaigns: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for key_hash in self.key_hashes:
+            check_key_hash(key_hash)
+        check_time_zone(self.time_zone)
+        if self.max_cost_micro_usd is not None:
+            check_amount("max_cost", self.max_cost_micro_usd, 1)
+        if self.strategy is not None:
+            check_choice("strategy", self.strategy, STRATEGIES)
+        check_seconds("default_deadline", self.default_deadline, 3600.0)
+        for name in ("policies", "provider_limits", "campaigns"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything, with every reference resolved. `version`: first 12 hex digits of the SHA-256 of the file.
+    `domain` names the rate-limit domain: catalogs of one domain share their limits."""
+
+    version: str
+    domain: str
+    default_content_type: str
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Model]
+    policies: Mapping[str, Policy]
+    content_types: Mapping[str, ContentType]
+    tenants: Mapping[str, Tenant]
+    _by_name: Mapping[str, tuple[Model, ...]] = field(init=False, repr=False, compare=False)
+    _by_key_hash: Mapping[str, Tenant] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.domain)
+        faults = [message for _, message in broken_references(self)]
+        check(not faults, "; ".join(faults))
+        by_name: dict[str, tuple[Model, ...]] = {}
+        for model in self.models.values():
+            by_name[model.name] = (*by_name.get(model.name, ()), model)
+        by_name.update((model.id, (model,)) for model in self.models.values())
+        by_hash = {h: tenant for tenant in self.tenants.values() for h in tenant.key_hashes}
+        for name in ("providers", "models", "policies", "content_types", "tenants"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_by_key_hash", by_hash)
+
+    def resolve_model(self, name: str) -> tuple[Model, ...]:
+        """The models a caller means by "provider/model", or by a model's name at any provider, in the
+        catalog's order. Empty: no such model."""
+        return self._by_name.get(name, ())
+
+    def tenant_by_key(self, key: str) -> Tenant | None:
+        """Whose key this is. What is looked up is the key's SHA-256, so timing tells nothing about valid
+        keys."""
+        return self._by_key_hash.get(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
+
+    def policy_for(self, tenant: Tenant, content_type: str) -> Policy:
+        """The tenant's policy for the content type, else the tenant's default, else the content type's
+        own."""
+        name = tenant.policies.get(content_type) or tenant.policies.get(DEFAULT)
+        return self.policies[name or self.content_types[content_type].policy]
+
+    def limits(self) -> Iterator[tuple[str, str, LimitSpec]]:
+        """Every configured limit as (scope, time zone, limit)."""
+        for provider in self.providers.values():
+            yield from ((f"provider:{provider.name}", "UTC", limit) for limit in provider.limits)
+        for model in self.models.values():
+            yield from ((f"model:{model.id}", "UTC", limit) for limit in model.limits)
+        for tenant in self.tenants.values():
+            zone = tenant.time_zone
+            yield from ((f"tenant:{tenant.name}", zone, limit) for limit in tenant.limits)
+            for name, limits in tenant.provider_limits.items():
+                yield from ((f"tenant_provider:{tenant.name}/{name}", zone, limit) for limit in limits)
+            for name, limits in tenant.campaigns.items():
+                yield from ((f"campaign:{tenant.name}/{name}", zone, limit) for limit in limits)
