@@ -1,7 +1,7 @@
 """The vocabulary every service speaks: the domain side of `protos/pointsman/types/v1/types.proto`.
 
-Money is an `int` of millionths of a US dollar (`micro_usd`) everywhere; tokens are `int`; durations are `float`
-seconds; instants on the wire clock are `float` seconds since the Unix epoch.
+Money is an `int` of millionths of a US dollar (`micro_usd`) everywhere; tokens are `int`; durations are
+`float` seconds; instants on the wire clock are `float` seconds since the Unix epoch.
 """
 
 from __future__ import annotations

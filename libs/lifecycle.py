@@ -1,0 +1,145 @@
+"""The life of a service process, the same for all of them.
+
+settings → telemetry → adapters → bind → SERVING → SIGTERM → NOT_SERVING → drain → flush → close in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import grpc
+import uvloop
+
+from libs.clock import Clock, SystemClock
+from libs.rpc.identity import Authenticator, ServiceToken
+from libs.rpc.observe import Observer
+from libs.rpc.server import GrpcServer, Registration
+from libs.settings import EX_USAGE, ServiceSettings, SettingsError, load_settings
+from libs.telemetry import Metrics, Telemetry, get_logger
+
+#: sysexits.h EX_UNAVAILABLE and EX_SOFTWARE.
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+log = get_logger(__name__)
+
+
+class StartError(Exception):
+    """The service cannot start; the message is one sentence for the operator."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields."""
+
+    instance_id: str
+    clock: Clock
+    metrics: Metrics
+    authenticator: Authenticator
+
+
+Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration]]]
+
+
+@dataclass(slots=True)
+class _Process(Generic[SettingsT]):
+    service: str
+    settings: SettingsT
+    assemble: Assemble[SettingsT]
+
+    async def live(self) -> None:
+        settings = self.settings
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        instance = settings.instance(self.service)
+        telemetry = Telemetry(self.service, settings, instance)
+        clock = SystemClock()
+        runtime = Runtime(
+            instance, clock, telemetry.metrics, ServiceToken(settings.service_token.get_secret_value())
+        )
+        try:
+            telemetry.start()
+            async with self.assemble(settings, runtime) as registrations:
+                server = GrpcServer(registrations, Observer(telemetry.metrics, clock), runtime.authenticator)
+                await server.start(settings.listen, _server_credentials(settings))
+                server.serving()
+                log.info("serving", port=server.port, instance=instance)
+                await stop.wait()
+                log.info("draining", seconds=settings.drain_seconds)
+                await server.drain(settings.drain_seconds)
+            log.info("stopped")
+        finally:
+            telemetry.stop()
+
+
+def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate is None and settings.tls_key is None:
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise StartError("POINTSMAN_TLS_CERTIFICATE and POINTSMAN_TLS_KEY must be set together")
+    ca = settings.tls_ca.read_bytes() if settings.tls_ca else None
+    return grpc.ssl_server_credentials(
+        [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],
+        root_certificates=ca,
+        require_client_auth=ca is not None,
+    )
+
+
+def run(service: str, settings_type: type[SettingsT], assemble: Assemble[SettingsT]) -> int:
+    """Runs a service until SIGTERM or SIGINT. Exit status: 0 after a drain, 64 for bad settings, 69 when it cannot
+    start (one sentence on stderr), 70 for a bug."""
+    try:
+        settings = load_settings(settings_type)
+    except SettingsError as error:
+        for fault in error.faults:
+            print(f"{service}: {fault}", file=sys.stderr)
+        return EX_USAGE
+    # grpc's own logger repeats undecodable metadata, which may be a key.
+    logging.getLogger("grpc._cython").setLevel(logging.CRITICAL)
+    try:
+        uvloop.run(_Process(service, settings, assemble).live())
+    except StartError as error:
+        print(f"{service}: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    except OSError as error:
+        print(f"{service}: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def background(
+    name: str, task: Callable[[], Awaitable[None]], *, grace: float = 0.0
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Runs an endless task beside the body and ends it with it. A task that fails is logged at once and fails the
+    body's exit: background work does not die in silence."""
+
+    async def guarded() -> None:
+        try:
+            await task()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            log.error("background_task_failed", task=name, exc_info=error)
+            raise
+
+    running = asyncio.create_task(guarded(), name=name)
+    try:
+        yield running
+    finally:
+        if not running.done() and grace > 0:
+            await asyncio.wait({running}, timeout=grace)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

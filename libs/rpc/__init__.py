@@ -1,0 +1,1 @@
+"""gRPC as this project speaks it: servers, channels, errors and identities."""

@@ -1,0 +1,68 @@
+"""Channels to other services: keepalive, load balancing over all addresses, and client-side health checking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from libs.rpc.server import MAX_MESSAGE_BYTES
+
+_propagator = TraceContextTextMapPropagator()
+
+
+def connect(
+    target: str,
+    *,
+    health_service: str = "",
+    credentials: grpc.ChannelCredentials | None = None,
+    options: Sequence[tuple[str, str | int]] = (),
+) -> grpc.aio.Channel:
+    """A channel to `target` (`host:port`, or `dns:///name:port` for all of a headless service's addresses). With
+    `health_service`, addresses that do not report that service SERVING are left out. Calls are never retried by the
+    transport: a Generate that was sent may have been paid for."""
+    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_service:
+        config["healthCheckConfig"] = {"serviceName": health_service}
+    settings: list[tuple[str, str | int]] = [
+        ("grpc.service_config", json.dumps(config)),
+        ("grpc.enable_retries", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        *options,
+    ]
+    if credentials is not None:
+        return grpc.aio.secure_channel(target, credentials, options=settings)
+    return grpc.aio.insecure_channel(target, options=settings)
+
+
+def metadata(token: str = "") -> tuple[tuple[str, str], ...]:
+    """What every call carries: identity, and the current trace."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    if token:
+        carrier["authorization"] = f"Bearer {token}"
+    return tuple(carrier.items())
+
+
+def client_credentials(
+    ca: Path | None, certificate: Path | None = None, key: Path | None = None
+) -> grpc.ChannelCredentials | None:
+    """TLS credentials from PEM files; None without a CA. Raises OSError where a file cannot be read."""
+    if ca is None:
+        return None
+    return grpc.ssl_channel_credentials(
+        ca.read_bytes(),
+        key.read_bytes() if key else None,
+        certificate.read_bytes() if certificate else None,
+    )

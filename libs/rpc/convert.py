@@ -1,0 +1,122 @@
+"""Between the shared vocabulary (`libs.types`, seconds, epoch instants) and its protos."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.types.v1 import types_pb2
+
+from libs.types import ErrorClass, FinishReason, Priority, Usage, UsageAccuracy
+
+_NANOS = 1_000_000_000
+
+_ERROR_TO = {
+    item: cast("types_pb2.ErrorClass", types_pb2.ErrorClass.Value(f"ERROR_CLASS_{item.name}"))
+    for item in ErrorClass
+}
+_ERROR_FROM: dict[int, ErrorClass] = {number: item for item, number in _ERROR_TO.items()}
+_FINISH_TO = {
+    item: cast("types_pb2.FinishReason", types_pb2.FinishReason.Value(f"FINISH_REASON_{item.name}"))
+    for item in FinishReason
+}
+_FINISH_FROM: dict[int, FinishReason] = {number: item for item, number in _FINISH_TO.items()}
+_PRIORITY_TO = {
+    item: cast("types_pb2.Priority", types_pb2.Priority.Value(f"PRIORITY_{item.name}")) for item in Priority
+}
+_PRIORITY_FROM: dict[int, Priority] = {number: item for item, number in _PRIORITY_TO.items()}
+_ACCURACY_TO = {
+    item: cast("types_pb2.UsageAccuracy", types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"))
+    for item in UsageAccuracy
+}
+_ACCURACY_FROM: dict[int, UsageAccuracy] = {number: item for item, number in _ACCURACY_TO.items()}
+
+
+def error_class_to_proto(value: ErrorClass | None) -> types_pb2.ErrorClass:
+    """None becomes UNSPECIFIED."""
+    return _ERROR_TO[value] if value is not None else types_pb2.ERROR_CLASS_UNSPECIFIED
+
+
+def error_class_from_proto(value: int) -> ErrorClass | None:
+    """UNSPECIFIED and numbers from the future become None."""
+    return _ERROR_FROM.get(value)
+
+
+def finish_reason_to_proto(value: FinishReason | None) -> types_pb2.FinishReason:
+    """None becomes UNSPECIFIED."""
+    return _FINISH_TO[value] if value is not None else types_pb2.FINISH_REASON_UNSPECIFIED
+
+
+def finish_reason_from_proto(value: int) -> FinishReason | None:
+    """UNSPECIFIED and numbers from the future become None."""
+    return _FINISH_FROM.get(value)
+
+
+def priority_to_proto(value: Priority | None) -> types_pb2.Priority:
+    """None becomes UNSPECIFIED."""
+    return _PRIORITY_TO[value] if value is not None else types_pb2.PRIORITY_UNSPECIFIED
+
+
+def priority_from_proto(value: int) -> Priority | None:
+    """UNSPECIFIED and numbers from the future become None."""
+    return _PRIORITY_FROM.get(value)
+
+
+def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
+    """None stays None: nothing was used."""
+    if value is None:
+        return None
+    return types_pb2.Usage(
+        input_tokens=value.input_tokens,
+        output_tokens=value.output_tokens,
+        cache_read_tokens=value.cache_read_tokens,
+        cache_write_tokens=value.cache_write_tokens,
+        reasoning_tokens=value.reasoning_tokens,
+        accuracy=_ACCURACY_TO[value.accuracy],
+    )
+
+
+def usage_from_proto(value: types_pb2.Usage) -> Usage:
+    """An unset accuracy is read as exact."""
+    return Usage(
+        input_tokens=value.input_tokens,
+        output_tokens=value.output_tokens,
+        cache_read_tokens=value.cache_read_tokens,
+        cache_write_tokens=value.cache_write_tokens,
+        reasoning_tokens=value.reasoning_tokens,
+        accuracy=_ACCURACY_FROM.get(value.accuracy, UsageAccuracy.EXACT),
+    )
+
+
+def duration_to_proto(seconds: float | None) -> Duration | None:
+    """None stays None."""
+    if seconds is None:
+        return None
+    nanos = round(seconds * _NANOS)
+    # Duration wants both parts of one sign.
+    whole = int(nanos / _NANOS)
+    return Duration(seconds=whole, nanos=nanos - whole * _NANOS)
+
+
+def duration_from_proto(value: Duration) -> float:
+    """Seconds. Whether it was set is the message's HasField to tell."""
+    return float(value.seconds + value.nanos / _NANOS)
+
+
+def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
+    """None stays None."""
+    if epoch is None:
+        return None
+    nanos = round(epoch * _NANOS)
+    return Timestamp(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+
+
+def timestamp_from_proto(value: Timestamp) -> float:
+    """Seconds since the Unix epoch."""
+    return float(value.seconds + value.nanos / _NANOS)
+
+
+def money_to_proto(micro_usd: int | None) -> types_pb2.Money | None:
+    """None stays None."""
+    return None if micro_usd is None else types_pb2.Money(micro_usd=micro_usd)

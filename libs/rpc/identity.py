@@ -1,0 +1,69 @@
+"""Who calls: `authorization: Bearer <key>` metadata turned into a name, once, before the servicer runs."""
+
+from __future__ import annotations
+
+import hmac
+from contextvars import ContextVar
+from typing import Protocol
+
+from libs.errors import FieldViolation, InvalidArgument, Unauthenticated
+
+_caller: ContextVar[str] = ContextVar("pointsman_caller")
+#: A key is at most this long; longer metadata is not worth hashing.
+MAX_KEY = 512
+
+
+class Authenticator(Protocol):
+    """Turns a key into a caller's name."""
+
+    def authenticate(self, key: str | None) -> str:
+        """The caller's name. Raises Unauthenticated; None: no key was sent."""
+        ...
+
+
+class ServiceToken:
+    """Internal services: one shared token, or none at all where the network is the fence."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def authenticate(self, key: str | None) -> str:
+        """Always "service"."""
+        if self._token and not hmac.compare_digest((key or "").encode(), self._token):
+            raise Unauthenticated(
+                "This service needs the service token as `authorization: Bearer <token>` metadata",
+                reason="SERVICE_TOKEN_REQUIRED",
+            )
+        return "service"
+
+
+def bearer_key(authorization: str | bytes | None) -> str | None:
+    """The key of an authorization header; None where there is no header. Raises InvalidArgument where it is not a
+    Bearer header or holds anything but printable ASCII."""
+    if authorization is None:
+        return None
+    text = authorization.decode("latin-1") if isinstance(authorization, bytes) else authorization
+    scheme, _, key = text.partition(" ")
+    key = key.strip()
+    if (
+        scheme.lower() != "bearer"
+        or not key
+        or len(key) > MAX_KEY
+        or not key.isascii()
+        or not key.isprintable()
+    ):
+        raise InvalidArgument(
+            [FieldViolation("metadata.authorization", "must be `Bearer <key>` in printable ASCII")],
+            reason="BAD_AUTHORIZATION",
+        )
+    return key
+
+
+def set_caller(name: str) -> None:
+    """Remembers the caller for the rest of this call's task."""
+    _caller.set(name)
+
+
+def current_caller() -> str:
+    """The caller's name: the tenant's for the router, "service" inside. Raises LookupError outside of a call."""
+    return _caller.get()

@@ -1,0 +1,271 @@
+"""The gRPC server every service runs: layers around each call, health, reflection, and an end that does not hang.
+
+A call passes the layers in the order of the list in `GrpcServer`: observe (span, metrics), deadline, identity, then
+the servicer. Whatever the servicer raises becomes a google.rpc status here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from libs.errors import DeadlineExceeded, PointsmanError, Unavailable
+from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
+from libs.rpc.identity import Authenticator, bearer_key, set_caller
+from libs.rpc.observe import CallObservation, Observer
+from libs.rpc.status import DETAILS_KEY, code_of, to_status
+from libs.telemetry import get_logger
+
+#: A 10 MB prompt must reach our own validation to be refused with details rather than by the transport.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+_PUBLIC_SERVICES = (HEALTH_SERVICE, reflection.SERVICE_NAME)
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A servicer to serve. `long_lived` names the methods whose streams never end by themselves: at drain
+    they are ended, where other calls are waited for."""
+
+    add: Callable[[Any, grpc.aio.Server], None]
+    servicer: object
+    name: str
+    long_lived: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way through the layers."""
+
+    method: str
+    context: grpc.aio.ServicerContext[Any, Any]
+    metadata: Mapping[str, str | bytes]
+    observation: CallObservation | None = None
+
+
+class Layer(Protocol):
+    """Acts before a call; may raise a PointsmanError to refuse it."""
+
+    def enter(self, call: Call) -> None:
+        """Runs in the call's own task."""
+        ...
+
+
+class Deadline:
+    """Refuses calls that nobody waits for any more."""
+
+    def enter(self, call: Call) -> None:
+        remaining = call.context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded(
+                "The deadline had passed before the call began", reason="DEADLINE_IN_THE_PAST"
+            )
+
+
+class Identity:
+    """Finds out who calls."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def enter(self, call: Call) -> None:
+        set_caller(self._authenticator.authenticate(bearer_key(call.metadata.get("authorization"))))
+
+
+@dataclass(slots=True)
+class _Streams:
+    """Streams that must be ended by hand."""
+
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    draining: bool = False
+
+
+class _Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps each method's handler once and remembers it."""
+
+    def __init__(
+        self, observer: Observer, layers: Sequence[Layer], long_lived: frozenset[str], streams: _Streams
+    ) -> None:
+        self._observer = observer
+        self._layers = tuple(layers)
+        self._long_lived = long_lived
+        self._streams = streams
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return handler  # unknown method: the runtime answers UNIMPLEMENTED
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        public = method.startswith(tuple(f"/{name}/" for name in _PUBLIC_SERVICES))
+        layers = () if public else self._layers
+        ends = method in self._long_lived
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            stream = self._stream(method, handler.unary_stream or handler.stream_stream, layers, ends)
+            if handler.request_streaming:
+                return grpc.stream_stream_rpc_method_handler(stream, **codecs)
+            return grpc.unary_stream_rpc_method_handler(stream, **codecs)
+        unary = self._unary(method, handler.unary_unary or handler.stream_unary, layers)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(unary, **codecs)
+        return grpc.unary_unary_rpc_method_handler(unary, **codecs)
+
+    def _begin(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any], layers: Sequence[Layer]
+    ) -> Call:
+        call = Call(method, context, dict(context.invocation_metadata() or ()))
+        call.observation = self._observer.begin(method, call.metadata)
+        return call
+
+    def _unary(self, method: str, behavior: Any, layers: Sequence[Layer]) -> Any:
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            call = self._begin(method, context, layers)
+            try:
+                for layer in layers:
+                    layer.enter(call)
+                response = await behavior(request, context)
+            except BaseException as error:
+                await self._fail(call, error)
+                raise
+            self._observer.end(call.observation, grpc.StatusCode.OK)
+            return response
+
+        return handle
+
+    def _stream(self, method: str, behavior: Any, layers: Sequence[Layer], ends: bool) -> Any:
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            call = self._begin(method, context, layers)
+            task = asyncio.current_task()
+            if ends and task is not None:
+                self._streams.tasks.add(task)
+                task.add_done_callback(self._streams.tasks.discard)
+            responses = None
+            try:
+                for layer in layers:
+                    layer.enter(call)
+                responses = behavior(request, context)
+                async for response in responses:
+                    yield response
+            except BaseException as error:
+                if ends and self._streams.draining and isinstance(error, asyncio.CancelledError):
+                    error = Unavailable("The server is draining", reason="DRAINING", retry_after=0.0)
+                await self._fail(call, error)
+                raise
+            finally:
+                if responses is not None and hasattr(responses, "aclose"):
+                    await responses.aclose()
+            self._observer.end(call.observation, grpc.StatusCode.OK)
+
+        return handle
+
+    async def _fail(self, call: Call, error: BaseException) -> None:
+        """Ends the call with the error's status. Returns only for what gRPC must see itself: cancellation."""
+        if isinstance(error, PointsmanError):
+            code = code_of(error)
+            if code is grpc.StatusCode.INTERNAL:
+                log.error("internal_error", method=call.method, reason=error.reason, error=error.message)
+            self._observer.end(call.observation, code, error.reason)
+            await call.context.abort(
+                code,
+                error.message[:1000],
+                trailing_metadata=((DETAILS_KEY, to_status(error).SerializeToString()),),
+            )
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._observer.end(call.observation, grpc.StatusCode.CANCELLED, "CANCELLED")
+            return
+        if isinstance(error, grpc.aio.AbortError):
+            self._observer.end(call.observation, grpc.StatusCode.UNKNOWN, "ABORTED_BY_SERVICER")
+            return
+        log.error("unexpected_error", method=call.method, error_type=type(error).__name__, exc_info=error)
+        hidden = PointsmanError("Internal error", reason="INTERNAL")
+        self._observer.end(call.observation, grpc.StatusCode.INTERNAL, type(error).__name__)
+        await call.context.abort(
+            grpc.StatusCode.INTERNAL,
+            hidden.message,
+            trailing_metadata=((DETAILS_KEY, to_status(hidden).SerializeToString()),),
+        )
+
+
+class GrpcServer:
+    """A server with its layers. `start`, `serving`, `drain` are called by the lifecycle in that order."""
+
+    def __init__(
+        self,
+        registrations: Sequence[Registration],
+        observer: Observer,
+        authenticator: Authenticator,
+    ) -> None:
+        self._names = [registration.name for registration in registrations]
+        self._streams = _Streams()
+        self.health = HealthServicer()
+        long_lived = {f"/{r.name}/{method}" for r in registrations for method in r.long_lived}
+        long_lived.add(f"/{HEALTH_SERVICE}/Watch")
+        interceptor = _Interceptor(
+            observer, [Deadline(), Identity(authenticator)], frozenset(long_lived), self._streams
+        )
+        self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
+        for registration in registrations:
+            registration.add(registration.servicer, self._server)
+        add_health(self.health, self._server)
+        reflection.enable_server_reflection([*self._names, *_PUBLIC_SERVICES], self._server)
+        self.port = 0
+
+    async def start(self, listen: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Binds and answers, NOT_SERVING yet. Raises OSError where the address cannot be had."""
+        try:
+            self.port = (
+                self._server.add_secure_port(listen, credentials)
+                if credentials is not None
+                else self._server.add_insecure_port(listen)
+            )
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {listen}: is the port taken?") from error
+        await self._server.start()
+
+    def serving(self) -> None:
+        """Tells everyone who asks or watches that calls may come."""
+        for name in ("", *self._names):
+            self.health.set(name, serving=True)
+
+    async def drain(self, seconds: float) -> None:
+        """NOT_SERVING; long-lived streams end; running calls get `seconds` to finish."""
+        for name in ("", *self._names):
+            self.health.set(name, serving=False)
+        self._streams.draining = True
+        # Watchers see NOT_SERVING before their stream ends.
+        await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(self._server.stop(seconds))
+        await asyncio.sleep(0.05)
+        for task in list(self._streams.tasks):
+            task.cancel()
+        await stopping

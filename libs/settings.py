@@ -1,0 +1,107 @@
+"""What every service reads from its environment. One class per service extends `ServiceSettings`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: sysexits.h EX_USAGE: the command line or environment is wrong.
+EX_USAGE = 64
+
+
+def parse_address(value: str) -> tuple[str, int]:
+    """Splits `host:port` (IPv6 hosts in brackets). Raises ValueError with a sentence."""
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"must be host:port with a port from 0 to 65535, not {value!r}")
+    return host.strip("[]"), int(port)
+
+
+def _address(value: str) -> str:
+    parse_address(value)
+    return value
+
+
+def _optional_address(value: str) -> str:
+    return _address(value) if value else value
+
+
+#: `host:port`; port 0 takes any free one.
+Address = Annotated[str, AfterValidator(_address)]
+#: `host:port`, or empty for off.
+OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+
+
+def shared(name: str) -> AliasChoices:
+    """The environment variable of a setting that all services share, without a service prefix."""
+    return AliasChoices(f"POINTSMAN_{name}")
+
+
+class ServiceSettings(BaseSettings):
+    """Common to all services. A subclass sets `env_prefix="POINTSMAN_<SERVICE>_"`; variables named by `shared` have
+    no service in their name."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    listen: Address
+    #: Where Prometheus scrapes; empty: nowhere.
+    metrics_listen: OptionalAddress = ""
+    config: Path = Field(Path("config/pointsman.yaml"), validation_alias=shared("CONFIG"))
+    #: Unique per process life; empty: made from host, pid and chance.
+    instance_id: str = ""
+    #: How long running calls may go on after SIGTERM, in seconds.
+    drain_seconds: float = Field(5.0, ge=0, le=3600)
+    #: Where set, callers of internal services must send it as a Bearer token.
+    service_token: SecretStr = Field(SecretStr(""), validation_alias=shared("SERVICE_TOKEN"))
+    log_level: str = Field(
+        "info", validation_alias=shared("LOG_LEVEL"), pattern="^(debug|info|warning|error|critical)$"
+    )
+    #: OTLP/gRPC collector, e.g. http://collector:4317; empty: traces are not exported.
+    otlp_endpoint: str = Field("", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    #: Share of traces without a sampled parent that are recorded, 0 to 1.
+    trace_sample_ratio: float = Field(1.0, ge=0, le=1, validation_alias=shared("TRACE_SAMPLE_RATIO"))
+    #: PEM files; all or none of certificate and key. With a CA, clients must present a certificate it signed.
+    tls_certificate: Path | None = Field(None, validation_alias=shared("TLS_CERTIFICATE"))
+    tls_key: Path | None = Field(None, validation_alias=shared("TLS_KEY"))
+    tls_ca: Path | None = Field(None, validation_alias=shared("TLS_CA"))
+
+    def instance(self, service: str) -> str:
+        """The instance id, made up where none was given."""
+        return self.instance_id or f"{service}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+class SettingsError(Exception):
+    """The environment is wrong; `faults` holds one clear line per fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def load_settings(settings_type: type[SettingsT]) -> SettingsT:
+    """Reads the environment. Raises SettingsError. Values are not repeated: one of them may be a secret."""
+    try:
+        # From the environment alone; the type checker cannot know that.
+        return cast(Callable[[], SettingsT], settings_type)()
+    except ValidationError as error:
+        raise SettingsError(
+            [f"{_variable(settings_type, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        ) from None
+
+
+def _variable(settings_type: type[ServiceSettings], location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else ""
+    field = settings_type.model_fields.get(name)
+    if field is not None and not isinstance(field.validation_alias, AliasChoices):
+        return f"{settings_type.model_config.get('env_prefix', '')}{name}".upper()
+    return name

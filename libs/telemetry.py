@@ -1,0 +1,183 @@
+"""Logs, metrics and traces: the one module that knows which libraries make them.
+
+Logs are JSON lines on stderr with trace ids. Metrics are Prometheus instruments with OpenTelemetry's names turned
+to underscores; label values come from closed sets or the catalog, never from callers. Traces go out by OTLP where
+an endpoint is set. None of them ever holds a key or a prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from libs.settings import ServiceSettings, parse_address
+
+# OpenTelemetry semantic conventions, GenAI and RPC (stable names as of 1.43).
+GEN_AI_OPERATION = "gen_ai.operation.name"
+GEN_AI_PROVIDER = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+RPC_SYSTEM = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_STATUS = "rpc.response.status_code"
+ERROR_TYPE = "error.type"
+TENANT = "pointsman.tenant"
+REQUEST_ID = "pointsman.request.id"
+ATTEMPT_NUMBER = "pointsman.attempt.number"
+COST_MICRO_USD = "pointsman.cost.micro_usd"
+
+#: Seconds; from a cache hit to a slow long answer.
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def get_logger(name: str) -> Logger:
+    """A structured logger; `log.info("event_name", key=value)`."""
+    logger: Logger = structlog.get_logger(module=name)
+    return logger
+
+
+def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event
+
+
+def configure_logging(service: str, level: str = "info") -> None:
+    """JSON lines on stderr from structlog and from the standard library's loggers alike."""
+    number = logging.getLevelName(level.upper())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _trace_ids,
+    ]
+
+    def name_service(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"] = service
+        return event
+
+    structlog.configure(
+        processors=[
+            *shared,
+            name_service,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, name_service],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+class Metrics:
+    """Makes instruments in one registry; a process has one of these, tests as many as they like."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._made: dict[str, Any] = {}
+
+    def _get(self, kind: type[Any], name: str, description: str, labels: Sequence[str], **more: Any) -> Any:
+        full = f"pointsman_{name}"
+        if full not in self._made:
+            self._made[full] = kind(full, description, tuple(labels), registry=self.registry, **more)
+        return self._made[full]
+
+    def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
+        """A count that only grows; `name` without the `pointsman_` prefix and `_total` suffix."""
+        made: Counter = self._get(Counter, name, description, labels)
+        return made
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
+        """A value that goes up and down."""
+        made: Gauge = self._get(Gauge, name, description, labels)
+        return made
+
+    def histogram(
+        self,
+        name: str,
+        description: str,
+        labels: Sequence[str] = (),
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+    ) -> Histogram:
+        """A distribution, by default of seconds."""
+        made: Histogram = self._get(Histogram, name, description, labels, buckets=tuple(buckets))
+        return made
+
+
+class Telemetry:
+    """Starts and stops what exports."""
+
+    def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
+        configure_logging(service, settings.log_level)
+        self.metrics = Metrics()
+        self._provider = TracerProvider(
+            sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
+            resource=Resource.create(
+                {"service.name": f"pointsman-{service}", "service.instance.id": instance}
+            ),
+            shutdown_on_exit=False,
+        )
+        if settings.otlp_endpoint:
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+            self._provider.add_span_processor(
+                BatchSpanProcessor(
+                    OTLPSpanExporter(
+                        settings.otlp_endpoint, insecure=not settings.otlp_endpoint.startswith("https:")
+                    )
+                )
+            )
+        trace.set_tracer_provider(self._provider)
+        self._scrape: tuple[WSGIServer, threading.Thread] | None = None
+        self._metrics_listen = settings.metrics_listen
+
+    def start(self) -> None:
+        """Opens the Prometheus endpoint. Raises OSError where the port is taken."""
+        if self._metrics_listen:
+            host, port = parse_address(self._metrics_listen)
+            self._scrape = start_http_server(port, host, self.metrics.registry)
+
+    def stop(self) -> None:
+        """Flushes traces and closes the endpoint."""
+        if self._scrape is not None:
+            server, thread = self._scrape
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        self._provider.shutdown()
+
+
+def tracer(name: str) -> trace.Tracer:
+    """The tracer of a module."""
+    return trace.get_tracer(f"pointsman.{name}")
