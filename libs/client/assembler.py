@@ -1,0 +1,59 @@
+"""Builds the whole answer out of a stream's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from libs.client.model import Completed, Delta, Event, Restarted, Result
+from libs.client.request import ToolCall
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+class TextAssembler:
+    """Feed it every event in order. A `Restarted` discards what came before it, so `text` is always what a
+    reader should be shown now."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._calls: dict[int, _Call] = {}
+        self._result: Result | None = None
+
+    def feed(self, event: Event) -> None:
+        """Takes one event in."""
+        if isinstance(event, Restarted):
+            self._parts.clear()
+            self._calls.clear()
+        elif isinstance(event, Delta):
+            self._parts.append(event.text)
+            for piece in event.tool_calls:
+                call = self._calls.setdefault(piece.index, _Call())
+                call.id = call.id or piece.id
+                call.name = call.name or piece.name
+                call.arguments.append(piece.arguments_json)
+        elif isinstance(event, Completed):
+            self._result = event.result
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._parts)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far, in the order of their index."""
+        return tuple(
+            ToolCall(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items())
+        )
+
+    @property
+    def result(self) -> Result | None:
+        """The account with text and tool calls filled in; None until the stream has completed."""
+        if self._result is None:
+            return None
+        return replace(self._result, text=self.text, tool_calls=self.tool_calls)

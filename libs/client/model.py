@@ -1,0 +1,172 @@
+"""What the router answers, as frozen dataclasses. Money is integer micro-USD; durations are seconds; instants
+are seconds since the Unix epoch; None is "not set" as the proto describes it, never zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from libs.client.request import ToolCall
+from libs.types import ErrorClass, FinishReason, Usage
+
+
+class SelectionReason(StrEnum):
+    """Which criterion decided a selection."""
+
+    COST = "cost"
+    PERFORMANCE = "performance"
+    SPECIALIZATION = "specialization"
+    AVAILABILITY = "availability"
+    LOAD_BALANCE = "load_balance"
+    REQUESTED = "requested"
+
+
+class Degradation(StrEnum):
+    """A step of a declared degradation ladder."""
+
+    CHEAPER_MODEL = "cheaper_model"
+    STALE_CACHE = "stale_cache"
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a candidate rates on each criterion, 0 (worst) to 1 (best) among the candidates of one request."""
+
+    cost: float = 0.0
+    performance: float = 0.0
+    reliability: float = 0.0
+    suitability: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A choice of provider and model. `confidence` 0 (a coin toss) to 1 (no rival)."""
+
+    provider: str
+    model: str
+    reason: SelectionReason | None = None
+    explanation: str = ""
+    estimated_cost_micro_usd: int | None = None
+    estimated_latency: float | None = None
+    confidence: float = 0.0
+    scores: Scores = field(default_factory=Scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that was considered; `excluded_because` is empty where it may be used."""
+
+    selection: Selection
+    excluded_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectResult:
+    """What Generate would try first, then the order in which it would fall back, then the excluded ones."""
+
+    selection: Selection
+    alternatives: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a generation would cost on one model: likely, and if the whole output limit is used."""
+
+    provider: str
+    model: str
+    usage: Usage
+    expected_micro_usd: int
+    maximum_micro_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to one provider; `error_class` None: it succeeded. `http_status` 0: there was none."""
+
+    attempt_id: str
+    provider: str
+    model: str
+    error_class: ErrorClass | None = None
+    message: str = ""
+    http_status: int = 0
+    started: float | None = None
+    latency: float = 0.0
+    time_to_first_token: float | None = None
+    usage: Usage | None = None
+    cost_micro_usd: int | None = None
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An answer and how it came about. `usage` and `cost_micro_usd` are sums over all attempts, failed ones
+    included."""
+
+    request_id: str
+    text: str
+    selection: Selection
+    attempts: tuple[Attempt, ...] = ()
+    finish_reason: FinishReason | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    cost_micro_usd: int = 0
+    latency: float = 0.0
+    time_to_first_token: float | None = None
+    degradation: Degradation | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. Pieces with one index belong together; strings are to be appended."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A provider was chosen and is being called. The first event."""
+
+    request_id: str
+    selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More of the answer, to be appended."""
+
+    text: str
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Discard every delta so far: the answer begins anew."""
+
+    from_provider: str
+    selection: Selection
+    error_class: ErrorClass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedProvider:
+    """Another provider goes on from here; what was sent stays valid."""
+
+    from_provider: str
+    selection: Selection
+    error_class: ErrorClass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer is complete. The last event; its result holds no text, the deltas do (see TextAssembler)."""
+
+    result: Result
+
+
+Event = Selected | Delta | Restarted | SwitchedProvider | Completed

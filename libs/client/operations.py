@@ -1,0 +1,247 @@
+"""Clients for operators: provider health, quotas and costs, as typed results. `key` is the service token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import grpc
+from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from pointsman.health.v1 import health_pb2, health_pb2_grpc
+from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
+
+from libs.client.connection import Connection
+from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto, usage_from_proto
+from libs.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """The health of a provider, or of one model on it (`model` empty: the provider as a whole).
+
+    `status` is "healthy", "degraded", "down", "maintenance" or "unknown" (no evidence yet); `circuit` "closed",
+    "open" or "half_open"; `mode` an operator's word, "automatic" where there is none. Rates and `ramp` are 0 to 1.
+    """
+
+    provider: str
+    model: str
+    status: str
+    circuit: str
+    mode: str
+    reason: str
+    error_rate: float
+    success_rate: float
+    calls: int
+    consecutive_failures: int
+    ramp: float
+    response_time: float | None
+    time_to_first_token: float | None
+    last_checked: float | None
+    open_until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """A limit and its present use, in its unit. `reset` None: it is whole."""
+
+    scope: str
+    unit: str
+    period: str
+    limit: int
+    used: int
+    outstanding: int
+    remaining: int
+    burst_capacity: int
+    requests_in_window: int
+    reset: float | None
+    window_start: float | None
+    time_zone: str
+    shadow: bool
+    version: int
+
+
+class CostGroup(StrEnum):
+    """What costs can be grouped by."""
+
+    TENANT = "tenant"
+    PROVIDER = "provider"
+    MODEL = "model"
+    CONTENT_TYPE = "content_type"
+    CAMPAIGN = "campaign"
+    ERROR_CLASS = "error_class"
+
+
+class CostInterval(StrEnum):
+    """The width of a time bucket."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """What a group cost. `group` in the order asked for; `bucket` None: no interval was asked for."""
+
+    group: tuple[str, ...]
+    bucket: float | None
+    cost_micro_usd: int
+    estimated_micro_usd: int
+    uncertain_micro_usd: int
+    usage: Usage
+    attempts: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Rows ordered by bucket, then group, and their total."""
+
+    rows: tuple[CostRow, ...]
+    total: CostRow
+
+
+class HealthClient(Connection):
+    """Calls the health monitor."""
+
+    service = "pointsman.health.v1.ProviderHealth"
+    _stub: health_pb2_grpc.ProviderHealthAsyncStub
+
+    def _bind(self, channel: grpc.aio.Channel) -> None:
+        self._stub = health_pb2_grpc.ProviderHealthStub(channel)
+
+    async def list_providers(
+        self, provider: str = "", *, timeout: float | None = None
+    ) -> tuple[ProviderState, ...]:
+        """The present judgement of every provider and model, or of one provider's."""
+        self._open()
+        request = health_pb2.ListProvidersRequest(provider=provider)
+        response = await self._unary(self._stub.ListProviders, request, timeout)
+        return tuple(_provider(item) for item in response.providers)
+
+
+class QuotaClient(Connection):
+    """Calls the rate limiter."""
+
+    service = "pointsman.ratelimit.v1.RateLimiter"
+    _stub: ratelimit_pb2_grpc.RateLimiterAsyncStub
+
+    def _bind(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ratelimit_pb2_grpc.RateLimiterStub(channel)
+
+    async def list_quotas(
+        self, scopes: Sequence[str] = (), *, timeout: float | None = None
+    ) -> tuple[QuotaState, ...]:
+        """Every limit of these scopes (none given: of all) with its present use, all pages."""
+        self._open()
+        quotas: list[QuotaState] = []
+        token = ""
+        while True:
+            request = ratelimit_pb2.ListQuotasRequest(scopes=scopes, page_token=token)
+            response = await self._unary(self._stub.ListQuotas, request, timeout)
+            quotas.extend(_quota(item) for item in response.quotas)
+            token = response.next_page_token
+            if not token:
+                return tuple(quotas)
+
+
+class CostClient(Connection):
+    """Calls analytics."""
+
+    service = "pointsman.analytics.v1.Analytics"
+    _stub: analytics_pb2_grpc.AnalyticsAsyncStub
+
+    def _bind(self, channel: grpc.aio.Channel) -> None:
+        self._stub = analytics_pb2_grpc.AnalyticsStub(channel)
+
+    async def get_costs(
+        self,
+        by: Sequence[CostGroup] = (),
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        interval: CostInterval | None = None,
+        time_zone: str = "",
+        tenant: str = "",
+        timeout: float | None = None,
+    ) -> Costs:
+        """Cost and tokens by at most 3 groups. `since` (inclusive) and `until` (exclusive) are epoch seconds;
+        None: 24 hours before `until`, and now."""
+        self._open()
+        query = analytics_pb2.Query(
+            from_time=timestamp_to_proto(since),
+            to_time=timestamp_to_proto(until),
+            group_by=[f"GROUP_BY_{CostGroup(item).name}" for item in by],
+            interval=f"INTERVAL_{interval.name}" if interval else None,
+            time_zone=time_zone,
+            tenant=tenant,
+        )
+        request = analytics_pb2.GetCostsRequest(query=query)
+        response = await self._unary(self._stub.GetCosts, request, timeout)
+        return Costs(tuple(_cost(row) for row in response.rows), _cost(response.total))
+
+
+def _word(names: list[str], prefix: str, number: int, unset: str) -> str:
+    # Numbers of a newer server are shown rather than hidden.
+    if number == 0:
+        return unset
+    return names[number].removeprefix(prefix).lower() if number < len(names) else str(number)
+
+
+def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
+    return ProviderState(
+        provider=item.provider,
+        model=item.model,
+        status=_word(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
+        circuit=_word(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
+        mode=_word(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
+        reason=item.reason,
+        error_rate=item.error_rate,
+        success_rate=item.success_rate,
+        calls=item.calls,
+        consecutive_failures=item.consecutive_failures,
+        ramp=item.ramp,
+        response_time=duration_from_proto(item.response_time) if item.HasField("response_time") else None,
+        time_to_first_token=(
+            duration_from_proto(item.time_to_first_token) if item.HasField("time_to_first_token") else None
+        ),
+        last_checked=timestamp_from_proto(item.last_checked) if item.HasField("last_checked") else None,
+        open_until=(
+            timestamp_from_proto(item.circuit.open_until) if item.circuit.HasField("open_until") else None
+        ),
+    )
+
+
+def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
+    limit = item.limit
+    return QuotaState(
+        scope=limit.scope,
+        unit=_word(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
+        period=_word(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
+        limit=limit.limit,
+        used=item.used,
+        outstanding=item.outstanding,
+        remaining=item.remaining,
+        burst_capacity=item.burst_capacity,
+        requests_in_window=item.requests_in_window,
+        reset=timestamp_from_proto(item.reset) if item.HasField("reset") else None,
+        window_start=timestamp_from_proto(item.window_start) if item.HasField("window_start") else None,
+        time_zone=limit.time_zone,
+        shadow=limit.shadow,
+        version=limit.version,
+    )
+
+
+def _cost(item: analytics_pb2.Cost) -> CostRow:
+    return CostRow(
+        group=tuple(item.group.values),  # a proto field, not a DataFrame
+        bucket=timestamp_from_proto(item.group.bucket) if item.group.HasField("bucket") else None,
+        cost_micro_usd=item.cost.micro_usd,
+        estimated_micro_usd=item.estimated_cost.micro_usd,
+        uncertain_micro_usd=item.uncertain_cost.micro_usd,
+        usage=usage_from_proto(item.usage),
+        attempts=item.attempts,
+        requests=item.requests,
+    )

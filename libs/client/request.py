@@ -1,0 +1,120 @@
+"""What a caller may ask of the router: the client's side of `pointsman.router.v1.Generation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypedDict
+
+from libs.types import Priority
+
+
+class Role(StrEnum):
+    """Who speaks a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class Strategy(StrEnum):
+    """What to optimise when several models can serve a request."""
+
+    COST_FIRST = "cost_first"
+    PERFORMANCE_FIRST = "performance_first"
+    BALANCED = "balanced"
+    SPECIALIZED = "specialized"
+
+
+class ReasoningEffort(StrEnum):
+    """How hard a reasoning model should think."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool the model may call; `parameters_json` is a JSON Schema as text, empty for none."""
+
+    name: str
+    description: str = ""
+    parameters_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model asks to be called; `arguments_json` exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation. `tool_call_id`: for Role.TOOL, the call that this answers."""
+
+    role: Role
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """Ask for JSON. `schema_json` empty: any JSON object."""
+
+    schema_json: str = ""
+    schema_name: str = ""
+
+
+#: One user prompt, or a conversation, oldest turn first.
+Prompt = str | Sequence[Message]
+
+
+class Options(TypedDict, total=False):
+    """What may accompany a prompt. Left out means unset: the catalog, the tenant or the provider decides."""
+
+    #: The caller's id of this request, 1 to 128 characters.
+    request_id: str
+    #: A content type of the catalog, e.g. "product_description".
+    content_type: str
+    #: Instructions to the model, put before the prompt as a system message.
+    system: str
+    #: 1 to 1,000,000 tokens.
+    max_output_tokens: int
+    #: 0 to 2.
+    temperature: float
+    #: Above 0, at most 1.
+    top_p: float
+    seed: int
+    #: At most 8, none empty.
+    stop_sequences: Sequence[str]
+    response_format: ResponseFormat
+    tools: Sequence[Tool]
+    #: "auto", "none", "required" or a tool's name.
+    tool_choice: str
+    reasoning_effort: ReasoningEffort
+    #: -2 to 2.
+    presence_penalty: float
+    #: -2 to 2.
+    frequency_penalty: float
+    #: The only models that may answer, in this order.
+    models: Sequence[str]
+    strategy: Strategy
+    priority: Priority
+    #: The campaign whose budget pays.
+    campaign: str
+    #: The most this request may cost over all attempts, millionths of a US dollar, above 0.
+    max_cost_micro_usd: int
+    #: The most provider attempts, 1 to 10.
+    max_attempts: int
+    #: Try a second provider when the first is unusually slow to begin.
+    hedge: bool
+    #: Kept with the usage record.
+    labels: Mapping[str, str]

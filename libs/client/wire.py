@@ -1,0 +1,196 @@
+"""The client dataclasses ↔ `pointsman.router.v1`. Enum numbers of a newer server become None, not errors."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from pointsman.router.v1 import router_pb2 as pb
+
+from libs.client.model import (
+    Attempt,
+    Candidate,
+    Completed,
+    CostEstimate,
+    Degradation,
+    Delta,
+    Event,
+    Restarted,
+    Result,
+    Scores,
+    Selected,
+    Selection,
+    SelectionReason,
+    SelectResult,
+    SwitchedProvider,
+    ToolCallDelta,
+)
+from libs.client.request import Message, Options, Prompt, ResponseFormat, Role, ToolCall
+from libs.errors import FieldViolation, InvalidArgument
+from libs.rpc.convert import (
+    duration_from_proto,
+    error_class_from_proto,
+    finish_reason_from_proto,
+    money_to_proto,
+    timestamp_from_proto,
+    usage_from_proto,
+)
+
+_E = TypeVar("_E", bound=StrEnum)
+
+_ENUMS = {"strategy": "STRATEGY", "reasoning_effort": "REASONING_EFFORT", "priority": "PRIORITY"}
+
+
+def generation_to_proto(prompt: Prompt, options: Options) -> pb.Generation:
+    """The request. Raises InvalidArgument for what cannot be put on the wire at all (a number out of the
+    field's range, text that is not Unicode, an unknown strategy); every other judgement is the router's."""
+    messages = [Message(Role.USER, prompt)] if isinstance(prompt, str) else list(prompt)
+    fields: dict[str, Any] = dict(options)
+    if system := fields.pop("system", None):
+        messages.insert(0, Message(Role.SYSTEM, system))
+    try:
+        if (shape := options.get("response_format")) is not None:
+            fields["response_format"] = _format(shape)
+        fields["tools"] = [
+            pb.Tool(name=tool.name, description=tool.description, parameters_json=tool.parameters_json)
+            for tool in options.get("tools", ())
+        ]
+        for name, prefix in _ENUMS.items():
+            if fields.get(name) is not None:
+                fields[name] = f"{prefix}_{fields[name].upper()}"
+        fields["max_cost"] = money_to_proto(fields.pop("max_cost_micro_usd", None))
+        # The constructor reads None as unset and refuses names it does not know.
+        return pb.Generation(messages=[_message(item) for item in messages], **fields)
+    except (ValueError, TypeError) as error:
+        # UnicodeEncodeError quotes the text it could not encode: the prompt must not end up in a log.
+        problem = "is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
+        raise InvalidArgument([FieldViolation("generation", problem)]) from None
+
+
+def _message(message: Message) -> pb.Message:
+    return pb.Message(
+        role=f"ROLE_{message.role.upper()}",
+        text=message.text,
+        tool_calls=[
+            pb.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
+            for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _format(value: ResponseFormat) -> pb.ResponseFormat:
+    kind = pb.ResponseFormat.KIND_JSON_SCHEMA if value.schema_json else pb.ResponseFormat.KIND_JSON_OBJECT
+    return pb.ResponseFormat(kind=kind, schema_json=value.schema_json, schema_name=value.schema_name)
+
+
+def _enum(kind: type[_E], names: list[str], prefix: str, number: int) -> _E | None:
+    if not 0 < number < len(names):
+        return None
+    return kind(names[number].removeprefix(prefix).lower())
+
+
+def _seconds(message: pb.Result | pb.Attempt | pb.Selection, name: str) -> float | None:
+    if not message.HasField(name):
+        return None
+    value: Duration = getattr(message, name)
+    return duration_from_proto(value)
+
+
+def selection_from_proto(value: pb.Selection) -> Selection:
+    """A choice."""
+    scores = value.scores
+    return Selection(
+        provider=value.provider,
+        model=value.model,
+        reason=_enum(SelectionReason, pb.SelectionReason.keys(), "SELECTION_REASON_", value.reason),
+        explanation=value.explanation,
+        estimated_cost_micro_usd=value.estimated_cost.micro_usd if value.HasField("estimated_cost") else None,
+        estimated_latency=_seconds(value, "estimated_latency"),
+        confidence=value.confidence,
+        scores=Scores(scores.cost, scores.performance, scores.reliability, scores.suitability, scores.total),
+    )
+
+
+def _attempt(value: pb.Attempt) -> Attempt:
+    return Attempt(
+        attempt_id=value.attempt_id,
+        provider=value.provider,
+        model=value.model,
+        error_class=error_class_from_proto(value.error_class),
+        message=value.message,
+        http_status=value.http_status,
+        started=timestamp_from_proto(value.started) if value.HasField("started") else None,
+        latency=duration_from_proto(value.latency),
+        time_to_first_token=_seconds(value, "time_to_first_token"),
+        usage=usage_from_proto(value.usage) if value.HasField("usage") else None,
+        cost_micro_usd=value.cost.micro_usd if value.HasField("cost") else None,
+        hedge=value.hedge,
+    )
+
+
+def result_from_proto(value: pb.Result) -> Result:
+    """An answer and its account."""
+    return Result(
+        request_id=value.request_id,
+        text=value.text,
+        selection=selection_from_proto(value.selection),
+        attempts=tuple(_attempt(item) for item in value.attempts),
+        finish_reason=finish_reason_from_proto(value.finish_reason),
+        tool_calls=tuple(ToolCall(c.id, c.name, c.arguments_json) for c in value.tool_calls),
+        usage=usage_from_proto(value.usage),
+        cost_micro_usd=value.cost.micro_usd,
+        latency=duration_from_proto(value.latency),
+        time_to_first_token=_seconds(value, "time_to_first_token"),
+        degradation=_enum(Degradation, pb.Degradation.keys(), "DEGRADATION_", value.degradation),
+        cached=value.cached,
+    )
+
+
+def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:
+    """One event of a stream; None for a kind that this client does not know yet."""
+    if value.HasField("delta"):
+        return Delta(
+            value.delta.text,
+            tuple(ToolCallDelta(c.index, c.id, c.name, c.arguments_json) for c in value.delta.tool_calls),
+        )
+    if value.HasField("selected"):
+        return Selected(value.selected.request_id, selection_from_proto(value.selected.selection))
+    if value.HasField("restarted"):
+        return Restarted(
+            value.restarted.from_provider,
+            selection_from_proto(value.restarted.selection),
+            error_class_from_proto(value.restarted.error_class),
+        )
+    if value.HasField("switched_provider"):
+        return SwitchedProvider(
+            value.switched_provider.from_provider,
+            selection_from_proto(value.switched_provider.selection),
+            error_class_from_proto(value.switched_provider.error_class),
+        )
+    if value.HasField("completed"):
+        return Completed(result_from_proto(value.completed.result))
+    return None
+
+
+def select_from_proto(value: pb.SelectProviderResponse) -> SelectResult:
+    """A dry run's answer."""
+    return SelectResult(
+        selection_from_proto(value.selection),
+        tuple(
+            Candidate(selection_from_proto(item.selection), item.excluded_because)
+            for item in value.alternatives
+        ),
+    )
+
+
+def estimate_from_proto(value: pb.CostEstimate) -> CostEstimate:
+    """One model's estimate."""
+    return CostEstimate(
+        value.provider,
+        value.model,
+        usage_from_proto(value.usage),
+        value.expected.micro_usd,
+        value.maximum.micro_usd,
+    )
