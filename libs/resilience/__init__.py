@@ -1,0 +1,1 @@
+"""Pure resilience policies: no I/O, no clock, no randomness except as parameters."""

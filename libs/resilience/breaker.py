@@ -1,0 +1,353 @@
+"""The circuit breaker: judges one target on evidence of its calls.
+
+States as in resilience4j's CircuitBreaker (error-rate window, slow-call rate, half-open), generations as in
+sony/gobreaker (late results of an earlier state do not count), growing ejection times as in Envoy's outlier
+detection, slow start after recovery as in Envoy's load balancers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.permits import Permit, Permits
+from libs.resilience.window import Counts, SlidingCounts
+from libs.types import PROVIDER_FAULTS, ErrorClass
+
+_ACCOUNT_CAUSES = {
+    ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
+    ErrorClass.QUOTA_EXHAUSTED: TripCause.QUOTA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """Times in seconds, rates 0 to 1. A 60 s outage under light traffic costs three calls and one probe."""
+
+    window_seconds: float = 10.0
+    buckets: int = 10
+    #: Calls in the window below which rates mean nothing and failures in a row decide.
+    minimum_calls: int = 10
+    failure_rate: float = 0.5
+    slow_rate: float = 0.9
+    #: Failures in a row that open the circuit under light traffic. Under more, `minimum_calls` in a row do.
+    consecutive_failures: int = 3
+    #: A success is slow above `slow_seconds + slow_seconds_per_token * output_tokens`.
+    slow_seconds: float = 20.0
+    slow_seconds_per_token: float = 0.25
+    #: The n-th opening in a row lasts `open_seconds * open_factor ** (n - 1)`, at most `open_cap`, and up to
+    #: `jitter` of that longer.
+    open_seconds: float = 15.0
+    open_factor: float = 3.0
+    open_cap: float = 45.0
+    jitter: float = 0.2
+    #: Authentication or quota failures in a row that open it, and for how long.
+    account_failures: int = 2
+    account_open_seconds: float = 300.0
+    #: No `Retry-After` is believed beyond this.
+    max_cooldown: float = 3600.0
+    #: No state from elsewhere that is open longer than this is believed: its clock is wrong.
+    longest_open: float = 86_400.0
+    half_open_permits: int = 1
+    half_open_successes: int = 1
+    permit_ttl: float = 30.0
+    #: After recovery the share of traffic grows from `ramp_floor` to 1 over `ramp_seconds`.
+    ramp_seconds: float = 10.0
+    ramp_floor: float = 0.1
+    #: Closed for this long, a circuit's past openings are forgotten.
+    forgive_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        rates = (self.failure_rate, self.slow_rate, self.ramp_floor)
+        counts = (
+            self.minimum_calls,
+            self.consecutive_failures,
+            self.account_failures,
+            self.half_open_permits,
+            self.half_open_successes,
+        )
+        times = (
+            self.window_seconds,
+            self.open_seconds,
+            self.account_open_seconds,
+            self.max_cooldown,
+            self.permit_ttl,
+            self.ramp_seconds,
+            self.slow_seconds,
+        )
+        if not all(0 < r <= 1 for r in rates):
+            raise ValueError("failure_rate, slow_rate and ramp_floor must be in (0, 1]")
+        if min(counts) < 1 or self.buckets < 1:
+            raise ValueError("counts must be >= 1")
+        if min(times) <= 0 or self.slow_seconds_per_token < 0 or self.jitter < 0:
+            raise ValueError("times must be > 0; slow_seconds_per_token and jitter >= 0")
+        if self.open_cap < self.open_seconds or self.open_factor < 1:
+            raise ValueError("open_cap must be >= open_seconds and open_factor >= 1")
+        if self.longest_open < self.max_cooldown or self.forgive_seconds < self.ramp_seconds:
+            raise ValueError("longest_open must be >= max_cooldown, forgive_seconds >= ramp_seconds")
+
+    def is_slow(self, seconds: float, output_tokens: int) -> bool:
+        """Whether a successful call took longer than its output explains."""
+        return seconds > self.slow_seconds + self.slow_seconds_per_token * max(0, output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Calls to the target that ended. `slow` is a part of `successes`.
+
+    `generation` is the circuit's when the calls began; None: unknown, which counts only while the circuit is closed.
+    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure.
+    """
+
+    successes: int = 0
+    failures: Mapping[ErrorClass, int] = field(default_factory=dict)
+    slow: int = 0
+    generation: int | None = None
+    retry_not_before: float | None = None
+
+    @property
+    def faults(self) -> int:
+        """Failures that are the provider's doing."""
+        return sum(n for c, n in self.failures.items() if c in PROVIDER_FAULTS)
+
+
+class Breaker:
+    """One target's circuit. Every `now` is seconds since the Unix epoch. Not thread-safe; never blocks.
+
+    `state` may move in any call, with time alone too: read it after `tick`.
+    """
+
+    def __init__(self, settings: BreakerSettings, rng: Random, state: BreakerState | None = None) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._state = state or BreakerState()
+        self._window = SlidingCounts(settings.window_seconds, settings.buckets)
+        self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
+        self._consecutive = 0
+        self._only_transport = True
+        self._account: dict[ErrorClass, int] = {}
+        self._probe_successes = 0
+        self._not_before = 0.0
+
+    @property
+    def state(self) -> BreakerState:
+        """As of the last call."""
+        return self._state
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Provider faults since the last success."""
+        return self._consecutive
+
+    def counts(self, now: float) -> Counts:
+        """Calls in the judging window."""
+        return self._window.totals(now)
+
+    def ramp(self, now: float) -> float:
+        """The share of its usual traffic the target should get: 0 unless closed, 1 when fully recovered."""
+        state = self.tick(now)
+        if state.state is not CircuitState.CLOSED:
+            return 0.0
+        if state.trips == 0:
+            return 1.0
+        passed = (now - state.since) / self._settings.ramp_seconds
+        floor = self._settings.ramp_floor
+        return floor + (1 - floor) * min(1.0, max(0.0, passed))
+
+    def tick(self, now: float) -> BreakerState:
+        """Lets time act: an open circuit whose period is over becomes half-open.
+
+        A mere cooldown (the provider said when to come back, nothing is broken) closes instead. The new state's
+        `since` is the planned instant, so that all replicas arrive at the same state.
+        """
+        state = self._state
+        if state.state is CircuitState.OPEN and now >= state.open_until:
+            closed = state.cause is TripCause.COOLDOWN
+            self._enter(
+                CircuitState.CLOSED if closed else CircuitState.HALF_OPEN,
+                TripCause.NONE if closed else state.cause,
+                since=state.open_until,
+            )
+        return self._state
+
+    def acquire(self, now: float) -> Permit | None:
+        """Permission for one call: always when closed, leased when half-open, None when refused.
+
+        Name `permit.generation` in the call's evidence, and release a leased permit when the call ends.
+        """
+        state = self.tick(now)
+        if state.state is CircuitState.CLOSED:
+            return Permit("", state.generation, now + self._settings.permit_ttl)
+        if state.state is CircuitState.OPEN:
+            return None
+        return self._permits.acquire(now, state.generation)
+
+    def release(self, permit: Permit) -> None:
+        """Gives a permit back. Forgetting to costs `permit_ttl` seconds, no more."""
+        self._permits.release(permit.id)
+
+    def record(self, now: float, evidence: Evidence) -> BreakerState:
+        """Takes in ended calls and returns the state after them."""
+        state = self.tick(now)
+        seen = evidence.generation
+        if seen is not None and seen > state.generation:
+            # Whoever saw a later generation knows more (this replica restarted); like a Lamport clock, catch up.
+            self._state = state = replace(state, generation=seen)
+        if state.state is CircuitState.CLOSED:
+            if seen is None or seen >= state.generation:
+                self._weigh_closed(now, evidence)
+        elif seen is not None and seen >= state.generation:
+            self._weigh_tried(now, evidence)
+        if evidence.retry_not_before is not None and any(evidence.failures.values()):
+            self._cool_down(now, evidence.retry_not_before)
+        return self._state
+
+    def trip(self, now: float, cause: TripCause, seconds: float | None = None) -> BreakerState:
+        """Opens the circuit for `seconds`, or for its own next period; an open one only ever opens longer."""
+        state = self.tick(now)
+        recovering = state.state is not CircuitState.CLOSED or (
+            state.trips > 0 and now - state.since < self._settings.forgive_seconds
+        )
+        trips = state.trips + 1 if recovering else 1
+        until = max(now + (self._period(cause, trips) if seconds is None else seconds), self._not_before)
+        if state.state is CircuitState.OPEN and cause is not TripCause.OPERATOR:
+            if until > state.open_until:
+                self._state = replace(state, open_until=until, cause=cause)
+            return self._state
+        until = max(until, state.open_until)
+        self._enter(CircuitState.OPEN, cause, since=now, open_until=until, trips=trips)
+        return self._state
+
+    def reset(self, now: float) -> BreakerState:
+        """Closes the circuit at full traffic and forgets all evidence: an operator's rehabilitation."""
+        self._not_before = 0.0
+        self._enter(CircuitState.CLOSED, TripCause.NONE, since=now, trips=0)
+        return self._state
+
+    def allow_early(self, now: float) -> BreakerState:
+        """Half-opens an open circuit before its time, because something free says it may be back.
+
+        Does nothing while a Retry-After is running, nor against an operator's word.
+        """
+        state = self.tick(now)
+        held = state.cause in (TripCause.OPERATOR, TripCause.COOLDOWN) or now < self._not_before
+        if state.state is CircuitState.OPEN and not held:
+            self._enter(CircuitState.HALF_OPEN, state.cause, since=now)
+        return self._state
+
+    def merge(self, now: float, other: BreakerState) -> BreakerState:
+        """Takes over another replica's state where it is the larger one.
+
+        A Retry-After that only this replica heard still extends the result, unless the other side has closed the
+        circuit in a later generation, which takes a success or an operator.
+        """
+        if other.open_until > now + self._settings.longest_open:
+            return self.tick(now)
+        mine = self._state
+        winner = mine.merge(other)
+        if winner is not mine:
+            self._state = winner
+            if winner.generation > mine.generation:
+                self._forget_tries()
+                if winner.state is CircuitState.CLOSED:
+                    self._not_before = 0.0
+            if winner.state is not CircuitState.CLOSED and now < self._not_before:
+                self._reopen_until(self._not_before, since=now)
+        return self.tick(now)
+
+    def _weigh_closed(self, now: float, evidence: Evidence) -> None:
+        settings = self._settings
+        faults = evidence.faults
+        self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
+        if evidence.successes:
+            self._consecutive = 0
+            self._only_transport = True
+            self._account.clear()
+        else:
+            self._consecutive += faults
+            for error_class, cause in _ACCOUNT_CAUSES.items():
+                if count := evidence.failures.get(error_class, 0):
+                    self._account[error_class] = self._account.get(error_class, 0) + count
+                    if self._account[error_class] >= settings.account_failures:
+                        self.trip(now, cause)
+                        return
+        if faults != evidence.failures.get(ErrorClass.TRANSPORT, 0):
+            self._only_transport = False
+        totals = self._window.totals(now)
+        enough = totals.calls >= settings.minimum_calls
+        in_a_row = settings.minimum_calls if enough else settings.consecutive_failures
+        if faults and (
+            self._consecutive >= in_a_row or (enough and totals.failure_rate >= settings.failure_rate)
+        ):
+            unreachable = self._only_transport and self._consecutive >= settings.consecutive_failures
+            self.trip(now, TripCause.TRANSPORT if unreachable else TripCause.FAULTS)
+        elif enough and evidence.slow and totals.slow_rate >= settings.slow_rate:
+            self.trip(now, TripCause.SLOW)
+
+    def _weigh_tried(self, now: float, evidence: Evidence) -> None:
+        """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
+        state = self._state
+        faults = evidence.faults
+        account = next((c for e, c in _ACCOUNT_CAUSES.items() if evidence.failures.get(e, 0)), None)
+        self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
+        still_slow = state.cause is TripCause.SLOW and evidence.slow > 0
+        self._consecutive = self._consecutive + faults if not evidence.successes else 0
+        if faults or account or still_slow:
+            if state.state is CircuitState.HALF_OPEN:
+                self.trip(now, account or state.cause)
+        elif evidence.successes and state.cause is not TripCause.OPERATOR and now >= self._not_before:
+            self._probe_successes += evidence.successes
+            if self._probe_successes >= self._settings.half_open_successes:
+                self._enter(CircuitState.CLOSED, TripCause.NONE, since=now)
+
+    def _cool_down(self, now: float, until: float) -> None:
+        until = min(until, now + self._settings.max_cooldown)
+        if until <= now:
+            return
+        self._not_before = max(self._not_before, until)
+        self._reopen_until(self._not_before, since=now)
+
+    def _reopen_until(self, until: float, since: float) -> None:
+        """Makes the circuit open at least until then. Never shortens."""
+        state = self._state
+        if state.state is CircuitState.OPEN:
+            if until > state.open_until:
+                self._state = replace(state, open_until=until)
+        else:
+            cause = TripCause.COOLDOWN if state.state is CircuitState.CLOSED else state.cause
+            self._enter(CircuitState.OPEN, cause, since=since, open_until=until)
+
+    def _period(self, cause: TripCause, trips: int) -> float:
+        settings = self._settings
+        if cause in (TripCause.AUTHENTICATION, TripCause.QUOTA):
+            period = settings.account_open_seconds
+        else:
+            # The exponent is bounded only to keep the power finite; the cap has won long before.
+            growth = settings.open_factor ** min(trips - 1, 64)
+            period = min(settings.open_cap, settings.open_seconds * growth)
+        return period * (1 + self._rng.uniform(0, settings.jitter))
+
+    def _enter(
+        self,
+        state: CircuitState,
+        cause: TripCause,
+        *,
+        since: float,
+        open_until: float = 0.0,
+        trips: int | None = None,
+    ) -> None:
+        old = self._state
+        self._state = BreakerState(
+            state, old.generation + 1, open_until, cause, since, old.trips if trips is None else trips
+        )
+        self._forget_tries()
+
+    def _forget_tries(self) -> None:
+        self._probe_successes = 0
+        if self._state.state is CircuitState.CLOSED:
+            self._consecutive = 0
+            self._only_transport = True
+            self._account.clear()
+            self._window.clear()

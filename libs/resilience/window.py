@@ -1,0 +1,75 @@
+"""Counts over a sliding stretch of time, in a fixed number of buckets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Calls in a window. `slow` is a part of `successes`."""
+
+    successes: int = 0
+    failures: int = 0
+    slow: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Calls that say something about the target."""
+        return self.successes + self.failures
+
+    @property
+    def failure_rate(self) -> float:
+        """0 to 1; 0 without calls."""
+        return self.failures / self.calls if self.calls else 0.0
+
+    @property
+    def slow_rate(self) -> float:
+        """Slow share of all calls, 0 to 1; 0 without calls."""
+        return self.slow / self.calls if self.calls else 0.0
+
+
+class SlidingCounts:
+    """Adds `Counts` up over the last `seconds`, exact to one bucket (`seconds / buckets`).
+
+    Memory is `buckets` entries whatever the traffic. A clock that goes back drops what now lies in the future.
+    """
+
+    __slots__ = ("_buckets", "_entries", "_width")
+
+    def __init__(self, seconds: float, buckets: int) -> None:
+        if seconds <= 0 or buckets < 1:
+            raise ValueError("a window needs seconds > 0 and buckets >= 1")
+        self._width = seconds / buckets
+        self._buckets = buckets
+        self._entries: dict[int, list[int]] = {}
+
+    def add(self, now: float, successes: int, failures: int, slow: int = 0) -> None:
+        """Counts calls that ended at `now` (seconds on any one clock)."""
+        current = self._advance(now)
+        entry = self._entries.setdefault(current, [0, 0, 0])
+        entry[0] += successes
+        entry[1] += failures
+        entry[2] += slow
+
+    def totals(self, now: float) -> Counts:
+        """What the window ending at `now` holds."""
+        self._advance(now)
+        successes = failures = slow = 0
+        for entry in self._entries.values():
+            successes += entry[0]
+            failures += entry[1]
+            slow += entry[2]
+        return Counts(successes, failures, slow)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
+
+    def _advance(self, now: float) -> int:
+        current = math.floor(now / self._width)
+        oldest = current - self._buckets + 1
+        for index in [i for i in self._entries if i < oldest or i > current]:
+            del self._entries[index]
+        return current
