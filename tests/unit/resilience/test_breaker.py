@@ -128,7 +128,7 @@ def test_openings_grow_to_a_cap_with_jitter_and_are_forgiven() -> None:
 
 
 def test_a_sixty_second_outage_costs_four_calls() -> None:
-    """Three calls open the circuit, one probe finds it still down, the next one, within 30 s of its end, closes it."""
+    """Three calls open the circuit, one probe finds it still down, the next, within 30 s of its end, closes it."""
     for seed in range(50):
         breaker, wasted, now = Breaker(SETTINGS, Random(seed)), 0, T0
         while breaker.state.state is not CircuitState.CLOSED or now < T0 + 60:
