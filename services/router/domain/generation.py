@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from libs.types import ErrorClass, FinishReason, Priority, Usage
@@ -91,6 +91,10 @@ class Prompt:
     frequency_penalty: float | None = None
     #: Text the assistant has already said and must go on from (prefill); empty: none.
     prefill: str = ""
+
+    def continued(self, prefill: str) -> Prompt:
+        """The same prompt, to be gone on with from `prefill`."""
+        return replace(self, prefill=prefill)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,173 @@
+"""One attempt's account: told to the spool before and after, settled with the limiter, reported to health.
+
+Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from libs.catalog.model import Model, Provider
+from libs.clock import Clock
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router.domain.events import Outcome, UsageRecord
+from services.router.domain.generation import Generation, ProviderFailure
+from services.router.domain.plan import Candidate, estimate_text_tokens
+from services.router.ports import Amounts, HealthView, Permit, UsageSpool
+
+#: (provider, model, usage, instant, the model's name in the answer) → micro-USD.
+Pricer = Callable[[Provider, Model, Usage, datetime, str], int]
+
+#: After these the provider may have worked and billed although no answer came.
+_MAYBE_BILLED = frozenset(
+    {ErrorClass.TIMEOUT, ErrorClass.STALLED, ErrorClass.MALFORMED, ErrorClass.CANCELLED}
+)
+
+
+@dataclass(slots=True)
+class Books:
+    """Where an attempt is accounted for."""
+
+    spool: UsageSpool
+    health: HealthView
+    price: Pricer
+    clock: Clock
+
+
+class Attempt:
+    """A running attempt. Built when it is admitted; `record` is what the ledger will hold."""
+
+    def __init__(
+        self,
+        books: Books,
+        generation: Generation,
+        candidate: Candidate,
+        *,
+        attempt_id: str,
+        number: int,
+        input_tokens: int,
+        admission: Permit,
+        probe: str,
+        streamed: bool,
+        trace_id: str,
+    ) -> None:
+        self._books = books
+        self.candidate = candidate
+        self._input_tokens = input_tokens
+        self._admission = admission
+        self._probe = probe
+        self._began = books.clock.monotonic()
+        self.first_token: float | None = None
+        output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
+        self.record = UsageRecord(
+            attempt_id=attempt_id,
+            request_id=generation.request_id,
+            attempt_number=number,
+            tenant=generation.tenant,
+            campaign=generation.campaign,
+            content_type=generation.content_type,
+            provider=candidate.provider.name,
+            model=candidate.model.name,
+            started=books.clock.now(),
+            latency=0.0,
+            time_to_first_token=None,
+            outcome=Outcome.UNKNOWN,
+            error_class=None,
+            http_status=0,
+            usage=Usage(input_tokens, output, accuracy=UsageAccuracy.UNCERTAIN),
+            cost_micro_usd=candidate.estimated_micro_usd,
+            finish_reason=None,
+            streamed=streamed,
+            hedge=False,
+            labels=generation.labels,
+            trace_id=trace_id,
+        )
+        books.spool.begin(self.record)
+
+    def content_came(self) -> None:
+        """Content is coming; the first time counts."""
+        if self.first_token is None:
+            self.first_token = self._books.clock.monotonic() - self._began
+
+    def succeed(
+        self, usage: Usage | None, text: str, finish: FinishReason, response_model: str
+    ) -> UsageRecord:
+        """It gave the answer. `usage` None: not reported, so counted here from `text`."""
+        if usage is None:
+            usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
+        record = self._end(Outcome.SUCCESS, usage, response_model, finish_reason=finish)
+        self._books.health.succeeded(
+            self.candidate.model, self._probe, record.latency, self.first_token, usage.output_tokens
+        )
+        return record
+
+    def fail(self, failure: ProviderFailure, text: str) -> UsageRecord:
+        """It failed after `text` had come. What it consumed is what the provider said, else what is known here."""
+        record = self._end(
+            Outcome.FAILURE,
+            self._consumed(failure, text),
+            "",
+            error_class=failure.error_class,
+            http_status=failure.http_status,
+            message=failure.message,
+        )
+        self._books.health.failed(self.candidate.model, self._probe, failure.error_class, failure.retry_after)
+        return record
+
+    def abandon(self, text: str) -> UsageRecord:
+        """The caller went away or its deadline passed; says nothing about the provider."""
+        failure = ProviderFailure(ErrorClass.CANCELLED, "the caller went away")
+        record = self._end(
+            Outcome.CANCELLED, self._consumed(failure, text), "", error_class=ErrorClass.CANCELLED
+        )
+        self._books.health.failed(self.candidate.model, self._probe, ErrorClass.CANCELLED, None)
+        return record
+
+    def _consumed(self, failure: ProviderFailure, text: str) -> Usage:
+        output = estimate_text_tokens(text)
+        if failure.usage is not None:
+            # A stream cut early has often reported its prompt, but not yet what it generated.
+            if failure.usage.output_tokens >= output:
+                return failure.usage
+            return replace(failure.usage, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+        if text:
+            return Usage(self._input_tokens, output, accuracy=UsageAccuracy.ESTIMATED)
+        if failure.error_class in _MAYBE_BILLED:
+            return Usage(self._input_tokens, 0, accuracy=UsageAccuracy.UNCERTAIN)
+        # Refused by a status, or never reached: nothing was generated, and nobody bills for that.
+        return Usage(accuracy=UsageAccuracy.ESTIMATED)
+
+    def _end(
+        self,
+        outcome: Outcome,
+        usage: Usage,
+        response_model: str,
+        *,
+        error_class: ErrorClass | None = None,
+        http_status: int = 0,
+        finish_reason: FinishReason | None = None,
+        message: str = "",
+    ) -> UsageRecord:
+        books = self._books
+        candidate = self.candidate
+        cost = 0
+        if usage.input_tokens or usage.output_tokens:
+            at = datetime.fromtimestamp(self.record.started, UTC)
+            cost = books.price(candidate.provider, candidate.model, usage, at, response_model)
+        self.record = replace(
+            self.record,
+            latency=books.clock.monotonic() - self._began,
+            time_to_first_token=self.first_token,
+            outcome=outcome,
+            error_class=error_class,
+            http_status=http_status,
+            usage=usage,
+            cost_micro_usd=cost,
+            finish_reason=finish_reason,
+            message=message,
+        )
+        books.spool.end(self.record)
+        self._admission.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
+        return self.record

@@ -1,0 +1,120 @@
+"""What the router tells a caller, and what it tells the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.domain.generation import ToolCall, ToolCallDelta
+from services.router.domain.plan import Candidate
+
+
+class Outcome(StrEnum):
+    """What an attempt ended as."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    #: Its end was never seen: the process died.
+    UNKNOWN = "unknown"
+
+
+class Degradation(StrEnum):
+    """A step of a declared degradation ladder."""
+
+    CHEAPER_MODEL = "cheaper_model"
+    STALE_CACHE = "stale_cache"
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One attempt for the ledger. `started` is epoch seconds, durations are seconds. Plain values only: it is
+    written to disk as it is."""
+
+    attempt_id: str
+    request_id: str
+    attempt_number: int
+    tenant: str
+    campaign: str
+    content_type: str
+    provider: str
+    model: str
+    started: float
+    latency: float
+    time_to_first_token: float | None
+    outcome: Outcome
+    error_class: ErrorClass | None
+    http_status: int
+    usage: Usage | None
+    cost_micro_usd: int
+    finish_reason: FinishReason | None
+    streamed: bool
+    hedge: bool
+    labels: Mapping[str, str]
+    trace_id: str
+    #: What went wrong, for a person; not sent to the ledger.
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An answer and its account. `text` is empty where it was streamed."""
+
+    request_id: str
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    candidate: Candidate
+    attempts: tuple[UsageRecord, ...]
+    usage: Usage
+    cost_micro_usd: int
+    latency: float
+    time_to_first_token: float | None
+    degradation: Degradation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A provider was chosen and is being called."""
+
+    request_id: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More of the answer."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Everything sent so far is to be discarded."""
+
+    from_provider: str
+    candidate: Candidate
+    error_class: ErrorClass
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedProvider:
+    """Another provider goes on; what was sent stays."""
+
+    from_provider: str
+    candidate: Candidate
+    error_class: ErrorClass
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer is whole."""
+
+    result: Result
+
+
+Event = Selected | Delta | Restarted | SwitchedProvider | Completed

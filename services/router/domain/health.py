@@ -1,0 +1,39 @@
+"""What the router knows of a target's health when it plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Availability(StrEnum):
+    """Whether calls may go there now."""
+
+    #: Works.
+    HEALTHY = "healthy"
+    #: Works worse than usual: after all healthy ones.
+    DEGRADED = "degraded"
+    #: Recovering: only a call that holds a probe permit may go.
+    PROBING = "probing"
+    #: Not to be called.
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """One model on one provider. Durations in seconds, None: not known."""
+
+    availability: Availability = Availability.HEALTHY
+    #: Share of recent calls that succeeded, 0 to 1.
+    success_rate: float = 1.0
+    latency: float | None = None
+    time_to_first_token: float | None = None
+    #: Share of traffic a recovering target should get, 0 to 1.
+    ramp: float = 1.0
+    #: Why it may not be called, for a person.
+    reason: str = ""
+    #: Seconds until it may be called again; None: not known, or now.
+    retry_after: float | None = None
+
+
+UNKNOWN = TargetHealth()

@@ -1,0 +1,312 @@
+"""Which models may serve a request, in what order, and why. Pure: health, prices and chance are parameters.
+
+A plan is made once per request. Order: healthy before degraded, tier before tier, and inside a tier by weight
+where the policy gives weights, else by the strategy's score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from random import Random
+
+from libs.catalog.model import Catalog, Model, Policy, Provider, Tenant
+from services.router.domain.generation import Generation, Prompt, Role, Strategy
+from services.router.domain.health import Availability, TargetHealth
+
+
+class SelectionReason(StrEnum):
+    """Which criterion decided."""
+
+    COST = "cost"
+    PERFORMANCE = "performance"
+    SPECIALIZATION = "specialization"
+    AVAILABILITY = "availability"
+    LOAD_BALANCE = "load_balance"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each criterion counts; they add up to 1."""
+
+    cost: float
+    performance: float
+    reliability: float
+    suitability: float
+
+
+WEIGHTS: dict[Strategy, Weights] = {
+    Strategy.COST_FIRST: Weights(0.70, 0.05, 0.15, 0.10),
+    Strategy.PERFORMANCE_FIRST: Weights(0.05, 0.65, 0.20, 0.10),
+    Strategy.BALANCED: Weights(0.30, 0.20, 0.25, 0.25),
+    Strategy.SPECIALIZED: Weights(0.05, 0.05, 0.20, 0.70),
+}
+_STRATEGY_REASON = {
+    Strategy.COST_FIRST: SelectionReason.COST,
+    Strategy.PERFORMANCE_FIRST: SelectionReason.PERFORMANCE,
+    Strategy.SPECIALIZED: SelectionReason.SPECIALIZATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a policy: who could serve, before the request's own needs and health are looked at."""
+
+    provider: Provider
+    model: Model
+    tier: int
+    weight: int
+    weighted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Each criterion from 0 (worst) to 1 (best) among the candidates of one request, and their weighted sum."""
+
+    cost: float = 0.0
+    performance: float = 0.0
+    reliability: float = 0.0
+    suitability: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may serve the request. `excluded`: why it may not, empty where it may."""
+
+    provider: Provider
+    model: Model
+    tier: int
+    health: TargetHealth
+    estimated_micro_usd: int
+    estimated_latency: float | None
+    scores: Scores = Scores()
+    reason: SelectionReason = SelectionReason.COST
+    explanation: str = ""
+    confidence: float = 1.0
+    excluded: str = ""
+
+    @property
+    def target(self) -> str:
+        """`provider/model`."""
+        return self.model.id
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Candidates in the order in which they are to be tried, then those that may not serve and why."""
+
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[Candidate, ...]
+    policy: Policy
+    input_tokens: int
+
+    def retry_after(self) -> float | None:
+        """The soonest any target that is down now comes back, in seconds; None: nobody knows."""
+        waits = [c.health.retry_after for c in self.excluded if c.health.retry_after is not None]
+        return min(waits) if waits else None
+
+
+Cost = Callable[[Provider, Model, int, int], int]
+
+
+def estimate_input_tokens(prompt: Prompt) -> int:
+    """Prompt tokens, counted as UTF-8 bytes / 4 plus 4 a message: four letters of English, a little over one
+    Chinese character. Providers' own counts replace it when the answer comes."""
+    size = sum(
+        len(m.text.encode()) + sum(len(c.arguments_json) for c in m.tool_calls) for m in prompt.messages
+    )
+    size += sum(len(t.description) + len(t.parameters_json) for t in prompt.tools)
+    if prompt.response_format is not None:
+        size += len(prompt.response_format.schema_json)
+    return math.ceil(size / 4) + 4 * len(prompt.messages)
+
+
+def estimate_text_tokens(text: str) -> int:
+    """Tokens of an answer, by the same rule."""
+    return math.ceil(len(text.encode()) / 4)
+
+
+def slots_for(catalog: Catalog, tenant: Tenant, content_type: str, models: Sequence[str]) -> tuple[Slot, ...]:
+    """Everyone the caller's list or else the policy names, tier by tier. A last resort is the tier after the
+    last."""
+    policy = catalog.policy_for(tenant, content_type)
+    tiers: list[list[tuple[Model, int]]] = []
+    if models:
+        tiers = [[(model, 1) for model in catalog.resolve_model(name)] for name in models]
+    else:
+        tiers = [[(catalog.models[w.model_id], w.weight) for w in tier] for tier in policy.tiers]
+        tiers += [[(catalog.models[model_id], 1)] for model_id in policy.last_resort]
+    slots = []
+    seen: set[str] = set()
+    for number, tier in enumerate(tiers):
+        weighted = len({weight for _, weight in tier}) > 1
+        for model, weight in tier:
+            if model.id not in seen:
+                seen.add(model.id)
+                slots.append(Slot(catalog.providers[model.provider], model, number, weight, weighted))
+    return tuple(slots)
+
+
+def needs_of(prompt: Prompt, *, stream: bool) -> frozenset[str]:
+    """The capabilities without which a model cannot serve the prompt."""
+    needs = set()
+    if stream:
+        needs.add("streaming")
+    if prompt.tools:
+        needs.add("tools")
+    if prompt.response_format is not None:
+        needs.add("json_schema" if prompt.response_format.schema_json else "json")
+    if any(message.role is Role.SYSTEM for message in prompt.messages):
+        needs.add("system")
+    return frozenset(needs)
+
+
+def make_plan(
+    slots: Sequence[Slot],
+    generation: Generation,
+    tenant: Tenant,
+    policy: Policy,
+    health: Callable[[Model], TargetHealth],
+    cost: Cost,
+    rng: Random,
+    *,
+    stream: bool,
+) -> Plan:
+    """Applies the hard constraints, scores what is left and orders it."""
+    prompt = generation.prompt
+    needs = needs_of(prompt, stream=stream)
+    input_tokens = estimate_input_tokens(prompt)
+    fit: list[tuple[Slot, Candidate]] = []
+    excluded: list[Candidate] = []
+    for slot in slots:
+        model = slot.model
+        state = health(model)
+        output_tokens = min(prompt.max_output_tokens, model.max_output_tokens)
+        candidate = Candidate(
+            slot.provider,
+            model,
+            slot.tier,
+            state,
+            cost(slot.provider, model, input_tokens, output_tokens),
+            state.latency,
+        )
+        why = _why_not(candidate, tenant, needs, input_tokens, generation)
+        if why:
+            excluded.append(replace(candidate, excluded=why))
+        else:
+            fit.append((slot, candidate))
+    ordered = _ordered(fit, generation, rng, passed_over=bool(excluded and fit and _beaten(excluded, fit)))
+    return Plan(tuple(ordered), tuple(excluded), policy, input_tokens)
+
+
+def _why_not(
+    candidate: Candidate, tenant: Tenant, needs: frozenset[str], input_tokens: int, generation: Generation
+) -> str:
+    model, health = candidate.model, candidate.health
+    if tenant.allowed_providers is not None and model.provider not in tenant.allowed_providers:
+        return f"tenant {tenant.name} may not use provider {model.provider}"
+    missing = needs - model.capabilities
+    if missing:
+        return f"cannot do {', '.join(sorted(missing))}"
+    if input_tokens >= model.context_window:
+        return f"about {input_tokens} prompt tokens do not fit its context window of {model.context_window}"
+    limit = generation.max_cost_micro_usd
+    if limit is not None and candidate.estimated_micro_usd > limit:
+        return f"may cost {candidate.estimated_micro_usd} micro-USD, more than the {limit} allowed"
+    if health.availability is Availability.DOWN:
+        return health.reason or "it is down"
+    return ""
+
+
+def _beaten(excluded: Sequence[Candidate], fit: Sequence[tuple[Slot, Candidate]]) -> bool:
+    """Whether health took out someone of a better tier than all that are left."""
+    best = min(slot.tier for slot, _ in fit)
+    return any(c.tier <= best and c.health.availability is Availability.DOWN for c in excluded)
+
+
+def _ordered(
+    fit: Sequence[tuple[Slot, Candidate]], generation: Generation, rng: Random, *, passed_over: bool
+) -> list[Candidate]:
+    if not fit:
+        return []
+    weights = WEIGHTS[generation.strategy]
+    cheapest = min(c.estimated_micro_usd for _, c in fit)
+    latencies = [c.estimated_latency for _, c in fit if c.estimated_latency]
+    fastest = min(latencies) if latencies else None
+    keyed: list[tuple[tuple[bool, int, float], Slot, Candidate]] = []
+    for slot, candidate in fit:
+        health = candidate.health
+        cost = 1.0 if candidate.estimated_micro_usd <= 0 else cheapest / candidate.estimated_micro_usd
+        # A target without evidence is taken to be as fast as the fastest: otherwise it would never get any.
+        performance = (
+            fastest / candidate.estimated_latency if fastest and candidate.estimated_latency else 1.0
+        )
+        suitability = candidate.model.quality_for(generation.content_type)
+        total = (
+            weights.cost * cost
+            + weights.performance * performance
+            + weights.reliability * health.success_rate
+            + weights.suitability * suitability
+        )
+        scores = Scores(cost, performance, health.success_rate, suitability, total)
+        behind = health.availability is Availability.DEGRADED or (
+            health.ramp < 1.0 and rng.random() >= health.ramp
+        )
+        # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
+        rank = rng.random() ** (1 / slot.weight) if slot.weighted and slot.weight else total
+        if slot.weighted and not slot.weight:
+            rank = -1.0
+        keyed.append(((behind, slot.tier, -rank), slot, replace(candidate, scores=scores)))
+    keyed.sort(key=lambda entry: entry[0])
+    ordered = [candidate for _, _, candidate in keyed]
+    first = keyed[0][1]
+    second_total = ordered[1].scores.total if len(ordered) > 1 else 0.0
+    confidence = 1.0
+    if len(ordered) > 1 and ordered[0].scores.total > 0:
+        confidence = max(0.0, min(1.0, 1 - second_total / ordered[0].scores.total))
+    return [
+        replace(
+            candidate,
+            reason=_reason(candidate, first, generation, rank=rank, passed_over=passed_over),
+            explanation=_explanation(candidate, rank=rank, passed_over=passed_over),
+            confidence=confidence if rank == 0 else 0.0,
+        )
+        for rank, candidate in enumerate(ordered)
+    ]
+
+
+def _reason(
+    candidate: Candidate, first: Slot, generation: Generation, *, rank: int, passed_over: bool
+) -> SelectionReason:
+    if rank > 0 or passed_over:
+        return SelectionReason.AVAILABILITY
+    if generation.models:
+        return SelectionReason.REQUESTED
+    if first.weighted:
+        return SelectionReason.LOAD_BALANCE
+    by_strategy = _STRATEGY_REASON.get(generation.strategy)
+    if by_strategy is not None:
+        return by_strategy
+    weights, scores = WEIGHTS[Strategy.BALANCED], candidate.scores
+    parts = {
+        SelectionReason.COST: weights.cost * scores.cost,
+        SelectionReason.PERFORMANCE: weights.performance * scores.performance,
+        SelectionReason.SPECIALIZATION: weights.suitability * scores.suitability,
+    }
+    return max(parts, key=lambda reason: parts[reason])
+
+
+def _explanation(candidate: Candidate, *, rank: int, passed_over: bool) -> str:
+    scores = candidate.scores
+    text = (
+        f"tier {candidate.tier + 1}, score {scores.total:.2f} (cost {scores.cost:.2f}, "
+        f"performance {scores.performance:.2f}, reliability {scores.reliability:.2f}, "
+        f"suitability {scores.suitability:.2f})"
+    )
+    if rank > 0:
+        return f"fallback {rank}: {text}"
+    return f"{text}; better ones are down" if passed_over else text

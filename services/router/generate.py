@@ -1,0 +1,356 @@
+"""The life of a Generate: plan, admit, attempt, and again until an answer or nothing more can be done.
+
+The loop is `Generate._run`; what to do next is `domain.next_step`, what a stream's caller is told is
+`domain.relay`, an attempt's account is `attempt.Attempt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from random import Random
+
+from opentelemetry import trace
+
+from libs.catalog.model import Catalog, Tenant
+from libs.errors import AlreadyExists, PointsmanError, QuotaViolation
+from libs.resilience.retry_budget import RetryBudget
+from libs.types import ErrorClass, Usage, UsageAccuracy
+from services.router import spans
+from services.router.attempt import Attempt, Books
+from services.router.domain.events import Completed, Event, Result, UsageRecord
+from services.router.domain.failure import why_given_up
+from services.router.domain.generation import (
+    Completion,
+    Generation,
+    ProviderFailure,
+    StreamEnd,
+    ToolCall,
+)
+from services.router.domain.next_step import Envelope, Failed, GiveUp, Try, Wait, next_step
+from services.router.domain.plan import Candidate, Plan
+from services.router.domain.relay import Relay
+from services.router.ports import Admission, AdmissionDenied, Amounts, HealthView, Permit, Providers
+from services.router.select import Planner
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request in flight."""
+
+    generation: Generation
+    plan: Plan
+    envelope: Envelope
+    stream: bool
+    started: float
+    span: trace.Span
+    relay: Relay
+    failed: list[Failed] = field(default_factory=list)
+    #: Targets that limits or breakers kept from being called.
+    refused: dict[str, tuple[QuotaViolation, ...]] = field(default_factory=dict)
+    quota_retry_after: float | None = None
+    records: list[UsageRecord] = field(default_factory=list)
+    first_token: float | None = None
+
+
+class Generate:
+    """The use case. `attempt_prefix` makes attempt ids unique over all processes and restarts."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        providers: Providers,
+        admission: Admission,
+        books: Books,
+        budget: RetryBudget,
+        rng: Random,
+        attempt_prefix: str,
+    ) -> None:
+        self._planner = planner
+        self._providers = providers
+        self._health: HealthView = books.health
+        self._admission = admission
+        self._books = books
+        self._clock = books.clock
+        self._budget = budget
+        self._rng = rng
+        self._prefix = attempt_prefix
+        self._numbers = itertools.count(1)
+        self._running: set[tuple[str, str]] = set()
+
+    async def whole(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Result:
+        """The answer in one piece. Raises libs.errors."""
+        async with aclosing(self._once(catalog, tenant, generation, stream=False)) as events:
+            async for event in events:
+                if isinstance(event, Completed):
+                    return event.result
+        raise AssertionError("a run ends with Completed or an error")
+
+    def stream(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> AsyncGenerator[Event, None]:
+        """The answer as events; the last is Completed. Raises libs.errors. Closing it cancels the provider."""
+        return self._once(catalog, tenant, generation, stream=True)
+
+    async def _once(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool
+    ) -> AsyncGenerator[Event, None]:
+        """Keeps a request id from being paid for twice at the same time."""
+        key = (generation.tenant, generation.request_id)
+        if key in self._running:
+            raise AlreadyExists(
+                f"request {generation.request_id!r} is still running", reason="REQUEST_ID_IN_USE"
+            )
+        self._running.add(key)
+        started = self._clock.monotonic()
+        with spans.generation(generation, stream=stream) as span:
+            try:
+                plan = self._planner.plan(catalog, tenant, generation, stream=stream)
+                request = _Request(
+                    generation,
+                    plan,
+                    _envelope(generation, plan),
+                    stream,
+                    started,
+                    span,
+                    Relay(generation.request_id),
+                )
+                async with aclosing(self._run(request)) as events:
+                    async for event in events:
+                        yield event
+            except PointsmanError as error:
+                spans.failed(span, error.reason)
+                raise
+            finally:
+                self._running.discard(key)
+
+    async def _run(self, request: _Request) -> AsyncGenerator[Event, None]:
+        self._budget.record_request(self._clock.monotonic())
+        while True:
+            step = next_step(
+                request.plan,
+                request.failed,
+                request.envelope,
+                self._clock.monotonic(),
+                refused=request.refused,
+                jitter=self._rng.random(),
+            )
+            if isinstance(step, GiveUp):
+                raise self._error(request, step.why)
+            if request.failed and not self._budget.try_spend(self._clock.monotonic()):
+                raise self._error(request, "RETRY_BUDGET_EXHAUSTED")
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+            attempt = await self._begin(request, step.candidate)
+            if attempt is None:
+                if request.failed:
+                    self._budget.refund(self._clock.monotonic())
+                continue
+            try:
+                if request.stream:
+                    prefill = isinstance(step, Try) and step.prefill
+                    async with aclosing(self._stream(request, attempt, allow_prefill=prefill)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    yield await self._whole(request, attempt)
+            except ProviderFailure:
+                continue
+            if request.failed:
+                self._budget.refund(self._clock.monotonic())
+            return
+
+    async def _begin(self, request: _Request, candidate: Candidate) -> Attempt | None:
+        """Passes limits and breaker. None: refused, and remembered as that."""
+        generation, plan = request.generation, request.plan
+        permit = await self._admit(request, candidate)
+        if permit is None:
+            return None
+        probe = self._health.begin(candidate.model)
+        if probe is None:
+            permit.cancel()
+            request.refused[candidate.target] = ()
+            return None
+        return Attempt(
+            self._books,
+            generation,
+            candidate,
+            attempt_id=f"{self._prefix}-{next(self._numbers):x}",
+            number=len(request.records) + 1,
+            input_tokens=plan.input_tokens,
+            admission=permit,
+            probe=probe,
+            streamed=request.stream,
+            trace_id=spans.trace_id(request.span),
+        )
+
+    async def _admit(self, request: _Request, candidate: Candidate) -> Permit | None:
+        generation = request.generation
+        model = candidate.model
+        scopes = [
+            f"tenant:{generation.tenant}",
+            f"provider:{model.provider}",
+            f"model:{model.id}",
+            f"tenant_provider:{generation.tenant}/{model.provider}",
+        ]
+        if generation.campaign:
+            scopes.append(f"campaign:{generation.tenant}/{generation.campaign}")
+        output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
+        amounts = Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)
+        permit = self._admission.try_admit(scopes, amounts)
+        if permit is not None:
+            return permit
+        try:
+            remaining = request.envelope.deadline - self._clock.monotonic()
+            return await self._admission.admit(scopes, amounts, remaining)
+        except AdmissionDenied as denied:
+            request.refused[candidate.target] = denied.violations
+            if denied.retry_after is not None:
+                known = request.quota_retry_after
+                request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
+            if any(
+                v.subject.startswith((f"tenant:{generation.tenant} ", "campaign:")) for v in denied.violations
+            ):
+                # The caller's own limit: no other provider would help.
+                request.refused.update((c.target, denied.violations) for c in request.plan.candidates)
+            return None
+
+    async def _whole(self, request: _Request, attempt: Attempt) -> Completed:
+        candidate = attempt.candidate
+        timeout = self._timeout(request, candidate)
+        with spans.attempt(attempt.record, request.span) as span:
+            try:
+                # Shielding nothing: when the caller leaves, the provider's call is cancelled with this task.
+                completion = await self._providers.complete(
+                    candidate.provider, candidate.model, request.generation.prompt, timeout
+                )
+            except ProviderFailure as failure:
+                self._failed(request, attempt, failure, "", prefilled=False)
+                spans.attempt_ended(span, attempt.record)
+                raise
+            except BaseException:
+                attempt.abandon("")
+                raise
+            record = attempt.succeed(
+                completion.usage, completion.text, completion.finish_reason, completion.response_model
+            )
+            spans.attempt_ended(span, record)
+        request.records.append(record)
+        return Completed(self._result(request, candidate, completion))
+
+    async def _stream(
+        self, request: _Request, attempt: Attempt, *, allow_prefill: bool
+    ) -> AsyncGenerator[Event, None]:
+        candidate, relay, prompt = attempt.candidate, request.relay, request.generation.prompt
+        prefill = relay.prefill() if allow_prefill and "prefill" in candidate.model.capabilities else ""
+        if prefill:
+            prompt = prompt.continued(prefill)
+        last = request.failed[-1].error_class if request.failed else None
+        for event in relay.begin(candidate, last, prefilled=bool(prefill)):
+            yield event
+        with spans.attempt(attempt.record, request.span) as span:
+            end: StreamEnd | None = None
+            ended = False
+            try:
+                timeout = self._timeout(request, candidate)
+                batches = self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
+                async with aclosing(batches):
+                    async for batch in batches:
+                        if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
+                            attempt.content_came()
+                            if request.first_token is None:
+                                request.first_token = self._clock.monotonic() - request.started
+                        for event in relay.feed(batch):
+                            yield event
+                        if isinstance(batch[-1], StreamEnd):
+                            end = batch[-1]
+                if end is None:
+                    raise ProviderFailure(ErrorClass.MALFORMED, "the stream ended without saying how")
+                ended = True
+            except ProviderFailure as failure:
+                ended = True
+                self._failed(request, attempt, failure, "".join(relay.received), prefilled=bool(prefill))
+                spans.attempt_ended(span, attempt.record)
+                raise
+            finally:
+                if not ended:
+                    attempt.abandon("".join(relay.received))
+            record = attempt.succeed(
+                end.usage, "".join(relay.received), end.finish_reason, end.response_model
+            )
+            spans.attempt_ended(span, record)
+        request.records.append(record)
+        completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
+        yield Completed(self._result(request, candidate, completion))
+
+    def _failed(
+        self, request: _Request, attempt: Attempt, failure: ProviderFailure, text: str, *, prefilled: bool
+    ) -> None:
+        record = attempt.fail(failure, text)
+        request.records.append(record)
+        request.failed.append(
+            Failed(
+                attempt.candidate,
+                failure.error_class,
+                failure.message,
+                self._clock.monotonic(),
+                failure.retry_after,
+                failure.retry_same,
+                record.cost_micro_usd,
+                request.relay.committed,
+                prefilled,
+            )
+        )
+
+    def _timeout(self, request: _Request, candidate: Candidate) -> float:
+        """Seconds this attempt may take: while others could still answer, it leaves them time."""
+        remaining = max(0.0, request.envelope.deadline - self._clock.monotonic())
+        tried = {f.candidate.target for f in request.failed} | {candidate.target}
+        others = any(
+            c.target not in tried and c.target not in request.refused for c in request.plan.candidates
+        )
+        return min(candidate.provider.timeouts.total, remaining * 0.6 if others else remaining)
+
+    def _result(self, request: _Request, candidate: Candidate, completion: Completion) -> Result:
+        records = request.records
+        usage = records[0].usage or _NOTHING
+        for record in records[1:]:
+            usage = usage + (record.usage or _NOTHING)
+        tool_calls: tuple[ToolCall, ...] = completion.tool_calls
+        result = Result(
+            request_id=request.generation.request_id,
+            text=completion.text,
+            tool_calls=tool_calls,
+            finish_reason=completion.finish_reason,
+            candidate=candidate,
+            attempts=tuple(records),
+            usage=usage,
+            cost_micro_usd=sum(record.cost_micro_usd for record in records),
+            latency=self._clock.monotonic() - request.started,
+            time_to_first_token=request.first_token,
+        )
+        spans.answered(request.span, result)
+        return result
+
+    def _error(self, request: _Request, why: str) -> PointsmanError:
+        return why_given_up(
+            why,
+            request.plan,
+            request.failed,
+            request.refused,
+            request.quota_retry_after,
+            self._clock.monotonic(),
+        )
+
+
+_NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
+
+
+def _envelope(generation: Generation, plan: Plan) -> Envelope:
+    return Envelope(
+        generation.deadline,
+        generation.max_attempts,
+        generation.max_cost_micro_usd,
+        plan.policy.max_retry_after,
+    )

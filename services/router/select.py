@@ -1,0 +1,98 @@
+"""Planning: the dry run of a Generate, and its first step."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+
+from libs.catalog.model import Catalog, Model, Provider, Tenant
+from libs.clock import Clock
+from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from libs.types import Usage
+from services.router.attempt import Pricer
+from services.router.domain.failure import why_given_up
+from services.router.domain.generation import Generation
+from services.router.domain.health import TargetHealth
+from services.router.domain.plan import Candidate, Plan, Slot, make_plan, slots_for
+
+#: Plans' fixed parts that are remembered, each for one (tenant, content type, models).
+SLOTS_CACHE = 4096
+
+
+class Planner:
+    """Makes plans. Remembers which models a policy names, so that a plan costs the same with any catalog size."""
+
+    def __init__(
+        self, health: Callable[[Model], TargetHealth], price: Pricer, clock: Clock, rng: Random
+    ) -> None:
+        self._health = health
+        self._price = price
+        self._clock = clock
+        self._rng = rng
+        self._version = ""
+        self._slots: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Slot, ...]] = OrderedDict()
+
+    def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
+        """The plan. Raises InvalidArgument for models the catalog does not know."""
+        at = datetime.fromtimestamp(self._clock.now(), UTC)
+
+        def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
+            return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
+
+        return make_plan(
+            self._slots_for(catalog, tenant, generation),
+            generation,
+            tenant,
+            catalog.policy_for(tenant, generation.content_type),
+            self._health,
+            cost,
+            self._rng,
+            stream=stream,
+        )
+
+    def select(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Plan:
+        """A plan with at least one candidate. Raises what Generate would."""
+        plan = self.plan(catalog, tenant, generation, stream=False)
+        if not plan.candidates:
+            raise why_given_up("NO_CANDIDATE", plan, (), {}, None, self._clock.monotonic())
+        return plan
+
+    def estimates(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation
+    ) -> list[tuple[Candidate, Usage, int]]:
+        """Candidates with their expected usage and cost, cheapest first; a candidate's own estimate is the most it
+        can cost. Expected: half of the output limit."""
+        plan = self.select(catalog, tenant, generation)
+        at = datetime.fromtimestamp(self._clock.now(), UTC)
+        found = []
+        for candidate in plan.candidates:
+            limit = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
+            usage = Usage(plan.input_tokens, (limit + 1) // 2)
+            found.append((candidate, usage, self._price(candidate.provider, candidate.model, usage, at, "")))
+        return sorted(found, key=lambda entry: entry[2])
+
+    def _slots_for(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> tuple[Slot, ...]:
+        if catalog.version != self._version:
+            self._slots.clear()
+            self._version = catalog.version
+        key = (tenant.name, generation.content_type, generation.models)
+        slots = self._slots.get(key)
+        if slots is None:
+            unknown = [name for name in generation.models if not catalog.resolve_model(name)]
+            if unknown:
+                raise InvalidArgument(
+                    [
+                        FieldViolation(f"generation.models[{generation.models.index(n)}]", f"no model {n!r}")
+                        for n in unknown
+                    ],
+                    reason="UNKNOWN_MODEL",
+                )
+            slots = slots_for(catalog, tenant, generation.content_type, generation.models)
+            if not slots:
+                raise FailedPrecondition("The policy names no model", reason="NO_CANDIDATE")
+            self._slots[key] = slots
+            if len(self._slots) > SLOTS_CACHE:
+                self._slots.popitem(last=False)
+        return slots
