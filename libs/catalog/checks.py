@@ -42,6 +42,12 @@ def check_name(name: str) -> None:
         )
 
 
+def check_campaign_name(name: str) -> None:
+    """Campaigns are named by callers: 1 to 128 printable characters."""
+    if not 0 < len(name) <= 128 or not name.isprintable():
+        raise ValueError(f"{name[:140]!r} is not a campaign: 1 to 128 printable characters")
+
+
 def check_model_name(name: str) -> None:
     """Model names as vendors write them, e.g. `meta-llama/Llama-3.3-70B-Instruct:free`."""
     if _MODEL_NAME.fullmatch(name) is None:
@@ -60,7 +66,7 @@ def check_seconds(what: str, value: float, high: float = 86_400.0) -> None:
         raise ValueError(f"{what} must be above 0 and at most {high:g} seconds, not {value:g}")
 
 
-def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(what: str, choices: Iterable[str], value: str) -> None:
     """Raises, with a suggestion, unless value is one of the choices."""
     known = tuple(choices)
     if value not in known:
@@ -84,7 +90,7 @@ def check_time_zone(name: str) -> None:
     """An IANA time zone such as Europe/Zurich."""
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise ValueError(f'unknown time zone "{name}": write an IANA name such as Europe/Zurich') from None
 
 

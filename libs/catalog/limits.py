@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.catalog.checks import check, check_amount, check_choice
@@ -27,13 +28,24 @@ class LimitSpec:
     shadow: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("unit", self.unit, UNITS)
+        check_choice("unit", UNITS, self.unit)
         check_amount("limit", self.limit)
         if self.unit == "concurrency":
             check(not self.period, "concurrency has no period")
         else:
             check(bool(self.period), f"{self.unit} needs a period: {', '.join(PERIODS)}")
-            check_choice("period", self.period, PERIODS)
+            check_choice("period", PERIODS, self.period)
         if self.burst is not None:
             check(self.period in BUCKET_PERIODS, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
             check_amount("burst", self.burst, 1)
+
+
+def check_limits(limits: Sequence[LimitSpec]) -> None:
+    """One scope's limits: at most one per unit and period."""
+    seen: set[tuple[str, str]] = set()
+    for limit in limits:
+        check(
+            (limit.unit, limit.period) not in seen,
+            f"two limits count {limit.unit} per {limit.period or 'moment'}",
+        )
+        seen.add((limit.unit, limit.period))

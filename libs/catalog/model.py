@@ -26,7 +26,7 @@ from libs.catalog.checks import (
     frozen,
 )
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import BUCKET_PERIODS, PERIODS, UNITS, LimitSpec
+from libs.catalog.limits import BUCKET_PERIODS, PERIODS, UNITS, LimitSpec, check_limits
 from libs.catalog.references import broken_references
 from libs.types import Priority
 
@@ -107,12 +107,13 @@ class Provider:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_choice("kind", self.kind, KINDS)
+        check_choice("kind", KINDS, self.kind)
         check_url(self.base_url)
         check(not self.base_url.endswith("/"), "base_url must not end with a slash")
         check(not (self.api_key_env and self.api_key_file), "name api_key_env or api_key_file, not both")
         if self.api_key_env:
             check_env_name(self.api_key_env)
+        check_limits(self.limits)
         object.__setattr__(self, "options", frozen(self.options))
 
     @property
@@ -163,7 +164,8 @@ class Model:
         check_amount("context_window", self.context_window, 1, MAX_TOKENS)
         check_amount("max_output_tokens", self.max_output_tokens, 1, self.context_window)
         for capability in sorted(self.capabilities):
-            check_choice("capability", capability, CAPABILITIES)
+            check_choice("capability", CAPABILITIES, capability)
+        check_limits(self.limits)
         for content_type, value in self.quality.items():
             check(0 <= value <= 1, f"quality.{content_type} must be 0 to 1, not {value:g}")
         object.__setattr__(self, "quality", frozen(self.quality))
@@ -210,13 +212,13 @@ class Policy:
         for model_id in everyone:
             check(everyone.count(model_id) == 1, f'model "{model_id}" is named more than once')
         if self.strategy is not None:
-            check_choice("strategy", self.strategy, STRATEGIES)
+            check_choice("strategy", STRATEGIES, self.strategy)
         if self.max_attempts is not None:
             check_amount("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS)
         if self.max_cost_micro_usd is not None:
             check_amount("max_cost", self.max_cost_micro_usd, 1)
         for step in self.degradation:
-            check_choice("degradation", step, DEGRADATIONS)
+            check_choice("degradation", DEGRADATIONS, step)
         check(len(set(self.degradation)) == len(self.degradation), "a degradation step is named twice")
         check(0 <= self.max_retry_after <= 3600, "max_retry_after must be 0 to 3600 seconds")
 
@@ -238,7 +240,7 @@ class ContentType:
         check(self.name != DEFAULT, f'"{DEFAULT}" means every content type; choose another name')
         check_amount("max_output_tokens", self.max_output_tokens, 1, 1_000_000)
         if self.strategy is not None:
-            check_choice("strategy", self.strategy, STRATEGIES)
+            check_choice("strategy", STRATEGIES, self.strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +269,12 @@ class Tenant:
         for key_hash in self.key_hashes:
             check_key_hash(key_hash)
         check_time_zone(self.time_zone)
+        for limits in (self.limits, *self.provider_limits.values(), *self.campaigns.values()):
+            check_limits(limits)
         if self.max_cost_micro_usd is not None:
             check_amount("max_cost", self.max_cost_micro_usd, 1)
         if self.strategy is not None:
-            check_choice("strategy", self.strategy, STRATEGIES)
+            check_choice("strategy", STRATEGIES, self.strategy)
         check_seconds("default_deadline", self.default_deadline, 3600.0)
         for name in ("policies", "provider_limits", "campaigns"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
@@ -294,7 +298,8 @@ class Catalog:
 
     def __post_init__(self) -> None:
         check_name(self.domain)
-        faults = [message for _, message in broken_references(self)]
+        check(bool(self.models), "at least one model is needed")
+        faults = [message for _, _, message in broken_references(self)]
         check(not faults, "; ".join(faults))
         by_name: dict[str, tuple[Model, ...]] = {}
         for model in self.models.values():

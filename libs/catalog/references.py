@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Where in the YAML a value stands: mapping keys and list indexes from the root.
 Path = tuple[str | int, ...]
+#: A place, the name that stands there, and what is wrong with it.
+Broken = tuple[Path, str, str]
 
 
 class Parts(Protocol):
@@ -31,22 +33,20 @@ class Parts(Protocol):
     def tenants(self) -> Mapping[str, Tenant]: ...
 
 
-def broken_references(parts: Parts) -> Iterator[tuple[Path, str]]:
-    """Every name that leads nowhere, and every tenant key that leads to two tenants, as (place, sentence)."""
+def broken_references(parts: Parts) -> Iterator[Broken]:
+    """Every name that leads nowhere, and every key that leads to two tenants, as (place, name, sentence)."""
     yield from _of_models(parts)
     yield from _of_policies(parts)
     yield from _of_content_types(parts)
     yield from _of_tenants(parts)
 
 
-def _missing(path: Path, what: str, name: str, known: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+def _missing(path: Path, what: str, name: str, known: Mapping[str, object]) -> Iterator[Broken]:
     if name not in known:
-        yield path, f'unknown {what} "{name}"{suggest(name, known)}'
+        yield path, name, f'unknown {what} "{name}"{suggest(name, known)}'
 
 
-def _of_models(parts: Parts) -> Iterator[tuple[Path, str]]:
-    if not parts.models:
-        yield ("models",), "at least one model is needed"
+def _of_models(parts: Parts) -> Iterator[Broken]:
     ratings = {**parts.content_types, "default": None}
     for model in parts.models.values():
         yield from _missing(("models", model.id), "provider", model.provider, parts.providers)
@@ -55,7 +55,7 @@ def _of_models(parts: Parts) -> Iterator[tuple[Path, str]]:
             yield from _missing(path, "content type", content_type, ratings)
 
 
-def _of_policies(parts: Parts) -> Iterator[tuple[Path, str]]:
+def _of_policies(parts: Parts) -> Iterator[Broken]:
     for policy in parts.policies.values():
         here: Path = ("policies", policy.name)
         for i, tier in enumerate(policy.tiers):
@@ -65,7 +65,7 @@ def _of_policies(parts: Parts) -> Iterator[tuple[Path, str]]:
             yield from _missing((*here, "last_resort", i), "model", model_id, parts.models)
 
 
-def _of_content_types(parts: Parts) -> Iterator[tuple[Path, str]]:
+def _of_content_types(parts: Parts) -> Iterator[Broken]:
     path: Path = ("default_content_type",)
     yield from _missing(path, "content type", parts.default_content_type, parts.content_types)
     for content_type in parts.content_types.values():
@@ -73,7 +73,7 @@ def _of_content_types(parts: Parts) -> Iterator[tuple[Path, str]]:
         yield from _missing(path, "policy", content_type.policy, parts.policies)
 
 
-def _of_tenants(parts: Parts) -> Iterator[tuple[Path, str]]:
+def _of_tenants(parts: Parts) -> Iterator[Broken]:
     owners: dict[str, str] = {}
     with_default = {**parts.content_types, "default": None}
     for tenant in parts.tenants.values():
@@ -89,4 +89,4 @@ def _of_tenants(parts: Parts) -> Iterator[tuple[Path, str]]:
         for i, key_hash in enumerate(tenant.key_hashes):
             owner = owners.setdefault(key_hash, tenant.name)
             if owner != tenant.name:
-                yield (*here, "key_sha256", i), f'tenant "{owner}" has the same key'
+                yield (*here, "key_sha256", i), "", f'tenant "{owner}" has the same key'

@@ -1,0 +1,170 @@
+"""A catalog file, read into values or refused with every fault that it holds. `docs/catalog.md` shows the format."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from libs.catalog import sections
+from libs.catalog.checks import check_name
+from libs.catalog.document import Node, parse
+from libs.catalog.faults import CatalogError, Fault
+from libs.catalog.model import (
+    DEFAULT,
+    Catalog,
+    ContentType,
+    Model,
+    Policy,
+    Provider,
+    Tenant,
+    Weighted,
+)
+from libs.catalog.reader import Section
+from libs.catalog.references import Path as Place
+from libs.catalog.references import broken_references
+
+__all__ = ["MAX_BYTES", "CatalogError", "Fault", "load", "loads"]
+
+#: Room for a quarter of a million tenants.
+MAX_BYTES = 64 * 1024 * 1024
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+def load(path: Path | str, *, environ: Mapping[str, str] | None = None, prices: bool = True) -> Catalog:
+    """Reads a catalog file. `environ` serves `${NAME}` (None: the process's environment). `prices`: also require
+    that every model's price is known, which imports the price list (0.5 s and 70 MB, needed only where costs are
+    computed). Raises CatalogError, also where the file cannot be read."""
+    try:
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CatalogError(str(path), [Fault(0, (), f"cannot be read: {reason}")]) from error
+    return loads(data, str(path), environ=environ, prices=prices)
+
+
+def loads(
+    data: bytes, file: str, *, environ: Mapping[str, str] | None = None, prices: bool = True
+) -> Catalog:
+    """As `load`, from a file's content; `file` names it in faults."""
+    faults: list[Fault] = []
+    root = _root(data, faults)
+    if root is None or not isinstance(root.value, dict):
+        raise CatalogError(file, faults or [Fault(0, (), "the file is empty or not a mapping")])
+    draft = _read(Section(root, (), faults), os.environ if environ is None else environ)
+    for place, name, message in broken_references(draft):
+        if name not in draft.refused:
+            faults.append(Fault(_line(root, place), place, message))
+    if prices:
+        _check_prices(draft, root, faults)
+    if faults:
+        raise CatalogError(file, faults)
+    return Catalog(
+        version=hashlib.sha256(data).hexdigest()[:12],
+        domain=draft.domain,
+        default_content_type=draft.default_content_type,
+        providers=draft.providers,
+        models=draft.models,
+        policies=draft.policies,
+        content_types=draft.content_types,
+        tenants=draft.tenants,
+    )
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """A regular file's content. Raises OSError, or ValueError where it is too large or something else than a file
+    (opening a pipe would wait for ever)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a file")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES // 1024 // 1024} MiB")
+    return data
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What was right in a file. `refused`: names whose entries were wrong, so that references to them are not
+    reported as leading nowhere on top."""
+
+    domain: str = ""
+    default_content_type: str = ""
+    providers: dict[str, Provider] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    content_types: dict[str, ContentType] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+
+def _root(data: bytes, faults: list[Fault]) -> Node | None:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        faults.append(Fault(data.count(b"\n", 0, error.start) + 1, (), "not UTF-8"))
+        return None
+    return parse(text, faults)
+
+
+def _read(root: Section, environ: Mapping[str, str]) -> _Draft:
+    draft = _Draft()
+    version = root.integer("version")
+    if version != SCHEMA_VERSION:
+        root.fault(f"must be {SCHEMA_VERSION}, the version of the file format", "version")
+    draft.domain = root.text("domain", "pointsman", rule=check_name)
+    draft.default_content_type = root.text("default_content_type", "general")
+    for name, section in root.sections("providers"):
+        _keep(draft.providers, name, sections.provider(name, section, environ), draft)
+    for name, section in root.sections("models"):
+        _keep(draft.models, name, sections.model(name, section), draft)
+    for name, section in root.sections("policies"):
+        _keep(draft.policies, name, sections.policy(name, section), draft)
+    for name, section in root.sections("content_types"):
+        _keep(draft.content_types, name, sections.content_type(name, section), draft)
+    for name, section in root.sections("tenants"):
+        _keep(draft.tenants, name, sections.tenant(name, section), draft)
+    if DEFAULT not in draft.policies and DEFAULT not in draft.refused and draft.models:
+        draft.policies[DEFAULT] = Policy(DEFAULT, (tuple(Weighted(name) for name in draft.models),))
+    if not draft.models and not draft.refused:
+        root.fault("at least one model is needed", "models")
+    root.close()
+    return draft
+
+
+def _keep(into: dict[str, T], name: str, made: T | None, draft: _Draft) -> None:
+    if made is None:
+        draft.refused.add(name)
+    else:
+        into[name] = made
+
+
+def _line(root: Node, place: Place) -> int:
+    """The line of a place, or of the nearest thing around it that is in the file."""
+    node = root
+    for step in place:
+        if isinstance(node.value, dict) and step in node.value:
+            node = node.value[str(step)]
+        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+        else:
+            break
+    return 0 if node is root else node.line
+
+
+def _check_prices(draft: _Draft, root: Node, faults: list[Fault]) -> None:
+    from libs.catalog.prices import why_unpriced
+
+    for model in draft.models.values():
+        provider = draft.providers.get(model.provider)
+        if provider is not None and (reason := why_unpriced(provider, model)) is not None:
+            place = ("models", model.id)
+            faults.append(Fault(_line(root, place), place, reason))

@@ -1,0 +1,224 @@
+"""How each kind of catalog entry is read from its YAML mapping. None: it was wrong, and the faults are noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+from libs.catalog.checks import (
+    check_campaign_name,
+    check_choice,
+    check_env_name,
+    check_key_hash,
+    check_model_name,
+    check_time_zone,
+    check_url,
+)
+from libs.catalog.document import Node
+from libs.catalog.kinds import KINDS
+from libs.catalog.limits import PERIODS, UNITS, LimitSpec
+from libs.catalog.model import (
+    CAPABILITIES,
+    DEFAULT,
+    DEGRADATIONS,
+    STRATEGIES,
+    ContentType,
+    Model,
+    Policy,
+    Price,
+    Provider,
+    Tenant,
+    Timeouts,
+    Weighted,
+)
+from libs.catalog.reader import Section, substitute
+from libs.types import Priority
+
+_STRATEGY = partial(check_choice, "strategy", STRATEGIES)
+_SECRET_OPTION = re.compile(
+    r"(?i)(.*[_-])?(api[_-]?key|secret|password|authorization|(access|auth|bearer|session)[_-]?token|token)"
+)
+_NO_KEYS = (
+    "a key does not belong in the catalog: name the environment variable that holds it in api_key_env, "
+    "or the file in api_key_file"
+)
+_NO_TENANT_KEYS = "write the key's SHA-256 into key_sha256; `python -m libs.catalog hash` computes it"
+
+
+def limit(section: Section) -> LimitSpec | None:
+    """One limit. The unit `usd` counts micro-USD, written in dollars."""
+    section.require("unit", "limit")
+    unit = section.text("unit", rule=partial(check_choice, "unit", (*UNITS, "usd")))
+    period = section.text("period", rule=partial(check_choice, "period", PERIODS))
+    read = section.usd if unit == "usd" else section.whole
+    amount, burst, shadow = read("limit"), read("burst"), section.flag("shadow")
+    unit = "micro_usd" if unit == "usd" else unit
+    return section.make(lambda: LimitSpec(unit, period, amount or 0, burst, shadow))
+
+
+def provider(name: str, section: Section, environ: Mapping[str, str]) -> Provider | None:
+    """A provider; its kind is its name where that is one."""
+    kind = section.text(
+        "kind", name if name in KINDS else "", rule=partial(check_choice, "kind", tuple(KINDS))
+    )
+    if not kind and not section.has("kind"):
+        section.require("kind")
+    known = KINDS.get(kind)
+    region = section.text("region")
+    base_url = section.converted("base_url", lambda text: _base_url(substitute(text, environ)))
+    if known is not None and not section.has("base_url"):
+        base_url = _default_url(section, kind, region)
+    section.refuse("api_key", _NO_KEYS)
+    env = section.text("api_key_env", rule=_env_name_or_empty)
+    file = section.text("api_key_file")
+    if known is not None and not section.has("api_key_env") and not section.has("api_key_file"):
+        env = known.api_key_env
+    options = _options(section.section("options"), environ)
+    limits = section.list_of("limits", limit)
+    timeouts = _timeouts(section.section("timeouts")) or Timeouts()
+    return section.make(lambda: Provider(name, kind, base_url, env, file, options, limits, timeouts, region))
+
+
+def _base_url(url: str) -> str:
+    check_url(url)
+    return url.rstrip("/")
+
+
+def _default_url(section: Section, kind: str, region: str) -> str:
+    template = KINDS[kind].base_url
+    if not template:
+        section.fault(f"is required for kind {kind}", "base_url")
+    elif "{region}" in template and not region:
+        section.fault(f"is required for kind {kind}", "region")
+    return template.replace("{region}", region)
+
+
+def _env_name_or_empty(value: str) -> None:
+    if value:
+        check_env_name(value)
+
+
+def _options(section: Section, environ: Mapping[str, str]) -> dict[str, str]:
+    for name in section.names():
+        if _SECRET_OPTION.fullmatch(name):
+            section.refuse(name, _NO_KEYS)
+    return {name: section.converted(name, lambda text: substitute(text, environ)) for name in section.names()}
+
+
+def _timeouts(section: Section) -> Timeouts | None:
+    usual = Timeouts()
+    first_byte = section.number("first_byte", usual.first_byte)
+    idle = section.number("idle", usual.idle)
+    total = section.number("total", usual.total)
+    return section.make(lambda: Timeouts(first_byte, idle, total))
+
+
+def model(model_id: str, section: Section) -> Model | None:
+    """A model; its key is "provider/model"."""
+    provider_name, slash, name = model_id.partition("/")
+    if not slash:
+        section.fault('a model is named "provider/model"')
+    section.require("context_window", "max_output_tokens")
+    wire_name = section.text("wire_name", name)
+    window, most = section.integer("context_window", 1), section.integer("max_output_tokens", 1)
+    capabilities = frozenset(section.texts("capabilities", partial(check_choice, "capability", CAPABILITIES)))
+    if not section.has("capabilities"):
+        capabilities = frozenset({"streaming", "system"})
+    prices = section.section("price")
+    price = _price(prices) if section.has("price") else None
+    ratings = section.section("quality")
+    quality = {content_type: ratings.number(content_type) for content_type in ratings.names()}
+    limits = section.list_of("limits", limit)
+
+    def build() -> Model:
+        check_model_name(name)
+        return Model(provider_name, name, wire_name, window, most, capabilities, price, quality, limits)
+
+    return section.make(build)
+
+
+def _price(section: Section) -> Price | None:
+    section.require("input", "output")
+    names = ("input", "output", "cache_read", "cache_write")
+    prices = {name: section.usd(name) for name in names}
+    return section.make(lambda: Price(**prices))  # type: ignore[arg-type]
+
+
+def policy(name: str, section: Section) -> Policy | None:
+    """A policy; a tier is a list of model ids or of {model, weight}."""
+    section.require("tiers")
+    tiers = tuple(_tier(section, i, node) for i, node in section.nodes("tiers"))
+    last_resort = section.texts("last_resort")
+    strategy = section.text("strategy", rule=_STRATEGY) or None
+    attempts, cost = section.whole("max_attempts"), section.usd("max_cost_usd")
+    ladder = section.texts("degradation", partial(check_choice, "degradation", DEGRADATIONS))
+    wait = section.number("max_retry_after", 5.0)
+    return section.make(lambda: Policy(name, tiers, last_resort, strategy, attempts, cost, ladder, wait))
+
+
+def _tier(section: Section, i: int, tier: Node) -> tuple[Weighted, ...]:
+    entries = []
+    for j, node in section.nodes_of(tier, "tiers", i):
+        if isinstance(node.value, str):
+            entries.append(Weighted(section.text_of(node, "tiers", i, j)))
+        elif (entry := _weighted(section.section_of(node, "tiers", i, j))) is not None:
+            entries.append(entry)
+    return tuple(entries)
+
+
+def _weighted(section: Section) -> Weighted | None:
+    section.require("model")
+    model_id, weight = section.text("model"), section.integer("weight", 1)
+    return section.make(lambda: Weighted(model_id, weight))
+
+
+def content_type(name: str, section: Section) -> ContentType | None:
+    """A content type."""
+    section.require("max_output_tokens")
+    most = section.integer("max_output_tokens", 1)
+    strategy = section.text("strategy", rule=_STRATEGY) or None
+    policy_name = section.text("policy", DEFAULT)
+    description = section.text("description")
+    return section.make(lambda: ContentType(name, most, strategy, policy_name, description))
+
+
+def tenant(name: str, section: Section) -> Tenant | None:
+    """A tenant."""
+    for field in ("key", "keys", "api_key"):
+        section.refuse(field, _NO_TENANT_KEYS)
+    hashes = section.texts("key_sha256", check_key_hash)
+    limits = section.list_of("limits", limit)
+    zone = section.text("time_zone", "UTC", check_time_zone)
+    priority = section.text("priority", Priority.STANDARD, partial(check_choice, "priority", tuple(Priority)))
+    policies = section.section("policies")
+    by_type = {content_type: policies.text(content_type) for content_type in policies.names()}
+    named = section.texts("allowed_providers")
+    allowed = frozenset(named) if section.has("allowed_providers") else None
+    cost, deadline = section.usd("max_cost_usd"), section.number("default_deadline", 120.0)
+    strategy = section.text("strategy", rule=_STRATEGY) or None
+    at_providers = section.section("provider_limits")
+    by_provider = {key: at_providers.list_of(key, limit) for key in at_providers.names()}
+    campaigns = {key: _campaign(key, part) for key, part in section.sections("campaigns")}
+    return section.make(
+        lambda: Tenant(
+            name=name,
+            key_hashes=hashes,
+            limits=limits,
+            time_zone=zone,
+            priority=Priority(priority),
+            policies=by_type,
+            allowed_providers=allowed,
+            max_cost_micro_usd=cost,
+            strategy=strategy,
+            default_deadline=deadline,
+            provider_limits=by_provider,
+            campaigns=campaigns,
+        )
+    )
+
+
+def _campaign(name: str, section: Section) -> tuple[LimitSpec, ...]:
+    limits = section.list_of("limits", limit)
+    section.make(lambda: check_campaign_name(name))
+    return limits
