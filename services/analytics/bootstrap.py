@@ -1,0 +1,62 @@
+"""Composition root: the only file that names the concrete adapters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pointsman.analytics.v1 import analytics_pb2_grpc
+
+from libs.errors import Unavailable
+from libs.lifecycle import Runtime, StartError, background, run
+from libs.rpc.server import Registration
+from libs.telemetry import get_logger
+from services.analytics.adapters.postgres_database import Database, PoolOptions
+from services.analytics.adapters.postgres_ledger import PostgresLedger
+from services.analytics.adapters.postgres_migrations import MigrationRefused, read_migrations
+from services.analytics.record import Recorder
+from services.analytics.servicer import SERVICE, AnalyticsServicer
+from services.analytics.settings import AnalyticsSettings
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Starts without PostgreSQL too: then every call is UNAVAILABLE until it is there. Raises StartError where the
+    database is there and its history contradicts our migrations."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            Database(
+                settings.postgres_dsn.get_secret_value(),
+                read_migrations(),
+                PoolOptions(
+                    readers=settings.postgres_readers,
+                    write_timeout=settings.write_timeout,
+                    read_timeout=settings.read_timeout,
+                ),
+            )
+        )
+        try:
+            await database.prepare()
+        except MigrationRefused as error:
+            raise StartError(str(error)) from error
+        except Unavailable as error:
+            log.warning("ledger_not_ready", error=error.message)
+            await stack.enter_async_context(background("analytics-migrations", database.keep_preparing))
+        ledger = PostgresLedger(database)
+        recorder = Recorder(ledger, runtime.clock, runtime.metrics)
+        stack.push_async_callback(recorder.close)
+        yield [
+            Registration(
+                analytics_pb2_grpc.add_AnalyticsServicer_to_server,
+                AnalyticsServicer(recorder, ledger, runtime.clock),
+                SERVICE,
+                long_lived=frozenset({"RecordUsage"}),
+            )
+        ]
+
+
+def main() -> int:
+    """The service's life; returns its exit status."""
+    return run("analytics", AnalyticsSettings, assemble)

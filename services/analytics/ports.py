@@ -1,0 +1,46 @@
+"""What the use cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from services.analytics.domain.attempt import Attempt
+from services.analytics.domain.query import Query
+from services.analytics.domain.report import CostReport, PerformanceRow, ReliabilityRow
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a batch: `inserted` + `replaced` + `duplicates` + refused records = records given.
+
+    `refused` holds a reason by attempt id for what the store can never keep.
+    """
+
+    inserted: int = 0
+    replaced: int = 0
+    duplicates: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """One row per attempt, exactly once. All methods raise Unavailable while the store is gone."""
+
+    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+        """Keeps the best record of each attempt; of equally good ones the first. Durable when it returns; after an
+        error any part of the batch may have been kept, and giving it again is safe."""
+        ...
+
+    async def costs(self, query: Query) -> CostReport:
+        """Exact sums. Raises FailedPrecondition for more than MAX_ROWS rows, DeadlineExceeded where it takes too
+        long; so do the others."""
+        ...
+
+    async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
+        """Latency, throughput and failovers."""
+        ...
+
+    async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
+        """Outcomes of attempts and of requests."""
+        ...

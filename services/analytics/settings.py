@@ -1,0 +1,33 @@
+"""Every environment variable of this service: the names here in capitals, after `POINTSMAN_ANALYTICS_`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from libs.settings import Address, ServiceSettings
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    return value
+
+
+class AnalyticsSettings(ServiceSettings):
+    """Durations in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="POINTSMAN_ANALYTICS_")
+
+    listen: Address = "127.0.0.1:7703"
+    #: Where the ledger is; `?sslmode=verify-full&sslrootcert=…` for TLS.
+    postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
+    #: Connections that answer questions, besides the two that write.
+    postgres_readers: int = Field(4, ge=1, le=100)
+    #: After this long a commit is given up and the router keeps the batch.
+    write_timeout: float = Field(10.0, gt=0, le=600)
+    #: After this long a question is refused.
+    read_timeout: float = Field(20.0, gt=0, le=600)

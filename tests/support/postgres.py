@@ -1,0 +1,39 @@
+"""A real PostgreSQL for tests: one server per session, a fresh database per test that wants one.
+
+Use it from a conftest.py or a test module: `from tests.support.postgres import postgres_server  # noqa: F401`, then
+`async with fresh_database(postgres_server) as dsn`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest_asyncio
+
+from dev.engines import Postgres, postgres
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server() -> AsyncIterator[Postgres]:
+    """A server that loses its data at the end of the session."""
+    async with postgres() as server:
+        yield server
+
+
+@asynccontextmanager
+async def fresh_database(server: Postgres) -> AsyncIterator[str]:
+    """The DSN of an empty database, dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    base, _, _ = server.dsn.rpartition("/")
+    admin = await asyncpg.connect(server.dsn)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield f"{base}/{name}"
+        finally:
+            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
