@@ -1,8 +1,8 @@
 """YAML as a tree of texts that remember their lines.
 
-Composed from parser events rather than by a YAML loader: one pass sees duplicate keys, refuses tags and aliases (no
-expansion bombs), bounds the depth, is seven times as fast, and leaves the meaning of a text to whoever expects it
-(`no` as the name of a tenant is a text, not false).
+Composed from parser events rather than by a YAML loader: one pass sees duplicate keys, refuses tags and
+aliases (no expansion bombs), bounds the depth, is seven times as fast, and leaves the meaning of a text to
+whoever expects it (`no` as the name of a tenant is a text, not false).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ KINDS: dict[str, Kind] = {
     "perplexity": Kind("https://api.perplexity.ai", "PERPLEXITY_API_KEY", "perplexity"),
     "fireworks": Kind("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "fireworks"),
     "openai_compatible": Kind(""),
-    "ollama": Kind("http://127.0.0.1:11434/v1", free=True),
+    "ollama": Kind("http://127.0.0.1:11434", free=True),
     "vllm": Kind("http://127.0.0.1:8000/v1", free=True),
     "llamacpp": Kind("http://127.0.0.1:8080/v1", free=True),
 }

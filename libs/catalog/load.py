@@ -1,4 +1,5 @@
-"""A catalog file, read into values or refused with every fault that it holds. `docs/catalog.md` shows the format."""
+"""A catalog file, read into values or refused with every fault that it holds. `docs/catalog.md` shows the
+format."""
 
 from __future__ import annotations
 
@@ -38,9 +39,9 @@ T = TypeVar("T")
 
 
 def load(path: Path | str, *, environ: Mapping[str, str] | None = None, prices: bool = True) -> Catalog:
-    """Reads a catalog file. `environ` serves `${NAME}` (None: the process's environment). `prices`: also require
-    that every model's price is known, which imports the price list (0.5 s and 70 MB, needed only where costs are
-    computed). Raises CatalogError, also where the file cannot be read."""
+    """Reads a catalog file. `environ` serves `${NAME}` (None: the process's environment). `prices`: also
+    require that every model's price is known, which imports the price list (0.5 s and 70 MB, needed only
+    where costs are computed). Raises CatalogError, also where the file cannot be read."""
     try:
         data = read_bytes(path)
     except (OSError, ValueError) as error:
@@ -78,8 +79,8 @@ def loads(
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """A regular file's content. Raises OSError, or ValueError where it is too large or something else than a file
-    (opening a pipe would wait for ever)."""
+    """A regular file's content. Raises OSError, or ValueError where it is too large or something else than a
+    file (opening a pipe would wait for ever)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)

@@ -92,7 +92,7 @@ class Provider:
     `https://api.openai.com/v1` (the wire appends `/chat/completions`), `https://api.anthropic.com`
     (`/v1/messages`), `https://generativelanguage.googleapis.com` (`/v1beta/models/...`). `api_key_env`,
     `api_key_file`: where the key is found, at most one of them, both empty for a server without keys; the key
-    itself is never in the catalog.
+    itself is never in the catalog. A region is also among the options, where the wires look for it.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """What an attempt costs, in whole micro-USD, rounded half up.
 
 The catalog's own price comes first, then the declaration that a local server is free, then the price list of
-genai-prices as it was installed (dated and tiered prices, cache reads and writes; never updated from the network).
-The list is compiled into integers, since its own calculation takes tens of microseconds per call; the tests compare
-the two on every model of the list.
+genai-prices as it was installed (dated and tiered prices, cache reads and writes; never updated from the
+network). The list is compiled into integers, since its own calculation takes tens of microseconds per call;
+the tests compare the two on every model of the list.
 
 US dollars per million tokens times tokens are micro-USD, so prices keep the list's own numbers.
 """
@@ -50,16 +50,16 @@ class _Rates:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One price list entry. `bands`: by input length, longest first, the last above -1. `scale`: a power of ten
-    that makes every price a whole number."""
+    """One price list entry. `bands`: by input length, longest first, the last above -1. `scale`: a power of
+    ten that makes every price a whole number."""
 
     bands: tuple[_Rates, ...]
     per_request: int
     scale: int
 
     def cost(self, usage: Usage) -> int:
-        """Micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its total, which no
-        provider should report, raises the total rather than making the rest negative."""
+        """Micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its total,
+        which no provider should report, raises the total rather than making the rest negative."""
         cached = usage.cache_read_tokens + usage.cache_write_tokens
         whole_input = max(usage.input_tokens, cached)
         visible = max(usage.output_tokens - usage.reasoning_tokens, 0)
@@ -79,7 +79,8 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """A model of the price list: its tables, the one that takes precedence first; the last one always applies."""
+    """A model of the price list: its tables, the one that takes precedence first; the last one always
+    applies."""
 
     model_id: str
     schedule: tuple[tuple[StartDateConstraint | TimeOfDateConstraint | None, _Table], ...]
@@ -179,7 +180,8 @@ def _table(price: ModelPrice) -> _Table:
 
 
 def _at(price: Decimal | TieredPrices, above: int) -> Decimal:
-    """The price of inputs just longer than `above`: a tier's price holds for all tokens, not for the excess."""
+    """The price of inputs just longer than `above`: a tier's price holds for all tokens, not for the
+    excess."""
     if isinstance(price, Decimal):
         return price
     reached = [tier.price for tier in price.tiers if tier.start <= above]

@@ -25,8 +25,8 @@ MICRO = 1_000_000
 
 
 class Section:
-    """One mapping of the document. Getters return the default where a field is absent or null, and where it is
-    wrong: then a fault is noted and `make` returns None."""
+    """One mapping of the document. Getters return the default where a field is absent or null, and where it
+    is wrong: then a fault is noted and `make` returns None."""
 
     __slots__ = ("_asked", "_broken", "_entries", "_faults", "_line", "_parent", "path")
 
@@ -217,7 +217,8 @@ class Section:
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """`${NAME}` and `${NAME:-default}` replaced from the environment, empty counting as unset. Raises ValueError."""
+    """`${NAME}` and `${NAME:-default}` replaced from the environment, empty counting as unset. Raises
+    ValueError."""
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)

@@ -1,4 +1,5 @@
-"""How each kind of catalog entry is read from its YAML mapping. None: it was wrong, and the faults are noted."""
+"""How each kind of catalog entry is read from its YAML mapping. None: it was wrong, and the faults are
+noted."""
 
 from __future__ import annotations
 
@@ -75,6 +76,8 @@ def provider(name: str, section: Section, environ: Mapping[str, str]) -> Provide
     if known is not None and not section.has("api_key_env") and not section.has("api_key_file"):
         env = known.api_key_env
     options = _options(section.section("options"), environ)
+    if region:
+        options.setdefault("region", region)
     limits = section.list_of("limits", limit)
     timeouts = _timeouts(section.section("timeouts")) or Timeouts()
     return section.make(lambda: Provider(name, kind, base_url, env, file, options, limits, timeouts, region))

@@ -1,0 +1,78 @@
+"""Provider keys: read from the environment or a file at the moment of use, never kept in the catalog, never
+shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from libs.catalog.model import Provider
+
+#: A service account's JSON is 2 to 3 KiB.
+MAX_BYTES = 64 * 1024
+
+
+class Keys:
+    """Finds keys. A file is read again when it changes (Kubernetes swaps secrets in place). `environ` None:
+    the process's environment, read at each call."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._files: dict[str, tuple[tuple[int, int, int, int], str]] = {}
+
+    def __call__(self, provider: Provider) -> str | None:
+        """The provider's key; empty where it takes none, None where it is missing (`why_missing` says
+        why)."""
+        try:
+            return self._read(provider)
+        except ValueError:
+            return None
+
+    def why_missing(self, provider: Provider) -> str | None:
+        """A sentence naming the variable or file, never its content; None: the key is there, or none is
+        needed."""
+        try:
+            self._read(provider)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _read(self, provider: Provider) -> str:
+        if provider.api_key_env:
+            value = self._environ.get(provider.api_key_env, "").strip()
+            return _checked(value, f"the environment variable {provider.api_key_env}", "is not set")
+        if provider.api_key_file:
+            return self._from_file(provider.api_key_file)
+        return ""
+
+    def _from_file(self, path: str) -> str:
+        name = f"the key file {path}"
+        try:
+            status = os.stat(path)
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            known = self._files.get(path)
+            if known is None or known[0] != stamp:
+                if status.st_size > MAX_BYTES:
+                    raise ValueError(f"{name} is larger than {MAX_BYTES // 1024} KiB")
+                with open(path, encoding="utf-8") as file:
+                    known = self._files[path] = (stamp, file.read(MAX_BYTES).strip())
+        except UnicodeDecodeError:
+            raise ValueError(f"{name} is not text") from None
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read: {error.strerror}") from None
+        return _checked(known[1], name, "is empty")
+
+
+def read_key(provider: Provider, environ: Mapping[str, str] | None = None) -> str | None:
+    """One key, once. Whoever reads often keeps a `Keys`."""
+    return Keys(environ)(provider)
+
+
+def _checked(key: str, name: str, absent: str) -> str:
+    if not key:
+        raise ValueError(f"{name} {absent}")
+    # Keys go into HTTP headers; only a service account's JSON, which is signed with and never sent, has
+    # lines.
+    if not key.startswith("{") and not (key.isascii() and key.isprintable()):
+        raise ValueError(f"{name} holds characters that no key has")
+    return key
