@@ -53,7 +53,6 @@ class Postgres:
         self.port = port or free_port()
         self.settings = {**SETTINGS, **(settings or {})}
         self._log = log or self.directory / "postgres.log"
-        self._secret = ""
         self._lock = ExitStack()
         # SIGINT is PostgreSQL's "fast" shutdown: sessions are ended, data is checkpointed.
         self.child = Child("postgres", (), ENV, self._log, stop_signal=signal.SIGINT)
@@ -61,7 +60,12 @@ class Postgres:
     @property
     def dsn(self) -> str:
         """Where clients connect; holds the password."""
-        return f"postgresql://{USER}:{self._secret}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://{USER}:{self.secret}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def secret(self) -> str:
+        """The password; made on the first call and kept beside the data."""
+        return password(self.directory / "password")
 
     @property
     def pid(self) -> int:
@@ -81,7 +85,6 @@ class Postgres:
         )
         try:
             home = await asyncio.to_thread(Home.of, self.directory)
-            self._secret = password(self.directory / "password")
             if not home.data.exists():
                 await self._initialise(home)
             # Backends of a killed postmaster end within milliseconds of noticing; a new one must not meet them.
@@ -105,9 +108,9 @@ class Postgres:
             self._lock.close()
             raise
 
-    async def stop(self) -> None:
-        """End sessions, checkpoint and end."""
-        await self.child.stop()
+    async def stop(self, grace: float = 4.0) -> None:
+        """End sessions, checkpoint and end; after `grace` seconds, be ended."""
+        await self.child.stop(grace)
         self._lock.close()
 
     async def kill(self) -> None:
@@ -128,7 +131,7 @@ class Postgres:
         """Make the cluster beside its place and move it there whole: a crash in between leaves nothing half made."""
         fresh = home.empty_sibling()
         secret = fresh.with_name("initdb.password")
-        write_private(secret, self._secret)
+        write_private(secret, self.secret)
         home.give_away(secret)
         initdb = Child(
             "initdb",

@@ -38,6 +38,7 @@ def held(path: Path, sentence: str) -> Iterator[None]:
 def password(path: Path) -> str:
     """The random password kept in this file, made on the first call; readable by its owner only."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_private(path, secrets.token_urlsafe(24))
     return path.read_text().strip()
 

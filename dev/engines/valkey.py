@@ -45,14 +45,18 @@ class Valkey:
         self.directory = directory.absolute()
         self.port = port or free_port()
         self._log = log or self.directory / "valkey.log"
-        self._secret = ""
         self._lock = ExitStack()
         self.child = Child("valkey", (), {}, self._log)
 
     @property
     def url(self) -> str:
         """Where clients connect; holds the password."""
-        return f"redis://:{self._secret}@127.0.0.1:{self.port}/0"
+        return f"redis://:{self.secret}@127.0.0.1:{self.port}/0"
+
+    @property
+    def secret(self) -> str:
+        """The password; made on the first call and kept beside the data."""
+        return password(self.directory / "password")
 
     @property
     def pid(self) -> int:
@@ -69,11 +73,10 @@ class Valkey:
         )
         try:
             await evict(self.directory.resolve(), "valkey-server", signal.SIGTERM)
-            self._secret = password(self.directory / "password")
             config = self.directory / "valkey.conf"
             write_private(
                 config,
-                CONFIG.format(port=self.port, directory=_quoted(self.directory), password=self._secret),
+                CONFIG.format(port=self.port, directory=_quoted(self.directory), password=self.secret),
             )
             self.child.argv = [str(binary()), str(config)]
             self.child.env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -84,9 +87,9 @@ class Valkey:
             self._lock.close()
             raise
 
-    async def stop(self) -> None:
-        """Write out what is pending and end."""
-        await self.child.stop()
+    async def stop(self, grace: float = 4.0) -> None:
+        """Write out what is pending and end; after `grace` seconds, be ended."""
+        await self.child.stop(grace)
         self._lock.close()
 
     async def kill(self) -> None:
@@ -119,7 +122,7 @@ class Valkey:
         except OSError:
             return False
         try:
-            writer.write(f"AUTH {self._secret}\r\nPING\r\n".encode())
+            writer.write(f"AUTH {self.secret}\r\nPING\r\n".encode())
             return (await reader.readline(), await reader.readline()) == (b"+OK\r\n", b"+PONG\r\n")
         except OSError:
             return False

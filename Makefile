@@ -1,0 +1,72 @@
+# Works with any POSIX sh and GNU make; every path is relative, so the checkout may live anywhere.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+BENCHES := $(sort $(notdir $(basename $(wildcard bench/bench_*.py))))
+PROTOS := $(shell find protos -name '*.proto')
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
+
+.PHONY: help setup run test check bench images k8s lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.runtime gen/.stamp ## Make .venv and gen/; `make run` does it by itself
+
+run: setup ## Start the stack and generate two texts; ARGS=--once ends then; POINTSMAN_CONFIG names a catalog
+	@$(BIN)/python -m dev demo $(ARGS)
+
+test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint protos
+	$(BIN)/python dev/hygiene.py
+
+bench: .venv/.runtime gen/.stamp ## Run every benchmark; each prints its figures as JSON last
+	@set -e; for name in $(BENCHES); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name" $(ARGS); done
+
+images: ## Build the container image of all services
+	docker build --tag pointsman:dev .
+
+k8s: ## Render the Kubernetes manifests of both overlays
+	@kubectl kustomize k8s/overlays/dev
+	@echo '---'
+	@kubectl kustomize k8s/overlays/prod
+
+lock: ## Resolve the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --extra embedded --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
+	uv pip compile pyproject.toml --extra embedded --extra dev --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove what setup and the checks made; the data in .data stays
+	rm -rf .venv gen .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -not -path './web/*' -prune -exec rm -rf {} +
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Pointsman needs Python 3.11 or later as \`$(PYTHON)\`; name another: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv ..."
+	@$(PYTHON) -m venv .venv
+
+.venv/.runtime: requirements.lock | .venv/pyvenv.cfg
+	@echo "Installing requirements.lock ..."
+	@$(PIP) -r requirements.lock
+	@touch $@
+
+# The development lock holds every run-time package too.
+.venv/.dev: requirements-dev.lock requirements.lock | .venv/pyvenv.cfg
+	@echo "Installing requirements-dev.lock ..."
+	@$(PIP) -r requirements-dev.lock
+	@touch .venv/.runtime $@
+
+gen/.stamp: $(PROTOS) dev/generate.py | .venv/.runtime
+	@echo "Generating gen/ from protos/ ..."
+	@$(BIN)/python dev/generate.py
+	@touch $@

@@ -1,0 +1,101 @@
+"""Which catalog the stack runs on, with which keys, and whether the simulator stands in for the providers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.engines import EngineError
+from dev.engines.store import write_private
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import load
+from libs.catalog.model import Catalog
+
+#: The key of the tenant `demo` in config/*.yaml, known to everyone. It opens the simulator, never a paid provider.
+PUBLISHED_KEY = "demo-key"
+PUBLISHED_HASH = hashlib.sha256(PUBLISHED_KEY.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`why` is one sentence for the person at the terminal."""
+
+    path: Path
+    catalog: Catalog
+    simulate: bool
+    why: str
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold providers' keys."""
+        return frozenset(p.api_key_env for p in self.catalog.providers.values() if p.api_key_env)
+
+
+def choose(root: Path, named: str, simulate: bool, environ: Mapping[str, str]) -> Choice:
+    """The named catalog with the providers it names; else the default one where the environment holds a key for it;
+    else the simulator's. `simulate` starts the simulator beside a named catalog, which may point at it.
+
+    Raises EngineError for a catalog with faults, and for a named one with no provider that can be called.
+    """
+    if named:
+        path = Path(named).absolute()
+        catalog = _load(path, environ)
+        usable, missing = _usable(catalog, environ)
+        if not usable and not simulate:
+            raise EngineError(f"No provider of {path} can be called: set {' or '.join(missing)}.")
+        return Choice(path, catalog, simulate, _providers(path, usable, missing))
+    default = root / "config" / "pointsman.yaml"
+    catalog = _load(default, environ)
+    usable, missing = _usable(catalog, environ)
+    if usable and not simulate:
+        return Choice(default, catalog, False, _providers(default, usable, missing))
+    path = root / "config" / "simulator.yaml"
+    why = "No provider key is set, so a simulator on this machine answers: its texts are made up and cost nothing."
+    return Choice(path, _load(path, environ), True, why)
+
+
+def admit(choice: Choice, data: Path, key: str) -> tuple[Path, str]:
+    """The catalog file that the services read, and the key of a tenant in it (empty: only its owner knows one).
+
+    Where the catalog admits the published key to paid providers, the file is a copy in the data directory that admits
+    `key` instead; call again when the catalog changes.
+    """
+    text = choice.path.read_text(encoding="utf-8")
+    if PUBLISHED_HASH not in text:
+        return choice.path, ""
+    if choice.simulate:
+        return choice.path, PUBLISHED_KEY
+    copy = data / "catalog.yaml"
+    text = text.replace(PUBLISHED_HASH, hashlib.sha256(key.encode()).hexdigest())
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        write_private(copy, text)
+    return copy, key
+
+
+def _usable(catalog: Catalog, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The providers that can be called, and what would have to be set for the others."""
+    usable, missing = [], []
+    for provider in catalog.providers.values():
+        if provider.api_key_file:
+            there, what = Path(provider.api_key_file).exists(), f"the file {provider.api_key_file}"
+        else:
+            there, what = bool(environ.get(provider.api_key_env)), provider.api_key_env
+        if there or not provider.needs_key:
+            usable.append(provider.name)
+        else:
+            missing.append(what)
+    return usable, missing
+
+
+def _providers(path: Path, usable: list[str], missing: list[str]) -> str:
+    without = f" Not called, for want of a key: set {', '.join(missing)}." if missing else ""
+    return f"Catalog {path}: {', '.join(usable)}.{without}"
+
+
+def _load(path: Path, environ: Mapping[str, str]) -> Catalog:
+    try:
+        return load(path, environ=environ, prices=False)
+    except CatalogError as error:
+        raise EngineError(str(error)) from error

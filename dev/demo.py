@@ -1,0 +1,64 @@
+"""`python -m dev demo`: what `make run` shows once the stack is up: one text whole, one as a stream."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from rich.text import Text
+
+from cli.render import printable, render_result
+from dev.supervisor import StackError
+from dev.up import Stack
+from libs.client import Client, Delta, Restarted, SwitchedProvider, TextAssembler
+from libs.errors import PointsmanError
+
+PRODUCT = """\
+Name: Fjord pour-over kettle, 0.9 l
+Category: Kitchen > Coffee and tea > Kettles
+Material: brushed stainless steel, ash-wood handle
+Features: gooseneck spout, built-in thermometer (40 to 100 °C), works on gas, electric and induction hobs
+Weight: 610 g. Dishwasher: no. Warranty: 5 years."""
+DESCRIBE = f"Write a product description of about 80 words for an online shop.\n\n{PRODUCT}"
+ADVERTISE = (
+    f"Write a short, friendly e-mail paragraph announcing this product to returning customers.\n\n{PRODUCT}"
+)
+CONTENT_TYPE = "product_description"
+
+
+async def demonstrate(stack: Stack) -> None:
+    """Generate both texts and print them with their account. Raises StackError where the router refuses."""
+    screen = stack.screen
+    if not stack.tenant_key:
+        screen.say(
+            "This catalog admits its own tenants only: set POINTSMAN_KEY to the key of one to see two texts."
+        )
+        return
+    try:
+        async with Client(stack.plan.address("router"), stack.tenant_key, timeout=90.0) as client:
+            screen.say("")
+            screen.say("Router.Generate:")
+            result = await client.generate(DESCRIBE, content_type=CONTENT_TYPE)
+            screen.print(render_result(result, title="Fjord pour-over kettle"))
+            screen.say("")
+            screen.say("Router.StreamGenerate:")
+            await _stream(client, stack)
+    except PointsmanError as error:
+        raise StackError(f"The router answered {error.reason}: {error.message}") from error
+    screen.say("")
+
+
+async def _stream(client: Client, stack: Stack) -> None:
+    assembler = TextAssembler()
+    async with aclosing(client.stream(ADVERTISE, content_type=CONTENT_TYPE)) as events:
+        async for event in events:
+            assembler.feed(event)
+            if isinstance(event, Delta):
+                stack.screen.write(printable(event.text))
+            elif isinstance(event, Restarted):
+                stack.screen.say("\n[the answer begins anew]")
+            elif isinstance(event, SwitchedProvider):
+                stack.screen.print(Text(f"[{event.selection.provider} goes on]", "dim"))
+    stack.screen.say("\n")
+    result = assembler.result
+    if result is not None:
+        stack.screen.print(render_result(result, show_text=False))

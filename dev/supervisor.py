@@ -1,0 +1,105 @@
+"""Keeps the members of a stack up: starts them, restarts the one that dies, stops all in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dev.engines import EngineError
+from dev.members import Member
+from libs.clock import Clock
+
+#: A member that ends this often within this many seconds cannot stay up.
+MAX_DEATHS, WITHIN = 5, 30.0
+#: Seconds before the first restart, and the most before any.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+
+class StackError(Exception):
+    """The stack cannot start or cannot stay up; the message ends with the culprit's last log lines."""
+
+
+@dataclass(slots=True)
+class Life:
+    """How one member is doing."""
+
+    member: Member
+    state: str = "waiting"
+    restarts: int = 0
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_DEATHS))
+
+
+class Supervisor:
+    """`say` is told each change in one sentence. The first layer starts before all the others, which start together:
+    services do without each other, but not without their databases."""
+
+    def __init__(self, layers: Sequence[Sequence[Member]], clock: Clock, say: Callable[[str], None]) -> None:
+        self._layers = [[Life(member) for member in layer] for layer in layers]
+        self._clock = clock
+        self._say = say
+
+    @property
+    def lives(self) -> list[Life]:
+        """Every member, in starting order."""
+        return [life for layer in self._layers for life in layer]
+
+    async def start(self) -> None:
+        """Returns once all serve. Raises StackError where one does not; the others must then be stopped."""
+        first, *others = self._layers
+        for together in (first, [life for layer in others for life in layer]):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for life in together:
+                        group.create_task(self._start(life))
+            except* EngineError as errors:
+                raise StackError(str(errors.exceptions[0])) from errors
+
+    async def keep(self) -> None:
+        """Restarts whatever ends, for ever. Raises StackError once a member cannot stay up."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for life in self.lives:
+                    group.create_task(self._keep(life))
+        except* StackError as errors:
+            raise errors.exceptions[0] from None
+
+    async def stop(self, graces: Sequence[float]) -> None:
+        """Ends all, last layer first; `graces` are the layers' seconds before SIGKILL, in starting order."""
+        for layer, grace in reversed(list(zip(self._layers, graces, strict=True))):
+            await asyncio.gather(*(life.member.stop(grace) for life in layer))
+            for life in layer:
+                life.state = "stopped"
+
+    async def _start(self, life: Life) -> None:
+        life.state = "starting"
+        await life.member.start()
+        life.state = "serving"
+        self._say(f"{life.member.name} serves on {life.member.address}")
+
+    async def _keep(self, life: Life) -> None:
+        name = life.member.name
+        while True:
+            how = _words(await life.member.child.wait())
+            while True:
+                life.state = "restarting"
+                now = self._clock.monotonic()
+                life.deaths.append(now)
+                if len(life.deaths) == MAX_DEATHS and now - life.deaths[0] <= WITHIN:
+                    last = life.member.child.tail()
+                    raise StackError(f"{name} cannot stay up: {MAX_DEATHS} ends in {WITHIN:.0f} s:\n{last}")
+                recent = sum(now - death <= WITHIN for death in life.deaths)
+                pause = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
+                self._say(f"{name} ended ({how}); again in {pause:.1f} s")
+                await asyncio.sleep(pause)
+                life.restarts += 1
+                try:
+                    await self._start(life)
+                    break
+                except EngineError as error:
+                    how = str(error).splitlines()[0]
+
+
+def _words(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,222 @@
+"""`python -m dev up`: the whole stack as child processes, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from dev.catalog import Choice, admit, choose
+from dev.engines import EngineError, Postgres, Valkey
+from dev.engines.child import free_port, port_is_free
+from dev.engines.store import held, password, write_private
+from dev.members import Engine, Member, Probe, Process, grpc_serving, tcp_accepting
+from dev.screen import Screen
+from dev.stack import GRPC_SERVICES, Plan, assign_ports
+from dev.supervisor import StackError, Supervisor
+from libs.clock import SystemClock
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
+GRACES = (1.3, 1.3, 1.6, 0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line. `port_base` 0 takes free ports; `catalog` empty chooses; `simulator` forces it."""
+
+    data: Path
+    port_base: int
+    catalog: str = ""
+    simulator: bool = False
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack, as the demonstration sees it."""
+
+    plan: Plan
+    choice: Choice
+    tenant_key: str
+    screen: Screen
+    names: frozenset[str]
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Every address by name."""
+        return {
+            name: self.plan.address(name)
+            for name in self.plan.ports
+            if name.removesuffix(" metrics") in self.names
+        }
+
+
+Body = Callable[[Stack], Awaitable[None]]
+
+
+def run(options: Options, body: Body | None = None) -> int:
+    """Bring the stack up, run `body`, and stay up until a signal (with `once`: until `body` is done)."""
+    try:
+        asyncio.run(_run(options, body))
+    except (EngineError, StackError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(options: Options, body: Body | None) -> None:
+    data = options.data.absolute()
+    sentence = (
+        f"Another stack runs on {data}: stop it first (Ctrl-C there), or name another directory with --data."
+    )
+    with held(data / "lock", sentence):
+        choice = choose(ROOT, options.catalog, options.simulator, os.environ)
+        plan, tenant_key, layers = compose(options, data, choice)
+        _check_ports(plan, {member.name for layer in layers for member in layer})
+        screen = Screen()
+        supervisor = Supervisor(layers, SystemClock(), screen.say)
+        names = frozenset(life.member.name for life in supervisor.lives)
+        stack = Stack(plan, choice, tenant_key, screen, names)
+        screen.say(choice.why)
+        interrupted = _interruption()
+        async with _running(supervisor, data):
+            await _until(interrupted, supervisor.start())
+            if interrupted.is_set():
+                return
+            _write_state(data, stack)
+            tasks = [supervisor.keep(), _follow(choice, data)]
+            await _until(interrupted, _beside(_main(stack, body, supervisor, once=options.once), tasks))
+
+
+def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, list[list[Member]]]:
+    """The plan, the demo tenant's key and the processes, layered so that each stops before what it depends on."""
+    try:
+        ports = assign_ports(options.port_base, free_port)
+    except ValueError as error:
+        raise EngineError(f"{error}".capitalize() + ".") from error
+    logs = data / "logs"
+    valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log")
+    postgres = Postgres(data / "postgres", ports["postgres"], logs / "postgres.log")
+    catalog, tenant_key = admit(choice, data, password(data / "tenant_key"))
+    plan = Plan(
+        root=ROOT,
+        data=data,
+        ports=ports,
+        catalog=catalog,
+        redis_url=valkey.url,
+        postgres_dsn=postgres.dsn,
+        service_token=password(data / "service_token"),
+        provider_keys=choice.key_variables,
+    )
+
+    def process(name: str, probe: Probe, *arguments: str) -> Process:
+        argv = [sys.executable, "-m", *arguments]
+        env = plan.environment(name, os.environ)
+        return Process(name, plan.address(name), argv, env, cwd=ROOT, log=logs / f"{name}.log", probe=probe)
+
+    services = {name: process(name, grpc_serving, f"services.{name}") for name in GRPC_SERVICES}
+    engines: list[Member] = [Engine("valkey", valkey), Engine("postgres", postgres)]
+    if choice.simulate:
+        engines.append(
+            process("simulator", tcp_accepting, "dev.simulator", "--listen", plan.address("simulator"))
+        )
+    layers: list[list[Member]] = [
+        engines,
+        [services["health"], services["ratelimit"], services["analytics"]],
+        [services["router"]],
+    ]
+    gateway = find_spec("services.gateway") is not None
+    layers.append([process("gateway", tcp_accepting, "services.gateway")] if gateway else [])
+    return plan, tenant_key or os.environ.get("POINTSMAN_KEY", ""), layers
+
+
+def _check_ports(plan: Plan, names: set[str]) -> None:
+    for name, port in plan.ports.items():
+        if name.removesuffix(" metrics") in names and not port_is_free(port):
+            raise EngineError(
+                f"Port {port} ({name}) is taken: end the program that has it, or move all ports with "
+                f"--port-base or POINTSMAN_PORT_BASE (0 takes free ones)."
+            )
+
+
+@contextlib.asynccontextmanager
+async def _running(supervisor: Supervisor, data: Path) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        (data / "stack.json").unlink(missing_ok=True)
+        await supervisor.stop(GRACES)
+
+
+def _interruption() -> asyncio.Event:
+    """An event set by Ctrl-C, SIGTERM or a closed terminal."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, event.set)
+    # Never taken back: a second signal while stopping changes nothing, since stopping is bounded.
+    return event
+
+
+async def _until(event: asyncio.Event, work: Awaitable[None]) -> None:
+    """Run until done or until the event; what was interrupted is cancelled, what failed raises."""
+    waiting = asyncio.ensure_future(event.wait())
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({waiting, working}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        waiting.cancel()
+        working.cancel()
+        await asyncio.gather(waiting, working, return_exceptions=True)
+
+
+async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once: bool) -> None:
+    if body is not None:
+        await body(stack)
+    if not once:
+        for name, address in stack.addresses.items():
+            stack.screen.say(f"  {name:<18} {address}")
+        stack.screen.say(
+            f"Keys and addresses for programs: {stack.plan.data / 'stack.json'}. Ctrl-C stops everything."
+        )
+        await stack.screen.live(supervisor.lives)
+
+
+async def _beside(main: Awaitable[None], endless: Sequence[Awaitable[None]]) -> None:
+    """Run `main` beside tasks that end only by failing; the first to end or fail ends all."""
+    tasks = [asyncio.ensure_future(task) for task in (main, *endless)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow(choice: Choice, data: Path) -> None:
+    """Carry changes of the catalog over into the copy the services read."""
+    while True:
+        await asyncio.sleep(1.0)
+        with contextlib.suppress(OSError):  # an editor may be replacing it at this moment
+            admit(choice, data, password(data / "tenant_key"))
+
+
+def _write_state(data: Path, stack: Stack) -> None:
+    state: Mapping[str, str] = stack.addresses | {
+        "tenant_key": stack.tenant_key,
+        "service_token": stack.plan.service_token,
+        "simulated": "yes" if stack.choice.simulate else "",
+    }
+    write_private(data / "stack.json", json.dumps(state, indent=2) + "\n")
