@@ -1,0 +1,33 @@
+"""The wire formats, one file each. Shapes follow the providers' public API references."""
+
+from __future__ import annotations
+
+from dev.simulator.wires.anthropic import Anthropic
+from dev.simulator.wires.azure import Azure
+from dev.simulator.wires.base import Wire
+from dev.simulator.wires.bedrock import Bedrock
+from dev.simulator.wires.cohere import Cohere
+from dev.simulator.wires.gemini import Gemini
+from dev.simulator.wires.openai_chat import OpenAIChat
+from dev.simulator.wires.openai_responses import OpenAIResponses
+
+OPENAI_CHAT = OpenAIChat()
+OPENAI_RESPONSES = OpenAIResponses()
+AZURE = Azure()
+ANTHROPIC = Anthropic()
+GEMINI = Gemini()
+COHERE = Cohere()
+BEDROCK = Bedrock()
+
+WIRES: tuple[Wire, ...] = (OPENAI_CHAT, OPENAI_RESPONSES, AZURE, ANTHROPIC, GEMINI, COHERE, BEDROCK)
+
+__all__ = [
+    "ANTHROPIC",
+    "AZURE",
+    "BEDROCK",
+    "COHERE",
+    "GEMINI",
+    "OPENAI_CHAT",
+    "OPENAI_RESPONSES",
+    "WIRES",
+]
