@@ -46,13 +46,14 @@ class StreamDecoder(Protocol):
     """Turns the bytes of one stream into events, incrementally. Chunk borders mean nothing."""
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
-        """Events completed by this chunk. Raises ProviderFailure on an error event or an undecodable stream.
-        A StreamEnd is emitted at most once and last."""
+        """Events completed by this chunk. Raises ProviderFailure on an error event or an undecodable stream; where
+        the same chunk completed events too, they are returned and the next call raises. A StreamEnd is emitted at
+        most once and last."""
         ...
 
     def close(self) -> list[StreamEvent]:
-        """The connection ended. Emits what was held back (a StreamEnd where a finish reason was seen without the
-        terminator). Raises ProviderFailure(TRANSPORT or MALFORMED) where the answer is incomplete."""
+        """The connection ended, broke or fell silent for good. Emits what was held back (a StreamEnd where a
+        finish reason was seen without the terminator). Raises ProviderFailure(TRANSPORT or MALFORMED) where the answer is incomplete."""
         ...
 
 
@@ -71,6 +72,7 @@ class Wire(Protocol):
         """Classifies an unsuccessful answer (status >= 400). Header names are lower case. Never raises."""
         ...
 
-    def decoder(self) -> StreamDecoder:
-        """A decoder for one stream."""
+    def decoder(self, *, may_be_empty: bool = False) -> StreamDecoder:
+        """A decoder for one stream. `may_be_empty`: an answer without text and tool calls is one too (a stream
+        that goes on from text already sent may have nothing to add); otherwise it fails as MALFORMED."""
         ...

@@ -1,0 +1,96 @@
+"""Pieces of requests that several wires write alike: messages, tools, schemas, cache keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from libs.types import ErrorClass
+from services.router.adapters.providers.fields import Undecodable, as_dict, as_list, decode
+from services.router.domain.generation import Message, Prompt, ProviderFailure, Role, Tool
+
+#: Below this many characters of instructions no provider caches a prompt prefix (1024 tokens at 4 characters).
+CACHEABLE_CHARACTERS = 4096
+
+
+def json_headers(*, stream: bool) -> dict[str, str]:
+    """Headers of a JSON request."""
+    return {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+    }
+
+
+def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat completions (and Cohere v2) want them."""
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        item: dict[str, Any] = {"role": message.role.value, "content": message.text}
+        if message.tool_calls:
+            item["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments_json or "{}"},
+                }
+                for call in message.tool_calls
+            ]
+            if not message.text:
+                item["content"] = None
+        if message.role is Role.TOOL:
+            item["tool_call_id"] = message.tool_call_id
+        out.append(item)
+    return out
+
+
+def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Tools as chat completions (and Cohere v2) want them."""
+    return [{"type": "function", "function": tool_fields(tool)} for tool in tools]
+
+
+def tool_fields(tool: Tool, parameters: str = "parameters") -> dict[str, Any]:
+    """Name, description and parameters of a tool."""
+    fields: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        fields["description"] = tool.description
+    fields[parameters] = (
+        schema(tool.parameters_json) if tool.parameters_json else {"type": "object", "properties": {}}
+    )
+    return fields
+
+
+def schema(text: str) -> Any:
+    """A JSON Schema given as text. Raises ProviderFailure(INVALID_REQUEST) where it is not JSON."""
+    try:
+        return decode(text)
+    except Undecodable:
+        raise ProviderFailure(
+            ErrorClass.INVALID_REQUEST, "a JSON Schema in the request is not JSON"
+        ) from None
+
+
+def is_strict(value: Any) -> bool:
+    """Whether a schema meets the terms of OpenAI's strict mode: closed objects whose every property is required.
+
+    https://platform.openai.com/docs/guides/structured-outputs#supported-schemas; others are refused with a 400.
+    """
+    if type(value) is list:
+        return all(map(is_strict, value))
+    if type(value) is not dict:
+        return True
+    if value.get("type") == "object" or "properties" in value:
+        properties = as_dict(value.get("properties"))
+        if value.get("additionalProperties") is not False or set(properties) != set(
+            as_list(value.get("required"))
+        ):
+            return False
+    return all(map(is_strict, value.values()))
+
+
+def cache_key(prompt: Prompt) -> str:
+    """A key that keeps requests with the same long instructions on the same cache; empty where they are short."""
+    text = "\n".join(message.text for message in prompt.messages if message.role is Role.SYSTEM)
+    if len(text) < CACHEABLE_CHARACTERS:
+        return ""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()

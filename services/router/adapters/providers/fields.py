@@ -1,0 +1,106 @@
+"""Reading answers that may hold anything: nothing here raises but `Undecodable`.
+
+Providers add fields, send numbers as text and null where the documentation shows an object, so a value is taken
+only when it has the type that makes sense of it and is treated as absent otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+#: More than any model has ever counted; a larger figure is noise and must not reach an int64 field.
+_MAX_COUNT = 10**12
+
+_EMPTY: Mapping[str, Any] = {}
+
+
+class Undecodable(ValueError):
+    """The bytes are not JSON."""
+
+
+def decode(data: bytes | str) -> Any:
+    """Decodes JSON; leniently (NaN, raw control characters, lone surrogates) where the strict decoder refuses,
+    because Python servers emit such text. Raises Undecodable."""
+    try:
+        return _decode(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        # A lone surrogate cannot be encoded as UTF-8 further on.
+        clean = json.dumps(json.loads(text, strict=False), ensure_ascii=False).encode("utf-8", "replace")
+        return json.loads(clean)
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(str(error)) from None
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON."""
+    return _encode(value)
+
+
+def as_dict(value: Any) -> Mapping[str, Any]:
+    """The object, or an empty one."""
+    return value if type(value) is dict else _EMPTY
+
+
+def as_list(value: Any) -> list[Any]:
+    """The array, or an empty one."""
+    return value if type(value) is list else []
+
+
+def as_str(value: Any) -> str:
+    """The text, or an empty one."""
+    return value if type(value) is str else ""
+
+
+def as_count(value: Any) -> int | None:
+    """A count of tokens, or None where it is missing, negative or absurd. An explicit zero stays zero."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int and 0 <= value <= _MAX_COUNT:
+        return value
+    return None
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, also where it is written as text; else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) <= 1e15 else None
+
+
+def as_json_text(value: Any) -> str:
+    """Tool arguments as JSON text, whether the wire sends text or an object."""
+    if type(value) is str:
+        return value
+    return "" if value is None else encode(value).decode()
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are set: unset is left out of a request, not sent as null."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the `text` blocks of a list. Thinking blocks are not text."""
+    if type(content) is str:
+        return content
+    if type(content) is not list:
+        return ""
+    return "".join(
+        block if type(block) is str else as_str(as_dict(block).get("text"))
+        for block in content
+        if type(block) is str or as_dict(block).get("type", "text") in ("text", "output_text")
+    )
