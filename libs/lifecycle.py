@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 import grpc
 import uvloop
 
+from libs.catalog.load import CatalogError
 from libs.clock import Clock, SystemClock
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
@@ -109,10 +110,11 @@ def run(service: str, settings_type: type[SettingsT], assemble: Assemble[Setting
     logging.getLogger("grpc._cython").setLevel(logging.CRITICAL)
     try:
         uvloop.run(_Process(service, settings, assemble).live())
-    except StartError as error:
-        print(f"{service}: {error}", file=sys.stderr)
-        return EX_UNAVAILABLE
-    except OSError as error:
+    except CatalogError as error:
+        for line in str(error).splitlines():
+            print(f"{service}: {line}", file=sys.stderr)
+        return EX_USAGE
+    except (StartError, OSError) as error:
         print(f"{service}: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
     return 0

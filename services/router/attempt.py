@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from libs.catalog.model import Model, Provider
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
 from services.router.domain.plan import Candidate, estimate_text_tokens
-from services.router.ports import Amounts, HealthView, Permit, UsageSpool
+from services.router.ports import CallTicket, HealthView, Permit, UsageSpool
 
 #: (provider, model, usage, instant, the model's name in the answer) → micro-USD.
 Pricer = Callable[[Provider, Model, Usage, datetime, str], int]
@@ -49,7 +50,7 @@ class Attempt:
         number: int,
         input_tokens: int,
         admission: Permit,
-        probe: str,
+        ticket: CallTicket,
         streamed: bool,
         trace_id: str,
     ) -> None:
@@ -57,7 +58,7 @@ class Attempt:
         self.candidate = candidate
         self._input_tokens = input_tokens
         self._admission = admission
-        self._probe = probe
+        self._ticket = ticket
         self._began = books.clock.monotonic()
         self.first_token: float | None = None
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -99,7 +100,7 @@ class Attempt:
             usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
         record = self._end(Outcome.SUCCESS, usage, response_model, finish_reason=finish)
         self._books.health.succeeded(
-            self.candidate.model, self._probe, record.latency, self.first_token, usage.output_tokens
+            self.candidate.model, self._ticket, record.latency, self.first_token, usage.output_tokens
         )
         return record
 
@@ -113,7 +114,9 @@ class Attempt:
             http_status=failure.http_status,
             message=failure.message,
         )
-        self._books.health.failed(self.candidate.model, self._probe, failure.error_class, failure.retry_after)
+        self._books.health.failed(
+            self.candidate.model, self._ticket, failure.error_class, failure.retry_after
+        )
         return record
 
     def abandon(self, text: str) -> UsageRecord:
@@ -122,7 +125,7 @@ class Attempt:
         record = self._end(
             Outcome.CANCELLED, self._consumed(failure, text), "", error_class=ErrorClass.CANCELLED
         )
-        self._books.health.failed(self.candidate.model, self._probe, ErrorClass.CANCELLED, None)
+        self._books.health.failed(self.candidate.model, self._ticket, ErrorClass.CANCELLED, None)
         return record
 
     def _consumed(self, failure: ProviderFailure, text: str) -> Usage:

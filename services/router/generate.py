@@ -21,6 +21,7 @@ from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass, Usage, UsageAccuracy
 from services.router import spans
 from services.router.attempt import Attempt, Books
+from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.events import Completed, Event, Result, UsageRecord
 from services.router.domain.failure import why_given_up
 from services.router.domain.generation import (
@@ -33,7 +34,7 @@ from services.router.domain.generation import (
 from services.router.domain.next_step import Envelope, Failed, GiveUp, Try, Wait, next_step
 from services.router.domain.plan import Candidate, Plan
 from services.router.domain.relay import Relay
-from services.router.ports import Admission, AdmissionDenied, Amounts, HealthView, Permit, Providers
+from services.router.ports import Admission, HealthView, Permit, Providers
 from services.router.select import Planner
 
 
@@ -167,8 +168,8 @@ class Generate:
         permit = await self._admit(request, candidate)
         if permit is None:
             return None
-        probe = self._health.begin(candidate.model)
-        if probe is None:
+        ticket = self._health.begin(candidate.model)
+        if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()
             return None
@@ -180,7 +181,7 @@ class Generate:
             number=len(request.records) + 1,
             input_tokens=plan.input_tokens,
             admission=permit,
-            probe=probe,
+            ticket=ticket,
             streamed=request.stream,
             trace_id=spans.trace_id(request.span),
         )

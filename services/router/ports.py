@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.catalog.model import Model, Provider
-from libs.errors import QuotaViolation
 from libs.types import ErrorClass
+from services.router.domain.amounts import Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import Completion, Prompt, StreamEvent
 from services.router.domain.health import TargetHealth
@@ -25,8 +25,19 @@ class Providers(Protocol):
         self, provider: Provider, model: Model, prompt: Prompt, timeout: float
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes: one batch of events for each piece of the network's. The last event of the last
-        batch is a StreamEnd. `timeout` bounds the whole; the provider's own limits bound silence. Closing it ends the call."""
+        batch is a StreamEnd. `timeout` bounds the whole; the provider's own limits bound silence. Closing it ends
+        the call."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallTicket:
+    """Leave to call a target. Names the circuits' generations under which the call began, so that its outcome does
+    not count against a later one."""
+
+    permit: str = ""
+    generation: int = 0
+    provider_generation: int = 0
 
 
 class HealthView(Protocol):
@@ -37,39 +48,22 @@ class HealthView(Protocol):
         """The present judgement."""
         ...
 
-    def begin(self, model: Model) -> str | None:
-        """Before a call: takes the probe permit a recovering target needs ("" where none is needed). None: the
-        target may not be called after all."""
+    def begin(self, model: Model) -> CallTicket | None:
+        """Before a call; takes the probe permit that a recovering target needs. None: the target may not be called
+        after all. A ticket is given back by `succeeded` or `failed`."""
         ...
 
     def succeeded(
-        self, model: Model, permit: str, latency: float, first_token: float | None, tokens: int
+        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
     ) -> None:
         """After a call that gave the answer. Seconds; `tokens`: generated ones."""
         ...
 
-    def failed(self, model: Model, permit: str, error_class: ErrorClass, retry_after: float | None) -> None:
-        """After one that did not."""
+    def failed(
+        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+    ) -> None:
+        """After one that did not. `retry_after`: seconds that the provider asked for."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """What one attempt takes from limits. All >= 0."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    micro_usd: int = 0
-
-
-class AdmissionDenied(Exception):
-    """Limits have no room for this attempt. `retry_after`: seconds, None when waiting does not help."""
-
-    def __init__(self, violations: Sequence[QuotaViolation], retry_after: float | None) -> None:
-        super().__init__("; ".join(v.description for v in violations))
-        self.violations = tuple(violations)
-        self.retry_after = retry_after
 
 
 class Permit(Protocol):

@@ -1,0 +1,185 @@
+"""From what a caller sent to a request that can be served: every wrong field named, every default filled in."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from libs.catalog.model import Catalog, Tenant
+from libs.errors import FieldViolation, InvalidArgument
+from libs.types import Priority
+from services.router.domain.generation import (
+    Generation,
+    Message,
+    Prompt,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    Strategy,
+    Tool,
+)
+
+MAX_ID = 128
+MAX_MESSAGES = 1000
+MAX_PROMPT_BYTES = 8 * 1024 * 1024
+MAX_OUTPUT_TOKENS = 1_000_000
+MAX_STOP_SEQUENCES = 8
+MAX_TOOLS = 128
+MAX_MODELS = 20
+MAX_LABELS = 16
+MAX_ATTEMPTS = 10
+DEFAULT_ATTEMPTS = 4
+
+_Check = Callable[[bool, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request as it was sent. None and empty mean unset."""
+
+    messages: tuple[tuple[Role | None, Message], ...]
+    request_id: str = ""
+    content_type: str = ""
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    reasoning_effort: ReasoningEffort | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    models: tuple[str, ...] = ()
+    strategy: Strategy | None = None
+    priority: Priority | None = None
+    campaign: str = ""
+    max_cost_micro_usd: int | None = None
+    max_attempts: int | None = None
+    hedge: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
+    """The request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None: it set
+    none. Raises InvalidArgument naming every wrong field."""
+    content_type = catalog.content_types.get(draft.content_type or catalog.default_content_type)
+    violations = _violations(draft)
+    if content_type is None:
+        known = ", ".join(sorted(catalog.content_types))
+        violations.append(
+            FieldViolation(
+                "generation.content_type", f"no content type {draft.content_type[:64]!r}; known: {known}"
+            )
+        )
+    if violations or content_type is None:
+        raise InvalidArgument(violations)
+    policy = catalog.policy_for(tenant, content_type.name)
+    strategy = content_type.strategy or policy.strategy or tenant.strategy
+    costs = [c for c in (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd) if c]
+    return Generation(
+        request_id=draft.request_id or uuid.uuid4().hex,
+        tenant=tenant.name,
+        content_type=content_type.name,
+        prompt=Prompt(
+            messages=tuple(message for _, message in draft.messages),
+            max_output_tokens=draft.max_output_tokens or content_type.max_output_tokens,
+            temperature=draft.temperature,
+            top_p=draft.top_p,
+            seed=draft.seed,
+            stop_sequences=draft.stop_sequences,
+            response_format=draft.response_format,
+            tools=draft.tools,
+            tool_choice=draft.tool_choice,
+            reasoning_effort=draft.reasoning_effort,
+            presence_penalty=draft.presence_penalty,
+            frequency_penalty=draft.frequency_penalty,
+        ),
+        deadline=now + (tenant.default_deadline if remaining is None else remaining),
+        models=draft.models,
+        strategy=draft.strategy or (Strategy(strategy) if strategy else Strategy.BALANCED),
+        priority=draft.priority or tenant.priority,
+        campaign=draft.campaign,
+        max_cost_micro_usd=min(costs) if costs else None,
+        max_attempts=draft.max_attempts or policy.max_attempts or DEFAULT_ATTEMPTS,
+        hedge=draft.hedge,
+        labels=draft.labels,
+    )
+
+
+def _violations(draft: Draft) -> list[FieldViolation]:
+    found: list[FieldViolation] = []
+
+    def check(ok: bool, name: str, description: str) -> None:
+        if not ok:
+            found.append(FieldViolation(f"generation.{name}", description))
+
+    def check_range(name: str, value: float | None, low: float, high: float) -> None:
+        ok = value is None or (math.isfinite(value) and low <= value <= high)
+        check(ok, name, f"must be from {low:g} to {high:g}")
+
+    check(len(draft.request_id) <= MAX_ID, "request_id", f"must be at most {MAX_ID} characters")
+    check(len(draft.campaign) <= MAX_ID, "campaign", f"must be at most {MAX_ID} characters")
+    check_range("max_output_tokens", draft.max_output_tokens, 1, MAX_OUTPUT_TOKENS)
+    check_range("temperature", draft.temperature, 0, 2)
+    check_range("top_p", draft.top_p, 0, 1)
+    check(draft.top_p is None or draft.top_p > 0, "top_p", "must be above 0")
+    check_range("presence_penalty", draft.presence_penalty, -2, 2)
+    check_range("frequency_penalty", draft.frequency_penalty, -2, 2)
+    check_range("max_attempts", draft.max_attempts, 1, MAX_ATTEMPTS)
+    cost = draft.max_cost_micro_usd
+    check(cost is None or cost > 0, "max_cost", "must be above 0; leave it unset for no bound")
+    check(len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}")
+    check(all(draft.stop_sequences), "stop_sequences", "none may be empty")
+    check(len(draft.models) <= MAX_MODELS, "models", f"at most {MAX_MODELS}")
+    check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
+    for name, value in draft.labels.items():
+        ok = 0 < len(name) <= MAX_ID and len(value) <= MAX_ID
+        check(ok, "labels", f"names and values must be at most {MAX_ID} characters")
+    _check_messages(draft, check)
+    _check_tools(draft, check)
+    return found
+
+
+def _check_messages(draft: Draft, check: _Check) -> None:
+    count = len(draft.messages)
+    check(0 < count <= MAX_MESSAGES, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
+    size = 0
+    for index, (role, message) in enumerate(draft.messages):
+        at = f"messages[{index}]"
+        size += len(message.text.encode())
+        check(role is not None, f"{at}.role", "must be set")
+        check(bool(message.text.strip()) or bool(message.tool_calls), f"{at}.text", "must not be empty")
+        check(role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call")
+        check(
+            not message.tool_calls or role is Role.ASSISTANT,
+            f"{at}.tool_calls",
+            "only an assistant calls tools",
+        )
+    check(size <= MAX_PROMPT_BYTES, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
+    last = draft.messages[-1][0] if draft.messages else None
+    check(last is not Role.SYSTEM, "messages", "the last must not be a system message")
+
+
+def _check_tools(draft: Draft, check: _Check) -> None:
+    check(len(draft.tools) <= MAX_TOOLS, "tools", f"at most {MAX_TOOLS}")
+    for index, tool in enumerate(draft.tools):
+        check(0 < len(tool.name) <= 64, f"tools[{index}].name", "must be 1 to 64 characters")
+        ok = not tool.parameters_json or _is_object(tool.parameters_json)
+        check(ok, f"tools[{index}].parameters_json", "must be a JSON object")
+    names = {"", "auto", "none", "required", *(tool.name for tool in draft.tools)}
+    check(draft.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool")
+    shape = draft.response_format
+    if shape is not None and shape.schema_json:
+        check(_is_object(shape.schema_json), "response_format.schema_json", "must be a JSON object")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,143 @@
+"""Sends the spool to analytics over one long-lived stream, and lets go of what is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from random import Random
+
+import grpc
+from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+
+from libs.resilience.backoff import Backoff
+from libs.rpc import channel as rpc
+from libs.rpc.convert import (
+    duration_to_proto,
+    error_class_to_proto,
+    finish_reason_to_proto,
+    money_to_proto,
+    timestamp_to_proto,
+    usage_to_proto,
+)
+from libs.rpc.status import from_rpc_error
+from libs.telemetry import Metrics, get_logger
+from services.router.adapters.file_spool import FileSpool
+from services.router.domain.events import UsageRecord
+
+#: How often the spool is looked at, seconds: how stale a dashboard may be, and how many records share a commit.
+INTERVAL = 0.2
+#: How long an acknowledgement may take before the stream is given up, seconds.
+ACK_TIMEOUT = 30.0
+#: What a drain waits for the last records to be acknowledged, seconds.
+FLUSH_TIMEOUT = 3.0
+
+log = get_logger(__name__)
+
+
+class AnalyticsClient:
+    """The sending side. `run` never ends by itself; after `finish` it ends once everything is sent."""
+
+    def __init__(
+        self,
+        spool: FileSpool,
+        channel: grpc.aio.Channel,
+        token: str,
+        reporter_id: str,
+        metrics: Metrics,
+        rng: Random,
+    ) -> None:
+        self._spool = spool
+        self._stub = analytics_pb2_grpc.AnalyticsStub(channel)
+        self._token = token
+        self._reporter_id = reporter_id
+        self._rng = rng
+        self._acknowledged = metrics.counter(
+            "usage_records_acknowledged", "Usage records that the ledger holds"
+        )
+        self._rejected = metrics.counter(
+            "usage_records_rejected", "Usage records that the ledger refused for good"
+        )
+        self._connected = metrics.gauge("analytics_connected", "1 while the stream to analytics is up")
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sends for ever; a broken stream is opened again with backoff."""
+        backoff = Backoff(base=0.1, cap=2.0)
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await self._session()
+                failures = 0
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+                log.warning("analytics_stream_broken", error=str(known), backlog=self._spool.backlog_bytes)
+                failures += 1
+            finally:
+                self._connected.set(0)
+            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    def finish(self) -> None:
+        """Lets `run` send what is left and end."""
+        self._stopping.set()
+
+    async def _session(self) -> None:
+        self._spool.rewind()
+        call = self._stub.RecordUsage(metadata=rpc.metadata(self._token), wait_for_ready=True)
+        sequence = 0
+        try:
+            while True:
+                records, position = self._spool.read()
+                if not records:
+                    if self._stopping.is_set():
+                        return
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(INTERVAL):
+                            await self._stopping.wait()
+                    continue
+                sequence += 1
+                async with asyncio.timeout(ACK_TIMEOUT):
+                    await call.write(
+                        analytics_pb2.RecordUsageRequest(
+                            reporter_id=self._reporter_id,
+                            sequence=sequence,
+                            events=[to_proto(record) for record in records],
+                        )
+                    )
+                    answer = await call.read()
+                if not isinstance(answer, analytics_pb2.RecordUsageResponse):
+                    raise TimeoutError("analytics ended the stream")
+                self._connected.set(1)
+                self._spool.acknowledge(position)
+                self._acknowledged.inc(len(records) - len(answer.rejected))
+                for rejected in answer.rejected:
+                    self._rejected.inc()
+                    log.error("usage_record_rejected", attempt=rejected.attempt_id, reason=rejected.reason)
+        finally:
+            call.cancel()
+
+
+def to_proto(record: UsageRecord) -> analytics_pb2.UsageEvent:
+    """The ledger's event."""
+    return analytics_pb2.UsageEvent(
+        attempt_id=record.attempt_id,
+        request_id=record.request_id,
+        attempt_number=record.attempt_number,
+        tenant=record.tenant,
+        campaign=record.campaign,
+        content_type=record.content_type,
+        provider=record.provider,
+        model=record.model,
+        started=timestamp_to_proto(record.started),
+        latency=duration_to_proto(record.latency),
+        time_to_first_token=duration_to_proto(record.time_to_first_token),
+        outcome=f"OUTCOME_{record.outcome.name}",
+        error_class=error_class_to_proto(record.error_class),
+        http_status=record.http_status,
+        usage=usage_to_proto(record.usage),
+        cost=money_to_proto(record.cost_micro_usd),
+        finish_reason=finish_reason_to_proto(record.finish_reason),
+        streamed=record.streamed,
+        hedge=record.hedge,
+        labels=dict(record.labels),
+        trace_id=record.trace_id,
+    )

@@ -1,0 +1,368 @@
+"""The router's picture of its targets: what the health service says, merged with what this router sees itself.
+
+Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away four times a
+second, `AcquireProbe` is asked beside the request path when a circuit is half-open. Without a health service all
+goes on with the last known judgements and the local breakers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import grpc
+from pointsman.health.v1 import health_pb2, health_pb2_grpc
+
+from libs.catalog.model import Model
+from libs.clock import Clock
+from libs.resilience.backoff import Backoff
+from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.circuit import BreakerState, CircuitState, worse
+from libs.rpc import channel as rpc
+from libs.rpc.convert import (
+    duration_from_proto,
+    duration_to_proto,
+    error_class_to_proto,
+    timestamp_from_proto,
+    timestamp_to_proto,
+)
+from libs.rpc.status import from_rpc_error
+from libs.telemetry import Metrics, get_logger
+from libs.types import ErrorClass
+from services.router.domain.health import Availability, TargetHealth
+from services.router.ports import CallTicket
+
+#: How often evidence is sent, seconds.
+REPORT_INTERVAL = 0.25
+#: Heartbeats come every 5 s; a stream silent for longer than this is dead.
+WATCH_SILENCE = 16.0
+#: How often a permit is asked for while a circuit is half-open, and how long an answer may take, seconds.
+PROBE_INTERVAL = 0.25
+PROBE_TIMEOUT = 1.0
+#: Weight of the newest call in the local latency average.
+EWMA = 0.2
+#: Calls in the local window from which its success rate says more than the health service's.
+LOCAL_EVIDENCE = 5
+
+_STATES = {
+    health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
+    health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
+}
+_TAKEN_OUT = frozenset(
+    {
+        health_pb2.PROVIDER_MODE_MAINTENANCE,
+        health_pb2.PROVIDER_MODE_DRAIN,
+        health_pb2.PROVIDER_MODE_BLOCKED,
+    }
+)
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Target:
+    """A provider, or a model on it."""
+
+    breaker: Breaker
+    taken_out: str = ""
+    degraded: bool = False
+    ramp: float = 1.0
+    success_rate: float = 1.0
+    latency: float | None = None
+    first_token: float | None = None
+    permit: str | None = None
+    permit_until: float = 0.0
+    ask_again: float = 0.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Outcomes not reported yet."""
+
+    successes: int = 0
+    failures: dict[ErrorClass, int] = field(default_factory=dict)
+    latency_sum: float = 0.0
+    latency_max: float = 0.0
+    first_token_sum: float = 0.0
+    first_token_count: int = 0
+    tokens: int = 0
+    retry_not_before: float = 0.0
+
+
+_Key = tuple[str, str, int, int, str]
+
+
+class HealthClient:
+    """Satisfies `ports.HealthView`. `watch`, `report` and `probe` run beside it for ever."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        token: str,
+        router_id: str,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        settings: BreakerSettings | None = None,
+    ) -> None:
+        self._stub = health_pb2_grpc.ProviderHealthStub(channel)
+        self._token = token
+        self._router_id = router_id
+        self._clock = clock
+        self._rng = rng
+        self._settings = settings or BreakerSettings()
+        self._targets: dict[tuple[str, str], _Target] = {}
+        self._tallies: dict[_Key, _Tally] = {}
+        self._wanted: asyncio.Queue[Model] = asyncio.Queue()
+        self._watching = False
+        self._epoch, self._version = "", 0
+        #: Set once the first judgements are here.
+        self.known = asyncio.Event()
+        self._connected = metrics.gauge("health_connected", "1 while the watch on the health service is up")
+
+    def target(self, model: Model) -> TargetHealth:
+        """The present judgement."""
+        now = self._clock.now()
+        provider, target = self._target(model.provider, ""), self._target(model.provider, model.name)
+        taken_out = provider.taken_out or target.taken_out
+        if taken_out:
+            return TargetHealth(Availability.DOWN, reason=taken_out)
+        state = worse(provider.breaker.tick(now), target.breaker.tick(now))
+        if state.state is CircuitState.OPEN:
+            wait = max(0.0, state.open_until - now)
+            reason = f"its circuit is open for another {wait:.0f} s {state.cause}".rstrip()
+            return TargetHealth(Availability.DOWN, reason=reason, retry_after=wait)
+        counts = target.breaker.counts(now)
+        enough = counts.calls >= LOCAL_EVIDENCE
+        success_rate = 1 - counts.failure_rate if enough else target.success_rate
+        availability = Availability.DEGRADED if target.degraded or provider.degraded else Availability.HEALTHY
+        if state.state is CircuitState.HALF_OPEN:
+            if target.permit is None or now >= target.permit_until:
+                self._want(model, target, now)
+                return TargetHealth(
+                    Availability.DOWN, reason="it is being probed after a failure", retry_after=PROBE_INTERVAL
+                )
+            availability = Availability.PROBING
+        return TargetHealth(
+            availability,
+            success_rate,
+            target.latency,
+            target.first_token,
+            1.0 if availability is Availability.PROBING else min(provider.ramp, target.ramp),
+        )
+
+    def begin(self, model: Model) -> CallTicket | None:
+        """Before a call."""
+        now = self._clock.now()
+        provider, target = self._target(model.provider, ""), self._target(model.provider, model.name)
+        mine, theirs = target.breaker.tick(now), provider.breaker.tick(now)
+        permit = ""
+        state = worse(theirs, mine)
+        if state.state is CircuitState.OPEN:
+            return None
+        if state.state is CircuitState.HALF_OPEN:
+            if target.permit is None or now >= target.permit_until:
+                return None
+            permit, target.permit = target.permit, None
+        return CallTicket(permit, mine.generation, theirs.generation)
+
+    def succeeded(
+        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+    ) -> None:
+        """After a call that gave the answer."""
+        target = self._target(model.provider, model.name)
+        slow = int(self._settings.is_slow(latency, tokens))
+        self._record(model, ticket, target, Evidence(1, slow=slow, generation=ticket.generation))
+        target.latency = _average(target.latency, latency)
+        tally = self._tally(model, ticket)
+        tally.successes += 1
+        tally.latency_sum += latency
+        tally.latency_max = max(tally.latency_max, latency)
+        tally.tokens += tokens
+        if first_token is not None:
+            target.first_token = _average(target.first_token, first_token)
+            tally.first_token_sum += first_token
+            tally.first_token_count += 1
+
+    def failed(
+        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+    ) -> None:
+        """After one that did not."""
+        target = self._target(model.provider, model.name)
+        until = self._clock.now() + retry_after if retry_after is not None else None
+        evidence = Evidence(failures={error_class: 1}, generation=ticket.generation, retry_not_before=until)
+        self._record(model, ticket, target, evidence)
+        tally = self._tally(model, ticket)
+        tally.failures[error_class] = tally.failures.get(error_class, 0) + 1
+        if until is not None:
+            tally.retry_not_before = max(tally.retry_not_before, until)
+
+    async def watch(self) -> None:
+        """Follows the health service's judgements for ever."""
+        backoff, failures = Backoff(base=0.1, cap=2.0), 0
+        while True:
+            call = self._stub.WatchProviders(
+                health_pb2.WatchProvidersRequest(
+                    watcher_id=self._router_id, epoch=self._epoch, version=self._version
+                ),
+                metadata=rpc.metadata(self._token),
+                wait_for_ready=True,
+            )
+            try:
+                while True:
+                    async with asyncio.timeout(WATCH_SILENCE):
+                        answer = await call.read()
+                    if not isinstance(answer, health_pb2.WatchProvidersResponse):
+                        break
+                    failures = 0
+                    self._watching = True
+                    self._connected.set(1)
+                    self._apply(answer)
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "silent"
+                log.warning("health_watch_broken", error=str(known))
+                failures += 1
+            finally:
+                call.cancel()
+                self._watching = False
+                self._connected.set(0)
+            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    async def report(self) -> None:
+        """Sends evidence for ever. What a broken stream did not acknowledge is sent again only if it is still
+        fresh news: evidence is a sample, not an account."""
+        backoff, failures = Backoff(base=0.1, cap=2.0), 0
+        while True:
+            call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
+            try:
+                sequence = 0
+                while True:
+                    await asyncio.sleep(REPORT_INTERVAL)
+                    if not self._tallies:
+                        continue
+                    tallies, self._tallies = self._tallies, {}
+                    sequence += 1
+                    await call.write(
+                        health_pb2.ReportOutcomesRequest(
+                            reporter_id=self._router_id,
+                            sequence=sequence,
+                            outcomes=_summaries(tallies.items()),
+                        )
+                    )
+                    if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                        break
+                    failures = 0
+            except grpc.aio.AioRpcError as error:
+                log.warning("health_report_broken", error=str(from_rpc_error(error)))
+                failures += 1
+            finally:
+                call.cancel()
+            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    async def probe(self) -> None:
+        """Fetches permits for half-open targets for ever, beside the request path."""
+        while True:
+            model = await self._wanted.get()
+            target = self._target(model.provider, model.name)
+            now = self._clock.now()
+            if not self._watching:
+                permit = target.breaker.acquire(now)
+                if permit is not None:
+                    target.permit, target.permit_until = permit.id, permit.expires
+                continue
+            try:
+                answer = await self._stub.AcquireProbe(
+                    health_pb2.AcquireProbeRequest(
+                        provider=model.provider, model=model.name, holder_id=self._router_id
+                    ),
+                    metadata=rpc.metadata(self._token),
+                    timeout=PROBE_TIMEOUT,
+                )
+            except grpc.aio.AioRpcError as error:
+                log.warning("probe_permit_failed", target=model.id, error=str(from_rpc_error(error)))
+                continue
+            if answer.permit:
+                target.permit, target.permit_until = answer.permit, timestamp_from_proto(answer.expires)
+
+    def _target(self, provider: str, model: str) -> _Target:
+        target = self._targets.get((provider, model))
+        if target is None:
+            target = self._targets[provider, model] = _Target(Breaker(self._settings, self._rng))
+        return target
+
+    def _tally(self, model: Model, ticket: CallTicket) -> _Tally:
+        key = (model.provider, model.name, ticket.generation, ticket.provider_generation, ticket.permit)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = _Tally()
+        return tally
+
+    def _record(self, model: Model, ticket: CallTicket, target: _Target, evidence: Evidence) -> None:
+        now = self._clock.now()
+        provider = self._target(model.provider, "").breaker
+        if provider.state.state is not CircuitState.CLOSED:
+            # Closed, it is judged by the health service over all models; recovering, one probe says it all.
+            provider.record(now, replace(evidence, generation=ticket.provider_generation))
+        before = target.breaker.state
+        after = target.breaker.record(now, evidence)
+        if after.state is not before.state:
+            log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
+
+    def _want(self, model: Model, target: _Target, now: float) -> None:
+        if now >= target.ask_again:
+            target.ask_again = now + PROBE_INTERVAL
+            self._wanted.put_nowait(model)
+
+    def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
+        self._epoch, self._version = answer.epoch, answer.version
+        now = self._clock.now()
+        for state in answer.providers:
+            target = self._target(state.provider, state.model)
+            taken_out = state.mode in _TAKEN_OUT
+            target.taken_out = (state.reason or "an operator has taken it out") if taken_out else ""
+            target.degraded = state.status == health_pb2.PROVIDER_STATUS_DEGRADED
+            # A ramp of 0 only says that a permit is needed, which the circuit says too.
+            target.ramp = state.ramp or 1.0
+            target.success_rate = state.success_rate
+            if state.HasField("response_time"):
+                target.latency = duration_from_proto(state.response_time)
+            if state.HasField("time_to_first_token"):
+                target.first_token = duration_from_proto(state.time_to_first_token)
+            target.breaker.merge(now, _circuit(state.circuit))
+        self.known.set()
+
+
+def _circuit(circuit: health_pb2.Circuit) -> BreakerState:
+    state = _STATES.get(circuit.state, CircuitState.CLOSED)
+    until = timestamp_from_proto(circuit.open_until) if state is CircuitState.OPEN else 0.0
+    return BreakerState(state, circuit.generation, until, since=timestamp_from_proto(circuit.since))
+
+
+def _average(old: float | None, new: float) -> float:
+    return new if old is None else old + EWMA * (new - old)
+
+
+def _summaries(tallies: Iterable[tuple[_Key, _Tally]]) -> list[health_pb2.OutcomeSummary]:
+    return [
+        health_pb2.OutcomeSummary(
+            provider=provider,
+            model=model,
+            successes=tally.successes,
+            failures=[
+                health_pb2.FailureCount(error_class=error_class_to_proto(error_class), count=count)
+                for error_class, count in tally.failures.items()
+            ],
+            latency_sum=duration_to_proto(tally.latency_sum),
+            latency_max=duration_to_proto(tally.latency_max),
+            time_to_first_token_sum=duration_to_proto(tally.first_token_sum),
+            time_to_first_token_count=tally.first_token_count,
+            output_tokens=tally.tokens,
+            retry_not_before=timestamp_to_proto(tally.retry_not_before or None),
+            probe_permit=permit,
+            generation=generation,
+            provider_generation=provider_generation,
+        )
+        for (provider, model, generation, provider_generation, permit), tally in tallies
+    ]

@@ -1,0 +1,106 @@
+"""Composition root: the only file that names the concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+from pointsman.router.v1 import router_pb2_grpc
+
+from libs.catalog.prices import cost_micro_usd
+from libs.catalog.secrets import Keys
+from libs.catalog.watch import CatalogHolder
+from libs.lifecycle import Runtime, StartError, background, run
+from libs.resilience.retry_budget import RetryBudget
+from libs.rpc.channel import client_credentials, connect
+from libs.rpc.server import Registration
+from libs.telemetry import get_logger
+from services.router.adapters.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
+from services.router.adapters.file_spool import FileSpool, SpoolLocked
+from services.router.adapters.health_client import HealthClient
+from services.router.adapters.http_transport import HttpTransport
+from services.router.adapters.provider_client import ProviderClient
+from services.router.adapters.providers.wires import wires
+from services.router.adapters.ratelimit_client import LeasedAdmission
+from services.router.attempt import Books
+from services.router.generate import Generate
+from services.router.select import Planner
+from services.router.servicer import RouterServicer, TenantKeys
+from services.router.settings import RouterSettings
+
+SERVICE = "pointsman.router.v1.Router"
+#: How long the start waits for the limiter and the health service before it serves without them, seconds.
+FIRST_CONTACT = 2.0
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Starts whether or not the other services are there. Raises CatalogError, StartError."""
+    clock, metrics, rng = runtime.clock, runtime.metrics, Random()
+    token = settings.service_token.get_secret_value()
+    reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
+    catalog = CatalogHolder(
+        settings.config, log, on_reload=lambda good: reloads.labels("taken" if good else "refused").inc()
+    )
+    keys = Keys()
+    for provider in catalog.current.providers.values():
+        missing = keys.why_missing(provider)
+        if missing:
+            log.warning("provider_without_key", provider=provider.name, why=missing)
+    async with AsyncExitStack() as stack:
+        try:
+            spool = FileSpool(settings.spool_dir, metrics, max_bytes=settings.spool_max_bytes)
+        except SpoolLocked as error:
+            raise StartError(str(error)) from error
+        stack.callback(spool.close)
+        credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
+        channels = [
+            await stack.enter_async_context(connect(target, credentials=credentials))
+            for target in (settings.analytics_target, settings.health_target, settings.ratelimit_target)
+        ]
+        me = runtime.instance_id
+        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, rng)
+        await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
+        # Closed in reverse: the last records are on the spool before the sender is asked to finish.
+        stack.callback(analytics.finish)
+        health = HealthClient(channels[1], token, me, clock, rng, metrics)
+        for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
+            await stack.enter_async_context(background(name, task))
+        admission = LeasedAdmission(
+            channels[2], token, me, lambda: catalog.current, clock, rng, metrics, settings.local_share
+        )
+        await stack.enter_async_context(background("leases", admission.run))
+        await stack.enter_async_context(background("catalog", catalog.run))
+        transport = await stack.enter_async_context(HttpTransport())
+        planner = Planner(health.target, cost_micro_usd, clock, rng)
+        generate = Generate(
+            planner,
+            ProviderClient(transport, wires(clock), keys, clock),
+            admission,
+            Books(spool, health, cost_micro_usd, clock),
+            RetryBudget(settings.retry_ratio, settings.retry_minimum),
+            rng,
+            attempt_prefix=secrets.token_hex(8),
+        )
+        runtime.authenticator = TenantKeys(lambda: catalog.current)
+        await asyncio.wait(
+            {asyncio.ensure_future(known.wait()) for known in (health.known, admission.known)},
+            timeout=FIRST_CONTACT,
+        )
+        yield [
+            Registration(
+                router_pb2_grpc.add_RouterServicer_to_server,
+                RouterServicer(lambda: catalog.current, generate, planner, clock),
+                SERVICE,
+            )
+        ]
+
+
+def main() -> int:
+    """The service's life; returns its exit status."""
+    return run("router", RouterSettings, assemble)

@@ -1,0 +1,87 @@
+"""What may be admitted while the limiter is gone and the leases are used up: written once, per dimension.
+
+Rates and concurrency: this router's share of the configured limit, as a token bucket of its own. Calendar quotas and
+money: closed, because nothing here knows what is left of them. A scope without configured limits is open. Pure: time
+is a parameter (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from libs.catalog.model import Catalog, LimitSpec
+from libs.errors import QuotaViolation
+from services.router.domain.amounts import CONCURRENCY, AdmissionDenied, Amounts, amount_of
+
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+#: When to come back to a limiter that is gone, seconds.
+RETRY_AFTER = 2.0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+class LocalShare:
+    """Token buckets of `share` (0 to 1) of each configured rate."""
+
+    def __init__(self, catalog: Callable[[], Catalog], share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError("the local share must be between 0 and 1")
+        self._catalog = catalog
+        self._share = share
+        self._version = ""
+        self._limits: dict[str, list[LimitSpec]] = {}
+        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+
+    def admit(self, scopes: Sequence[str], amounts: Amounts, now: float) -> AdmissionDenied | None:
+        """None: admitted. All or nothing."""
+        catalog = self._catalog()
+        if catalog.version != self._version:
+            self._version = catalog.version
+            self._limits = {}
+            for scope, _, limit in catalog.limits():
+                self._limits.setdefault(scope, []).append(limit)
+        violations: list[QuotaViolation] = []
+        takes: list[tuple[_Bucket, int]] = []
+        for scope in scopes:
+            for limit in self._limits.get(scope, ()):
+                need = amount_of(limit.unit, amounts)
+                # How many calls run is not tracked here: a share of the limit per second is their bound.
+                seconds = 1.0 if limit.unit == CONCURRENCY else _SECONDS.get(limit.period)
+                if limit.shadow or need == 0:
+                    continue
+                if seconds is None or limit.unit == "micro_usd":
+                    violations.append(_violation(scope, limit, need, "is closed while the limiter is gone"))
+                    continue
+                bucket = self._filled(scope, limit, seconds, now)
+                if bucket.tokens < need:
+                    violations.append(_violation(scope, limit, need, "has no local share left"))
+                else:
+                    takes.append((bucket, need))
+        if violations:
+            return AdmissionDenied(violations, RETRY_AFTER)
+        for bucket, need in takes:
+            bucket.tokens -= need
+        return None
+
+    def _filled(self, scope: str, limit: LimitSpec, seconds: float, now: float) -> _Bucket:
+        capacity = limit.limit * self._share
+        bucket = self._buckets.setdefault((scope, limit.unit, limit.period), _Bucket(capacity, now))
+        bucket.tokens = min(capacity, bucket.tokens + (now - bucket.at) * capacity / seconds)
+        bucket.at = now
+        return bucket
+
+
+def _violation(scope: str, limit: LimitSpec, need: int, why: str) -> QuotaViolation:
+    per = f" per {limit.period}" if limit.period else ""
+    return QuotaViolation(
+        f"{scope} {limit.unit} {limit.period}".rstrip(),
+        f"{scope}: its limit of {limit.limit} {limit.unit.replace('_', ' ')}{per} {why}",
+        limit.limit,
+        0,
+        need,
+    )

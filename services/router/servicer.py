@@ -1,0 +1,260 @@
+"""Router over gRPC: protos to domain and back. No decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from pointsman.router.v1 import router_pb2 as pb
+from pointsman.router.v1 import router_pb2_grpc
+from pointsman.types.v1 import types_pb2
+
+from libs.catalog.model import Catalog, Tenant
+from libs.clock import Clock
+from libs.errors import Unauthenticated
+from libs.rpc.convert import (
+    duration_to_proto,
+    error_class_to_proto,
+    finish_reason_to_proto,
+    money_to_proto,
+    priority_from_proto,
+    timestamp_to_proto,
+    usage_to_proto,
+)
+from libs.rpc.identity import current_caller
+from services.router.accept import Draft, accept
+from services.router.domain.events import (
+    Completed,
+    Delta,
+    Event,
+    Restarted,
+    Result,
+    Selected,
+    SwitchedProvider,
+    UsageRecord,
+)
+from services.router.domain.generation import (
+    Generation,
+    Message,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    Strategy,
+    Tool,
+    ToolCall,
+)
+from services.router.domain.plan import Candidate
+from services.router.generate import Generate
+from services.router.select import Planner
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_ROLES = {
+    pb.ROLE_SYSTEM: Role.SYSTEM,
+    pb.ROLE_USER: Role.USER,
+    pb.ROLE_ASSISTANT: Role.ASSISTANT,
+    pb.ROLE_TOOL: Role.TOOL,
+}
+_STRATEGIES = {pb.Strategy.Value(f"STRATEGY_{s.name}"): s for s in Strategy}
+_EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
+
+
+class TenantKeys:
+    """Satisfies `libs.rpc.identity.Authenticator`: a caller is the tenant whose key it sends."""
+
+    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+        self._catalog = catalog
+
+    def authenticate(self, key: str | None) -> str:
+        """The tenant's name."""
+        if key is None:
+            raise Unauthenticated(
+                "Send the tenant's key as `authorization: Bearer <key>` metadata", reason="KEY_REQUIRED"
+            )
+        tenant = self._catalog().tenant_by_key(key)
+        if tenant is None:
+            raise Unauthenticated("No tenant has this key", reason="KEY_UNKNOWN")
+        return tenant.name
+
+
+class RouterServicer(router_pb2_grpc.RouterServicer):
+    """The service."""
+
+    def __init__(
+        self, catalog: Callable[[], Catalog], generate: Generate, planner: Planner, clock: Clock
+    ) -> None:
+        self._catalog = catalog
+        self._generate = generate
+        self._planner = planner
+        self._clock = clock
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        catalog, tenant, generation = self._accept(request.generation, context)
+        result = await self._generate.whole(catalog, tenant, generation)
+        return pb.GenerateResponse(result=_result(result))
+
+    async def StreamGenerate(
+        self, request: pb.StreamGenerateRequest, context: Context
+    ) -> AsyncIterator[pb.StreamGenerateResponse]:
+        catalog, tenant, generation = self._accept(request.generation, context)
+        async with aclosing(self._generate.stream(catalog, tenant, generation)) as events:
+            async for event in events:
+                yield _event(event)
+
+    async def SelectProvider(
+        self, request: pb.SelectProviderRequest, context: Context
+    ) -> pb.SelectProviderResponse:
+        plan = self._planner.select(*self._accept(request.generation, context))
+        others = [*plan.candidates[1:], *plan.excluded]
+        return pb.SelectProviderResponse(
+            selection=_selection(plan.candidates[0]),
+            alternatives=[pb.Candidate(selection=_selection(c), excluded_because=c.excluded) for c in others],
+        )
+
+    async def EstimateCost(
+        self, request: pb.EstimateCostRequest, context: Context
+    ) -> pb.EstimateCostResponse:
+        found = self._planner.estimates(*self._accept(request.generation, context))
+        return pb.EstimateCostResponse(
+            estimates=[
+                pb.CostEstimate(
+                    provider=candidate.model.provider,
+                    model=candidate.model.name,
+                    usage=usage_to_proto(usage),
+                    expected=money_to_proto(cost),
+                    maximum=money_to_proto(candidate.estimated_micro_usd),
+                )
+                for candidate, usage, cost in found
+            ]
+        )
+
+    def _accept(self, request: pb.Generation, context: Context) -> tuple[Catalog, Tenant, Generation]:
+        catalog = self._catalog()
+        tenant = catalog.tenants.get(current_caller())
+        if tenant is None:
+            raise Unauthenticated("This tenant has just been removed", reason="KEY_UNKNOWN")
+        now = self._clock.monotonic()
+        return catalog, tenant, accept(catalog, tenant, _draft(request), now, context.time_remaining())
+
+
+def _draft(request: pb.Generation) -> Draft:
+    shape = request.response_format
+    json_wanted = shape.kind in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA)
+    return Draft(
+        messages=tuple((_ROLES.get(m.role), _message(m)) for m in request.messages),
+        request_id=request.request_id,
+        content_type=request.content_type,
+        max_output_tokens=request.max_output_tokens if request.HasField("max_output_tokens") else None,
+        temperature=request.temperature if request.HasField("temperature") else None,
+        top_p=request.top_p if request.HasField("top_p") else None,
+        seed=request.seed if request.HasField("seed") else None,
+        stop_sequences=tuple(request.stop_sequences),
+        response_format=(
+            ResponseFormat(shape.schema_json, shape.schema_name or "answer") if json_wanted else None
+        ),
+        tools=tuple(Tool(t.name, t.description, t.parameters_json) for t in request.tools),
+        tool_choice=request.tool_choice,
+        reasoning_effort=_EFFORTS.get(request.reasoning_effort),
+        presence_penalty=request.presence_penalty if request.HasField("presence_penalty") else None,
+        frequency_penalty=request.frequency_penalty if request.HasField("frequency_penalty") else None,
+        models=tuple(request.models),
+        strategy=_STRATEGIES.get(request.strategy),
+        priority=priority_from_proto(request.priority),
+        campaign=request.campaign,
+        max_cost_micro_usd=request.max_cost.micro_usd if request.HasField("max_cost") else None,
+        max_attempts=request.max_attempts if request.HasField("max_attempts") else None,
+        hedge=request.hedge,
+        labels=dict(request.labels),
+    )
+
+
+def _message(message: pb.Message) -> Message:
+    calls = tuple(ToolCall(c.id, c.name, c.arguments_json) for c in message.tool_calls)
+    return Message(_ROLES.get(message.role, Role.USER), message.text, calls, message.tool_call_id)
+
+
+def _event(event: Event) -> pb.StreamGenerateResponse:
+    if isinstance(event, Delta):
+        pieces = [
+            pb.ToolCallDelta(index=t.index, id=t.id, name=t.name, arguments_json=t.arguments_json)
+            for t in event.tool_calls
+        ]
+        return pb.StreamGenerateResponse(delta=pb.Delta(text=event.text, tool_calls=pieces))
+    if isinstance(event, Selected):
+        selected = pb.Selected(request_id=event.request_id, selection=_selection(event.candidate))
+        return pb.StreamGenerateResponse(selected=selected)
+    if isinstance(event, Completed):
+        return pb.StreamGenerateResponse(completed=pb.Completed(result=_result(event.result)))
+    if isinstance(event, Restarted):
+        return pb.StreamGenerateResponse(
+            restarted=pb.Restarted(
+                from_provider=event.from_provider,
+                selection=_selection(event.candidate),
+                error_class=error_class_to_proto(event.error_class),
+            )
+        )
+    assert isinstance(event, SwitchedProvider)
+    return pb.StreamGenerateResponse(
+        switched_provider=pb.SwitchedProvider(
+            from_provider=event.from_provider,
+            selection=_selection(event.candidate),
+            error_class=error_class_to_proto(event.error_class),
+        )
+    )
+
+
+def _result(result: Result) -> pb.Result:
+    return pb.Result(
+        request_id=result.request_id,
+        text=result.text,
+        tool_calls=[
+            pb.ToolCall(id=c.id, name=c.name, arguments_json=c.arguments_json) for c in result.tool_calls
+        ],
+        finish_reason=finish_reason_to_proto(result.finish_reason),
+        selection=_selection(result.candidate),
+        attempts=[_attempt(record) for record in result.attempts],
+        usage=usage_to_proto(result.usage),
+        cost=types_pb2.Money(micro_usd=result.cost_micro_usd),
+        latency=duration_to_proto(result.latency),
+        time_to_first_token=duration_to_proto(result.time_to_first_token),
+        degradation=f"DEGRADATION_{result.degradation.name}" if result.degradation else None,
+    )
+
+
+def _attempt(record: UsageRecord) -> pb.Attempt:
+    return pb.Attempt(
+        attempt_id=record.attempt_id,
+        provider=record.provider,
+        model=record.model,
+        error_class=error_class_to_proto(record.error_class),
+        message=record.message,
+        http_status=record.http_status,
+        started=timestamp_to_proto(record.started),
+        latency=duration_to_proto(record.latency),
+        time_to_first_token=duration_to_proto(record.time_to_first_token),
+        usage=usage_to_proto(record.usage),
+        cost=money_to_proto(record.cost_micro_usd),
+        hedge=record.hedge,
+    )
+
+
+def _selection(candidate: Candidate) -> pb.Selection:
+    scores = candidate.scores
+    return pb.Selection(
+        provider=candidate.model.provider,
+        model=candidate.model.name,
+        reason=f"SELECTION_REASON_{candidate.reason.name}",
+        explanation=candidate.explanation,
+        estimated_cost=money_to_proto(candidate.estimated_micro_usd),
+        estimated_latency=duration_to_proto(candidate.estimated_latency),
+        confidence=candidate.confidence,
+        scores=pb.Scores(
+            cost=scores.cost,
+            performance=scores.performance,
+            reliability=scores.reliability,
+            suitability=scores.suitability,
+            total=scores.total,
+        ),
+    )

@@ -1,0 +1,33 @@
+"""Every environment variable of the router."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from libs.settings import Address, ServiceSettings
+
+
+class RouterSettings(ServiceSettings):
+    """`POINTSMAN_ROUTER_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="POINTSMAN_ROUTER_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    listen: Address = "127.0.0.1:7700"
+    #: `host:port`, or `dns:///service:port` to balance over all replicas.
+    health_target: str = "127.0.0.1:7701"
+    ratelimit_target: str = "127.0.0.1:7702"
+    analytics_target: str = "127.0.0.1:7703"
+    #: Usage records wait here until the ledger holds them: one directory a process, on a disk that outlives it.
+    spool_dir: Path = Path(".data/router/spool")
+    spool_max_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
+    #: Share of each rate limit that this replica may admit by itself while the limiter is gone, 0 to 1.
+    local_share: float = Field(0.25, ge=0, le=1)
+    #: Attempts in vain beyond the first, as a share of the requests of the last minute.
+    retry_ratio: float = Field(0.1, ge=0, le=10)
+    #: Attempts in vain a minute that are allowed whatever the traffic.
+    retry_minimum: int = Field(50, ge=0)
