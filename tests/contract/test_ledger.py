@@ -350,7 +350,7 @@ def random_attempt(rng: random.Random, number: int) -> Attempt:
         time_to_first_token=rng.choice([None, round(rng.random(), 6)]),
         error_class=rng.choice(list(ErrorClass)) if outcome is Outcome.FAILURE else None,
         http_status=rng.choice([0, 200, 503]),
-        usage=Usage(*(rng.randrange(1000) for _ in range(5)), accuracy=rng.choice(list(UsageAccuracy))),
+        usage=Usage(*rng.choices(range(1000), k=5), rng.choice(list(UsageAccuracy))),  # type: ignore[call-arg,arg-type]
         cost_micro_usd=rng.randrange(10**6),
         finish_reason=rng.choice([None, *FinishReason]),
         streamed=rng.random() < 0.5,
