@@ -1,0 +1,151 @@
+"""`pointsman costs`: what was spent, on what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import datetime, tzinfo
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import CliError, reporting
+from cli.render import money
+from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
+from libs.clock import SystemClock
+
+_AGO = re.compile(r"(\d{1,6})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+By = Annotated[
+    list[CostGroup] | None,
+    typer.Option(help="Group by this; repeat for up to 3.", show_default="provider", case_sensitive=False),
+]
+Since = Annotated[str, typer.Option(help="From when: 24h, 7d, 2026-11-01 or 2026-11-01T08:00+01:00.")]
+Until = Annotated[str, typer.Option(help="Until when, likewise.", show_default="now")]
+Interval = Annotated[
+    CostInterval | None, typer.Option(help="Also cut into time buckets.", show_default=False)
+]
+Zone = Annotated[str, typer.Option(help="IANA time zone of days, months and dates.")]
+Tenant = Annotated[str, typer.Option(help="Only this tenant.", show_default=False)]
+Analytics = Annotated[
+    str, typer.Option(envvar="POINTSMAN_ANALYTICS", help="Analytics, host:port.", show_default=False)
+]
+
+
+def costs(
+    by: By = None,
+    since: Since = "24h",
+    until: Until = "",
+    interval: Interval = None,
+    time_zone: Zone = "UTC",
+    tenant: Tenant = "",
+    timeout: opt.Timeout = 30.0,
+    analytics: Analytics = "",
+    token: opt.Token = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Show cost and tokens by provider, model, tenant, content type or campaign."""
+    with reporting(as_json):
+        endpoint = find("analytics", analytics, token)
+        groups = by or [CostGroup.PROVIDER]
+        if len(groups) > 3:
+            raise CliError("--by: at most 3 groups")
+        zone, now = parse_zone(time_zone), SystemClock().now()
+        begin = parse_time(since, now, zone, "--since")
+        end = parse_time(until, now, zone, "--until") if until else None
+        if begin >= (end if end is not None else now):
+            raise CliError("--since must be before --until")
+    with reporting(as_json, str(endpoint)):
+        found = asyncio.run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
+        if as_json:
+            fields = {"by": groups, "since": begin, "until": end, **asdict(found)}
+            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        else:
+            Console(highlight=False).print(table(found, groups, interval, zone))
+
+
+async def _call(
+    endpoint: Endpoint,
+    groups: list[CostGroup],
+    since: float,
+    until: float | None,
+    interval: CostInterval | None,
+    time_zone: str,
+    tenant: str,
+    timeout: float,
+) -> Costs:
+    async with client(CostClient, endpoint, timeout) as connected:
+        return await connected.get_costs(
+            groups, since=since, until=until, interval=interval, time_zone=time_zone, tenant=tenant
+        )
+
+
+def parse_zone(name: str) -> tzinfo:
+    """Raises CliError for a zone that does not exist."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise CliError(f"--time-zone: {name!r} is not an IANA time zone") from None
+
+
+def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:
+    """Epoch seconds of "7d" (before now), of a date (its midnight in `zone`) or of a date and time. Raises
+    CliError."""
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now - int(ago[1]) * _SECONDS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+    except (ValueError, OverflowError):
+        raise CliError(f"{option}: {text!r} is neither like 24h or 7d nor an ISO date") from None
+
+
+def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
+    """One line per group and bucket, and the total."""
+    made = Table(show_footer=True)
+    total = found.total
+    if interval is not None:
+        made.add_column(str(interval), footer="total")
+    for position, group in enumerate(groups):
+        footer = "total" if interval is None and position == 0 else ""
+        made.add_column(group.replace("_", " "), style="cyan", footer=footer)
+    for name, value in zip(_COLUMNS, _cells(total), strict=True):
+        made.add_column(name, justify="right", footer=Text(value))
+    for row in found.rows:
+        bucket = [] if interval is None else [_bucket(row, interval, zone)]
+        made.add_row(*bucket, *(value or "—" for value in row.group), *_cells(row))
+    return made
+
+
+_COLUMNS = ("cost", "of it estimated", "of it uncertain", "tokens in", "tokens out", "requests", "attempts")
+
+
+def _cells(row: CostRow) -> tuple[str, ...]:
+    return (
+        money(row.cost_micro_usd),
+        money(row.estimated_micro_usd) if row.estimated_micro_usd else "",
+        money(row.uncertain_micro_usd) if row.uncertain_micro_usd else "",
+        f"{row.usage.input_tokens:,}",
+        f"{row.usage.output_tokens:,}",
+        f"{row.requests:,}",
+        f"{row.attempts:,}",
+    )
+
+
+def _bucket(row: CostRow, interval: CostInterval, zone: tzinfo) -> str:
+    if row.bucket is None:
+        return ""
+    moment = datetime.fromtimestamp(row.bucket, zone)
+    if interval is CostInterval.MONTH:
+        return f"{moment:%Y-%m}"
+    return f"{moment:%Y-%m-%d}" if interval is CostInterval.DAY else f"{moment:%Y-%m-%d %H:%M}"

@@ -1,0 +1,106 @@
+"""How a command fails: one clear sentence (or one JSON object) on stderr, and an exit status that scripts can use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
+
+#: A call, or a row of a batch, failed.
+FAILED = 1
+#: The command cannot be carried out as given; nothing was sent.
+BAD_USE = 2
+#: Ended by Ctrl-C (128 + SIGINT).
+INTERRUPTED = 130
+
+
+class CliError(Exception):
+    """The command cannot go on. `problems` are shown one per line below the message."""
+
+    def __init__(self, message: str, *, code: int = BAD_USE, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.problems = problems
+
+
+def error_fields(error: PointsmanError) -> dict[str, Any]:
+    """The JSON shape of an error. `retry_after` in seconds, null where unknown; `violations` by field or by quota
+    dimension."""
+    fields: dict[str, Any] = {
+        "type": type(error).__name__,
+        "reason": error.reason,
+        "message": error.message,
+        "retry_after": error.retry_after,
+    }
+    if error.metadata:
+        fields["metadata"] = error.metadata
+    if isinstance(error, InvalidArgument):
+        fields["violations"] = [{"field": v.field, "description": v.description} for v in error.violations]
+    if isinstance(error, ResourceExhausted):
+        fields["violations"] = [
+            {"subject": v.subject, "description": v.description, "limit": v.limit} for v in error.violations
+        ]
+    return fields
+
+
+def show_error(message: str, details: tuple[str, ...] = ()) -> None:
+    """A failure for a person, on stderr."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    for line in details:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def show_json_error(fields: dict[str, Any], code: int) -> None:
+    """A failure for a program, on stderr: `{"error": {…}, "exit_code": n}`."""
+    sys.stderr.write(json.dumps({"error": fields, "exit_code": code}, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def reporting(as_json: bool, server: str = "") -> Iterator[None]:
+    """Turns every expected failure of a command into its report and exit status. `server` names who was called,
+    for the sentence that says how to start it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if as_json:
+            show_json_error({"type": "Interrupted", "reason": "INTERRUPTED", "message": "interrupted"}, 130)
+        raise typer.Exit(INTERRUPTED) from None
+    except CliError as error:
+        if as_json:
+            fields: dict[str, Any] = {"type": "CliError", "reason": "BAD_USE", "message": error.message}
+            if error.problems:
+                fields["problems"] = list(error.problems)
+            show_json_error(fields, error.code)
+        else:
+            show_error(error.message, error.problems)
+        raise typer.Exit(error.code) from None
+    except PointsmanError as error:
+        if as_json:
+            show_json_error(error_fields(error), FAILED)
+        else:
+            show_error(*describe(error, server))
+        raise typer.Exit(FAILED) from None
+
+
+def describe(error: PointsmanError, server: str = "") -> tuple[str, tuple[str, ...]]:
+    """An error as a sentence and details for a person."""
+    if error.reason in {"TRANSPORT_UNAVAILABLE", "UNREACHABLE"} and server:
+        return f"{server} does not answer; start the local stack with `make run`", (error.message,)
+    details = [f"reason: {error.reason}"]
+    if error.retry_after is not None:
+        details.append(f"may be tried again in {error.retry_after:.3g} s")
+    if isinstance(error, InvalidArgument):
+        return "the request is wrong", (*(f"{v.field}: {v.description}" for v in error.violations), *details)
+    if isinstance(error, ResourceExhausted):
+        details += [f"{v.subject}: {v.description}" for v in error.violations]
+    return error.message, tuple(details)

@@ -1,0 +1,217 @@
+"""`pointsman generate`: one prompt, or a JSONL file of products."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import CliError, reporting
+from cli.generate_many import generate_many
+from cli.render import printable, render_result
+from libs.client import (
+    Client,
+    Completed,
+    Delta,
+    Event,
+    Options,
+    Restarted,
+    Result,
+    SwitchedProvider,
+    TextAssembler,
+)
+from libs.errors import FieldViolation, InvalidArgument
+from libs.types import Priority
+
+Prompt = Annotated[
+    str, typer.Argument(help="The prompt; left out or -, it is read from standard input.", show_default=False)
+]
+Input = Annotated[
+    Path | None,
+    typer.Option(
+        "--input",
+        "-i",
+        help='Generate every row of this JSONL file: {"prompt": …} or a product.',
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Where the answers go, one line per row; running the same command again goes on where it ended.",
+        show_default=False,
+    ),
+]
+TemplateOption = Annotated[
+    str,
+    typer.Option(
+        "--template",
+        help="Prompt for product rows, with {fields}; or a file that holds one.",
+        show_default=False,
+    ),
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Rows under way at once.")]
+MaxWait = Annotated[
+    float, typer.Option(min=0, help="The most seconds a row waits for limits and outages before it fails.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option(help="Whether rows that failed in an earlier run are tried again.")
+]
+StreamOption = Annotated[bool, typer.Option("--stream", help="Show the answer while it is written.")]
+
+
+def generate(
+    prompt: Prompt = "",
+    input_file: Input = None,
+    output: Output = None,
+    template: TemplateOption = "",
+    concurrency: Concurrency = 8,
+    max_wait: MaxWait = 60.0,
+    retry_failed: RetryFailed = True,
+    stream: StreamOption = False,
+    content_type: opt.ContentType = "",
+    system: opt.System = "",
+    model: opt.Models = None,
+    strategy: opt.StrategyOption = None,
+    max_output_tokens: opt.MaxOutputTokens = None,
+    temperature: opt.Temperature = None,
+    campaign: opt.Campaign = "",
+    max_cost: opt.MaxCost = "",
+    priority: opt.PriorityOption = None,
+    timeout: opt.Timeout = opt.TIMEOUT,
+    router: opt.Router = "",
+    key: opt.Key = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Generate one answer, or one for each product of a file.
+
+    Exit status: 0 all answered, 1 something failed, 2 the command or its input is wrong, 130 interrupted.
+    """
+    with reporting(as_json):
+        endpoint = find("router", router, key)
+        chosen = opt.gather(
+            content_type=content_type,
+            system=system,
+            models=model,
+            strategy=strategy,
+            max_output_tokens=max_output_tokens,
+            temperature=temperature,
+            campaign=campaign,
+            max_cost=max_cost,
+            priority=priority,
+        )
+    with reporting(as_json, str(endpoint)):
+        if input_file is None:
+            if output is not None or template:
+                raise CliError("--output and --template go with --input")
+            text = read_prompt(prompt)
+            asyncio.run(_generate_one(endpoint, text, chosen, timeout, stream, as_json))
+            return
+        if prompt or stream:
+            raise CliError("--input takes no prompt and no --stream")
+        if output is None:
+            raise CliError("--input needs --output, where the answers go")
+        chosen.setdefault("priority", Priority.BULK)
+        code = generate_many(
+            endpoint=endpoint,
+            input_file=input_file,
+            output=output,
+            template=template,
+            options=chosen,
+            concurrency=concurrency,
+            timeout=timeout,
+            max_wait=max_wait,
+            retry_failed=retry_failed,
+            as_json=as_json,
+            rng=random.Random(),
+        )
+        if code:
+            raise typer.Exit(code)
+
+
+def read_prompt(argument: str) -> str:
+    """The prompt given, or standard input's. Raises CliError where it is empty or not UTF-8."""
+    text = argument
+    if argument in {"", "-"}:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise CliError("give a prompt, or --input with a file of products")
+        try:
+            text = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise CliError("standard input is not UTF-8") from None
+    if not text.strip():
+        raise CliError("the prompt is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument([FieldViolation("prompt", "is not valid UTF-8")]) from None
+    return text
+
+
+async def _generate_one(
+    endpoint: Endpoint, prompt: str, options: Options, timeout: float, stream: bool, as_json: bool
+) -> None:
+    console = Console(highlight=False)
+    async with client(Client, endpoint, timeout) as connected:
+        if stream:
+            result = await _stream(connected, prompt, options, as_json)
+        else:
+            result = await connected.generate(prompt, **options)
+    if not as_json:
+        console.print(render_result(result, show_text=not stream))
+    elif not stream:
+        _write(asdict(result))
+
+
+async def _stream(connected: Client, prompt: str, options: Options, as_json: bool) -> Result:
+    assembler = TextAssembler()
+    async for event in connected.stream(prompt, **options):
+        assembler.feed(event)
+        if as_json:
+            _write(event_fields(event, assembler))
+        else:
+            _show(event)
+    result = assembler.result
+    assert result is not None  # the client raises where a stream ends without Completed
+    return result
+
+
+def event_fields(event: Event, assembler: TextAssembler) -> dict[str, Any]:
+    """The JSON shape of a stream's event: its fields and its kind in `event`. The last one, "completed", holds the
+    whole result, text included."""
+    kind = {"SwitchedProvider": "switched_provider"}.get(type(event).__name__, type(event).__name__.lower())
+    fields = asdict(event)
+    if isinstance(event, Completed) and assembler.result is not None:
+        fields["result"] = asdict(assembler.result)
+    return {"event": kind, **fields}
+
+
+def _show(event: Event) -> None:
+    out = sys.stdout
+    if isinstance(event, Delta):
+        out.write(printable(event.text))
+    elif isinstance(event, Restarted):
+        out.write(
+            f"\n\n[{event.from_provider} failed; {event.selection.provider} begins anew, disregard the above]\n\n"
+        )
+    elif isinstance(event, SwitchedProvider):
+        sys.stderr.write(f"[{event.from_provider} failed; {event.selection.provider} goes on]")
+    elif isinstance(event, Completed):
+        out.write("\n\n")
+    out.flush()
+
+
+def _write(fields: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,109 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+
+from cli.failure import CliError
+from libs.client import DEFAULT_TIMEOUT, Options, Strategy
+from libs.types import Priority
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs; errors too, on stderr.")]
+Router = Annotated[
+    str, typer.Option(envvar="POINTSMAN_ROUTER", help="The router, host:port.", show_default=False)
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        envvar="POINTSMAN_KEY",
+        help="The tenant's key; better in the environment, where other users cannot see it.",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="POINTSMAN_SERVICE_TOKEN",
+        help="The service token, where internal services ask for one.",
+        show_default=False,
+    ),
+]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Deadline of each call, seconds.")]
+ContentType = Annotated[str, typer.Option(help="A content type of the catalog.", show_default=False)]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", help="A model that may answer; repeat in order of preference.", show_default=False
+    ),
+]
+StrategyOption = Annotated[Strategy | None, typer.Option(help="What to optimise.", show_default=False)]
+System = Annotated[str, typer.Option(help="Instructions put before the prompt.", show_default=False)]
+MaxOutputTokens = Annotated[
+    int | None, typer.Option(min=1, help="The most tokens to generate.", show_default=False)
+]
+Temperature = Annotated[
+    float | None, typer.Option(min=0, max=2, help="Sampling temperature.", show_default=False)
+]
+Campaign = Annotated[str, typer.Option(help="The campaign whose budget pays.", show_default=False)]
+MaxCost = Annotated[
+    str, typer.Option(help="The most one answer may cost, in US dollars, e.g. 0.005.", show_default=False)
+]
+PriorityOption = Annotated[
+    Priority | None,
+    typer.Option(help="Order of importance; bulk for --input unless said.", show_default=False),
+]
+
+TIMEOUT = DEFAULT_TIMEOUT
+
+
+def gather(
+    *,
+    content_type: str = "",
+    system: str = "",
+    models: list[str] | None = None,
+    strategy: Strategy | None = None,
+    max_output_tokens: int | None = None,
+    temperature: float | None = None,
+    campaign: str = "",
+    max_cost: str = "",
+    priority: Priority | None = None,
+) -> Options:
+    """The client's options: what was not given is left out. Raises CliError for an amount of money that is none."""
+    options = Options()
+    if content_type:
+        options["content_type"] = content_type
+    if system:
+        options["system"] = system
+    if models:
+        options["models"] = models
+    if strategy is not None:
+        options["strategy"] = strategy
+    if max_output_tokens is not None:
+        options["max_output_tokens"] = max_output_tokens
+    if temperature is not None:
+        if math.isnan(temperature):
+            raise CliError("--temperature: not a number")
+        options["temperature"] = temperature
+    if campaign:
+        options["campaign"] = campaign
+    if max_cost:
+        options["max_cost_micro_usd"] = micro_usd(max_cost)
+    if priority is not None:
+        options["priority"] = priority
+    return options
+
+
+def micro_usd(text: str) -> int:
+    """US dollars as written → millionths, exactly. Raises CliError unless it is at least one millionth."""
+    try:
+        amount = Decimal(text.removeprefix("$")) * 1_000_000
+    except InvalidOperation:
+        raise CliError(f"--max-cost: {text!r} is not an amount in US dollars") from None
+    if not amount.is_finite() or amount != amount.to_integral_value() or not 1 <= amount < 2**53:
+        raise CliError("--max-cost: must be a positive amount in whole millionths of a US dollar")
+    return int(amount)

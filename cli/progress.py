@@ -1,0 +1,71 @@
+"""Progress of a batch on stderr: a bar on a terminal, plain lines elsewhere, nothing where it would disturb."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cli.render import money
+from cli.tally import Tally
+
+#: Without a terminal there are about so many lines in all.
+_LINES = 20
+
+
+class BatchProgress:
+    """Shows how far the rows are. `quiet`: shows nothing."""
+
+    def __init__(self, console: Console, total: int, done: int, *, quiet: bool = False) -> None:
+        self._console = console
+        self._total = total
+        self._done = done
+        self._every = max(1, (total - done) // _LINES)
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        if console.is_terminal and not quiet:
+            self._bar = Progress(
+                TextColumn("generating"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task("", total=total, completed=done, figures="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, tally: Tally) -> None:
+        """One row more."""
+        self._done += 1
+        figures = f"{tally.failed} failed, {tally.failovers} failovers, {money(tally.cost_micro_usd)}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, figures=figures)
+        elif not self._quiet and (self._done % self._every == 0 or self._done == self._total):
+            self.say(f"{self._done}/{self._total} done, {figures}")
+
+    def say(self, message: str) -> None:
+        """A line of its own."""
+        if not self._quiet:
+            self._console.print(message, highlight=False, markup=False, soft_wrap=True)

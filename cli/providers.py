@@ -1,0 +1,84 @@
+"""`pointsman providers`: who can be trusted with a call now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import reporting
+from cli.render import printable, seconds, words
+from libs.client import HealthClient, ProviderState
+
+_COLORS = {"healthy": "green", "degraded": "yellow", "down": "red", "maintenance": "blue"}
+
+Name = Annotated[str, typer.Argument(help="Only this provider.", show_default=False)]
+Health = Annotated[
+    str, typer.Option(envvar="POINTSMAN_HEALTH", help="The health monitor, host:port.", show_default=False)
+]
+
+
+def providers(
+    provider: Name = "",
+    timeout: opt.Timeout = 10.0,
+    health: Health = "",
+    token: opt.Token = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Show the health of every provider and model."""
+    with reporting(as_json):
+        endpoint = find("health", health, token)
+    with reporting(as_json, str(endpoint)):
+        states = asyncio.run(_call(endpoint, provider, timeout))
+        if as_json:
+            fields = {"providers": [asdict(state) for state in states]}
+            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        else:
+            Console(highlight=False).print(table(states))
+
+
+async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[ProviderState, ...]:
+    async with client(HealthClient, endpoint, timeout) as connected:
+        return await connected.list_providers(provider)
+
+
+def table(states: Sequence[ProviderState]) -> Table:
+    """One line per provider and per model."""
+    made = Table()
+    for name in (
+        "provider",
+        "model",
+        "status",
+        "circuit",
+        "errors",
+        "calls",
+        "response",
+        "first token",
+        "why",
+    ):
+        made.add_column(name, justify="right" if name in {"errors", "calls"} else "left")
+    for state in states:
+        circuit = words(state.circuit) + (f", {state.ramp:.0%} ramp" if 0 < state.ramp < 1 else "")
+        reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"
+        made.add_row(
+            Text(state.provider, "cyan"),
+            state.model or Text("all", "dim"),
+            Text(state.status, _COLORS.get(state.status, "dim")),
+            Text(circuit, "" if state.circuit == "closed" else "red"),
+            f"{state.error_rate:.0%}" if state.calls else "—",
+            f"{state.calls:,}",
+            seconds(state.response_time),
+            seconds(state.time_to_first_token),
+            Text(printable(reason)),
+        )
+    return made

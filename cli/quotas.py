@@ -1,0 +1,82 @@
+"""`pointsman quotas`: every limit and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import reporting
+from cli.render import money, seconds, words
+from libs.client import QuotaClient, QuotaState
+from libs.clock import Clock, SystemClock
+
+Scopes = Annotated[
+    list[str] | None,
+    typer.Argument(help='Only these scopes, e.g. "tenant:acme" "provider:openai".', show_default=False),
+]
+Ratelimit = Annotated[
+    str, typer.Option(envvar="POINTSMAN_RATELIMIT", help="The rate limiter, host:port.", show_default=False)
+]
+
+
+def quotas(
+    scopes: Scopes = None,
+    timeout: opt.Timeout = 10.0,
+    ratelimit: Ratelimit = "",
+    token: opt.Token = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Show every limit with its present use."""
+    with reporting(as_json):
+        endpoint = find("ratelimit", ratelimit, token)
+    with reporting(as_json, str(endpoint)):
+        states = asyncio.run(_call(endpoint, scopes or [], timeout))
+        if as_json:
+            fields = {"quotas": [asdict(state) for state in states]}
+            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        else:
+            Console(highlight=False).print(table(states, SystemClock()))
+
+
+async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tuple[QuotaState, ...]:
+    async with client(QuotaClient, endpoint, timeout) as connected:
+        return await connected.list_quotas(scopes)
+
+
+def table(states: Sequence[QuotaState], clock: Clock) -> Table:
+    """One line per limit; money as dollars, reset as time from now."""
+    made = Table()
+    for name in ("scope", "limit", "per", "used", "in flight", "left", "whole again in"):
+        numbers = {"limit", "used", "in flight", "left"}
+        made.add_column(name, justify="right" if name in numbers else "left")
+    for state in states:
+        low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
+        made.add_row(
+            Text(state.scope, "cyan"),
+            f"{_amount(state, state.limit)} {_unit(state)}",
+            (state.period or "at once") + (" (shadow)" if state.shadow else ""),
+            _amount(state, state.used),
+            _amount(state, state.outstanding),
+            Text(_amount(state, state.remaining), "red" if low else "green"),
+            seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
+        )
+    return made
+
+
+def _amount(state: QuotaState, value: int) -> str:
+    return money(value) if state.unit == "micro_usd" else f"{value:,}"
+
+
+def _unit(state: QuotaState) -> str:
+    return "" if state.unit == "micro_usd" else words(state.unit)

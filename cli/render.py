@@ -1,0 +1,129 @@
+"""What a person sees of one answer, and the words for money, time and tokens that all tables share."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from libs.client import Attempt, Result, Selection
+from libs.types import FinishReason, Usage, UsageAccuracy
+
+_WHOLE = {FinishReason.STOP, FinishReason.TOOL_CALLS}
+
+
+def money(micro_usd: int | None) -> str:
+    """US dollars: to the millionth below one dollar, to the hundredth of a cent above; a dash where unknown."""
+    if micro_usd is None:
+        return "—"
+    sign, amount = ("-" if micro_usd < 0 else ""), abs(micro_usd)
+    if amount < 1_000_000:
+        return f"{sign}$0.{amount:06d}"
+    whole, rest = divmod((amount + 50) // 100, 10_000)
+    return f"{sign}${whole:,}.{rest:04d}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for a person; a dash where unknown."""
+    if value is None:
+        return "—"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 60:
+        return f"{value:.2f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens in and out, with what is special about them."""
+    extras = [
+        f"{count:,} {name}"
+        for count, name in (
+            (usage.cache_read_tokens, "from cache"),
+            (usage.cache_write_tokens, "to cache"),
+            (usage.reasoning_tokens, "reasoning"),
+        )
+        if count
+    ]
+    if usage.accuracy is not UsageAccuracy.EXACT:
+        extras.append(usage.accuracy.value)
+    return f"{usage.input_tokens:,} in, {usage.output_tokens:,} out" + (
+        f" ({', '.join(extras)})" if extras else ""
+    )
+
+
+def printable(text: str) -> str:
+    """Without control characters, which a terminal would obey: a model's words may be anyone's."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
+
+
+def words(name: str) -> str:
+    """`load_balance` → `load balance`."""
+    return name.replace("_", " ")
+
+
+def choice(selection: Selection) -> Text:
+    """Provider and model."""
+    return Text.assemble((selection.provider, "bold cyan"), f" / {selection.model}")
+
+
+def why(selection: Selection) -> str:
+    """The reason, and the explanation where there is one."""
+    reason = words(selection.reason) if selection.reason else ""
+    return printable(" — ".join(part for part in (reason, selection.explanation) if part)) or "—"
+
+
+def render_result(result: Result, *, title: str = "Answer", show_text: bool = True) -> RenderableType:
+    """One answer with provider, reason, attempts, latency, tokens and cost. `show_text=False` where the text was
+    already printed while it streamed."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("provider", choice(result.selection))
+    facts.add_row("reason", why(result.selection))
+    facts.add_row("attempts", _attempts(result.attempts))
+    facts.add_row("latency", _latency(result))
+    facts.add_row("tokens", tokens(result.usage))
+    facts.add_row("cost", Text(money(result.cost_micro_usd), "green"))
+    if result.cached:
+        facts.add_row("cache", "answered from the cache")
+    if result.degradation is not None:
+        facts.add_row("degraded", Text(words(result.degradation), "yellow"))
+    if result.finish_reason not in _WHOLE:
+        reason = words(result.finish_reason) if result.finish_reason else "unknown"
+        facts.add_row("incomplete", Text(f"the answer ended early: {reason}", "yellow"))
+    facts.add_row("request", Text(result.request_id, "dim"))
+    parts: list[RenderableType] = [facts]
+    if show_text:
+        body = [printable(result.text)] if result.text else []
+        body += [printable(f"{call.name}({call.arguments_json})") for call in result.tool_calls]
+        panel = Panel(Text("\n".join(body)), title=title, title_align="left", box=box.ROUNDED)
+        parts.insert(0, panel)
+    return Group(*parts)
+
+
+def _attempts(attempts: Sequence[Attempt]) -> Text:
+    text = Text(str(len(attempts)))
+    if len(attempts) < 2:
+        return text
+    text.append("  ")
+    for position, attempt in enumerate(attempts):
+        text.append(" → " if position else "")
+        text.append(f"{attempt.provider} ")
+        if attempt.error_class is None:
+            text.append("ok", "green")
+        else:
+            status = f" {attempt.http_status}" if attempt.http_status else ""
+            text.append(f"{words(attempt.error_class)}{status}", "red")
+    return text
+
+
+def _latency(result: Result) -> str:
+    first = result.time_to_first_token
+    return seconds(result.latency) + ("" if first is None else f" (first token after {seconds(first)})")

@@ -1,0 +1,83 @@
+"""`pointsman select`: what would be chosen, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import reporting
+from cli.generate import Prompt, read_prompt
+from cli.render import choice, money, seconds, why
+from libs.client import Client, Options, SelectResult
+
+
+def select(
+    prompt: Prompt = "",
+    content_type: opt.ContentType = "",
+    system: opt.System = "",
+    model: opt.Models = None,
+    strategy: opt.StrategyOption = None,
+    max_output_tokens: opt.MaxOutputTokens = None,
+    campaign: opt.Campaign = "",
+    max_cost: opt.MaxCost = "",
+    priority: opt.PriorityOption = None,
+    timeout: opt.Timeout = opt.TIMEOUT,
+    router: opt.Router = "",
+    key: opt.Key = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Say what generate would choose and why, without calling a provider."""
+    with reporting(as_json):
+        endpoint = find("router", router, key)
+        chosen = opt.gather(
+            content_type=content_type,
+            system=system,
+            models=model,
+            strategy=strategy,
+            max_output_tokens=max_output_tokens,
+            campaign=campaign,
+            max_cost=max_cost,
+            priority=priority,
+        )
+    with reporting(as_json, str(endpoint)):
+        result = asyncio.run(_call(endpoint, read_prompt(prompt), chosen, timeout))
+        if as_json:
+            sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        else:
+            Console(highlight=False).print(table(result))
+
+
+async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: float) -> SelectResult:
+    async with client(Client, endpoint, timeout) as connected:
+        return await connected.select(prompt, **options)
+
+
+def table(result: SelectResult) -> Table:
+    """The choice first, then the order of fallback, then who may not be used."""
+    made = Table(title=f"{result.selection.provider} / {result.selection.model}: {why(result.selection)}")
+    for name in ("", "provider / model", "estimated cost", "estimated time", "score", "confidence", "why"):
+        made.add_column(name, justify="right" if name in {"score", "confidence"} else "left")
+    excluded = 0
+    for position, (selection, barred) in enumerate(
+        [(result.selection, ""), *((c.selection, c.excluded_because) for c in result.alternatives)], 1
+    ):
+        excluded += bool(barred)
+        made.add_row(
+            "—" if barred else str(position - excluded),
+            choice(selection),
+            money(selection.estimated_cost_micro_usd),
+            seconds(selection.estimated_latency),
+            "—" if barred else f"{selection.scores.total:.2f}",
+            f"{selection.confidence:.0%}" if position == 1 else "",
+            Text(barred, "yellow") if barred else Text(why(selection)),
+            style="dim" if barred else "",
+        )
+    return made
