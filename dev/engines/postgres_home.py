@@ -1,7 +1,7 @@
 """Where PostgreSQL's binaries and data live, and as whom it runs.
 
 PostgreSQL refuses to run as root, so root runs it as `nobody`. Then every directory above the binaries and the data
-must let `nobody` through; where one does not (a clone under /root), both live under /var/lib/pointsman instead. No
+must let `nobody` through; where one does not (a clone in the home of root), both live under /var/lib/pointsman instead. No
 permission of an existing directory is ever widened.
 """
 
