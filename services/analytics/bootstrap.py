@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -17,6 +18,9 @@ from services.analytics.adapters.postgres_migrations import MigrationRefused, re
 from services.analytics.record import Recorder
 from services.analytics.servicer import SERVICE, AnalyticsServicer
 from services.analytics.settings import AnalyticsSettings
+
+#: Seconds after which the service starts without the ledger and goes on preparing it in the background.
+START_PATIENCE = 10.0
 
 log = get_logger(__name__)
 
@@ -38,11 +42,12 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             )
         )
         try:
-            await database.prepare()
+            async with asyncio.timeout(START_PATIENCE):
+                await database.prepare()
         except MigrationRefused as error:
             raise StartError(str(error)) from error
-        except Unavailable as error:
-            log.warning("ledger_not_ready", error=error.message)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("ledger_not_ready", error=str(error) or "PostgreSQL takes its time")
             await stack.enter_async_context(background("analytics-migrations", database.keep_preparing))
         ledger = PostgresLedger(database)
         recorder = Recorder(ledger, runtime.clock, runtime.metrics)

@@ -22,6 +22,8 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 RETRY_AFTER = 1.0
 #: Seconds for TCP, TLS and login.
 CONNECT_TIMEOUT = 5.0
+#: Seconds for one statement of a migration, and for waiting until another replica has migrated.
+MIGRATE_TIMEOUT = 600.0
 #: Seconds that the client waits beyond the server's own statement timeout before it gives a connection up.
 _CLIENT_SLACK = 2.0
 
@@ -78,6 +80,7 @@ class Database:
             connection = await asyncpg.connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,
+                command_timeout=MIGRATE_TIMEOUT,
                 server_settings={"application_name": "pointsman-analytics-migrate", "statement_timeout": "0"},
             )
             try:
