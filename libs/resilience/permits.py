@@ -27,13 +27,14 @@ class Permits:
         self._issued = 0
         self._held: dict[str, Permit] = {}
 
-    def acquire(self, now: float, generation: int) -> Permit | None:
-        """A permit for this generation; those of earlier generations do not count. None: all are taken."""
+    def acquire(self, now: float, generation: int, prefix: str = "") -> Permit | None:
+        """A permit for this generation, its id beginning with `prefix`; those of other generations do not count.
+        None: all are taken."""
         self._held = {i: p for i, p in self._held.items() if p.expires > now and p.generation == generation}
         if len(self._held) >= self._limit:
             return None
         self._issued += 1
-        permit = Permit(f"{generation}.{self._issued}", generation, now + self._ttl)
+        permit = Permit(f"{prefix}{self._issued}", generation, now + self._ttl)
         self._held[permit.id] = permit
         return permit
 

@@ -1,0 +1,84 @@
+"""The free endpoints of each kind of provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+
+from libs.catalog.model import Provider
+from libs.catalog.secrets import Keys
+from libs.clock import Clock
+from libs.types import ErrorClass
+from services.health.domain.evidence import ProbeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A GET that costs nothing. `header` empty: asked without the key, any answer shows that it can be reached."""
+
+    path: str
+    header: str = ""
+    scheme: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+# Sources: each vendor's API reference, "list models". Perplexity, Vertex and Bedrock have none that takes the key of
+# the calls, so they are only knocked at.
+_KNOCK = Endpoint("/")
+_MODELS = Endpoint("/models", "authorization", "Bearer ")
+_ENDPOINTS = {
+    "anthropic": Endpoint("/v1/models?limit=1", "x-api-key", extra={"anthropic-version": "2023-06-01"}),
+    "gemini": Endpoint("/v1beta/models?pageSize=1", "x-goog-api-key"),
+    "azure_openai": Endpoint("/openai/models?api-version=2024-10-21", "api-key"),
+    "cohere": Endpoint("/v1/models?page_size=1", "authorization", "Bearer "),
+    "perplexity": _KNOCK,
+    "vertex": _KNOCK,
+    "bedrock": _KNOCK,
+}
+
+
+def _error_class(status: int) -> ErrorClass | None:
+    """What a status of a free endpoint says about the provider. 403 and 400 say nothing: a key may be good for calls
+    and not for listing models."""
+    if status in (401, 407):
+        return ErrorClass.AUTHENTICATION
+    if status in (503, 529):
+        return ErrorClass.OVERLOADED
+    return ErrorClass.SERVER_ERROR if status >= 500 else None
+
+
+class HttpEndpoints:
+    """Asks with the provider's own key; the answer's body is not read. Seconds."""
+
+    def __init__(self, client: httpx.AsyncClient, keys: Keys, clock: Clock, timeout: float = 5.0) -> None:
+        self._client = client
+        self._keys = keys
+        self._clock = clock
+        self._timeout = timeout
+
+    async def probe(self, provider: Provider) -> ProbeResult:
+        endpoint = _ENDPOINTS.get(provider.kind, _MODELS)
+        headers = {"accept": "application/json", **endpoint.extra}
+        if endpoint.header:
+            key = self._keys(provider)
+            if key is None:
+                missing = self._keys.why_missing(provider) or "the key is missing"
+                return ProbeResult(provider.name, 0.0, ErrorClass.AUTHENTICATION, missing)
+            if key:
+                headers[endpoint.header] = f"{endpoint.scheme}{key}"
+        began = self._clock.monotonic()
+        error, message = await self._ask(provider.base_url + endpoint.path, headers)
+        return ProbeResult(provider.name, max(0.0, self._clock.monotonic() - began), error, message)
+
+    async def _ask(self, url: str, headers: Mapping[str, str]) -> tuple[ErrorClass | None, str]:
+        try:
+            async with self._client.stream("GET", url, headers=headers, timeout=self._timeout) as response:
+                error = _error_class(response.status_code)
+                return error, f"HTTP status {response.status_code}" if error else ""
+        except httpx.TimeoutException as failure:
+            return ErrorClass.TIMEOUT, f"no answer within {self._timeout:g} s ({type(failure).__name__})"
+        except (httpx.TransportError, httpx.InvalidURL) as failure:
+            # The text of httpx's errors names hosts and system errors, never headers.
+            return ErrorClass.TRANSPORT, str(failure)[:200] or type(failure).__name__

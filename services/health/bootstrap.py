@@ -1,0 +1,112 @@
+"""Composition root: the only file that names the concrete adapters."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+import httpx
+from pointsman.health.v1 import health_pb2_grpc
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from libs.catalog.load import CatalogError
+from libs.catalog.secrets import Keys
+from libs.catalog.watch import CatalogHolder
+from libs.lifecycle import Runtime, StartError, background, run
+from libs.rpc.server import Registration
+from libs.telemetry import get_logger
+from services.health.adapters.http_endpoints import HttpEndpoints
+from services.health.adapters.redis_store import RedisHealthStore
+from services.health.domain.board import Board
+from services.health.domain.fleet import Fleet
+from services.health.judge import Judge
+from services.health.mode import Operators
+from services.health.permits import PermitOffice
+from services.health.probe import Prober, ProbeSettings
+from services.health.report import Reports
+from services.health.servicer import SERVICE, ProviderHealthServicer
+from services.health.settings import HealthSettings
+from services.health.share import Sharer
+from services.health.watch import Publication
+
+#: A store that does not answer within this is gone, in seconds.
+STORE_TIMEOUT = 1.0
+
+
+@asynccontextmanager
+async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Starts without Redis too, judging alone until it is there. Raises StartError for a bad catalog."""
+    try:
+        # Prices are nobody's business here, and their list takes half a second to load.
+        catalog = CatalogHolder(settings.config, get_logger("catalog"), prices=False)
+    except CatalogError as error:
+        raise StartError(str(error)) from error
+    clock, metrics, breaker = runtime.clock, runtime.metrics, settings.breaker()
+    async with AsyncExitStack() as stack:
+        redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=STORE_TIMEOUT,
+            socket_connect_timeout=STORE_TIMEOUT,
+            # Once more at once, for a connection that the server closed while it was idle.
+            retry=Retry(NoBackoff(), 1),
+        )
+        stack.push_async_callback(redis.aclose)
+        store = RedisHealthStore(
+            redis,
+            catalog.current.domain,
+            runtime.instance_id,
+            token=lambda: secrets.token_hex(8),
+            timeout=STORE_TIMEOUT,
+        )
+        client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+        endpoints = HttpEndpoints(client, Keys(), clock, settings.probe_timeout)
+
+        publication = Publication(Board(secrets.token_hex(8)), metrics)
+        judge = Judge(Fleet(breaker, Random()), publication, clock, metrics)
+        judge.replace_catalog(catalog.current)
+        catalog.subscribe(lambda _, new: judge.replace_catalog(new))
+        sharer = Sharer(judge, store, metrics, settings.share_interval)
+        permits = PermitOffice(judge, store, breaker, clock, metrics)
+        prober = Prober(
+            judge,
+            endpoints,
+            store,
+            lambda: catalog.current,
+            ProbeSettings(settings.probe_idle_interval, settings.probe_broken_interval),
+            clock,
+            metrics,
+        )
+        # What the others know, before anyone asks.
+        await sharer.once()
+        await stack.enter_async_context(background("health-catalog", catalog.run))
+        await stack.enter_async_context(background("health-judge", judge.run))
+        await stack.enter_async_context(background("health-share", sharer.run))
+        if settings.probe:
+            await stack.enter_async_context(background("health-probe", prober.run))
+        yield [
+            Registration(
+                health_pb2_grpc.add_ProviderHealthServicer_to_server,
+                ProviderHealthServicer(
+                    judge,
+                    publication,
+                    Reports(judge, permits),
+                    permits,
+                    prober,
+                    Operators(judge, sharer, clock),
+                    settings.heartbeat,
+                ),
+                SERVICE,
+                long_lived=frozenset({"WatchProviders", "ReportOutcomes"}),
+            )
+        ]
+        # The last evidence is not lost with this replica.
+        await sharer.once()
+
+
+def main() -> int:
+    """The service's life; returns its exit status."""
+    return run("health", HealthSettings, assemble)

@@ -1,0 +1,179 @@
+"""All targets together: evidence of models, and what it says about their providers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from libs.errors import NotFound
+from libs.resilience.breaker import BreakerSettings, Evidence
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.health.domain.evidence import Outcome, ProbeResult, permit_generations
+from services.health.domain.judgement import Judgement
+from services.health.domain.target import Mode, ModeRecord, Target, TargetState
+
+#: Circuits that open for these reasons say something about the whole provider; a slow or cooling model does not.
+_PROVIDER_WIDE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT, TripCause.AUTHENTICATION, TripCause.QUOTA})
+#: What a free endpoint that answers disproves.
+_DISPROVED = frozenset({TripCause.TRANSPORT, TripCause.AUTHENTICATION})
+_PROBE_FAILURES = 3
+#: While traffic succeeded this recently, a failing probe is not believed, in seconds.
+_TRAFFIC_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What replicas tell each other about a target; both parts merge by max."""
+
+    circuit: BreakerState
+    mode: ModeRecord
+
+
+class Fleet:
+    """Pure: every `now` is seconds since the Unix epoch. Targets are those of the catalog."""
+
+    def __init__(self, settings: BreakerSettings, rng: Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._judgements: dict[Target, Judgement] = {}
+        self._models: dict[str, list[Target]] = {}
+        self._probe_failures: dict[str, int] = {}
+
+    @property
+    def targets(self) -> Iterable[Target]:
+        """All of them, providers before their models."""
+        return self._judgements.keys()
+
+    def replace_targets(self, targets: Collection[Target]) -> frozenset[Target]:
+        """Takes the catalog's targets; those that stay keep their judgement. Returns those that went."""
+        wanted = set(targets) | {target.whole for target in targets}
+        gone = frozenset(self._judgements.keys() - wanted)
+        self._judgements = {
+            target: self._judgements.get(target) or Judgement(target, self._settings, self._rng)
+            for target in sorted(wanted)
+        }
+        self._models = {}
+        for target in self._judgements:
+            models = self._models.setdefault(target.provider, [])
+            if target.model:
+                models.append(target)
+        self._probe_failures = {p: n for p, n in self._probe_failures.items() if p in self._models}
+        return gone
+
+    def judgement(self, target: Target) -> Judgement:
+        """One target's. Raises NotFound."""
+        found = self._judgements.get(target)
+        if found is None:
+            raise NotFound(
+                f"The catalog has no {'model' if target.model else 'provider'} {str(target)[:200]!r}"
+            )
+        return found
+
+    def states(self, now: float) -> Iterator[TargetState]:
+        """Every target's judgement now."""
+        return (judgement.state(now) for judgement in self._judgements.values())
+
+    def has_traffic(self, provider: str, now: float, seconds: float) -> bool:
+        """Whether a call to the provider succeeded in the last `seconds`."""
+        last = self._judgements[Target(provider)].last_success
+        return last is not None and now - last < seconds
+
+    def record(self, now: float, outcome: Outcome) -> bool:
+        """Takes in calls to a model. False: not in the catalog, ignored."""
+        model = self._judgements.get(outcome.target)
+        if model is None or not outcome.model:
+            return False
+        provider = self._judgements[outcome.target.whole]
+        of_provider, of_model = outcome.provider_generation, outcome.generation
+        if outcome.permit:
+            of_provider, of_model = permit_generations(outcome.permit)
+        model.observe(now, outcome)
+        provider.observe(now, outcome)
+        model.breaker.record(now, outcome.evidence(self._settings, of_model))
+        if provider.breaker.tick(now).state is CircuitState.CLOSED:
+            # No evidence: it opens by its models alone. But a router may remember a later generation.
+            provider.breaker.record(now, Evidence(generation=of_provider))
+            if any(error in PROVIDER_FAULTS or error in _ACCOUNT for error in outcome.failures):
+                self._judge_provider(now, provider)
+        else:
+            # A model's Retry-After is about that model; the provider's circuit keeps its own time.
+            evidence = outcome.evidence(self._settings, of_provider)
+            provider.breaker.record(
+                now, Evidence(evidence.successes, evidence.failures, evidence.slow, evidence.generation)
+            )
+        return True
+
+    def record_probe(self, now: float, result: ProbeResult) -> None:
+        """Takes in what a free endpoint said. It can open a circuit where there is no traffic to contradict it, and
+        half-open one early; it never closes one, since listing models is not generating."""
+        provider = self._judgements.get(Target(result.provider))
+        if provider is None:
+            return
+        provider.checked(now)
+        if result.error is None:
+            self._probe_failures.pop(result.provider, None)
+            for judgement in (provider, *(self._judgements[m] for m in self._models[result.provider])):
+                if judgement.breaker.tick(now).cause in _DISPROVED:
+                    judgement.breaker.allow_early(now)
+            return
+        if result.error not in PROVIDER_FAULTS and result.error is not ErrorClass.AUTHENTICATION:
+            return
+        failures = self._probe_failures[result.provider] = self._probe_failures.get(result.provider, 0) + 1
+        closed = provider.breaker.tick(now).state is CircuitState.CLOSED
+        if (
+            closed
+            and failures >= _PROBE_FAILURES
+            and not self.has_traffic(result.provider, now, _TRAFFIC_SECONDS)
+        ):
+            provider.breaker.trip(now, _PROBE_CAUSES.get(result.error, TripCause.FAULTS))
+
+    def set_mode(self, now: float, target: Target, mode: Mode, reason: str) -> None:
+        """An operator's word. AUTOMATIC also forgets the evidence against the target, and, for a provider, against
+        its models. Raises NotFound."""
+        judgement = self.judgement(target)
+        judgement.mode = ModeRecord(mode, judgement.mode.version + 1, now, reason)
+        if mode is Mode.AUTOMATIC:
+            judgement.forget(now)
+            if not target.model:
+                self._probe_failures.pop(target.provider, None)
+                for model in self._models[target.provider]:
+                    self._judgements[model].forget(now)
+
+    def export(self, now: float) -> dict[Target, Shared]:
+        """What other replicas should know: targets about which there is anything to say."""
+        shared = {t: Shared(j.breaker.tick(now), j.mode) for t, j in self._judgements.items()}
+        return {t: s for t, s in shared.items() if s.circuit.generation or s.mode.version}
+
+    def merge(self, now: float, shared: Mapping[Target, Shared]) -> None:
+        """Takes over what other replicas know better."""
+        for target, other in shared.items():
+            judgement = self._judgements.get(target)
+            if judgement is not None:
+                judgement.breaker.merge(now, other.circuit)
+                judgement.mode = judgement.mode.merge(other.mode)
+
+    def _judge_provider(self, now: float, provider: Judgement) -> None:
+        """Opens the provider's circuit when what fails is not one model but all that are in use.
+
+        One model that cannot be reached is enough, since all share the address; of other faults it takes two. A
+        model that works is proof of the contrary.
+        """
+        models = [self._judgements[target] for target in self._models[provider.target.provider]]
+        if any(model.works(now) for model in models):
+            return
+        causes = [
+            c.cause for c in (m.breaker.tick(now) for m in models) if c.state is not CircuitState.CLOSED
+        ]
+        causes = [cause for cause in causes if cause in _PROVIDER_WIDE]
+        if len(causes) >= 2 or TripCause.TRANSPORT in causes:
+            provider.breaker.trip(now, causes[0] if len(set(causes)) == 1 else TripCause.FAULTS)
+
+
+_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
+_PROBE_CAUSES = {
+    ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
+    ErrorClass.TRANSPORT: TripCause.TRANSPORT,
+    ErrorClass.TIMEOUT: TripCause.TRANSPORT,
+}

@@ -1,0 +1,125 @@
+"""One target: its evidence, its circuit, its mode, and what follows from them."""
+
+from __future__ import annotations
+
+from random import Random
+
+from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.circuit import CircuitState, TripCause
+from libs.resilience.quantile import DecayingQuantile
+from libs.resilience.window import SlidingCounts
+from services.health.domain.evidence import Outcome
+from services.health.domain.target import Mode, ModeRecord, Status, Target, TargetState
+
+#: What is shown covers the last minute.
+SHOWN_SECONDS = 60.0
+#: A closed circuit counts as degraded from this error rate on, given this many calls.
+DEGRADED_RATE = 0.1
+DEGRADED_CALLS = 5
+_HALF_LIFE = 300.0
+
+_CAUSES = {
+    TripCause.FAULTS: "too many provider faults",
+    TripCause.TRANSPORT: "cannot be reached",
+    TripCause.SLOW: "answers far too slowly",
+    TripCause.COOLDOWN: "asked not to be called yet (Retry-After)",
+    TripCause.AUTHENTICATION: "does not accept our key",
+    TripCause.QUOTA: "the account's quota or credit is used up",
+    TripCause.OPERATOR: "failed over by an operator",
+    TripCause.NONE: "tripped",
+}
+
+
+class Judgement:
+    """Every `now` is seconds since the Unix epoch."""
+
+    def __init__(self, target: Target, settings: BreakerSettings, rng: Random) -> None:
+        self.target = target
+        self.breaker = Breaker(settings, rng)
+        self.mode = ModeRecord()
+        self.last_success: float | None = None
+        self._note = ""
+        self._last_checked: float | None = None
+        self._shown = SlidingCounts(SHOWN_SECONDS, 60)
+        self._latency = DecayingQuantile(_HALF_LIFE)
+        self._first_token = DecayingQuantile(_HALF_LIFE)
+        self._medians: tuple[float | None, float | None] = (None, None)
+        self._consecutive = 0
+
+    def observe(self, now: float, outcome: Outcome) -> None:
+        """What is shown: rates and latencies. Latency comes from successes alone."""
+        faults = Evidence(failures=outcome.failures).faults
+        self._shown.add(now, outcome.successes, faults)
+        self._last_checked = now
+        self._consecutive = 0 if outcome.successes else self._consecutive + faults
+        if outcome.successes:
+            self.last_success = now
+        if outcome.latency is not None:
+            self._latency.add(now, outcome.latency, outcome.successes)
+        if outcome.first_token is not None:
+            self._first_token.add(now, outcome.first_token, outcome.first_token_count)
+        if outcome.successes:
+            self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
+
+    def checked(self, now: float) -> None:
+        """A probe said something."""
+        self._last_checked = now
+
+    def explain(self, note: str) -> None:
+        """An operator's reason for opening the circuit, shown while it is not closed."""
+        self._note = note
+
+    def works(self, now: float) -> bool:
+        """Whether traffic of the last minute shows that it does."""
+        recent = self.last_success is not None and now - self.last_success < SHOWN_SECONDS
+        return recent and self._consecutive == 0 and self.breaker.tick(now).state is CircuitState.CLOSED
+
+    def forget(self, now: float) -> None:
+        """Closes the circuit and drops the evidence against it."""
+        self.breaker.reset(now)
+        self._shown.clear()
+        self._consecutive = 0
+        self._note = ""
+
+    def state(self, now: float) -> TargetState:
+        """The judgement now."""
+        circuit = self.breaker.tick(now)
+        if circuit.state is CircuitState.CLOSED:
+            self._note = ""
+        counts = self._shown.totals(now)
+        ramp = self.breaker.ramp(now) if self.mode.mode is Mode.AUTOMATIC else 0.0
+        status, reason = self._assess(ramp, counts.calls, counts.failure_rate)
+        return TargetState(
+            target=self.target,
+            status=status,
+            circuit=circuit,
+            mode=self.mode.mode,
+            reason=reason,
+            ramp=ramp,
+            response_time=self._medians[0],
+            time_to_first_token=self._medians[1],
+            error_rate=counts.failure_rate,
+            success_rate=1.0 - counts.failure_rate,
+            calls=counts.calls,
+            consecutive_failures=self._consecutive,
+            last_checked=self._last_checked,
+        )
+
+    def _assess(self, ramp: float, calls: int, failure_rate: float) -> tuple[Status, str]:
+        mode, circuit = self.mode, self.breaker.state
+        if mode.mode is Mode.BLOCKED:
+            return Status.DOWN, f"blocked by an operator: {mode.reason}"
+        if mode.mode is not Mode.AUTOMATIC:
+            return Status.MAINTENANCE, f"{mode.mode.value} by an operator: {mode.reason}"
+        if circuit.state is not CircuitState.CLOSED:
+            why = _CAUSES[circuit.cause] + (f": {self._note}" if self._note else "")
+            if circuit.state is CircuitState.OPEN:
+                return Status.DOWN, why
+            return Status.DEGRADED, f"being tried again after: {why}"
+        if ramp < 1.0:
+            return Status.DEGRADED, "recovering: traffic is ramped up"
+        if calls >= DEGRADED_CALLS and failure_rate >= DEGRADED_RATE:
+            return Status.DEGRADED, f"{failure_rate:.0%} of the last minute's calls met a provider fault"
+        if self._last_checked is None:
+            return Status.UNKNOWN, "no evidence yet"
+        return Status.HEALTHY, "works"

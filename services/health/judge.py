@@ -1,0 +1,131 @@
+"""Takes evidence in and publishes what it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from libs.catalog.model import Catalog
+from libs.clock import Clock
+from libs.resilience.circuit import CircuitState
+from libs.telemetry import Metrics, get_logger
+from services.health.domain.evidence import Outcome, ProbeResult
+from services.health.domain.fleet import Fleet
+from services.health.domain.target import Target, TargetState
+from services.health.ports import Exchange
+from services.health.watch import Publication
+
+#: How often time alone may move a circuit or a ramp, and how often mere figures are published, in seconds.
+TICK_SECONDS = 0.25
+FIGURES_SECONDS = 1.0
+#: Evidence kept for the other replicas; while the store is gone the oldest is dropped.
+MAX_OUTBOX = 2000
+
+_CIRCUIT_VALUE = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
+log = get_logger(__name__)
+
+
+class Judge:
+    """One replica's judgement. Everything here runs without waiting, so evidence and merges never interleave."""
+
+    def __init__(self, fleet: Fleet, publication: Publication, clock: Clock, metrics: Metrics) -> None:
+        self.fleet = fleet
+        self._publication = publication
+        self._clock = clock
+        self._outcomes: deque[Outcome] = deque(maxlen=MAX_OUTBOX)
+        self._probes: deque[ProbeResult] = deque(maxlen=MAX_OUTBOX)
+        self._logged: dict[Target, TargetState] = {}
+        self._taken = metrics.counter(
+            "health_outcomes", "Outcome summaries by what became of them.", ["result"]
+        )
+        self._circuits = metrics.gauge(
+            "health_circuit_state", "0 closed, 1 half-open, 2 open.", ["provider", "model"]
+        )
+
+    def replace_catalog(self, catalog: Catalog) -> None:
+        """Judges the catalog's providers and models from now on."""
+        targets = [Target(name) for name in catalog.providers]
+        targets += [Target(model.provider, model.name) for model in catalog.models.values()]
+        gone = self.fleet.replace_targets(targets)
+        for target in gone:
+            self._logged.pop(target, None)
+            self._circuits.remove(target.provider, target.model)
+        if gone:
+            self._publication.remove(gone)
+        self.tick(all_changes=True)
+
+    def report(self, outcomes: Sequence[Outcome]) -> None:
+        """A router's evidence. That of unknown targets is counted and ignored: catalogs reload at different times."""
+        known = self._record(outcomes)
+        self._outcomes.extend(known)
+        self._taken.labels("taken").inc(len(known))
+        self._taken.labels("unknown").inc(len(outcomes) - len(known))
+
+    def probed(self, result: ProbeResult) -> None:
+        """What a probe of this replica said."""
+        self.fleet.record_probe(self._clock.now(), result)
+        self._probes.append(result)
+        self.tick(all_changes=False)
+
+    def outgoing(self) -> Exchange:
+        """What the other replicas should know; evidence is handed over once."""
+        exchange = Exchange(self.fleet.export(self._clock.now()), tuple(self._outcomes), tuple(self._probes))
+        self._outcomes.clear()
+        self._probes.clear()
+        return exchange
+
+    def incoming(self, exchange: Exchange) -> None:
+        """What other replicas know. States first: evidence that led to them must not count twice."""
+        now = self._clock.now()
+        self.fleet.merge(now, exchange.shared)
+        self._record(exchange.outcomes)
+        for result in exchange.probes:
+            self.fleet.record_probe(now, result)
+        self.tick(all_changes=False)
+
+    def tick(self, *, all_changes: bool) -> None:
+        """Lets time act on every target and publishes."""
+        self._publish(self.fleet.states(self._clock.now()), all_changes=all_changes)
+
+    def state(self, target: Target) -> TargetState:
+        """The judgement now. Raises NotFound."""
+        return self.fleet.judgement(target).state(self._clock.now())
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        figures = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            due = self._clock.monotonic() - figures >= FIGURES_SECONDS
+            if due:
+                figures = self._clock.monotonic()
+            self.tick(all_changes=due)
+
+    def _record(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        now = self._clock.now()
+        known = [outcome for outcome in outcomes if self.fleet.record(now, outcome)]
+        touched = {o.target for o in known} | {o.target.whole for o in known}
+        states = [self.fleet.judgement(target).state(now) for target in sorted(touched)]
+        self._publish(states, all_changes=False)
+        return known
+
+    def _publish(self, states: Iterable[TargetState], *, all_changes: bool) -> None:
+        states = list(states)
+        for state in states:
+            old = self._logged.get(state.target)
+            if old is None or old.circuit.generation != state.circuit.generation or old.mode != state.mode:
+                self._logged[state.target] = state
+                self._circuits.labels(state.target.provider, state.target.model).set(
+                    _CIRCUIT_VALUE[state.circuit.state]
+                )
+                if old is not None:
+                    log.info(
+                        "judgement_changed",
+                        target=str(state.target),
+                        circuit=state.circuit.state.value,
+                        generation=state.circuit.generation,
+                        mode=state.mode.value,
+                        reason=state.reason,
+                    )
+        self._publication.publish(states, all_changes=all_changes)

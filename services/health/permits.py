@@ -1,0 +1,84 @@
+"""Hands out the few permits to try a target that may be broken: one at a time for all routers of the fleet."""
+
+from __future__ import annotations
+
+from libs.clock import Clock
+from libs.errors import Unavailable
+from libs.resilience.breaker import BreakerSettings
+from libs.resilience.circuit import BreakerState, CircuitState, worse
+from libs.resilience.permits import Permits
+from libs.telemetry import Metrics, get_logger
+from services.health.domain.evidence import ProbePermit, permit_generations, permit_prefix
+from services.health.domain.target import Mode, Target, TargetState
+from services.health.judge import Judge
+from services.health.ports import HealthStore
+
+log = get_logger(__name__)
+
+
+class PermitOffice:
+    """A permit covers the model's circuit and its provider's: one call tests both."""
+
+    def __init__(
+        self, judge: Judge, store: HealthStore, settings: BreakerSettings, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._judge = judge
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._local: dict[Target, Permits] = {}
+        self._answers = metrics.counter("health_permits", "Probe permits asked for, by answer.", ["answer"])
+
+    async def acquire(self, target: Target, holder: str) -> tuple[ProbePermit | None, TargetState]:
+        """A permit or None, and the state that led to the answer. Raises NotFound."""
+        own = self._judge.state(target)
+        provider = self._judge.state(target.whole)
+        decisive = provider if provider.circuit is worse(provider.circuit, own.circuit) else own
+        for state in (provider, own):
+            if state.mode is not Mode.AUTOMATIC:
+                return self._refuse("mode", state)
+        if decisive.circuit.state is CircuitState.OPEN:
+            return self._refuse("open", decisive)
+        # While the provider itself is being tried, all its models share its permits.
+        scope = target.whole if provider.circuit.state is CircuitState.HALF_OPEN else target
+        permit = await self._take(scope, provider.circuit, own.circuit, holder)
+        if permit is None:
+            return self._refuse("taken", decisive)
+        self._answers.labels("granted").inc()
+        return permit, decisive
+
+    def _refuse(self, answer: str, state: TargetState) -> tuple[None, TargetState]:
+        self._answers.labels(answer).inc()
+        return None, state
+
+    async def _take(
+        self, scope: Target, provider: BreakerState, own: BreakerState, holder: str
+    ) -> ProbePermit | None:
+        limit, ttl = self._settings.half_open_permits, self._settings.permit_ttl
+        generation = own.generation if scope.model else provider.generation
+        prefix = permit_prefix(provider.generation, own.generation)
+        try:
+            permit = await self._store.acquire(scope, generation, prefix, limit, ttl)
+        except Unavailable:
+            # Alone: one permit per replica is the best that can be promised.
+            self._answers.labels("store_gone").inc()
+            local = self._local.setdefault(scope, Permits(limit, ttl))
+            taken = local.acquire(self._clock.now(), generation, prefix)
+            permit = ProbePermit(taken.id, taken.expires) if taken else None
+        if permit is not None:
+            log.info("probe_permitted", target=str(scope), generation=generation, holder=holder)
+        return permit
+
+    async def release(self, target: Target, permit_id: str) -> None:
+        """A permitted call ended: where it brought no verdict (the caller went away, a rate limit), another may try.
+        Best effort: a permit that stays returns by itself."""
+        generations = permit_generations(permit_id)
+        for scope, generation in zip((target.whole, target), generations, strict=True):
+            if generation is None:
+                return
+            if scope in self._local:
+                self._local[scope].release(permit_id)
+            try:
+                await self._store.release(scope, generation, permit_id)
+            except Unavailable:
+                return

@@ -1,0 +1,54 @@
+"""What the use cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from libs.catalog.model import Provider
+from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
+from services.health.domain.fleet import Shared
+from services.health.domain.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a replica tells the others, or hears from them."""
+
+    shared: Mapping[Target, Shared] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    probes: tuple[ProbeResult, ...] = ()
+
+
+class HealthStore(Protocol):
+    """What replicas share. Every method raises Unavailable while the store is gone."""
+
+    async def exchange(self, outgoing: Exchange) -> Exchange:
+        """Merges `outgoing.shared` into what is kept (the larger of each part stays), hands its evidence to the other
+        replicas, and returns everything kept and the evidence that others have handed over since the last call. Each
+        replica gets each piece of evidence at most once; old pieces are dropped. None of it is its own."""
+        ...
+
+    async def acquire(
+        self, target: Target, generation: int, prefix: str, limit: int, ttl: float
+    ) -> ProbePermit | None:
+        """A permit whose id begins with `prefix`, of which at most `limit` are out at a time for this target and
+        generation in the whole fleet. It returns by itself after `ttl` seconds. None: all are taken."""
+        ...
+
+    async def release(self, target: Target, generation: int, permit_id: str) -> None:
+        """Gives a permit of this target and generation back early; an unknown one is ignored."""
+        ...
+
+    async def claim(self, name: str, ttl: float) -> bool:
+        """True for one replica per `ttl` seconds: whose turn it is to do something once for the fleet."""
+        ...
+
+
+class Endpoints(Protocol):
+    """The free endpoints of providers."""
+
+    async def probe(self, provider: Provider) -> ProbeResult:
+        """Asks for something that costs nothing. Never raises for what the provider does; never spends a token."""
+        ...

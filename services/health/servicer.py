@@ -1,0 +1,217 @@
+"""ProviderHealth over gRPC: proto ↔ domain, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from pointsman.health.v1 import health_pb2 as pb
+from pointsman.health.v1 import health_pb2_grpc
+
+from libs.errors import FieldViolation, InvalidArgument
+from libs.resilience.circuit import BreakerState, CircuitState
+from libs.rpc.convert import (
+    duration_from_proto,
+    duration_to_proto,
+    error_class_from_proto,
+    error_class_to_proto,
+    timestamp_from_proto,
+    timestamp_to_proto,
+)
+from libs.types import ErrorClass
+from services.health.domain.evidence import Outcome
+from services.health.domain.target import Mode, Status, Target, TargetState
+from services.health.judge import Judge
+from services.health.mode import Operators
+from services.health.permits import PermitOffice
+from services.health.probe import Prober
+from services.health.report import Reports
+from services.health.watch import Publication
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["ProviderHealth"].full_name
+MAX_OUTCOMES = 1000
+
+_STATUS = {
+    Status.UNKNOWN: pb.PROVIDER_STATUS_UNSPECIFIED,
+    Status.HEALTHY: pb.PROVIDER_STATUS_HEALTHY,
+    Status.DEGRADED: pb.PROVIDER_STATUS_DEGRADED,
+    Status.DOWN: pb.PROVIDER_STATUS_DOWN,
+    Status.MAINTENANCE: pb.PROVIDER_STATUS_MAINTENANCE,
+}
+_CIRCUIT = {
+    CircuitState.CLOSED: pb.CIRCUIT_STATE_CLOSED,
+    CircuitState.OPEN: pb.CIRCUIT_STATE_OPEN,
+    CircuitState.HALF_OPEN: pb.CIRCUIT_STATE_HALF_OPEN,
+}
+_MODE = {
+    Mode.AUTOMATIC: pb.PROVIDER_MODE_AUTOMATIC,
+    Mode.MAINTENANCE: pb.PROVIDER_MODE_MAINTENANCE,
+    Mode.DRAIN: pb.PROVIDER_MODE_DRAIN,
+    Mode.BLOCKED: pb.PROVIDER_MODE_BLOCKED,
+}
+_MODE_FROM = {number: mode for mode, number in _MODE.items()}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
+    """One method per rpc."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        publication: Publication,
+        reports: Reports,
+        permits: PermitOffice,
+        prober: Prober,
+        operators: Operators,
+        heartbeat: float,
+    ) -> None:
+        self._judge = judge
+        self._publication = publication
+        self._reports = reports
+        self._permits = permits
+        self._prober = prober
+        self._operators = operators
+        self._heartbeat = heartbeat
+
+    async def WatchProviders(
+        self, request: pb.WatchProvidersRequest, context: Context
+    ) -> AsyncIterator[pb.WatchProvidersResponse]:
+        async for update in self._publication.updates(request.epoch, request.version, self._heartbeat):
+            yield pb.WatchProvidersResponse(
+                epoch=update.epoch,
+                version=update.version,
+                snapshot=update.snapshot,
+                providers=[_state(state) for state in update.states],
+            )
+
+    async def ListProviders(
+        self, request: pb.ListProvidersRequest, context: Context
+    ) -> pb.ListProvidersResponse:
+        targets = [t for t in self._judge.fleet.targets if request.provider in ("", t.provider)]
+        return pb.ListProvidersResponse(providers=[_state(self._judge.state(target)) for target in targets])
+
+    async def ReportOutcomes(
+        self, request_iterator: AsyncIterator[pb.ReportOutcomesRequest], context: Context
+    ) -> AsyncIterator[pb.ReportOutcomesResponse]:
+        async for report in request_iterator:
+            await self._reports.take(_outcomes(report))
+            yield pb.ReportOutcomesResponse(sequence=report.sequence)
+
+    async def AcquireProbe(
+        self, request: pb.AcquireProbeRequest, context: Context
+    ) -> pb.AcquireProbeResponse:
+        permit, state = await self._permits.acquire(
+            _target(request.provider, request.model), request.holder_id[:256]
+        )
+        return pb.AcquireProbeResponse(
+            permit=permit.id if permit else "",
+            expires=timestamp_to_proto(permit.expires if permit else None),
+            state=_state(state),
+        )
+
+    async def TestProvider(
+        self, request: pb.TestProviderRequest, context: Context
+    ) -> pb.TestProviderResponse:
+        result = await self._prober.test(_target(request.provider, "").provider)
+        return pb.TestProviderResponse(
+            reachable=result.error is None,
+            latency=duration_to_proto(result.latency),
+            message=result.message,
+            error_class=error_class_to_proto(result.error),
+        )
+
+    async def SetProviderMode(
+        self, request: pb.SetProviderModeRequest, context: Context
+    ) -> pb.SetProviderModeResponse:
+        mode = _MODE_FROM.get(request.mode)
+        if mode is None:
+            raise InvalidArgument([FieldViolation("mode", "must be one of the modes")])
+        generation = request.generation if request.HasField("generation") else None
+        state = await self._operators.set_mode(
+            _target(request.provider, request.model), mode, request.reason, generation
+        )
+        return pb.SetProviderModeResponse(state=_state(state))
+
+    async def TriggerFailover(
+        self, request: pb.TriggerFailoverRequest, context: Context
+    ) -> pb.TriggerFailoverResponse:
+        seconds = duration_from_proto(request.duration) if request.HasField("duration") else None
+        state = await self._operators.fail_over(
+            _target(request.provider, request.model), request.reason, seconds
+        )
+        return pb.TriggerFailoverResponse(state=_state(state))
+
+
+def _target(provider: str, model: str) -> Target:
+    if not provider:
+        raise InvalidArgument([FieldViolation("provider", "is required")])
+    return Target(provider, model)
+
+
+def _outcomes(report: pb.ReportOutcomesRequest) -> list[Outcome]:
+    if len(report.outcomes) > MAX_OUTCOMES:
+        raise InvalidArgument([FieldViolation("outcomes", f"must be at most {MAX_OUTCOMES}")])
+    return [_outcome(index, summary) for index, summary in enumerate(report.outcomes)]
+
+
+def _outcome(index: int, summary: pb.OutcomeSummary) -> Outcome:
+    failures: dict[ErrorClass, int] = {}
+    for failure in summary.failures:
+        # A class from the future cannot be judged; it still was no success.
+        error_class = error_class_from_proto(failure.error_class)
+        if error_class is not None:
+            failures[error_class] = failures.get(error_class, 0) + failure.count
+    try:
+        return Outcome(
+            provider=summary.provider,
+            model=summary.model,
+            successes=summary.successes,
+            failures=failures,
+            latency_sum=duration_from_proto(summary.latency_sum),
+            first_token_sum=duration_from_proto(summary.time_to_first_token_sum),
+            first_token_count=summary.time_to_first_token_count,
+            output_tokens=summary.output_tokens,
+            retry_not_before=(
+                timestamp_from_proto(summary.retry_not_before)
+                if summary.HasField("retry_not_before")
+                else None
+            ),
+            permit=summary.probe_permit,
+            generation=summary.generation if summary.HasField("generation") else None,
+            provider_generation=(
+                summary.provider_generation if summary.HasField("provider_generation") else None
+            ),
+        )
+    except ValueError as error:
+        raise InvalidArgument([FieldViolation(f"outcomes[{index}]", str(error))]) from error
+
+
+def _circuit(circuit: BreakerState) -> pb.Circuit:
+    return pb.Circuit(
+        state=_CIRCUIT[circuit.state],
+        generation=circuit.generation,
+        open_until=timestamp_to_proto(circuit.open_until or None),
+        since=timestamp_to_proto(circuit.since or None),
+    )
+
+
+def _state(state: TargetState) -> pb.ProviderHealthState:
+    return pb.ProviderHealthState(
+        provider=state.target.provider,
+        model=state.target.model,
+        status=_STATUS[state.status],
+        circuit=_circuit(state.circuit),
+        response_time=duration_to_proto(state.response_time),
+        error_rate=state.error_rate,
+        success_rate=state.success_rate,
+        last_checked=timestamp_to_proto(state.last_checked),
+        consecutive_failures=min(state.consecutive_failures, 2**31 - 1),
+        calls=min(state.calls, 2**31 - 1),
+        mode=_MODE[state.mode],
+        reason=state.reason,
+        time_to_first_token=duration_to_proto(state.time_to_first_token),
+        ramp=state.ramp,
+    )

@@ -1,0 +1,257 @@
+"""What every HealthStore must do: the fake in memory and the real one on a real Valkey."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from dev.engines import Valkey, valkey
+from libs.clock import SystemClock
+from libs.errors import Unavailable
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.types import ErrorClass
+from services.health.adapters.redis_store import RedisHealthStore
+from services.health.domain.evidence import Outcome, ProbeResult
+from services.health.domain.fleet import Shared
+from services.health.domain.target import Mode, ModeRecord, Target
+from services.health.ports import Exchange, HealthStore
+from tests.support.clock import ManualClock
+from tests.support.health import FakeHealthStore, Hub
+
+NOW = SystemClock().now()
+ACME = Target("acme")
+LARGE = Target("acme", "org/large:v1")
+
+
+@dataclass
+class Fleet:
+    """Replicas' stores over one shared thing that can be stopped and started."""
+
+    replica: Callable[[str], HealthStore]
+    stop: Callable[[], Awaitable[None]]
+    start: Callable[[], Awaitable[None]]
+    pass_time: Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Valkey]:
+    async with valkey() as running:
+        yield running
+
+
+def connect(server: Valkey) -> Redis:
+    return Redis.from_url(
+        server.url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 1)
+    )
+
+
+@pytest.fixture(params=["fake", "valkey"])
+async def fleet(request: pytest.FixtureRequest, server: Valkey) -> AsyncIterator[Fleet]:
+    if request.param == "fake":
+        clock = ManualClock(now=NOW)
+        hub = Hub(clock)
+
+        async def set_down(down: bool) -> None:
+            hub.down = down
+
+        async def advance(seconds: float) -> None:
+            clock.advance(seconds)
+
+        yield Fleet(
+            lambda name: FakeHealthStore(hub, name), lambda: set_down(True), lambda: set_down(False), advance
+        )
+        return
+    domain, clients = secrets.token_hex(4), []
+
+    def replica(name: str) -> HealthStore:
+        clients.append(connect(server))
+        numbers = itertools.count()
+        return RedisHealthStore(clients[-1], domain, name, lambda: f"{name}{next(numbers)}", timeout=1.0)
+
+    async def expire(seconds: float) -> None:
+        """Makes everything that expires within `seconds` expired, without waiting for it."""
+        client = connect(server)
+        keys = [key async for key in client.scan_iter(match=f"*{domain}*permits*")]
+        for key in keys:
+            members: Any = await client.zrange(key, 0, -1)
+            for member in members:
+                await client.zincrby(key, -1000 * seconds, member)
+        async for key in client.scan_iter(match=f"*{domain}*claim*"):
+            if await client.pttl(key) <= 1000 * seconds:
+                await client.delete(key)
+        await client.aclose()
+
+    yield Fleet(replica, server.stop, server.start, expire)
+    await server.start()
+    for client in clients:
+        await client.aclose()
+
+
+def opened(generation: int, until: float = NOW + 15.123456) -> BreakerState:
+    return BreakerState(CircuitState.OPEN, generation, until, TripCause.FAULTS, NOW, 1)
+
+
+async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
+    """Circuits, modes and evidence arrive exactly as they were; one's own evidence does not come back."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    await b.exchange(Exchange())
+    mode = ModeRecord(Mode.DRAIN, 2, NOW, "„Wartung“ 'quoted' \"twice\"")
+    shared = {
+        ACME: Shared(opened(3), mode),
+        LARGE: Shared(BreakerState(generation=8, since=NOW, trips=2), ModeRecord()),
+    }
+    outcome = Outcome(
+        "acme", "org/large:v1", 2, {ErrorClass.TIMEOUT: 1}, 3.5, 0.7, 1, 90, NOW + 9.5, "1.2.x", 4, 5
+    )
+    probe = ProbeResult("acme", 0.25, ErrorClass.OVERLOADED, "HTTP status 503")
+    own = await a.exchange(Exchange(shared, (outcome,), (probe,)))
+    assert (own.outcomes, own.probes) == ((), ())
+    assert await b.exchange(Exchange()) == Exchange(shared, (outcome,), (probe,))
+    again = await b.exchange(Exchange())
+    assert (again.outcomes, again.probes) == ((), ())
+
+
+async def test_a_late_replica_hears_states_but_no_old_evidence(fleet: Fleet) -> None:
+    """Whoever joins starts from what was concluded, not from what led to it."""
+    a = fleet.replica("a")
+    await a.exchange(Exchange({ACME: Shared(opened(1), ModeRecord())}, (Outcome("acme", "m", 1),)))
+    late = fleet.replica("late")
+    heard = await late.exchange(Exchange())
+    assert heard.shared[ACME].circuit == opened(1)
+    assert heard.outcomes == ()
+
+
+async def test_the_larger_part_stays_whoever_writes_last(fleet: Fleet) -> None:
+    """A replica that is behind cannot undo a circuit or an operator's word; each part is compared alone."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    newer, older = ModeRecord(Mode.BLOCKED, 5, NOW, "bad"), ModeRecord(Mode.AUTOMATIC, 4, NOW + 9, "good")
+    await a.exchange(Exchange({ACME: Shared(opened(2), newer)}))
+    await b.exchange(Exchange({ACME: Shared(opened(9), older)}))
+    await b.exchange(Exchange({ACME: Shared(opened(8, NOW + 999), older)}))
+    assert (await a.exchange(Exchange())).shared[ACME] == Shared(opened(9), newer)
+
+
+async def test_permits_are_limited_for_the_whole_fleet_and_return(fleet: Fleet) -> None:
+    """One at a time however many ask; released, expired or of another generation, the next one is free."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    first = await a.acquire(LARGE, 4, "3.4.", 1, 30.0)
+    assert first is not None
+    assert first.id.startswith("3.4.")
+    assert abs(first.expires - NOW - 30.0) < 25.0
+    assert await b.acquire(LARGE, 4, "3.4.", 1, 30.0) is None
+    assert await b.acquire(LARGE, 5, "3.5.", 1, 30.0) is not None
+    assert await b.acquire(ACME, 4, "4.0.", 1, 30.0) is not None
+    await b.release(LARGE, 4, "3.4.unknown")
+    assert await b.acquire(LARGE, 4, "3.4.", 1, 30.0) is None
+    await b.release(LARGE, 4, first.id)
+    assert await b.acquire(LARGE, 4, "3.4.", 1, 30.0) is not None
+    assert await a.acquire(LARGE, 4, "3.4.", 1, 30.0) is None
+    await fleet.pass_time(30.1)
+    assert await a.acquire(LARGE, 4, "3.4.", 1, 30.0) is not None
+    assert await a.acquire(LARGE, 4, "3.4.", 2, 30.0) is not None
+    assert await a.acquire(LARGE, 4, "3.4.", 2, 30.0) is None
+
+
+async def test_a_turn_is_claimed_once(fleet: Fleet) -> None:
+    """One replica per period, whichever comes first; names do not disturb each other."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    assert await a.claim("probe:acme", 20.0)
+    assert not await b.claim("probe:acme", 20.0)
+    assert not await a.claim("probe:acme", 20.0)
+    assert await b.claim("probe:zeta", 20.0)
+    await fleet.pass_time(20.1)
+    assert await b.claim("probe:acme", 20.0)
+
+
+async def test_while_it_is_gone_everything_is_unavailable_and_then_it_works_again(fleet: Fleet) -> None:
+    """No other error, no stuck connection; what a replica knows is told again to a store that lost it."""
+    a = fleet.replica("a")
+    shared = {ACME: Shared(opened(2), ModeRecord(Mode.MAINTENANCE, 1, NOW, "x"))}
+    await a.exchange(Exchange(shared))
+    await fleet.stop()
+    with pytest.raises(Unavailable):
+        await a.exchange(Exchange(shared))
+    with pytest.raises(Unavailable):
+        await a.acquire(ACME, 1, "1.0.", 1, 1.0)
+    with pytest.raises(Unavailable):
+        await a.release(ACME, 1, "1.0.x")
+    with pytest.raises(Unavailable):
+        await a.claim("x", 1.0)
+    await fleet.start()
+    assert (await a.exchange(Exchange(shared))).shared == shared
+    assert (await fleet.replica("b").exchange(Exchange())).shared == shared
+
+
+@st.composite
+def circuits(draw: st.DrawFn) -> BreakerState:
+    state = draw(st.sampled_from(list(CircuitState)))
+    until = draw(st.sampled_from([NOW + 0.1, NOW + 60.0, NOW + 60.25])) if state is CircuitState.OPEN else 0.0
+    return BreakerState(
+        state,
+        draw(st.integers(0, 3)),
+        until,
+        draw(st.sampled_from(list(TripCause))),
+        draw(st.sampled_from([0.0, NOW])),
+        draw(st.integers(0, 2)),
+    )
+
+
+async def test_the_real_store_merges_as_the_value_does(server: Valkey) -> None:
+    """Random circuits written in any order leave the one that `merge` leaves: the script and the domain agree."""
+    rows: list[list[BreakerState]] = []
+
+    @given(st.lists(circuits(), min_size=1, max_size=6))
+    @settings(max_examples=80, deadline=None, database=None)
+    def collect(row: list[BreakerState]) -> None:
+        rows.append(row)
+
+    collect()
+    client = connect(server)
+    domain = secrets.token_hex(4)
+    for number, row in enumerate(rows):
+        target, expected = Target("acme", f"m{number}"), BreakerState()
+        for circuit in row:
+            expected = expected.merge(circuit)
+            # A fresh replica each time: it writes without knowing what is there.
+            store = RedisHealthStore(client, domain, "w", lambda: "x")
+            await store.exchange(Exchange({target: Shared(circuit, ModeRecord())}))
+        heard = await RedisHealthStore(client, domain, "r", lambda: "x").exchange(Exchange())
+        kept = heard.shared.get(target)
+        assert (kept.circuit if kept else BreakerState()) == expected
+    await client.aclose()
+
+
+async def test_what_cannot_be_understood_is_passed_over(server: Valkey) -> None:
+    """Rubbish and words of a later release in the store neither stop a replica nor stay where it has something."""
+    client, domain = connect(server), secrets.token_hex(4)
+    tag = f"{{pointsman:{domain}:health:1}}"
+    store = RedisHealthStore(client, domain, "a", lambda: "x")
+    await store.exchange(Exchange())
+    rubbish = [
+        b"",
+        b"{",
+        b"[1]",
+        b'[1,7,0,0,0,""]',
+        b'[1,2,0,0,0,"faults"]',
+        b'{"a":1}',
+        b'[9,0,0,0,0,"new"]',
+    ]
+    for number, value in enumerate(rubbish):
+        await client.hset(f"{tag}:states", f"acme/{number}", value)
+        await client.hset(f"{tag}:modes", f"acme/{number}", value)
+    await client.xadd(f"{tag}:evidence", {"from": "b", "evidence": b'{"outcomes":[{"provider":"acme"}]}'})
+    await client.xadd(f"{tag}:evidence", {"unrelated": b"\xff"})
+    heard = await store.exchange(Exchange({Target("acme", "2"): Shared(opened(4), ModeRecord())}))
+    assert heard.shared == {Target("acme", "2"): Shared(opened(4), ModeRecord())}
+    assert heard.outcomes == ()
+    await client.aclose()
