@@ -1,0 +1,226 @@
+"""`python -m dev` as a person at a terminal meets it: real processes, started, broken and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dev.engines.child import port_is_free
+from dev.members import grpc_serving
+from dev.stack import OFFSETS
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = (
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "MISTRAL_API_KEY",
+    "GROQ_API_KEY",
+    "DEEPSEEK_API_KEY",
+)
+
+
+async def dev(*arguments: str, environ: dict[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Starts `python -m dev ...` without any provider key of this machine."""
+    env = {name: value for name, value in os.environ.items() if name not in KEYS and "POINTSMAN" not in name}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "dev",
+        *arguments,
+        cwd=ROOT,
+        env={**env, "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", **(environ or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running stack: the supervisor, and what it wrote for programs."""
+
+    process: asyncio.subprocess.Process
+    state: dict[str, str]
+    data: Path
+
+
+@asynccontextmanager
+async def running(data: Path) -> AsyncIterator[Up]:
+    """`dev up` on free ports; ended with the block if the test did not end it."""
+    process = await dev("up", "--port-base", "0", "--data", str(data))
+    try:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if b"Ctrl-C stops everything" in line:
+                break
+        else:
+            assert process.stderr is not None
+            pytest.fail((await process.stderr.read()).decode())
+        yield Up(process, json.loads((data / "stack.json").read_text()), data)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+
+def children(parent: int) -> dict[str, int]:
+    """The processes that a process started, pid by a word that tells them apart."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            command = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if int(status[1]) == parent and status[0] != "Z":
+            module = command[2] if "-m" in command else Path(command[0]).name
+            found[module.rpartition(".")[2]] = int(folder.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a process that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_replaced(parent: int, name: str, pid: int) -> None:
+    """Returns once the parent has another process in that place."""
+    while True:
+        if children(parent).get(name, pid) != pid:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def until_gone(pids: list[int]) -> None:
+    """Returns once none of them runs."""
+    while True:
+        if not any(alive(pid) for pid in pids):
+            return
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_everything_and_keeps_the_data(tmp_path: Path, number: signal.Signals) -> None:
+    """Within five seconds no process and no port is left, the status is 0, and the directory can be used again."""
+    async with running(tmp_path) as up:
+        pids = list(children(up.process.pid).values())
+        assert len(pids) >= 7
+        up.process.send_signal(number)
+        async with asyncio.timeout(5.0):
+            assert await up.process.wait() == 0
+        assert not any(alive(pid) for pid in pids)
+        assert all(port_is_free(int(a.rpartition(":")[2])) for a in up.state.values() if a.startswith("127."))
+        assert not (tmp_path / "stack.json").exists()
+    again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))
+    _, errors = await again.communicate()
+    assert again.returncode == 0, errors
+
+
+@pytest.mark.parametrize(
+    "name", ["router", "health", "ratelimit", "analytics", "postgres", "valkey-server", "simulator"]
+)
+async def test_whatever_is_killed_comes_back_by_itself(stack: Up, name: str) -> None:
+    """SIGKILL of any process leads to a new one that serves at the same address; the others stay."""
+    before = children(stack.process.pid)
+    os.kill(before[name], signal.SIGKILL)
+    async with asyncio.timeout(30):
+        await until_replaced(stack.process.pid, name, before[name])
+        for service in ("router", "health", "ratelimit", "analytics"):
+            await grpc_serving(stack.state[service])
+    after = children(stack.process.pid)
+    assert {n for n in before if after.get(n) != before[n]} == {name}
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+    """One stack for the tests that leave it as they found it."""
+    async with running(tmp_path_factory.mktemp("stack")) as up:
+        yield up
+
+
+async def test_the_state_file_is_private_and_names_every_address(stack: Up) -> None:
+    """It holds the service token, so nobody else may read it."""
+    assert (stack.data / "stack.json").stat().st_mode & 0o777 == 0o600
+    assert {"router", "health", "ratelimit", "analytics", "tenant_key", "service_token"} <= set(stack.state)
+
+
+async def test_a_second_stack_on_the_same_data_is_refused(stack: Up) -> None:
+    """One sentence, a non-zero status, and the first goes on."""
+    second = await dev("up", "--port-base", "0", "--data", str(stack.data))
+    _, errors = await second.communicate()
+    assert second.returncode == 1
+    assert b"Another stack runs on" in errors
+    assert errors.count(b"\n") == 1
+    assert stack.process.returncode is None
+
+
+async def test_killing_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
+    """Every child ends by itself, and the next start takes the directory over."""
+    async with running(tmp_path) as up:
+        pids = list(children(up.process.pid).values())
+        up.process.kill()
+        await up.process.wait()
+        async with asyncio.timeout(10):
+            await until_gone(pids)
+    again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))
+    _, errors = await again.communicate()
+    assert again.returncode == 0, errors
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    """With what to do about it, and before anything was started."""
+    base = next(
+        b for b in range(20_000, 30_000, 200) if all(port_is_free(b + offset) for offset in OFFSETS.values())
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base + 1))  # health's
+        taken.listen()
+        process = await dev("up", "--port-base", str(base), "--data", str(tmp_path))
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert f"Port {base + 1} (health) is taken".encode() in errors
+    assert errors.count(b"\n") == 1
+
+
+async def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Root may write anywhere, so a file stands in the way of the directory."""
+    (tmp_path / "file").write_text("")
+    process = await dev("up", "--port-base", "0", "--data", str(tmp_path / "file"))
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"cannot be written" in errors
+    assert errors.count(b"\n") == 1
+
+
+async def test_a_catalog_whose_keys_are_missing_is_named_with_the_variables(tmp_path: Path) -> None:
+    """POINTSMAN_CONFIG asks for real providers: the simulator does not step in."""
+    catalog = {"POINTSMAN_CONFIG": str(ROOT / "config" / "pointsman.yaml")}
+    process = await dev("up", "--port-base", "0", "--data", str(tmp_path), environ=catalog)
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"OPENAI_API_KEY" in errors
+    assert errors.count(b"\n") == 1
+
+
+async def test_the_demonstration_prints_both_answers_with_their_account(tmp_path: Path) -> None:
+    """What `make run ARGS=--once` shows: who answered, why, how fast, at what price, and that it is simulated."""
+    process = await dev("demo", "--once", "--port-base", "0", "--data", str(tmp_path))
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    text = output.decode()
+    assert "simulator" in text
+    for word in ("provider", "reason", "attempts", "latency", "tokens", "cost"):
+        assert text.count(word) >= 2, word
