@@ -1,0 +1,699 @@
+#!lua name=pointsman_limits_v1
+-- revision 1: raised with every change, so that of two replicas' libraries the newer one stays.
+--
+-- The limiter: every dimension of an admission is evaluated, then all are written, or none.
+--
+-- Numbers. Lua has doubles only, so every integer here stays below 2^53. Time: milliseconds of this server; buckets
+-- count ticks of 10 ms. A bucket's level is an integer of 1/P units, P ticks per period, so that one tick refills
+-- exactly `limit` of them and nothing is ever rounded. With capacity <= 10^10 and P <= 360000 (an hour) the widest
+-- distance, from full to the deepest debt, is 7.2e15 < 2^53.
+--
+-- Buckets and refunds. `level` is charged at admission. What a reservation did not use comes back only as far as it
+-- was not refilled meanwhile: `held` is what may still be refunded to all open reservations together, and level +
+-- held never exceeds capacity. Refill that would exceed it spills; the spill shrinks every open claim by the same
+-- share (`index`, as shares of a pool do; `generation` changes when it all spilled). So in any stretch of time, what
+-- was used of what was admitted in it is at most capacity + refill, refunds included. Debt is at most one capacity.
+--
+-- Calendar windows. The caller passes the bounds of two windows; this server's clock picks. A refund or correction
+-- reaches only the window its reservation was made in.
+--
+-- Reservations and leases are one thing: a record with one slice per dimension, found by its id. It expires through
+-- the sorted set `due`, a bounded batch at each call: concurrency is released; money and quotas are posted at the
+-- estimate as uncertain; bucket capacity counts as used. A late close, within an hour, corrects the quotas. Idle dimensions
+-- (full, over or empty) are deleted through the same set, and `floor` keeps the clock from going back behind that.
+--
+-- Lives. `lives` exists in this process's memory only: after a restart, failover or slot migration it is empty, and
+-- every call answers E until `begin` has decided whether writes may have been lost. If so, the epoch changes: buckets
+-- are empty as of `born` and refill from there, concurrency admits nothing for `learn` ms (until slices of the old
+-- life are dead), and calendar windows that began before `born` ask for a seed (S) before they admit.
+--
+-- KEYS: meta, due, then as each function says. All share one hash tag; keys read from a record share it too.
+-- Answers begin with one letter: E epoch, V version, W window bounds, S seed, D denied, G granted, R repeated,
+-- X id used otherwise, C closed, U unknown, F foreign, O done, B done differently. Numbers are packed doubles.
+
+local TICK = 10
+local NEVER = 9007199254740992
+local COUNTER_MAX = 4503599627370496 -- 2^52
+local KEEP_SETTLED = 300000 -- ms a settled record answers repeats
+local KEEP_EXPIRED = 3600000 -- ms an expired record, or a window that is over, can still be corrected
+local BATCH = 16 -- records expired by one admission at most
+local AUDIT_LENGTH = 10000
+
+local META = '<ddddd' -- due, version, born, floor, learn; then the epoch
+local BUCKET = '<dddddddddd' -- level, held, index, generation, tick, outstanding, capacity, limit, P, taken
+local CALENDAR = '<dddddd' -- start, finish, posted, outstanding, uncertain, life
+local COUNT = '<d' -- outstanding
+local HEAD = '<dddd' -- state (0 open, 1 settled, 2 cancelled, 3 expired), due, slices, ttl
+local HEAD_SIZE = 32
+local SLICE = 11 -- kind, unit, amount, used, overrun, state, claim a, claim b, limit, capacity, P
+local DIM = 10 -- kind, unit, shadow, limit, capacity, p1, p2, p3, need, want
+
+local lives = {}
+local formats = {}
+
+local function doubles(n)
+  local format = formats[n]
+  if not format then
+    format = '<' .. string.rep('d', n)
+    formats[n] = format
+  end
+  return format
+end
+
+local function clock(given, floor_ms)
+  local now = given
+  if now == 0 then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return now < floor_ms and floor_ms or now
+end
+
+-- nil and an answer, or the meta as a table.
+local function open(key, blob, epoch)
+  local life = lives[key]
+  if not blob or not life then return nil, 'E' end
+  local due, version, born, floor_ms, learn = struct.unpack(META, blob)
+  local stored = string.sub(blob, 41)
+  if stored ~= life or (epoch and epoch ~= life) then return nil, 'E' .. (stored == life and life or '') end
+  return { due = due, version = version, born = born, floor = floor_ms, learn = learn, epoch = stored }
+end
+
+local function meta_blob(m)
+  return struct.pack(META, m.due, m.version, m.born, m.floor, m.learn) .. m.epoch
+end
+
+-- level, held, index, generation, outstanding, taken, tick as of `tick`.
+local function bucket(s, limit, capacity, P, tick, born)
+  local cap = capacity * P
+  if not s then
+    local level = limit * (tick - born)
+    return level < cap and level or cap, 0, 1, tick, 0, 0, tick
+  end
+  local level, held, index, gen, t, out, capacity0, limit0, _, taken = struct.unpack(BUCKET, s)
+  if capacity0 ~= capacity then level = level + (capacity - capacity0) * P end
+  if t < born then
+    if level > 0 then level = 0 end
+    held, index, gen, t = 0, 1, tick, born
+  end
+  local ticks = tick - t
+  if ticks > 0 then
+    t = tick
+    local gain = ticks * limit0
+    if gain >= cap - level then
+      level = cap
+      if held > 0 then held, index, gen = 0, 1, tick end
+    else
+      level = level + gain
+      local spill = level + held - cap
+      if spill > 0 and held > 0 then
+        index = index * (1 - spill / held)
+        held = held - spill
+        if index < 1e-100 then held, index, gen = 0, 1, tick end
+      end
+    end
+  end
+  return level, held, index, gen, out, taken, t
+end
+
+-- start, finish, posted, outstanding, uncertain of the window that holds now; nil and W or S.
+local function window(s, w0, w1, w2, now, born)
+  local start, finish
+  if now < w1 then start, finish = w0, w1 else start, finish = w1, w2 end
+  if now >= w2 then return nil, 'W' end
+  if not s then
+    if now < w0 then return nil, 'W' end
+    if start < born then return nil, 'S' end
+    return start, finish, 0, 0, 0
+  end
+  local start0, finish0, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+  if now >= finish0 and start > start0 then
+    if now < w0 then return nil, 'W' end
+    if start < born then return nil, 'S' end
+    return start, finish, 0, 0, 0
+  end
+  if life ~= born then return nil, 'S' end
+  return start0, finish0, posted, out, uncertain
+end
+
+-- One slice of a record changes: mode 0 report, 1 close, 2 expire. Changes r in place; gives the new state or nil.
+local function post(r, o, s, mode, used, overrun, now, born)
+  local kind, amount, used0, overrun0, state = r[o + 1], r[o + 3], r[o + 4], r[o + 5], r[o + 6]
+  if mode == 2 then used, overrun = used0, overrun0 end
+  if used > amount then used, overrun = amount, overrun + used - amount end
+  if state == 2 and mode == 0 then return nil end
+  if mode == 0 then
+    if used < used0 then used = used0 end
+    if overrun < overrun0 then overrun = overrun0 end
+  end
+  local more = overrun - overrun0
+  if state == 1 then
+    more = used + overrun - used0 - overrun0
+    if more <= 0 then return nil end
+    used, overrun = used0, overrun0 + more
+  end
+  local was_open = state == 0
+  r[o + 4], r[o + 5] = used, overrun
+  if mode == 1 or state == 1 then r[o + 6] = 1 elseif mode == 2 then r[o + 6] = 2 end
+  if kind == 1 then
+    local limit, capacity, P = r[o + 9], r[o + 10], r[o + 11]
+    if s then
+      capacity, limit = struct.unpack('<dd', s, 49)
+    elseif more == 0 then
+      return nil
+    end
+    local level, held, index, gen, out, taken, t =
+      bucket(s, limit, capacity, P, math.floor(now / TICK), math.ceil(born / TICK))
+    if was_open and mode > 0 then
+      out = out > amount and out - amount or 0
+      if gen == r[o + 8] then
+        local share = index / r[o + 7]
+        if share > 1 then share = 1 end
+        local claim = math.floor(amount * P * share)
+        if claim > held then claim = held end
+        held = held - claim
+        if mode == 1 then
+          local refund = math.floor((amount - used) * P * share)
+          level = level + (refund > claim and claim or refund)
+        end
+      end
+      if mode == 1 then taken = taken - amount + used end
+    end
+    if more > 0 then
+      local deepest = -capacity * P
+      if level < deepest then deepest = level end
+      level = level - more * P
+      if level < deepest then level = deepest end
+    end
+    taken = taken + more
+    if taken < 0 or taken > COUNTER_MAX then taken = 0 end
+    return struct.pack(BUCKET, level, held, index, gen, t, out, capacity, limit, P, taken)
+  elseif kind == 2 then
+    if not s then return nil end
+    local start, finish, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+    if start ~= r[o + 7] then return nil end
+    if state == 0 then
+      posted = posted + used - used0 + more
+      if mode == 0 then out = out - (used - used0) else out = out - (amount - used0) end
+      if mode == 2 then
+        r[o + 8] = amount - used0
+        posted, uncertain = posted + amount - used0, uncertain + amount - used0
+      end
+    elseif state == 2 then
+      posted = posted + used - used0 - r[o + 8] + more
+      uncertain = uncertain - r[o + 8]
+    else
+      posted = posted + more
+    end
+    if posted > COUNTER_MAX then posted = COUNTER_MAX end
+    if posted < 0 then posted = 0 end
+    if out < 0 then out = 0 end
+    if uncertain < 0 then uncertain = 0 end
+    return struct.pack(CALENDAR, start, finish, posted, out, uncertain, life)
+  end
+  if not s or not was_open or mode == 0 then return nil end
+  local out = struct.unpack(COUNT, s) - amount
+  return struct.pack(COUNT, out < 0 and 0 or out)
+end
+
+-- When a dimension's key may be forgotten, at the earliest.
+local function idle_at(kind, s, now)
+  if kind == 1 then
+    local level, _, _, _, _, _, capacity, limit, P = struct.unpack(BUCKET, s)
+    if limit == 0 then return now + KEEP_EXPIRED end
+    return now + math.ceil((capacity * P - level) / limit) * TICK + TICK
+  elseif kind == 2 then
+    local _, finish = struct.unpack('<dd', s)
+    return finish + KEEP_EXPIRED
+  end
+  return now + 60000
+end
+
+-- state, due, slices, ttl, r, holder, print, keys
+local function record_parts(blob)
+  local state, due, n, ttl = struct.unpack(HEAD, blob)
+  local r = { struct.unpack(doubles(n * SLICE), blob, HEAD_SIZE + 1) }
+  local holder, print_, rest = string.match(blob, '^([^\n]*)\n([^\n]*)\n(.*)$', HEAD_SIZE + n * SLICE * 8 + 1)
+  local keys = {}
+  for key in string.gmatch(rest, '[^\n]+') do keys[#keys + 1] = key end
+  return state, due, n, ttl, r, holder, print_, keys
+end
+
+local function record_blob(state, due, n, ttl, r, tail)
+  return struct.pack(HEAD, state, due, n, ttl) .. struct.pack(doubles(n * SLICE), unpack(r, 1, n * SLICE)) .. tail
+end
+
+-- Posts changes of slices: changes[i] = {mode, used, overrun}. Returns the number of slices still open.
+local function post_all(m, due_key, r, n, keys, changes, now)
+  local states = redis.call('MGET', unpack(keys))
+  local open_left = 0
+  for i = 1, n do
+    local o, change = (i - 1) * SLICE, changes[i]
+    if change then
+      local s = post(r, o, states[i], change[1], change[2], change[3], now, m.born)
+      if s then
+        redis.call('SET', keys[i], s)
+        if not states[i] then
+          redis.call('ZADD', due_key, idle_at(r[o + 1], s, now), r[o + 1] .. keys[i])
+        end
+      end
+    end
+    if r[o + 6] == 0 then open_left = open_left + 1 end
+  end
+  return open_left
+end
+
+local function expire(m, due_key, key, now)
+  local blob = redis.call('GET', key)
+  if blob then
+    local state, due, n, ttl, r, holder, print_, keys = record_parts(blob)
+    if state == 0 and due > now then
+      redis.call('ZADD', due_key, due, 'r' .. key)
+      return
+    end
+    if state == 0 then
+      local changes = {}
+      for i = 1, n do
+        if r[(i - 1) * SLICE + 6] == 0 then changes[i] = { 2, 0, 0 } end
+      end
+      post_all(m, due_key, r, n, keys, changes, now)
+      local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(keys, '\n')
+      redis.call('SET', key, record_blob(3, due, n, ttl, r, tail), 'PX', KEEP_EXPIRED)
+    end
+  end
+  redis.call('ZREM', due_key, 'r' .. key)
+end
+
+local function forget(m, due_key, member, kind, key, now)
+  local s = redis.call('GET', key)
+  local idle = true
+  if s and kind == 1 then
+    local capacity, limit, P = struct.unpack('<ddd', s, 49)
+    local level = bucket(s, limit, capacity, P, math.floor(now / TICK), math.ceil(m.born / TICK))
+    idle = level >= capacity * P
+  elseif s and kind == 2 then
+    local _, finish = struct.unpack('<dd', s)
+    idle = now >= finish + KEEP_EXPIRED
+  elseif s then
+    idle = struct.unpack(COUNT, s) == 0
+  end
+  if idle then
+    redis.call('DEL', key)
+    redis.call('ZREM', due_key, member)
+    if m.floor < now + TICK then m.floor = now + TICK end
+  else
+    redis.call('ZADD', due_key, math.max(idle_at(kind, s, now), now + 1000), member)
+  end
+end
+
+-- Expires what is due, at most `batch`. Changes m; the caller writes it.
+local function sweep(m, due_key, now, batch)
+  local members = redis.call('ZRANGE', due_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, batch)
+  for _, member in ipairs(members) do
+    local kind, key = string.sub(member, 1, 1), string.sub(member, 2)
+    if kind == 'r' then expire(m, due_key, key, now) else forget(m, due_key, member, tonumber(kind), key, now) end
+  end
+  local first = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
+  m.due = first[2] and tonumber(first[2]) or NEVER
+  return #members
+end
+
+-- Evaluates all dimensions. Returns 'D' or 'G' and views (flag, grant, level, outstanding per dimension) and the
+-- states to write; or another letter.
+local function evaluate(a, got, n, m, now, divisor)
+  local tick, born = math.floor(now / TICK), math.ceil(m.born / TICK)
+  local floor_ = math.floor
+  local views, st, verdict, seeds = {}, {}, 'G', nil
+  for i = 1, n do
+    local o, j, w, s = 4 + (i - 1) * DIM, (i - 1) * 7, (i - 1) * 4, got[i + 3]
+    local kind, shadow, limit, need = a[o + 1], a[o + 3], a[o + 4], a[o + 9]
+    local level, room, out, fits
+    if kind == 1 then
+      local P = a[o + 6]
+      local held, index, gen, taken, t
+      level, held, index, gen, out, taken, t = bucket(s, limit, a[o + 5], P, tick, born)
+      st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5], st[j + 6], st[j + 7] =
+        level, held, index, gen, out, taken, t
+      room = level > 0 and floor_(level / P) or 0
+      fits = need == 0 or (need <= a[o + 5] and level >= need * P)
+    elseif kind == 2 then
+      local start, finish, posted, held, uncertain = window(s, a[o + 6], a[o + 7], a[o + 8], now, m.born)
+      if not start then
+        if finish == 'W' then return 'W' end
+        seeds = seeds or {}
+        seeds[#seeds + 1] = i
+        start, finish, posted, held, uncertain = 0, 0, 0, 0, 0
+      end
+      st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5] = start, finish, posted, held, uncertain
+      level, out = posted + held, held
+      room = limit - level
+      fits = need == 0 or need <= room
+    else
+      out = s and struct.unpack(COUNT, s) or 0
+      st[j + 1] = out
+      level = out
+      room = limit - out
+      if now < m.born + m.learn and m.born > 0 then room = 0 end
+      fits = need == 0 or need <= room
+    end
+    local grant = a[o + 10]
+    if fits then
+      views[w + 1] = 0
+      if shadow == 0 and grant > need then
+        local ahead = room > need and floor_((room - need) / divisor) or 0
+        if grant > need + ahead then grant = need + ahead end
+      end
+    elseif shadow == 1 and level < COUNTER_MAX - need then
+      views[w + 1] = 2
+      grant = need
+    else
+      views[w + 1] = 1
+      verdict = 'D'
+    end
+    views[w + 2], views[w + 3], views[w + 4] = grant, level, out
+  end
+  if seeds then return 'S', seeds end
+  return verdict, views, st
+end
+
+-- Charges the grants. Returns the record and fills the arguments of MSET and ZADD.
+local function charge(a, keys, got, n, m, now, views, st, mset, zadd)
+  local r = {}
+  for i = 1, n do
+    local o, j, w, q = 4 + (i - 1) * DIM, (i - 1) * 7, (i - 1) * 4, (i - 1) * SLICE
+    local kind, grant, limit, capacity = a[o + 1], views[w + 2], a[o + 4], a[o + 5]
+    local claim_a, claim_b, s, P = 0, 0, nil, 0
+    if kind == 1 then
+      P = a[o + 6]
+      local level, held, index, gen, out, taken = st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5], st[j + 6]
+      claim_a, claim_b = index, gen
+      if grant > 0 then
+        local cost = grant * P
+        if cost > level + capacity * P then cost = level + capacity * P end
+        if cost < 0 then cost = 0 end
+        level, held, out, taken = level - cost, held + cost, out + grant, taken + grant
+        if taken > COUNTER_MAX then taken = 0 end
+        if out > COUNTER_MAX then out = COUNTER_MAX end
+        s = struct.pack(BUCKET, level, held, index, gen, st[j + 7], out, capacity, limit, P, taken)
+      end
+      views[w + 3], views[w + 4] = level, out
+    elseif kind == 2 then
+      claim_a = st[j + 1]
+      if grant > 0 then
+        local out = st[j + 4] + grant
+        s = struct.pack(CALENDAR, st[j + 1], st[j + 2], st[j + 3], out, st[j + 5], m.born)
+        views[w + 3], views[w + 4] = st[j + 3] + out, out
+      end
+    elseif grant > 0 then
+      local out = st[j + 1] + grant
+      s = struct.pack(COUNT, out)
+      views[w + 3], views[w + 4] = out, out
+    end
+    if s then
+      mset[#mset + 1] = keys[i + 3]
+      mset[#mset + 1] = s
+      if not got[i + 3] then
+        zadd[#zadd + 1] = idle_at(kind, s, now)
+        zadd[#zadd + 1] = kind .. keys[i + 3]
+      end
+    end
+    r[q + 1], r[q + 2], r[q + 3], r[q + 4], r[q + 5], r[q + 6] = kind, a[o + 2], grant, 0, 0, 0
+    r[q + 7], r[q + 8], r[q + 9], r[q + 10], r[q + 11] = claim_a, claim_b, limit, capacity, P
+  end
+  return r
+end
+
+-- A record of this id is there already.
+local function again(m, keys, blob, holder, print_, ttl, now)
+  local state, _, n, _, r, holder0, print0, dims = record_parts(blob)
+  if holder0 ~= holder then return 'F' end
+  if print0 ~= print_ then return 'X' end
+  if state ~= 0 then return 'C' end
+  local due = now + ttl
+  local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
+  redis.call('SET', keys[3], record_blob(0, due, n, ttl, r, tail))
+  redis.call('ZADD', keys[2], due, 'r' .. keys[3])
+  if due < m.due then
+    m.due = due
+    redis.call('SET', keys[1], meta_blob(m))
+  end
+  return 'R' .. struct.pack('<dd', now, due)
+end
+
+-- KEYS: meta, due, record, dimensions. ARGV: epoch, holder, print of the request, numbers: version, ttl, divisor,
+-- now (0: this server's), then DIM per dimension.
+local function admit(keys, argv)
+  local n = #keys - 3
+  local got = redis.call('MGET', unpack(keys))
+  local m, answer = open(keys[1], got[1], argv[1])
+  if not m then return answer end
+  local a = { struct.unpack(doubles(4 + n * DIM), argv[4]) }
+  local now = clock(a[4], m.floor)
+  if m.due <= now then
+    sweep(m, keys[2], now, BATCH)
+    redis.call('SET', keys[1], meta_blob(m))
+    now = clock(now, m.floor)
+    got = redis.call('MGET', unpack(keys))
+  end
+  local ttl = a[2]
+  if got[3] then return again(m, keys, got[3], argv[2], argv[3], ttl, now) end
+  if a[1] ~= m.version then return 'V' end
+  local verdict, views, st = evaluate(a, got, n, m, now, a[3])
+  if verdict == 'W' then return 'W' .. struct.pack('<d', now) end
+  if verdict == 'S' then return 'S' .. struct.pack(doubles(#views), unpack(views)) end
+  local due = now + ttl
+  if verdict == 'G' then
+    local mset, zadd = {}, { due, 'r' .. keys[3] }
+    local r = charge(a, keys, got, n, m, now, views, st, mset, zadd)
+    mset[#mset + 1] = keys[3]
+    mset[#mset + 1] =
+      record_blob(0, due, n, ttl, r, argv[2] .. '\n' .. argv[3] .. '\n' .. table.concat(keys, '\n', 4))
+    for i = 1, #zadd, 2 do
+      if zadd[i] < m.due then m.due, m.sooner = zadd[i], true end
+    end
+    if m.sooner then
+      mset[#mset + 1] = keys[1]
+      mset[#mset + 1] = meta_blob(m)
+    end
+    redis.call('MSET', unpack(mset))
+    redis.call('ZADD', keys[2], unpack(zadd))
+  end
+  return verdict .. struct.pack(doubles(n * 4 + 2), now, due, unpack(views, 1, n * 4))
+end
+
+-- What a settle by units means for one dimension. units: requests, input, output tokens, micro-USD.
+local function of_unit(units, unit)
+  if unit == 1 then return units[1] end
+  if unit == 2 then return units[2] end
+  if unit == 3 then return units[3] end
+  if unit == 4 then return units[2] + units[3] end
+  if unit == 6 then return units[4] end
+  return 0
+end
+
+-- KEYS: meta, due, record. ARGV: epoch, holder, "settle" or "cancel", numbers: now, requests, input, output, money.
+local function finish(keys, argv)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  if not m then return answer end
+  local units = { struct.unpack(doubles(5), argv[4]) }
+  local now = clock(table.remove(units, 1), m.floor)
+  if m.due <= now then
+    sweep(m, keys[2], now, BATCH)
+    redis.call('SET', keys[1], meta_blob(m))
+  end
+  local blob = redis.call('GET', keys[3])
+  if not blob then return 'U' end
+  local state, due, n, ttl, r, holder, print_, dims = record_parts(blob)
+  if holder ~= argv[2] then return 'F' end
+  local cancel = argv[3] == 'cancel'
+  if state == 2 then return cancel and 'O' or 'B' end
+  if state == 1 and cancel then return 'B' end
+  local changes = {}
+  for i = 1, n do
+    local o = (i - 1) * SLICE
+    local used = cancel and 0 or of_unit(units, r[o + 2])
+    if state == 1 and r[o + 2] ~= 5 and r[o + 4] + r[o + 5] ~= used then return 'B' end
+    changes[i] = { 1, used, 0 }
+  end
+  if state == 1 then return 'O' end
+  post_all(m, keys[2], r, n, dims, changes, now)
+  local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
+  redis.call('SET', keys[3], record_blob(cancel and 2 or 1, due, n, ttl, r, tail), 'PX', KEEP_SETTLED)
+  redis.call('ZREM', keys[2], 'r' .. keys[3])
+  return 'O'
+end
+
+-- KEYS: meta, due, records. ARGV: epoch, holder, now, then per record packed (slice, used, overrun, closed, renew)*.
+-- Answers now and per record a letter (U, F, O) and its expiry, 0 where it is over.
+local function report(keys, argv)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  if not m then return answer end
+  local now = clock(tonumber(argv[3]), m.floor)
+  if m.due <= now then
+    sweep(m, keys[2], now, BATCH)
+    redis.call('SET', keys[1], meta_blob(m))
+  end
+  local letters, dues = {}, { now }
+  for k = 3, #keys do
+    local blob = redis.call('GET', keys[k])
+    local letter, until_ = 'U', 0
+    if blob then
+      local state, due, n, ttl, r, holder, print_, dims = record_parts(blob)
+      letter = holder == argv[2] and 'O' or 'F'
+      if letter == 'O' and state ~= 2 then
+        local list = argv[k + 1]
+        local entries = { struct.unpack(doubles(#list / 8), list) }
+        local changes, renew = {}, false
+        for e = 1, #list / 8, 5 do
+          changes[entries[e]] = { entries[e + 3], entries[e + 1], entries[e + 2] }
+          renew = renew or entries[e + 4] == 1
+        end
+        local left = post_all(m, keys[2], r, n, dims, changes, now)
+        local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
+        if state == 0 and left > 0 then
+          if renew then
+            due = now + ttl
+            redis.call('ZADD', keys[2], due, 'r' .. keys[k])
+          end
+          redis.call('SET', keys[k], record_blob(0, due, n, ttl, r, tail))
+          until_ = due
+        elseif state == 0 then
+          redis.call('SET', keys[k], record_blob(1, due, n, ttl, r, tail), 'PX', KEEP_SETTLED)
+          redis.call('ZREM', keys[2], 'r' .. keys[k])
+        else
+          redis.call('SET', keys[k], record_blob(state, due, n, ttl, r, tail), 'KEEPTTL')
+        end
+      end
+    end
+    letters[#letters + 1] = letter
+    dues[#dues + 1] = until_
+  end
+  return table.concat(letters) .. struct.pack(doubles(#dues), unpack(dues))
+end
+
+-- Only reads. KEYS: meta, dimensions. ARGV: epoch, numbers: now, then per dimension DIM (need, want: 0).
+-- Answers G, now, version, then per dimension: level or used, outstanding, start, finish, uncertain, taken.
+local function read(keys, argv)
+  local n = #keys - 1
+  local got = redis.call('MGET', unpack(keys))
+  local m, answer = open(keys[1], got[1], argv[1])
+  if not m then return answer end
+  local a = { struct.unpack(doubles(1 + n * DIM), argv[2]) }
+  local now = clock(a[1], m.floor)
+  local out = { now, m.version }
+  for i = 1, n do
+    local o, q, s = 1 + (i - 1) * DIM, 2 + (i - 1) * 6, got[i + 1]
+    local level, held, start, finish_, uncertain, taken = 0, 0, 0, 0, 0, 0
+    if a[o + 1] == 1 then
+      local _
+      level, _, _, _, held, taken =
+        bucket(s, a[o + 4], a[o + 5], a[o + 6], math.floor(now / TICK), math.ceil(m.born / TICK))
+    elseif a[o + 1] == 2 then
+      local posted
+      start, finish_, posted, held, uncertain = window(s, a[o + 6], a[o + 7], a[o + 8], now, m.born)
+      if not start then
+        if finish_ == 'W' then return 'W' .. struct.pack('<d', now) end
+        return 'S' .. struct.pack('<d', i)
+      end
+      level, taken = posted + held, posted + held
+    else
+      held = s and struct.unpack(COUNT, s) or 0
+      level = held
+    end
+    out[q + 1], out[q + 2], out[q + 3], out[q + 4], out[q + 5], out[q + 6] =
+      level, held, start, finish_, uncertain, taken
+  end
+  return 'G' .. struct.pack(doubles(2 + n * 6), unpack(out))
+end
+
+-- What a window had spent before this life began. KEYS: meta, due, dimension. ARGV: epoch, numbers: now, w0, w1, w2,
+-- posted. A second seed of the same life changes nothing.
+local function seed(keys, argv)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  if not m then return answer end
+  local given, w0, w1, w2, posted = struct.unpack('<ddddd', argv[2])
+  local now = clock(given, m.floor)
+  local s = redis.call('GET', keys[3])
+  local start, why = window(s, w0, w1, w2, now, m.born)
+  if start or why == 'W' then return start and 'O' or 'W' .. struct.pack('<d', now) end
+  local finish_, out, uncertain
+  if now < w1 then start, finish_ = w0, w1 else start, finish_ = w1, w2 end
+  out, uncertain = 0, 0
+  if s then
+    local start0, finish0, posted0, out0, uncertain0 = struct.unpack(CALENDAR, s)
+    if start0 >= start then
+      start, finish_, out, uncertain = start0, finish0, out0, uncertain0
+      if posted0 > posted then posted = posted0 end
+    end
+  end
+  redis.call('SET', keys[3], struct.pack(CALENDAR, start, finish_, posted, out, uncertain, m.born))
+  redis.call('ZADD', keys[2], finish_ + KEEP_EXPIRED, '2' .. keys[3])
+  return 'O'
+end
+
+-- Once per life of the server process, and then as often as replicas start. KEYS: meta. ARGV: a new epoch,
+-- trust (2: this server kept every write and has no forgotten past, 1: it kept every write of what it has, 0: neither),
+-- learn ms, now.
+local function begin(keys, argv)
+  local blob = redis.call('GET', keys[1])
+  local trusted = argv[2] == '2' or (argv[2] == '1' and blob)
+  local stored = blob and string.sub(blob, 41)
+  if stored and (trusted or lives[keys[1]] == stored) then
+    lives[keys[1]] = stored
+    return stored
+  end
+  local m = { due = NEVER, version = 0, born = 0, floor = 0, learn = tonumber(argv[3]), epoch = argv[1] }
+  if blob then
+    local due, version, _, floor_ms = struct.unpack(META, blob)
+    m.due, m.version, m.floor = due, version, floor_ms
+  end
+  if not trusted then
+    m.born = clock(tonumber(argv[4]), m.floor)
+    m.floor = m.born
+  end
+  redis.call('SET', keys[1], meta_blob(m))
+  lives[keys[1]] = m.epoch
+  return m.epoch
+end
+
+-- The replica's second: expires what is due, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
+-- then the replica's holders. Answers G, now, version, swept, first due, holders.
+local function beat(keys, argv)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  if not m then return answer end
+  local now = clock(tonumber(argv[2]), m.floor)
+  local swept = 0
+  if m.due <= now then
+    swept = sweep(m, keys[2], now, tonumber(argv[3]))
+    redis.call('SET', keys[1], meta_blob(m))
+  end
+  for i = 4, #argv do redis.call('ZADD', keys[3], now + 5000, argv[i]) end
+  redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', now)
+  return 'G' .. struct.pack(doubles(5), now, m.version, swept, m.due, redis.call('ZCARD', keys[3]))
+end
+
+-- KEYS: meta, limits (a hash), audit (a stream). ARGV: epoch, field, expected version or "", the limit as JSON or ""
+-- to remove, actor, reason. Answers O and the limit's new version, or B and the present one.
+local function set(keys, argv)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  if not m then return answer end
+  local old = redis.call('HGET', keys[2], argv[2])
+  local version = old and cjson.decode(old).version or 0
+  if argv[3] ~= '' and tonumber(argv[3]) ~= version then return 'B' .. struct.pack('<d', version) end
+  local entry = { version = version + 1, limit = argv[4] }
+  redis.call('HSET', keys[2], argv[2], cjson.encode(entry))
+  redis.call('XADD', keys[3], 'MAXLEN', AUDIT_LENGTH, '*', 'limit', argv[2], 'version', version + 1, 'value', argv[4],
+    'actor', argv[5], 'reason', argv[6], 'before', old or '')
+  m.version = m.version + 1
+  redis.call('SET', keys[1], meta_blob(m))
+  return 'O' .. struct.pack('<d', version + 1)
+end
+
+redis.register_function('pointsman_v1_begin', begin)
+redis.register_function('pointsman_v1_admit', admit)
+redis.register_function('pointsman_v1_finish', finish)
+redis.register_function('pointsman_v1_report', report)
+redis.register_function('pointsman_v1_seed', seed)
+redis.register_function('pointsman_v1_beat', beat)
+redis.register_function('pointsman_v1_set', set)
+redis.register_function({ function_name = 'pointsman_v1_read', callback = read, flags = { 'no-writes' } })

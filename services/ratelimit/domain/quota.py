@@ -1,0 +1,150 @@
+"""A limit's present use, as people read it, from the numbers the store keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs.errors import QuotaViolation, ResourceExhausted
+from services.ratelimit.domain.limits import Amounts, Limit, Unit
+
+#: A bucket's clock: one tick in seconds, and so ticks per second.
+TICK_SECONDS = 0.01
+TICKS = 100
+#: Whether a slot becomes free is not known ahead; ask again after this.
+CONCURRENCY_RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A dimension as the store has it. `level`: of a bucket, what may be taken, in units of 1/(ticks per period),
+    negative in debt; of others, what is in use. `start` and `finish`: of the window, epoch seconds, 0: none.
+    `taken`: everything ever taken, for trends; falls back to 0 when the store forgets an idle limit."""
+
+    level: int
+    outstanding: int
+    start: float = 0.0
+    finish: float = 0.0
+    uncertain: int = 0
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Amounts in the limit's unit, instants in epoch seconds. `reset` None: nothing is in use, or it never resets."""
+
+    limit: Limit
+    used: int
+    outstanding: int
+    remaining: int
+    reset: float | None
+    window_start: float | None
+    uncertain: int = 0
+
+    @property
+    def requests_in_window(self) -> int:
+        """Known for limits that count requests."""
+        return self.used if self.limit.key.unit is Unit.REQUESTS else 0
+
+
+def ticks_per_period(limit: Limit) -> int:
+    """A bucket's scale."""
+    return limit.key.period.seconds * TICKS
+
+
+def quota(limit: Limit, reading: Reading, now: float) -> Quota:
+    """The limit's use at `now`."""
+    period = limit.key.period
+    if period.seconds == 0:
+        finish = reading.finish or None
+        return Quota(
+            limit,
+            reading.level,
+            reading.outstanding,
+            max(0, limit.limit - reading.level),
+            finish if reading.level > 0 else None,
+            reading.start or None,
+            reading.uncertain,
+        )
+    scale = ticks_per_period(limit)
+    full = limit.capacity * scale
+    reset = None
+    if reading.level < full and limit.limit > 0:
+        reset = now + -((reading.level - full) // limit.limit) * TICK_SECONDS
+    return Quota(
+        limit,
+        -((reading.level - full) // scale),
+        reading.outstanding,
+        max(0, reading.level // scale),
+        reset,
+        now - period.seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A dimension without room. `reset` None: never."""
+
+    limit: Limit
+    used: int
+    requested: int
+    reset: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Every violated dimension; the longest wait in seconds, None: waiting does not help."""
+
+    violations: tuple[Violation, ...]
+    retry_after: float | None
+    now: float
+
+    def error(self) -> ResourceExhausted:
+        """As the error callers meet."""
+        named = ", ".join(str(v.limit.key) for v in self.violations)
+        return ResourceExhausted(
+            f"No room in {named}",
+            [
+                QuotaViolation(
+                    str(v.limit.key),
+                    f"{v.requested} requested, {v.used} of {v.limit.limit} used",
+                    v.limit.limit,
+                    v.used,
+                    v.requested,
+                    None if v.reset is None else max(0.0, v.reset - self.now),
+                )
+                for v in self.violations
+            ],
+            reason="LIMIT_EXCEEDED",
+            retry_after=self.retry_after,
+        )
+
+
+def violation(limit: Limit, reading: Reading, need: int, now: float) -> Violation:
+    """Why `need` does not fit, and when it will."""
+    state = quota(limit, reading, now)
+    reset: float | None
+    if need > limit.capacity:
+        reset = None
+    elif limit.key.period.seconds:
+        lacking = need * ticks_per_period(limit) - reading.level
+        reset = now + -(-lacking // limit.limit) * TICK_SECONDS
+    elif limit.key.unit is Unit.CONCURRENCY:
+        reset = now + CONCURRENCY_RETRY
+    else:
+        reset = reading.finish
+    return Violation(limit, state.used, need, reset)
+
+
+def denial(violations: Sequence[Violation], now: float) -> Denial:
+    """All of them, with the longest wait."""
+    resets = [v.reset for v in violations]
+    # Whole milliseconds, rounded up past what a float of the epoch can tell.
+    waits = [max(0.0, math.ceil(round((r - now) * 1000, 2)) / 1000) for r in resets if r is not None]
+    return Denial(tuple(violations), max(waits) if len(waits) == len(resets) else None, now)
+
+
+def needs(limits: Sequence[Limit], amounts: Amounts) -> list[int]:
+    """What each limit counts of the amounts."""
+    return [amounts.of(limit.key.unit) for limit in limits]
