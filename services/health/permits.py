@@ -72,13 +72,14 @@ class PermitOffice:
     async def release(self, target: Target, permit_id: str) -> None:
         """A permitted call ended: where it brought no verdict (the caller went away, a rate limit), another may try.
         Best effort: a permit that stays returns by itself."""
-        generations = permit_generations(permit_id)
-        for scope, generation in zip((target.whole, target), generations, strict=True):
-            if generation is None:
-                return
+        of_provider, of_model = permit_generations(permit_id)
+        if of_provider is None or of_model is None:
+            return
+        for scope in (target, target.whole):
             if scope in self._local:
                 self._local[scope].release(permit_id)
-            try:
-                await self._store.release(scope, generation, permit_id)
-            except Unavailable:
-                return
+        try:
+            await self._store.release(target, of_model, permit_id)
+            await self._store.release(target.whole, of_provider, permit_id)
+        except Unavailable:
+            log.info("permit_not_released", target=str(target), consequence="it expires by itself")

@@ -59,8 +59,8 @@ def test_a_third_failing_under_traffic_stays_closed_and_half_opens_it() -> None:
         breaker.record(T0 + tick / 2, Evidence(successes=2, failures={ErrorClass.SERVER_ERROR: 1}))
     assert breaker.state.state is CircuitState.CLOSED
     assert breaker.counts(T0 + 9.5).failure_rate == pytest.approx(1 / 3, abs=0.01)
-    breaker.record(T0 + 9.6, Evidence(successes=1, failures={ErrorClass.SERVER_ERROR: 40}))
-    assert breaker.state.state is CircuitState.OPEN
+    state = breaker.record(T0 + 9.6, Evidence(successes=1, failures={ErrorClass.SERVER_ERROR: 40}))
+    assert state.state is CircuitState.OPEN
 
 
 def test_a_sudden_total_failure_under_traffic_opens_before_the_rate_does() -> None:

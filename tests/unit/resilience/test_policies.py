@@ -91,7 +91,8 @@ def test_permits_return_by_themselves() -> None:
 @given(st.lists(st.tuples(st.floats(-5, 20), st.integers(0, 3), st.integers(0, 3)), max_size=50))
 def test_a_window_counts_what_is_in_it_and_stays_small(steps: list[tuple[float, int, int]]) -> None:
     """Equal to recounting every call, while time moves on; never more than its buckets, even when it goes back."""
-    window, now, kept = SlidingCounts(10.0, 10), 1000.0, []
+    window, now = SlidingCounts(10.0, 10), 1000.0
+    kept: list[tuple[float, int, int]] = []
     for step, successes, failures in steps:
         now += step
         kept = [c for c in kept if math.floor(now) - 9 <= math.floor(c[0]) <= math.floor(now)]
