@@ -3,10 +3,12 @@ format."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -54,16 +56,37 @@ def loads(
     data: bytes, file: str, *, environ: Mapping[str, str] | None = None, prices: bool = True
 ) -> Catalog:
     """As `load`, from a file's content; `file` names it in faults."""
+    with _without_gc():
+        return _loads(data, file, os.environ if environ is None else environ, prices)
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Large files make millions of objects and no cycles; looking for cycles among them takes a third of the time,
+    in pauses of seconds for every thread."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _loads(data: bytes, file: str, environ: Mapping[str, str], prices: bool) -> Catalog:
     faults: list[Fault] = []
     root = _root(data, faults)
     if root is None or not isinstance(root.value, dict):
         raise CatalogError(file, faults or [Fault(0, (), "the file is empty or not a mapping")])
-    draft = _read(Section(root, (), faults), os.environ if environ is None else environ)
-    for place, name, message in broken_references(draft):
-        if name not in draft.refused:
-            faults.append(Fault(_line(root, place), place, message))
+    draft = _read(Section(root, (), faults), environ)
+    wrong = [
+        (place, message) for place, name, message in broken_references(draft) if name not in draft.refused
+    ]
     if prices:
-        _check_prices(draft, root, faults)
+        wrong += _unpriced(draft)
+    if wrong:
+        whole = _root(data, [])
+        faults += [Fault(_line(whole, place), place, message) for place, message in wrong]
     if faults:
         raise CatalogError(file, faults)
     return Catalog(
@@ -148,24 +171,23 @@ def _keep(into: dict[str, T], name: str, made: T | None, draft: _Draft) -> None:
         into[name] = made
 
 
-def _line(root: Node, place: Place) -> int:
+def _line(root: Node | None, place: Place) -> int:
     """The line of a place, or of the nearest thing around it that is in the file."""
-    node = root
+    node, line = root, 0
     for step in place:
-        if isinstance(node.value, dict) and step in node.value:
-            node = node.value[str(step)]
-        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+        if node is not None and isinstance(node.value, dict):
+            node = node.value.get(str(step))
+        elif node is not None and isinstance(node.value, list) and isinstance(step, int):
             node = node.value[step]
-        else:
+        if node is None:
             break
-    return 0 if node is root else node.line
+        line = node.line
+    return line
 
 
-def _check_prices(draft: _Draft, root: Node, faults: list[Fault]) -> None:
+def _unpriced(draft: _Draft) -> list[tuple[Place, str]]:
     from libs.catalog.prices import why_unpriced
 
-    for model in draft.models.values():
-        provider = draft.providers.get(model.provider)
-        if provider is not None and (reason := why_unpriced(provider, model)) is not None:
-            place = ("models", model.id)
-            faults.append(Fault(_line(root, place), place, reason))
+    pairs = ((draft.providers.get(model.provider), model) for model in draft.models.values())
+    reasons = ((model, why_unpriced(provider, model)) for provider, model in pairs if provider is not None)
+    return [(("models", model.id), reason) for model, reason in reasons if reason is not None]

@@ -183,10 +183,12 @@ class Section:
         return Section(node, (*self.path, *steps), self._faults, self)
 
     def sections(self, key: str) -> Iterator[tuple[str, Section]]:
-        """A mapping of mappings."""
+        """A mapping of mappings, each let go once it is read: a hundred thousand of them are not held, and not
+        freed all at once under the interpreter's lock."""
         whole = self.section(key)
-        for name, node in whole._entries.items():
-            yield name, whole.section_of(node, name)
+        entries = whole._entries
+        for name in tuple(entries):
+            yield name, whole.section_of(entries.pop(name), name)
 
     def list_of(self, key: str, read: Callable[[Section], T | None]) -> tuple[T, ...]:
         """A list of mappings, each read by `read`."""
