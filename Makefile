@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := $(sort $(notdir $(basename $(wildcard bench/bench_*.py))))
+BENCHES := $(basename $(notdir $(shell grep -l "^if __name__" bench/*.py)))
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
