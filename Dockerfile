@@ -1,12 +1,11 @@
-# syntax=docker/dockerfile:1
-# One image for all services: `docker run pointsman:dev -m services.router`. A private package index is told to the
-# build, and to nothing else, as a secret: docker build --secret id=pip,src="$HOME/.config/pip/pip.conf" .
+# One image for all services: `docker run pointsman:dev -m services.router`.
+# A private package index is told to the first stage alone: docker build --build-arg PIP_INDEX_URL=... .
 FROM python:3.11-slim-bookworm AS build
+ARG PIP_INDEX_URL
 WORKDIR /app
 RUN python -m venv /app/.venv
 COPY requirements.lock ./
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
-    .venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 COPY protos protos
 COPY dev/generate.py dev/generate.py
 # In a cluster the databases are other containers, and nothing is generated: these stay behind.
