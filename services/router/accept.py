@@ -124,6 +124,8 @@ def _violations(draft: Draft) -> list[FieldViolation]:
 
     check(len(draft.request_id) <= MAX_ID, "request_id", f"must be at most {MAX_ID} characters")
     check(len(draft.campaign) <= MAX_ID, "campaign", f"must be at most {MAX_ID} characters")
+    for name, kept in (("request_id", draft.request_id), ("campaign", draft.campaign)):
+        check("\0" not in kept, name, "must not hold NUL characters, which the ledger cannot keep")
     check_range("max_output_tokens", draft.max_output_tokens, 1, MAX_OUTPUT_TOKENS)
     check_range("temperature", draft.temperature, 0, 2)
     check_range("top_p", draft.top_p, 0, 1)
@@ -140,6 +142,9 @@ def _violations(draft: Draft) -> list[FieldViolation]:
     for name, value in draft.labels.items():
         ok = 0 < len(name) <= MAX_ID and len(value) <= MAX_ID
         check(ok, "labels", f"names and values must be at most {MAX_ID} characters")
+        check(
+            "\0" not in name + value, "labels", "must not hold NUL characters, which the ledger cannot keep"
+        )
     _check_messages(draft, check)
     _check_tools(draft, check)
     return found

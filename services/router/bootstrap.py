@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -88,10 +88,9 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             attempt_prefix=secrets.token_hex(8),
         )
         runtime.authenticator = TenantKeys(lambda: catalog.current)
-        await asyncio.wait(
-            {asyncio.ensure_future(known.wait()) for known in (health.known, admission.known)},
-            timeout=FIRST_CONTACT,
-        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_CONTACT):
+                await asyncio.gather(health.known.wait(), admission.known.wait())
         yield [
             Registration(
                 router_pb2_grpc.add_RouterServicer_to_server,

@@ -158,8 +158,6 @@ class Generate:
                     yield await self._whole(request, attempt)
             except ProviderFailure:
                 continue
-            if request.failed:
-                self._budget.refund(self._clock.monotonic())
             return
 
     async def _begin(self, request: _Request, candidate: Candidate) -> Attempt | None:
@@ -314,6 +312,9 @@ class Generate:
         return min(candidate.provider.timeouts.total, remaining * 0.6 if others else remaining)
 
     def _result(self, request: _Request, candidate: Candidate, completion: Completion) -> Result:
+        """The account of an answer, made before its last event leaves: nothing runs after that for sure."""
+        if request.failed:
+            self._budget.refund(self._clock.monotonic())
         records = request.records
         usage = records[0].usage or _NOTHING
         for record in records[1:]:

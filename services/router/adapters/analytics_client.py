@@ -68,7 +68,8 @@ class AnalyticsClient:
             try:
                 await self._session()
                 failures = 0
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
+            # InvalidStateError: grpc.aio's word for writing to a call that has ended.
+            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
                 known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
                 log.warning("analytics_stream_broken", error=str(known), backlog=self._spool.backlog_bytes)
                 failures += 1

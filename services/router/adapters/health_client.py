@@ -254,8 +254,10 @@ class HealthClient:
                     if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
                         break
                     failures = 0
-            except grpc.aio.AioRpcError as error:
-                log.warning("health_report_broken", error=str(from_rpc_error(error)))
+            # InvalidStateError: grpc.aio's word for writing to a call that has ended.
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "it ended"
+                log.warning("health_report_broken", error=str(known))
                 failures += 1
             finally:
                 call.cancel()

@@ -229,7 +229,11 @@ class LeasedAdmission:
                 self._forget_demand()
                 continue
             self._messages.labels(message.WhichOneof("message") or "").inc()
-            await call.write(message)
+            try:
+                await call.write(message)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # The reading side ends the session and says why.
+                return
 
     def _receive(
         self, call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse], answer: pb.LeaseResponse

@@ -11,7 +11,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from services.router.adapters.providers.chat_format import json_headers
-from services.router.adapters.providers.openai_chat import Dialect, OpenAIChatWire
+from services.router.adapters.providers.openai_chat import OpenAIChatWire
+from services.router.adapters.providers.openai_compatible import Dialect
 from services.router.adapters.providers.wire import Endpoint
 from services.router.domain.generation import Prompt
 

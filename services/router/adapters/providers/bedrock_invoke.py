@@ -18,7 +18,8 @@ from services.router.adapters.providers.bedrock import BedrockWire, ConverseDeco
 from services.router.adapters.providers.errors import classify_inside, malformed
 from services.router.adapters.providers.eventstream import EXCEPTION, EventStreamParser
 from services.router.adapters.providers.fields import Undecodable, as_count, as_dict, as_list, as_str, decode
-from services.router.adapters.providers.openai_chat import Dialect, read_completion
+from services.router.adapters.providers.openai_chat import read_completion
+from services.router.adapters.providers.openai_compatible import Dialect
 from services.router.adapters.providers.sse import Event
 from services.router.adapters.providers.stream import Decoder, is_hollow
 from services.router.adapters.providers.wire import Endpoint, HttpRequest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.router.adapters.providers.openai_chat import Dialect, OpenAIChatWire
+from services.router.adapters.providers.openai_chat import OpenAIChatWire
+from services.router.adapters.providers.openai_compatible import Dialect
 from services.router.adapters.providers.wire import Endpoint
 from services.router.domain.generation import Prompt
 

@@ -6,7 +6,6 @@ Reference: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from libs.types import FinishReason, Usage
@@ -18,7 +17,7 @@ from services.router.adapters.providers.chat_format import (
     json_headers,
     schema,
 )
-from services.router.adapters.providers.errors import Rule, classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -31,6 +30,7 @@ from services.router.adapters.providers.fields import (
     given,
     text_of,
 )
+from services.router.adapters.providers.openai_compatible import Dialect
 from services.router.adapters.providers.sse import Event
 from services.router.adapters.providers.stream import Decoder, is_hollow
 from services.router.adapters.providers.wire import Endpoint, HttpRequest
@@ -58,36 +58,6 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "content_filter": FinishReason.CONTENT_FILTER,
     "sensitive": FinishReason.CONTENT_FILTER,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How one provider's chat completions differ.
-
-    `max_tokens`, `seed`: the field's name; empty `seed`: it has none. `required`: its word for "call some tool".
-    `named_tool`: whether one tool can be demanded by name. `stream_options`: whether usage must be asked for.
-    `json_schema`: whether answers can be bound to a schema (else any JSON object). `penalties`: whether it takes
-    them. `reasoning`: "effort" (a top-level field), "object" (OpenRouter), "" (none). `cache_key`: whether to send
-    `prompt_cache_key`. `prefill_fields`: fields of an unfinished assistant message; `prefill_body`: of the request.
-    `reasoning_apart`: whether completion tokens leave out reasoning tokens. `path`: after the base URL. `rules`:
-    error rules of its own. `extra`: fields sent with every request.
-    """
-
-    max_tokens: str = "max_tokens"
-    seed: str = "seed"
-    required: str = "required"
-    named_tool: bool = True
-    stream_options: bool = True
-    json_schema: bool = True
-    penalties: bool = True
-    reasoning: str = "effort"
-    cache_key: bool = False
-    prefill_fields: Mapping[str, Any] | None = None
-    prefill_body: Mapping[str, Any] | None = None
-    reasoning_apart: bool = False
-    path: str = "/chat/completions"
-    rules: tuple[Rule, ...] = ()
-    extra: Mapping[str, Any] | None = None
 
 
 class OpenAIChatWire:

@@ -5,7 +5,42 @@ Read from each vendor's API reference; what a vendor ignores is sent, what it re
 
 from __future__ import annotations
 
-from services.router.adapters.providers.openai_chat import Dialect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.router.adapters.providers.errors import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one provider's chat completions differ.
+
+    `max_tokens`, `seed`: the field's name; empty `seed`: it has none. `required`: its word for "call some tool".
+    `named_tool`: whether one tool can be demanded by name. `stream_options`: whether usage must be asked for.
+    `json_schema`: whether answers can be bound to a schema (else any JSON object). `penalties`: whether it takes
+    them. `reasoning`: "effort" (a top-level field), "object" (OpenRouter), "" (none). `cache_key`: whether to send
+    `prompt_cache_key`. `prefill_fields`: fields of an unfinished assistant message; `prefill_body`: of the request.
+    `reasoning_apart`: whether completion tokens leave out reasoning tokens. `path`: after the base URL. `rules`:
+    error rules of its own. `extra`: fields sent with every request.
+    """
+
+    max_tokens: str = "max_tokens"
+    seed: str = "seed"
+    required: str = "required"
+    named_tool: bool = True
+    stream_options: bool = True
+    json_schema: bool = True
+    penalties: bool = True
+    reasoning: str = "effort"
+    cache_key: bool = False
+    prefill_fields: Mapping[str, Any] | None = None
+    prefill_body: Mapping[str, Any] | None = None
+    reasoning_apart: bool = False
+    path: str = "/chat/completions"
+    rules: tuple[Rule, ...] = ()
+    extra: Mapping[str, Any] | None = None
+
 
 OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
 #: Any other server that speaks the wire.

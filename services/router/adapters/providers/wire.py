@@ -52,8 +52,9 @@ class StreamDecoder(Protocol):
         ...
 
     def close(self) -> list[StreamEvent]:
-        """The connection ended, broke or fell silent for good. Emits what was held back (a StreamEnd where a
-        finish reason was seen without the terminator). Raises ProviderFailure(TRANSPORT or MALFORMED) where the answer is incomplete."""
+        """The connection ended, broke or fell silent for good. Emits what was held back (a StreamEnd where a finish
+        reason was seen without the terminator). Raises ProviderFailure(TRANSPORT or MALFORMED) where the answer is
+        incomplete."""
         ...
 
 

@@ -1,0 +1,273 @@
+"""Fakes behind the router's ports, and builders of small catalogs and requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+
+from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
+from libs.errors import QuotaViolation
+from libs.resilience.retry_budget import RetryBudget
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.attempt import Books
+from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.events import UsageRecord
+from services.router.domain.generation import (
+    Completion,
+    Generation,
+    Message,
+    Prompt,
+    ProviderFailure,
+    Role,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+)
+from services.router.domain.health import UNKNOWN, TargetHealth
+from services.router.generate import Generate
+from services.router.ports import CallTicket
+from services.router.select import Planner
+from tests.support.clock import ManualClock
+
+CAPABILITIES = frozenset({"streaming", "system", "json", "json_schema", "tools", "stop"})
+TENANT = Tenant("acme")
+
+
+def model(target: str, *, window: int = 100_000, prefill: bool = False, quality: float = 0.5) -> Model:
+    """A model of `provider/name`."""
+    provider, name = target.split("/")
+    return Model(
+        provider,
+        name,
+        name,
+        window,
+        4096,
+        CAPABILITIES | ({"prefill"} if prefill else frozenset()),
+        quality={"default": quality},
+    )
+
+
+def catalog(*tiers: Sequence[Model], weights: Mapping[str, int] | None = None, **policy: object) -> Catalog:
+    """A catalog whose default policy has these tiers."""
+    models = {m.id: m for tier in tiers for m in tier}
+    providers = {
+        m.provider: Provider(m.provider, "openai_compatible", f"http://{m.provider}.test/v1")
+        for m in models.values()
+    }
+    entries = tuple(tuple(Weighted(m.id, (weights or {}).get(m.id, 1)) for m in tier) for tier in tiers)
+    return Catalog(
+        version="000000000001",
+        domain="test",
+        default_content_type="general",
+        providers=providers,
+        models=models,
+        policies={"default": Policy("default", entries, **policy)},  # type: ignore[arg-type]
+        content_types={"general": ContentType("general", 100)},
+        tenants={TENANT.name: TENANT},
+    )
+
+
+def generation(text: str = "Describe a shovel", *, deadline: float = 1060.0, **changes: object) -> Generation:
+    """A request of the test tenant; the manual clock starts at 1000."""
+    fields: dict[str, object] = {
+        "request_id": "r1",
+        "tenant": TENANT.name,
+        "content_type": "general",
+        "prompt": Prompt((Message(Role.USER, text),), 100),
+        "deadline": deadline,
+    }
+    return Generation(**(fields | changes))  # type: ignore[arg-type]
+
+
+def flat_price(provider: Provider, model: Model, usage: Usage, at: datetime, response_model: str) -> int:
+    """A micro-dollar a token."""
+    return usage.input_tokens + usage.output_tokens
+
+
+@dataclass
+class ScriptedProviders:
+    """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
+    failure, or for streams a list of texts and failures."""
+
+    script: dict[str, list[object]]
+    clock: ManualClock
+    seconds: float = 0.5
+    calls: list[str] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    cancelled: int = 0
+
+    def _next(self, model: Model, prompt: Prompt) -> object:
+        self.calls.append(model.id)
+        self.prompts.append(prompt)
+        steps = self.script[model.id]
+        self.clock.advance(self.seconds)
+        return steps.pop(0) if len(steps) > 1 else steps[0]
+
+    async def complete(self, provider: Provider, model: Model, prompt: Prompt, timeout: float) -> Completion:
+        step = self._next(model, prompt)
+        if isinstance(step, ProviderFailure):
+            raise step
+        if step is HANG:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled += 1
+        return Completion(str(step), FinishReason.STOP, Usage(10, 5))
+
+    async def stream(
+        self, provider: Provider, model: Model, prompt: Prompt, timeout: float
+    ) -> AsyncGenerator[Sequence[StreamEvent], None]:
+        steps = self._next(model, prompt)
+        if isinstance(steps, ProviderFailure):
+            raise steps
+        assert isinstance(steps, list)
+        finished = False
+        try:
+            for step in steps:
+                if isinstance(step, ProviderFailure):
+                    raise step
+                yield [TextDelta(step)]
+            yield [StreamEnd(FinishReason.STOP, Usage(10, 5))]
+            finished = True
+        except ProviderFailure:
+            finished = True
+            raise
+        finally:
+            self.cancelled += not finished
+
+
+HANG = object()
+
+
+@dataclass
+class FakeHealth:
+    """Satisfies `ports.HealthView`: what a test says, and a record of what was reported."""
+
+    states: dict[str, TargetHealth] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
+    tickets: int = 0
+
+    def target(self, model: Model) -> TargetHealth:
+        return self.states.get(model.id, UNKNOWN)
+
+    def begin(self, model: Model) -> CallTicket | None:
+        if model.id in self.closed:
+            return None
+        self.tickets += 1
+        return CallTicket()
+
+    def succeeded(
+        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+    ) -> None:
+        self.tickets -= 1
+        self.outcomes.append((model.id, None))
+
+    def failed(
+        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+    ) -> None:
+        self.tickets -= 1
+        self.outcomes.append((model.id, error_class))
+
+
+class FakePermit:
+    """Counts itself out."""
+
+    def __init__(self, admission: FakeAdmission, amounts: Amounts) -> None:
+        self._admission = admission
+        self._amounts = amounts
+
+    def settle(self, used: Amounts) -> None:
+        self._admission.open -= 1
+        self._admission.settled.append((self._amounts, used))
+
+    def cancel(self) -> None:
+        self._admission.open -= 1
+
+
+@dataclass
+class FakeAdmission:
+    """Satisfies `ports.Admission`: admits all but scopes named in `denied`."""
+
+    denied: dict[str, AdmissionDenied] = field(default_factory=dict)
+    open: int = 0
+    settled: list[tuple[Amounts, Amounts]] = field(default_factory=list)
+
+    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
+        if any(scope in self.denied for scope in scopes):
+            return None
+        self.open += 1
+        return FakePermit(self, amounts)
+
+    async def admit(self, scopes: Sequence[str], amounts: Amounts, timeout: float) -> FakePermit:
+        for scope in scopes:
+            if scope in self.denied:
+                raise self.denied[scope]
+        raise AssertionError("try_admit would have admitted")
+
+
+def denial(scope: str, retry_after: float | None = 7.0) -> AdmissionDenied:
+    """A denial by one dimension of a scope."""
+    return AdmissionDenied(
+        [QuotaViolation(f"{scope} requests minute", f"{scope} is full", 5, 5, 1)], retry_after
+    )
+
+
+@dataclass
+class MemorySpool:
+    """Satisfies `ports.UsageSpool` in memory; shares its contract suite with the file spool."""
+
+    begun: dict[str, UsageRecord] = field(default_factory=dict)
+    ended: list[UsageRecord] = field(default_factory=list)
+
+    def begin(self, record: UsageRecord) -> None:
+        self.begun[record.attempt_id] = record
+
+    def end(self, record: UsageRecord) -> None:
+        self.begun.pop(record.attempt_id, None)
+        self.ended.append(record)
+
+
+@dataclass
+class Harness:
+    """A Generate with fakes all around."""
+
+    catalog: Catalog
+    script: dict[str, list[object]]
+    clock: ManualClock = field(default_factory=ManualClock)
+    health: FakeHealth = field(default_factory=FakeHealth)
+    admission: FakeAdmission = field(default_factory=FakeAdmission)
+    spool: MemorySpool = field(default_factory=MemorySpool)
+    budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.1, 50))
+
+    def __post_init__(self) -> None:
+        self.providers = ScriptedProviders(self.script, self.clock)
+        rng = Random(7)
+        self.generate = Generate(
+            Planner(self.health.target, flat_price, self.clock, rng),
+            self.providers,
+            self.admission,
+            Books(self.spool, self.health, flat_price, self.clock),
+            self.budget,
+            rng,
+            "test",
+        )
+
+    def assert_settled(self) -> None:
+        """Nothing is held or open after a request, and the ledger has what was called."""
+        assert self.admission.open == 0
+        assert self.health.tickets == 0
+        assert self.spool.begun == {}
+        assert [f"{r.provider}/{r.model}" for r in self.spool.ended] == self.providers.calls
+
+
+def fail(
+    error_class: ErrorClass, *, retry_after: float | None = None, retry_same: bool = False, status: int = 0
+) -> ProviderFailure:
+    """A provider's failure."""
+    return ProviderFailure(
+        error_class, "scripted", http_status=status, retry_after=retry_after, retry_same=retry_same
+    )

@@ -1,0 +1,347 @@
+"""The failover loop with fakes all around: who is called, what the caller gets, what the ledger holds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from libs.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
+from libs.resilience.retry_budget import RetryBudget
+from libs.types import ErrorClass, Usage, UsageAccuracy
+from services.router.domain.events import (
+    Completed,
+    Delta,
+    Event,
+    Outcome,
+    Restarted,
+    Selected,
+    SwitchedProvider,
+)
+from services.router.domain.generation import Generation
+from services.router.domain.health import Availability, TargetHealth
+from tests.support.routing import HANG, TENANT, Harness, catalog, denial, fail, generation, model
+
+A, B, C = model("a/m"), model("b/m"), model("c/m", prefill=True)
+THREE = catalog([A], [B], [C])
+
+
+async def stream(harness: Harness, request: Generation | None = None) -> list[Event]:
+    return [e async for e in harness.generate.stream(harness.catalog, TENANT, request or generation())]
+
+
+def text_seen(events: list[Event]) -> str:
+    """What a caller who follows the protocol ends up with."""
+    text = ""
+    for event in events:
+        if isinstance(event, Restarted):
+            text = ""
+        elif isinstance(event, Delta):
+            text += event.text
+    return text
+
+
+async def test_the_first_candidate_answers() -> None:
+    """With nothing wrong there is one attempt, and usage and cost are the provider's."""
+    h = Harness(THREE, {"a/m": ["hello"]})
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert (result.text, result.cost_micro_usd, result.usage) == ("hello", 15, Usage(10, 5))
+    assert h.providers.calls == ["a/m"]
+    h.assert_settled()
+
+
+@pytest.mark.parametrize(
+    "error_class",
+    [
+        ErrorClass.OVERLOADED,
+        ErrorClass.SERVER_ERROR,
+        ErrorClass.TIMEOUT,
+        ErrorClass.STALLED,
+        ErrorClass.MALFORMED,
+        ErrorClass.TRANSPORT,
+        ErrorClass.RATE_LIMITED,
+        ErrorClass.AUTHENTICATION,
+        ErrorClass.QUOTA_EXHAUSTED,
+        ErrorClass.MODEL_NOT_FOUND,
+    ],
+)
+async def test_a_provider_fault_goes_to_the_next_provider(error_class: ErrorClass) -> None:
+    """Every fault that is not the request's leads to the next candidate, and both attempts are in the ledger."""
+    h = Harness(THREE, {"a/m": [fail(error_class)], "b/m": ["fine"]})
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert result.text == "fine"
+    assert [r.error_class for r in result.attempts] == [error_class, None]
+    h.assert_settled()
+
+
+async def test_a_content_refusal_is_never_routed_around() -> None:
+    """A refusal reaches the caller as that; nobody else is asked."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.CONTENT_REFUSED)]})
+    with pytest.raises(FailedPrecondition) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert caught.value.reason == "CONTENT_REFUSED"
+    assert h.providers.calls == ["a/m"]
+    h.assert_settled()
+
+
+async def test_a_bad_request_is_the_callers() -> None:
+    """A provider's 400 on the first attempt is INVALID_ARGUMENT at once."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.INVALID_REQUEST)]})
+    with pytest.raises(InvalidArgument):
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert h.providers.calls == ["a/m"]
+
+
+async def test_the_fallbacks_own_400_does_not_hide_the_real_failure() -> None:
+    """Named regression: after an outage, a fallback's 400 is not what the caller is told."""
+    bad = fail(ErrorClass.INVALID_REQUEST)
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)], "b/m": [bad], "c/m": [bad]})
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert caught.value.metadata["attempts"].startswith("a/m=overloaded,")
+    h.assert_settled()
+
+
+async def test_a_server_fault_is_tried_once_more_on_the_same_provider() -> None:
+    """A 500 that may be gone is tried once more there; a second one moves on."""
+    fault = fail(ErrorClass.SERVER_ERROR, retry_same=True)
+    h = Harness(THREE, {"a/m": [fault, "back"]})
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "back"
+    assert h.providers.calls == ["a/m", "a/m"]
+    h = Harness(THREE, {"a/m": [fault], "b/m": ["other"]})
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "other"
+    assert h.providers.calls == ["a/m", "a/m", "b/m"]
+
+
+async def test_a_silent_route_is_not_tried_again() -> None:
+    """After a timeout the same provider is not called again, even where the failure would allow it."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.TIMEOUT, retry_same=True)], "b/m": ["other"]})
+    await h.generate.whole(h.catalog, TENANT, generation())
+    assert h.providers.calls == ["a/m", "b/m"]
+
+
+async def test_too_long_a_context_goes_only_to_larger_windows() -> None:
+    """CONTEXT_TOO_LONG skips every model whose window is not larger; with none left the caller is told so."""
+    small, large = model("b/m", window=100_000), model("c/m", window=900_000)
+    h = Harness(catalog([A], [small], [large]), {"a/m": [fail(ErrorClass.CONTEXT_TOO_LONG)], "c/m": ["fits"]})
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "fits"
+    assert h.providers.calls == ["a/m", "c/m"]
+    h = Harness(catalog([A], [small]), {"a/m": [fail(ErrorClass.CONTEXT_TOO_LONG)]})
+    with pytest.raises(FailedPrecondition) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert caught.value.reason == "CONTEXT_TOO_LONG"
+
+
+async def test_an_account_fault_rules_out_the_whole_provider() -> None:
+    """A bad key fails every model of its provider: the next provider is asked."""
+    other = model("a/n")
+    h = Harness(catalog([A], [other], [B]), {"a/m": [fail(ErrorClass.AUTHENTICATION)], "b/m": ["ok"]})
+    await h.generate.whole(h.catalog, TENANT, generation())
+    assert h.providers.calls == ["a/m", "b/m"]
+
+
+async def test_a_rate_limit_is_waited_out_only_when_nobody_else_is_left() -> None:
+    """Retry-After within the policy's bound is honoured when there is no other candidate; beyond it, UNAVAILABLE
+    with that time as RetryInfo."""
+    wait = fail(ErrorClass.RATE_LIMITED, retry_after=0.01, retry_same=True)
+    h = Harness(catalog([A]), {"a/m": [wait, "later"]})
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "later"
+    long = fail(ErrorClass.RATE_LIMITED, retry_after=30, retry_same=True)
+    h = Harness(catalog([A]), {"a/m": [long]})
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert caught.value.retry_after == pytest.approx(30, abs=1)
+
+
+async def test_everyone_down_is_unavailable_with_the_soonest_return() -> None:
+    """With every circuit open no provider is called, and RetryInfo names the first that may be tried."""
+    h = Harness(THREE, {})
+    for target, seconds in (("a/m", 9.0), ("b/m", 4.0), ("c/m", 6.0)):
+        h.health.states[target] = TargetHealth(Availability.DOWN, reason="open", retry_after=seconds)
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("PROVIDERS_DOWN", 4.0)
+    assert h.providers.calls == []
+
+
+async def test_a_tenants_own_limit_is_refused_at_once() -> None:
+    """A denial by the tenant's limit is RESOURCE_EXHAUSTED with the violation; nobody is called or charged."""
+    h = Harness(THREE, {})
+    h.admission.denied["tenant:acme"] = denial("tenant:acme")
+    with pytest.raises(ResourceExhausted) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert [v.subject for v in caught.value.violations] == ["tenant:acme requests minute"]
+    assert caught.value.retry_after == 7.0
+    assert h.providers.calls == []
+    h.assert_settled()
+
+
+async def test_a_providers_limit_leads_to_the_next() -> None:
+    """A denial by a provider's limit is no attempt: the next candidate is used, without spending a retry."""
+    h = Harness(THREE, {"b/m": ["b"]})
+    h.admission.denied["provider:a"] = denial("provider:a")
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert result.text == "b"
+    assert len(result.attempts) == 1
+    h.assert_settled()
+
+
+async def test_the_retry_budget_bounds_attempts_in_a_total_outage() -> None:
+    """In a total outage attempts in vain stay within the budget; attempts that work give theirs back."""
+    down = fail(ErrorClass.OVERLOADED)
+    h = Harness(THREE, {"a/m": [down], "b/m": [down], "c/m": [down]}, budget=RetryBudget(0.1, 10))
+    h.providers.seconds = 0.0
+    for number in range(200):
+        with pytest.raises(Unavailable):
+            await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{number}"))
+    assert len(h.providers.calls) <= 200 * 1.1
+    h = Harness(THREE, {"a/m": [down], "b/m": ["fine"]}, budget=RetryBudget(0.1, 1))
+    for number in range(50):
+        assert (await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{number}"))).text == "fine"
+
+
+async def test_a_deadline_ends_the_search() -> None:
+    """When the deadline passes between attempts the caller gets DEADLINE_EXCEEDED, not another attempt."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)]})
+    with pytest.raises(DeadlineExceeded):
+        await h.generate.whole(h.catalog, TENANT, generation(deadline=1000.4))
+    assert h.providers.calls == ["a/m"]
+    h.assert_settled()
+
+
+async def test_money_is_part_of_the_envelope() -> None:
+    """A fallback that would break the request's own cost limit is not tried."""
+    h = Harness(THREE, {"a/m": [["part", fail(ErrorClass.TRANSPORT)]], "b/m": [["x"]]})
+    with pytest.raises(Unavailable):
+        # One attempt is estimated at 9 + 100 tokens; after the first spent some there is no room for another.
+        await stream(h, generation(max_cost_micro_usd=110))
+    assert h.providers.calls == ["a/m"]
+
+
+async def test_a_request_id_cannot_run_twice_at_once() -> None:
+    """A second call with a running request's id is ALREADY_EXISTS; afterwards the id is free."""
+    h = Harness(THREE, {"a/m": [HANG, "done"]})
+    first = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation()))
+    while not h.providers.calls:
+        await asyncio.sleep(0)
+    with pytest.raises(AlreadyExists):
+        await h.generate.whole(h.catalog, TENANT, generation())
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert h.providers.cancelled == 1
+    assert h.spool.ended[0].outcome is Outcome.CANCELLED
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "done"
+    h.assert_settled()
+
+
+async def test_a_stream_is_selected_deltas_completed() -> None:
+    """A stream that goes well: selected, deltas, one completed with usage and cost."""
+    h = Harness(THREE, {"a/m": [["Hel", "lo"]]})
+    events = await stream(h)
+    assert [type(e) for e in events] == [Selected, Delta, Delta, Completed]
+    assert text_seen(events) == "Hello"
+    last = events[-1]
+    assert isinstance(last, Completed)
+    assert last.result.cost_micro_usd == 15
+    h.assert_settled()
+
+
+async def test_before_the_first_content_another_provider_just_begins() -> None:
+    """A failure before the commit point costs the caller nothing but a switched_provider event."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.TIMEOUT)], "b/m": [["Hello"]]})
+    events = await stream(h)
+    assert [type(e) for e in events] == [Selected, SwitchedProvider, Delta, Completed]
+
+
+async def test_a_cut_stream_is_matched_and_continued() -> None:
+    """After a cut, the same answer from another provider is suppressed up to where the first stopped."""
+    cut = fail(ErrorClass.TRANSPORT)
+    h = Harness(THREE, {"a/m": [["The best ", "sho", cut]], "b/m": [["The be", "st shovel ", "ever"]]})
+    events = await stream(h)
+    assert text_seen(events) == "The best shovel ever"
+    assert [type(e) for e in events].count(SwitchedProvider) == 1
+    assert not any(isinstance(e, Restarted) for e in events)
+    first, second = h.spool.ended
+    assert first.usage is not None
+    assert first.usage.accuracy is UsageAccuracy.ESTIMATED
+    assert first.usage.output_tokens > 0
+    assert second.outcome is Outcome.SUCCESS
+
+
+async def test_a_different_answer_restarts() -> None:
+    """Where the new answer differs the caller is told to discard, and gets all of the new one."""
+    cut = fail(ErrorClass.TRANSPORT)
+    h = Harness(THREE, {"a/m": [["The best ", cut]], "b/m": [["A fine ", "shovel"]]})
+    events = await stream(h)
+    assert text_seen(events) == "A fine shovel"
+    assert sum(isinstance(e, Restarted) for e in events) == 1
+
+
+async def test_a_shorter_answer_restarts() -> None:
+    """A new answer that ends before the part already sent is another answer."""
+    h = Harness(THREE, {"a/m": [["The best shovel", fail(ErrorClass.STALLED)]], "b/m": [["The best"]]})
+    assert text_seen(await stream(h)) == "The best"
+
+
+async def test_prefill_continues_without_repeating() -> None:
+    """A model that accepts a prefill gets what was sent, without trailing space, and goes on from there."""
+    h = Harness(
+        catalog([A], [C]), {"a/m": [["The best ", fail(ErrorClass.STALLED)]], "c/m": [[" shovel", " ever"]]}
+    )
+    assert text_seen(await stream(h)) == "The best shovel ever"
+    assert h.providers.prompts[1].prefill == "The best"
+
+
+async def test_a_refused_prefill_is_generated_anew() -> None:
+    """A fallback whose 400 is about the prefill is asked again without it."""
+    h = Harness(
+        catalog([A], [C]),
+        {
+            "a/m": [["The best ", fail(ErrorClass.STALLED)]],
+            "c/m": [fail(ErrorClass.INVALID_REQUEST, status=400), ["The best shovel"]],
+        },
+    )
+    assert text_seen(await stream(h)) == "The best shovel"
+    assert [p.prefill for p in h.providers.prompts] == ["", "The best", ""]
+    h.assert_settled()
+
+
+async def test_leaving_a_stream_cancels_the_provider_and_is_accounted() -> None:
+    """Named regression: a cancelled stream bills what came, not one token, nothing, or everything."""
+    h = Harness(THREE, {"a/m": [["x" * 40, "y" * 40, "z" * 40]]})
+    events = h.generate.stream(h.catalog, TENANT, generation())
+    async for event in events:
+        if isinstance(event, Delta):
+            break
+    await events.aclose()
+    assert h.providers.cancelled == 1
+    (record,) = h.spool.ended
+    assert record.outcome is Outcome.CANCELLED
+    assert record.usage is not None
+    assert record.usage.output_tokens == 10
+    assert record.cost_micro_usd == record.usage.input_tokens + 10
+    h.assert_settled()
+
+
+async def test_the_attempt_before_a_crash_would_be_uncertain() -> None:
+    """What the spool holds while a call runs: unknown outcome at the reservation's estimate."""
+    h = Harness(THREE, {"a/m": [HANG]})
+    task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation()))
+    while not h.providers.calls:
+        await asyncio.sleep(0)
+    (record,) = h.spool.begun.values()
+    assert record.outcome is Outcome.UNKNOWN
+    assert record.usage is not None
+    assert record.usage.accuracy is UsageAccuracy.UNCERTAIN
+    assert record.cost_micro_usd > 100
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
