@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.catalog.load import load
+from libs.catalog.kinds import KINDS
+from libs.catalog.load import load, loads
 from libs.catalog.model import Catalog
 from tests.unit.catalog.samples import GOOD
 
@@ -106,3 +107,14 @@ def test_the_hash_command() -> None:
     made = _command("hash", stdin="demo-key\n")
     assert made.stdout.strip() == hashlib.sha256(b"demo-key").hexdigest()
     assert _command("hash").returncode == 1
+
+
+def test_the_documented_example_is_good() -> None:
+    """The whole catalog in docs/catalog.md loads as it stands, and its table of kinds is complete."""
+    page = (ROOT / "docs" / "catalog.md").read_text()
+    example = page.split("```yaml\n", 1)[1].split("```", 1)[0]
+    assert loads(example.encode(), "docs/catalog.md", environ={}).tenants["acme"].campaigns
+    for kind, known in KINDS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
+        assert f"`{known.base_url}`" in row or not known.base_url
+        assert f"`{known.api_key_env}`" in row or not known.api_key_env
