@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
@@ -60,6 +61,6 @@ def table(lives: Sequence[Life]) -> Table:
             Text(life.state, _STYLES.get(life.state, "")),
             str(life.restarts or ""),
             str(member.child.pid) if member.child.running else "",
-            str(member.child.log),
+            os.path.relpath(member.child.log),
         )
     return grid

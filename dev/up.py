@@ -124,15 +124,14 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
 
     services = {name: process(name, grpc_serving, f"services.{name}") for name in GRPC_SERVICES}
     engines: list[Member] = [Engine("valkey", valkey), Engine("postgres", postgres)]
-    if choice.simulate:
-        engines.append(
-            process("simulator", tcp_accepting, "dev.simulator", "--listen", plan.address("simulator"))
-        )
     layers: list[list[Member]] = [
         engines,
         [services["health"], services["ratelimit"], services["analytics"]],
         [services["router"]],
     ]
+    if choice.simulate:
+        arguments = ("dev.simulator", "--listen", plan.address("simulator"))
+        layers[1].append(process("simulator", tcp_accepting, *arguments))
     gateway = find_spec("services.gateway") is not None
     layers.append([process("gateway", tcp_accepting, "services.gateway")] if gateway else [])
     return plan, tenant_key or os.environ.get("POINTSMAN_KEY", ""), layers
