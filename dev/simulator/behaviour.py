@@ -168,7 +168,7 @@ class PrefillRejection(BaseFault, frozen=True, tag="prefill_rejection"):
 
 
 class Brownout(BaseFault, frozen=True, tag="brownout"):
-    """Every time of the answer is `factor` times as long."""
+    """Latency and token times are `factor` times as long."""
 
     factor: Annotated[float, Meta(gt=0, le=1000)] = 10.0
 

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -135,6 +136,69 @@ async def running_simulator(
             yield Simulator(url, process.pid, client)
     finally:
         await stop(process)
+
+
+@dataclass
+class Seen:
+    """What came over the socket until it ended. `end`: eof or reset."""
+
+    raw: bytes
+    end: str
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return int(self.raw.split(b" ", 2)[1])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name."""
+        lines = self.raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+    @property
+    def rest(self) -> bytes:
+        """All after the headers, chunk sizes included."""
+        return self.raw.partition(b"\r\n\r\n")[2]
+
+    @property
+    def chunks(self) -> tuple[bytes, bool]:
+        """(body joined, whether the last chunk came)."""
+        rest, body = self.rest, b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            if int(size, 16) == 0:
+                return body, rest == b"\r\n"
+            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+        return body, False
+
+    @property
+    def words(self) -> list[str]:
+        """Content deltas of a chat stream, up to the first event that cannot be read."""
+        found = []
+        for block in self.chunks[0].decode().split("\n\n"):
+            if block.startswith("data: {"):
+                choices = json.loads(block[6:]).get("choices") or [{}]
+                found.append(choices[0].get("delta", {}).get("content"))
+        return [word for word in found if word]
+
+
+async def ask(simulator: Simulator, name: str, *, path: str = "v1/chat/completions", **more: Any) -> Seen:
+    """One request over a socket of its own, read to its end."""
+    place = urlsplit(simulator.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Blue mug"}], **more}).encode()
+    head = f"POST /{name}/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    writer.write(head.encode() + b"x-api-key: k\r\nanthropic-version: 2023-06-01\r\n\r\n" + body)
+    raw, end = b"", "eof"
+    try:
+        async with asyncio.timeout(20):
+            while data := await reader.read(65536):
+                raw += data
+    except ConnectionResetError:
+        end = "reset"
+    writer.close()
+    return Seen(raw, end)
 
 
 def events(text: str) -> list[tuple[str, Any]]:
