@@ -23,6 +23,8 @@ from libs.errors import (
 #: Seconds. Waits that the server did not name grow from the first to the second, with full jitter.
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 5.0
+#: The connection or its other end broke: refused, closed, reset.
+_TRANSPORT = {"TRANSPORT_UNAVAILABLE", "TRANSPORT_INTERNAL"}
 #: Seconds that answers under way get after Ctrl-C.
 GRACE = 5.0
 
@@ -144,6 +146,6 @@ def retry_delay(error: PointsmanError, retries: int, rng: random.Random) -> floa
     backoff = rng.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(retries, 10))
     if isinstance(error, ResourceExhausted | Unavailable) and error.retry_after is not None:
         return max(error.retry_after, 0.0) + backoff
-    if isinstance(error, AlreadyExists) or error.reason == "TRANSPORT_UNAVAILABLE":
+    if isinstance(error, AlreadyExists) or error.reason in _TRANSPORT:
         return backoff
     return None

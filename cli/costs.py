@@ -19,7 +19,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
-from cli.render import money
+from cli.render import money, plain_table, words
 from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
 from libs.clock import SystemClock
 
@@ -112,29 +112,28 @@ def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:
 
 def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
     """One line per group and bucket, and the total."""
-    made = Table(show_footer=True)
-    total = found.total
+    names = [words(group) for group in groups]
     if interval is not None:
-        made.add_column(str(interval), footer="total")
-    for position, group in enumerate(groups):
-        footer = "total" if interval is None and position == 0 else ""
-        made.add_column(group.replace("_", " "), style="cyan", footer=footer)
-    for name, value in zip(_COLUMNS, _cells(total), strict=True):
-        made.add_column(name, justify="right", footer=Text(value))
+        names.insert(0, str(interval))
+    made = plain_table(*names, *_NUMBERS, right=_NUMBERS, wrap=names, footer=True)
+    for column, value in zip(made.columns[len(names) :], _cells(found.total), strict=True):
+        column.footer = value
+    made.columns[0].footer = "total"
     for row in found.rows:
         bucket = [] if interval is None else [_bucket(row, interval, zone)]
-        made.add_row(*bucket, *(value or "—" for value in row.group), *_cells(row))
+        made.add_row(*bucket, *(Text(value or "—", "cyan") for value in row.group), *_cells(row))
     return made
 
 
-_COLUMNS = ("cost", "of it estimated", "of it uncertain", "tokens in", "tokens out", "requests", "attempts")
+_NUMBERS = ("cost", "not exact", "tokens in", "tokens out", "requests", "attempts")
 
 
 def _cells(row: CostRow) -> tuple[str, ...]:
+    # Estimated and uncertain money together: what a reader may doubt. --json tells them apart.
+    doubtful = row.estimated_micro_usd + row.uncertain_micro_usd
     return (
         money(row.cost_micro_usd),
-        money(row.estimated_micro_usd) if row.estimated_micro_usd else "",
-        money(row.uncertain_micro_usd) if row.uncertain_micro_usd else "",
+        money(doubtful) if doubtful else "—",
         f"{row.usage.input_tokens:,}",
         f"{row.usage.output_tokens:,}",
         f"{row.requests:,}",

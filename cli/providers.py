@@ -17,7 +17,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
-from cli.render import printable, seconds, words
+from cli.render import plain_table, printable, seconds, words
 from libs.client import HealthClient, ProviderState
 
 _COLORS = {"healthy": "green", "degraded": "yellow", "down": "red", "maintenance": "blue"}
@@ -53,32 +53,18 @@ async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[Prov
 
 
 def table(states: Sequence[ProviderState]) -> Table:
-    """One line per provider and per model."""
-    made = Table()
-    for name in (
-        "provider",
-        "model",
-        "status",
-        "circuit",
-        "errors",
-        "calls",
-        "response",
-        "first token",
-        "why",
-    ):
-        made.add_column(name, justify="right" if name in {"errors", "calls"} else "left")
-    for state in states:
-        circuit = words(state.circuit) + (f", {state.ramp:.0%} ramp" if 0 < state.ramp < 1 else "")
+    """One line per provider, its models below it. A percentage beside the circuit is the share of traffic that a
+    recovering one gets."""
+    made = plain_table("provider / model", "status", "circuit", "errors", "response", "why", wrap={"why"})
+    for state in sorted(states, key=lambda each: (each.provider, each.model)):
+        circuit = words(state.circuit) + (f" {state.ramp:.0%}" if 0 < state.ramp < 1 else "")
         reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"
         made.add_row(
-            Text(state.provider, "cyan"),
-            state.model or Text("all", "dim"),
+            Text(f"{state.provider}\n  {state.model}") if state.model else Text(state.provider, "bold cyan"),
             Text(state.status, _COLORS.get(state.status, "dim")),
             Text(circuit, "" if state.circuit == "closed" else "red"),
-            f"{state.error_rate:.0%}" if state.calls else "—",
-            f"{state.calls:,}",
+            f"{state.error_rate:.0%} of {state.calls:,}" if state.calls else "—",
             seconds(state.response_time),
-            seconds(state.time_to_first_token),
             Text(printable(reason)),
         )
     return made

@@ -17,7 +17,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
-from cli.render import money, seconds, words
+from cli.render import money, plain_table, seconds, words
 from libs.client import QuotaClient, QuotaState
 from libs.clock import Clock, SystemClock
 
@@ -49,6 +49,9 @@ def quotas(
             Console(highlight=False).print(table(states, SystemClock()))
 
 
+_NUMBERS = {"used", "in flight", "left"}
+
+
 async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tuple[QuotaState, ...]:
     async with client(QuotaClient, endpoint, timeout) as connected:
         return await connected.list_quotas(scopes)
@@ -56,16 +59,14 @@ async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tu
 
 def table(states: Sequence[QuotaState], clock: Clock) -> Table:
     """One line per limit; money as dollars, reset as time from now."""
-    made = Table()
-    for name in ("scope", "limit", "per", "used", "in flight", "left", "whole again in"):
-        numbers = {"limit", "used", "in flight", "left"}
-        made.add_column(name, justify="right" if name in numbers else "left")
+    made = plain_table(
+        "scope", "limit", "used", "in flight", "left", "whole in", right=_NUMBERS, wrap={"scope", "limit"}
+    )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
         made.add_row(
             Text(state.scope, "cyan"),
-            f"{_amount(state, state.limit)} {_unit(state)}",
-            (state.period or "at once") + (" (shadow)" if state.shadow else ""),
+            _limit(state),
             _amount(state, state.used),
             _amount(state, state.outstanding),
             Text(_amount(state, state.remaining), "red" if low else "green"),
@@ -78,5 +79,7 @@ def _amount(state: QuotaState, value: int) -> str:
     return money(value) if state.unit == "micro_usd" else f"{value:,}"
 
 
-def _unit(state: QuotaState) -> str:
-    return "" if state.unit == "micro_usd" else words(state.unit)
+def _limit(state: QuotaState) -> str:
+    unit = "" if state.unit == "micro_usd" else f" {words(state.unit)}"
+    period = f" per {state.period}" if state.period else ""
+    return f"{_amount(state, state.limit)}{unit}{period}" + (" (shadow)" if state.shadow else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -66,6 +66,20 @@ def printable(text: str) -> str:
 def words(name: str) -> str:
     """`load_balance` → `load balance`."""
     return name.replace("_", " ")
+
+
+def plain_table(
+    *columns: str, right: Collection[str] = (), wrap: Collection[str] = (), footer: bool = False
+) -> Table:
+    """A table that fits a terminal of 80 columns: only `wrap` columns give way, numbers (`right`) never do."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=footer
+    )
+    for name in columns:
+        table.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name not in wrap, overflow="fold"
+        )
+    return table
 
 
 def choice(selection: Selection) -> Text:

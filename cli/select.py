@@ -15,7 +15,7 @@ from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
-from cli.render import choice, money, seconds, why
+from cli.render import choice, money, plain_table, seconds, why
 from libs.client import Client, Options, SelectResult
 
 
@@ -52,7 +52,12 @@ def select(
         if as_json:
             sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         else:
-            Console(highlight=False).print(table(result))
+            console = Console(highlight=False)
+            console.print(Text.assemble(choice(result.selection), f": {why(result.selection)}"))
+            console.print(
+                f"confidence {result.selection.confidence:.0%}; cost and time are estimates", style="dim"
+            )
+            console.print(table(result))
 
 
 async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: float) -> SelectResult:
@@ -62,9 +67,16 @@ async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: floa
 
 def table(result: SelectResult) -> Table:
     """The choice first, then the order of fallback, then who may not be used."""
-    made = Table(title=f"{result.selection.provider} / {result.selection.model}: {why(result.selection)}")
-    for name in ("", "provider / model", "estimated cost", "estimated time", "score", "confidence", "why"):
-        made.add_column(name, justify="right" if name in {"score", "confidence"} else "left")
+    made = plain_table(
+        "",
+        "provider / model",
+        "cost",
+        "time",
+        "score",
+        "why",
+        right={"score"},
+        wrap={"provider / model", "why"},
+    )
     excluded = 0
     for position, (selection, barred) in enumerate(
         [(result.selection, ""), *((c.selection, c.excluded_because) for c in result.alternatives)], 1
@@ -76,7 +88,6 @@ def table(result: SelectResult) -> Table:
             money(selection.estimated_cost_micro_usd),
             seconds(selection.estimated_latency),
             "—" if barred else f"{selection.scores.total:.2f}",
-            f"{selection.confidence:.0%}" if position == 1 else "",
             Text(barred, "yellow") if barred else Text(why(selection)),
             style="dim" if barred else "",
         )

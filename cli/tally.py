@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.record import Outcome
-from cli.render import money, seconds
+from cli.render import money, plain_table, seconds
 from libs.client import Result
 from libs.errors import PointsmanError
 from libs.types import FinishReason
@@ -153,10 +153,8 @@ def _totals(run: Run) -> Table:
 
 
 def _by_provider(providers: Mapping[str, ProviderTally]) -> Table:
-    table = Table()
-    table.add_column("provider", style="cyan")
-    for name in ("answered", "failed attempts", "tokens in", "tokens out", "cost"):
-        table.add_column(name, justify="right")
+    columns = ("provider", "answered", "failed attempts", "tokens in", "tokens out", "cost")
+    table = plain_table(*columns, right=columns[1:], wrap={"provider"})
     for name, part in sorted(providers.items()):
         table.add_row(
             name,

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from libs.errors import Unavailable
+from libs.errors import Cancelled, PointsmanError, Unavailable
 from libs.rpc.channel import connect, metadata
 from libs.rpc.identity import MAX_KEY
 from libs.rpc.status import from_rpc_error
@@ -123,7 +123,7 @@ class Connection:
         try:
             return await method(request, **self._arguments(timeout))
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+            raise _failure(error) from None
 
     async def _stream(
         self,
@@ -136,7 +136,16 @@ class Connection:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+            raise _failure(error) from None
         finally:
             # After a complete stream this does nothing; when the generator is closed early it stops the server.
             call.cancel()
+
+
+def _failure(error: grpc.aio.AioRpcError) -> PointsmanError:
+    """What a failed call means here. Our own cancellation is `asyncio.CancelledError`, so a bare CANCELLED status
+    was made by a server that was stopped in the middle: for the caller it is as gone as one that died."""
+    failure = from_rpc_error(error)
+    if isinstance(failure, Cancelled) and failure.reason == "TRANSPORT_CANCELLED":
+        return Unavailable("the server ended the call", reason="TRANSPORT_UNAVAILABLE")
+    return failure

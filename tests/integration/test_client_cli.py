@@ -1,0 +1,505 @@
+"""The command line as a process of its own, against a router on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from pointsman.health.v1 import health_pb2, health_pb2_grpc
+from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
+from pointsman.router.v1 import router_pb2 as pb
+from pointsman.types.v1 import types_pb2
+
+from libs.errors import QuotaViolation, ResourceExhausted
+from libs.rpc.convert import duration_to_proto
+from libs.rpc.server import Registration
+from tests.support.router import KEY, FakeRouter, fake_router, result, selection, serve
+
+ROOT = Path(__file__).parents[2]
+CODE = "from cli.app import main; raise SystemExit(main())"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which must be one JSON value and nothing else."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The one JSON object on standard error."""
+        shown = json.loads(self.err)
+        assert shown["exit_code"] == self.code
+        error: dict[str, Any] = shown["error"]
+        return error
+
+
+async def start(cwd: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    """The command, with no settings but these."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("POINTSMAN_", "OTEL_", "GRPC_"))}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CODE,
+        *arguments,
+        cwd=cwd,
+        env=clean | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"} | environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def end(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:
+    out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+class Shell:
+    """Runs commands in a directory against one router."""
+
+    def __init__(self, cwd: Path, router: FakeRouter) -> None:
+        self.cwd = cwd
+        self.environment = {"POINTSMAN_ROUTER": router.address, "POINTSMAN_KEY": KEY}
+
+    async def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
+        return await end(await start(self.cwd, *arguments, **self.environment), stdin)
+
+    def write(self, name: str, *rows: object) -> Path:
+        path = self.cwd / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.cwd / name).read_bytes().splitlines()]
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[FakeRouter]:
+    async with fake_router() as running:
+        yield running
+
+
+@pytest.fixture
+def shell(tmp_path: Path, router: FakeRouter) -> Shell:
+    return Shell(tmp_path, router)
+
+
+async def test_one_prompt_for_a_person(shell: Shell, router: FakeRouter):
+    """Text, provider, reason, attempts, latency, tokens and cost; options arrive at the router."""
+    ended = await shell(
+        "generate", "a mug", "--content-type", "blog", "--max-cost", "0.01", "--model", "alpha/small"
+    )
+    assert ended.code == 0, ended.err
+    for text in (
+        "About: a mug",
+        "alpha / small",
+        "cost — cheapest of 2",
+        "250 ms",
+        "10 in, 20 out",
+        "$0.000050",
+    ):
+        assert text in ended.out
+    (request,) = router.requests
+    assert (request.content_type, request.max_cost.micro_usd, list(request.models)) == (
+        "blog",
+        10_000,
+        ["alpha/small"],
+    )
+
+
+async def test_one_prompt_as_json_from_standard_input(shell: Shell):
+    """One object; its keys are a promise."""
+    ended = await shell("generate", "--json", stdin="ein Häferl".encode())
+    assert ended.code == 0, ended.err
+    assert ended.json["text"] == "About: ein Häferl"
+    assert ended.json["selection"]["provider"] == "alpha"
+    assert set(ended.json) == {
+        "request_id",
+        "text",
+        "selection",
+        "attempts",
+        "finish_reason",
+        "tool_calls",
+        "usage",
+        "cost_micro_usd",
+        "latency",
+        "time_to_first_token",
+        "degradation",
+        "cached",
+    }
+
+
+async def test_a_restarted_stream(shell: Shell, router: FakeRouter):
+    """For a person the break is marked; as JSON the completed event holds the valid text alone."""
+
+    async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
+        yield pb.StreamGenerateResponse(selected=pb.Selected(request_id="r", selection=selection()))
+        yield pb.StreamGenerateResponse(delta=pb.Delta(text="half"))
+        yield pb.StreamGenerateResponse(
+            restarted=pb.Restarted(from_provider="alpha", selection=selection("beta"))
+        )
+        yield pb.StreamGenerateResponse(delta=pb.Delta(text="whole"))
+        yield pb.StreamGenerateResponse(completed=pb.Completed(result=result("r", "", failed=("alpha",))))
+
+    router.stream = stream
+    shown, parsed = await asyncio.gather(
+        shell("generate", "x", "--stream"), shell("generate", "x", "--stream", "--json")
+    )
+    assert shown.code == 0
+    assert "alpha failed; beta begins anew" in shown.out
+    events = [json.loads(line) for line in parsed.out.splitlines()]
+    assert [e["event"] for e in events] == ["selected", "delta", "restarted", "delta", "completed"]
+    assert events[-1]["result"]["text"] == "whole"
+
+
+async def test_a_failed_call(shell: Shell, router: FakeRouter):
+    """Exit status 1, nothing on stdout, every detail on stderr, as words and as JSON."""
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        raise ResourceExhausted(
+            "no room",
+            [QuotaViolation("tenant:acme requests minute", "5 of 5")],
+            reason="LIMIT",
+            retry_after=12.0,
+        )
+
+    router.answer = answer
+    shown, parsed = await asyncio.gather(shell("generate", "x"), shell("generate", "x", "--json"))
+    assert (shown.code, shown.out, parsed.code, parsed.out) == (1, "", 1, "")
+    for text in ("no room", "LIMIT", "12 s", "tenant:acme requests minute: 5 of 5"):
+        assert text in shown.err
+    assert (parsed.error["type"], parsed.error["reason"], parsed.error["retry_after"]) == (
+        "ResourceExhausted",
+        "LIMIT",
+        12.0,
+    )
+
+
+async def test_ctrl_c_cancels_the_call(shell: Shell, router: FakeRouter):
+    """Exit status 130 without a traceback, and the router's work ends."""
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    router.answer = answer
+    process = await start(shell.cwd, "generate", "x", **shell.environment)
+    await router.until(lambda r: len(r.requests) == 1)
+    process.send_signal(signal.SIGINT)
+    ended = await end(process)
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    await router.until(lambda r: len(r.cancelled) == 1)
+
+
+async def test_select(shell: Shell):
+    """The dry run, for a person and as JSON."""
+    shown, parsed = await asyncio.gather(shell("select", "x"), shell("select", "x", "--json"))
+    assert (shown.code, parsed.code) == (0, 0)
+    assert "circuit" in shown.out
+    assert parsed.json["selection"]["provider"] == "alpha"
+    assert [a["excluded_because"] for a in parsed.json["alternatives"]] == ["", "circuit open"]
+
+
+async def test_products_to_descriptions(shell: Shell, router: FakeRouter):
+    """Product and prompt rows, one line each; the closing figures add up; a second run has nothing to do."""
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        failed = ("beta",) if "Mug" in generation.messages[0].text else ()
+        return result(generation.request_id, "Fine.", failed)
+
+    router.answer = answer
+    shell.write(
+        "in.jsonl", {"id": "a", "name": {"en-US": "Mug"}}, {"id": "a", "prompt": "hello"}, {"prompt": "x"}
+    )
+    ended = await shell("generate", "-i", "in.jsonl", "-o", "out.jsonl", "--json")
+    assert ended.code == 0, ended.err
+    figures = ended.json
+    assert (figures["rows"], figures["succeeded"], figures["failed"], figures["failovers"]) == (3, 3, 0, 1)
+    assert (figures["cost_micro_usd"], figures["input_tokens"], figures["output_tokens"]) == (150, 30, 60)
+    assert figures["providers"]["beta"] == {
+        "answered": 0,
+        "failed_attempts": 1,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cost_micro_usd": 0,
+    }
+    lines = {line["index"]: line for line in shell.lines("out.jsonl")}
+    assert {i: line["id"] for i, line in lines.items()} == {0: "a", 1: "a", 2: "2"}
+    assert (lines[0]["attempts"], lines[0]["failed_attempts"][0]["error_class"]) == (2, "server_error")
+    assert {r.priority for r in router.requests} == {types_pb2.PRIORITY_BULK}
+    assert {r.content_type for r in router.requests} == {"product_description", ""}
+    again = await shell("generate", "-i", "in.jsonl", "-o", "out.jsonl")
+    assert again.code == 0
+    assert "done before" in again.out
+    assert len(router.requests) == 3
+
+
+async def test_rows_that_fail_make_the_command_fail(shell: Shell, router: FakeRouter):
+    """Exit status 1, the reason in the table and in the row; the next run tries them again."""
+    full = True
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        if full and generation.messages[0].text == "bad":
+            raise ResourceExhausted("never", reason="BUDGET")
+        return result(generation.request_id, "x")
+
+    router.answer = answer
+    shell.write("in.jsonl", {"prompt": "good"}, {"prompt": "bad"})
+    ended = await shell("generate", "-i", "in.jsonl", "-o", "out.jsonl")
+    assert ended.code == 1
+    assert "BUDGET" in ended.out
+    assert {line["index"]: line["ok"] for line in shell.lines("out.jsonl")} == {0: True, 1: False}
+    kept = await shell("generate", "-i", "in.jsonl", "-o", "out.jsonl", "--no-retry-failed")
+    assert (kept.code, len(router.requests)) == (1, 2)
+    full = False
+    assert (await shell("generate", "-i", "in.jsonl", "-o", "out.jsonl")).code == 0
+    assert sorted((line["index"], line["ok"]) for line in shell.lines("out.jsonl")) == [(0, True), (1, True)]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["SIGINT", "SIGKILL"])
+async def test_a_run_that_is_ended_goes_on_where_it_was(shell: Shell, router: FakeRouter, killed: bool):
+    """Whether asked to end or killed: afterwards every row is there once, and no finished row was asked twice."""
+    shell.write("in.jsonl", *({"id": "same", "prompt": f"prompt {n}"} for n in range(40)))
+    held = asyncio.Event()
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        if int(generation.messages[0].text.split()[1]) >= 20:
+            await held.wait()
+        return result(generation.request_id, generation.messages[0].text)
+
+    router.answer = answer
+    command = ("generate", "-i", "in.jsonl", "-o", "out.jsonl", "--concurrency", "4")
+    process = await start(shell.cwd, *command, **shell.environment)
+    # All four workers are held, so the twenty rows before them have been answered and written.
+    await router.until(lambda r: len(r.requests) == 24)
+    process.send_signal(signal.SIGKILL if killed else signal.SIGINT)
+    if not killed:
+        # The second one drops the four that are held.
+        assert process.stderr is not None
+        shown = b""
+        while b"Ctrl-C again" not in shown:
+            shown += await process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+    ended = await end(process)
+    assert ended.code == (-signal.SIGKILL if killed else 130)
+    assert killed or "Run the same command again" in ended.err
+    assert sorted(line["index"] for line in shell.lines("out.jsonl")) == list(range(20))
+    with (shell.cwd / "out.jsonl").open("ab") as file:
+        file.write(b'{"index": 20, "ok": tr')
+    held.set()
+    resumed = await shell(*command)
+    assert resumed.code == 0, resumed.err
+    assert "20 of 40 rows were done before" in resumed.err
+    lines = shell.lines("out.jsonl")
+    assert Counter(line["index"] for line in lines) == Counter(range(40))
+    assert all(line["ok"] and line["text"] == f"prompt {line['index']}" for line in lines)
+    asked = Counter(r.request_id for r in router.requests)
+    assert len(asked) == 40
+    assert all(asked[line["request_id"]] == 1 for line in lines if line["index"] < 20)
+
+
+async def test_one_ctrl_c_lets_rows_under_way_finish(shell: Shell, router: FakeRouter):
+    """What was paid for is kept."""
+    shell.write("in.jsonl", *({"prompt": f"prompt {n}"} for n in range(10)))
+    held = asyncio.Event()
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        await held.wait()
+        return result(generation.request_id, "x")
+
+    router.answer = answer
+    process = await start(
+        shell.cwd, "generate", "-i", "in.jsonl", "-o", "out.jsonl", "--concurrency", "3", **shell.environment
+    )
+    await router.until(lambda r: len(r.requests) == 3)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    shown = b""
+    while b"Stopping" not in shown:
+        shown += await process.stderr.readline()
+    held.set()
+    ended = await end(process)
+    assert ended.code == 130
+    assert sorted(line["index"] for line in shell.lines("out.jsonl")) == [0, 1, 2]
+    assert len(router.requests) == 3
+
+
+async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router: FakeRouter):
+    """Each case is one clear failure with exit status 2, and costs nothing."""
+    good = shell.write("good.jsonl", {"prompt": "x"})
+    (shell.cwd / "bad.jsonl").write_text('{"prompt": "fine"}\nnot json\n{"prompt": ""}\n')
+    (shell.cwd / "other.jsonl").write_text('{"some": "file"}\n')
+    many = ("generate", "-i", "good.jsonl", "-o")
+    cases = {
+        "no rows of it": (("generate", "-i", "none.jsonl", "-o", "o.jsonl"), "No such file"),
+        "lines": (("generate", "-i", "bad.jsonl", "-o", "o.jsonl"), "2 lines"),
+        "no output": (("generate", "-i", "good.jsonl"), "--output"),
+        "output nowhere": ((*many, "none/o.jsonl"), "No such file"),
+        "output a directory": ((*many, "."), "regular file"),
+        "output is input": ((*many, "good.jsonl"), "same file"),
+        "output of another kind": ((*many, "other.jsonl"), "line 1"),
+        "template": ((*many, "o.jsonl", "--template", "{"), "--template"),
+        "prompt and input": ((*many, "o.jsonl", "prompt"), "--input"),
+        "empty prompt": (("generate", "  "), "empty"),
+        "empty standard input": (("generate",), "empty"),
+        "money": (("generate", "x", "--max-cost", "lots"), "--max-cost"),
+        "concurrency": ((*many, "o.jsonl", "--concurrency", "0"), "concurrency"),
+        "no such option": (("generate", "--nope"), "--nope"),
+        "no such command": (("nope",), "nope"),
+    }
+    semaphore = asyncio.Semaphore(2)
+
+    async def run(*arguments: str) -> Ended:
+        async with semaphore:
+            return await shell(*arguments, "--json")
+
+    results = await asyncio.gather(*(run(*arguments) for arguments, _ in cases.values()))
+    for (name, (_, expected)), ended in zip(cases.items(), results, strict=True):
+        assert (ended.code, ended.out) == (2, ""), name
+        assert expected in ended.error["message"], name
+    assert results[1].error["problems"] == [
+        "line 2: not JSON: Expecting value at column 1",
+        "line 3: the prompt is empty",
+    ]
+    assert router.requests == []
+    assert good.read_text() == '{"prompt": "x"}\n'
+
+
+async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
+    """One sentence that says how to start; with the stack's own file, its address and key are used."""
+    async with fake_router() as router:
+        (tmp_path / ".data").mkdir()
+        state = {"router": router.address, "tenant_key": KEY}
+        (tmp_path / ".data" / "stack.json").write_text(json.dumps(state))
+        assert (await end(await start(tmp_path, "generate", "x"))).code == 0
+    shown, parsed = await asyncio.gather(
+        start(tmp_path, "generate", "x"), start(tmp_path, "generate", "x", "--json")
+    )
+    gone, gone_json = await asyncio.gather(end(shown), end(parsed))
+    assert (gone.code, gone_json.code) == (1, 1)
+    assert f"the router service at {router.address} does not answer" in gone.err
+    assert "make run" in gone.err
+    assert gone_json.error["reason"] == "TRANSPORT_UNAVAILABLE"
+
+
+class Operations(
+    health_pb2_grpc.ProviderHealthServicer,
+    ratelimit_pb2_grpc.RateLimiterServicer,
+    analytics_pb2_grpc.AnalyticsServicer,
+):
+    """One provider that is half-open, three quotas on two pages, one row of costs."""
+
+    def __init__(self) -> None:
+        self.query = analytics_pb2.Query()
+
+    async def ListProviders(
+        self, request: health_pb2.ListProvidersRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.ListProvidersResponse:
+        state = health_pb2.ProviderHealthState(
+            provider="alpha",
+            status=health_pb2.PROVIDER_STATUS_DEGRADED,
+            circuit=health_pb2.Circuit(state=health_pb2.CIRCUIT_STATE_HALF_OPEN),
+            mode=health_pb2.PROVIDER_MODE_AUTOMATIC,
+            error_rate=0.5,
+            success_rate=0.5,
+            calls=10,
+            reason="half its calls fail",
+            ramp=0.25,
+            response_time=duration_to_proto(0.3),
+        )
+        return health_pb2.ListProvidersResponse(providers=[state])
+
+    async def ListQuotas(
+        self, request: ratelimit_pb2.ListQuotasRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ratelimit_pb2.ListQuotasResponse:
+        limit = ratelimit_pb2.Limit(
+            scope="tenant:acme",
+            unit=ratelimit_pb2.UNIT_REQUESTS,
+            period=ratelimit_pb2.PERIOD_MINUTE,
+            limit=100,
+        )
+        quota = ratelimit_pb2.Quota(limit=limit, used=95, outstanding=3, remaining=5, burst_capacity=100)
+        if request.page_token:
+            return ratelimit_pb2.ListQuotasResponse(quotas=[quota])
+        return ratelimit_pb2.ListQuotasResponse(quotas=[quota, quota], next_page_token="2")
+
+    async def GetCosts(
+        self, request: analytics_pb2.GetCostsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> analytics_pb2.GetCostsResponse:
+        self.query = request.query
+        row = analytics_pb2.Cost(
+            group=analytics_pb2.Group(values=["alpha"], bucket=Timestamp(seconds=1_790_000_000)),
+            cost=types_pb2.Money(micro_usd=1_500_000),
+            usage=types_pb2.Usage(input_tokens=1000, output_tokens=2000),
+            attempts=12,
+            requests=10,
+        )
+        return analytics_pb2.GetCostsResponse(rows=[row], total=row)
+
+
+async def test_providers_quotas_and_costs(tmp_path: Path):
+    """The operators' commands, for a person and as JSON, with the service token."""
+    operations = Operations()
+    names = ("health.v1.ProviderHealth", "ratelimit.v1.RateLimiter", "analytics.v1.Analytics")
+    adders = (
+        health_pb2_grpc.add_ProviderHealthServicer_to_server,
+        ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
+        analytics_pb2_grpc.add_AnalyticsServicer_to_server,
+    )
+    registrations = [
+        Registration(add, operations, f"pointsman.{name}") for add, name in zip(adders, names, strict=True)
+    ]
+    async with serve(*registrations) as server:
+        address = f"127.0.0.1:{server.port}"
+        environment = {f"POINTSMAN_{name}": address for name in ("HEALTH", "RATELIMIT", "ANALYTICS")}
+        environment["POINTSMAN_SERVICE_TOKEN"] = KEY
+
+        async def both(*arguments: str) -> tuple[str, Any]:
+            shown, parsed = await asyncio.gather(
+                start(tmp_path, *arguments, **environment),
+                start(tmp_path, *arguments, "--json", **environment),
+            )
+            first, second = await asyncio.gather(end(shown), end(parsed))
+            assert (first.code, second.code) == (0, 0), first.err + second.err
+            return first.out, second.json
+
+        shown, parsed = await both("providers")
+        assert "degraded" in shown
+        (provider,) = parsed["providers"]
+        assert (provider["status"], provider["circuit"], provider["model"]) == ("degraded", "half_open", "")
+        shown, parsed = await both("quotas")
+        assert "tenant:acme" in shown
+        assert [(q["unit"], q["period"], q["remaining"]) for q in parsed["quotas"]] == [
+            ("requests", "minute", 5)
+        ] * 3
+        shown, parsed = await both("costs", "--by", "provider", "--since", "7d", "--interval", "day")
+        assert "$1.5000" in shown
+        assert (parsed["total"]["cost_micro_usd"], parsed["rows"][0]["group"]) == (1_500_000, ["alpha"])
+        assert list(operations.query.group_by) == [analytics_pb2.GROUP_BY_PROVIDER]
+        assert operations.query.interval == analytics_pb2.INTERVAL_DAY
+        refused = await end(
+            await start(tmp_path, "costs", "--json", **environment | {"POINTSMAN_SERVICE_TOKEN": ""})
+        )
+        assert (refused.code, refused.error["type"]) == (1, "Unauthenticated")
