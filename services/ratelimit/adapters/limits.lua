@@ -245,6 +245,7 @@ end
 
 -- Posts changes of slices: changes[i] = {mode, used, overrun}. Returns the number of slices still open.
 local function post_all(m, due_key, r, n, keys, changes, now)
+  if n == 0 then return 0 end
   local states = redis.call('MGET', unpack(keys))
   local open_left = 0
   for i = 1, n do

@@ -1,0 +1,52 @@
+"""The limits that the catalog configures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from libs.catalog.model import Catalog, LimitSpec
+from libs.catalog.watch import CatalogHolder
+from libs.errors import InvalidArgument
+from libs.telemetry import get_logger
+from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+
+log = get_logger(__name__)
+
+
+class CatalogLimits:
+    """LimitSource. A limit beyond what this service can count exactly is left out and reported; the others hold."""
+
+    def __init__(self, holder: CatalogHolder) -> None:
+        self._current = limits_of(holder.current)
+        self._listeners: list[Callable[[], None]] = []
+        holder.subscribe(self._replaced)
+
+    def current(self) -> Mapping[LimitKey, Limit]:
+        return self._current
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        self._listeners.append(changed)
+
+    def _replaced(self, _: Catalog, new: Catalog) -> None:
+        self._current = limits_of(new)
+        for listener in self._listeners:
+            listener()
+
+
+def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
+    """Every limit of the catalog by name."""
+    found: dict[LimitKey, Limit] = {}
+    for scope, zone, spec in catalog.limits():
+        try:
+            limit = limit_of(scope, zone, spec)
+        except InvalidArgument as error:
+            log.error("limit_refused", scope=scope, unit=spec.unit, period=spec.period, why=error.message)
+            continue
+        found[limit.key] = limit
+    return found
+
+
+def limit_of(scope: str, zone: str, spec: LimitSpec) -> Limit:
+    """Raises InvalidArgument."""
+    key = LimitKey(scope, Unit[spec.unit.upper()], Period[spec.period.upper() or "NONE"])
+    return Limit(key, spec.limit, spec.burst, zone, spec.shadow)

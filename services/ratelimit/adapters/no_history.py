@@ -1,0 +1,13 @@
+"""No ledger to rebuild from."""
+
+from __future__ import annotations
+
+from services.ratelimit.domain.limits import Limit
+
+
+class NoHistory:
+    """SpendHistory that knows of nothing: a window whose counter was lost starts at zero, which `window_seeded` in
+    the log and `ratelimit_windows_seeded` say."""
+
+    async def spent(self, limit: Limit, now: float) -> int:
+        return 0

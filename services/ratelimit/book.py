@@ -1,0 +1,88 @@
+"""Which limits hold now: the catalog's, overridden by those set at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from libs.telemetry import get_logger
+from services.ratelimit.domain.limits import Limit, LimitKey
+from services.ratelimit.ports import LimitSource, LimitStore, Override
+
+log = get_logger(__name__)
+
+#: Scope lists remembered; a fleet uses a few per tenant.
+_REMEMBERED = 65536
+
+
+class LimitBook:
+    """One per process. `version` is the store's, of the run-time limits that are known here."""
+
+    def __init__(self, source: LimitSource, store: LimitStore) -> None:
+        self._source = source
+        self._store = store
+        self._configured: Mapping[LimitKey, Limit] = source.current()
+        self._overrides: dict[LimitKey, Override] = {}
+        self._limits: dict[LimitKey, Limit] = {}
+        self._by_scope: dict[str, tuple[Limit, ...]] = {}
+        self._by_scopes: dict[tuple[str, ...], tuple[Limit, ...]] = {}
+        self._listeners: list[Callable[[frozenset[LimitKey]], None]] = []
+        self.version = 0
+        self._rebuild()
+        source.subscribe(self._reconfigured)
+
+    def subscribe(self, changed: Callable[[frozenset[LimitKey]], None]) -> Callable[[], None]:
+        """Calls back with the names of limits that changed. Returns how to stop that."""
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
+
+    def of(self, scopes: tuple[str, ...]) -> tuple[Limit, ...]:
+        """Every limit of the scopes, in their order."""
+        found = self._by_scopes.get(scopes)
+        if found is None:
+            if len(self._by_scopes) >= _REMEMBERED:
+                self._by_scopes.clear()
+            found = tuple(limit for scope in scopes for limit in self._by_scope.get(scope, ()))
+            self._by_scopes[scopes] = found
+        return found
+
+    def get(self, key: LimitKey) -> Limit | None:
+        """The limit of that name."""
+        return self._limits.get(key)
+
+    def version_of(self, key: LimitKey) -> int:
+        """Changes of this limit at run time so far."""
+        override = self._overrides.get(key)
+        return override.version if override else 0
+
+    def all(self, scopes: Sequence[str] = ()) -> list[Limit]:
+        """All limits, or those of the scopes, ordered by scope, unit and period."""
+        keys = sorted(limit.key for limit in (self.of(tuple(scopes)) if scopes else self._limits.values()))
+        return [self._limits[key] for key in keys]
+
+    async def refresh(self) -> None:
+        """Reads the run-time limits again. Raises Unavailable."""
+        self.version, self._overrides = await self._store.overrides()
+        self._rebuild()
+
+    def _reconfigured(self) -> None:
+        self._configured = self._source.current()
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        before, limits = self._limits, dict(self._configured)
+        for key, override in self._overrides.items():
+            if override.limit is not None:
+                limits[key] = override.limit
+        self._limits = limits
+        by_scope: dict[str, list[Limit]] = {}
+        for limit in sorted(limits.values(), key=lambda limit: limit.key):
+            by_scope.setdefault(limit.key.scope, []).append(limit)
+        self._by_scope = {scope: tuple(found) for scope, found in by_scope.items()}
+        self._by_scopes = {}
+        changed = frozenset(
+            key for key in before.keys() | limits.keys() if before.get(key) != limits.get(key)
+        )
+        if changed and before:
+            log.info("limits_changed", count=len(changed), version=self.version)
+            for listener in tuple(self._listeners):
+                listener(changed)

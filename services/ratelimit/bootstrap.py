@@ -1,0 +1,89 @@
+"""Composition root: the only file that names the concrete adapters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
+
+from libs.catalog.load import CatalogError
+from libs.catalog.watch import CatalogHolder
+from libs.lifecycle import Runtime, StartError, background, run
+from libs.rpc.server import Registration
+from services.ratelimit.adapters.catalog_limits import CatalogLimits
+from services.ratelimit.adapters.no_history import NoHistory
+from services.ratelimit.adapters.redis_functions import Functions, connect
+from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.book import LimitBook
+from services.ratelimit.enforce import Enforcer
+from services.ratelimit.keep_time import Pulse
+from services.ratelimit.lease import Fleet, LeaseSession
+from services.ratelimit.quotas import Quotas
+from services.ratelimit.reserve import Reservations
+from services.ratelimit.servicer import SERVICE, RateLimiterServicer
+from services.ratelimit.settings import RatelimitSettings
+from services.ratelimit.trends import Trends
+
+#: A slice may be in use a little longer than its life: the answer that granted it was on its way.
+_LEARN_SLACK = 2.0
+
+
+@asynccontextmanager
+async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Starts without the store too: then every call is UNAVAILABLE until it is there. Raises StartError for a bad
+    catalog."""
+    async with AsyncExitStack() as stack:
+        try:
+            holder = CatalogHolder(settings.config, prices=False)
+        except CatalogError as error:
+            raise StartError(str(error)) from error
+        await stack.enter_async_context(background("ratelimit-catalog", holder.run))
+        redis = connect(settings.redis_url.get_secret_value(), settings.redis_timeout)
+        stack.push_async_callback(redis.aclose)
+        failures = runtime.metrics.counter(
+            "ratelimit_store_failures", "Calls that the shared store did not answer"
+        )
+        store = RedisLimitStore(
+            Functions(redis, failures.inc),
+            holder.current.domain,
+            runtime.clock,
+            trust=settings.store_trusted,
+            learn=settings.lease_ttl + _LEARN_SLACK,
+        )
+        book = LimitBook(CatalogLimits(holder), store)
+        trends, fleet = Trends(), Fleet()
+        enforcer = Enforcer(store, book, NoHistory(), trends, runtime.metrics)
+
+        def open_session(holder_id: str, wake: Callable[[], None]) -> LeaseSession:
+            return LeaseSession(
+                holder_id,
+                enforcer,
+                book,
+                store,
+                fleet,
+                runtime.clock,
+                ttl=settings.lease_ttl,
+                unlimited=settings.unlimited_ttl,
+                wake=wake,
+            )
+
+        pulse = Pulse(store, enforcer, book, fleet, trends, runtime.clock, runtime.metrics)
+        await pulse.beat()
+        await stack.enter_async_context(background("ratelimit-pulse", pulse.run))
+        servicer = RateLimiterServicer(
+            Reservations(enforcer, book, store), Quotas(enforcer, book, store, trends), open_session
+        )
+        yield [
+            Registration(
+                ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
+                servicer,
+                SERVICE,
+                long_lived=frozenset({"Lease"}),
+            )
+        ]
+
+
+def main() -> int:
+    """The service's life; returns its exit status."""
+    return run("ratelimit", RatelimitSettings, assemble)

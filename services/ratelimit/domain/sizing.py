@@ -1,0 +1,25 @@
+"""How much of a limit one router may hold ahead of use.
+
+Beyond what waiting requests need, a grant takes at most (what is left) / (2 × routers). So all routers together hold
+at most half of what was left when they asked: above 90 % demand, where at most a tenth of a limit is left, at most
+5 % of it can be stranded in slices that nobody uses, and as the limit runs out, slices shrink to single requests.
+"""
+
+from __future__ import annotations
+
+from services.ratelimit.domain.limits import Amounts
+
+
+def divisor(holders: int) -> int:
+    """Of what is left: the part of it one grant may take beyond need. `holders`: routers alive, 0 while unknown."""
+    return 2 * max(1, holders)
+
+
+def ahead(need: Amounts, want: Amounts) -> Amounts:
+    """What is asked for: never less than is needed."""
+    return Amounts(
+        max(need.requests, want.requests),
+        max(need.input_tokens, want.input_tokens),
+        max(need.output_tokens, want.output_tokens),
+        max(need.micro_usd, want.micro_usd),
+    )

@@ -1,0 +1,143 @@
+"""Admits against the limits that hold now, whatever changes meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs.errors import FieldViolation, InvalidArgument, Unavailable
+from libs.telemetry import Metrics, get_logger
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.limits import MAX_DIMENSIONS, Amounts, Limit
+from services.ratelimit.domain.quota import Denial, Quota, Reading, needs, quota
+from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, SpendHistory, StaleLimits
+from services.ratelimit.trends import Trends
+
+log = get_logger(__name__)
+
+#: Limits that change, or windows without a past, this often in a row are not going to settle.
+_ROUNDS = 6
+#: Dimensions in one reading.
+_READ_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An admission before its limits are looked up. `ttl` in seconds."""
+
+    record_id: str
+    holder: str
+    scopes: tuple[str, ...]
+    need: Amounts
+    want: Amounts
+    ttl: float
+    divisor: int = 1
+
+
+class Enforcer:
+    """One per process."""
+
+    def __init__(
+        self, store: LimitStore, book: LimitBook, history: SpendHistory, trends: Trends, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._history = history
+        self._trends = trends
+        self._outcomes = metrics.counter(
+            "ratelimit_admissions", "Admissions by outcome: granted, denied, error", ["outcome"]
+        )
+        self._shadowed = metrics.counter(
+            "ratelimit_shadow_violations",
+            "Admissions that a shadow limit would have denied",
+            ["unit", "period"],
+        )
+        self._seeded = metrics.counter(
+            "ratelimit_windows_seeded", "Calendar windows whose past was read from the ledger"
+        )
+
+    async def admit(self, asks: Sequence[Ask]) -> list[Granted | Denial | Exception]:
+        """Each by itself, in order, as the store does. Raises Unavailable."""
+        results: list[Granted | Denial | Exception] = [StaleLimits() for _ in asks]
+        for _ in range(_ROUNDS):
+            pending = [i for i, r in enumerate(results) if isinstance(r, StaleLimits | SeedNeeded)]
+            if not pending:
+                break
+            admissions = [self._admission(asks[i]) for i in pending]
+            for i, result in zip(pending, await self._store.admit(admissions), strict=True):
+                results[i] = result
+            await self._prepare(results)
+        for i, result in enumerate(results):
+            if isinstance(result, StaleLimits | SeedNeeded):
+                results[i] = Unavailable(
+                    "The limits keep changing", reason="LIMITS_UNSETTLED", retry_after=1.0
+                )
+            self._count(results[i])
+        return results
+
+    async def read(self, limits: Sequence[Limit]) -> list[Quota]:
+        """Present use. Raises Unavailable."""
+        now, found = await self.readings(limits)
+        return [quota(limit, reading, now) for limit, reading in zip(limits, found, strict=True)]
+
+    async def readings(self, limits: Sequence[Limit]) -> tuple[float, list[Reading]]:
+        """The store's time (epoch seconds) and each limit's state. Raises Unavailable."""
+        now, found = 0.0, []
+        for i in range(0, len(limits), _READ_AT_ONCE):
+            now, more = await self._read(limits[i : i + _READ_AT_ONCE])
+            found += more
+        return now, found
+
+    async def _read(self, limits: Sequence[Limit]) -> tuple[float, list[Reading]]:
+        for _ in range(len(limits) + _ROUNDS):
+            try:
+                return await self._store.read(limits)
+            except SeedNeeded as seeds:
+                await self._seed(seeds)
+        raise Unavailable("The limits keep changing", reason="LIMITS_UNSETTLED", retry_after=1.0)
+
+    def _admission(self, ask: Ask) -> Admission:
+        limits = self._book.of(ask.scopes)
+        if len(limits) > MAX_DIMENSIONS:
+            raise InvalidArgument(
+                [FieldViolation("scopes", f"have {len(limits)} limits together, more than {MAX_DIMENSIONS}")],
+                reason="TOO_MANY_LIMITS",
+            )
+        print_ = hashlib.blake2b(repr((ask.scopes, ask.need)).encode(), digest_size=12).hexdigest()
+        return Admission(
+            ask.record_id,
+            ask.holder,
+            print_,
+            limits,
+            tuple(needs(limits, ask.need)),
+            tuple(needs(limits, ask.want)),
+            ask.ttl,
+            ask.divisor,
+            self._book.version,
+        )
+
+    async def _prepare(self, results: Sequence[object]) -> None:
+        """Makes the next round of those that could not be decided more likely to succeed."""
+        if any(isinstance(result, StaleLimits) for result in results):
+            await self._book.refresh()
+        for result in results:
+            if isinstance(result, SeedNeeded):
+                await self._seed(result)
+
+    async def _seed(self, seeds: SeedNeeded) -> None:
+        now = (await self._store.beat(())).now
+        for limit in seeds.limits:
+            spent = await self._history.spent(limit, now)
+            await self._store.seed(limit, spent)
+            self._seeded.inc()
+            log.warning("window_seeded", limit=str(limit.key), spent=spent)
+
+    def _count(self, result: Granted | Denial | Exception) -> None:
+        if isinstance(result, Granted):
+            self._outcomes.labels("granted").inc()
+            self._trends.touch(state.limit for state in result.quotas)
+            for key in result.shadowed:
+                self._shadowed.labels(key.unit.name.lower(), key.period.name.lower()).inc()
+        else:
+            self._outcomes.labels("denied" if isinstance(result, Denial) else "error").inc()

@@ -1,0 +1,90 @@
+"""The service's second: expires what is due, notices changed limits and new lives of the store, samples use."""
+
+from __future__ import annotations
+
+import asyncio
+
+from libs.clock import Clock
+from libs.errors import Unavailable
+from libs.telemetry import Metrics, get_logger
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.forecast import Sample
+from services.ratelimit.enforce import Enforcer
+from services.ratelimit.lease import Fleet
+from services.ratelimit.ports import LimitStore
+from services.ratelimit.trends import Trends
+
+log = get_logger(__name__)
+
+BEAT_SECONDS = 0.5
+SAMPLE_SECONDS = 5.0
+
+
+class Pulse:
+    """Runs until cancelled; survives the store's absence and says so once."""
+
+    def __init__(
+        self,
+        store: LimitStore,
+        enforcer: Enforcer,
+        book: LimitBook,
+        fleet: Fleet,
+        trends: Trends,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._enforcer = enforcer
+        self._book = book
+        self._fleet = fleet
+        self._trends = trends
+        self._clock = clock
+        self._sampled = clock.monotonic()
+        self._epoch = ""
+        self._up = metrics.gauge("ratelimit_store_up", "1 while the shared store answers")
+        self._routers = metrics.gauge("ratelimit_routers", "Routers with a lease stream, in all replicas")
+        self._epochs = metrics.counter("ratelimit_store_epochs", "Lives of the store seen by this process")
+        self._was_up: bool | None = None
+
+    async def run(self) -> None:
+        """For the service's whole life."""
+        while True:
+            backlog = await self.beat()
+            await asyncio.sleep(0 if backlog else BEAT_SECONDS)
+
+    async def beat(self) -> bool:
+        """One. Returns whether more is waiting to be expired."""
+        try:
+            pulse = await self._store.beat(self._fleet.here())
+            if pulse.version != self._book.version or pulse.epoch != self._epoch:
+                await self._book.refresh()
+            if self._clock.monotonic() - self._sampled >= SAMPLE_SECONDS:
+                self._sampled = self._clock.monotonic()
+                await self._sample()
+        except Unavailable as error:
+            self._mark(up=False, why=error.message)
+            return False
+        self._mark(up=True)
+        self._fleet.holders = pulse.holders
+        self._routers.set(pulse.holders)
+        if pulse.epoch != self._epoch:
+            self._epoch = pulse.epoch
+            self._epochs.inc()
+        for session in tuple(self._fleet.sessions):
+            session.nudge()
+        return pulse.backlog
+
+    async def _sample(self) -> None:
+        limits = self._trends.followed()
+        now, readings = await self._enforcer.readings(limits)
+        for limit, reading in zip(limits, readings, strict=True):
+            self._trends.add(limit, Sample(now, reading.taken))
+
+    def _mark(self, *, up: bool, why: str = "") -> None:
+        self._up.set(1 if up else 0)
+        if up != self._was_up:
+            self._was_up = up
+            if up:
+                log.info("limit_store_up")
+            else:
+                log.error("limit_store_down", why=why)

@@ -1,0 +1,274 @@
+"""A router's lease session: slices out, reports in, revocations when limits or the store's life change."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from libs.clock import Clock
+from libs.errors import FieldViolation, InvalidArgument
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.leasing import (
+    Acquire,
+    Answer,
+    Opened,
+    Report,
+    Reported,
+    Revoked,
+    Slice,
+    SliceLife,
+    SliceReport,
+    SlicesDenied,
+    SlicesGranted,
+)
+from services.ratelimit.domain.limits import MAX_AMOUNT, LimitKey, check_ids, check_scopes
+from services.ratelimit.domain.quota import Denial, Quota
+from services.ratelimit.domain.sizing import ahead, divisor
+from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.ports import Granted, LimitStore, SliceChange
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The sessions of this process, and how many routers there are in all."""
+
+    sessions: set[LeaseSession] = field(default_factory=set)
+    holders: int = 0
+
+    def here(self) -> list[str]:
+        """Holders with a session in this process."""
+        return sorted({session.holder for session in self.sessions})
+
+
+class LeaseSession:
+    """One stream. Not safe for concurrent use; `wake` is called when `events` has something to say unasked."""
+
+    def __init__(
+        self,
+        holder: str,
+        enforcer: Enforcer,
+        book: LimitBook,
+        store: LimitStore,
+        fleet: Fleet,
+        clock: Clock,
+        *,
+        ttl: float,
+        unlimited: float,
+        wake: Callable[[], None],
+    ) -> None:
+        """`ttl` of slices and `unlimited`, both in seconds. Raises InvalidArgument."""
+        check_ids({"open.holder_id": holder})
+        self.holder = holder
+        self._enforcer = enforcer
+        self._book = book
+        self._store = store
+        self._fleet = fleet
+        self._clock = clock
+        self._ttl = ttl
+        self._unlimited = unlimited
+        self._wake = wake
+        self._epoch = ""
+        #: By record: its limits in slice order, and when it is gone at the latest (monotonic).
+        self._held: dict[str, tuple[tuple[LimitKey, ...], float]] = {}
+        self._changed: set[LimitKey] = set()
+        self._unsubscribe = book.subscribe(self._limits_changed)
+        fleet.sessions.add(self)
+
+    def close(self) -> None:
+        """The stream is gone; its slices live until they expire."""
+        self._unsubscribe()
+        self._fleet.sessions.discard(self)
+
+    async def open(self) -> list[Answer]:
+        """Raises Unavailable."""
+        await self._store.beat([self.holder])
+        self._epoch = self._store.epoch
+        return [Opened(self._epoch)]
+
+    def nudge(self) -> None:
+        """The store's life may have ended: looks, and wakes its stream if so."""
+        if self._epoch and self._store.epoch not in ("", self._epoch):
+            self._wake()
+
+    def events(self) -> list[Answer]:
+        """Revocations that are due."""
+        answers: list[Answer] = []
+        if self._epoch and self._store.epoch not in ("", self._epoch):
+            self._epoch = self._store.epoch
+            self._held.clear()
+            self._changed.clear()
+            answers += [
+                Revoked((), "dead_epoch", "the limit store may have lost writes and began a new life"),
+                Opened(self._epoch),
+            ]
+        if self._changed:
+            changed, self._changed = self._changed, set()
+            ids = tuple(
+                _slice_id(self._epoch, record, i)
+                for record, (keys, _) in self._held.items()
+                for i, key in enumerate(keys)
+                if key in changed
+            )
+            if ids:
+                answers.append(Revoked(ids, "limit_changed", "the limit was changed"))
+        return answers
+
+    async def handle(self, messages: Sequence[Acquire | Report]) -> list[Answer]:
+        """Answers in the order of the messages, reports first: they may free what is asked for.
+        Raises InvalidArgument, Unavailable."""
+        answers = await self._report([m for m in messages if isinstance(m, Report)])
+        answers += await self._acquire([m for m in messages if isinstance(m, Acquire)])
+        return self.events() + answers
+
+    async def _acquire(self, messages: Sequence[Acquire]) -> list[Answer]:
+        asks: list[tuple[Acquire, tuple[str, ...], Ask | None]] = []
+        for message in messages:
+            scopes = check_scopes(message.scopes, "acquire.scopes")
+            unlimited = tuple(scope for scope in scopes if not self._book.of((scope,)))
+            ask = None
+            if len(unlimited) < len(scopes):
+                ask = Ask(
+                    f"lease-{secrets.token_hex(8)}",
+                    self.holder,
+                    scopes,
+                    message.need,
+                    ahead(message.need, message.want),
+                    self._ttl,
+                    divisor(self._fleet.holders),
+                )
+            asks.append((message, unlimited, ask))
+        results = iter(await self._enforcer.admit([ask for _, _, ask in asks if ask is not None]))
+        return [
+            self._granted(message, unlimited, ask, next(results) if ask is not None else None)
+            for message, unlimited, ask in asks
+        ]
+
+    def _granted(
+        self,
+        message: Acquire,
+        unlimited: tuple[str, ...],
+        ask: Ask | None,
+        result: Granted | Denial | Exception | None,
+    ) -> Answer:
+        if isinstance(result, Exception):
+            raise result
+        if isinstance(result, Denial):
+            return SlicesDenied(message.sequence, result)
+        until = self._clock.now() + self._unlimited if unlimited else None
+        if ask is None or result is None:
+            return SlicesGranted(message.sequence, (), unlimited, until)
+        keys = tuple(q.limit.key for q in result.quotas)
+        self._remember(ask.record_id, keys)
+        slices = tuple(
+            self._slice(ask.record_id, i, amount, state, result)
+            for i, (amount, state) in enumerate(zip(result.amounts, result.quotas, strict=True))
+        )
+        return SlicesGranted(message.sequence, slices, unlimited, until)
+
+    def _slice(self, record: str, index: int, amount: int, state: Quota, granted: Granted) -> Slice:
+        return Slice(
+            _slice_id(self._store.epoch, record, index),
+            state.limit,
+            amount,
+            granted.expires,
+            granted.expires - granted.now,
+            state.remaining,
+        )
+
+    async def _report(self, messages: Sequence[Report]) -> list[Answer]:
+        """All reports of the batch in one call; later reports about a slice replace earlier ones."""
+        changes: dict[str, dict[int, SliceChange]] = {}
+        dead: list[str] = []
+        for message in messages:
+            for i, entry in enumerate(message.slices):
+                _check_report(entry, f"report.slices[{i}]")
+                epoch, record, index = _parse(entry.slice_id)
+                if epoch != self._store.epoch:
+                    dead.append(entry.slice_id)
+                    continue
+                merged = changes.setdefault(record, {})
+                merged[index] = _merge(merged.get(index), entry, index)
+        if not changes:
+            lives = {}
+        else:
+            lives = await self._store.report(
+                self.holder, {record: tuple(found.values()) for record, found in changes.items()}
+            )
+        answers: list[Answer] = []
+        unknown: list[str] = []
+        for message in messages:
+            alive = []
+            for entry in message.slices:
+                _, record, index = _parse(entry.slice_id)
+                life = lives.get(record)
+                if life is None or entry.slice_id in dead:
+                    continue
+                if not life.known:
+                    unknown.append(entry.slice_id)
+                elif life.expires is not None and not entry.closed:
+                    alive.append(SliceLife(entry.slice_id, life.expires, life.ttl))
+                if life.expires is None:
+                    self._held.pop(record, None)
+                elif record in self._held:
+                    self._remember(record, self._held[record][0])
+            answers.append(Reported(message.sequence, tuple(alive)))
+        if dead:
+            answers.append(Revoked(tuple(dead), "dead_epoch", "granted in an earlier life of the store"))
+        if unknown:
+            answers.append(
+                Revoked(tuple(unknown), "unknown_slice", "not known: forgotten, or never this holder's")
+            )
+        return answers
+
+    def _remember(self, record: str, keys: tuple[LimitKey, ...]) -> None:
+        now = self._clock.monotonic()
+        self._held.pop(record, None)
+        self._held[record] = (keys, now + self._ttl)
+        # Insertion order is order of expiry.
+        while (oldest := next(iter(self._held))) and self._held[oldest][1] < now:
+            del self._held[oldest]
+
+    def _limits_changed(self, changed: frozenset[LimitKey]) -> None:
+        if any(key in changed for keys, _ in self._held.values() for key in keys):
+            self._changed |= changed
+            self._wake()
+
+
+def _slice_id(epoch: str, record: str, index: int) -> str:
+    return f"{epoch}.{record}.{index}"
+
+
+def _parse(slice_id: str) -> tuple[str, str, int]:
+    epoch, record, index = slice_id.split(".")
+    return epoch, record, int(index)
+
+
+def _check_report(entry: SliceReport, field_: str) -> None:
+    faults = []
+    parts = entry.slice_id.split(".")
+    if len(parts) != 3 or not all(parts) or not parts[2].isascii() or not parts[2].isdigit():
+        faults.append(FieldViolation(f"{field_}.slice_id", "is not a slice's id"))
+    else:
+        check_ids({f"{field_}.slice_id": entry.slice_id})
+    for name, value in (("used", entry.used), ("overrun", entry.overrun)):
+        if not 0 <= value <= MAX_AMOUNT:
+            faults.append(FieldViolation(f"{field_}.{name}", f"must be from 0 to {MAX_AMOUNT}, not {value}"))
+    if faults:
+        raise InvalidArgument(faults, reason="BAD_SLICE_REPORT")
+
+
+def _merge(before: SliceChange | None, entry: SliceReport, index: int) -> SliceChange:
+    """A closing report is final; of others the highest figures count."""
+    if before is None or (entry.closed and not before.closed):
+        renew = entry.renew or (before is not None and before.renew)
+        return SliceChange(index, entry.used, entry.overrun, entry.closed, renew)
+    if before.closed:
+        return before
+    return SliceChange(
+        index,
+        max(before.used, entry.used),
+        max(before.overrun, entry.overrun),
+        False,
+        before.renew or entry.renew,
+    )

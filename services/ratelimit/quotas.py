@@ -1,0 +1,116 @@
+"""What operators ask: present use, a limit set at run time, whether and when a limit will be used up."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from libs.errors import FieldViolation, InvalidArgument, NotFound
+from libs.telemetry import get_logger
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.forecast import Demand, Forecast, demand, forecast
+from services.ratelimit.domain.limits import Limit, LimitKey, check_ids, check_scopes
+from services.ratelimit.domain.quota import Quota, quota
+from services.ratelimit.enforce import Enforcer
+from services.ratelimit.ports import LimitStore
+from services.ratelimit.trends import Trends
+
+log = get_logger(__name__)
+
+MAX_PAGE = 1000
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`next_token` empty: the last."""
+
+    quotas: tuple[Quota, ...]
+    next_token: str
+
+
+class Quotas:
+    """The operators' use cases."""
+
+    def __init__(self, enforcer: Enforcer, book: LimitBook, store: LimitStore, trends: Trends) -> None:
+        self._enforcer = enforcer
+        self._book = book
+        self._store = store
+        self._trends = trends
+
+    async def list(self, scopes: Sequence[str], page_size: int, page_token: str) -> Page:
+        """Ordered by scope, unit and period. Raises InvalidArgument, Unavailable."""
+        chosen = check_scopes(scopes) if scopes else ()
+        if not 0 <= page_size <= MAX_PAGE:
+            raise InvalidArgument([FieldViolation("page_size", f"must be from 1 to {MAX_PAGE}")])
+        size = page_size or MAX_PAGE
+        limits = self._book.all(chosen)
+        if page_token:
+            after = _decode(page_token)
+            limits = [limit for limit in limits if _position(limit.key) > after]
+        page = limits[:size]
+        token = _encode(page[-1].key) if len(limits) > size else ""
+        return Page(tuple(await self._enforcer.read(page)), token)
+
+    async def set_limit(
+        self, key: LimitKey, limit: Limit | None, expected_version: int | None, actor: str, reason: str
+    ) -> Quota | None:
+        """Sets the run-time limit, None: removes it. Returns the limit that holds now with its use, None: none.
+        Raises InvalidArgument, Aborted, Unavailable."""
+        check_ids({"actor": actor})
+        if len(reason) > MAX_REASON:
+            raise InvalidArgument([FieldViolation("reason", f"must be at most {MAX_REASON} characters")])
+        version = await self._store.set_override(key, limit, expected_version, actor, reason)
+        log.info("limit_set", limit=str(key), version=version, actor=actor, removed=limit is None)
+        await self._book.refresh()
+        now_holds = self._book.get(key)
+        if now_holds is None:
+            return None
+        (state,) = await self._enforcer.read([now_holds])
+        return replace(state, limit=replace(now_holds, version=self._book.version_of(key)))
+
+    async def forecast(self, key: LimitKey) -> tuple[Quota, Forecast]:
+        """Raises NotFound, Unavailable."""
+        limit = self._book.get(key)
+        if limit is None:
+            raise NotFound(f"There is no limit {key}", reason="LIMIT_UNKNOWN")
+        self._trends.touch([limit])
+        now, (reading,) = await self._enforcer.readings([limit])
+        state = quota(limit, reading, now)
+        use = demand(self._trends.of(key))
+        if use is None:
+            use = _since_start(state, now)
+        period = key.period.seconds
+        refill = limit.limit / period if period else 0.0
+        horizon = float(period) if period else max(0.0, reading.finish - now)
+        return state, forecast(use, state.remaining, refill, horizon)
+
+
+def _since_start(state: Quota, now: float) -> Demand:
+    """The window's mean, for a limit without a trend yet; how much it varies is unknown, so: as much as itself in a
+    minute."""
+    elapsed = max(1.0, now - (state.window_start or now))
+    rate = state.used / elapsed
+    variance = rate * rate * 60
+    return Demand(rate, variance, variance / elapsed)
+
+
+def _position(key: LimitKey) -> tuple[str, int, int]:
+    return key.scope, int(key.unit), int(key.period)
+
+
+def _encode(key: LimitKey) -> str:
+    text = f"{key.scope}|{int(key.unit)}|{int(key.period)}"
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _decode(token: str) -> tuple[str, int, int]:
+    try:
+        scope, unit, period = base64.urlsafe_b64decode(token.encode()).decode().rsplit("|", 2)
+        return scope, int(unit), int(period)
+    except (ValueError, binascii.Error):
+        raise InvalidArgument(
+            [FieldViolation("page_token", "is not one that this service gave")], reason="BAD_PAGE_TOKEN"
+        ) from None

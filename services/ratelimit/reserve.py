@@ -1,0 +1,70 @@
+"""Reserve, then settle or cancel: the way of callers without a lease stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs.errors import FieldViolation, InvalidArgument
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.limits import Amounts, check_ids, check_scopes
+from services.ratelimit.domain.quota import Denial, Quota
+from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.ports import LimitStore
+
+DEFAULT_TTL = 120.0
+MIN_TTL, MAX_TTL = 1.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Taken. `expires` in epoch seconds."""
+
+    expires: float
+    quotas: tuple[Quota, ...]
+
+
+class Reservations:
+    """The reserve use case."""
+
+    def __init__(self, enforcer: Enforcer, book: LimitBook, store: LimitStore) -> None:
+        self._enforcer = enforcer
+        self._book = book
+        self._store = store
+
+    async def reserve(
+        self, reservation_id: str, holder_id: str, scopes: Sequence[str], amounts: Amounts, ttl: float | None
+    ) -> Reservation:
+        """Raises InvalidArgument, ResourceExhausted, AlreadyExists, PermissionDenied, FailedPrecondition,
+        Unavailable. `ttl` in seconds, None: two minutes."""
+        check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
+        checked = check_scopes(scopes)
+        faults = []
+        if not any(amount for _, amount in amounts.items()):
+            faults.append(FieldViolation("amounts", "at least one must be above 0"))
+        life = DEFAULT_TTL if ttl is None else ttl
+        if not MIN_TTL <= life <= MAX_TTL:
+            faults.append(FieldViolation("ttl", f"must be from {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds"))
+        if faults:
+            raise InvalidArgument(faults, reason="BAD_RESERVATION")
+        (result,) = await self._enforcer.admit(
+            [Ask(reservation_id, holder_id, checked, amounts, amounts, life)]
+        )
+        if isinstance(result, Denial):
+            raise result.error()
+        if isinstance(result, Exception):
+            raise result
+        quotas = result.quotas
+        if result.repeated:
+            quotas = tuple(await self._enforcer.read(self._book.of(checked)))
+        return Reservation(result.expires, quotas)
+
+    async def settle(self, reservation_id: str, holder_id: str, used: Amounts) -> None:
+        """Raises InvalidArgument, NotFound, PermissionDenied, FailedPrecondition, Unavailable."""
+        check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
+        await self._store.settle(reservation_id, holder_id, used)
+
+    async def cancel(self, reservation_id: str, holder_id: str) -> None:
+        """Raises as settle."""
+        check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
+        await self._store.cancel(reservation_id, holder_id)
