@@ -55,7 +55,7 @@ def load(path: Path | str, *, environ: Mapping[str, str] | None = None, prices: 
 def loads(
     data: bytes, file: str, *, environ: Mapping[str, str] | None = None, prices: bool = True
 ) -> Catalog:
-    """As `load`, from a file's content; `file` names it in faults."""
+    """As `load`, from a file's content; `file` names it in faults, and relative key files are beside it."""
     with _without_gc():
         return _loads(data, file, os.environ if environ is None else environ, prices)
 
@@ -78,7 +78,7 @@ def _loads(data: bytes, file: str, environ: Mapping[str, str], prices: bool) -> 
     root = _root(data, faults)
     if root is None or not isinstance(root.value, dict):
         raise CatalogError(file, faults or [Fault(0, (), "the file is empty or not a mapping")])
-    draft = _read(Section(root, (), faults), environ)
+    draft = _read(Section(root, (), faults), environ, Path(file).absolute().parent)
     wrong = [
         (place, message) for place, name, message in broken_references(draft) if name not in draft.refused
     ]
@@ -139,7 +139,7 @@ def _root(data: bytes, faults: list[Fault]) -> Node | None:
     return parse(text, faults)
 
 
-def _read(root: Section, environ: Mapping[str, str]) -> _Draft:
+def _read(root: Section, environ: Mapping[str, str], folder: Path) -> _Draft:
     draft = _Draft()
     version = root.integer("version")
     if version != SCHEMA_VERSION:
@@ -147,7 +147,7 @@ def _read(root: Section, environ: Mapping[str, str]) -> _Draft:
     draft.domain = root.text("domain", "pointsman", rule=check_name)
     draft.default_content_type = root.text("default_content_type", "general")
     for name, section in root.sections("providers"):
-        _keep(draft.providers, name, sections.provider(name, section, environ), draft)
+        _keep(draft.providers, name, sections.provider(name, section, environ, folder), draft)
     for name, section in root.sections("models"):
         _keep(draft.models, name, sections.model(name, section), draft)
     for name, section in root.sections("policies"):

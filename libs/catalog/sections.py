@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from libs.catalog.checks import (
     check_campaign_name,
@@ -58,8 +59,8 @@ def limit(section: Section) -> LimitSpec | None:
     return section.make(lambda: LimitSpec(unit, period, amount or 0, burst, shadow))
 
 
-def provider(name: str, section: Section, environ: Mapping[str, str]) -> Provider | None:
-    """A provider; its kind is its name where that is one."""
+def provider(name: str, section: Section, environ: Mapping[str, str], folder: Path) -> Provider | None:
+    """A provider; its kind is its name where that is one. Relative key files are looked for in `folder`."""
     kind = section.text(
         "kind", name if name in KINDS else "", rule=partial(check_choice, "kind", tuple(KINDS))
     )
@@ -72,7 +73,7 @@ def provider(name: str, section: Section, environ: Mapping[str, str]) -> Provide
         base_url = _default_url(section, kind, region)
     section.refuse("api_key", _NO_KEYS)
     env = section.text("api_key_env", rule=_env_name_or_empty)
-    file = section.text("api_key_file")
+    file = section.converted("api_key_file", lambda text: str(folder / text))
     if known is not None and not section.has("api_key_env") and not section.has("api_key_file"):
         env = known.api_key_env
     options = _options(section.section("options"), environ)

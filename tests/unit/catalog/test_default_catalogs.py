@@ -12,6 +12,7 @@ import pytest
 from libs.catalog.kinds import KINDS
 from libs.catalog.load import load, loads
 from libs.catalog.model import Catalog
+from libs.catalog.secrets import Keys
 from tests.unit.catalog.samples import GOOD
 
 ROOT = Path(__file__).parents[3]
@@ -47,14 +48,17 @@ def test_the_default_catalogs_are_good(name: str) -> None:
 
 
 def test_the_simulators_catalog_stays_on_the_machine_and_has_real_prices() -> None:
-    """Every provider is at the simulator's address and takes no key; the paid wires have no invented
-    price."""
+    """Every provider is at the simulator's address and needs nothing from the environment; the paid wires have no
+    invented price."""
     catalog = load(
         ROOT / "config" / "simulator.yaml", environ={"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:5"}
     )
+    keys = Keys({})
     for provider in catalog.providers.values():
         assert provider.base_url.startswith(f"http://127.0.0.1:5/{provider.name}")
-        assert not provider.needs_key
+        assert keys.why_missing(provider) is None
+    # The simulator refuses this wire without a key, as the vendor does.
+    assert keys(catalog.providers["anthropic"])
     assert {m.provider for m in catalog.models.values() if m.price is not None} == {"local"}
     assert {p.kind for p in catalog.providers.values()} == {
         "openai",

@@ -63,6 +63,15 @@ def test_an_empty_variable_name_means_no_key() -> None:
     assert not catalog.providers["openai"].needs_key
 
 
+def test_a_relative_key_file_is_beside_the_catalog(tmp_path: Path) -> None:
+    """Whatever the working directory is; an absolute path stays as it is."""
+    for written, meant in (("keys/a", str(tmp_path / "keys" / "a")), ("/run/a", "/run/a")):
+        path = tmp_path / "c.yaml"
+        path.write_text(changed("openai: {}\n", f"openai: {{api_key_file: {written}}}\n"))
+        openai = load(path, environ={}).providers["openai"]
+        assert (openai.api_key_file, openai.api_key_env) == (meant, "")
+
+
 def test_a_region_fills_the_address_and_reaches_the_wire() -> None:
     """Kinds whose address depends on the region get it from the region."""
     text = changed("  openai: {}\n", "  openai: {}\n  bedrock: {region: eu-central-1}\n")
