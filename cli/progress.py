@@ -11,7 +11,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -38,9 +37,7 @@ class BatchProgress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[figures]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
                 console=console,
             )
             self._task = self._bar.add_task("", total=total, completed=done, figures="")
@@ -59,11 +56,11 @@ class BatchProgress:
     def advance(self, tally: Tally) -> None:
         """One row more."""
         self._done += 1
-        figures = f"{tally.failed} failed, {tally.failovers} failovers, {money(tally.cost_micro_usd)}"
+        figures = f"{tally.failed} failed, {tally.failovers} failovers"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, figures=figures)
         elif not self._quiet and (self._done % self._every == 0 or self._done == self._total):
-            self.say(f"{self._done}/{self._total} done, {figures}")
+            self.say(f"{self._done}/{self._total} done, {figures}, {money(tally.cost_micro_usd)}")
 
     def say(self, message: str) -> None:
         """A line of its own."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from libs.rpc.server import MAX_MESSAGE_BYTES
-
+#: Both ends: a 10 MB prompt must reach our own validation to be refused with details rather than by the transport.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _propagator = TraceContextTextMapPropagator()
 
 

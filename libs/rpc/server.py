@@ -15,14 +15,13 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from libs.errors import DeadlineExceeded, PointsmanError, Unavailable
+from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
 from libs.rpc.identity import Authenticator, bearer_key, set_caller
 from libs.rpc.observe import CallObservation, Observer
 from libs.rpc.status import DETAILS_KEY, code_of, to_status
 from libs.telemetry import get_logger
 
-#: A 10 MB prompt must reach our own validation to be refused with details rather than by the transport.
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
