@@ -103,6 +103,7 @@ class Simulator:
         problem = _unserved(read, provider.behaviour, plan)
         if problem is not None:
             return call.refuse(problem)
+        read.usage_with_finish = provider.behaviour.usage.with_finish
         answer = compose(read, provider.behaviour, provider.name)
         if plan.faults:
             stop, end = plan.get(ContentFilter), plan.get(NoFinish)

@@ -219,6 +219,8 @@ class UsageReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     reasoning_tokens: Count = 0
     #: No usage at all.
     omit: bool = False
+    #: Chat completions: the finishing chunk of a stream carries it unasked, as with Mistral and Perplexity.
+    with_finish: bool = False
 
 
 class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

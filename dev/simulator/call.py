@@ -94,7 +94,9 @@ class Call:
 
     def _status_reply(self, fault: Status) -> Reply:
         preset = fault.preset or _PRESET_OF_STATUS.get(fault.status or 500, "server_error")
-        problem = Problem(preset, self.attempt.model, None, fault.retry_after, fault.retry_after_as)
+        problem = Problem(
+            preset, self.attempt.model, None, fault.retry_after, fault.retry_after_as, self.attempt.stream
+        )
         reply = self.wire.error(problem, self.uid)
         body, content_type = reply.body, reply.content_type
         if isinstance(fault.body, str):

@@ -42,6 +42,8 @@ class Ask:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     include_usage: bool = True
+    #: The behaviour's `usage.with_finish`.
+    usage_with_finish: bool = False
     #: Gemini without `alt=sse`: a JSON array instead of events.
     array: bool = False
 
@@ -100,6 +102,8 @@ class Problem:
     message: str | None = None
     retry_after: float | None = None
     retry_after_as: RetryStyle = "native"
+    #: A stream was asked for.
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

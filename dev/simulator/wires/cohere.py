@@ -32,7 +32,8 @@ _FINISH = {
     "stop_sequence": "STOP_SEQUENCE",
     "length": "MAX_TOKENS",
     "tool_calls": "TOOL_CALL",
-    "content_filter": "ERROR",
+    # As in v1; the v2 reference names no reason of its own for it.
+    "content_filter": "ERROR_TOXIC",
 }
 
 _ERRORS: dict[Preset, tuple[int, str]] = {

@@ -47,7 +47,8 @@ _ERRORS: dict[Preset, tuple[int, str, str]] = {
         "INVALID_ARGUMENT",
         "The input token count (1250019) exceeds the maximum number of tokens allowed (1048576).",
     ),
-    "content_filter": (400, "INVALID_ARGUMENT", "The request was blocked by the safety filters."),
+    # Said of a prompt as a 200 without candidates; this is for the middle of a stream.
+    "content_filter": (400, "INVALID_ARGUMENT", "The response was blocked by the safety filters."),
     "authentication": (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
     "permission": (403, "PERMISSION_DENIED", "The caller does not have permission"),
     "model_not_found": (
@@ -219,6 +220,16 @@ class Gemini:
             reply = plain(problem)
             assert reply is not None
             return reply
+        if problem.preset == "content_filter":
+            blocked: dict[str, Any] = {
+                "promptFeedback": {"blockReason": "SAFETY"},
+                "modelVersion": problem.model,
+                "responseId": uid,
+            }
+            blocked["usageMetadata"] = {"promptTokenCount": 8, "totalTokenCount": 8}
+            if problem.stream:
+                return Reply(200, sse(encode(blocked)), self.stream_content_type)
+            return Reply(200, encode(blocked), "application/json; charset=UTF-8")
         status, body = self._error(problem)
         style = problem.retry_after_as
         headers = {} if style == "native" else retry_headers(problem)

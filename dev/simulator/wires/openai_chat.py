@@ -75,8 +75,8 @@ def read_tools(tools: Any) -> list[Tool]:
 
 
 def forced_tool(choice: Any) -> str | None:
-    """The name in `tool_choice`; empty for "required"; None where no call is forced."""
-    if choice == "required":
+    """The name in `tool_choice`; empty for "required" ("any" at Mistral); None where no call is forced."""
+    if choice in ("required", "any"):
         return ""
     return mapping(mapping(choice).get("function")).get("name")
 
@@ -191,8 +191,12 @@ class OpenAIChat:
         finish = b""
         if answer.finish:
             reason = encode(_FINISH.get(answer.finish, answer.finish))
-            finish = before + b'{},"logprobs":null,"finish_reason":' + reason + b"}]" + tail
-        if ask.include_usage and answer.usage:
+            finish = before + b'{},"logprobs":null,"finish_reason":' + reason + b"}]"
+            if ask.usage_with_finish and answer.usage:
+                finish += b',"usage":' + encode(usage_of(answer.usage)) + b"}\n\n"
+            else:
+                finish += tail
+        if ask.include_usage and answer.usage and not ask.usage_with_finish:
             finish += head + b',"choices":[],"usage":' + encode(usage_of(answer.usage)) + b"}\n\n"
         return Script(
             self.preamble() + before + first + after,

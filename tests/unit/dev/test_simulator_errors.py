@@ -57,7 +57,7 @@ async def test_key_is_checked(simulator: Simulator) -> None:
         # OpenAI, Anthropic, Gemini, Cohere, Bedrock, Azure
         ("invalid_request", [400, 400, 400, 400, 400, 400]),
         ("context_length", [400, 400, 400, 400, 400, 400]),
-        ("content_filter", [400, 400, 400, 400, 400, 400]),
+        ("content_filter", [400, 400, 200, 400, 400, 400]),
         ("authentication", [401, 401, 400, 401, 403, 401]),
         ("permission", [403, 403, 403, 403, 403, 403]),
         ("model_not_found", [404, 404, 404, 404, 404, 404]),
@@ -85,8 +85,10 @@ async def test_presets_have_each_wires_status(simulator: Simulator, preset: str,
     seen = [await ask(simulator, "preset", path=path) for path in paths]
     assert [answer.status for answer in seen] == statuses
     for answer in seen:
-        if answer.headers["content-type"].startswith("application/json"):
+        if answer.status >= 400 and answer.headers["content-type"].startswith("application/json"):
             assert "message" in json.dumps(json.loads(answer.rest))
+    if preset == "content_filter":
+        assert json.loads(seen[2].rest)["promptFeedback"] == {"blockReason": "SAFETY"}
     if preset == "bad_gateway":
         assert all(answer.headers["content-type"] == "text/html" for answer in seen)
     if preset == "unavailable":

@@ -72,6 +72,14 @@ async def test_chat_stream_ends_with_finish_usage_and_done(simulator: Simulator)
     assert len(deltas) == whole["usage"]["completion_tokens"]
 
 
+async def test_usage_may_come_with_the_finish(simulator: Simulator) -> None:
+    """As Mistral does: unasked, in the finishing chunk."""
+    await simulator.set("mistral", usage={"with_finish": True})
+    answer = await post(simulator, "/mistral/v1/chat/completions", chat(stream=True))
+    chunks = [data for _, data in events(answer.text)[:-1]]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk.get("usage")] == ["stop"]
+
+
 async def test_chat_stream_without_include_usage_has_none(simulator: Simulator) -> None:
     """Usage comes only where it was asked for."""
     answer = await post(simulator, "/chat/v1/chat/completions", chat(stream=True))
