@@ -1,0 +1,320 @@
+"""Health replicas over real gRPC and a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from pointsman.health.v1 import health_pb2 as pb
+from pointsman.health.v1 import health_pb2_grpc
+from pointsman.types.v1 import types_pb2
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from dev.engines import Valkey, valkey
+from libs.clock import SystemClock
+from libs.errors import InvalidArgument
+from libs.lifecycle import background
+from libs.resilience.breaker import BreakerSettings
+from libs.rpc.channel import connect
+from libs.rpc.identity import ServiceToken
+from libs.rpc.observe import Observer
+from libs.rpc.server import GrpcServer, Registration
+from libs.rpc.status import from_rpc_error
+from services.health.adapters.redis_store import RedisHealthStore
+from services.health.servicer import SERVICE
+from tests.support.health import Replica
+
+# Short, so that a test sees a whole life of a circuit; long enough that nothing happens by accident.
+SETTINGS = BreakerSettings(open_seconds=0.4, open_cap=2.0, jitter=0.0, permit_ttl=1.0, ramp_seconds=0.5)
+SHARE = 0.05
+
+
+@dataclass
+class Served:
+    """One replica behind its own server, and a stub that talks to it."""
+
+    replica: Replica
+    stub: health_pb2_grpc.ProviderHealthAsyncStub
+
+    async def report(
+        self, model: str, *, ok: int = 0, faults: int = 0, permit: str = "", transport: bool = False
+    ) -> None:
+        summary = pb.OutcomeSummary(provider="acme", model=model, successes=ok, probe_permit=permit)
+        if faults:
+            error = types_pb2.ERROR_CLASS_TRANSPORT if transport else types_pb2.ERROR_CLASS_SERVER_ERROR
+            summary.failures.add(error_class=error, count=faults)
+        await self.send(pb.ReportOutcomesRequest(reporter_id="t", sequence=1, outcomes=[summary]))
+
+    async def send(self, *reports: pb.ReportOutcomesRequest) -> list[int]:
+        call = self.stub.ReportOutcomes()
+        for report in reports:
+            await call.write(report)
+        await call.done_writing()
+        return [answer.sequence async for answer in call]
+
+    async def state(self, provider: str, model: str = "") -> pb.ProviderHealthState:
+        listed = await self.stub.ListProviders(pb.ListProvidersRequest(provider=provider))
+        return next(s for s in listed.providers if s.model == model)
+
+    async def circuit(self, model: str = "") -> int:
+        return (await self.state("acme", model)).circuit.state
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Valkey]:
+    async with valkey() as running:
+        yield running
+
+
+Start = Callable[[str], Awaitable[Served]]
+
+
+@asynccontextmanager
+async def fleet(server: Valkey) -> AsyncIterator[Start]:
+    """Starts replicas of one fleet."""
+    domain = secrets.token_hex(4)
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str) -> Served:
+            redis = Redis.from_url(
+                server.url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 1)
+            )
+            stack.push_async_callback(redis.aclose)
+            store = RedisHealthStore(redis, domain, name, lambda: secrets.token_hex(4))
+            replica = Replica(SystemClock(), store, name=name, settings=SETTINGS)
+            replica.sharer._interval = SHARE
+            registration = Registration(
+                health_pb2_grpc.add_ProviderHealthServicer_to_server,
+                replica.servicer(heartbeat=0.2),
+                SERVICE,
+                long_lived=frozenset({"WatchProviders", "ReportOutcomes"}),
+            )
+            grpc_server = GrpcServer(
+                [registration], Observer(replica.metrics, SystemClock()), ServiceToken("")
+            )
+            await grpc_server.start("127.0.0.1:0")
+            grpc_server.serving()
+            stack.push_async_callback(grpc_server.drain, 0.1)
+            await replica.sharer.once()
+            await stack.enter_async_context(background("judge", replica.judge.run))
+            await stack.enter_async_context(background("share", replica.sharer.run))
+            channel = connect(f"127.0.0.1:{grpc_server.port}")
+            stack.push_async_callback(channel.close)
+            return Served(replica, health_pb2_grpc.ProviderHealthStub(channel))
+
+        yield start
+
+
+@pytest.fixture
+async def start(server: Valkey) -> AsyncIterator[Start]:
+    async with fleet(server) as starting:
+        yield starting
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    """Waits for a condition; fails when it does not come."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def all_in(replicas: list[Served], state: int, model: str = "large") -> None:
+    async def agreed() -> bool:
+        return {await replica.circuit(model) for replica in replicas} == {state}
+
+    await until(agreed)
+
+
+async def test_n_replicas_send_one_probe_not_n(start: Start) -> None:
+    """Three replicas learn of one replica's open circuit; when it half-opens, 30 askers at once get one permit in
+    all; its success, reported to another replica, closes the circuit everywhere."""
+    replicas = [await start(name) for name in "abc"]
+    await replicas[0].report("large", faults=3)
+    await all_in(replicas, pb.CIRCUIT_STATE_OPEN)
+    await all_in(replicas, pb.CIRCUIT_STATE_HALF_OPEN)
+    asked = pb.AcquireProbeRequest(provider="acme", model="large", holder_id="router")
+    answers = await asyncio.gather(*(r.stub.AcquireProbe(asked) for r in replicas for _ in range(10)))
+    permits = [answer.permit for answer in answers if answer.permit]
+    assert len(permits) == 1
+    assert all(a.state.circuit.state == pb.CIRCUIT_STATE_HALF_OPEN for a in answers)
+    await replicas[1].report("large", ok=1, permit=permits[0])
+    await all_in(replicas, pb.CIRCUIT_STATE_CLOSED)
+
+
+async def test_a_lost_permit_does_not_keep_the_circuit_open(start: Start) -> None:
+    """Nobody reports on the first permit; when its lease ends, the next one does its work."""
+    (a,) = [await start("a")]
+    await a.report("large", faults=3)
+    await all_in([a], pb.CIRCUIT_STATE_HALF_OPEN)
+    asked = pb.AcquireProbeRequest(provider="acme", model="large", holder_id="router")
+    lost = await a.stub.AcquireProbe(asked)
+    assert lost.permit
+    granted: list[str] = []
+
+    async def again() -> bool:
+        granted.append((await a.stub.AcquireProbe(asked)).permit)
+        return bool(granted[-1])
+
+    await until(again)
+    assert granted[-1] != lost.permit
+    await a.report("large", ok=1, permit=granted[-1])
+    assert await a.circuit("large") == pb.CIRCUIT_STATE_CLOSED
+
+
+async def test_a_watcher_gets_a_snapshot_then_changes_and_can_resume(start: Start) -> None:
+    """What was missed while the stream was broken comes first, and alone; another epoch means a snapshot."""
+    a = await start("a")
+    watch = a.stub.WatchProviders(pb.WatchProvidersRequest(watcher_id="r"))
+    messages = aiter(watch)
+    first = await anext(messages)
+    assert first.snapshot
+    assert {(s.provider, s.model) for s in first.providers} >= {
+        ("acme", ""),
+        ("acme", "large"),
+        ("zeta", "one"),
+    }
+    heartbeat = await anext(messages)
+    assert (heartbeat.version, len(heartbeat.providers)) == (first.version, 0)
+    watch.cancel()
+    await a.report("large", faults=3)
+    request = pb.WatchProvidersRequest(watcher_id="r", epoch=first.epoch, version=first.version)
+    resumed = a.stub.WatchProviders(request)
+    missed = await anext(aiter(resumed))
+    assert not missed.snapshot
+    assert missed.version > first.version
+    changed = {(s.provider, s.model): s for s in missed.providers}
+    assert changed["acme", "large"].circuit.state == pb.CIRCUIT_STATE_OPEN
+    assert changed["acme", "large"].status == pb.PROVIDER_STATUS_DOWN
+    assert ("zeta", "one") not in changed
+    resumed.cancel()
+    request.epoch = "another"
+    other = a.stub.WatchProviders(request)
+    assert (await anext(aiter(other))).snapshot
+    other.cancel()
+
+
+async def test_reports_are_answered_in_order_and_bad_ones_refused(start: Start) -> None:
+    """Sequences come back one by one; negative counts and floods name their field; unknown targets are no error."""
+    a = await start("a")
+    reports = [
+        pb.ReportOutcomesRequest(
+            sequence=n,
+            outcomes=[pb.OutcomeSummary(provider="acme", model="unknown" if n % 2 else "large", successes=1)],
+        )
+        for n in range(1, 50)
+    ]
+    assert await a.send(*reports) == list(range(1, 50))
+    good = pb.OutcomeSummary(provider="acme", model="large", successes=1)
+    for outcomes, field in (
+        ([good, pb.OutcomeSummary(provider="acme", model="large", successes=-1)], "outcomes[1]"),
+        (
+            [pb.OutcomeSummary(provider="acme", model="large", latency_sum=Duration(seconds=-5))],
+            "outcomes[0]",
+        ),
+        ([pb.OutcomeSummary(model="large")], "outcomes[0]"),
+        ([pb.OutcomeSummary(provider="acme", model="m", generation=-1)], "outcomes[0]"),
+        ([good] * 1001, "outcomes"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await a.send(pb.ReportOutcomesRequest(sequence=1, outcomes=outcomes))
+        error = from_rpc_error(caught.value)
+        assert isinstance(error, InvalidArgument)
+        assert error.violations[0].field == field
+    assert (await a.state("acme", "large")).consecutive_failures == 0
+
+
+async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Start) -> None:
+    """Set at one replica it is seen at another and by one that starts later; wrong requests change nothing."""
+    a, b = await start("a"), await start("b")
+    word = pb.SetProviderModeRequest(
+        provider="acme", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="moving house"
+    )
+    answer = await a.stub.SetProviderMode(word)
+    assert answer.state.status == pb.PROVIDER_STATUS_MAINTENANCE
+
+    async def heard() -> bool:
+        return (await b.state("acme")).mode == pb.PROVIDER_MODE_MAINTENANCE
+
+    await until(heard)
+    late = await start("late")
+    state = await late.state("acme")
+    assert state.mode == pb.PROVIDER_MODE_MAINTENANCE
+    assert "moving house" in state.reason
+    for request, code in (
+        (
+            pb.SetProviderModeRequest(provider="nobody", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            grpc.StatusCode.NOT_FOUND,
+        ),
+        (
+            pb.SetProviderModeRequest(mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (pb.SetProviderModeRequest(provider="acme", reason="x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_BLOCKED),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (
+            pb.SetProviderModeRequest(
+                provider="acme", mode=pb.PROVIDER_MODE_BLOCKED, reason="x", generation=9
+            ),
+            grpc.StatusCode.ABORTED,
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await a.stub.SetProviderMode(request)
+        assert caught.value.code() is code
+    assert (await a.state("acme")).mode == pb.PROVIDER_MODE_MAINTENANCE
+
+
+async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
+    """Traffic leaves at once for as long as asked; a probe by hand answers with what it found."""
+    a = await start("a")
+    request = pb.TriggerFailoverRequest(
+        provider="acme", reason="region trouble", duration=Duration(seconds=3600)
+    )
+    state = (await a.stub.TriggerFailover(request)).state
+    assert state.circuit.state == pb.CIRCUIT_STATE_OPEN
+    assert 3500 < state.circuit.open_until.seconds - SystemClock().now() <= 3601
+    found = await a.stub.TestProvider(pb.TestProviderRequest(provider="acme"))
+    assert found.reachable
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await a.stub.TestProvider(pb.TestProviderRequest(provider="nobody"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_valkey_dies_and_comes_back(start: Start, server: Valkey) -> None:
+    """Each replica goes on with the evidence it sees: circuits open, half-open with a permit of its own and close.
+    When the store is back, replicas agree again by themselves."""
+    a, b = await start("a"), await start("b")
+    await server.kill()
+    try:
+        await a.report("large", faults=3)
+        assert await a.circuit("large") == pb.CIRCUIT_STATE_OPEN
+        await all_in([a], pb.CIRCUIT_STATE_HALF_OPEN)
+        asked = pb.AcquireProbeRequest(provider="acme", model="large", holder_id="router")
+        answers = [(await a.stub.AcquireProbe(asked)).permit for _ in range(3)]
+        assert [bool(permit) for permit in answers] == [True, False, False]
+        await a.report("large", ok=1, permit=answers[0])
+        assert await a.circuit("large") == pb.CIRCUIT_STATE_CLOSED
+        word = pb.SetProviderModeRequest(provider="zeta", mode=pb.PROVIDER_MODE_BLOCKED, reason="storm")
+        await a.stub.SetProviderMode(word)
+        assert await b.circuit("large") == pb.CIRCUIT_STATE_CLOSED
+    finally:
+        await server.start()
+
+    async def agreed() -> bool:
+        mode = (await b.state("zeta")).mode
+        return mode == pb.PROVIDER_MODE_BLOCKED and (await b.state("acme", "large")).circuit.generation == 3
+
+    await until(agreed)
+    await b.report("small", faults=3)
+    await all_in([a, b], pb.CIRCUIT_STATE_OPEN, "small")
