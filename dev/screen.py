@@ -20,12 +20,12 @@ class Screen:
     """Prints sentences, and once told to keeps a table of the members below them."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(soft_wrap=True)
+        self._console = console or Console(highlight=False)
         self._live: Live | None = None
 
     def say(self, sentence: str) -> None:
         """One line."""
-        self._console.print(Text(sentence))
+        self._console.print(Text(sentence), soft_wrap=True)
 
     def print(self, what: RenderableType) -> None:
         """Anything rich can render."""
@@ -33,7 +33,7 @@ class Screen:
 
     def write(self, text: str) -> None:
         """Text without a line end, as it comes in."""
-        self._console.print(Text(text), end="")
+        self._console.print(Text(text), end="", soft_wrap=True)
 
     async def live(self, lives: Sequence[Life]) -> None:
         """For ever: keep the table current where a person looks on; elsewhere the sentences have said it all."""

@@ -58,7 +58,12 @@ class Plan:
     def environment(self, name: str, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment of one process: the caller's, with ours on top. Only the router and health, which call
         providers, see the providers' keys."""
-        env = {"POINTSMAN_LOG_LEVEL": "info", f"POINTSMAN_{name.upper()}_DRAIN_SECONDS": DRAIN_SECONDS}
+        env = {
+            "POINTSMAN_LOG_LEVEL": "info",
+            f"POINTSMAN_{name.upper()}_DRAIN_SECONDS": DRAIN_SECONDS,
+            # Valkey here has one disk and no replica: there is no other life of it to wait for after a start.
+            "POINTSMAN_RATELIMIT_STORE_TRUSTED": "true",
+        }
         withheld = frozenset() if name in {"router", "health"} else self.provider_keys
         env |= {key: value for key, value in environ.items() if key not in withheld}
         path = [str(self.root), str(self.root / "gen"), environ.get("PYTHONPATH", "")]
@@ -78,7 +83,11 @@ class Plan:
             case "health":
                 return {"POINTSMAN_HEALTH_REDIS_URL": self.redis_url}
             case "ratelimit":
-                return {"POINTSMAN_RATELIMIT_REDIS_URL": self.redis_url}
+                # One Valkey beside its only disk: nothing is lost when it restarts.
+                return {
+                    "POINTSMAN_RATELIMIT_REDIS_URL": self.redis_url,
+                    "POINTSMAN_RATELIMIT_STORE_TRUSTED": "true",
+                }
             case "analytics":
                 return {"POINTSMAN_ANALYTICS_POSTGRES_DSN": self.postgres_dsn}
             case "router":

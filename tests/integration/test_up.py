@@ -80,10 +80,11 @@ def children(parent: int) -> dict[str, int]:
         try:
             status = (folder / "stat").read_text().rsplit(")", 1)[1].split()
             command = (folder / "cmdline").read_bytes().decode().split("\0")
+            program = (folder / "comm").read_text().strip()
         except OSError:
             continue
         if int(status[1]) == parent and status[0] != "Z":
-            module = command[2] if "-m" in command else Path(command[0]).name
+            module = command[command.index("-m") + 1] if "-m" in command else program
             found[module.rpartition(".")[2]] = int(folder.name)
     return found
 
