@@ -10,7 +10,7 @@ from pointsman.health.v1 import health_pb2 as pb
 from pointsman.health.v1 import health_pb2_grpc
 
 from libs.errors import FieldViolation, InvalidArgument
-from libs.resilience.circuit import BreakerState, CircuitState
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
@@ -43,6 +43,16 @@ _CIRCUIT = {
     CircuitState.CLOSED: pb.CIRCUIT_STATE_CLOSED,
     CircuitState.OPEN: pb.CIRCUIT_STATE_OPEN,
     CircuitState.HALF_OPEN: pb.CIRCUIT_STATE_HALF_OPEN,
+}
+_CAUSE = {
+    TripCause.NONE: pb.CIRCUIT_CAUSE_UNSPECIFIED,
+    TripCause.FAULTS: pb.CIRCUIT_CAUSE_FAULTS,
+    TripCause.TRANSPORT: pb.CIRCUIT_CAUSE_TRANSPORT,
+    TripCause.SLOW: pb.CIRCUIT_CAUSE_SLOW,
+    TripCause.COOLDOWN: pb.CIRCUIT_CAUSE_COOLDOWN,
+    TripCause.AUTHENTICATION: pb.CIRCUIT_CAUSE_AUTHENTICATION,
+    TripCause.QUOTA: pb.CIRCUIT_CAUSE_QUOTA,
+    TripCause.OPERATOR: pb.CIRCUIT_CAUSE_OPERATOR,
 }
 _MODE = {
     Mode.AUTOMATIC: pb.PROVIDER_MODE_AUTOMATIC,
@@ -195,6 +205,8 @@ def _circuit(circuit: BreakerState) -> pb.Circuit:
         generation=circuit.generation,
         open_until=timestamp_to_proto(circuit.open_until or None),
         since=timestamp_to_proto(circuit.since or None),
+        cause=_CAUSE[circuit.cause],
+        trips=circuit.trips,
     )
 
 

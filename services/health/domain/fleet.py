@@ -86,9 +86,9 @@ class Fleet:
         if model is None or not outcome.model:
             return False
         provider = self._judgements[outcome.target.whole]
-        of_provider, of_model = outcome.provider_generation, outcome.generation
-        if outcome.permit:
-            of_provider, of_model = permit_generations(outcome.permit)
+        by_permit = permit_generations(outcome.permit)
+        of_provider = _later(outcome.provider_generation, by_permit[0])
+        of_model = _later(outcome.generation, by_permit[1])
         model.observe(now, outcome)
         provider.observe(now, outcome)
         model.breaker.record(now, outcome.evidence(self._settings, of_model))
@@ -169,6 +169,12 @@ class Fleet:
         causes = [cause for cause in causes if cause in _PROVIDER_WIDE]
         if len(causes) >= 2 or TripCause.TRANSPORT in causes:
             provider.breaker.trip(now, causes[0] if len(set(causes)) == 1 else TripCause.FAULTS)
+
+
+def _later(named: int | None, permitted: int | None) -> int | None:
+    """The generation that calls belong to, by their report and by their permit; whichever knows more."""
+    known = [generation for generation in (named, permitted) if generation is not None]
+    return max(known, default=None)
 
 
 _ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})

@@ -19,7 +19,7 @@ from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.resilience.backoff import Backoff
 from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
-from libs.resilience.circuit import BreakerState, CircuitState, worse
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
     duration_from_proto,
@@ -49,6 +49,15 @@ LOCAL_EVIDENCE = 5
 _STATES = {
     health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
     health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
+}
+_CAUSES = {
+    health_pb2.CIRCUIT_CAUSE_FAULTS: TripCause.FAULTS,
+    health_pb2.CIRCUIT_CAUSE_TRANSPORT: TripCause.TRANSPORT,
+    health_pb2.CIRCUIT_CAUSE_SLOW: TripCause.SLOW,
+    health_pb2.CIRCUIT_CAUSE_COOLDOWN: TripCause.COOLDOWN,
+    health_pb2.CIRCUIT_CAUSE_AUTHENTICATION: TripCause.AUTHENTICATION,
+    health_pb2.CIRCUIT_CAUSE_QUOTA: TripCause.QUOTA,
+    health_pb2.CIRCUIT_CAUSE_OPERATOR: TripCause.OPERATOR,
 }
 _TAKEN_OUT = frozenset(
     {
@@ -339,7 +348,9 @@ class HealthClient:
 def _circuit(circuit: health_pb2.Circuit) -> BreakerState:
     state = _STATES.get(circuit.state, CircuitState.CLOSED)
     until = timestamp_from_proto(circuit.open_until) if state is CircuitState.OPEN else 0.0
-    return BreakerState(state, circuit.generation, until, since=timestamp_from_proto(circuit.since))
+    cause = _CAUSES.get(circuit.cause, TripCause.NONE)
+    since = timestamp_from_proto(circuit.since)
+    return BreakerState(state, circuit.generation, until, cause, since, circuit.trips)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -252,3 +252,15 @@ def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, object]) -> Non
     """Before they reach a judgement."""
     with pytest.raises(ValueError, match="must be"):
         Outcome(**{"provider": "acme", "model": "a", **wrong})  # type: ignore[arg-type]
+
+
+def test_a_router_whose_circuit_is_ahead_is_believed_with_or_without_a_permit() -> None:
+    """It opened a circuit that this replica never did, tried again, and says so: nothing is lost."""
+    fleet = make()
+    fleet.record(
+        T0, Outcome("acme", "a", 1, permit=permit_prefix(0, 0) + "x", generation=6, provider_generation=0)
+    )
+    assert circuit(fleet, "a").generation == 6
+    fleet.record(T0, Outcome("acme", "b", failures={ErrorClass.TIMEOUT: 3}, permit="its own", generation=2))
+    assert circuit(fleet, "b").state is CircuitState.OPEN
+    assert circuit(fleet, "b").generation == 3
