@@ -53,8 +53,8 @@ def choose(root: Path, named: str, simulate: bool, environ: Mapping[str, str]) -
         return Choice(default, catalog, False, _providers(default, usable, missing))
     path = root / "config" / "simulator.yaml"
     why = (
-        "No provider key is set, so a simulator on this machine answers: the texts are made up, and the costs are what "
-        "the real models would charge."
+        "No provider key is set, so a simulator on this machine answers: the texts are made up, "
+        "and the costs are what the real models would charge."
     )
     return Choice(path, _load(path, environ), True, why)
 

@@ -1,8 +1,8 @@
 """Where PostgreSQL's binaries and data live, and as whom it runs.
 
 PostgreSQL refuses to run as root, so root runs it as `nobody`. Then every directory above the binaries and the data
-must let `nobody` through; where one does not (a clone in the home of root), both live under /var/lib/pointsman instead. No
-permission of an existing directory is ever widened.
+must let `nobody` through; where one does not (a clone in the home of root), both live under /var/lib/pointsman. No
+permission of a directory that was there before is ever widened.
 """
 
 from __future__ import annotations
