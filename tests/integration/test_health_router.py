@@ -1,0 +1,100 @@
+"""The router's picture of its targets against real health replicas."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+import pytest
+
+from dev.engines import Valkey, valkey
+from libs.catalog.model import Model
+from libs.clock import SystemClock
+from libs.lifecycle import background
+from libs.telemetry import Metrics
+from libs.types import ErrorClass
+from services.router.adapters.health_client import HealthClient
+from services.router.domain.health import Availability
+from tests.support.health_fleet import SETTINGS, Served, fleet, until
+
+LARGE = Model("acme", "large", "large", 8000, 1000)
+SMALL = Model("acme", "small", "small", 8000, 1000)
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Valkey]:
+    async with valkey() as running:
+        yield running
+
+
+@asynccontextmanager
+async def router(replica: Served, name: str) -> AsyncIterator[HealthClient]:
+    """A router's health client with its loops, its judgements arrived."""
+    client = HealthClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
+    async with AsyncExitStack() as stack:
+        for task in (client.watch, client.report, client.probe):
+            await stack.enter_async_context(background(name, task))
+        await client.known.wait()
+        yield client
+
+
+def fail(client: HealthClient, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
+    ticket = client.begin(model)
+    assert ticket is not None
+    client.failed(model, ticket, error, retry_after)
+
+
+async def until_it_is(client: HealthClient, model: Model, *wanted: Availability) -> None:
+    async def reached() -> bool:
+        return client.target(model).availability in wanted
+
+    await until(reached)
+
+
+async def test_what_one_router_learns_all_routers_know(server: Valkey) -> None:
+    """One router's faults turn another one, at another replica, away; after one probe by one of them both return."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            for _ in range(3):
+                fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DOWN)
+            assert second.target(SMALL).availability is Availability.HEALTHY
+            await until_it_is(second, LARGE, Availability.PROBING)
+            ticket = second.begin(LARGE)
+            assert ticket is not None
+            assert second.begin(LARGE) is None
+            second.succeeded(LARGE, ticket, 0.5, 0.1, 50)
+            for client in (first, second):
+                await until_it_is(client, LARGE, Availability.DEGRADED, Availability.HEALTHY)
+                await until_it_is(client, LARGE, Availability.HEALTHY)
+
+
+async def test_a_rate_limit_ends_by_itself_for_all_routers(server: Valkey) -> None:
+    """Retry-After turns all routers away until then; afterwards nobody needs a probe."""
+    async with fleet(server) as start:
+        one = await start("a")
+        async with router(one, "r1") as first, router(one, "r2") as second:
+            fail(first, LARGE, ErrorClass.RATE_LIMITED, retry_after=1.5)
+            await until_it_is(second, LARGE, Availability.DOWN)
+            for client in (first, second):
+                await until_it_is(client, LARGE, Availability.HEALTHY)
+                assert client.begin(LARGE) is not None
+
+
+async def test_a_router_goes_on_without_health(server: Valkey) -> None:
+    """It keeps what it was told, and its own breaker opens, half-opens with a permit of its own and closes."""
+    async with fleet(server) as start:
+        one = await start("a")
+        async with router(one, "r1") as client:
+            await one.server.drain(0.0)
+            assert client.target(LARGE).availability is Availability.HEALTHY
+            for _ in range(3):
+                fail(client, LARGE, ErrorClass.TIMEOUT)
+            assert client.target(LARGE).availability is Availability.DOWN
+            await until_it_is(client, LARGE, Availability.PROBING)
+            ticket = client.begin(LARGE)
+            assert ticket is not None
+            client.succeeded(LARGE, ticket, 0.5, None, 50)
+            assert client.target(LARGE).availability is not Availability.DOWN
