@@ -2,7 +2,7 @@
 
 PostgreSQL refuses to run as root, so root runs it as `nobody`. Then every directory above the binaries and the data
 must let `nobody` through; where one does not (a clone in the home of root), both live under /var/lib/pointsman. No
-permission of a directory that was there before is ever widened.
+permission of a directory that is not our own is ever widened.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _nobody() -> Account:
 def _copy(package: Path, target: Path) -> Path:
     """Copy the package and the shared libraries its binaries find by relative path. Safe to race: one copy wins."""
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        _ours(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent) as name:
             fresh = Path(name) / "copy"
             for source in (package, package.with_name(f"{PACKAGE}.libs")):
@@ -119,13 +119,20 @@ def _copy(package: Path, target: Path) -> Path:
 def _elsewhere(directory: Path, outside: Path) -> Path:
     """The stand-in for a directory `nobody` cannot reach; the same one every time."""
     clusters = outside / "clusters"
-    clusters.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _ours(outside)
+    _ours(clusters)
     # Stand-ins for temporary directories that are gone (a test run's) would pile up; nothing else is ever removed.
     for origin in clusters.glob("*/origin"):
         original = Path(origin.read_text())
         if original.is_relative_to(tempfile.gettempdir()) and not original.exists():
             remove_tree(origin.parent)
     place = clusters / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
-    place.mkdir(mode=0o711, exist_ok=True)
+    _ours(place, 0o711)
     (place / "origin").write_text(str(directory.resolve()))
     return place
+
+
+def _ours(path: Path, mode: int = 0o755) -> None:
+    """Make a directory that `nobody` can pass, whatever the umask."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)

@@ -68,6 +68,7 @@ def test_root_under_a_private_directory_keeps_the_cluster_elsewhere(tmp_path: Pa
     outside = tmp_path / "outside"
     home = Home.of(directory, outside)
     assert home.data.is_relative_to(outside)
+    assert stat.S_IMODE(home.data.parent.stat().st_mode) == 0o711
     assert home == Home.of(directory, outside)
     assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
 
