@@ -7,110 +7,21 @@ detection, slow start after recovery as in Envoy's load balancers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.permits import Permit, Permits
 from libs.resilience.window import Counts, SlidingCounts
-from libs.types import PROVIDER_FAULTS, ErrorClass
+from libs.types import ErrorClass
+
+__all__ = ["Breaker", "BreakerSettings", "Evidence"]
 
 _ACCOUNT_CAUSES = {
     ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
     ErrorClass.QUOTA_EXHAUSTED: TripCause.QUOTA,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """Times in seconds, rates 0 to 1. A 60 s outage under light traffic costs three calls and one probe."""
-
-    window_seconds: float = 10.0
-    buckets: int = 10
-    #: Calls in the window below which rates mean nothing and failures in a row decide.
-    minimum_calls: int = 10
-    failure_rate: float = 0.5
-    slow_rate: float = 0.9
-    #: Failures in a row that open the circuit under light traffic. Under more, `minimum_calls` in a row do.
-    consecutive_failures: int = 3
-    #: A success is slow above `slow_seconds + slow_seconds_per_token * output_tokens`.
-    slow_seconds: float = 20.0
-    slow_seconds_per_token: float = 0.25
-    #: The n-th opening in a row lasts `open_seconds * open_factor ** (n - 1)`, at most `open_cap`, and up to
-    #: `jitter` of that longer.
-    open_seconds: float = 15.0
-    open_factor: float = 3.0
-    open_cap: float = 45.0
-    jitter: float = 0.2
-    #: Authentication or quota failures in a row that open it, and for how long.
-    account_failures: int = 2
-    account_open_seconds: float = 300.0
-    #: No `Retry-After` is believed beyond this.
-    max_cooldown: float = 3600.0
-    #: No state from elsewhere that is open longer than this is believed: its clock is wrong.
-    longest_open: float = 86_400.0
-    half_open_permits: int = 1
-    half_open_successes: int = 1
-    permit_ttl: float = 30.0
-    #: After recovery the share of traffic grows from `ramp_floor` to 1 over `ramp_seconds`.
-    ramp_seconds: float = 10.0
-    ramp_floor: float = 0.1
-    #: Closed for this long, a circuit's past openings are forgotten.
-    forgive_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        rates = (self.failure_rate, self.slow_rate, self.ramp_floor)
-        counts = (
-            self.minimum_calls,
-            self.consecutive_failures,
-            self.account_failures,
-            self.half_open_permits,
-            self.half_open_successes,
-        )
-        times = (
-            self.window_seconds,
-            self.open_seconds,
-            self.account_open_seconds,
-            self.max_cooldown,
-            self.permit_ttl,
-            self.ramp_seconds,
-            self.slow_seconds,
-        )
-        if not all(0 < r <= 1 for r in rates):
-            raise ValueError("failure_rate, slow_rate and ramp_floor must be in (0, 1]")
-        if min(counts) < 1 or self.buckets < 1:
-            raise ValueError("counts must be >= 1")
-        if min(times) <= 0 or self.slow_seconds_per_token < 0 or self.jitter < 0:
-            raise ValueError("times must be > 0; slow_seconds_per_token and jitter >= 0")
-        if self.open_cap < self.open_seconds or self.open_factor < 1:
-            raise ValueError("open_cap must be >= open_seconds and open_factor >= 1")
-        if self.longest_open < self.max_cooldown or self.forgive_seconds < self.ramp_seconds:
-            raise ValueError("longest_open must be >= max_cooldown, forgive_seconds >= ramp_seconds")
-
-    def is_slow(self, seconds: float, output_tokens: int) -> bool:
-        """Whether a successful call took longer than its output explains."""
-        return seconds > self.slow_seconds + self.slow_seconds_per_token * max(0, output_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Calls to the target that ended. `slow` is a part of `successes`.
-
-    `generation` is the circuit's when the calls began; None: unknown, which counts only while the circuit is closed.
-    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure.
-    """
-
-    successes: int = 0
-    failures: Mapping[ErrorClass, int] = field(default_factory=dict)
-    slow: int = 0
-    generation: int | None = None
-    retry_not_before: float | None = None
-
-    @property
-    def faults(self) -> int:
-        """Failures that are the provider's doing."""
-        return sum(n for c, n in self.failures.items() if c in PROVIDER_FAULTS)
 
 
 class Breaker:
