@@ -162,6 +162,7 @@ def test_a_shorter_cooldown_of_another_replica_does_not_replace_a_longer_one() -
     """Named regression, across replicas: a later generation that never heard the Retry-After still waits for it."""
     breaker = make()
     breaker.record(T0, failing(1, ErrorClass.OVERLOADED, retry_not_before=T0 + 300))
+    breaker.record(T0, failing(1, ErrorClass.OVERLOADED, retry_not_before=T0 + 2))
     shorter = BreakerState(CircuitState.OPEN, 9, T0 + 5, TripCause.FAULTS, T0, 1)
     assert breaker.merge(T0 + 1, shorter).open_until == T0 + 300
     half = BreakerState(CircuitState.HALF_OPEN, 20, 0.0, TripCause.FAULTS, T0, 1)
