@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -74,6 +75,11 @@ class _Process(Generic[SettingsT]):
             async with self.assemble(settings, runtime) as registrations:
                 server = GrpcServer(registrations, Observer(telemetry.metrics, clock), runtime.authenticator)
                 await server.start(settings.listen, _server_credentials(settings))
+                # What lives as long as the process need not be scanned by every collection.
+                gc.collect()
+                gc.freeze()
+                # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
+                gc.set_threshold(20_000, 20, 20)
                 server.serving()
                 log.info("serving", port=server.port, instance=instance)
                 await stop.wait()

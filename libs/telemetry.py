@@ -17,11 +17,10 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from libs import tracing
 from libs.settings import ServiceSettings, parse_address
 
 # OpenTelemetry semantic conventions, GenAI and RPC (stable names as of 1.43).
@@ -141,24 +140,14 @@ class Telemetry:
     def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
         configure_logging(service, settings.log_level)
         self.metrics = Metrics()
-        self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
-            resource=Resource.create(
-                {"service.name": f"pointsman-{service}", "service.instance.id": instance}
-            ),
-            shutdown_on_exit=False,
-        )
+        self._spans: BatchSpanProcessor | None = None
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-            self._provider.add_span_processor(
-                BatchSpanProcessor(
-                    OTLPSpanExporter(
-                        settings.otlp_endpoint, insecure=not settings.otlp_endpoint.startswith("https:")
-                    )
-                )
-            )
-        trace.set_tracer_provider(self._provider)
+            insecure = not settings.otlp_endpoint.startswith("https:")
+            self._spans = BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=insecure))
+        resource = Resource.create({"service.name": f"pointsman-{service}", "service.instance.id": instance})
+        tracing.export_to(self._spans, resource, settings.trace_sample_ratio)
         self._scrape: tuple[WSGIServer, threading.Thread] | None = None
         self._metrics_listen = settings.metrics_listen
 
@@ -175,9 +164,5 @@ class Telemetry:
             server.shutdown()
             server.server_close()
             thread.join()
-        self._provider.shutdown()
-
-
-def tracer(name: str) -> trace.Tracer:
-    """The tracer of a module."""
-    return trace.get_tracer(f"pointsman.{name}")
+        if self._spans is not None:
+            self._spans.shutdown()  # type: ignore[no-untyped-call]

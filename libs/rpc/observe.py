@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
 
 from libs.clock import Clock
-from libs.telemetry import ERROR_TYPE, RPC_METHOD, RPC_STATUS, RPC_SYSTEM, Metrics, tracer
+from libs.telemetry import RPC_METHOD, RPC_STATUS, RPC_SYSTEM, Metrics
+from libs.tracing import Span, parent_of
 
-_propagator = TraceContextTextMapPropagator()
-_tracer = tracer("rpc")
+_current: ContextVar[Span] = ContextVar("pointsman_span")
+
+
+def current_span() -> Span:
+    """The server span of the call that this task serves. Raises LookupError outside of a call."""
+    return _current.get()
 
 
 @dataclass(slots=True)
@@ -25,8 +29,7 @@ class CallObservation:
 
     method: str
     started: float
-    span: trace.Span
-    token: Token[otel_context.Context] | None
+    span: Span
     done: bool = False
 
 
@@ -46,20 +49,16 @@ class Observer:
     def begin(self, method: str, metadata: Mapping[str, str | bytes]) -> CallObservation:
         """Starts the span, a child of the caller's where `traceparent` says so."""
         traceparent = metadata.get("traceparent")
-        parent = (
-            _propagator.extract(
-                {"traceparent": str(traceparent), "tracestate": str(metadata.get("tracestate", ""))}
-            )
-            if traceparent
-            else None
-        )
+        parent = parent_of(str(traceparent), str(metadata.get("tracestate", ""))) if traceparent else None
         name = method[1:]
         attributes = self._attributes.get(name)
         if attributes is None:
             attributes = self._attributes[name] = {RPC_SYSTEM: "grpc", RPC_METHOD: name}
-        span = _tracer.start_span(name, parent, trace.SpanKind.SERVER, attributes)
-        otel_context.attach(trace.set_span_in_context(span))
-        return CallObservation(method, self._clock.monotonic(), span, None)
+        span = Span(name, trace.SpanKind.SERVER, parent, attributes)
+        _current.set(span)
+        # So that calls made and lines logged while serving belong to this trace.
+        otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span.context)))
+        return CallObservation(method, self._clock.monotonic(), span)
 
     def end(
         self, observation: CallObservation | None, code: grpc.StatusCode, error_type: str | None = None
@@ -73,9 +72,5 @@ class Observer:
         if child is None:
             child = self._children[key] = self._duration.labels(observation.method[1:], code.name)
         child.observe(self._clock.monotonic() - observation.started)
-        span = observation.span
-        span.set_attribute(RPC_STATUS, code.name)
-        if error_type is not None:
-            span.set_attribute(ERROR_TYPE, error_type)
-            span.set_status(trace.StatusCode.ERROR)
-        span.end()
+        observation.span.attributes[RPC_STATUS] = code.name
+        observation.span.end(error_type)

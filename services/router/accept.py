@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import uuid
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -82,7 +81,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     strategy = content_type.strategy or policy.strategy or tenant.strategy
     costs = [c for c in (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd) if c]
     return Generation(
-        request_id=draft.request_id or uuid.uuid4().hex,
+        request_id=draft.request_id or secrets.token_hex(16),
         tenant=tenant.name,
         content_type=content_type.name,
         prompt=Prompt(
@@ -118,36 +117,44 @@ def _violations(draft: Draft) -> list[FieldViolation]:
         if not ok:
             found.append(FieldViolation(f"generation.{name}", description))
 
-    def check_range(name: str, value: float | None, low: float, high: float) -> None:
-        ok = value is None or (math.isfinite(value) and low <= value <= high)
-        check(ok, name, f"must be from {low:g} to {high:g}")
-
-    check(len(draft.request_id) <= MAX_ID, "request_id", f"must be at most {MAX_ID} characters")
-    check(len(draft.campaign) <= MAX_ID, "campaign", f"must be at most {MAX_ID} characters")
-    for name, kept in (("request_id", draft.request_id), ("campaign", draft.campaign)):
-        check("\0" not in kept, name, "must not hold NUL characters, which the ledger cannot keep")
-    check_range("max_output_tokens", draft.max_output_tokens, 1, MAX_OUTPUT_TOKENS)
-    check_range("temperature", draft.temperature, 0, 2)
-    check_range("top_p", draft.top_p, 0, 1)
-    check(draft.top_p is None or draft.top_p > 0, "top_p", "must be above 0")
-    check_range("presence_penalty", draft.presence_penalty, -2, 2)
-    check_range("frequency_penalty", draft.frequency_penalty, -2, 2)
-    check_range("max_attempts", draft.max_attempts, 1, MAX_ATTEMPTS)
+    for name, value, low, high in (
+        ("max_output_tokens", draft.max_output_tokens, 1, MAX_OUTPUT_TOKENS),
+        ("temperature", draft.temperature, 0, 2),
+        ("top_p", draft.top_p, 0, 1),
+        ("presence_penalty", draft.presence_penalty, -2, 2),
+        ("frequency_penalty", draft.frequency_penalty, -2, 2),
+        ("max_attempts", draft.max_attempts, 1, MAX_ATTEMPTS),
+    ):
+        if value is not None:
+            check(low <= value <= high, name, f"must be from {low:g} to {high:g}")
+    check(draft.top_p != 0, "top_p", "must be above 0")
     cost = draft.max_cost_micro_usd
     check(cost is None or cost > 0, "max_cost", "must be above 0; leave it unset for no bound")
-    check(len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}")
-    check(all(draft.stop_sequences), "stop_sequences", "none may be empty")
-    check(len(draft.models) <= MAX_MODELS, "models", f"at most {MAX_MODELS}")
-    check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
-    for name, value in draft.labels.items():
-        ok = 0 < len(name) <= MAX_ID and len(value) <= MAX_ID
-        check(ok, "labels", f"names and values must be at most {MAX_ID} characters")
+    for name, kept in (("request_id", draft.request_id), ("campaign", draft.campaign)):
+        if kept:
+            _check_kept(name, kept, check)
+    if draft.stop_sequences:
         check(
-            "\0" not in name + value, "labels", "must not hold NUL characters, which the ledger cannot keep"
+            len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}"
         )
+        check(all(draft.stop_sequences), "stop_sequences", "none may be empty")
+    check(len(draft.models) <= MAX_MODELS, "models", f"at most {MAX_MODELS}")
+    if draft.labels:
+        check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
+        for name, text in draft.labels.items():
+            check(bool(name), "labels", "a name must not be empty")
+            _check_kept("labels", name, check)
+            _check_kept("labels", text, check)
     _check_messages(draft, check)
-    _check_tools(draft, check)
+    if draft.tools or draft.tool_choice or draft.response_format is not None:
+        _check_tools(draft, check)
     return found
+
+
+def _check_kept(name: str, text: str, check: _Check) -> None:
+    """What the ledger keeps: bounded, and without NUL, which PostgreSQL cannot store."""
+    check(len(text) <= MAX_ID, name, f"must be at most {MAX_ID} characters")
+    check("\0" not in text, name, "must not hold NUL characters")
 
 
 def _check_messages(draft: Draft, check: _Check) -> None:

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 from libs.catalog.model import Model, Provider
 from libs.clock import Clock
+from libs.tracing import Span
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router import spans
 from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
@@ -52,7 +54,7 @@ class Attempt:
         admission: Permit,
         ticket: CallTicket,
         streamed: bool,
-        trace_id: str,
+        parent: Span,
     ) -> None:
         self._books = books
         self.candidate = candidate
@@ -83,8 +85,9 @@ class Attempt:
             streamed=streamed,
             hedge=False,
             labels=generation.labels,
-            trace_id=trace_id,
+            trace_id=parent.trace_id,
         )
+        self._span = spans.attempt(self.record, parent)
         books.spool.begin(self.record)
 
     def content_came(self) -> None:
@@ -172,5 +175,6 @@ class Attempt:
             message=message,
         )
         books.spool.end(self.record)
+        spans.attempt_ended(self._span, self.record)
         self._admission.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
         return self.record

@@ -13,11 +13,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
 
-from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog, Tenant
 from libs.errors import AlreadyExists, PointsmanError, QuotaViolation
 from libs.resilience.retry_budget import RetryBudget
+from libs.tracing import Span
 from libs.types import ErrorClass, Usage, UsageAccuracy
 from services.router import spans
 from services.router.attempt import Attempt, Books
@@ -47,7 +48,7 @@ class _Request:
     envelope: Envelope
     stream: bool
     started: float
-    span: trace.Span
+    span: Span
     relay: Relay
     failed: list[Failed] = field(default_factory=list)
     #: Targets that limits or breakers kept from being called.
@@ -82,20 +83,24 @@ class Generate:
         self._numbers = itertools.count(1)
         self._running: set[tuple[str, str]] = set()
 
-    async def whole(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Result:
-        """The answer in one piece. Raises libs.errors."""
-        async with aclosing(self._once(catalog, tenant, generation, stream=False)) as events:
+    async def whole(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
+    ) -> Result:
+        """The answer in one piece. Raises libs.errors. `span`: the caller's, to which attempts become children."""
+        async with aclosing(self._once(catalog, tenant, generation, span, stream=False)) as events:
             async for event in events:
                 if isinstance(event, Completed):
                     return event.result
         raise AssertionError("a run ends with Completed or an error")
 
-    def stream(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> AsyncGenerator[Event, None]:
+    def stream(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The answer as events; the last is Completed. Raises libs.errors. Closing it cancels the provider."""
-        return self._once(catalog, tenant, generation, stream=True)
+        return self._once(catalog, tenant, generation, span, stream=True)
 
     async def _once(
-        self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None, *, stream: bool
     ) -> AsyncGenerator[Event, None]:
         """Keeps a request id from being paid for twice at the same time."""
         key = (generation.tenant, generation.request_id)
@@ -105,26 +110,24 @@ class Generate:
             )
         self._running.add(key)
         started = self._clock.monotonic()
-        with spans.generation(generation, stream=stream) as span:
-            try:
-                plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-                request = _Request(
-                    generation,
-                    plan,
-                    _envelope(generation, plan),
-                    stream,
-                    started,
-                    span,
-                    Relay(generation.request_id),
-                )
-                async with aclosing(self._run(request)) as events:
-                    async for event in events:
-                        yield event
-            except PointsmanError as error:
-                spans.failed(span, error.reason)
-                raise
-            finally:
-                self._running.discard(key)
+        span = span or Span("generate", SpanKind.INTERNAL, None)
+        spans.asked(span, generation, stream=stream)
+        try:
+            plan = self._planner.plan(catalog, tenant, generation, stream=stream)
+            request = _Request(
+                generation,
+                plan,
+                _envelope(generation, plan),
+                stream,
+                started,
+                span,
+                Relay(generation.request_id),
+            )
+            async with aclosing(self._run(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._running.discard(key)
 
     async def _run(self, request: _Request) -> AsyncGenerator[Event, None]:
         self._budget.record_request(self._clock.monotonic())
@@ -181,7 +184,7 @@ class Generate:
             admission=permit,
             ticket=ticket,
             streamed=request.stream,
-            trace_id=spans.trace_id(request.span),
+            parent=request.span,
         )
 
     async def _admit(self, request: _Request, candidate: Candidate) -> Permit | None:
@@ -217,25 +220,25 @@ class Generate:
 
     async def _whole(self, request: _Request, attempt: Attempt) -> Completed:
         candidate = attempt.candidate
-        timeout = self._timeout(request, candidate)
-        with spans.attempt(attempt.record, request.span) as span:
-            try:
-                # Shielding nothing: when the caller leaves, the provider's call is cancelled with this task.
-                completion = await self._providers.complete(
-                    candidate.provider, candidate.model, request.generation.prompt, timeout
-                )
-            except ProviderFailure as failure:
-                self._failed(request, attempt, failure, "", prefilled=False)
-                spans.attempt_ended(span, attempt.record)
-                raise
-            except BaseException:
-                attempt.abandon("")
-                raise
-            record = attempt.succeed(
+        try:
+            # When the caller leaves, this task is cancelled and the provider's call with it.
+            completion = await self._providers.complete(
+                candidate.provider,
+                candidate.model,
+                request.generation.prompt,
+                self._timeout(request, candidate),
+            )
+        except ProviderFailure as failure:
+            self._failed(request, attempt, failure, "", prefilled=False)
+            raise
+        except BaseException:
+            attempt.abandon("")
+            raise
+        request.records.append(
+            attempt.succeed(
                 completion.usage, completion.text, completion.finish_reason, completion.response_model
             )
-            spans.attempt_ended(span, record)
-        request.records.append(record)
+        )
         return Completed(self._result(request, candidate, completion))
 
     async def _stream(
@@ -246,40 +249,37 @@ class Generate:
         if prefill:
             prompt = prompt.continued(prefill)
         last = request.failed[-1].error_class if request.failed else None
-        for event in relay.begin(candidate, last, prefilled=bool(prefill)):
-            yield event
-        with spans.attempt(attempt.record, request.span) as span:
-            end: StreamEnd | None = None
-            ended = False
-            try:
-                timeout = self._timeout(request, candidate)
-                batches = self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
-                async with aclosing(batches):
-                    async for batch in batches:
-                        if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
-                            attempt.content_came()
-                            if request.first_token is None:
-                                request.first_token = self._clock.monotonic() - request.started
-                        for event in relay.feed(batch):
-                            yield event
-                        if isinstance(batch[-1], StreamEnd):
-                            end = batch[-1]
-                if end is None:
-                    raise ProviderFailure(ErrorClass.MALFORMED, "the stream ended without saying how")
-                ended = True
-            except ProviderFailure as failure:
-                ended = True
-                self._failed(request, attempt, failure, "".join(relay.received), prefilled=bool(prefill))
-                spans.attempt_ended(span, attempt.record)
-                raise
-            finally:
-                if not ended:
-                    attempt.abandon("".join(relay.received))
-            record = attempt.succeed(
-                end.usage, "".join(relay.received), end.finish_reason, end.response_model
-            )
-            spans.attempt_ended(span, record)
-        request.records.append(record)
+        end: StreamEnd | None = None
+        failed = False
+        try:
+            for event in relay.begin(candidate, last, prefilled=bool(prefill)):
+                yield event
+            timeout = self._timeout(request, candidate)
+            batches = self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
+            async with aclosing(batches):
+                async for batch in batches:
+                    if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
+                        attempt.content_came()
+                        if request.first_token is None:
+                            request.first_token = self._clock.monotonic() - request.started
+                    for event in relay.feed(batch):
+                        yield event
+                    if isinstance(batch[-1], StreamEnd):
+                        end = batch[-1]
+            if end is None:
+                raise ProviderFailure(ErrorClass.MALFORMED, "the stream ended without saying how")
+        except ProviderFailure as failure:
+            failed = True
+            self._failed(request, attempt, failure, "".join(relay.received), prefilled=bool(prefill))
+            raise
+        finally:
+            if end is None and not failed:
+                attempt.abandon("".join(relay.received))
+            elif end is not None:
+                text = "".join(relay.received)
+                request.records.append(
+                    attempt.succeed(end.usage, text, end.finish_reason, end.response_model)
+                )
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
         yield Completed(self._result(request, candidate, completion))
 

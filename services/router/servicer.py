@@ -24,6 +24,7 @@ from libs.rpc.convert import (
     usage_to_proto,
 )
 from libs.rpc.identity import current_caller
+from libs.rpc.observe import current_span
 from services.router.accept import Draft, accept
 from services.router.domain.events import (
     Completed,
@@ -92,14 +93,14 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         catalog, tenant, generation = self._accept(request.generation, context)
-        result = await self._generate.whole(catalog, tenant, generation)
+        result = await self._generate.whole(catalog, tenant, generation, current_span())
         return pb.GenerateResponse(result=_result(result))
 
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
         catalog, tenant, generation = self._accept(request.generation, context)
-        async with aclosing(self._generate.stream(catalog, tenant, generation)) as events:
+        async with aclosing(self._generate.stream(catalog, tenant, generation, current_span())) as events:
             async for event in events:
                 yield _event(event)
 

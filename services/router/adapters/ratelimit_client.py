@@ -32,6 +32,8 @@ from services.router.domain.local_share import LocalShare
 AHEAD = 3.0
 #: New slices are asked for when what is held will not last this long, seconds.
 HORIZON = 1.0
+#: How often it is looked whether what is held lasts, seconds.
+LOOK_INTERVAL = 0.05
 #: How often used slices are reported, seconds.
 REPORT_INTERVAL = 1.0
 #: How long an answer of the limiter is waited for before it counts as gone, seconds.
@@ -59,6 +61,8 @@ class _Demand:
     rate: Amounts = field(default_factory=Amounts)
     window: Amounts = field(default_factory=Amounts)
     since: float = 0.0
+    #: When it is next looked whether what is held lasts.
+    look: float = 0.0
 
     def add(self, amounts: Amounts, now: float) -> None:
         self.window = self.window + amounts
@@ -148,7 +152,8 @@ class LeasedAdmission:
         if taken is None:
             return None
         self._from_lease.inc()
-        if key not in self._asking and self._call is not None:
+        if now >= demand.look and key not in self._asking and self._call is not None:
+            demand.look = now + LOOK_INTERVAL
             soon = self._pool.low(scopes, demand.ahead(HORIZON, now), now, HORIZON)
             if soon:
                 self._ask(key, soon, Amounts(), demand.ahead(AHEAD, now))

@@ -49,6 +49,20 @@ class Dimension:
         """What may be taken now."""
         return sum(s.remaining for s in self.slices if s.expires > now)
 
+    def split(self, need: int, now: float) -> list[tuple[Slice, int]] | None:
+        """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
+        gives whatever is asked."""
+        live = [s for s in self.slices if s.expires > now]
+        parts = []
+        for held in live:
+            part = min(need, max(0, held.remaining))
+            if self.shadow and held is live[-1]:
+                part = need
+            if part > 0:
+                parts.append((held, part))
+                need -= part
+        return parts if need == 0 and live else None
+
 
 @dataclass(slots=True)
 class Taken:
@@ -105,10 +119,35 @@ class Pool:
 
     def take(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[Taken] | None:
         """Takes the amounts from every limit of every scope, or nothing at all (None)."""
+        plan: list[tuple[Slice, int]] = []
         for scope in scopes:
-            if not self._covers(scope, amounts, now):
+            unlimited = self._unlimited.get(scope)
+            if unlimited is not None:
+                if unlimited <= now:
+                    return None
+                continue
+            dimensions = self._scopes.get(scope)
+            if not dimensions:
                 return None
-        return [taken for scope in scopes for taken in self._take_from(scope, amounts, now)]
+            for dimension in dimensions.values():
+                need = amount_of(dimension.unit, amounts)
+                if need == 0 and not dimension.shadow:
+                    continue
+                held = dimension.slices[0] if dimension.slices else None
+                if held is not None and held.expires > now and held.amount - held.used >= need:
+                    plan.append((held, need))
+                    continue
+                parts = dimension.split(need, now)
+                if parts is None:
+                    return None
+                plan += parts
+        taken = []
+        for held, part in plan:
+            held.used += part
+            held.running += 1
+            held.changed = True
+            taken.append(Taken(held, part))
+        return taken
 
     def settle(self, taken: Iterable[Taken], used: Amounts) -> None:
         """Replaces the estimate by what was used: the difference returns to the slice, or is owed."""
@@ -188,20 +227,3 @@ class Pool:
             elif need > dimension.available(now):
                 return False
         return True
-
-    def _take_from(self, scope: str, amounts: Amounts, now: float) -> Iterator[Taken]:
-        for dimension in self._scopes.get(scope, {}).values():
-            need = amount_of(dimension.unit, amounts)
-            live = [s for s in dimension.slices if s.expires > now]
-            for held in live:
-                part = min(need, max(0, held.remaining))
-                if held is live[-1] and dimension.shadow:
-                    part = need
-                if part > 0:
-                    held.used += part
-                    held.running += 1
-                    held.changed = True
-                    need -= part
-                    yield Taken(held, part)
-                if need <= 0:
-                    break

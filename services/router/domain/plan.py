@@ -85,14 +85,30 @@ class Candidate:
     estimated_latency: float | None
     scores: Scores = Scores()
     reason: SelectionReason = SelectionReason.COST
-    explanation: str = ""
     confidence: float = 1.0
+    #: Its place in the order, from 0.
+    rank: int = 0
+    #: Better ones were passed over because they are down.
+    passed_over: bool = False
     excluded: str = ""
 
     @property
     def target(self) -> str:
         """`provider/model`."""
         return self.model.id
+
+    @property
+    def explanation(self) -> str:
+        """The reason in words, for a person."""
+        scores = self.scores
+        text = (
+            f"tier {self.tier + 1}, score {scores.total:.2f} (cost {scores.cost:.2f}, "
+            f"performance {scores.performance:.2f}, reliability {scores.reliability:.2f}, "
+            f"suitability {scores.suitability:.2f})"
+        )
+        if self.rank > 0:
+            return f"fallback {self.rank}: {text}"
+        return f"{text}; better ones are down" if self.passed_over else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +288,9 @@ def _ordered(
         replace(
             candidate,
             reason=_reason(candidate, first, generation, rank=rank, passed_over=passed_over),
-            explanation=_explanation(candidate, rank=rank, passed_over=passed_over),
             confidence=confidence if rank == 0 else 0.0,
+            rank=rank,
+            passed_over=passed_over,
         )
         for rank, candidate in enumerate(ordered)
     ]
@@ -298,15 +315,3 @@ def _reason(
         SelectionReason.SPECIALIZATION: weights.suitability * scores.suitability,
     }
     return max(parts, key=lambda reason: parts[reason])
-
-
-def _explanation(candidate: Candidate, *, rank: int, passed_over: bool) -> str:
-    scores = candidate.scores
-    text = (
-        f"tier {candidate.tier + 1}, score {scores.total:.2f} (cost {scores.cost:.2f}, "
-        f"performance {scores.performance:.2f}, reliability {scores.reliability:.2f}, "
-        f"suitability {scores.suitability:.2f})"
-    )
-    if rank > 0:
-        return f"fallback {rank}: {text}"
-    return f"{text}; better ones are down" if passed_over else text

@@ -39,10 +39,13 @@ from services.router.domain.generation import (
 )
 
 _REFUSED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
-_FINISH_REASONS = {
+#: Numbers are Vertex AI's, for servers that send enums as integers.
+_FINISH_REASONS: Mapping[Any, FinishReason] = {
     "STOP": FinishReason.STOP,
+    1: FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
-    **dict.fromkeys(_REFUSED, FinishReason.CONTENT_FILTER),
+    2: FinishReason.LENGTH,
+    **dict.fromkeys((*_REFUSED, 3, 4, 6, 7, 8), FinishReason.CONTENT_FILTER),
 }
 #: Tokens of thought by effort (Google's own mapping in its OpenAI-compatible endpoint), and the levels of Gemini 3.
 _BUDGETS = {
@@ -268,7 +271,9 @@ def _arguments(call: Mapping[str, Any]) -> str:
 
 
 def _finish(candidate: Mapping[str, Any], *, calls: bool) -> FinishReason:
-    finish = _FINISH_REASONS.get(as_str(candidate.get("finishReason")), FinishReason.OTHER)
+    reason = candidate.get("finishReason")
+    known = _FINISH_REASONS.get(reason) if isinstance(reason, (str, int)) else None
+    finish = known or FinishReason.OTHER
     # The wire has no finish reason for tool calls.
     return FinishReason.TOOL_CALLS if calls and finish is FinishReason.STOP else finish
 

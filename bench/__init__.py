@@ -1,0 +1,1 @@
+"""Benchmarks: one command each, a ratio inside one run, JSON last."""

@@ -1,0 +1,190 @@
+"""What a Generate costs the router, against a bare pass-through on the same transport, in one run.
+
+python -m bench.generate [--calls N] [--rounds N]
+
+Starts the whole stack (limits, ledger and tracing on) and a bare grpc.aio pass-through (bench/passthrough.py), both
+calling the same simulated provider. Rounds alternate between the two; each figure is CPU time of the server process
+(user and system, from the kernel) per call, so the load generator and the provider do not count. The ratio of each
+round's pair is taken and their median printed. Unary and streamed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import psutil
+import uvloop
+from pointsman.router.v1 import router_pb2 as pb
+from pointsman.router.v1 import router_pb2_grpc
+
+from libs.rpc.channel import metadata
+from tests.support.stack import ROOT, RunningStack, running_stack
+
+CONCURRENCY = 16
+TOKENS = 60
+PROMPT = (
+    "Write a product description of about 80 words for the Fjord pour-over kettle, brushed steel, 0.9 litres. "
+    * 4
+)
+
+#: One provider, so that both sides call the same; limits and a budget on every scope the router asks for.
+CATALOG = """\
+version: 1
+domain: bench
+providers:
+  openai:
+    base_url: ${POINTSMAN_SIMULATOR_URL:-http://127.0.0.1:7790}/openai/v1
+    api_key_env: ""
+    limits:
+      - {unit: requests, period: minute, limit: 1_000_000}
+      - {unit: total_tokens, period: minute, limit: 900_000_000}
+models:
+  openai/gpt-4.1-mini:
+    context_window: 1_047_576
+    max_output_tokens: 32_768
+    capabilities: [streaming, system, json, json_schema, tools, seed, stop]
+policies:
+  default:
+    tiers: [[openai/gpt-4.1-mini]]
+content_types:
+  general: {max_output_tokens: 300}
+tenants:
+  demo:
+    key_sha256: [c48a01f49fd0f2cc404bc3cbbc80e91457a3d41bb429a695243de4c61794155c]
+    limits:
+      - {unit: requests, period: minute, limit: 1_000_000}
+      - {unit: total_tokens, period: minute, limit: 900_000_000}
+      - {unit: concurrency, limit: 1_000}
+      - {unit: usd, period: day, limit: 100_000}
+"""
+
+Send = Callable[[], Awaitable[None]]
+
+
+def cpu(process: psutil.Process) -> float:
+    """User and system seconds so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def load(send: Send, calls: int, concurrency: int) -> float:
+    """Makes the calls and returns the seconds they took."""
+    left = calls
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await send()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+    return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def passthrough(provider: str) -> AsyncIterator[tuple[psutil.Process, str]]:
+    """The bare server as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.passthrough", "--provider", provider),
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", "PATH": "/usr/bin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    port = int(await process.stdout.readline())
+    try:
+        yield psutil.Process(process.pid), f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def calls(channel: grpc.aio.Channel, key: str) -> dict[str, Send]:
+    """How each kind of call is made."""
+    stub = router_pb2_grpc.RouterStub(channel)
+    generation = pb.Generation(
+        content_type="general",
+        messages=[pb.Message(role=pb.ROLE_USER, text=PROMPT)],
+        max_output_tokens=TOKENS,
+    )
+    sent = metadata(key)
+
+    async def unary() -> None:
+        answer = await stub.Generate(pb.GenerateRequest(generation=generation), metadata=sent)
+        assert answer.result.text
+
+    async def stream() -> None:
+        text = ""
+        call = stub.StreamGenerate(pb.StreamGenerateRequest(generation=generation), metadata=sent)
+        async for event in call:
+            text += event.delta.text
+        assert text
+
+    return {"unary": unary, "stream": stream}
+
+
+async def measure(stack: RunningStack, count: int, rounds: int) -> dict[str, object]:
+    """All figures."""
+    await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=0)
+    router = stack.process("router")
+    key = stack.addresses["tenant_key"] or "demo-key"
+    figures: dict[str, object] = {}
+    async with (
+        passthrough(f"{stack.simulator.url}/openai/v1") as (bare, address),
+        grpc.aio.insecure_channel(stack.addresses["router"]) as ours,
+        grpc.aio.insecure_channel(address) as theirs,
+    ):
+        sides = {"router": (router, calls(ours, key)), "passthrough": (bare, calls(theirs, key))}
+        for kind in ("unary", "stream"):
+            samples: dict[str, list[float]] = {name: [] for name in sides}
+            for number in range(rounds + 1):
+                for name, (process, sends) in sides.items():
+                    before = cpu(process)
+                    await load(sends[kind], count, CONCURRENCY)
+                    if number > 0:  # the first round warms up
+                        samples[name].append((cpu(process) - before) / count)
+            ratios = [a / b for a, b in zip(samples["router"], samples["passthrough"], strict=True)]
+            sequential = {
+                name: 1000 * await load(sends[kind], count // 4, 1) / (count // 4)
+                for name, (_, sends) in sides.items()
+            }
+            ms = {name: 1000 * statistics.median(values) for name, values in samples.items()}
+            figures[kind] = {
+                "router_cpu_ms": round(ms["router"], 3),
+                "passthrough_cpu_ms": round(ms["passthrough"], 3),
+                "ratio": round(statistics.median(ratios), 2),
+                "ratio_min": round(min(ratios), 2),
+                "ratio_max": round(max(ratios), 2),
+                "requests_per_second_per_core": round(1000 / ms["router"]),
+                "added_latency_ms_sequential": round(sequential["router"] - sequential["passthrough"], 2),
+            }
+            print(f"{kind:>6}: {figures[kind]}")
+    return figures
+
+
+async def main(count: int, rounds: int) -> None:
+    """Runs it."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with running_stack(Path(directory), CATALOG) as stack:
+            print(json.dumps(await measure(stack, count, rounds)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--calls", type=int, default=1000, help="calls a round")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds, after one that warms up")
+    options = parser.parse_args()
+    uvloop.run(main(options.calls, options.rounds))

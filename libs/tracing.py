@@ -1,0 +1,109 @@
+"""Spans at the price of a few attributes: ids when a span begins, the record when it ends.
+
+OpenTelemetry's SDK builds, locks and cleans a span object step by step, which costs more than the rest of this
+project's work on a call. Here a running span is a small object of our own; what the exporter gets at its end is the
+SDK's own `ReadableSpan`. Propagation, sampling by parent and trace-id ratio, batching and export are the SDK's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+Value = str | bool | int | float | tuple[str, ...]
+
+_ids = RandomIdGenerator()
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
+_SCOPE = InstrumentationScope("pointsman")
+
+
+class _Exporting:
+    """Where ended spans go; nothing is recorded while there is no processor."""
+
+    processor: SpanProcessor | None = None
+    resource: Resource = Resource.get_empty()
+    bound: int = TraceIdRatioBased.get_bound_for_rate(1.0)
+
+
+def export_to(processor: SpanProcessor | None, resource: Resource, ratio: float) -> None:
+    """Sends the spans that end from now on to `processor` (None: nowhere). `ratio`: share of traces without a
+    parent that are sampled, 0 to 1."""
+    _Exporting.processor = processor
+    _Exporting.resource = resource
+    _Exporting.bound = TraceIdRatioBased.get_bound_for_rate(ratio)
+
+
+class Span:
+    """A running span. `attributes` may be written until `end`."""
+
+    __slots__ = ("_kind", "_parent", "_started", "attributes", "context", "name")
+
+    def __init__(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        attributes: Mapping[str, Value] | None = None,
+    ) -> None:
+        self.name = name
+        self._kind = kind
+        self._parent = parent
+        if parent is not None:
+            trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
+        else:
+            trace_id = _ids.generate_trace_id()
+            sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _Exporting.bound
+            flags, state = _SAMPLED if sampled else _NOT_SAMPLED, None
+        self.context = SpanContext(trace_id, _ids.generate_span_id(), False, flags, state)
+        self.attributes: dict[str, Value] = dict(attributes) if attributes else {}
+        self._started = time.time_ns()
+
+    @property
+    def recording(self) -> bool:
+        """Whether anybody will see the attributes."""
+        return _Exporting.processor is not None and self.context.trace_flags.sampled
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return f"{self.context.trace_id:032x}"
+
+    def end(self, error_type: str | None = None) -> None:
+        """Hands the record to the exporter. `error_type`: what went wrong, a name from a closed set."""
+        processor = _Exporting.processor
+        if processor is None or not self.context.trace_flags.sampled:
+            return
+        if error_type is not None:
+            self.attributes["error.type"] = error_type
+        processor.on_end(
+            ReadableSpan(
+                self.name,
+                self.context,
+                self._parent,
+                _Exporting.resource,
+                self.attributes,
+                kind=self._kind,
+                status=Status(StatusCode.UNSET if error_type is None else StatusCode.ERROR),
+                start_time=self._started,
+                end_time=time.time_ns(),
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
+
+def parent_of(traceparent: str, tracestate: str = "") -> SpanContext | None:
+    """The caller's span as W3C Trace Context names it; None where the header is no such thing."""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {"traceparent": traceparent, "tracestate": tracestate}
+    context = trace.get_current_span(TraceContextTextMapPropagator().extract(carrier)).get_span_context()
+    return context if context.is_valid else None

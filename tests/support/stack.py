@@ -1,0 +1,118 @@
+"""The whole stack as real processes, for end-to-end tests and benchmarks.
+
+async with running_stack(directory, catalog_yaml) as stack:
+    async with stack.client() as client: ...
+    stack.kill("health")          # SIGKILL; `dev up` brings it back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from libs.client import Client
+from tests.support.simulator import Simulator
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack under `dev up`."""
+
+    data: Path
+    addresses: Mapping[str, str]
+    supervisor: psutil.Process
+    simulator: Simulator
+
+    def client(self, key: str = "", **more: object) -> Client:
+        """A client of the router; by default as the demo tenant."""
+        return Client(self.addresses["router"], key or self.addresses["tenant_key"], **more)  # type: ignore[arg-type]
+
+    def process(self, name: str) -> psutil.Process:
+        """The process of a service or engine. Raises LookupError while there is none."""
+        marks = {"valkey": "valkey-server", "postgres": "postgres", "simulator": "dev.simulator"}
+        mark = marks.get(name, f"services.{name}")
+        for child in self.supervisor.children(recursive=True):
+            try:
+                line = child.cmdline()
+                parent = child.parent()
+            except psutil.NoSuchProcess:
+                continue
+            if any(mark in part for part in line[:3]) and not _is_of(parent, mark):
+                return child
+        raise LookupError(f"no process of {name} is running")
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Sends a signal to a service or engine and returns its pid."""
+        process = self.process(name)
+        process.send_signal(number)
+        return process.pid
+
+    def logs(self) -> str:
+        """The last lines of every log."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}"
+            for path in sorted((self.data / "logs").glob("*.log"))
+        )
+
+
+def _is_of(parent: psutil.Process | None, mark: str) -> bool:
+    """Whether a process belongs to another of the same program (PostgreSQL's workers)."""
+    try:
+        return parent is not None and any(mark in part for part in parent.cmdline()[:3])
+    except psutil.NoSuchProcess:
+        return False
+
+
+@asynccontextmanager
+async def running_stack(
+    data: Path, catalog: str = "", environment: Mapping[str, str] | None = None
+) -> AsyncIterator[RunningStack]:
+    """Starts `dev up` on free ports with the simulator; `catalog` is YAML, empty for the simulator's own."""
+    data.mkdir(parents=True, exist_ok=True)
+    arguments = ["--data", str(data / "stack"), "--port-base", "0", "--simulator"]
+    if catalog:
+        (data / "catalog.yaml").write_text(catalog)
+        arguments += ["--catalog", str(data / "catalog.yaml")]
+    output = (data / "up.log").open("wb")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dev", "up", *arguments),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    state = data / "stack" / "stack.json"
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not state.exists():
+                if process.returncode is not None:
+                    raise RuntimeError(f"dev up ended:\n{(data / 'up.log').read_text()}")
+                await asyncio.sleep(0.05)
+        addresses = json.loads(state.read_text())
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+            url = f"http://{addresses['simulator']}"
+            yield RunningStack(
+                data / "stack", addresses, psutil.Process(process.pid), Simulator(url, 0, http)
+            )
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        output.close()
