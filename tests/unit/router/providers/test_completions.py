@@ -30,7 +30,7 @@ def answer(kind: str, body: Any, headers: dict[str, str] | None = None) -> Compl
 
 def chat(message: dict[str, Any] | None, finish: str | None = "stop", **more: Any) -> dict[str, Any]:
     """A chat completion."""
-    choice = {"index": 0, "finish_reason": finish, "something": ["new"]}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "something": ["new"]}
     if message is not None:
         choice["message"] = {"role": "assistant", **message}
     return {"id": "c1", "model": "m-1", "choices": [choice], "unknown": {"field": 1}, **more}
