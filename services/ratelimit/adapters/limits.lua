@@ -20,7 +20,10 @@
 -- Reservations and leases are one thing: a record with one slice per dimension, found by its id. It expires through
 -- the sorted set `due`, a bounded batch at each call: concurrency is released; money and quotas are posted at the
 -- estimate as uncertain; bucket capacity counts as used. A late close, within an hour, corrects the quotas. Idle dimensions
--- (full, over or empty) are deleted through the same set, and `floor` keeps the clock from going back behind that.
+-- (full, over or empty) are deleted through the same set.
+--
+-- Clock. It never goes back behind `floor`, its high-water mark as of the last `beat` or deletion, nor a dimension
+-- behind its own last change. A clock that was far ahead and is set right begins a new life rather than stand still.
 --
 -- Lives. `lives` exists in this process's memory only: after a restart, failover or slot migration it is empty, and
 -- every call answers E until `begin` has decided whether writes may have been lost. If so, the epoch changes: buckets
@@ -38,6 +41,7 @@ local KEEP_SETTLED = 300000 -- ms a settled record answers repeats
 local KEEP_EXPIRED = 3600000 -- ms an expired record, or a window that is over, can still be corrected
 local BATCH = 16 -- records expired by one admission at most
 local AUDIT_LENGTH = 10000
+local SET_BACK = 60000 -- ms behind `floor`: not jitter, the clock was wrong and is right now; a new life begins
 
 local META = '<ddddd' -- due, version, born, floor, learn; then the epoch
 local BUCKET = '<dddddddddd' -- level, held, index, generation, tick, outstanding, capacity, limit, P, taken
@@ -45,7 +49,9 @@ local CALENDAR = '<dddddd' -- start, finish, posted, outstanding, uncertain, lif
 local COUNT = '<d' -- outstanding
 local HEAD = '<dddd' -- state (0 open, 1 settled, 2 cancelled, 3 expired), due, slices, ttl
 local HEAD_SIZE = 32
-local SLICE = 11 -- kind, unit, amount, used, overrun, state, claim a, claim b, limit, capacity, P
+-- kind, unit, amount, used, overrun, state (0 open, 1 closed, 2 expired); then buckets: index, generation, limit, capacity,
+-- P; calendar windows: start, amount posted as uncertain, limit, finish
+local SLICE = 11
 local DIM = 10 -- kind, unit, shadow, limit, capacity, p1, p2, p3, need, want
 
 local lives = {}
@@ -60,23 +66,28 @@ local function doubles(n)
   return format
 end
 
-local function clock(given, floor_ms)
-  local now = given
-  if now == 0 then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
-  end
-  return now < floor_ms and floor_ms or now
+local function time_of(given)
+  if given ~= 0 then return given end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- nil and an answer, or the meta as a table.
-local function open(key, blob, epoch)
+-- nil and an answer, or the meta as a table with `now`.
+local function open(key, blob, epoch, given)
   local life = lives[key]
   if not blob or not life then return nil, 'E' end
   local due, version, born, floor_ms, learn = struct.unpack(META, blob)
   local stored = string.sub(blob, 41)
   if stored ~= life or (epoch and epoch ~= life) then return nil, 'E' .. (stored == life and life or '') end
-  return { due = due, version = version, born = born, floor = floor_ms, learn = learn, epoch = stored }
+  local now = time_of(given)
+  if now < floor_ms then
+    if now < floor_ms - SET_BACK then
+      lives[key] = nil
+      return nil, 'E'
+    end
+    now = floor_ms
+  end
+  return { due = due, version = version, born = born, floor = floor_ms, learn = learn, epoch = stored, now = now }
 end
 
 local function meta_blob(m)
@@ -92,7 +103,7 @@ local function bucket(s, limit, capacity, P, tick, born)
   end
   local level, held, index, gen, t, out, capacity0, limit0, _, taken = struct.unpack(BUCKET, s)
   if capacity0 ~= capacity then level = level + (capacity - capacity0) * P end
-  if t < born then
+  if t < born or t > tick + 2 * SET_BACK / TICK then
     if level > 0 then level = 0 end
     held, index, gen, t = 0, 1, tick, born
   end
@@ -142,7 +153,7 @@ local function post(r, o, s, mode, used, overrun, now, born)
   if mode == 2 then used, overrun = used0, overrun0 end
   if used > amount then used, overrun = amount, overrun + used - amount end
   if state == 2 and mode == 0 then return nil end
-  if mode == 0 then
+  if mode == 0 and state == 0 then
     if used < used0 then used = used0 end
     if overrun < overrun0 then overrun = overrun0 end
   end
@@ -189,8 +200,12 @@ local function post(r, o, s, mode, used, overrun, now, born)
     if taken < 0 or taken > COUNTER_MAX then taken = 0 end
     return struct.pack(BUCKET, level, held, index, gen, t, out, capacity, limit, P, taken)
   elseif kind == 2 then
-    if not s then return nil end
-    local start, finish, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+    local start, finish, posted, out, uncertain, life = r[o + 7], r[o + 10], 0, 0, 0, born
+    if s then
+      start, finish, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+    elseif more <= 0 or now >= finish or start < born then
+      return nil
+    end
     if start ~= r[o + 7] then return nil end
     if state == 0 then
       posted = posted + used - used0 + more
@@ -268,7 +283,7 @@ local function expire(m, due_key, key, now)
   local blob = redis.call('GET', key)
   if blob then
     local state, due, n, ttl, r, holder, print_, keys = record_parts(blob)
-    if state == 0 and due > now then
+    if state == 0 and due > now and due <= now + KEEP_EXPIRED then
       redis.call('ZADD', due_key, due, 'r' .. key)
       return
     end
@@ -399,7 +414,7 @@ local function charge(a, keys, got, n, m, now, views, st, mset, zadd)
       end
       views[w + 3], views[w + 4] = level, out
     elseif kind == 2 then
-      claim_a = st[j + 1]
+      claim_a, capacity = st[j + 1], st[j + 2]
       if grant > 0 then
         local out = st[j + 4] + grant
         s = struct.pack(CALENDAR, st[j + 1], st[j + 2], st[j + 3], out, st[j + 5], m.born)
@@ -446,14 +461,14 @@ end
 local function admit(keys, argv)
   local n = #keys - 3
   local got = redis.call('MGET', unpack(keys))
-  local m, answer = open(keys[1], got[1], argv[1])
-  if not m then return answer end
   local a = { struct.unpack(doubles(4 + n * DIM), argv[4]) }
-  local now = clock(a[4], m.floor)
+  local m, answer = open(keys[1], got[1], argv[1], a[4])
+  if not m then return answer end
+  local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
     redis.call('SET', keys[1], meta_blob(m))
-    now = clock(now, m.floor)
+    if now < m.floor then now = m.floor end
     got = redis.call('MGET', unpack(keys))
   end
   local ttl = a[2]
@@ -494,10 +509,10 @@ end
 
 -- KEYS: meta, due, record. ARGV: epoch, holder, "settle" or "cancel", numbers: now, requests, input, output, money.
 local function finish(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
-  if not m then return answer end
   local units = { struct.unpack(doubles(5), argv[4]) }
-  local now = clock(table.remove(units, 1), m.floor)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], table.remove(units, 1))
+  if not m then return answer end
+  local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
     redis.call('SET', keys[1], meta_blob(m))
@@ -527,9 +542,9 @@ end
 -- KEYS: meta, due, records. ARGV: epoch, holder, now, then per record packed (slice, used, overrun, closed, renew)*.
 -- Answers now and per record a letter (U, F, O) and its expiry, 0 where it is over.
 local function report(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], tonumber(argv[3]))
   if not m then return answer end
-  local now = clock(tonumber(argv[3]), m.floor)
+  local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
     redis.call('SET', keys[1], meta_blob(m))
@@ -577,10 +592,10 @@ end
 local function read(keys, argv)
   local n = #keys - 1
   local got = redis.call('MGET', unpack(keys))
-  local m, answer = open(keys[1], got[1], argv[1])
-  if not m then return answer end
   local a = { struct.unpack(doubles(1 + n * DIM), argv[2]) }
-  local now = clock(a[1], m.floor)
+  local m, answer = open(keys[1], got[1], argv[1], a[1])
+  if not m then return answer end
+  local now = m.now
   local out = { now, m.version }
   for i = 1, n do
     local o, q, s = 1 + (i - 1) * DIM, 2 + (i - 1) * 6, got[i + 1]
@@ -610,10 +625,10 @@ end
 -- What a window had spent before this life began. KEYS: meta, due, dimension. ARGV: epoch, numbers: now, w0, w1, w2,
 -- posted. A second seed of the same life changes nothing.
 local function seed(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
-  if not m then return answer end
   local given, w0, w1, w2, posted = struct.unpack('<ddddd', argv[2])
-  local now = clock(given, m.floor)
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], given)
+  if not m then return answer end
+  local now = m.now
   local s = redis.call('GET', keys[3])
   local start, why = window(s, w0, w1, w2, now, m.born)
   if start or why == 'W' then return start and 'O' or 'W' .. struct.pack('<d', now) end
@@ -622,7 +637,7 @@ local function seed(keys, argv)
   out, uncertain = 0, 0
   if s then
     local start0, finish0, posted0, out0, uncertain0 = struct.unpack(CALENDAR, s)
-    if start0 >= start then
+    if start0 >= start and start0 <= now then
       start, finish_, out, uncertain = start0, finish0, out0, uncertain0
       if posted0 > posted then posted = posted0 end
     end
@@ -632,24 +647,30 @@ local function seed(keys, argv)
   return 'O'
 end
 
--- Once per life of the server process, and then as often as replicas start. KEYS: meta. ARGV: a new epoch,
+-- Once per life of the server process, and then as often as replicas start. KEYS: meta, due. ARGV: a new epoch,
 -- trust (2: this server kept every write and has no forgotten past, 1: it kept every write of what it has, 0: neither),
 -- learn ms, now.
 local function begin(keys, argv)
   local blob = redis.call('GET', keys[1])
-  local trusted = argv[2] == '2' or (argv[2] == '1' and blob)
+  local now = time_of(tonumber(argv[4]))
+  local m = { due = NEVER, version = 0, born = 0, floor = 0, learn = tonumber(argv[3]), epoch = argv[1] }
+  if blob then m.due, m.version, m.born, m.floor = struct.unpack(META, blob) end
+  local set_back = now < m.floor - SET_BACK
+  local trusted = not set_back and (argv[2] == '2' or (argv[2] == '1' and blob))
   local stored = blob and string.sub(blob, 41)
-  if stored and (trusted or lives[keys[1]] == stored) then
+  if stored and not set_back and (trusted or lives[keys[1]] == stored) then
     lives[keys[1]] = stored
     return stored
   end
-  local m = { due = NEVER, version = 0, born = 0, floor = 0, learn = tonumber(argv[3]), epoch = argv[1] }
-  if blob then
-    local due, version, _, floor_ms = struct.unpack(META, blob)
-    m.due, m.version, m.floor = due, version, floor_ms
+  if set_back then
+    -- What was made on the wrong clock would expire when that time comes.
+    for _, member in ipairs(redis.call('ZRANGE', keys[2], now + KEEP_EXPIRED, '+inf', 'BYSCORE')) do
+      if string.sub(member, 1, 1) == 'r' then redis.call('ZADD', keys[2], now, member) end
+    end
+    m.floor, m.due = 0, now
   end
   if not trusted then
-    m.born = clock(tonumber(argv[4]), m.floor)
+    m.born = math.max(now, m.floor)
     m.floor = m.born
   end
   redis.call('SET', keys[1], meta_blob(m))
@@ -657,17 +678,16 @@ local function begin(keys, argv)
   return m.epoch
 end
 
--- The replica's second: expires what is due, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
+-- The replica's heartbeat: expires what is due, keeps the high-water mark of the clock, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
 -- then the replica's holders. Answers G, now, version, swept, first due, holders.
 local function beat(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], tonumber(argv[2]))
   if not m then return answer end
-  local now = clock(tonumber(argv[2]), m.floor)
+  local now = m.now
   local swept = 0
-  if m.due <= now then
-    swept = sweep(m, keys[2], now, tonumber(argv[3]))
-    redis.call('SET', keys[1], meta_blob(m))
-  end
+  if m.due <= now then swept = sweep(m, keys[2], now, tonumber(argv[3])) end
+  if m.floor < now then m.floor = now end
+  redis.call('SET', keys[1], meta_blob(m))
   for i = 4, #argv do redis.call('ZADD', keys[3], now + 5000, argv[i]) end
   redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', now)
   return 'G' .. struct.pack(doubles(5), now, m.version, swept, m.due, redis.call('ZCARD', keys[3]))
@@ -676,7 +696,7 @@ end
 -- KEYS: meta, limits (a hash), audit (a stream). ARGV: epoch, field, expected version or "", the limit as JSON or ""
 -- to remove, actor, reason. Answers O and the limit's new version, or B and the present one.
 local function set(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1])
+  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], 0)
   if not m then return answer end
   local old = redis.call('HGET', keys[2], argv[2])
   local version = old and cjson.decode(old).version or 0

@@ -275,7 +275,9 @@ class RedisLimitStore:
         await self._functions.load()
         trust = 2 if self._trust else 1 if await self._keeps_writes() else 0
         args: list[str | bytes | int | float] = [secrets.token_hex(8), trust, self._learn_ms, self._given()]
-        self._epoch = (await self._functions.call("pointsman_v1_begin", [self._keys.meta], args)).decode()
+        self._epoch = (
+            await self._functions.call("pointsman_v1_begin", [self._keys.meta, self._keys.due], args)
+        ).decode()
         log.info("limit_store_epoch", epoch=self._epoch, trust=trust)
 
     async def _keeps_writes(self) -> bool:

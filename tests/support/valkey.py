@@ -1,0 +1,17 @@
+"""A real Valkey for tests, started once per session and emptied by who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from dev.engines.valkey import Valkey, valkey
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey_server() -> AsyncIterator[Valkey]:
+    """Shared: use a limit domain of your own. A test that stops, kills or empties the server starts its own with
+    `dev.engines.valkey.valkey()`."""
+    async with valkey() as server:
+        yield server
