@@ -169,8 +169,9 @@ def _collect(data: Any, codes: list[str], messages: list[str], statuses: list[in
         value = fields.get(name)
         if isinstance(value, str) and (name != "error" or not messages or value not in messages):
             _collect(value, codes, messages, statuses, depth + 1)
-        elif isinstance(value, list) and name in ("detail", "details"):
-            _collect([_without_input(item) for item in as_list(value)], codes, messages, statuses, depth + 1)
+        elif name != "error" and isinstance(value, (list, dict)):
+            items = as_list(value) or [value]
+            _collect([_without_input(item) for item in items], codes, messages, statuses, depth + 1)
     for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details"):
         value = fields.get(name)
         if value is not None:
@@ -193,4 +194,4 @@ def _without_input(item: Any) -> Any:
     # FastAPI repeats the offending input, which is the prompt.
     if type(item) is not dict:
         return item
-    return {name: item[name] for name in ("type", "msg", "reason", "message") if name in item}
+    return {name: item[name] for name in ("type", "msg", "reason", "message", "detail") if name in item}

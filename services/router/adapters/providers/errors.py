@@ -67,8 +67,8 @@ _RULES: tuple[Rule, ...] = (
         r"insufficient[ _](quota|balance|credits?|funds)|credit balance|billing_hard_limit|billing_not_active"
         r"|billing[ _]disabled|billing to be enabled|account is not active|included credits|out of credits"
         r"|requires more credits|used all available credits|spending limit|key limit exceeded|credit limit exceeded"
-        r"|api usage limits|calls? / month|token_quota_reached|no resource package|arrearage|servicequotaexceeded"
-        r"|payment required|余额不足",
+        r"|api usage limits|calls? / month|token_quota_reached|no resource package|arrearage"
+        r"|servicequotaexceeded|exceeded_current_quota|payment required|余额不足",
         _CALLER,
     ),
     # Gemini says "exceeded your current quota" of a minute's quota too; then its status is RESOURCE_EXHAUSTED.
@@ -119,7 +119,11 @@ _RULES: tuple[Rule, ...] = (
         (429, 424, *_SERVER),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
-    rule(ErrorClass.OVERLOADED, r"unavailable|capacity|too many requests|rate.?limit|throttl", _SERVER),
+    rule(
+        ErrorClass.OVERLOADED,
+        r"unavailable|unreachable_backend|capacity|too many requests|rate.?limit|throttl",
+        _SERVER,
+    ),
     rule(
         ErrorClass.RATE_LIMITED,
         r"throttl|rate[_ ]?limit[_ ]?(error|exceeded|reached)|toomanyrequests",

@@ -24,7 +24,6 @@ from services.router.adapters.providers.fields import (
     encode,
     given,
 )
-from services.router.adapters.providers.sse import MAX_EVENT_BYTES, Event, FramingError, SseParser
 from services.router.adapters.providers.stream import Decoder, is_hollow
 from services.router.adapters.providers.wire import Endpoint, HttpRequest
 from services.router.domain.generation import (
@@ -115,45 +114,12 @@ class GeminiWire:
         return {"x-goog-api-key": endpoint.api_key}
 
 
-class GeminiParser:
-    """Server-sent events, or the JSON array that the API streams where `alt=sse` got lost on the way: an array is
-    understood once it is whole."""
-
-    def __init__(self) -> None:
-        self._sse = SseParser()
-        self._array: bytearray | None = None
-        self._begun = False
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """See SseParser.feed."""
-        if not self._begun and (start := chunk.lstrip()):
-            self._begun = True
-            self._array = bytearray() if start.startswith(b"[") else None
-        if self._array is None:
-            return self._sse.feed(chunk)
-        self._array += chunk
-        if len(self._array) > MAX_EVENT_BYTES:
-            raise FramingError(f"an answer of more than {MAX_EVENT_BYTES} bytes")
-        return []
-
-    def flush(self) -> list[Event]:
-        """See SseParser.flush."""
-        return self._sse.flush() if self._array is None else [Event("", bytes(self._array))]
-
-
 class GeminiDecoder(Decoder):
     """Decodes streamed GenerateContentResponse objects. There is no terminator but the end of the connection."""
 
     __slots__ = ()
 
-    def __init__(self, *, may_be_empty: bool = False) -> None:
-        super().__init__(GeminiParser(), may_be_empty=may_be_empty)
-
     def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
-        if type(data) is list:
-            for item in data:
-                self._take(name, item, out)
-            return
         data = as_dict(data)
         if data.get("error"):
             raise classify_inside(data, usage=self.usage)

@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from services.router.adapters.providers.fields import Undecodable, decode
+
 #: The most bytes of one unfinished event. The largest real ones repeat a whole answer, a few hundred KiB.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+#: What may stand before the first event: white space, and the bytes of a byte order mark.
+_BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
 class FramingError(ValueError):
@@ -68,26 +74,51 @@ class _Lines:
 
 
 class SseParser:
-    """Bytes in, events out."""
+    """Bytes in, events out.
 
-    __slots__ = ("_data", "_lines", "_name", "_size", "_started")
+    A body that begins with a brace or bracket is no event stream: some servers answer a stream request with bare
+    JSON (an error, a whole answer, an array, lines). It is handed on at its end, so the decoder sees what it says.
+    """
+
+    __slots__ = ("_bare", "_begun", "_data", "_lines", "_name", "_size")
 
     def __init__(self) -> None:
         self._lines = _Lines()
         self._data: list[bytes] = []
         self._size = 0
         self._name = ""
-        self._started = False
+        self._begun = False
+        self._bare: bytearray | None = None
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Events completed by this chunk. Raises FramingError."""
+        if not self._begun:
+            # A byte order mark comes with the first bytes; alone it is not a beginning.
+            start = chunk.lstrip(_BLANK)
+            if start:
+                self._begun = True
+                if start.startswith((b"{", b"[")):
+                    self._bare = bytearray()
+            chunk = start
         events: list[Event] = []
+        if self._bare is not None:
+            self._bare += chunk
+            if len(self._bare) > MAX_EVENT_BYTES:
+                raise FramingError(f"an answer of more than {MAX_EVENT_BYTES} bytes")
+            return events
         for line in self._lines.feed(chunk):
             self._take(line, events)
         return events
 
     def flush(self) -> list[Event]:
         """What the stream's end cut off, as an event."""
+        if self._bare is not None:
+            whole = bytes(self._bare)
+            try:
+                decode(whole)
+            except Undecodable:
+                return [Event("", line) for line in whole.splitlines() if line.strip()]
+            return [Event("", whole)]
         events: list[Event] = []
         rest = self._lines.flush()
         if rest:
@@ -96,9 +127,6 @@ class SseParser:
         return events
 
     def _take(self, line: bytes, events: list[Event]) -> None:
-        if not self._started:
-            self._started = True
-            line = line.removeprefix(b"\xef\xbb\xbf")
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b" ", 5) else line[5:]
             self._data.append(value)
@@ -116,10 +144,6 @@ class SseParser:
             self._name = line[6:].strip().decode("utf-8", "replace")
         elif line == b"data":
             self._data.append(b"")
-        elif line.startswith((b"{", b"[")):
-            # Not an event stream after all: some servers answer a stream request with bare JSON (an error, or
-            # JSON lines). Handed on as data so that the decoder sees what it says.
-            events.append(Event("", line))
 
 
 class JsonLinesParser:

@@ -110,9 +110,8 @@ class Decoder:
                 raise malformed(str(error), self.usage) from None
             except ProviderFailure as failure:
                 # Half an event at the end is a cut, not a malformed chunk, and no harm once the answer is whole.
-                if not isinstance(failure.__cause__, Undecodable):
+                if self.finish is None and not isinstance(failure.__cause__, Undecodable):
                     raise
-            self._settle()
             if not self.done and self.finish is None:
                 # Bytes but not one event is a page of HTML, say. No bytes at all is a cut connection.
                 whole = self._heard or self._silent
@@ -124,9 +123,6 @@ class Decoder:
             raise
         return out
 
-    def _settle(self) -> None:
-        """The connection ended: the last chance to conclude something from what came."""
-
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if not event.data.strip():
             return
@@ -135,12 +131,22 @@ class Decoder:
             data = decode(event.data)
         except Undecodable as error:
             raise malformed("a chunk of the stream is not JSON", self.usage) from error
-        self._take(event.name, data, out)
+        # Google sends errors, and what was not asked for as events, as an array.
+        for item in data if type(data) is list else (data,):
+            self._take(event.name, item, out)
 
     def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         raise NotImplementedError
 
     def _fail(self, failure: ProviderFailure, out: list[StreamEvent]) -> None:
+        if self.finish is not None:
+            # The model has finished: what goes wrong now (half a usage chunk, say) cannot unmake its answer.
+            try:
+                self._end(out)
+            except ProviderFailure as hollow:
+                failure = hollow
+            else:
+                return
         self._failure = failure
         if not out:
             raise failure

@@ -23,8 +23,8 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|s|m|h|d)")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _AMOUNT = r"\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
 _HINT = re.compile(
-    r"(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available)(?: again| your request)?"
-    r"(?: in| after)(?: about| approximately)?\s+~?\s*"
+    r"(?:(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available)(?: again| your request)?"
+    r"(?: in| after)|wait(?: for)?)(?: about| approximately| at least)?\s+~?\s*"
     rf"((?:{_AMOUNT}[\s,]*(?:and\s+)?|\d+(?:\.\d+)?[hmd](?=\d))+)",
     re.IGNORECASE | re.ASCII,
 )

@@ -107,7 +107,10 @@ TABLE: list[tuple[str, int, Any, ErrorClass, float | None]] = [
     ("mistral", 400, {"object": "error", "message": "Invalid model: mistral-huge", "type": "invalid_model", "code": "1500"}, C.MODEL_NOT_FOUND, None),
     ("mistral", 401, {"detail": "Unauthorized"}, C.AUTHENTICATION, None),
     ("mistral", 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "x"], "msg": "Extra inputs are not permitted", "input": "a secret prompt"}]}, C.INVALID_REQUEST, None),
+    ("mistral", 422, {"object": "error", "message": {"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required", "input": "a secret prompt"}]}, "type": "invalid_request_error"}, C.INVALID_REQUEST, None),
+    ("mistral", 500, {"object": "error", "message": "Internal server error", "type": "unreachable_backend", "code": "1100"}, C.OVERLOADED, None),
     # Groq
+    ("groq", 429, openai("Rate limit reached on tokens per day (TPD): Limit 100000, Used 99000, Requested 2000. Please try again in 14m24.384s.", code="rate_limit_exceeded"), C.RATE_LIMITED, 864.384),
     ("groq", 413, openai("Request too large for model `llama` on tokens per minute (TPM): Limit 6000, Requested 7000, please reduce your message size and try again.", type="tokens", code="rate_limit_exceeded"), C.CONTEXT_TOO_LONG, None),
     ("groq", 400, openai("The model `x` has been decommissioned and is no longer supported.", code="model_decommissioned"), C.MODEL_NOT_FOUND, None),
     ("groq", 400, openai("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed"), C.MALFORMED, None),
@@ -156,6 +159,7 @@ TABLE: list[tuple[str, int, Any, ErrorClass, float | None]] = [
     ("openai_compatible", 429, {"detail": "Request was throttled. Your rate limit for creating predictions resets in ~30s.", "status": 429, "title": "Throttled"}, C.RATE_LIMITED, 30.0),
     ("openai_compatible", 403, {"errors": [{"code": "token_quota_reached", "message": "Token quota reached"}], "status_code": 403}, C.QUOTA_EXHAUSTED, None),
     ("openai_compatible", 404, {"errors": [{"code": "model_not_supported", "message": "Model 'x' is not supported"}]}, C.MODEL_NOT_FOUND, None),
+    ("openai_compatible", 429, {"error": {"message": "Too many requests, please wait 30 seconds."}}, C.RATE_LIMITED, 30.0),
     ("openai_compatible", 401, {"error": None}, C.AUTHENTICATION, None),
     ("openai_compatible", 418, "", C.INVALID_REQUEST, None),
     ("openai_compatible", 302, "", C.SERVER_ERROR, None),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.catalog.kinds import KINDS
 from libs.types import ErrorClass
 from services.router.adapters.providers.wire import Endpoint, HttpRequest
 from services.router.domain.generation import (
@@ -81,6 +82,11 @@ def test_every_wire_makes_a_request_of_a_full_prompt(kind: str, stream: bool) ->
         assert text in request.body.decode()
     assert b"k-123" not in request.body
     assert "k-123" in "".join(request.headers.values())
+
+
+def test_every_kind_of_the_catalog_has_a_wire() -> None:
+    """A provider that the catalog accepts can be called."""
+    assert set(KINDS) <= set(WIRES)
 
 
 def test_openai_chat() -> None:

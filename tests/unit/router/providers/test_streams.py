@@ -342,3 +342,23 @@ def test_a_broken_checksum_fails_after_the_whole_messages() -> None:
     bad = bytearray(frame("contentBlockDelta", {"delta": {"text": "there"}}))
     bad[-10] ^= 1
     assert fails("bedrock", good + bytes(bad)) == ([TextDelta("hi")], ErrorClass.MALFORMED)
+
+
+def test_nothing_unmakes_a_finished_answer() -> None:
+    """After the finish reason, half a usage chunk or an error event changes nothing."""
+    whole = sse(chunk({"content": "hi"}), chunk({}, "stop"))
+    for rest in (b'data: {"usage": {"prompt\n\n', sse({"error": {"message": "usage is unavailable"}})):
+        events, failure = read("openai", [whole + rest])
+        assert failure is None
+        assert told(events).text == "hi"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_bare_json_error_is_classified(indent: int | None) -> None:
+    """A stream request answered with a 200 and a plain JSON error, printed in any way, in an object or an array."""
+    error = {"error": {"code": 429, "message": "Quota exceeded", "status": "RESOURCE_EXHAUSTED"}}
+    for body in (error, [error]):
+        assert fails("openai_compatible", json.dumps(body, indent=indent).encode()) == (
+            [],
+            ErrorClass.RATE_LIMITED,
+        )
