@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from libs.catalog.model import Catalog, Tenant
 from libs.errors import FieldViolation, InvalidArgument
@@ -35,8 +36,7 @@ DEFAULT_ATTEMPTS = 4
 _Check = Callable[[bool, str, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A request as it was sent. None and empty mean unset."""
 
     messages: tuple[tuple[Role | None, Message], ...]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from libs.catalog.model import Model, Provider
 from libs.clock import Clock
 from libs.tracing import Span
@@ -162,7 +164,7 @@ class Attempt:
         if usage.input_tokens or usage.output_tokens:
             at = datetime.fromtimestamp(self.record.started, UTC)
             cost = books.price(candidate.provider, candidate.model, usage, at, response_model)
-        self.record = replace(
+        self.record = structs.replace(
             self.record,
             latency=books.clock.monotonic() - self._began,
             time_to_first_token=self.first_token,

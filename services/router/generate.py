@@ -1,6 +1,6 @@
 """The life of a Generate: plan, admit, attempt, and again until an answer or nothing more can be done.
 
-The loop is `Generate._run`; what to do next is `domain.next_step`, what a stream's caller is told is
+The loop is `Generate._once`; what to do next is `domain.next_step`, what a stream's caller is told is
 `domain.relay`, an attempt's account is `attempt.Attempt`.
 """
 
@@ -56,6 +56,7 @@ class _Request:
     quota_retry_after: float | None = None
     records: list[UsageRecord] = field(default_factory=list)
     first_token: float | None = None
+    allow_prefill: bool = True
 
 
 class Generate:
@@ -102,7 +103,7 @@ class Generate:
     async def _once(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None, *, stream: bool
     ) -> AsyncGenerator[Event, None]:
-        """Keeps a request id from being paid for twice at the same time."""
+        """Plans, then runs; keeps a request id from being paid for twice at the same time."""
         key = (generation.tenant, generation.request_id)
         if key in self._running:
             raise AlreadyExists(
@@ -110,58 +111,49 @@ class Generate:
             )
         self._running.add(key)
         started = self._clock.monotonic()
-        span = span or Span("generate", SpanKind.INTERNAL, None)
-        spans.asked(span, generation, stream=stream)
         try:
+            span = span or Span("generate", SpanKind.INTERNAL, None)
+            spans.asked(span, generation, stream=stream)
             plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-            request = _Request(
-                generation,
-                plan,
-                _envelope(generation, plan),
-                stream,
-                started,
-                span,
-                Relay(generation.request_id),
-            )
-            async with aclosing(self._run(request)) as events:
-                async for event in events:
-                    yield event
+            envelope = _envelope(generation, plan)
+            relay = Relay(generation.request_id)
+            request = _Request(generation, plan, envelope, stream, started, span, relay)
+            self._budget.record_request(started)
+            while True:
+                attempt = await self._next(request)
+                try:
+                    if stream:
+                        async with aclosing(self._stream(request, attempt)) as events:
+                            async for event in events:
+                                yield event
+                    else:
+                        yield await self._whole(request, attempt)
+                except ProviderFailure:
+                    continue
+                return
         finally:
             self._running.discard(key)
 
-    async def _run(self, request: _Request) -> AsyncGenerator[Event, None]:
-        self._budget.record_request(self._clock.monotonic())
+    async def _next(self, request: _Request) -> Attempt:
+        """The next attempt, begun. Raises libs.errors when there is none: the answer is a failure then."""
         while True:
+            now = self._clock.monotonic()
+            jitter = self._rng.random()
             step = next_step(
-                request.plan,
-                request.failed,
-                request.envelope,
-                self._clock.monotonic(),
-                refused=request.refused,
-                jitter=self._rng.random(),
+                request.plan, request.failed, request.envelope, now, refused=request.refused, jitter=jitter
             )
             if isinstance(step, GiveUp):
                 raise self._error(request, step.why)
-            if request.failed and not self._budget.try_spend(self._clock.monotonic()):
+            if request.failed and not self._budget.try_spend(now):
                 raise self._error(request, "RETRY_BUDGET_EXHAUSTED")
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
+            request.allow_prefill = isinstance(step, Try) and step.prefill
             attempt = await self._begin(request, step.candidate)
-            if attempt is None:
-                if request.failed:
-                    self._budget.refund(self._clock.monotonic())
-                continue
-            try:
-                if request.stream:
-                    prefill = isinstance(step, Try) and step.prefill
-                    async with aclosing(self._stream(request, attempt, allow_prefill=prefill)) as events:
-                        async for event in events:
-                            yield event
-                else:
-                    yield await self._whole(request, attempt)
-            except ProviderFailure:
-                continue
-            return
+            if attempt is not None:
+                return attempt
+            if request.failed:
+                self._budget.refund(self._clock.monotonic())
 
     async def _begin(self, request: _Request, candidate: Candidate) -> Attempt | None:
         """Passes limits and breaker. None: refused, and remembered as that."""
@@ -241,11 +233,11 @@ class Generate:
         )
         return Completed(self._result(request, candidate, completion))
 
-    async def _stream(
-        self, request: _Request, attempt: Attempt, *, allow_prefill: bool
-    ) -> AsyncGenerator[Event, None]:
+    async def _stream(self, request: _Request, attempt: Attempt) -> AsyncGenerator[Event, None]:
         candidate, relay, prompt = attempt.candidate, request.relay, request.generation.prompt
-        prefill = relay.prefill() if allow_prefill and "prefill" in candidate.model.capabilities else ""
+        prefill = (
+            relay.prefill() if request.allow_prefill and "prefill" in candidate.model.capabilities else ""
+        )
         if prefill:
             prompt = prompt.continued(prefill)
         last = request.failed[-1].error_class if request.failed else None

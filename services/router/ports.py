@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
 from libs.types import ErrorClass
@@ -30,8 +31,7 @@ class Providers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CallTicket:
+class CallTicket(Struct, frozen=True):
     """Leave to call a target. Names the circuits' generations under which the call began, so that its outcome does
     not count against a later one."""
 

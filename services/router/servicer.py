@@ -46,7 +46,7 @@ from services.router.domain.generation import (
     Tool,
     ToolCall,
 )
-from services.router.domain.plan import Candidate
+from services.router.domain.plan import Candidate, SelectionReason
 from services.router.generate import Generate
 from services.router.select import Planner
 
@@ -59,6 +59,7 @@ _ROLES = {
     pb.ROLE_TOOL: Role.TOOL,
 }
 _STRATEGIES = {pb.Strategy.Value(f"STRATEGY_{s.name}"): s for s in Strategy}
+_REASONS = {r: f"SELECTION_REASON_{r.name}" for r in SelectionReason}
 _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
 
 
@@ -246,7 +247,7 @@ def _selection(candidate: Candidate) -> pb.Selection:
     return pb.Selection(
         provider=candidate.model.provider,
         model=candidate.model.name,
-        reason=f"SELECTION_REASON_{candidate.reason.name}",
+        reason=_REASONS[candidate.reason],
         explanation=candidate.explanation,
         estimated_cost=money_to_proto(candidate.estimated_micro_usd),
         estimated_latency=duration_to_proto(candidate.estimated_latency),

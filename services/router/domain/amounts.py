@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from libs.errors import QuotaViolation
 
@@ -12,8 +13,7 @@ from libs.errors import QuotaViolation
 CONCURRENCY: Final = "concurrency"
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
+class Amounts(Struct, frozen=True):
     """All >= 0. `requests` is also the concurrency taken."""
 
     requests: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.domain.generation import ToolCall, ToolCallDelta
@@ -29,8 +30,7 @@ class Degradation(StrEnum):
     QUEUED = "queued"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(Struct, frozen=True):
     """One attempt for the ledger. `started` is epoch seconds, durations are seconds. Plain values only: it is
     written to disk as it is."""
 
@@ -59,8 +59,7 @@ class UsageRecord:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """An answer and its account. `text` is empty where it was streamed."""
 
     request_id: str
@@ -76,24 +75,21 @@ class Result:
     degradation: Degradation | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(Struct, frozen=True):
     """A provider was chosen and is being called."""
 
     request_id: str
     candidate: Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """More of the answer."""
 
     text: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Struct, frozen=True):
     """Everything sent so far is to be discarded."""
 
     from_provider: str
@@ -101,8 +97,7 @@ class Restarted:
     error_class: ErrorClass
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchedProvider:
+class SwitchedProvider(Struct, frozen=True):
     """Another provider goes on; what was sent stays."""
 
     from_provider: str
@@ -110,8 +105,7 @@ class SwitchedProvider:
     error_class: ErrorClass
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """The answer is whole."""
 
     result: Result

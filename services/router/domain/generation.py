@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from libs.types import ErrorClass, FinishReason, Priority, Usage
 
@@ -36,8 +38,7 @@ class Strategy(StrEnum):
     SPECIALIZED = "specialized"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A tool the model asks to be called; `arguments_json` exactly as the model wrote it."""
 
     id: str
@@ -45,8 +46,7 @@ class ToolCall:
     arguments_json: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A tool the model may call; `parameters_json` is a JSON Schema as text, empty for none."""
 
     name: str
@@ -54,8 +54,7 @@ class Tool:
     parameters_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One turn of the conversation."""
 
     role: Role
@@ -64,16 +63,14 @@ class Message:
     tool_call_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
+class ResponseFormat(Struct, frozen=True):
     """JSON answers. `schema_json` empty: any JSON object."""
 
     schema_json: str = ""
     schema_name: str = "answer"
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True):
     """What a model is asked: all that a provider adapter needs besides the model's name."""
 
     messages: tuple[Message, ...]
@@ -97,8 +94,7 @@ class Prompt:
         return replace(self, prefill=prefill)
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """A validated request. `deadline` is an instant on the monotonic clock."""
 
     request_id: str
@@ -116,8 +112,7 @@ class Generation:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """A provider's whole answer. `usage` None: the provider did not report any (explicit zeros are not None)."""
 
     text: str
@@ -128,15 +123,13 @@ class Completion:
     response_model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """More text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(Struct, frozen=True):
     """A piece of a tool call. Pieces with one index belong together; strings are to be appended."""
 
     index: int
@@ -145,8 +138,7 @@ class ToolCallDelta:
     arguments_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
+class StreamEnd(Struct, frozen=True):
     """A stream ended properly. `usage` None: not reported."""
 
     finish_reason: FinishReason

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Availability(StrEnum):
@@ -19,8 +20,7 @@ class Availability(StrEnum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
-class TargetHealth:
+class TargetHealth(Struct, frozen=True):
     """One model on one provider. Durations in seconds, None: not known."""
 
     availability: Availability = Availability.HEALTHY

@@ -7,7 +7,8 @@ retry must also find room in the fleet's retry budget, which the caller of this 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from libs.types import ErrorClass
 from services.router.domain.plan import Candidate, Plan
@@ -25,8 +26,7 @@ _WHOLE_PROVIDER = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUST
 _ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """What one request may use up over all its attempts. `deadline` is monotonic seconds."""
 
     deadline: float
@@ -36,8 +36,7 @@ class Envelope:
     max_retry_after: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """An attempt that did not give the answer."""
 
     candidate: Candidate
@@ -53,8 +52,7 @@ class Failed:
     prefilled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(Struct, frozen=True):
     """Call this candidate now. `spends_retry`: it needs room in the retry budget."""
 
     candidate: Candidate
@@ -63,16 +61,14 @@ class Try:
     prefill: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Call this candidate after `seconds`."""
 
     candidate: Candidate
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Nothing more can be done. `why` is one of the reasons in ErrorInfo."""
 
     why: str

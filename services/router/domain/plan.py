@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
+
+from msgspec import Struct
 
 from libs.catalog.model import Catalog, Model, Policy, Provider, Tenant
 from services.router.domain.generation import Generation, Prompt, Role, Strategy
@@ -51,8 +53,7 @@ _STRATEGY_REASON = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A place in a policy: who could serve, before the request's own needs and health are looked at."""
 
     provider: Provider
@@ -62,8 +63,7 @@ class Slot:
     weighted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(Struct, frozen=True):
     """Each criterion from 0 (worst) to 1 (best) among the candidates of one request, and their weighted sum."""
 
     cost: float = 0.0
@@ -73,9 +73,9 @@ class Scores:
     total: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model that may serve the request. `excluded`: why it may not, empty where it may."""
+class Candidate(Struct):
+    """A model that may serve the request; written by `make_plan` alone. `excluded`: why it may not after all, empty
+    where it may."""
 
     provider: Provider
     model: Model
@@ -111,8 +111,7 @@ class Candidate:
         return f"{text}; better ones are down" if self.passed_over else text
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Candidates in the order in which they are to be tried, then those that may not serve and why."""
 
     candidates: tuple[Candidate, ...]
@@ -212,7 +211,8 @@ def make_plan(
         )
         why = _why_not(candidate, tenant, needs, input_tokens, generation)
         if why:
-            excluded.append(replace(candidate, excluded=why))
+            candidate.excluded = why
+            excluded.append(candidate)
         else:
             fit.append((slot, candidate))
     ordered = _ordered(fit, generation, rng, passed_over=bool(excluded and fit and _beaten(excluded, fit)))
@@ -268,7 +268,7 @@ def _ordered(
             + weights.reliability * health.success_rate
             + weights.suitability * suitability
         )
-        scores = Scores(cost, performance, health.success_rate, suitability, total)
+        candidate.scores = Scores(cost, performance, health.success_rate, suitability, total)
         behind = health.availability is Availability.DEGRADED or (
             health.ramp < 1.0 and rng.random() >= health.ramp
         )
@@ -276,7 +276,7 @@ def _ordered(
         rank = rng.random() ** (1 / slot.weight) if slot.weighted and slot.weight else total
         if slot.weighted and not slot.weight:
             rank = -1.0
-        keyed.append(((behind, slot.tier, -rank), slot, replace(candidate, scores=scores)))
+        keyed.append(((behind, slot.tier, -rank), slot, candidate))
     keyed.sort(key=lambda entry: entry[0])
     ordered = [candidate for _, _, candidate in keyed]
     first = keyed[0][1]
@@ -284,22 +284,16 @@ def _ordered(
     confidence = 1.0
     if len(ordered) > 1 and ordered[0].scores.total > 0:
         confidence = max(0.0, min(1.0, 1 - second_total / ordered[0].scores.total))
-    return [
-        replace(
-            candidate,
-            reason=_reason(candidate, first, generation, rank=rank, passed_over=passed_over),
-            confidence=confidence if rank == 0 else 0.0,
-            rank=rank,
-            passed_over=passed_over,
-        )
-        for rank, candidate in enumerate(ordered)
-    ]
+    for rank, candidate in enumerate(ordered):
+        candidate.rank = rank
+        candidate.passed_over = passed_over
+        candidate.confidence = confidence if rank == 0 else 0.0
+        candidate.reason = _reason(candidate, first, generation)
+    return ordered
 
 
-def _reason(
-    candidate: Candidate, first: Slot, generation: Generation, *, rank: int, passed_over: bool
-) -> SelectionReason:
-    if rank > 0 or passed_over:
+def _reason(candidate: Candidate, first: Slot, generation: Generation) -> SelectionReason:
+    if candidate.rank > 0 or candidate.passed_over:
         return SelectionReason.AVAILABILITY
     if generation.models:
         return SelectionReason.REQUESTED
