@@ -21,6 +21,12 @@ from services.router.domain.plan import Candidate, Plan, Slot, make_plan, slots_
 SLOTS_CACHE = 4096
 
 
+def permitted_models(catalog: Catalog, tenant: Tenant) -> list[Model]:
+    """The models the tenant may name, whatever their health, in the catalog's order."""
+    allowed = tenant.allowed_providers
+    return [model for model in catalog.models.values() if allowed is None or model.provider in allowed]
+
+
 class Planner:
     """Makes plans. Remembers which models a policy names, so that a plan costs the same with any catalog size."""
 

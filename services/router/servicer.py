@@ -48,7 +48,7 @@ from services.router.domain.generation import (
 )
 from services.router.domain.plan import Candidate, SelectionReason
 from services.router.generate import Generate
-from services.router.select import Planner
+from services.router.select import Planner, permitted_models
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -132,11 +132,31 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
             ]
         )
 
-    def _accept(self, request: pb.Generation, context: Context) -> tuple[Catalog, Tenant, Generation]:
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        catalog, tenant = self._caller()
+        return pb.ListModelsResponse(
+            models=[
+                pb.ListedModel(
+                    provider=model.provider,
+                    model=model.name,
+                    context_window=model.context_window,
+                    max_output_tokens=model.max_output_tokens,
+                    capabilities=sorted(model.capabilities),
+                )
+                for model in permitted_models(catalog, tenant)
+            ],
+            content_types=catalog.content_types,
+        )
+
+    def _caller(self) -> tuple[Catalog, Tenant]:
         catalog = self._catalog()
         tenant = catalog.tenants.get(current_caller())
         if tenant is None:
             raise Unauthenticated("This tenant has just been removed", reason="KEY_UNKNOWN")
+        return catalog, tenant
+
+    def _accept(self, request: pb.Generation, context: Context) -> tuple[Catalog, Tenant, Generation]:
+        catalog, tenant = self._caller()
         now = self._clock.monotonic()
         return catalog, tenant, accept(catalog, tenant, _draft(request), now, context.time_remaining())
 

@@ -179,6 +179,17 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
             ]
         )
 
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(
+            models=[
+                pb.ListedModel(provider=provider, model=model, context_window=1000, max_output_tokens=100)
+                for provider, model in (("alpha", "small"), ("beta", "large"), ("beta", "small"))
+            ],
+            content_types=["general", "seo_meta"],
+        )
+
 
 class OneKey:
     """Knows one tenant."""
