@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +13,8 @@ from libs.client.connection import Connection
 
 _Client = TypeVar("_Client", bound=Connection)
 
-#: Written by `dev up` below its data directory: addresses by service, `tenant_key`, `service_token`.
-STATE = Path(".data") / "stack.json"
+#: Written by `dev up` into its data directory: addresses by service, `tenant_key`, `service_token`.
+STATE = "stack.json"
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -33,10 +34,11 @@ def find(service: str, target: str | None, key: str | None, *, places: tuple[Pat
     """The endpoint of "router", "health", "ratelimit" or "analytics".
 
     `target` and `key` are what options or environment say, None or empty where they say nothing; `places` are the
-    directories in which the local stack's state file is looked for, by default the current one and the project's.
+    data directories in which the local stack's state file is looked for: by default POINTSMAN_DATA where it is set,
+    else `.data` in the current directory and in the project.
     The stack's own key is shown only to the stack's own address. Raises CliError where there is no address.
     """
-    state, path = _read(places or (Path.cwd(), PROJECT))
+    state, path = _read(places or _data_directories())
     local = state.get(service)
     if local is not None and not isinstance(local, str):
         raise CliError(f"{path}: {service!r} is not an address")
@@ -48,6 +50,12 @@ def find(service: str, target: str | None, key: str | None, *, places: tuple[Pat
     name = "tenant_key" if service == "router" else "service_token"
     own = state.get(name) if not target or target == local else None
     return Endpoint(service, target or str(local), key or (own if isinstance(own, str) else ""))
+
+
+def _data_directories() -> tuple[Path, ...]:
+    if named := os.environ.get("POINTSMAN_DATA"):
+        return (Path(named),)
+    return (Path.cwd() / ".data", PROJECT / ".data")
 
 
 def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
@@ -62,7 +70,7 @@ def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
         if not isinstance(state, dict):
             raise CliError(f"{path} is not a JSON object")
         return state, path
-    return {}, STATE
+    return {}, Path(STATE)
 
 
 def client(kind: type[_Client], endpoint: Endpoint, timeout: float) -> _Client:

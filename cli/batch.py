@@ -25,6 +25,8 @@ FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 5.0
 #: The connection or its other end broke: refused, closed, reset.
 _TRANSPORT = {"TRANSPORT_UNAVAILABLE", "TRANSPORT_INTERNAL"}
+#: Seconds in which a router that serves shows itself.
+READY_TIMEOUT = 10.0
 #: Seconds that answers under way get after Ctrl-C.
 GRACE = 5.0
 
@@ -32,11 +34,12 @@ GRACE = 5.0
 @dataclass(frozen=True, slots=True)
 class Pace:
     """`concurrency` calls at once, each with a deadline of `timeout` seconds; a row waits at most `max_wait` seconds
-    in all for limits and outages before it counts as failed."""
+    in all for limits and outages before it counts as failed; a router that serves shows itself within `ready`."""
 
     concurrency: int
     timeout: float
     max_wait: float
+    ready: float = READY_TIMEOUT
 
 
 class Batch:
@@ -75,8 +78,8 @@ class Batch:
 
     async def run(self, rows: Sequence[Row]) -> None:
         """Generates every row that is not done. Ends early after `stop`. Raises what no further row could survive:
-        Unauthenticated, PermissionDenied, or CliError where the output cannot be written; rows under way are
-        cancelled then and not recorded."""
+        Unauthenticated, PermissionDenied, Unavailable where no router is there any more, or CliError where the output
+        cannot be written; rows under way are cancelled then and not recorded."""
         waiting = iter([row for row in rows if row.index not in self._journal.done])
         self._tasks = [asyncio.create_task(self._work(waiting)) for _ in range(self._pace.concurrency)]
         try:
@@ -119,6 +122,9 @@ class Batch:
             except PointsmanError as error:
                 delay = retry_delay(error, retries, self._rng)
                 if delay is None or delay > patience:
+                    if error.reason in _TRANSPORT:
+                        # Either this row breaks connections, or nobody is there: then all others would wait in vain.
+                        await self._client.ready(self._pace.ready)
                     return Outcome(row, request_id, error)
                 patience -= delay
                 retries += 1

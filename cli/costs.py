@@ -12,14 +12,13 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
-from cli.render import money, plain_table, words
+from cli.render import money, out_console, plain_table, words
 from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
 from libs.clock import SystemClock
 
@@ -71,7 +70,7 @@ def costs(
             fields = {"by": groups, "since": begin, "until": end, **asdict(found)}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
-            Console(highlight=False).print(table(found, groups, interval, zone))
+            out_console().print(table(found, groups, interval, zone))
 
 
 async def _call(
@@ -115,30 +114,41 @@ def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, 
     names = [words(group) for group in groups]
     if interval is not None:
         names.insert(0, str(interval))
-    made = plain_table(*names, *_NUMBERS, right=_NUMBERS, wrap=names, footer=True)
-    for column, value in zip(made.columns[len(names) :], _cells(found.total), strict=True):
-        column.footer = value
+    # Whether any of the money is doubtful is rare news: its column is there only then.
+    doubtful = bool(_doubtful(found.total))
+    figures = [name for name in _FIGURES if doubtful or name != "not exact"]
+    made = plain_table(*names, *figures, right=figures, wrap=names, footer=True)
+    total = _cells(found.total)
+    for column, name in zip(made.columns[len(names) :], figures, strict=True):
+        column.footer = total[name]
     made.columns[0].footer = "total"
     for row in found.rows:
         bucket = [] if interval is None else [_bucket(row, interval, zone)]
-        made.add_row(*bucket, *(Text(value or "—", "cyan") for value in row.group), *_cells(row))
+        cells = _cells(row)
+        made.add_row(
+            *bucket, *(Text(value or "—", "cyan") for value in row.group), *(cells[name] for name in figures)
+        )
     return made
 
 
-_NUMBERS = ("cost", "not exact", "tokens in", "tokens out", "requests", "attempts")
+_FIGURES = ("cost", "not exact", "input", "output", "requests", "attempts")
 
 
-def _cells(row: CostRow) -> tuple[str, ...]:
-    # Estimated and uncertain money together: what a reader may doubt. --json tells them apart.
-    doubtful = row.estimated_micro_usd + row.uncertain_micro_usd
-    return (
+def _doubtful(row: CostRow) -> int:
+    """Estimated and uncertain money together; --json tells them apart."""
+    return row.estimated_micro_usd + row.uncertain_micro_usd
+
+
+def _cells(row: CostRow) -> dict[str, str]:
+    values = (
         money(row.cost_micro_usd),
-        money(doubtful) if doubtful else "—",
+        money(_doubtful(row)),
         f"{row.usage.input_tokens:,}",
         f"{row.usage.output_tokens:,}",
         f"{row.requests:,}",
         f"{row.attempts:,}",
     )
+    return dict(zip(_FIGURES, values, strict=True))
 
 
 def _bucket(row: CostRow, interval: CostInterval, zone: tzinfo) -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
 from cli.generate_many import generate_many
-from cli.render import printable, render_result
+from cli.render import out_console, printable, render_result
 from libs.client import (
     Client,
     Completed,
@@ -162,7 +161,7 @@ def read_prompt(argument: str) -> str:
 async def _generate_one(
     endpoint: Endpoint, prompt: str, options: Options, timeout: float, stream: bool, as_json: bool
 ) -> None:
-    console = Console(highlight=False)
+    console = out_console()
     async with client(Client, endpoint, timeout) as connected:
         if stream:
             result = await _stream(connected, prompt, options, as_json)

@@ -18,14 +18,13 @@ from cli.failure import FAILED, INTERRUPTED, CliError
 from cli.journal import Journal
 from cli.progress import BatchProgress
 from cli.record import Outcome
+from cli.render import out_console
 from cli.rows import Row, read_rows
 from cli.tally import Run, Tally
 from cli.template import Template, TemplateError
 from libs.client import Client, Options
 from libs.clock import Clock, SystemClock
-
-#: Seconds in which the router must show itself before the first row is sent.
-READY_TIMEOUT = 10.0
+from libs.errors import PointsmanError
 
 
 def generate_many(
@@ -54,7 +53,11 @@ def generate_many(
         clock = clock or SystemClock()
         started = clock.monotonic()
         tally = Tally()
-        stopped = asyncio.run(_run(connected, journal, rows, options, pace, rng, tally, as_json))
+        stopped, failure = False, None
+        try:
+            stopped = asyncio.run(_run(connected, journal, rows, options, pace, rng, tally, as_json))
+        except (PointsmanError, CliError) as error:
+            failure = error
         run = Run(
             tally=tally,
             rows=len(rows),
@@ -64,17 +67,22 @@ def generate_many(
             run_id=journal.run_id,
             output=str(output),
         )
+    return _conclude(run, stopped, failure, as_json)
+
+
+def _conclude(run: Run, stopped: bool, failure: Exception | None, as_json: bool) -> int:
+    """Sums up; gives the exit status, or raises what ended the run."""
     if as_json:
         sys.stdout.write(json.dumps(run.to_json(), ensure_ascii=False) + "\n")
-    else:
-        Console(highlight=False).print(run.render())
+    elif run.tally.succeeded or run.tally.failed or failure is None:
+        out_console().print(run.render())
+    if run.remaining and not as_json and (stopped or run.skipped or run.tally.succeeded or run.tally.failed):
+        _say(f"{run.remaining} of {run.rows} rows are left. Run the same command again to go on.")
+    if failure is not None:
+        raise failure
     if stopped and run.remaining:
-        if not as_json:
-            _say(
-                f"Interrupted: {run.remaining} of {run.rows} rows are left. Run the same command again to go on."
-            )
         return INTERRUPTED
-    return FAILED if tally.failed or run.kept_failures else 0
+    return FAILED if run.tally.failed or run.kept_failures else 0
 
 
 async def _run(
@@ -98,7 +106,7 @@ async def _run(
         progress.advance(tally)
 
     async with connected:
-        await connected.ready(READY_TIMEOUT)
+        await connected.ready(pace.ready)
         batch = Batch(connected, journal, options, pace, rng, on_done)
         loop = asyncio.get_running_loop()
 

@@ -10,14 +10,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
-from cli.render import plain_table, printable, seconds, words
+from cli.render import out_console, plain_table, printable, seconds, words
 from libs.client import HealthClient, ProviderState
 
 _COLORS = {"healthy": "green", "degraded": "yellow", "down": "red", "maintenance": "blue"}
@@ -44,7 +43,7 @@ def providers(
             fields = {"providers": [asdict(state) for state in states]}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
-            Console(highlight=False).print(table(states))
+            out_console().print(table(states))
 
 
 async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[ProviderState, ...]:

@@ -10,14 +10,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
-from cli.render import money, plain_table, seconds, words
+from cli.render import money, out_console, plain_table, seconds, words
 from libs.client import QuotaClient, QuotaState
 from libs.clock import Clock, SystemClock
 
@@ -46,9 +45,10 @@ def quotas(
             fields = {"quotas": [asdict(state) for state in states]}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
-            Console(highlight=False).print(table(states, SystemClock()))
+            out_console().print(table(states, SystemClock()))
 
 
+_SHORT = {"second": "s", "minute": "min", "hour": "h"}
 _NUMBERS = {"used", "in flight", "left"}
 
 
@@ -60,7 +60,7 @@ async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tu
 def table(states: Sequence[QuotaState], clock: Clock) -> Table:
     """One line per limit; money as dollars, reset as time from now."""
     made = plain_table(
-        "scope", "limit", "used", "in flight", "left", "whole in", right=_NUMBERS, wrap={"scope", "limit"}
+        "scope", "limit", "used", "in flight", "left", "whole in", right=_NUMBERS, wrap={"scope"}
     )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
@@ -81,5 +81,5 @@ def _amount(state: QuotaState, value: int) -> str:
 
 def _limit(state: QuotaState) -> str:
     unit = "" if state.unit == "micro_usd" else f" {words(state.unit)}"
-    period = f" per {state.period}" if state.period else ""
+    period = f"/{_SHORT.get(state.period, state.period)}" if state.period else ""
     return f"{_amount(state, state.limit)}{unit}{period}" + (" (shadow)" if state.shadow else "")

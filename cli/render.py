@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 from collections.abc import Collection, Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +17,11 @@ from libs.client import Attempt, Result, Selection
 from libs.types import FinishReason, Usage, UsageAccuracy
 
 _WHOLE = {FinishReason.STOP, FinishReason.TOOL_CALLS}
+
+
+def out_console() -> Console:
+    """Standard output. A file or a pipe has no width of its own and gets room enough for every table."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def money(micro_usd: int | None) -> str:
@@ -71,13 +78,17 @@ def words(name: str) -> str:
 def plain_table(
     *columns: str, right: Collection[str] = (), wrap: Collection[str] = (), footer: bool = False
 ) -> Table:
-    """A table that fits a terminal of 80 columns: only `wrap` columns give way, numbers (`right`) never do."""
+    """A table for a terminal of 80 columns: where it is too wide the `wrap` columns give way, numbers never do."""
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=footer
     )
     for name in columns:
         table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=name not in wrap, overflow="fold"
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=name not in wrap,
+            overflow="fold",
+            min_width=12 if name in wrap else None,
         )
     return table
 

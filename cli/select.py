@@ -7,7 +7,6 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
-from cli.render import choice, money, plain_table, seconds, why
+from cli.render import choice, money, out_console, plain_table, seconds, why
 from libs.client import Client, Options, SelectResult
 
 
@@ -52,7 +51,7 @@ def select(
         if as_json:
             sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         else:
-            console = Console(highlight=False)
+            console = out_console()
             console.print(Text.assemble(choice(result.selection), f": {why(result.selection)}"))
             console.print(
                 f"confidence {result.selection.confidence:.0%}; cost and time are estimates", style="dim"

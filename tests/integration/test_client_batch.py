@@ -46,7 +46,7 @@ class Bench:
         self.path = path
         self.journal = Journal.open(path, ROWS, random.Random(5))
         self.tally = Tally()
-        pace = Pace(concurrency, 20.0, max_wait)
+        pace = Pace(concurrency, 20.0, max_wait, ready=0.5)
         options: Options = {"campaign": "spring"}
         self.batch = Batch(client, self.journal, options, pace, random.Random(5), self.tally.add)
 
@@ -250,6 +250,47 @@ async def test_a_router_that_restarts_costs_no_row(tmp_path: Path):
         await client.__aexit__(None, None, None)
     assert Counter(line["index"] for line in lines) == Counter(range(30))
     assert [line["error"] for line in lines if not line["ok"]] == []
+
+
+async def test_a_router_that_stays_away_ends_the_run(tmp_path: Path):
+    """The rows left are not recorded as failed one by one, each after its own wait: they are for the next run."""
+    async with fake_router() as router:
+        last = asyncio.Event()
+
+        async def answer(generation: pb.Generation) -> pb.Result:
+            if index_of(generation) >= 10:
+                last.set()
+                await asyncio.Event().wait()
+            return result(generation.request_id, "x")
+
+        router.answer = answer
+        client = await Client(router.address, key=KEY).__aenter__()
+        bench = Bench(client, tmp_path / "out.jsonl", max_wait=0.3)
+        run = asyncio.create_task(bench.run())
+        await last.wait()
+    with pytest.raises(Unavailable) as caught:
+        await run
+    await client.__aexit__(None, None, None)
+    assert caught.value.reason == "UNREACHABLE"
+    lines = bench.lines()
+    assert {line["index"] for line in lines} == set(range(10))
+    assert all(line["ok"] for line in lines)
+
+
+async def test_a_row_that_breaks_every_call_fails_alone(router: FakeRouter, client: Client, tmp_path: Path):
+    """Where the router itself is there, the others go on."""
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        if index_of(generation) == 3:
+            raise Unavailable("the connection broke", reason="TRANSPORT_UNAVAILABLE")
+        return result(generation.request_id, "x")
+
+    router.answer = answer
+    lines = await Bench(client, tmp_path / "out.jsonl", max_wait=0.3).run()
+    assert [(line["index"], line["error"]["reason"]) for line in lines if not line["ok"]] == [
+        (3, "TRANSPORT_UNAVAILABLE")
+    ]
+    assert len(lines) == 30
 
 
 async def test_an_output_that_breaks_ends_the_run(router: FakeRouter, client: Client, tmp_path: Path):

@@ -394,6 +394,11 @@ async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
         state = {"router": router.address, "tenant_key": KEY}
         (tmp_path / ".data" / "stack.json").write_text(json.dumps(state))
         assert (await end(await start(tmp_path, "generate", "x"))).code == 0
+        (tmp_path / "elsewhere").mkdir()
+        elsewhere = await start(
+            tmp_path / "elsewhere", "generate", "x", POINTSMAN_DATA=str(tmp_path / ".data")
+        )
+        assert (await end(elsewhere)).code == 0
     shown, parsed = await asyncio.gather(
         start(tmp_path, "generate", "x"), start(tmp_path, "generate", "x", "--json")
     )
@@ -402,6 +407,17 @@ async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
     assert f"the router service at {router.address} does not answer" in gone.err
     assert "make run" in gone.err
     assert gone_json.error["reason"] == "TRANSPORT_UNAVAILABLE"
+
+
+async def test_a_key_that_is_refused_ends_a_batch(shell: Shell, router: FakeRouter):
+    """One clear failure, no failed rows, and the next run with the right key does them all."""
+    shell.write("in.jsonl", *({"prompt": f"prompt {n}"} for n in range(5)))
+    command = ("generate", "-i", "in.jsonl", "-o", "out.jsonl")
+    refused = await shell(*command, "--key", "wrong")
+    assert (refused.code, shell.lines("out.jsonl")) == (1, [])
+    assert "Unknown key" in refused.err
+    assert (await shell(*command)).code == 0
+    assert len(shell.lines("out.jsonl")) == 5
 
 
 class Operations(

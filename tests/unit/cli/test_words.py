@@ -42,8 +42,7 @@ STATE = {
 
 
 def stack(path: Path, content: str | None = None) -> tuple[Path, ...]:
-    (path / ".data").mkdir()
-    (path / ".data" / "stack.json").write_text(json.dumps(STATE) if content is None else content)
+    (path / "stack.json").write_text(json.dumps(STATE) if content is None else content)
     return (path,)
 
 
