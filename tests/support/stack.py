@@ -12,14 +12,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 
+from dev.engines import Postgres
+from dev.members import grpc_serving, tcp_accepting
 from libs.client import Client
 from tests.support.simulator import Simulator
 
@@ -60,6 +64,54 @@ class RunningStack:
         process = self.process(name)
         process.send_signal(number)
         return process.pid
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stops a service or engine with all its processes for the length of the block: sockets stay open, nothing
+        answers."""
+        leader = self.process(name)
+        family = [leader, *leader.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    async def back(self, name: str, pid: int, timeout: float = 30.0) -> float:
+        """Returns once another process than `pid` serves in its place; how many seconds that took."""
+        began = time.monotonic()
+        async with asyncio.timeout(timeout):
+            while True:
+                with suppress(LookupError):
+                    if self.process(name).pid != pid:
+                        break
+                await asyncio.sleep(0.02)
+            engine = name in {"valkey", "postgres", "simulator"}
+            await (tcp_accepting if engine else grpc_serving)(self.addresses[name])
+        return time.monotonic() - began
+
+    async def ledger(self, prefix: str = "") -> list[asyncpg.Record]:
+        """Rows of the ledger whose request id begins with `prefix`, straight from PostgreSQL."""
+        port = int(self.addresses["postgres"].rpartition(":")[2])
+        connection = await asyncpg.connect(Postgres(self.data / "postgres", port).dsn)
+        try:
+            return await connection.fetch(
+                "SELECT * FROM analytics.attempts WHERE starts_with(request_id, $1) ORDER BY started", prefix
+            )
+        finally:
+            await connection.close()
+
+    async def settled_ledger(
+        self, prefix: str, enough: Callable[[list[asyncpg.Record]], bool], timeout: float = 20.0
+    ) -> list[asyncpg.Record]:
+        """The rows as soon as `enough` of them are there; after `timeout` seconds whatever is there."""
+        deadline = time.monotonic() + timeout
+        while not enough(rows := await self.ledger(prefix)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return rows
 
     def logs(self) -> str:
         """The last lines of every log."""
