@@ -32,6 +32,8 @@ from tests.support.stack import ROOT, RunningStack, running_stack
 
 CONCURRENCY = 16
 TOKENS = 60
+#: Streams come a token at a time, at 200 tokens a second.
+TOKEN_MS = 5.0
 PROMPT = (
     "Write a product description of about 80 words for the Fjord pour-over kettle, brushed steel, 0.9 litres. "
     * 4
@@ -134,9 +136,8 @@ def calls(channel: grpc.aio.Channel, key: str) -> dict[str, Send]:
     return {"unary": unary, "stream": stream}
 
 
-async def measure(stack: RunningStack, count: int, rounds: int) -> dict[str, object]:
+async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[str, object]:
     """All figures."""
-    await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=0)
     router = stack.process("router")
     key = stack.addresses["tenant_key"] or "demo-key"
     figures: dict[str, object] = {}
@@ -146,7 +147,8 @@ async def measure(stack: RunningStack, count: int, rounds: int) -> dict[str, obj
         grpc.aio.insecure_channel(address) as theirs,
     ):
         sides = {"router": (router, calls(ours, key)), "passthrough": (bare, calls(theirs, key))}
-        for kind in ("unary", "stream"):
+        for kind, pace, count in (("unary", 0.0, calls_a_round), ("stream", TOKEN_MS, calls_a_round // 4)):
+            await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=pace, unary_ms=0)
             samples: dict[str, list[float]] = {name: [] for name in sides}
             for number in range(rounds + 1):
                 for name, (process, sends) in sides.items():
@@ -156,7 +158,7 @@ async def measure(stack: RunningStack, count: int, rounds: int) -> dict[str, obj
                         samples[name].append((cpu(process) - before) / count)
             ratios = [a / b for a, b in zip(samples["router"], samples["passthrough"], strict=True)]
             sequential = {
-                name: 1000 * await load(sends[kind], count // 4, 1) / (count // 4)
+                name: 1000 * await load(sends[kind], count // 8, 1) / (count // 8)
                 for name, (_, sends) in sides.items()
             }
             ms = {name: 1000 * statistics.median(values) for name, values in samples.items()}

@@ -17,6 +17,10 @@ from services.router.domain.generation import Completion, Prompt, ProviderFailur
 Keys = Callable[[Provider], str | None]
 
 
+#: Small pieces of a stream that come within this time are passed on as one, seconds.
+COALESCE = 0.005
+
+
 class ProviderClient:
     """Satisfies `ports.Providers`."""
 
@@ -63,6 +67,9 @@ class ProviderClient:
                         yield events
                     if not more or (events and isinstance(events[-1], StreamEnd)):
                         return
+                    # What comes within a few milliseconds is read, decoded and passed on together.
+                    if events:
+                        await asyncio.sleep(COALESCE)
             except TimeoutError as error:
                 if began:
                     raise ProviderFailure(ErrorClass.STALLED, "the stream fell silent") from error
