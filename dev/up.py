@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from dev.catalog import Choice, admit, choose
@@ -132,7 +131,7 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
     if choice.simulate:
         arguments = ("dev.simulator", "--listen", plan.address("simulator"))
         layers[1].append(process("simulator", tcp_accepting, *arguments))
-    gateway = find_spec("services.gateway") is not None
+    gateway = (ROOT / "services" / "gateway" / "__main__.py").exists()
     layers.append([process("gateway", tcp_accepting, "services.gateway")] if gateway else [])
     return plan, tenant_key or os.environ.get("POINTSMAN_KEY", ""), layers
 
