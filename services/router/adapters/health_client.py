@@ -41,6 +41,10 @@ WATCH_SILENCE = 16.0
 #: How often a permit is asked for while a circuit is half-open, and how long an answer may take, seconds.
 PROBE_INTERVAL = 0.25
 PROBE_TIMEOUT = 1.0
+#: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
+TRIAL_INTERVAL = 1.0
+#: Open by evidence of faults, which a success disproves; not by an operator, a Retry-After or a bad account.
+_TRIED = frozenset({TripCause.FAULTS, TripCause.TRANSPORT, TripCause.SLOW, TripCause.NONE})
 #: Weight of the newest call in the local latency average.
 EWMA = 0.2
 #: Calls in the local window from which its success rate says more than the health service's.
@@ -84,6 +88,7 @@ class _Target:
     permit: str | None = None
     permit_until: float = 0.0
     ask_again: float = 0.0
+    next_trial: float = 0.0
 
 
 @dataclass(slots=True)
@@ -142,7 +147,11 @@ class HealthClient:
         if state.state is CircuitState.OPEN:
             wait = max(0.0, state.open_until - now)
             reason = f"its circuit is open for another {wait:.0f} s {state.cause}".rstrip()
-            return TargetHealth(Availability.DOWN, reason=reason, retry_after=wait)
+            tried = state.cause in _TRIED
+            back = min(wait, max(0.0, target.next_trial - now)) if tried else wait
+            return TargetHealth(
+                Availability.DOWN, reason=reason, retry_after=back, trial=tried and now >= target.next_trial
+            )
         counts = target.breaker.counts(now)
         enough = counts.calls >= LOCAL_EVIDENCE
         success_rate = 1 - counts.failure_rate if enough else target.success_rate
@@ -170,7 +179,9 @@ class HealthClient:
         permit = ""
         state = worse(theirs, mine)
         if state.state is CircuitState.OPEN:
-            return None
+            if state.cause not in _TRIED or now < target.next_trial:
+                return None
+            target.next_trial = now + TRIAL_INTERVAL
         if state.state is CircuitState.HALF_OPEN:
             if target.permit is None or now >= target.permit_until:
                 return None

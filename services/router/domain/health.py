@@ -32,6 +32,8 @@ class TargetHealth(Struct, frozen=True):
     ramp: float = 1.0
     #: Why it may not be called, for a person.
     reason: str = ""
+    #: It is down by evidence alone, and has not been tried for a while: worth a try where nobody else is left.
+    trial: bool = False
     #: Seconds until it may be called again; None: not known, or now.
     retry_after: float | None = None
 

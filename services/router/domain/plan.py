@@ -108,7 +108,7 @@ class Candidate(Struct):
         )
         if self.rank > 0:
             return f"fallback {self.rank}: {text}"
-        return f"{text}; better ones are down" if self.passed_over else text
+        return f"{text}; better ones, or all, are down" if self.passed_over else text
 
 
 class Plan(Struct, frozen=True):
@@ -215,7 +215,16 @@ def make_plan(
             excluded.append(candidate)
         else:
             fit.append((slot, candidate))
-    ordered = _ordered(fit, generation, rng, passed_over=bool(excluded and fit and _beaten(excluded, fit)))
+    passed_over = bool(fit and excluded and _beaten(excluded, fit))
+    if not fit:
+        # In a total outage a target is tried now and then, so that the first to recover is found at once.
+        by_model = {slot.model.id: slot for slot in slots}
+        fit = [(by_model[c.target], c) for c in excluded if c.health.trial]
+        excluded = [c for c in excluded if not c.health.trial]
+        passed_over = bool(fit)
+        for _, candidate in fit:
+            candidate.excluded = ""
+    ordered = _ordered(fit, generation, rng, passed_over=passed_over)
     return Plan(tuple(ordered), tuple(excluded), policy, input_tokens)
 
 

@@ -345,3 +345,14 @@ async def test_the_attempt_before_a_crash_would_be_uncertain() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_in_a_total_outage_a_target_is_tried_now_and_then() -> None:
+    """With every circuit open by faults, one that may be tried is; its answer is the caller's."""
+    h = Harness(THREE, {"b/m": ["back"]})
+    for target in ("a/m", "b/m", "c/m"):
+        h.health.states[target] = TargetHealth(
+            Availability.DOWN, reason="open", retry_after=9.0, trial=target == "b/m"
+        )
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "back"
+    assert h.providers.calls == ["b/m"]
