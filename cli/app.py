@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from cli.costs import costs
-from cli.failure import show_error, show_json_error
-from cli.generate import generate
-from cli.providers import providers
-from cli.quotas import quotas
-from cli.select import select
+from cli.failure import INTERRUPTED, show_error, show_json_error
 
-app = typer.Typer(
-    name="pointsman",
-    help="Generate text through Pointsman, and see what it costs and whom it trusts.",
-    epilog="Addresses and keys come from options, the environment (POINTSMAN_ROUTER, POINTSMAN_HEALTH, "
-    "POINTSMAN_RATELIMIT, POINTSMAN_ANALYTICS, POINTSMAN_KEY, POINTSMAN_SERVICE_TOKEN), or the local stack that "
-    "`make run` starts.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (generate, select, providers, quotas, costs):
-    app.command()(command)
+
+def build() -> typer.Typer:
+    """The commands."""
+    from cli.costs import costs
+    from cli.generate import generate
+    from cli.providers import providers
+    from cli.quotas import quotas
+    from cli.select import select
+
+    app = typer.Typer(
+        name="pointsman",
+        help="Generate text through Pointsman, and see what it costs and whom it trusts.",
+        epilog="Addresses and keys come from options, the environment (POINTSMAN_ROUTER, POINTSMAN_HEALTH, "
+        "POINTSMAN_RATELIMIT, POINTSMAN_ANALYTICS, POINTSMAN_KEY, POINTSMAN_SERVICE_TOKEN), or the local stack that "
+        "`make run` starts.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in (generate, select, providers, quotas, costs):
+        app.command()(command)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit status. Wrong use is told like every other failure: a sentence, or JSON where
     --json was among the arguments."""
+    # gRPC reads this when it is first imported, so before the commands are; its notes about connections would come
+    # between our lines on stderr.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    app = build()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=given, prog_name="pointsman", standalone_mode=False)
     except typer.TyperException as error:
+        message = error.format_message()
         if "--json" in given:
-            fields = {"type": "UsageError", "reason": "BAD_USE", "message": error.format_message()}
-            show_json_error(fields, error.exit_code)
-        else:
-            show_error(error.format_message(), ("see `pointsman --help`",))
+            show_json_error({"type": "UsageError", "reason": "BAD_USE", "message": message}, error.exit_code)
+        elif message.strip():  # without a command the help was shown, and there is no more to say
+            show_error(message, ("see `pointsman --help`",))
         return error.exit_code
     except typer.Abort:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Who read our output has gone (`| head`); a second failure at interpreter exit would only add noise.
         sys.stderr.close()

@@ -387,6 +387,14 @@ async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router
     assert good.read_text() == '{"prompt": "x"}\n'
 
 
+async def test_without_a_command_the_help_is_shown(tmp_path: Path):
+    """All commands, and nothing that looks like a failure."""
+    ended = await end(await start(tmp_path))
+    assert ended.code == 2
+    assert all(name in ended.out for name in ("generate", "select", "providers", "quotas", "costs"))
+    assert ended.err == ""
+
+
 async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
     """One sentence that says how to start; with the stack's own file, its address and key are used."""
     async with fake_router() as router:
