@@ -39,6 +39,7 @@ local NEVER = 9007199254740992
 local COUNTER_MAX = 4503599627370496 -- 2^52
 local KEEP_SETTLED = 300000 -- ms a settled record answers repeats
 local KEEP_EXPIRED = 3600000 -- ms an expired record, or a window that is over, can still be corrected
+local REST = 60000 -- ms an idle dimension is kept
 local BATCH = 16 -- records expired by one admission at most
 local AUDIT_LENGTH = 10000
 local SET_BACK = 60000 -- ms behind `floor`: not jitter, the clock was wrong and is right now; a new life begins
@@ -47,12 +48,22 @@ local META = '<ddddd' -- due, version, born, floor, learn; then the epoch
 local BUCKET = '<dddddddddd' -- level, held, index, generation, tick, outstanding, capacity, limit, P, taken
 local CALENDAR = '<dddddd' -- start, finish, posted, outstanding, uncertain, life
 local COUNT = '<d' -- outstanding
-local HEAD = '<dddd' -- state (0 open, 1 settled, 2 cancelled, 3 expired), due, slices, ttl
-local HEAD_SIZE = 32
--- kind, unit, amount, used, overrun, state (0 open, 1 closed, 2 expired); then buckets: index, generation, limit, capacity,
--- P; calendar windows: start, amount posted as uncertain, limit, finish
-local SLICE = 11
+local HEAD = '<ddddd' -- state (0 open, 1 settled, 2 cancelled, 3 expired), due, slices, ttl, numbers per slice
+local HEAD_SIZE = 40
+local ARGS_HEAD = 32 -- bytes before the dimensions in the arguments of admit
 local DIM = 10 -- kind, unit, shadow, limit, capacity, p1, p2, p3, need, want
+local DIM_SIZE = 80
+local DIM_FORMAT = '<dddddddddd'
+-- A record: HEAD; the dimensions as they were asked for, verbatim; per slice FRESH numbers (amount, claim a, claim b) and,
+-- once anything changed, three more (used, overrun, state); holder, print and keys, one a line.
+-- Claims: a bucket's index and generation; a window's start and the amount posted as uncertain.
+local FRESH, CHANGED = 3, 6
+-- A slice unpacked: kind, unit, amount, used, overrun, state (0 open, 1 closed, 2 expired), claim a, claim b, limit,
+-- capacity (of a window: its finish), P
+local SLICE = 11
+
+-- The library is loaded without these; `begin` finds them.
+local call, pack, read_doubles, floor, ceil, max
 
 local lives = {}
 local formats = {}
@@ -68,15 +79,15 @@ end
 
 local function time_of(given)
   if given ~= 0 then return given end
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
 end
 
 -- nil and an answer, or the meta as a table with `now`.
 local function open(key, blob, epoch, given)
   local life = lives[key]
   if not blob or not life then return nil, 'E' end
-  local due, version, born, floor_ms, learn = struct.unpack(META, blob)
+  local due, version, born, floor_ms, learn = read_doubles(META, blob)
   local stored = string.sub(blob, 41)
   if stored ~= life or (epoch and epoch ~= life) then return nil, 'E' .. (stored == life and life or '') end
   local now = time_of(given)
@@ -91,7 +102,7 @@ local function open(key, blob, epoch, given)
 end
 
 local function meta_blob(m)
-  return struct.pack(META, m.due, m.version, m.born, m.floor, m.learn) .. m.epoch
+  return pack(META, m.due, m.version, m.born, m.floor, m.learn) .. m.epoch
 end
 
 -- level, held, index, generation, outstanding, taken, tick as of `tick`.
@@ -101,7 +112,7 @@ local function bucket(s, limit, capacity, P, tick, born)
     local level = limit * (tick - born)
     return level < cap and level or cap, 0, 1, tick, 0, 0, tick
   end
-  local level, held, index, gen, t, out, capacity0, limit0, _, taken = struct.unpack(BUCKET, s)
+  local level, held, index, gen, t, out, capacity0, limit0, _, taken = read_doubles(BUCKET, s)
   if capacity0 ~= capacity then level = level + (capacity - capacity0) * P end
   if t < born or t > tick + 2 * SET_BACK / TICK then
     if level > 0 then level = 0 end
@@ -137,7 +148,7 @@ local function window(s, w0, w1, w2, now, born)
     if start < born then return nil, 'S' end
     return start, finish, 0, 0, 0
   end
-  local start0, finish0, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+  local start0, finish0, posted, out, uncertain, life = read_doubles(CALENDAR, s)
   if now >= finish0 and start > start0 then
     if now < w0 then return nil, 'W' end
     if start < born then return nil, 'S' end
@@ -169,22 +180,22 @@ local function post(r, o, s, mode, used, overrun, now, born)
   if kind == 1 then
     local limit, capacity, P = r[o + 9], r[o + 10], r[o + 11]
     if s then
-      capacity, limit = struct.unpack('<dd', s, 49)
+      capacity, limit = read_doubles('<dd', s, 49)
     elseif more == 0 then
       return nil
     end
     local level, held, index, gen, out, taken, t =
-      bucket(s, limit, capacity, P, math.floor(now / TICK), math.ceil(born / TICK))
+      bucket(s, limit, capacity, P, floor(now / TICK), ceil(born / TICK))
     if was_open and mode > 0 then
       out = out > amount and out - amount or 0
       if gen == r[o + 8] then
         local share = index / r[o + 7]
         if share > 1 then share = 1 end
-        local claim = math.floor(amount * P * share)
+        local claim = floor(amount * P * share)
         if claim > held then claim = held end
         held = held - claim
         if mode == 1 then
-          local refund = math.floor((amount - used) * P * share)
+          local refund = floor((amount - used) * P * share)
           level = level + (refund > claim and claim or refund)
         end
       end
@@ -198,11 +209,11 @@ local function post(r, o, s, mode, used, overrun, now, born)
     end
     taken = taken + more
     if taken < 0 or taken > COUNTER_MAX then taken = 0 end
-    return struct.pack(BUCKET, level, held, index, gen, t, out, capacity, limit, P, taken)
+    return pack(BUCKET, level, held, index, gen, t, out, capacity, limit, P, taken)
   elseif kind == 2 then
     local start, finish, posted, out, uncertain, life = r[o + 7], r[o + 10], 0, 0, 0, born
     if s then
-      start, finish, posted, out, uncertain, life = struct.unpack(CALENDAR, s)
+      start, finish, posted, out, uncertain, life = read_doubles(CALENDAR, s)
     elseif more <= 0 or now >= finish or start < born then
       return nil
     end
@@ -224,53 +235,79 @@ local function post(r, o, s, mode, used, overrun, now, born)
     if posted < 0 then posted = 0 end
     if out < 0 then out = 0 end
     if uncertain < 0 then uncertain = 0 end
-    return struct.pack(CALENDAR, start, finish, posted, out, uncertain, life)
+    return pack(CALENDAR, start, finish, posted, out, uncertain, life)
   end
   if not s or not was_open or mode == 0 then return nil end
-  local out = struct.unpack(COUNT, s) - amount
-  return struct.pack(COUNT, out < 0 and 0 or out)
+  local out = read_doubles(COUNT, s) - amount
+  return pack(COUNT, out < 0 and 0 or out)
 end
 
--- When a dimension's key may be forgotten, at the earliest.
+-- When a dimension's key may be forgotten, at the earliest: a minute of rest, so that busy limits are not made and
+-- deleted all the time.
 local function idle_at(kind, s, now)
   if kind == 1 then
-    local level, _, _, _, _, _, capacity, limit, P = struct.unpack(BUCKET, s)
+    local level, _, _, _, _, _, capacity, limit, P = read_doubles(BUCKET, s)
     if limit == 0 then return now + KEEP_EXPIRED end
-    return now + math.ceil((capacity * P - level) / limit) * TICK + TICK
+    return now + REST + ceil((capacity * P - level) / limit) * TICK
   elseif kind == 2 then
-    local _, finish = struct.unpack('<dd', s)
+    local _, finish = read_doubles('<dd', s)
     return finish + KEEP_EXPIRED
   end
-  return now + 60000
+  return now + REST
 end
 
--- state, due, slices, ttl, r, holder, print, keys
+-- state, due, ttl, r (SLICE numbers per slice), slices, tail (what follows the numbers), dimensions' bytes
 local function record_parts(blob)
-  local state, due, n, ttl = struct.unpack(HEAD, blob)
-  local r = { struct.unpack(doubles(n * SLICE), blob, HEAD_SIZE + 1) }
-  local holder, print_, rest = string.match(blob, '^([^\n]*)\n([^\n]*)\n(.*)$', HEAD_SIZE + n * SLICE * 8 + 1)
+  local state, due, n, ttl, width = read_doubles(HEAD, blob)
+  local first = HEAD_SIZE + n * DIM_SIZE
+  local own = { read_doubles(doubles(n * width), blob, first + 1) }
+  local r = {}
+  for i = 1, n do
+    local kind, unit, _, limit, capacity, p1, p2, p3 = read_doubles(DIM_FORMAT, blob, HEAD_SIZE + (i - 1) * DIM_SIZE + 1)
+    local o, w = (i - 1) * SLICE, (i - 1) * width
+    r[o + 1], r[o + 2], r[o + 3], r[o + 7], r[o + 8] = kind, unit, own[w + 1], own[w + 2], own[w + 3]
+    if width == CHANGED then
+      r[o + 4], r[o + 5], r[o + 6] = own[w + 4], own[w + 5], own[w + 6]
+    else
+      r[o + 4], r[o + 5], r[o + 6] = 0, 0, 0
+    end
+    if kind == 2 then capacity = own[w + 2] == p2 and p3 or p2 end
+    r[o + 9], r[o + 10], r[o + 11] = limit, capacity, p1
+  end
+  return state, due, ttl, r, n, string.sub(blob, first + n * width * 8 + 1), string.sub(blob, HEAD_SIZE + 1, first)
+end
+
+local function record_blob(state, due, ttl, r, n, tail, dims)
+  local own = {}
+  for i = 1, n do
+    local o, w = (i - 1) * SLICE, (i - 1) * CHANGED
+    own[w + 1], own[w + 2], own[w + 3] = r[o + 3], r[o + 7], r[o + 8]
+    own[w + 4], own[w + 5], own[w + 6] = r[o + 4], r[o + 5], r[o + 6]
+  end
+  return pack(HEAD, state, due, n, ttl, CHANGED) .. dims .. pack(doubles(n * CHANGED), unpack(own)) .. tail
+end
+
+-- holder, print, keys
+local function tail_parts(tail)
+  local holder, print_, rest = string.match(tail, '^([^\n]*)\n([^\n]*)\n(.*)$')
   local keys = {}
   for key in string.gmatch(rest, '[^\n]+') do keys[#keys + 1] = key end
-  return state, due, n, ttl, r, holder, print_, keys
-end
-
-local function record_blob(state, due, n, ttl, r, tail)
-  return struct.pack(HEAD, state, due, n, ttl) .. struct.pack(doubles(n * SLICE), unpack(r, 1, n * SLICE)) .. tail
+  return holder, print_, keys
 end
 
 -- Posts changes of slices: changes[i] = {mode, used, overrun}. Returns the number of slices still open.
 local function post_all(m, due_key, r, n, keys, changes, now)
   if n == 0 then return 0 end
-  local states = redis.call('MGET', unpack(keys))
+  local states = call('MGET', unpack(keys))
   local open_left = 0
   for i = 1, n do
     local o, change = (i - 1) * SLICE, changes[i]
     if change then
       local s = post(r, o, states[i], change[1], change[2], change[3], now, m.born)
       if s then
-        redis.call('SET', keys[i], s)
+        call('SET', keys[i], s)
         if not states[i] then
-          redis.call('ZADD', due_key, idle_at(r[o + 1], s, now), r[o + 1] .. keys[i])
+          call('ZADD', due_key, idle_at(r[o + 1], s, now), r[o + 1] .. keys[i])
         end
       end
     end
@@ -280,221 +317,218 @@ local function post_all(m, due_key, r, n, keys, changes, now)
 end
 
 local function expire(m, due_key, key, now)
-  local blob = redis.call('GET', key)
+  local blob = call('GET', key)
   if blob then
-    local state, due, n, ttl, r, holder, print_, keys = record_parts(blob)
+    local state, due, ttl, r, n, tail, dims = record_parts(blob)
     if state == 0 and due > now and due <= now + KEEP_EXPIRED then
-      redis.call('ZADD', due_key, due, 'r' .. key)
+      call('ZADD', due_key, due, 'r' .. key)
       return
     end
     if state == 0 then
       local changes = {}
+      local _, _, keys = tail_parts(tail)
       for i = 1, n do
         if r[(i - 1) * SLICE + 6] == 0 then changes[i] = { 2, 0, 0 } end
       end
       post_all(m, due_key, r, n, keys, changes, now)
-      local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(keys, '\n')
-      redis.call('SET', key, record_blob(3, due, n, ttl, r, tail), 'PX', KEEP_EXPIRED)
+      call('SET', key, record_blob(3, due, ttl, r, n, tail, dims), 'PX', KEEP_EXPIRED)
     end
   end
-  redis.call('ZREM', due_key, 'r' .. key)
+  call('ZREM', due_key, 'r' .. key)
 end
 
 local function forget(m, due_key, member, kind, key, now)
-  local s = redis.call('GET', key)
+  local s = call('GET', key)
   local idle = true
   if s and kind == 1 then
-    local capacity, limit, P = struct.unpack('<ddd', s, 49)
-    local level = bucket(s, limit, capacity, P, math.floor(now / TICK), math.ceil(m.born / TICK))
+    local capacity, limit, P = read_doubles('<ddd', s, 49)
+    local level = bucket(s, limit, capacity, P, floor(now / TICK), ceil(m.born / TICK))
     idle = level >= capacity * P
   elseif s and kind == 2 then
-    local _, finish = struct.unpack('<dd', s)
+    local _, finish = read_doubles('<dd', s)
     idle = now >= finish + KEEP_EXPIRED
   elseif s then
-    idle = struct.unpack(COUNT, s) == 0
+    idle = read_doubles(COUNT, s) == 0
   end
   if idle then
-    redis.call('DEL', key)
-    redis.call('ZREM', due_key, member)
-    if m.floor < now + TICK then m.floor = now + TICK end
+    call('DEL', key)
+    call('ZREM', due_key, member)
+    if m.floor < now then m.floor = now end
   else
-    redis.call('ZADD', due_key, math.max(idle_at(kind, s, now), now + 1000), member)
+    call('ZADD', due_key, idle_at(kind, s, now), member)
   end
 end
 
 -- Expires what is due, at most `batch`. Changes m; the caller writes it.
 local function sweep(m, due_key, now, batch)
-  local members = redis.call('ZRANGE', due_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, batch)
+  local members = call('ZRANGE', due_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, batch)
   for _, member in ipairs(members) do
     local kind, key = string.sub(member, 1, 1), string.sub(member, 2)
     if kind == 'r' then expire(m, due_key, key, now) else forget(m, due_key, member, tonumber(kind), key, now) end
   end
-  local first = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
+  local first = call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
   m.due = first[2] and tonumber(first[2]) or NEVER
   return #members
 end
 
--- Evaluates all dimensions. Returns 'D' or 'G' and views (flag, grant, level, outstanding per dimension) and the
--- states to write; or another letter.
-local function evaluate(a, got, n, m, now, divisor)
-  local tick, born = math.floor(now / TICK), math.ceil(m.born / TICK)
-  local floor_ = math.floor
-  local views, st, verdict, seeds = {}, {}, 'G', nil
+-- A bucket's new state after a grant, its level and what is outstanding.
+local function take_bucket(level, held, index, gen, t, out, taken, grant, limit, capacity, P)
+  local cost = grant * P
+  -- Only a limit that is not enforced can cost more than there is; its debt ends at one capacity.
+  if cost > level + capacity * P then cost = max(level + capacity * P, 0) end
+  out, taken = out + grant, taken + grant
+  if taken > COUNTER_MAX then taken = 0 end
+  if out > COUNTER_MAX then out = COUNTER_MAX end
+  level = level - cost
+  return pack(BUCKET, level, held + cost, index, gen, t, out, capacity, limit, P, taken), level, out
+end
+
+-- How much is granted where need fits.
+local function ahead(need, want, room, shadow, divisor)
+  if want <= need or shadow == 1 then return want end
+  local most = need + (room > need and floor((room - need) / divisor) or 0)
+  return want < most and want or most
+end
+
+-- Evaluates every dimension and prepares what to write if all fit. Returns a verdict: G or D with views (flag, grant,
+-- level, outstanding per dimension), claims, and the arguments of MSET and ZADD; W; or S with a list.
+local function weigh(keys, args, got, n, m, now, divisor)
+  local tick, born = floor(now / TICK), ceil(m.born / TICK)
+  local views, claims, mset, zadd = {}, {}, {}, {}
+  local verdict, seeds, writes = 'G', nil, 0
   for i = 1, n do
-    local o, j, w, s = 4 + (i - 1) * DIM, (i - 1) * 7, (i - 1) * 4, got[i + 3]
-    local kind, shadow, limit, need = a[o + 1], a[o + 3], a[o + 4], a[o + 9]
-    local level, room, out, fits
+    local kind, _, shadow, limit, capacity, p1, p2, p3, need, want =
+      read_doubles(DIM_FORMAT, args, ARGS_HEAD + 1 + (i - 1) * DIM_SIZE)
+    local s, state, fits, grant, level, out = got[i + 2], nil, false, want, 0, 0
+    local claim_a, claim_b = 0, 0
     if kind == 1 then
-      local P = a[o + 6]
       local held, index, gen, taken, t
-      level, held, index, gen, out, taken, t = bucket(s, limit, a[o + 5], P, tick, born)
-      st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5], st[j + 6], st[j + 7] =
-        level, held, index, gen, out, taken, t
-      room = level > 0 and floor_(level / P) or 0
-      fits = need == 0 or (need <= a[o + 5] and level >= need * P)
+      level, held, index, gen, out, taken, t = bucket(s, limit, capacity, p1, tick, born)
+      fits = need == 0 or (need <= capacity and level >= need * p1)
+      if fits then
+        grant = ahead(need, want, level > 0 and floor(level / p1) or 0, shadow, divisor)
+      elseif shadow == 1 then
+        grant = need
+      end
+      if (fits or shadow == 1) and grant > 0 then
+        state, level, out = take_bucket(level, held, index, gen, t, out, taken, grant, limit, capacity, p1)
+      end
+      claim_a, claim_b = index, gen
     elseif kind == 2 then
-      local start, finish, posted, held, uncertain = window(s, a[o + 6], a[o + 7], a[o + 8], now, m.born)
+      local start, finish, posted, held, uncertain = window(s, p1, p2, p3, now, m.born)
       if not start then
         if finish == 'W' then return 'W' end
         seeds = seeds or {}
         seeds[#seeds + 1] = i
-        start, finish, posted, held, uncertain = 0, 0, 0, 0, 0
+      else
+        claim_a, out, level = start, held, posted + held
+        fits = need == 0 or need <= limit - level
+        if fits then
+          grant = ahead(need, want, limit - level, shadow, divisor)
+        elseif shadow == 1 and level < COUNTER_MAX then
+          grant = need
+        else
+          shadow = 0
+        end
+        if (fits or shadow == 1) and grant > 0 then
+          out, level = held + grant, level + grant
+          state = pack(CALENDAR, start, finish, posted, out, uncertain, m.born)
+        end
       end
-      st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5] = start, finish, posted, held, uncertain
-      level, out = posted + held, held
-      room = limit - level
-      fits = need == 0 or need <= room
     else
-      out = s and struct.unpack(COUNT, s) or 0
-      st[j + 1] = out
-      level = out
-      room = limit - out
-      if now < m.born + m.learn and m.born > 0 then room = 0 end
+      level = s and read_doubles(COUNT, s) or 0
+      local room = limit - level
+      if m.born > 0 and now < m.born + m.learn then room = 0 end
       fits = need == 0 or need <= room
-    end
-    local grant = a[o + 10]
-    if fits then
-      views[w + 1] = 0
-      if shadow == 0 and grant > need then
-        local ahead = room > need and floor_((room - need) / divisor) or 0
-        if grant > need + ahead then grant = need + ahead end
+      if fits then
+        grant = ahead(need, want, room, shadow, divisor)
+      elseif shadow == 1 and level < COUNTER_MAX then
+        grant = need
+      else
+        shadow = 0
       end
-    elseif shadow == 1 and level < COUNTER_MAX - need then
-      views[w + 1] = 2
-      grant = need
-    else
-      views[w + 1] = 1
-      verdict = 'D'
+      if (fits or shadow == 1) and grant > 0 then
+        level = level + grant
+        state = pack(COUNT, level)
+      end
+      out = level
     end
-    views[w + 2], views[w + 3], views[w + 4] = grant, level, out
+    if not fits and shadow == 0 then verdict = 'D' end
+    local w = (i - 1) * 4
+    views[w + 1], views[w + 2], views[w + 3], views[w + 4] = fits and 0 or shadow + 1, grant, level, out
+    w = (i - 1) * FRESH
+    claims[w + 1], claims[w + 2], claims[w + 3] = grant, claim_a, claim_b
+    if state then
+      mset[writes + 1], mset[writes + 2] = keys[i + 3], state
+      writes = writes + 2
+      if not s then
+        local z = #zadd
+        zadd[z + 1], zadd[z + 2] = idle_at(kind, state, now), kind .. keys[i + 3]
+      end
+    end
   end
   if seeds then return 'S', seeds end
-  return verdict, views, st
-end
-
--- Charges the grants. Returns the record and fills the arguments of MSET and ZADD.
-local function charge(a, keys, got, n, m, now, views, st, mset, zadd)
-  local r = {}
-  for i = 1, n do
-    local o, j, w, q = 4 + (i - 1) * DIM, (i - 1) * 7, (i - 1) * 4, (i - 1) * SLICE
-    local kind, grant, limit, capacity = a[o + 1], views[w + 2], a[o + 4], a[o + 5]
-    local claim_a, claim_b, s, P = 0, 0, nil, 0
-    if kind == 1 then
-      P = a[o + 6]
-      local level, held, index, gen, out, taken = st[j + 1], st[j + 2], st[j + 3], st[j + 4], st[j + 5], st[j + 6]
-      claim_a, claim_b = index, gen
-      if grant > 0 then
-        local cost = grant * P
-        if cost > level + capacity * P then cost = level + capacity * P end
-        if cost < 0 then cost = 0 end
-        level, held, out, taken = level - cost, held + cost, out + grant, taken + grant
-        if taken > COUNTER_MAX then taken = 0 end
-        if out > COUNTER_MAX then out = COUNTER_MAX end
-        s = struct.pack(BUCKET, level, held, index, gen, st[j + 7], out, capacity, limit, P, taken)
-      end
-      views[w + 3], views[w + 4] = level, out
-    elseif kind == 2 then
-      claim_a, capacity = st[j + 1], st[j + 2]
-      if grant > 0 then
-        local out = st[j + 4] + grant
-        s = struct.pack(CALENDAR, st[j + 1], st[j + 2], st[j + 3], out, st[j + 5], m.born)
-        views[w + 3], views[w + 4] = st[j + 3] + out, out
-      end
-    elseif grant > 0 then
-      local out = st[j + 1] + grant
-      s = struct.pack(COUNT, out)
-      views[w + 3], views[w + 4] = out, out
-    end
-    if s then
-      mset[#mset + 1] = keys[i + 3]
-      mset[#mset + 1] = s
-      if not got[i + 3] then
-        zadd[#zadd + 1] = idle_at(kind, s, now)
-        zadd[#zadd + 1] = kind .. keys[i + 3]
-      end
-    end
-    r[q + 1], r[q + 2], r[q + 3], r[q + 4], r[q + 5], r[q + 6] = kind, a[o + 2], grant, 0, 0, 0
-    r[q + 7], r[q + 8], r[q + 9], r[q + 10], r[q + 11] = claim_a, claim_b, limit, capacity, P
-  end
-  return r
+  return verdict, views, claims, mset, zadd
 end
 
 -- A record of this id is there already.
 local function again(m, keys, blob, holder, print_, ttl, now)
-  local state, _, n, _, r, holder0, print0, dims = record_parts(blob)
+  local state, _, _, r, n, tail, dims = record_parts(blob)
+  local holder0, print0 = tail_parts(tail)
   if holder0 ~= holder then return 'F' end
   if print0 ~= print_ then return 'X' end
   if state ~= 0 then return 'C' end
   local due = now + ttl
-  local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
-  redis.call('SET', keys[3], record_blob(0, due, n, ttl, r, tail))
-  redis.call('ZADD', keys[2], due, 'r' .. keys[3])
+  call('SET', keys[3], record_blob(0, due, ttl, r, n, tail, dims))
+  call('ZADD', keys[2], due, 'r' .. keys[3])
   if due < m.due then
     m.due = due
-    redis.call('SET', keys[1], meta_blob(m))
+    call('SET', keys[1], meta_blob(m))
   end
-  return 'R' .. struct.pack('<dd', now, due)
+  return 'R' .. pack('<dd', now, due)
 end
 
 -- KEYS: meta, due, record, dimensions. ARGV: epoch, holder, print of the request, numbers: version, ttl, divisor,
 -- now (0: this server's), then DIM per dimension.
 local function admit(keys, argv)
-  local n = #keys - 3
-  local got = redis.call('MGET', unpack(keys))
-  local a = { struct.unpack(doubles(4 + n * DIM), argv[4]) }
-  local m, answer = open(keys[1], got[1], argv[1], a[4])
+  if not call then return 'E' end
+  local n, args = #keys - 3, argv[4]
+  local got = call('MGET', keys[1], keys[3], unpack(keys, 4))
+  local version, ttl, divisor, given = read_doubles('<dddd', args)
+  local m, answer = open(keys[1], got[1], argv[1], given)
   if not m then return answer end
   local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
-    redis.call('SET', keys[1], meta_blob(m))
-    if now < m.floor then now = m.floor end
-    got = redis.call('MGET', unpack(keys))
+    call('SET', keys[1], meta_blob(m))
+    got = call('MGET', keys[1], keys[3], unpack(keys, 4))
   end
-  local ttl = a[2]
-  if got[3] then return again(m, keys, got[3], argv[2], argv[3], ttl, now) end
-  if a[1] ~= m.version then return 'V' end
-  local verdict, views, st = evaluate(a, got, n, m, now, a[3])
-  if verdict == 'W' then return 'W' .. struct.pack('<d', now) end
-  if verdict == 'S' then return 'S' .. struct.pack(doubles(#views), unpack(views)) end
+  if got[2] then return again(m, keys, got[2], argv[2], argv[3], ttl, now) end
+  if version ~= m.version then return 'V' end
+  local verdict, views, claims, mset, zadd = weigh(keys, args, got, n, m, now, divisor)
+  if verdict == 'W' then return 'W' .. pack('<d', now) end
+  if verdict == 'S' then return 'S' .. pack(doubles(#views), unpack(views)) end
   local due = now + ttl
   if verdict == 'G' then
-    local mset, zadd = {}, { due, 'r' .. keys[3] }
-    local r = charge(a, keys, got, n, m, now, views, st, mset, zadd)
-    mset[#mset + 1] = keys[3]
-    mset[#mset + 1] =
-      record_blob(0, due, n, ttl, r, argv[2] .. '\n' .. argv[3] .. '\n' .. table.concat(keys, '\n', 4))
-    for i = 1, #zadd, 2 do
-      if zadd[i] < m.due then m.due, m.sooner = zadd[i], true end
+    local w, z = #mset, #zadd
+    mset[w + 1] = keys[3]
+    mset[w + 2] = pack(HEAD, 0, due, n, ttl, FRESH)
+      .. string.sub(args, ARGS_HEAD + 1)
+      .. pack(doubles(n * FRESH), unpack(claims))
+      .. argv[2] .. '\n' .. argv[3] .. '\n' .. table.concat(keys, '\n', 4)
+    zadd[z + 1], zadd[z + 2] = due, 'r' .. keys[3]
+    local soonest = due
+    for i = 1, z, 2 do
+      if zadd[i] < soonest then soonest = zadd[i] end
     end
-    if m.sooner then
-      mset[#mset + 1] = keys[1]
-      mset[#mset + 1] = meta_blob(m)
+    if soonest < m.due then
+      m.due = soonest
+      mset[w + 3], mset[w + 4] = keys[1], meta_blob(m)
     end
-    redis.call('MSET', unpack(mset))
-    redis.call('ZADD', keys[2], unpack(zadd))
+    call('MSET', unpack(mset))
+    call('ZADD', keys[2], unpack(zadd))
   end
-  return verdict .. struct.pack(doubles(n * 4 + 2), now, due, unpack(views, 1, n * 4))
+  return verdict .. pack(doubles(n * 4 + 2), now, due, unpack(views))
 end
 
 -- What a settle by units means for one dimension. units: requests, input, output tokens, micro-USD.
@@ -509,17 +543,19 @@ end
 
 -- KEYS: meta, due, record. ARGV: epoch, holder, "settle" or "cancel", numbers: now, requests, input, output, money.
 local function finish(keys, argv)
-  local units = { struct.unpack(doubles(5), argv[4]) }
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], table.remove(units, 1))
+  if not call then return 'E' end
+  local units = { read_doubles(doubles(5), argv[4]) }
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], table.remove(units, 1))
   if not m then return answer end
   local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
-    redis.call('SET', keys[1], meta_blob(m))
+    call('SET', keys[1], meta_blob(m))
   end
-  local blob = redis.call('GET', keys[3])
+  local blob = call('GET', keys[3])
   if not blob then return 'U' end
-  local state, due, n, ttl, r, holder, print_, dims = record_parts(blob)
+  local state, due, ttl, r, n, tail, dims = record_parts(blob)
+  local holder, _, names = tail_parts(tail)
   if holder ~= argv[2] then return 'F' end
   local cancel = argv[3] == 'cancel'
   if state == 2 then return cancel and 'O' or 'B' end
@@ -532,67 +568,68 @@ local function finish(keys, argv)
     changes[i] = { 1, used, 0 }
   end
   if state == 1 then return 'O' end
-  post_all(m, keys[2], r, n, dims, changes, now)
-  local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
-  redis.call('SET', keys[3], record_blob(cancel and 2 or 1, due, n, ttl, r, tail), 'PX', KEEP_SETTLED)
-  redis.call('ZREM', keys[2], 'r' .. keys[3])
+  post_all(m, keys[2], r, n, names, changes, now)
+  call('SET', keys[3], record_blob(cancel and 2 or 1, due, ttl, r, n, tail, dims), 'PX', KEEP_SETTLED)
+  call('ZREM', keys[2], 'r' .. keys[3])
   return 'O'
 end
 
 -- KEYS: meta, due, records. ARGV: epoch, holder, now, then per record packed (slice, used, overrun, closed, renew)*.
 -- Answers now and per record a letter (U, F, O) and its expiry, 0 where it is over.
 local function report(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], tonumber(argv[3]))
+  if not call then return 'E' end
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[3]))
   if not m then return answer end
   local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
-    redis.call('SET', keys[1], meta_blob(m))
+    call('SET', keys[1], meta_blob(m))
   end
   local letters, dues = {}, { now }
   for k = 3, #keys do
-    local blob = redis.call('GET', keys[k])
+    local blob = call('GET', keys[k])
     local letter, until_ = 'U', 0
     if blob then
-      local state, due, n, ttl, r, holder, print_, dims = record_parts(blob)
+      local state, due, ttl, r, n, tail, dims = record_parts(blob)
+      local holder, _, names = tail_parts(tail)
       letter = holder == argv[2] and 'O' or 'F'
       if letter == 'O' and state ~= 2 then
         local list = argv[k + 1]
-        local entries = { struct.unpack(doubles(#list / 8), list) }
+        local entries = { read_doubles(doubles(#list / 8), list) }
         local changes, renew = {}, false
         for e = 1, #list / 8, 5 do
           changes[entries[e]] = { entries[e + 3], entries[e + 1], entries[e + 2] }
           renew = renew or entries[e + 4] == 1
         end
-        local left = post_all(m, keys[2], r, n, dims, changes, now)
-        local tail = holder .. '\n' .. print_ .. '\n' .. table.concat(dims, '\n')
+        local left = post_all(m, keys[2], r, n, names, changes, now)
         if state == 0 and left > 0 then
           if renew then
             due = now + ttl
-            redis.call('ZADD', keys[2], due, 'r' .. keys[k])
+            call('ZADD', keys[2], due, 'r' .. keys[k])
           end
-          redis.call('SET', keys[k], record_blob(0, due, n, ttl, r, tail))
+          call('SET', keys[k], record_blob(0, due, ttl, r, n, tail, dims))
           until_ = due
         elseif state == 0 then
-          redis.call('SET', keys[k], record_blob(1, due, n, ttl, r, tail), 'PX', KEEP_SETTLED)
-          redis.call('ZREM', keys[2], 'r' .. keys[k])
+          call('SET', keys[k], record_blob(1, due, ttl, r, n, tail, dims), 'PX', KEEP_SETTLED)
+          call('ZREM', keys[2], 'r' .. keys[k])
         else
-          redis.call('SET', keys[k], record_blob(state, due, n, ttl, r, tail), 'KEEPTTL')
+          call('SET', keys[k], record_blob(state, due, ttl, r, n, tail, dims), 'KEEPTTL')
         end
       end
     end
     letters[#letters + 1] = letter
     dues[#dues + 1] = until_
   end
-  return table.concat(letters) .. struct.pack(doubles(#dues), unpack(dues))
+  return table.concat(letters) .. pack(doubles(#dues), unpack(dues))
 end
 
 -- Only reads. KEYS: meta, dimensions. ARGV: epoch, numbers: now, then per dimension DIM (need, want: 0).
 -- Answers G, now, version, then per dimension: level or used, outstanding, start, finish, uncertain, taken.
 local function read(keys, argv)
+  if not call then return 'E' end
   local n = #keys - 1
-  local got = redis.call('MGET', unpack(keys))
-  local a = { struct.unpack(doubles(1 + n * DIM), argv[2]) }
+  local got = call('MGET', unpack(keys))
+  local a = { read_doubles(doubles(1 + n * DIM), argv[2]) }
   local m, answer = open(keys[1], got[1], argv[1], a[1])
   if not m then return answer end
   local now = m.now
@@ -603,47 +640,48 @@ local function read(keys, argv)
     if a[o + 1] == 1 then
       local _
       level, _, _, _, held, taken =
-        bucket(s, a[o + 4], a[o + 5], a[o + 6], math.floor(now / TICK), math.ceil(m.born / TICK))
+        bucket(s, a[o + 4], a[o + 5], a[o + 6], floor(now / TICK), ceil(m.born / TICK))
     elseif a[o + 1] == 2 then
       local posted
       start, finish_, posted, held, uncertain = window(s, a[o + 6], a[o + 7], a[o + 8], now, m.born)
       if not start then
-        if finish_ == 'W' then return 'W' .. struct.pack('<d', now) end
-        return 'S' .. struct.pack('<d', i)
+        if finish_ == 'W' then return 'W' .. pack('<d', now) end
+        return 'S' .. pack('<d', i)
       end
       level, taken = posted + held, posted + held
     else
-      held = s and struct.unpack(COUNT, s) or 0
+      held = s and read_doubles(COUNT, s) or 0
       level = held
     end
     out[q + 1], out[q + 2], out[q + 3], out[q + 4], out[q + 5], out[q + 6] =
       level, held, start, finish_, uncertain, taken
   end
-  return 'G' .. struct.pack(doubles(2 + n * 6), unpack(out))
+  return 'G' .. pack(doubles(2 + n * 6), unpack(out))
 end
 
 -- What a window had spent before this life began. KEYS: meta, due, dimension. ARGV: epoch, numbers: now, w0, w1, w2,
 -- posted. A second seed of the same life changes nothing.
 local function seed(keys, argv)
-  local given, w0, w1, w2, posted = struct.unpack('<ddddd', argv[2])
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], given)
+  if not call then return 'E' end
+  local given, w0, w1, w2, posted = read_doubles('<ddddd', argv[2])
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], given)
   if not m then return answer end
   local now = m.now
-  local s = redis.call('GET', keys[3])
+  local s = call('GET', keys[3])
   local start, why = window(s, w0, w1, w2, now, m.born)
-  if start or why == 'W' then return start and 'O' or 'W' .. struct.pack('<d', now) end
+  if start or why == 'W' then return start and 'O' or 'W' .. pack('<d', now) end
   local finish_, out, uncertain
   if now < w1 then start, finish_ = w0, w1 else start, finish_ = w1, w2 end
   out, uncertain = 0, 0
   if s then
-    local start0, finish0, posted0, out0, uncertain0 = struct.unpack(CALENDAR, s)
+    local start0, finish0, posted0, out0, uncertain0 = read_doubles(CALENDAR, s)
     if start0 >= start and start0 <= now then
       start, finish_, out, uncertain = start0, finish0, out0, uncertain0
       if posted0 > posted then posted = posted0 end
     end
   end
-  redis.call('SET', keys[3], struct.pack(CALENDAR, start, finish_, posted, out, uncertain, m.born))
-  redis.call('ZADD', keys[2], finish_ + KEEP_EXPIRED, '2' .. keys[3])
+  call('SET', keys[3], pack(CALENDAR, start, finish_, posted, out, uncertain, m.born))
+  call('ZADD', keys[2], finish_ + KEEP_EXPIRED, '2' .. keys[3])
   return 'O'
 end
 
@@ -651,10 +689,11 @@ end
 -- trust (2: this server kept every write and has no forgotten past, 1: it kept every write of what it has, 0: neither),
 -- learn ms, now.
 local function begin(keys, argv)
-  local blob = redis.call('GET', keys[1])
+  call, pack, read_doubles, floor, ceil, max = redis.call, struct.pack, struct.unpack, math.floor, math.ceil, math.max
+  local blob = call('GET', keys[1])
   local now = time_of(tonumber(argv[4]))
   local m = { due = NEVER, version = 0, born = 0, floor = 0, learn = tonumber(argv[3]), epoch = argv[1] }
-  if blob then m.due, m.version, m.born, m.floor = struct.unpack(META, blob) end
+  if blob then m.due, m.version, m.born, m.floor = read_doubles(META, blob) end
   local set_back = now < m.floor - SET_BACK
   local trusted = not set_back and (argv[2] == '2' or (argv[2] == '1' and blob))
   local stored = blob and string.sub(blob, 41)
@@ -664,16 +703,16 @@ local function begin(keys, argv)
   end
   if set_back then
     -- What was made on the wrong clock would expire when that time comes.
-    for _, member in ipairs(redis.call('ZRANGE', keys[2], now + KEEP_EXPIRED, '+inf', 'BYSCORE')) do
-      if string.sub(member, 1, 1) == 'r' then redis.call('ZADD', keys[2], now, member) end
+    for _, member in ipairs(call('ZRANGE', keys[2], now + KEEP_EXPIRED, '+inf', 'BYSCORE')) do
+      if string.sub(member, 1, 1) == 'r' then call('ZADD', keys[2], now, member) end
     end
     m.floor, m.due = 0, now
   end
   if not trusted then
-    m.born = math.max(now, m.floor)
+    m.born = max(now, m.floor)
     m.floor = m.born
   end
-  redis.call('SET', keys[1], meta_blob(m))
+  call('SET', keys[1], meta_blob(m))
   lives[keys[1]] = m.epoch
   return m.epoch
 end
@@ -681,33 +720,35 @@ end
 -- The replica's heartbeat: expires what is due, keeps the high-water mark of the clock, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
 -- then the replica's holders. Answers G, now, version, swept, first due, holders.
 local function beat(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], tonumber(argv[2]))
+  if not call then return 'E' end
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[2]))
   if not m then return answer end
   local now = m.now
   local swept = 0
   if m.due <= now then swept = sweep(m, keys[2], now, tonumber(argv[3])) end
   if m.floor < now then m.floor = now end
-  redis.call('SET', keys[1], meta_blob(m))
-  for i = 4, #argv do redis.call('ZADD', keys[3], now + 5000, argv[i]) end
-  redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', now)
-  return 'G' .. struct.pack(doubles(5), now, m.version, swept, m.due, redis.call('ZCARD', keys[3]))
+  call('SET', keys[1], meta_blob(m))
+  for i = 4, #argv do call('ZADD', keys[3], now + 5000, argv[i]) end
+  call('ZREMRANGEBYSCORE', keys[3], '-inf', now)
+  return 'G' .. pack(doubles(5), now, m.version, swept, m.due, call('ZCARD', keys[3]))
 end
 
 -- KEYS: meta, limits (a hash), audit (a stream). ARGV: epoch, field, expected version or "", the limit as JSON or ""
 -- to remove, actor, reason. Answers O and the limit's new version, or B and the present one.
 local function set(keys, argv)
-  local m, answer = open(keys[1], redis.call('GET', keys[1]), argv[1], 0)
+  if not call then return 'E' end
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], 0)
   if not m then return answer end
-  local old = redis.call('HGET', keys[2], argv[2])
+  local old = call('HGET', keys[2], argv[2])
   local version = old and cjson.decode(old).version or 0
-  if argv[3] ~= '' and tonumber(argv[3]) ~= version then return 'B' .. struct.pack('<d', version) end
+  if argv[3] ~= '' and tonumber(argv[3]) ~= version then return 'B' .. pack('<d', version) end
   local entry = { version = version + 1, limit = argv[4] }
-  redis.call('HSET', keys[2], argv[2], cjson.encode(entry))
-  redis.call('XADD', keys[3], 'MAXLEN', AUDIT_LENGTH, '*', 'limit', argv[2], 'version', version + 1, 'value', argv[4],
+  call('HSET', keys[2], argv[2], cjson.encode(entry))
+  call('XADD', keys[3], 'MAXLEN', AUDIT_LENGTH, '*', 'limit', argv[2], 'version', version + 1, 'value', argv[4],
     'actor', argv[5], 'reason', argv[6], 'before', old or '')
   m.version = m.version + 1
-  redis.call('SET', keys[1], meta_blob(m))
-  return 'O' .. struct.pack('<d', version + 1)
+  call('SET', keys[1], meta_blob(m))
+  return 'O' .. pack('<d', version + 1)
 end
 
 redis.register_function('pointsman_v1_begin', begin)
