@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 
-from libs.errors import DeadlineExceeded, PointsmanError, Unavailable
+from libs.errors import DeadlineExceeded, FieldViolation, InvalidArgument, PointsmanError, Unavailable
 from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
 from libs.rpc.identity import Authenticator, bearer_key, set_caller
@@ -56,6 +57,33 @@ class Call:
     context: grpc.aio.ServicerContext[Any, Any]
     metadata: Mapping[str, str | bytes]
     observation: CallObservation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands for a request that is not a message of its type. Left to itself, the runtime answers UNKNOWN without
+    details, and before any layer."""
+
+    why: str
+
+
+def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    def decode(data: bytes) -> Any:
+        assert deserialize is not None
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            # "Error parsing message with type '…': String field had bad UTF-8": the cause, never the content.
+            return _Undecodable(str(error).rpartition(": ")[2])
+
+    return decode if deserialize is not None else None
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument(
+            [FieldViolation("request", f"is not a valid message: {request.why}")], reason="BAD_MESSAGE"
+        )
 
 
 class Layer(Protocol):
@@ -125,8 +153,9 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         public = method.startswith(tuple(f"/{name}/" for name in _PUBLIC_SERVICES))
         layers = () if public else self._layers
         ends = method in self._long_lived
+        deserialize = handler.request_deserializer
         codecs = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": deserialize if handler.request_streaming else _tolerant(deserialize),
             "response_serializer": handler.response_serializer,
         }
         if handler.response_streaming:
@@ -152,6 +181,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             try:
                 for layer in layers:
                     layer.enter(call)
+                _check_decoded(request)
                 response = await behavior(request, context)
             except BaseException as error:
                 await self._fail(call, error)
@@ -172,6 +202,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             try:
                 for layer in layers:
                     layer.enter(call)
+                _check_decoded(request)
                 responses = behavior(request, context)
                 async for response in responses:
                     yield response
