@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import grpc
 from google.protobuf.any_pb2 import Any as AnyProto
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from libs.errors import (
@@ -85,7 +88,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
     status = status_pb2.Status()
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            status.ParseFromString(value)
+            with suppress(DecodeError):  # details from elsewhere; the code and message still stand
+                status.ParseFromString(value)
     reason, metadata, retry_after = f"TRANSPORT_{code.name}", {}, None
     fields: list[FieldViolation] = []
     quotas: list[QuotaViolation] = []

@@ -48,6 +48,8 @@ class Draft(Struct, frozen=True):
     seed: int | None = None
     stop_sequences: tuple[str, ...] = ()
     response_format: ResponseFormat | None = None
+    #: The answer must fit a schema, so there must be one.
+    needs_schema: bool = False
     tools: tuple[Tool, ...] = ()
     tool_choice: str = ""
     reasoning_effort: ReasoningEffort | None = None
@@ -183,11 +185,15 @@ def _check_tools(draft: Draft, check: _Check) -> None:
         check(0 < len(tool.name) <= 64, f"tools[{index}].name", "must be 1 to 64 characters")
         ok = not tool.parameters_json or _is_object(tool.parameters_json)
         check(ok, f"tools[{index}].parameters_json", "must be a JSON object")
-    names = {"", "auto", "none", "required", *(tool.name for tool in draft.tools)}
+        check(
+            tool.name not in {t.name for t in draft.tools[:index]}, f"tools[{index}].name", "must be unique"
+        )
+    names = {"", "auto", "none", *(["required"] if draft.tools else []), *(tool.name for tool in draft.tools)}
     check(draft.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool")
     shape = draft.response_format
-    if shape is not None and shape.schema_json:
+    if shape is not None and (shape.schema_json or draft.needs_schema):
         check(_is_object(shape.schema_json), "response_format.schema_json", "must be a JSON object")
+        check(len(shape.schema_name) <= 64, "response_format.schema_name", "must be 1 to 64 characters")
 
 
 def _is_object(text: str) -> bool:

@@ -56,6 +56,7 @@ class Attempt:
         admission: Permit,
         ticket: CallTicket,
         streamed: bool,
+        hedge: bool,
         parent: Span,
     ) -> None:
         self._books = books
@@ -85,7 +86,7 @@ class Attempt:
             cost_micro_usd=candidate.estimated_micro_usd,
             finish_reason=None,
             streamed=streamed,
-            hedge=False,
+            hedge=hedge,
             labels=generation.labels,
             trace_id=parent.trace_id,
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeVar
 
 from opentelemetry.trace import SpanKind
 
@@ -28,15 +29,31 @@ from services.router.domain.failure import why_given_up
 from services.router.domain.generation import (
     Completion,
     Generation,
+    Prompt,
     ProviderFailure,
     StreamEnd,
+    StreamEvent,
     ToolCall,
 )
 from services.router.domain.next_step import Envelope, Failed, GiveUp, Try, Wait, next_step
 from services.router.domain.plan import Candidate, Plan
 from services.router.domain.relay import Relay
+from services.router.hedge import Entry, race
 from services.router.ports import Admission, HealthView, Permit, Providers
 from services.router.select import Planner
+
+T = TypeVar("T")
+Batch = Sequence[StreamEvent]
+
+#: When to hedge a model whose times are not known yet, seconds.
+HEDGE_UNKNOWN = 2.0
+
+
+async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    for batch in head:
+        yield batch
+    async for batch in rest:
+        yield batch
 
 
 @dataclass(slots=True)
@@ -57,6 +74,8 @@ class _Request:
     records: list[UsageRecord] = field(default_factory=list)
     first_token: float | None = None
     allow_prefill: bool = True
+    #: Streams of hedged attempts.
+    open: dict[Attempt, AsyncGenerator[Batch, None]] = field(default_factory=dict)
 
 
 class Generate:
@@ -155,7 +174,7 @@ class Generate:
             if request.failed:
                 self._budget.refund(self._clock.monotonic())
 
-    async def _begin(self, request: _Request, candidate: Candidate) -> Attempt | None:
+    async def _begin(self, request: _Request, candidate: Candidate, *, hedge: bool = False) -> Attempt | None:
         """Passes limits and breaker. None: refused, and remembered as that."""
         generation, plan = request.generation, request.plan
         permit = await self._admit(request, candidate)
@@ -171,11 +190,12 @@ class Generate:
             generation,
             candidate,
             attempt_id=f"{self._prefix}-{next(self._numbers):x}",
-            number=len(request.records) + 1,
+            number=len(request.records) + 1 + hedge,
             input_tokens=plan.input_tokens,
             admission=permit,
             ticket=ticket,
             streamed=request.stream,
+            hedge=hedge,
             parent=request.span,
         )
 
@@ -211,45 +231,116 @@ class Generate:
             return None
 
     async def _whole(self, request: _Request, attempt: Attempt) -> Completed:
-        candidate = attempt.candidate
-        try:
-            # When the caller leaves, this task is cancelled and the provider's call with it.
-            completion = await self._providers.complete(
-                candidate.provider,
-                candidate.model,
-                request.generation.prompt,
-                self._timeout(request, candidate),
+        if request.generation.hedge and not request.failed:
+            entry, completion = await self._race(
+                request, self._whole_entry(request, attempt), self._whole_entry
             )
-        except ProviderFailure as failure:
-            self._failed(request, attempt, failure, "", prefilled=False)
-            raise
-        except BaseException:
-            attempt.abandon("")
-            raise
+            attempt = entry.attempt
+        else:
+            try:
+                # When the caller leaves, this task is cancelled and the provider's call with it.
+                completion = await self._complete(request, attempt)
+            except ProviderFailure as failure:
+                self._failed(request, attempt, failure, "", prefilled=False)
+                raise
+            except BaseException:
+                attempt.abandon("")
+                raise
         request.records.append(
             attempt.succeed(
                 completion.usage, completion.text, completion.finish_reason, completion.response_model
             )
         )
-        return Completed(self._result(request, candidate, completion))
+        return Completed(self._result(request, attempt.candidate, completion))
+
+    def _complete(self, request: _Request, attempt: Attempt) -> Awaitable[Completion]:
+        candidate = attempt.candidate
+        timeout = self._timeout(request, candidate)
+        return self._providers.complete(
+            candidate.provider, candidate.model, request.generation.prompt, timeout
+        )
+
+    def _whole_entry(self, request: _Request, attempt: Attempt) -> Entry[Completion]:
+        async def nothing() -> None: ...
+
+        return Entry(attempt, self._complete(request, attempt), nothing)
+
+    def _stream_entry(self, request: _Request, attempt: Attempt) -> Entry[Batch]:
+        batches = self._open(request, attempt, request.generation.prompt)
+        request.open[attempt] = batches
+        return Entry(attempt, anext(batches), batches.aclose)
+
+    async def _race(
+        self,
+        request: _Request,
+        first: Entry[T],
+        enter: Callable[[_Request, Attempt], Entry[T]],
+    ) -> tuple[Entry[T], T]:
+        """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
+        against the envelope's money and the fleet's retry budget, which a hedge that wins gives back."""
+        model = first.attempt.candidate.model
+
+        async def second() -> Entry[T] | None:
+            others = [c for c in request.plan.candidates if c is not first.attempt.candidate]
+            limit = request.envelope.max_cost_micro_usd
+            for other in others:
+                cost = first.attempt.candidate.estimated_micro_usd + other.estimated_micro_usd
+                if other.target in request.refused or (limit is not None and cost > limit):
+                    continue
+                if not self._budget.try_spend(self._clock.monotonic()):
+                    return None
+                attempt = await self._begin(request, other, hedge=True)
+                if attempt is not None:
+                    return enter(request, attempt)
+                self._budget.refund(self._clock.monotonic())
+            return None
+
+        delay = self._health.hedge_after(model, stream=request.stream)
+        winner, shown = await race(
+            first,
+            HEDGE_UNKNOWN if delay is None else delay,
+            second,
+            lambda attempt, failure: self._failed(request, attempt, failure, "", prefilled=False),
+            lambda attempt: request.records.append(attempt.abandon("")),
+        )
+        if winner is not first:
+            self._budget.refund(self._clock.monotonic())
+        return winner, shown
+
+    def _open(
+        self, request: _Request, attempt: Attempt, prompt: Prompt
+    ) -> AsyncGenerator[Sequence[StreamEvent], None]:
+        candidate = attempt.candidate
+        timeout = self._timeout(request, candidate)
+        return self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
 
     async def _stream(self, request: _Request, attempt: Attempt) -> AsyncGenerator[Event, None]:
-        candidate, relay, prompt = attempt.candidate, request.relay, request.generation.prompt
-        prefill = (
-            relay.prefill() if request.allow_prefill and "prefill" in candidate.model.capabilities else ""
-        )
-        if prefill:
-            prompt = prompt.continued(prefill)
+        relay, prompt = request.relay, request.generation.prompt
+        prefill = ""
+        if request.allow_prefill and "prefill" in attempt.candidate.model.capabilities:
+            prefill = relay.prefill()
         last = request.failed[-1].error_class if request.failed else None
         end: StreamEnd | None = None
-        failed = False
+        accounted = False
         try:
-            for event in relay.begin(candidate, last, prefilled=bool(prefill)):
+            for event in relay.begin(attempt.candidate, last, prefilled=bool(prefill)):
                 yield event
-            timeout = self._timeout(request, candidate)
-            batches = self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
+            head: tuple[Batch, ...] = ()
+            if request.generation.hedge and not request.failed:
+                accounted = True  # by the race, until it has a winner
+                entry, shown = await self._race(
+                    request, self._stream_entry(request, attempt), self._stream_entry
+                )
+                accounted = False
+                batches, head = request.open[entry.attempt], (shown,)
+                if entry.attempt is not attempt:
+                    attempt = entry.attempt
+                    for event in relay.begin(attempt.candidate, None, prefilled=False):
+                        yield event
+            else:
+                batches = self._open(request, attempt, prompt.continued(prefill) if prefill else prompt)
             async with aclosing(batches):
-                async for batch in batches:
+                async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
                         attempt.content_came()
                         if request.first_token is None:
@@ -261,19 +352,20 @@ class Generate:
             if end is None:
                 raise ProviderFailure(ErrorClass.MALFORMED, "the stream ended without saying how")
         except ProviderFailure as failure:
-            failed = True
-            self._failed(request, attempt, failure, "".join(relay.received), prefilled=bool(prefill))
+            if not accounted:
+                accounted = True
+                self._failed(request, attempt, failure, "".join(relay.received), prefilled=bool(prefill))
             raise
         finally:
-            if end is None and not failed:
-                attempt.abandon("".join(relay.received))
-            elif end is not None:
+            if end is not None:
                 text = "".join(relay.received)
                 request.records.append(
                     attempt.succeed(end.usage, text, end.finish_reason, end.response_model)
                 )
+            elif not accounted:
+                attempt.abandon("".join(relay.received))
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
-        yield Completed(self._result(request, candidate, completion))
+        yield Completed(self._result(request, attempt.candidate, completion))
 
     def _failed(
         self, request: _Request, attempt: Attempt, failure: ProviderFailure, text: str, *, prefilled: bool

@@ -48,6 +48,11 @@ class HealthView(Protocol):
         """The present judgement."""
         ...
 
+    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
+        """The learned 95th percentile of the time to the first content (stream) or the whole answer, in seconds;
+        None: too little is known."""
+        ...
+
     def begin(self, model: Model) -> CallTicket | None:
         """Before a call; takes the probe permit that a recovering target needs. None: the target may not be called
         after all. A ticket is given back by `succeeded` or `failed`."""

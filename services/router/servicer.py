@@ -176,6 +176,7 @@ def _draft(request: pb.Generation) -> Draft:
         response_format=(
             ResponseFormat(shape.schema_json, shape.schema_name or "answer") if json_wanted else None
         ),
+        needs_schema=shape.kind == pb.ResponseFormat.KIND_JSON_SCHEMA,
         tools=tuple(Tool(t.name, t.description, t.parameters_json) for t in request.tools),
         tool_choice=request.tool_choice,
         reasoning_effort=_EFFORTS.get(request.reasoning_effort),

@@ -129,6 +129,8 @@ class ScriptedProviders:
             for step in steps:
                 if isinstance(step, ProviderFailure):
                     raise step
+                if step is HANG:
+                    await asyncio.Event().wait()
                 yield [TextDelta(step)]
             yield [StreamEnd(FinishReason.STOP, Usage(10, 5))]
             finished = True
@@ -153,6 +155,9 @@ class FakeHealth:
 
     def target(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
+
+    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
+        return 0.0
 
     def begin(self, model: Model) -> CallTicket | None:
         if model.id in self.closed:

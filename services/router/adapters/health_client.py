@@ -20,6 +20,7 @@ from libs.clock import Clock
 from libs.resilience.backoff import Backoff
 from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
+from libs.resilience.quantile import DecayingQuantile
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
     duration_from_proto,
@@ -41,6 +42,8 @@ WATCH_SILENCE = 16.0
 #: How often a permit is asked for while a circuit is half-open, and how long an answer may take, seconds.
 PROBE_INTERVAL = 0.25
 PROBE_TIMEOUT = 1.0
+#: Calls from which on a learned percentile is believed.
+HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
 TRIAL_INTERVAL = 1.0
 #: Open by evidence of faults, which a success disproves; not by an operator, a Retry-After or a bad account.
@@ -89,6 +92,8 @@ class _Target:
     permit_until: float = 0.0
     ask_again: float = 0.0
     next_trial: float = 0.0
+    latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
+    first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
 
 
 @dataclass(slots=True)
@@ -171,6 +176,14 @@ class HealthClient:
             1.0 if availability is Availability.PROBING else min(provider.ramp, target.ramp),
         )
 
+    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
+        """The learned 95th percentile."""
+        target = self._target(model.provider, model.name)
+        learned = target.first_tokens if stream else target.latencies
+        if learned.samples(self._clock.now()) < HEDGE_SAMPLES:
+            return None
+        return learned.quantile(0.95)
+
     def begin(self, model: Model) -> CallTicket | None:
         """Before a call."""
         now = self._clock.now()
@@ -201,7 +214,10 @@ class HealthClient:
         tally.latency_sum += latency
         tally.latency_max = max(tally.latency_max, latency)
         tally.tokens += tokens
-        if first_token is not None:
+        if first_token is None:
+            target.latencies.add(self._clock.now(), latency)
+        else:
+            target.first_tokens.add(self._clock.now(), first_token)
             target.first_token = _average(target.first_token, first_token)
             tally.first_token_sum += first_token
             tally.first_token_count += 1

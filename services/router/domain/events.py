@@ -94,7 +94,7 @@ class Restarted(Struct, frozen=True):
 
     from_provider: str
     candidate: Candidate
-    error_class: ErrorClass
+    error_class: ErrorClass | None
 
 
 class SwitchedProvider(Struct, frozen=True):
@@ -102,7 +102,7 @@ class SwitchedProvider(Struct, frozen=True):
 
     from_provider: str
     candidate: Candidate
-    error_class: ErrorClass
+    error_class: ErrorClass | None
 
 
 class Completed(Struct, frozen=True):

@@ -24,7 +24,7 @@ class Relay:
         self._sent_tools = False
         self._candidate: Candidate | None = None
         self._from = ""
-        self._why = ErrorClass.SERVER_ERROR
+        self._why: ErrorClass | None = None
         #: The part of what was sent that the present attempt must repeat before anything new passes.
         self._expected = ""
         self._matched = 0
@@ -45,14 +45,15 @@ class Relay:
         return "" if self._sent_tools else "".join(self._sent).rstrip()
 
     def begin(self, candidate: Candidate, failure: ErrorClass | None, *, prefilled: bool) -> list[Event]:
-        """An attempt starts; `failure` is how the one before ended."""
+        """An attempt starts; `failure` is how the one before ended; None: it has
+        not, a hedge was faster."""
         before, self._candidate = self._candidate, candidate
         self.received = []
         self._expected, self._matched, self._held = "", 0, ""
         if before is None:
             return [Selected(self._request_id, candidate)]
         self._from = before.model.provider
-        self._why = failure or ErrorClass.SERVER_ERROR
+        self._why = failure
         if not self.committed:
             return [] if before.target == candidate.target else [self._switched()]
         self._announced = False

@@ -356,3 +356,56 @@ async def test_in_a_total_outage_a_target_is_tried_now_and_then() -> None:
         )
     assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "back"
     assert h.providers.calls == ["b/m"]
+
+
+async def test_a_slow_stream_is_hedged_and_the_loser_accounted() -> None:
+    """Where the caller asks for it, a second provider answers when the first shows nothing; the first is cancelled
+    and stands in the ledger as that."""
+    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [["quick"]]})
+    events = await stream(h, generation(hedge=True))
+    assert text_seen(events) == "quick"
+    assert [type(e) for e in events] == [Selected, SwitchedProvider, Delta, Completed]
+    assert [(r.outcome, r.hedge) for r in h.spool.ended] == [
+        (Outcome.CANCELLED, False),
+        (Outcome.SUCCESS, True),
+    ]
+    assert h.providers.cancelled == 1
+    h.assert_settled()
+
+
+async def test_a_slow_unary_call_is_hedged() -> None:
+    """The same for a whole answer; its cost holds both attempts."""
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
+    assert result.text == "quick"
+    assert [a.provider for a in result.attempts] == ["a", "b"]
+    assert result.cost_micro_usd == sum(a.cost_micro_usd for a in result.attempts)
+    h.assert_settled()
+
+
+async def test_a_hedge_keeps_to_the_requests_money() -> None:
+    """Two attempts that together may cost more than the request's limit are not run side by side."""
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    task = asyncio.create_task(
+        h.generate.whole(h.catalog, TENANT, generation(hedge=True, max_cost_micro_usd=150))
+    )
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert h.providers.calls == ["a/m"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    h.assert_settled()
+
+
+async def test_leaving_a_hedged_stream_ends_both_calls() -> None:
+    """A caller that leaves while two attempts run cancels both, and both are accounted."""
+    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [[HANG]]})
+    task = asyncio.create_task(stream(h, generation(hedge=True)))
+    while len(h.providers.calls) < 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [r.outcome for r in h.spool.ended] == [Outcome.CANCELLED, Outcome.CANCELLED]
+    h.assert_settled()
