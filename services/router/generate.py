@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
@@ -17,14 +17,23 @@ from typing import TypeVar
 from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog, Tenant
-from libs.errors import AlreadyExists, PointsmanError, QuotaViolation
+from libs.errors import AlreadyExists, PointsmanError, QuotaViolation, ResourceExhausted, Unavailable
 from libs.resilience.retry_budget import RetryBudget
 from libs.tracing import Span
-from libs.types import ErrorClass, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router import spans
 from services.router.attempt import Attempt, Books
 from services.router.domain.amounts import AdmissionDenied, Amounts
-from services.router.domain.events import Completed, Event, Result, UsageRecord
+from services.router.domain.answers import Answer, RecentAnswers
+from services.router.domain.events import (
+    Completed,
+    Degradation,
+    Delta,
+    Event,
+    Result,
+    Selected,
+    UsageRecord,
+)
 from services.router.domain.failure import why_given_up
 from services.router.domain.generation import (
     Completion,
@@ -74,6 +83,7 @@ class _Request:
     records: list[UsageRecord] = field(default_factory=list)
     first_token: float | None = None
     allow_prefill: bool = True
+    degradation: Degradation | None = None
     #: Streams of hedged attempts.
     open: dict[Attempt, AsyncGenerator[Batch, None]] = field(default_factory=dict)
 
@@ -90,6 +100,7 @@ class Generate:
         budget: RetryBudget,
         rng: Random,
         attempt_prefix: str,
+        answers: RecentAnswers | None = None,
     ) -> None:
         self._planner = planner
         self._providers = providers
@@ -100,6 +111,7 @@ class Generate:
         self._budget = budget
         self._rng = rng
         self._prefix = attempt_prefix
+        self._answers = answers or RecentAnswers()
         self._numbers = itertools.count(1)
         self._running: set[tuple[str, str]] = set()
 
@@ -139,7 +151,14 @@ class Generate:
             request = _Request(generation, plan, envelope, stream, started, span, relay)
             self._budget.record_request(started)
             while True:
-                attempt = await self._next(request)
+                try:
+                    attempt = await self._next(request)
+                except PointsmanError as error:
+                    if self._cheaper(request, catalog, tenant, error):
+                        continue
+                    for event in self._stale(request, error):
+                        yield event
+                    return
                 try:
                     if stream:
                         async with aclosing(self._stream(request, attempt)) as events:
@@ -152,6 +171,41 @@ class Generate:
                 return
         finally:
             self._running.discard(key)
+
+    def _cheaper(self, request: _Request, catalog: Catalog, tenant: Tenant, error: PointsmanError) -> bool:
+        """The ladder's step to cheaper models than the policy names. Whether there are any to try."""
+        ladder = request.plan.policy.degradation
+        if not isinstance(error, _DEGRADABLE) or request.degradation or "cheaper_model" not in ladder:
+            return False
+        plan = self._planner.cheaper(catalog, tenant, request.generation, request.plan, stream=request.stream)
+        if not plan.candidates:
+            return False
+        request.plan = plan
+        request.degradation = Degradation.CHEAPER_MODEL
+        return True
+
+    def _stale(self, request: _Request, error: PointsmanError) -> Iterator[Event]:
+        """The ladder's step to an old answer. Raises `error` where the policy or the memory has none."""
+        generation = request.generation
+        answer = None
+        if isinstance(error, _DEGRADABLE) and "stale_cache" in request.plan.policy.degradation:
+            answer = self._answers.find(generation, self._clock.monotonic())
+        if answer is None or request.relay.committed:
+            raise error
+        if request.stream:
+            if not request.records:
+                yield Selected(generation.request_id, answer.candidate)
+            yield Delta(answer.text)
+        text = "" if request.stream else answer.text
+        completion = Completion(text, FinishReason.STOP, None)
+        request.degradation = Degradation.STALE_CACHE
+        yield Completed(self._result(request, answer.candidate, completion, cached=True))
+
+    def _remember(self, request: _Request, attempt: Attempt, finish: FinishReason, text: str) -> None:
+        """Keeps a whole answer for the day when nobody can give a new one."""
+        if finish is FinishReason.STOP and "stale_cache" in request.plan.policy.degradation:
+            answer = Answer(text, attempt.candidate, self._clock.monotonic())
+            self._answers.keep(request.generation, answer)
 
     async def _next(self, request: _Request) -> Attempt:
         """The next attempt, begun. Raises libs.errors when there is none: the answer is a failure then."""
@@ -251,6 +305,8 @@ class Generate:
                 completion.usage, completion.text, completion.finish_reason, completion.response_model
             )
         )
+        if not completion.tool_calls:
+            self._remember(request, attempt, completion.finish_reason, completion.text)
         return Completed(self._result(request, attempt.candidate, completion))
 
     def _complete(self, request: _Request, attempt: Attempt) -> Awaitable[Completion]:
@@ -364,6 +420,7 @@ class Generate:
                 )
             elif not accounted:
                 attempt.abandon("".join(relay.received))
+        self._remember(request, attempt, end.finish_reason, relay.sent())
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
         yield Completed(self._result(request, attempt.candidate, completion))
 
@@ -395,14 +452,16 @@ class Generate:
         )
         return min(candidate.provider.timeouts.total, remaining * 0.6 if others else remaining)
 
-    def _result(self, request: _Request, candidate: Candidate, completion: Completion) -> Result:
+    def _result(
+        self, request: _Request, candidate: Candidate, completion: Completion, *, cached: bool = False
+    ) -> Result:
         """The account of an answer, made before its last event leaves: nothing runs after that for sure."""
-        if request.failed:
+        if request.failed and not cached:
             self._budget.refund(self._clock.monotonic())
         records = request.records
-        usage = records[0].usage or _NOTHING
-        for record in records[1:]:
-            usage = usage + (record.usage or _NOTHING)
+        usage = _NOTHING
+        for record in records:
+            usage = usage + record.usage if record.usage is not None else usage
         tool_calls: tuple[ToolCall, ...] = completion.tool_calls
         result = Result(
             request_id=request.generation.request_id,
@@ -415,6 +474,8 @@ class Generate:
             cost_micro_usd=sum(record.cost_micro_usd for record in records),
             latency=self._clock.monotonic() - request.started,
             time_to_first_token=request.first_token,
+            degradation=request.degradation,
+            cached=cached,
         )
         spans.answered(request.span, result)
         return result
@@ -431,6 +492,8 @@ class Generate:
 
 
 _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
+#: What a lesser answer is better than; a bad or refused request is not made better by it.
+_DEGRADABLE = (Unavailable, ResourceExhausted)
 
 
 def _envelope(generation: Generation, plan: Plan) -> Envelope:

@@ -15,7 +15,7 @@ from services.router.attempt import Pricer
 from services.router.domain.failure import why_given_up
 from services.router.domain.generation import Generation
 from services.router.domain.health import TargetHealth
-from services.router.domain.plan import Candidate, Plan, Slot, make_plan, slots_for
+from services.router.domain.plan import Candidate, Plan, Slot, cheaper_slots, make_plan, slots_for
 
 #: Plans' fixed parts that are remembered, each for one (tenant, content type, models).
 SLOTS_CACHE = 4096
@@ -57,6 +57,28 @@ class Planner:
             self._rng,
             stream=stream,
         )
+
+    def cheaper(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
+    ) -> Plan:
+        """A plan of models that cost less than any of `plan`'s, from all of the catalog. May be empty."""
+        at = datetime.fromtimestamp(self._clock.now(), UTC)
+
+        def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
+            return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
+
+        output = generation.prompt.max_output_tokens
+        everyone = [*plan.candidates, *plan.excluded]
+        cheapest = min((c.estimated_micro_usd for c in everyone), default=0)
+        slots = cheaper_slots(
+            catalog,
+            plan,
+            cheapest,
+            lambda m: cost(
+                catalog.providers[m.provider], m, plan.input_tokens, min(output, m.max_output_tokens)
+            ),
+        )
+        return make_plan(slots, generation, tenant, plan.policy, self._health, cost, self._rng, stream=stream)
 
     def select(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Plan:
         """A plan with at least one candidate. Raises what Generate would."""

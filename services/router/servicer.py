@@ -243,6 +243,7 @@ def _result(result: Result) -> pb.Result:
         latency=duration_to_proto(result.latency),
         time_to_first_token=duration_to_proto(result.time_to_first_token),
         degradation=f"DEGRADATION_{result.degradation.name}" if result.degradation else None,
+        cached=result.cached,
     )
 
 

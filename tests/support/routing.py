@@ -12,7 +12,7 @@ from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Te
 from libs.errors import QuotaViolation
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.attempt import Books
+from services.router.attempt import Books, Pricer
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import (
@@ -247,15 +247,16 @@ class Harness:
     admission: FakeAdmission = field(default_factory=FakeAdmission)
     spool: MemorySpool = field(default_factory=MemorySpool)
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.1, 50))
+    price: Pricer = flat_price
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
         self.generate = Generate(
-            Planner(self.health.target, flat_price, self.clock, rng),
+            Planner(self.health.target, self.price, self.clock, rng),
             self.providers,
             self.admission,
-            Books(self.spool, self.health, flat_price, self.clock),
+            Books(self.spool, self.health, self.price, self.clock),
             self.budget,
             rng,
             "test",

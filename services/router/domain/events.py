@@ -73,6 +73,8 @@ class Result(Struct, frozen=True):
     latency: float
     time_to_first_token: float | None
     degradation: Degradation | None = None
+    #: The answer was given before; nothing was generated.
+    cached: bool = False
 
 
 class Selected(Struct, frozen=True):

@@ -14,7 +14,7 @@ from random import Random
 
 from msgspec import Struct
 
-from libs.catalog.model import Catalog, Model, Policy, Provider, Tenant
+from libs.catalog.model import DEFAULT, Catalog, Model, Policy, Provider, Tenant
 from services.router.domain.generation import Generation, Prompt, Role, Strategy
 from services.router.domain.health import Availability, TargetHealth
 
@@ -46,6 +46,8 @@ WEIGHTS: dict[Strategy, Weights] = {
     Strategy.BALANCED: Weights(0.30, 0.20, 0.25, 0.25),
     Strategy.SPECIALIZED: Weights(0.05, 0.05, 0.20, 0.70),
 }
+#: How many models outside of a policy are considered when everything in it failed.
+CHEAPER_MODELS = 5
 _STRATEGY_REASON = {
     Strategy.COST_FIRST: SelectionReason.COST,
     Strategy.PERFORMANCE_FIRST: SelectionReason.PERFORMANCE,
@@ -164,6 +166,22 @@ def slots_for(catalog: Catalog, tenant: Tenant, content_type: str, models: Seque
                 seen.add(model.id)
                 slots.append(Slot(catalog.providers[model.provider], model, number, weight, weighted))
     return tuple(slots)
+
+
+def cheaper_slots(
+    catalog: Catalog, plan: Plan, than_micro_usd: int, cost: Callable[[Model], int]
+) -> tuple[Slot, ...]:
+    """Every model of the catalog outside of the plan that costs less, the best liked of them first: the step of the
+    degradation ladder that prefers a lesser answer to none."""
+    known = {c.target for c in (*plan.candidates, *plan.excluded)}
+    cheaper = [
+        model for model in catalog.models.values() if model.id not in known and cost(model) < than_micro_usd
+    ]
+    cheaper.sort(key=lambda model: -model.quality_for(DEFAULT))
+    return tuple(
+        Slot(catalog.providers[model.provider], model, tier, 1, False)
+        for tier, model in enumerate(cheaper[:CHEAPER_MODELS])
+    )
 
 
 def needs_of(prompt: Prompt, *, stream: bool) -> frozenset[str]:

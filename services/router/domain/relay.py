@@ -39,10 +39,14 @@ class Relay:
         """Whether content has reached the caller."""
         return bool(self._sent) or self._sent_tools
 
+    def sent(self) -> str:
+        """The text that has reached the caller; empty where tool calls have too."""
+        return "" if self._sent_tools else "".join(self._sent)
+
     def prefill(self) -> str:
         """What a continuing model would be given; empty where a prefill cannot express what was sent. Without
         trailing white space, which some providers refuse."""
-        return "" if self._sent_tools else "".join(self._sent).rstrip()
+        return self.sent().rstrip()
 
     def begin(self, candidate: Candidate, failure: ErrorClass | None, *, prefilled: bool) -> list[Event]:
         """An attempt starts; `failure` is how the one before ended; None: it has

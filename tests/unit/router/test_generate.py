@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from libs.catalog.model import Catalog, Policy
 from libs.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -18,6 +19,7 @@ from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass, Usage, UsageAccuracy
 from services.router.domain.events import (
     Completed,
+    Degradation,
     Delta,
     Event,
     Outcome,
@@ -408,4 +410,50 @@ async def test_leaving_a_hedged_stream_ends_both_calls() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [r.outcome for r in h.spool.ended] == [Outcome.CANCELLED, Outcome.CANCELLED]
+    h.assert_settled()
+
+
+async def test_an_old_answer_is_served_where_the_policy_says_so() -> None:
+    """With `stale_cache` on the ladder a total failure is answered with the last answer to the same prompt, and the
+    response says so; another prompt, or a policy without the step, gets the error."""
+    ladder = catalog([A], degradation=("stale_cache", "refuse"))
+    h = Harness(ladder, {"a/m": ["fresh", fail(ErrorClass.OVERLOADED)]})
+    await h.generate.whole(h.catalog, TENANT, generation(request_id="r1"))
+    result = await h.generate.whole(h.catalog, TENANT, generation(request_id="r2"))
+    assert (result.text, result.cached, result.degradation) == ("fresh", True, Degradation.STALE_CACHE)
+    assert [a.error_class for a in result.attempts] == [ErrorClass.OVERLOADED]
+    assert text_seen(await stream_of(h)) == "fresh"
+    with pytest.raises(Unavailable):
+        await h.generate.whole(h.catalog, TENANT, generation("another prompt", request_id="r3"))
+    h = Harness(catalog([A]), {"a/m": ["fresh", fail(ErrorClass.OVERLOADED)]})
+    await h.generate.whole(h.catalog, TENANT, generation(request_id="r1"))
+    with pytest.raises(Unavailable):
+        await h.generate.whole(h.catalog, TENANT, generation(request_id="r2"))
+
+
+async def stream_of(harness: Harness) -> list[Event]:
+    """A streamed request against a provider that fails whole."""
+    harness.providers.script["a/m"] = [fail(ErrorClass.OVERLOADED)]
+    return await stream(harness, generation(request_id="streamed"))
+
+
+async def test_a_cheaper_model_is_tried_where_the_policy_says_so() -> None:
+    """With `cheaper_model` on the ladder, models outside of the policy that cost less are tried when all in it
+    failed, and the response says so."""
+    whole = catalog([A], [B], degradation=("cheaper_model", "refuse"))
+    only_a = Policy("default", whole.policies["default"].tiers[:1], degradation=("cheaper_model",))
+    h = Harness(
+        Catalog(
+            **{
+                name: getattr(whole, name)
+                for name in ("version", "domain", "default_content_type", "providers", "models", "tenants")
+            },
+            policies={"default": only_a},
+            content_types=whole.content_types,
+        ),
+        {"a/m": [fail(ErrorClass.OVERLOADED)], "b/m": ["plain"]},
+        price=lambda provider, model, usage, at, name: 100 if model.provider == "a" else 10,
+    )
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert (result.text, result.degradation) == ("plain", Degradation.CHEAPER_MODEL)
     h.assert_settled()
