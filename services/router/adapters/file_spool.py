@@ -86,6 +86,8 @@ class FileSpool:
         self._open(last + 1)
         self._read = Position(min(self._sizes), 0)
         self._acknowledged = self._read
+        # Asked for by the scrape, so that a growing backlog shows while nothing is acknowledged.
+        self._bytes.set_function(lambda: self.backlog_bytes)
         for record in recovered:
             self._append(_END, self._encode(record))
         if recovered:
@@ -140,7 +142,6 @@ class FileSpool:
                 break
             self._path(number).unlink(missing_ok=True)
             del self._sizes[number]
-        self._bytes.set(self.backlog_bytes)
 
     def close(self) -> None:
         """Closes the files. What is not acknowledged stays for the next process; a spool with nothing left is
