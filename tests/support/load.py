@@ -22,7 +22,7 @@ from libs.errors import PointsmanError
 #: Seconds a call may take before it counts as failed; and a worker rests after a failure.
 CALL_TIMEOUT = 20.0
 REST = 0.05
-WORDS = "mug kettle lamp chair towel shovel scarf clock basket candle".split()
+WORDS = ["mug", "kettle", "lamp", "chair", "towel", "shovel", "scarf", "clock", "basket", "candle"]
 
 
 @dataclass(frozen=True, slots=True)

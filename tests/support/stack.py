@@ -144,7 +144,7 @@ async def running_stack(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dev", "up", *arguments),
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
         stderr=asyncio.subprocess.STDOUT,
