@@ -109,7 +109,7 @@ end
 local function bucket(s, limit, capacity, P, tick, born)
   local cap = capacity * P
   if not s then
-    local level = limit * (tick - born)
+    local level = born == 0 and cap or limit * (tick - born)
     return level < cap and level or cap, 0, 1, tick, 0, 0, tick
   end
   local level, held, index, gen, t, out, capacity0, limit0, _, taken = read_doubles(BUCKET, s)
@@ -734,10 +734,10 @@ local function beat(keys, argv)
 end
 
 -- KEYS: meta, limits (a hash), audit (a stream). ARGV: epoch, field, expected version or "", the limit as JSON or ""
--- to remove, actor, reason. Answers O and the limit's new version, or B and the present one.
+-- to remove, actor, reason, now. Answers O and the limit's new version, or B and the present one.
 local function set(keys, argv)
   if not call then return 'E' end
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], 0)
+  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[7]))
   if not m then return answer end
   local old = call('HGET', keys[2], argv[2])
   local version = old and cjson.decode(old).version or 0

@@ -251,7 +251,9 @@ class RedisLimitStore:
         field = f"{key.scope}|{int(key.unit)}|{int(key.period)}"
         expected = "" if expected_version is None else str(expected_version)
         keys = [self._keys.meta, self._keys.limits, self._keys.audit]
-        answer = await self._call("pointsman_v1_set", keys, [field, expected, text, actor, reason])
+        answer = await self._call(
+            "pointsman_v1_set", keys, [field, expected, text, actor, reason, self._given()]
+        )
         (version,) = unpack(answer[1:])
         if answer[:1] == b"B":
             raise Aborted(

@@ -14,6 +14,8 @@ TICK_SECONDS = 0.01
 TICKS = 100
 #: Whether a slot becomes free is not known ahead; ask again after this.
 CONCURRENCY_RETRY = 1.0
+#: Longer waits are never: a huge burst at a tiny rate can take millennia, which no timestamp holds.
+MAX_WAIT = 10 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def quota(limit: Limit, reading: Reading, now: float) -> Quota:
     full = limit.capacity * scale
     reset = None
     if reading.level < full and limit.limit > 0:
-        reset = now + -((reading.level - full) // limit.limit) * TICK_SECONDS
+        reset = now + min(MAX_WAIT, -((reading.level - full) // limit.limit) * TICK_SECONDS)
     return Quota(
         limit,
         -((reading.level - full) // scale),
@@ -129,7 +131,8 @@ def violation(limit: Limit, reading: Reading, need: int, now: float) -> Violatio
         reset = None
     elif limit.key.period.seconds:
         lacking = need * ticks_per_period(limit) - reading.level
-        reset = now + -(-lacking // limit.limit) * TICK_SECONDS
+        wait = -(-lacking // limit.limit) * TICK_SECONDS if limit.limit else MAX_WAIT
+        reset = now + wait if wait < MAX_WAIT else None
     elif limit.key.unit is Unit.CONCURRENCY:
         reset = now + CONCURRENCY_RETRY
     else:

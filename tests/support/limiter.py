@@ -1,0 +1,115 @@
+"""A limiter replica without its process: all use cases over any store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
+
+from libs.clock import Clock, SystemClock
+from libs.rpc.channel import connect
+from libs.rpc.identity import ServiceToken
+from libs.rpc.observe import Observer
+from libs.rpc.server import GrpcServer, Registration
+from libs.telemetry import Metrics
+from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.limits import Limit, LimitKey
+from services.ratelimit.enforce import Enforcer
+from services.ratelimit.keep_time import Pulse
+from services.ratelimit.lease import Fleet, LeaseSession
+from services.ratelimit.ports import LimitStore
+from services.ratelimit.quotas import Quotas
+from services.ratelimit.reserve import Reservations
+from services.ratelimit.servicer import SERVICE, RateLimiterServicer
+from services.ratelimit.trends import Trends
+
+
+class FixedLimits:
+    """LimitSource that a test changes."""
+
+    def __init__(self, limits: Iterable[Limit]) -> None:
+        self._current = {limit.key: limit for limit in limits}
+        self._listeners: list[Callable[[], None]] = []
+
+    def current(self) -> Mapping[LimitKey, Limit]:
+        return self._current
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        self._listeners.append(changed)
+
+    def set(self, *limits: Limit) -> None:
+        self._current = {limit.key: limit for limit in limits}
+        for listener in self._listeners:
+            listener()
+
+
+@dataclass(slots=True)
+class KnownHistory:
+    """SpendHistory with the same answer for every window; remembers what was asked."""
+
+    amount: int = 0
+    asked: list[Limit] = field(default_factory=list)
+
+    async def spent(self, limit: Limit, now: float) -> int:
+        self.asked.append(limit)
+        return self.amount
+
+
+class Replica:
+    """One limiter."""
+
+    def __init__(
+        self,
+        store: LimitStore,
+        limits: Iterable[Limit],
+        *,
+        clock: Clock | None = None,
+        history: KnownHistory | None = None,
+        ttl: float = 8.0,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.store = store
+        self.metrics = Metrics()
+        self.source = FixedLimits(limits)
+        self.book = LimitBook(self.source, store)
+        self.trends, self.fleet = Trends(), Fleet()
+        self.history = history or KnownHistory()
+        self.enforcer = Enforcer(store, self.book, self.history, self.trends, self.metrics)
+        self.reservations = Reservations(self.enforcer, self.book, store)
+        self.quotas = Quotas(self.enforcer, self.book, store, self.trends)
+        self.pulse = Pulse(store, self.enforcer, self.book, self.fleet, self.trends, self.clock, self.metrics)
+        self.ttl = ttl
+
+    def session(self, holder: str, wake: Callable[[], None] = lambda: None) -> LeaseSession:
+        """A lease session."""
+        return LeaseSession(
+            holder,
+            self.enforcer,
+            self.book,
+            self.store,
+            self.fleet,
+            self.clock,
+            ttl=self.ttl,
+            unlimited=5.0,
+            wake=wake,
+        )
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[ratelimit_pb2_grpc.RateLimiterAsyncStub]:
+        """Over gRPC, with the interceptors of a real service."""
+        registration = Registration(
+            ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
+            RateLimiterServicer(self.reservations, self.quotas, self.session),
+            SERVICE,
+            frozenset({"Lease"}),
+        )
+        server = GrpcServer([registration], Observer(self.metrics, self.clock), ServiceToken(""))
+        await server.start("127.0.0.1:0", None)
+        server.serving()
+        try:
+            async with connect(f"127.0.0.1:{server.port}") as channel:
+                yield ratelimit_pb2_grpc.RateLimiterStub(channel)
+        finally:
+            await server.drain(1.0)
