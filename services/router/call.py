@@ -1,0 +1,202 @@
+"""Calling a provider for an attempt, whole or streamed, alone or in a race with a hedge. Every attempt that begins
+here is accounted for here, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from msgspec import Struct
+
+from libs.clock import Clock
+from libs.resilience.retry_budget import RetryBudget
+from libs.types import ErrorClass
+from services.router.admit import Gate
+from services.router.attempt import Attempt
+from services.router.domain.events import Event
+from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.domain.plan import Candidate
+from services.router.hedge import Entry, race
+from services.router.in_flight import InFlight
+from services.router.ports import HealthView, Providers
+
+T = TypeVar("T")
+Batch = Sequence[StreamEvent]
+
+#: When to hedge a model whose times are not known yet, seconds.
+HEDGE_UNKNOWN = 2.0
+
+
+async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    for batch in head:
+        yield batch
+    async for batch in rest:
+        yield batch
+
+
+class Answered(Struct, frozen=True):
+    """An attempt gave the answer. `text`: all of it as the caller has it, where it is text alone."""
+
+    candidate: Candidate
+    completion: Completion
+    text: str
+
+
+class Calls:
+    """Runs attempts."""
+
+    def __init__(
+        self, providers: Providers, gate: Gate, health: HealthView, budget: RetryBudget, clock: Clock
+    ) -> None:
+        self._providers = providers
+        self._gate = gate
+        self._health = health
+        self._budget = budget
+        self._clock = clock
+
+    async def whole(self, request: InFlight, attempt: Attempt) -> Answered:
+        """The answer in one piece. Raises ProviderFailure, already accounted for."""
+        if request.generation.hedge and not request.failed:
+            entry, completion = await self._race(
+                request, self._whole_entry(request, attempt), self._whole_entry
+            )
+            attempt = entry.attempt
+        else:
+            try:
+                # When the caller leaves, this task is cancelled and the provider's call with it.
+                completion = await self._complete(request, attempt)
+            except ProviderFailure as failure:
+                request.fail(attempt, failure, "", self._clock.monotonic())
+                raise
+            except BaseException:
+                attempt.abandon("")
+                raise
+        request.records.append(
+            attempt.succeed(
+                completion.usage, completion.text, completion.finish_reason, completion.response_model
+            )
+        )
+        kept = "" if completion.tool_calls else completion.text
+        return Answered(attempt.candidate, completion, kept)
+
+    def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
+        candidate = attempt.candidate
+        timeout = request.timeout(candidate, self._clock.monotonic())
+        return self._providers.complete(
+            candidate.provider, candidate.model, request.generation.prompt, timeout
+        )
+
+    def _whole_entry(self, request: InFlight, attempt: Attempt) -> Entry[Completion]:
+        async def nothing() -> None: ...
+
+        return Entry(attempt, self._complete(request, attempt), nothing)
+
+    async def _race(
+        self,
+        request: InFlight,
+        first: Entry[T],
+        enter: Callable[[InFlight, Attempt], Entry[T]],
+    ) -> tuple[Entry[T], T]:
+        """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
+        against the envelope's money and the fleet's retry budget, which a hedge that wins gives back."""
+        model = first.attempt.candidate.model
+
+        async def second() -> Entry[T] | None:
+            others = [c for c in request.plan.candidates if c is not first.attempt.candidate]
+            limit = request.envelope.max_cost_micro_usd
+            for other in others:
+                cost = first.attempt.candidate.estimated_micro_usd + other.estimated_micro_usd
+                if other.target in request.refused or (limit is not None and cost > limit):
+                    continue
+                if not self._budget.try_spend(self._clock.monotonic()):
+                    return None
+                attempt = await self._gate.begin(request, other, hedge=True)
+                if attempt is not None:
+                    return enter(request, attempt)
+                self._budget.refund(self._clock.monotonic())
+            return None
+
+        delay = self._health.hedge_after(model, stream=request.stream)
+        winner, shown = await race(
+            first,
+            HEDGE_UNKNOWN if delay is None else delay,
+            second,
+            lambda attempt, failure: request.fail(attempt, failure, "", self._clock.monotonic()),
+            lambda attempt: request.records.append(attempt.abandon("")),
+        )
+        if winner is not first:
+            self._budget.refund(self._clock.monotonic())
+        return winner, shown
+
+    def _open(
+        self, request: InFlight, attempt: Attempt, prompt: Prompt
+    ) -> AsyncGenerator[Sequence[StreamEvent], None]:
+        candidate = attempt.candidate
+        timeout = request.timeout(candidate, self._clock.monotonic())
+        return self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
+
+    async def stream(self, request: InFlight, attempt: Attempt) -> AsyncGenerator[Event | Answered, None]:
+        """The caller's events as they come, last the answer's account. Raises ProviderFailure, already accounted
+        for."""
+        relay, prompt = request.relay, request.generation.prompt
+        prefill = ""
+        if request.allow_prefill and "prefill" in attempt.candidate.model.capabilities:
+            prefill = relay.prefill()
+        last = request.failed[-1].error_class if request.failed else None
+        end: StreamEnd | None = None
+        accounted = False
+        try:
+            for event in relay.begin(attempt.candidate, last, prefilled=bool(prefill)):
+                yield event
+            head: tuple[Batch, ...] = ()
+            if request.generation.hedge and not request.failed:
+                accounted = True  # by the race, until it has a winner
+                streams: dict[Attempt, AsyncGenerator[Batch, None]] = {}
+
+                def enter(request: InFlight, attempt: Attempt) -> Entry[Batch]:
+                    opened = streams[attempt] = self._open(request, attempt, prompt)
+                    return Entry(attempt, anext(opened), opened.aclose)
+
+                entry, shown = await self._race(request, enter(request, attempt), enter)
+                accounted = False
+                batches, head = streams[entry.attempt], (shown,)
+                if entry.attempt is not attempt:
+                    attempt = entry.attempt
+                    for event in relay.begin(attempt.candidate, None, prefilled=False):
+                        yield event
+            else:
+                batches = self._open(request, attempt, prompt.continued(prefill) if prefill else prompt)
+            async with aclosing(batches):
+                async for batch in _chain(head, batches):
+                    if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
+                        attempt.content_came()
+                        if request.first_token is None:
+                            request.first_token = self._clock.monotonic() - request.started
+                    for event in relay.feed(batch):
+                        yield event
+                    if isinstance(batch[-1], StreamEnd):
+                        end = batch[-1]
+            if end is None:
+                raise ProviderFailure(ErrorClass.MALFORMED, "the stream ended without saying how")
+        except ProviderFailure as failure:
+            if not accounted:
+                accounted = True
+                request.fail(
+                    attempt,
+                    failure,
+                    "".join(relay.received),
+                    self._clock.monotonic(),
+                    prefilled=bool(prefill),
+                )
+            raise
+        finally:
+            if end is not None:
+                text = "".join(relay.received)
+                request.records.append(
+                    attempt.succeed(end.usage, text, end.finish_reason, end.response_model)
+                )
+            elif not accounted:
+                attempt.abandon("".join(relay.received))
+        completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
+        yield Answered(attempt.candidate, completion, relay.sent())

@@ -1,0 +1,88 @@
+"""A request in flight: what it may use up, and what has happened so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs.errors import QuotaViolation
+from libs.tracing import Span
+from libs.types import Usage, UsageAccuracy
+from services.router.attempt import Attempt
+from services.router.domain.events import Degradation, Result, UsageRecord
+from services.router.domain.generation import Completion, Generation, ProviderFailure
+from services.router.domain.next_step import Envelope, Failed
+from services.router.domain.plan import Candidate, Plan
+from services.router.domain.relay import Relay
+
+_NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A request in flight: what it may use, and what has happened so far."""
+
+    generation: Generation
+    plan: Plan
+    envelope: Envelope
+    stream: bool
+    started: float
+    span: Span
+    relay: Relay
+    failed: list[Failed] = field(default_factory=list)
+    #: Targets that limits or breakers kept from being called.
+    refused: dict[str, tuple[QuotaViolation, ...]] = field(default_factory=dict)
+    quota_retry_after: float | None = None
+    records: list[UsageRecord] = field(default_factory=list)
+    first_token: float | None = None
+    allow_prefill: bool = True
+    degradation: Degradation | None = None
+
+    def fail(
+        self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
+    ) -> None:
+        """An attempt failed after `text` had come; `now`: monotonic seconds."""
+        record = attempt.fail(failure, text)
+        self.records.append(record)
+        self.failed.append(
+            Failed(
+                attempt.candidate,
+                failure.error_class,
+                failure.message,
+                now,
+                failure.retry_after,
+                failure.retry_same,
+                record.cost_micro_usd,
+                self.relay.committed,
+                prefilled,
+            )
+        )
+
+    def timeout(self, candidate: Candidate, now: float) -> float:
+        """Seconds this attempt may take: while others could still answer, it leaves them time."""
+        remaining = max(0.0, self.envelope.deadline - now)
+        tried = {f.candidate.target for f in self.failed} | {candidate.target}
+        others = any(c.target not in tried and c.target not in self.refused for c in self.plan.candidates)
+        return min(candidate.provider.timeouts.total, remaining * 0.6 if others else remaining)
+
+    def result(
+        self, candidate: Candidate, completion: Completion, now: float, *, cached: bool = False
+    ) -> Result:
+        """The answer with its account over all attempts."""
+        records = self.records
+        usage = _NOTHING
+        for record in records:
+            usage = usage + record.usage if record.usage is not None else usage
+        return Result(
+            request_id=self.generation.request_id,
+            text=completion.text,
+            tool_calls=completion.tool_calls,
+            finish_reason=completion.finish_reason,
+            candidate=candidate,
+            attempts=tuple(records),
+            usage=usage,
+            cost_micro_usd=sum(record.cost_micro_usd for record in records),
+            latency=now - self.started,
+            time_to_first_token=self.first_token,
+            degradation=self.degradation,
+            cached=cached,
+        )
