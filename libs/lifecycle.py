@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import grpc
 import uvloop
@@ -49,7 +49,25 @@ class Runtime:
     authenticator: Authenticator
 
 
-Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration]]]
+class Server(Protocol):
+    """What listens. gRPC services yield registrations and get one; an HTTP service yields its own."""
+
+    port: int
+
+    async def start(self, listen: str) -> None:
+        """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
+        ...
+
+    def serving(self) -> None:
+        """Ready."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Not ready; returns once running calls have ended or `seconds` have passed."""
+        ...
+
+
+Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration] | Server]]
 
 
 @dataclass(slots=True)
@@ -72,9 +90,8 @@ class _Process(Generic[SettingsT]):
         )
         try:
             telemetry.start()
-            async with self.assemble(settings, runtime) as registrations:
-                server = GrpcServer(registrations, Observer(telemetry.metrics, clock), runtime.authenticator)
-                await server.start(settings.listen, _server_credentials(settings))
+            async with self.assemble(settings, runtime) as served:
+                server = await self._start(served, runtime)
                 # What lives as long as the process need not be scanned by every collection.
                 gc.collect()
                 gc.freeze()
@@ -88,6 +105,15 @@ class _Process(Generic[SettingsT]):
             log.info("stopped")
         finally:
             telemetry.stop()
+
+    async def _start(self, served: Sequence[Registration] | Server, runtime: Runtime) -> Server:
+        settings = self.settings
+        if not isinstance(served, Sequence):
+            await served.start(settings.listen)
+            return served
+        server = GrpcServer(served, Observer(runtime.metrics, runtime.clock), runtime.authenticator)
+        await server.start(settings.listen, _server_credentials(settings))
+        return server
 
 
 def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:

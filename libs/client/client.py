@@ -15,12 +15,13 @@ import grpc
 from pointsman.router.v1 import router_pb2, router_pb2_grpc
 
 from libs.client.connection import Connection
-from libs.client.model import Completed, CostEstimate, Event, Result, SelectResult
+from libs.client.model import Completed, CostEstimate, Event, Listing, Result, SelectResult
 from libs.client.request import Options, Prompt
 from libs.client.wire import (
     estimate_from_proto,
     event_from_proto,
     generation_to_proto,
+    listing_from_proto,
     result_from_proto,
     select_from_proto,
 )
@@ -96,3 +97,10 @@ class Client(Connection):
         request = router_pb2.EstimateCostRequest(generation=generation_to_proto(prompt, options))
         response = await self._unary(self._stub.EstimateCost, request, timeout)
         return tuple(estimate_from_proto(item) for item in response.estimates)
+
+    async def list_models(self, *, timeout: float | None = None) -> Listing:
+        """The models and content types that this key may name."""
+        self._open()
+        return listing_from_proto(
+            await self._unary(self._stub.ListModels, router_pb2.ListModelsRequest(), timeout)
+        )

@@ -82,6 +82,30 @@ class CostEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model that the caller may name, as `provider/model`. Sizes are in tokens."""
+
+    provider: str
+    model: str
+    context_window: int
+    max_output_tokens: int
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the caller may name."""
+
+    models: tuple[ListedModel, ...]
+    content_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One call to one provider; `error_class` None: it succeeded. `http_status` 0: there was none."""
 

@@ -16,6 +16,8 @@ from libs.client.model import (
     Degradation,
     Delta,
     Event,
+    ListedModel,
+    Listing,
     Restarted,
     Result,
     Scores,
@@ -193,4 +195,21 @@ def estimate_from_proto(value: pb.CostEstimate) -> CostEstimate:
         usage_from_proto(value.usage),
         value.expected.micro_usd,
         value.maximum.micro_usd,
+    )
+
+
+def listing_from_proto(value: pb.ListModelsResponse) -> Listing:
+    """What the caller may name."""
+    return Listing(
+        tuple(
+            ListedModel(
+                item.provider,
+                item.model,
+                item.context_window,
+                item.max_output_tokens,
+                tuple(item.capabilities),
+            )
+            for item in value.models
+        ),
+        tuple(value.content_types),
     )

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible HTTP edge: a thin client of the router."""

@@ -1,0 +1,89 @@
+"""What an answer cost and how it came about: response headers, OpenAI's `usage`, and the `pointsman` object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs.client.model import Result, Selection
+from libs.types import FinishReason, Usage
+
+#: OpenAI knows no "other".
+FINISH_REASONS = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.TOOL_CALLS: "tool_calls",
+    FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.OTHER: "stop",
+    None: "stop",
+}
+
+
+def model_id(selection: Selection) -> str:
+    """What `model` says in an answer, and may say in the next request."""
+    return f"{selection.provider}/{selection.model}"
+
+
+def usd(micro_usd: int) -> str:
+    """Exact decimal US dollars: 50 → "0.000050"."""
+    return f"{micro_usd // 1_000_000}.{micro_usd % 1_000_000:06d}"
+
+
+def selection_headers(selection: Selection) -> dict[str, str]:
+    """Who answers: known before the first byte of a stream."""
+    return {"x-pointsman-provider": selection.provider, "x-pointsman-model": selection.model}
+
+
+def result_headers(result: Result) -> dict[str, str]:
+    """The whole account, for an answer in one piece."""
+    headers = selection_headers(result.selection) | {
+        "x-pointsman-attempts": str(len(result.attempts)),
+        "x-pointsman-cached": "true" if result.cached else "false",
+        "x-pointsman-cost-usd": usd(result.cost_micro_usd),
+    }
+    if result.degradation is not None:
+        headers["x-pointsman-degradation"] = str(result.degradation)
+    return headers
+
+
+def extension(result: Result) -> dict[str, Any]:
+    """The account as the `pointsman` object of a body. Tokens in `usage` and `cost_usd` are over all attempts."""
+    return {
+        "request_id": result.request_id,
+        "provider": result.selection.provider,
+        "model": result.selection.model,
+        "attempts": len(result.attempts),
+        "failed": [
+            f"{attempt.provider}/{attempt.model}: {attempt.error_class}"
+            for attempt in result.attempts
+            if attempt.error_class is not None
+        ],
+        "cached": result.cached,
+        "degradation": result.degradation,
+        "cost_usd": usd(result.cost_micro_usd),
+        "usage_accuracy": result.usage.accuracy,
+    }
+
+
+def chat_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` of chat completions."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens, "audio_tokens": 0},
+    }
+
+
+def responses_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` of responses."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }

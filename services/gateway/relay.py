@@ -1,0 +1,99 @@
+"""A stream of router events to the client as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from aiohttp import web
+
+from libs.client.model import Delta, Event, Restarted, Selected, Selection, SwitchedProvider
+from libs.errors import PointsmanError
+from services.gateway.domain.account import selection_headers
+from services.gateway.domain.errors import SERVER_ERROR, ApiError, from_failure
+from services.gateway.domain.exchange import StreamEncoder
+from services.gateway.domain.routing import OnRestart
+
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # nginx would collect the answer before passing it on.
+    "x-accel-buffering": "no",
+}
+
+
+class Relay:
+    """One streamed answer.
+
+    The head of the response waits for the first content: until then any failure is an HTTP status of its own, and
+    whoever fails over meanwhile, the headers name the provider that answers. After it a failure is an event, and the
+    stream ends without what marks a proper end.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        encoder: StreamEncoder,
+        headers: Mapping[str, str],
+        names: Mapping[str, str],
+        on_restart: OnRestart,
+    ) -> None:
+        self._request = request
+        self._encoder = encoder
+        self._headers = headers
+        self._names = names
+        self._on_restart = on_restart
+        self._selection = Selection("", "")
+        self._response: web.StreamResponse | None = None
+
+    async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
+        """Raises PointsmanError where the router fails before any content. Leaving early, as when the client goes
+        away, closes `events`, which stops the provider."""
+        async with aclosing(events):
+            try:
+                async for event in events:
+                    if isinstance(event, Delta):
+                        response, head = await self._open()
+                        await response.write(head + self._encoder.delta(event))
+                    elif isinstance(event, Restarted):
+                        self._selection = event.selection
+                        if not await self._restarted(event):
+                            break
+                    elif isinstance(event, Selected | SwitchedProvider):
+                        self._selection = event.selection
+                    else:
+                        response, head = await self._open()
+                        await response.write(head + self._encoder.finish(event.result))
+            except PointsmanError as error:
+                if self._response is None:
+                    raise
+                await self._response.write(self._encoder.fail(from_failure(error, self._names)))
+        response, _ = await self._open()
+        await response.write_eof()
+        return response
+
+    async def _open(self) -> tuple[web.StreamResponse, bytes]:
+        """The response, its head sent, and what must come first in its body."""
+        if self._response is not None:
+            return self._response, b""
+        headers = {**_HEADERS, **self._headers, **selection_headers(self._selection)}
+        self._response = web.StreamResponse(headers=headers)
+        await self._response.prepare(self._request)
+        return self._response, self._encoder.begin(self._selection)
+
+    async def _restarted(self, event: Restarted) -> bool:
+        """Whether the stream goes on."""
+        if self._response is None:
+            return True
+        if self._on_restart is OnRestart.REPLACE:
+            await self._response.write(self._encoder.restarted(event))
+            return True
+        error = ApiError(
+            502,
+            f"{event.from_provider} failed in the middle of its answer, and no other provider could continue it. "
+            "The text so far is a part of an answer that will not be completed; send the request again.",
+            code="stream_restarted",
+            kind=SERVER_ERROR,
+        )
+        await self._response.write(self._encoder.fail(error))
+        return False
