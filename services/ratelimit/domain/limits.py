@@ -164,7 +164,7 @@ class Amounts:
 
 def scope_faults(scope: str, field: str) -> list[FieldViolation]:
     """What is wrong with a scope's name."""
-    match = _SCOPE.match(scope)
+    match = _SCOPE.fullmatch(scope)
     if match is None:
         return [FieldViolation(field, "must be kind:name in printable ASCII without spaces, name up to 200")]
     if match[1] not in SCOPE_KINDS:
@@ -189,7 +189,7 @@ def check_ids(ids: Mapping[str, str]) -> None:
     faults = [
         FieldViolation(field, "must be 1 to 128 printable ASCII characters without spaces")
         for field, value in ids.items()
-        if not _ID.match(value)
+        if not _ID.fullmatch(value)
     ]
     if faults:
         raise InvalidArgument(faults, reason="BAD_ID")

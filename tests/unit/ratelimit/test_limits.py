@@ -1,0 +1,112 @@
+"""What a limit may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from libs.errors import InvalidArgument
+from services.ratelimit.domain.limits import (
+    MAX_AMOUNT,
+    MAX_BUCKET,
+    MAX_COUNTER,
+    Amounts,
+    Limit,
+    LimitKey,
+    Period,
+    Unit,
+    check_ids,
+    check_scopes,
+)
+from tests.support.limits import limit
+
+
+@pytest.mark.parametrize(
+    ("unit", "period", "amount", "burst"),
+    [
+        ("requests", "minute", -1, None),
+        ("requests", "minute", MAX_BUCKET + 1, None),
+        ("requests", "minute", 2**63 - 1, None),
+        ("requests", "minute", 10, 0),
+        ("requests", "minute", 10, -5),
+        ("requests", "minute", 10, MAX_BUCKET + 1),
+        ("micro_usd", "day", MAX_COUNTER + 1, None),
+        ("micro_usd", "day", 10, 5),
+        ("concurrency", "", -1, None),
+    ],
+)
+def test_limits_beyond_their_bounds_are_refused(
+    unit: str, period: str, amount: int, burst: int | None
+) -> None:
+    """Negative, overflowing, or with a burst where there is none."""
+    with pytest.raises(InvalidArgument):
+        limit(unit, period, amount, burst=burst)
+
+
+def test_a_limit_says_which_fields_are_wrong() -> None:
+    """All of them at once."""
+    with pytest.raises(InvalidArgument) as caught:
+        limit("requests", "minute", -1, burst=-1, time_zone="Mars/Olympus")
+    assert [v.field for v in caught.value.violations] == ["limit", "burst", "time_zone"]
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../../etc/passwd", "Europe", "utc\0"])
+def test_time_zones_must_exist(zone: str) -> None:
+    """And are never read from elsewhere."""
+    with pytest.raises(InvalidArgument):
+        limit("requests", "day", 1, time_zone=zone)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["", "acme", "tenant:", "planet:mars", "tenant:a b", "tenant:ä", "tenant:" + "x" * 201, "tenant:a\n"],
+)
+def test_unknown_scopes_are_refused(scope: str) -> None:
+    """By kind and by form."""
+    with pytest.raises(InvalidArgument):
+        check_scopes([scope])
+    with pytest.raises(InvalidArgument):
+        LimitKey(scope, Unit.REQUESTS, Period.MINUTE)
+
+
+def test_scopes_are_1_to_16_and_counted_once() -> None:
+    """A scope named twice is charged once."""
+    assert check_scopes(["tenant:a", "model:p/m", "tenant:a"]) == ("tenant:a", "model:p/m")
+    for count in (0, 17):
+        with pytest.raises(InvalidArgument):
+            check_scopes([f"tenant:{i}" for i in range(count)])
+
+
+def test_concurrency_has_no_period_and_the_others_have_one() -> None:
+    """Both ways round."""
+    for unit, period in ((Unit.CONCURRENCY, Period.MINUTE), (Unit.REQUESTS, Period.NONE)):
+        with pytest.raises(InvalidArgument):
+            LimitKey("tenant:a", unit, period)
+
+
+@pytest.mark.parametrize("value", [-1, MAX_AMOUNT + 1, 2**62])
+def test_amounts_are_bounded(value: int) -> None:
+    """Each names its field."""
+    with pytest.raises(InvalidArgument) as caught:
+        Amounts(micro_usd=value)
+    assert [v.field for v in caught.value.violations] == ["micro_usd"]
+
+
+@pytest.mark.parametrize("value", ["", "x" * 129, "a b", "a\nb", "é"])
+def test_ids_are_printable_and_short(value: str) -> None:
+    """They become part of keys and records."""
+    with pytest.raises(InvalidArgument):
+        check_ids({"id": value})
+
+
+def test_total_tokens_count_prompt_and_answer() -> None:
+    """And requests count as concurrency."""
+    amounts = Amounts(2, 3, 4, 5)
+    assert [amounts.of(unit) for unit in Unit] == [2, 3, 4, 7, 2, 5]
+
+
+def test_a_limit_of_zero_has_no_burst() -> None:
+    """It admits nothing, whatever the burst."""
+    key = LimitKey("tenant:a", Unit.REQUESTS, Period.MINUTE)
+    assert Limit(key, 0, burst=10).capacity == 0
+    assert Limit(key, 5, burst=10).capacity == 10
+    assert Limit(key, 5).capacity == 5
