@@ -1,0 +1,167 @@
+"""What every usage spool promises, on the fake and on real files; then what files alone can show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from libs.telemetry import Metrics
+from libs.types import Usage, UsageAccuracy
+from services.router.adapters.file_spool import FileSpool, SpoolLocked
+from services.router.domain.events import Outcome, UsageRecord
+from tests.support.routing import MemorySpool
+
+Ended = Callable[[], list[UsageRecord]]
+
+
+def record(attempt_id: str, outcome: Outcome = Outcome.SUCCESS, size: int = 0) -> UsageRecord:
+    """A record; `size` pads it."""
+    return UsageRecord(
+        attempt_id=attempt_id,
+        request_id="r",
+        attempt_number=1,
+        tenant="acme",
+        campaign="",
+        content_type="general",
+        provider="a",
+        model="m",
+        started=1.5,
+        latency=0.25,
+        time_to_first_token=None,
+        outcome=outcome,
+        error_class=None,
+        http_status=200,
+        usage=Usage(3, 4, accuracy=UsageAccuracy.EXACT),
+        cost_micro_usd=7,
+        finish_reason=None,
+        streamed=False,
+        hedge=False,
+        labels={"k": "v" * size},
+        trace_id="",
+    )
+
+
+def open_spool(directory: Path, **more: int) -> FileSpool:
+    return FileSpool(directory, Metrics(), **more)
+
+
+@pytest.fixture(params=["memory", "files"])
+def spool(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[MemorySpool | FileSpool, Ended]:
+    """A spool, and how to see what ended."""
+    if request.param == "memory":
+        memory = MemorySpool()
+        return memory, lambda: memory.ended
+    files = open_spool(tmp_path)
+    seen: list[UsageRecord] = []
+
+    def ended() -> list[UsageRecord]:
+        seen.extend(files.read()[0])
+        return seen
+
+    return files, ended
+
+
+def test_what_ends_is_kept_in_order_as_it_was(spool: tuple[MemorySpool | FileSpool, Ended]) -> None:
+    """Ended attempts come out once each, equal in every field and in the order in which they ended; begun ones do
+    not."""
+    kept, ended = spool
+    for name in ("1", "2", "3"):
+        kept.begin(record(name, Outcome.UNKNOWN))
+    kept.end(record("2"))
+    kept.end(record("1", Outcome.FAILURE))
+    assert ended() == [record("2"), record("1", Outcome.FAILURE)]
+
+
+def test_an_attempt_cut_off_by_a_crash_is_sent_as_it_began(tmp_path: Path) -> None:
+    """After a process death, what was acknowledged is gone, what was not comes again, and what never ended comes as
+    unknown."""
+    first = open_spool(tmp_path)
+    first.begin(record("done", Outcome.UNKNOWN))
+    first.end(record("done"))
+    first.begin(record("cut", Outcome.UNKNOWN))
+    abandon(first)
+    second = open_spool(tmp_path)
+    assert [(r.attempt_id, r.outcome) for r in second.read()[0]] == [
+        ("done", Outcome.SUCCESS),
+        ("cut", Outcome.UNKNOWN),
+    ]
+    second.acknowledge(second.read()[1])
+    second.close()
+    third = open_spool(tmp_path)
+    assert third.read()[0] == []
+
+
+def test_a_torn_tail_loses_only_itself(tmp_path: Path) -> None:
+    """Half a frame at the end, as a crash in the middle of a write leaves it, is cut off; the rest is whole."""
+    first = open_spool(tmp_path)
+    first.end(record("whole"))
+    abandon(first)
+    (segment,) = tmp_path.glob("*.spool")
+    segment.write_bytes(segment.read_bytes() + b"\x50\x00\x00\x00half")
+    assert [r.attempt_id for r in open_spool(tmp_path).read()[0]] == ["whole"]
+
+
+def test_what_is_not_acknowledged_is_read_again(tmp_path: Path) -> None:
+    """`rewind` goes back to the last acknowledgement, not to the beginning."""
+    spool = open_spool(tmp_path)
+    spool.end(record("1"))
+    _, position = spool.read()
+    spool.acknowledge(position)
+    spool.end(record("2"))
+    assert [r.attempt_id for r in spool.read()[0]] == ["2"]
+    spool.rewind()
+    assert [r.attempt_id for r in spool.read()[0]] == ["2"]
+
+
+def test_acknowledged_segments_go_unless_an_attempt_that_began_there_still_runs(tmp_path: Path) -> None:
+    """Disk space comes back, but never the begin record that a crash would need."""
+    spool = open_spool(tmp_path, segment_bytes=2000)
+    spool.begin(record("long", Outcome.UNKNOWN))
+    for number in range(40):
+        spool.end(record(str(number), size=50))
+    segments = len(list(tmp_path.glob("*.spool")))
+    assert segments > 3
+    drain(spool)
+    assert len(list(tmp_path.glob("*.spool"))) == segments
+    spool.end(record("long"))
+    drain(spool)
+    assert len(list(tmp_path.glob("*.spool"))) <= 2
+
+
+def test_a_full_spool_drops_and_counts(tmp_path: Path) -> None:
+    """Beyond its bound the spool drops new records, says so in a metric, and keeps the old ones."""
+    metrics = Metrics()
+    spool = FileSpool(tmp_path, metrics, max_bytes=3000)
+    for number in range(50):
+        spool.end(record(str(number)))
+    kept = len(spool.read()[0])
+    dropped = metrics.registry.get_sample_value("pointsman_spool_dropped_records_total")
+    assert 0 < kept < 50
+    assert dropped == 50 - kept
+
+
+def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
+    """The second gets SpoolLocked, and can have the directory once the first is gone."""
+    first = open_spool(tmp_path)
+    with pytest.raises(SpoolLocked):
+        open_spool(tmp_path)
+    first.close()
+    open_spool(tmp_path).close()
+
+
+def drain(spool: FileSpool) -> None:
+    """Acknowledges everything."""
+    while True:
+        records, position = spool.read()
+        spool.acknowledge(position)
+        if not records:
+            return
+
+
+def abandon(spool: FileSpool) -> None:
+    """Lets go of the lock as a death does, without the tidy end of `close`."""
+    import os
+
+    os.close(spool._lock)
