@@ -120,9 +120,8 @@ class Attempt:
             http_status=failure.http_status,
             message=failure.message,
         )
-        self._books.health.failed(
-            self.candidate.model, self._ticket, failure.error_class, failure.retry_after
-        )
+        blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
+        self._books.health.failed(self.candidate.model, self._ticket, blamed, failure.retry_after)
         return record
 
     def abandon(self, text: str) -> UsageRecord:

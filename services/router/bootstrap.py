@@ -77,10 +77,11 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         await stack.enter_async_context(background("leases", admission.run))
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
-        planner = Planner(health.target, cost_micro_usd, clock, rng)
+        providers = ProviderClient(transport, wires(clock), keys, clock)
+        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable)
         generate = Generate(
             planner,
-            ProviderClient(transport, wires(clock), keys, clock),
+            providers,
             admission,
             Books(spool, health, cost_micro_usd, clock),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),

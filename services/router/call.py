@@ -81,11 +81,10 @@ class Calls:
         return Answered(attempt.candidate, completion, kept)
 
     def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
-        candidate = attempt.candidate
-        timeout = request.timeout(candidate, self._clock.monotonic())
-        return self._providers.complete(
-            candidate.provider, candidate.model, request.generation.prompt, timeout
-        )
+        candidate, prompt = attempt.candidate, request.generation.prompt
+        learned = self._providers.learned(candidate.model, prompt)
+        limits = request.limits(candidate, learned, self._clock.monotonic())
+        return self._providers.complete(candidate.provider, candidate.model, prompt, limits)
 
     def _whole_entry(self, request: InFlight, attempt: Attempt) -> Entry[Completion]:
         async def nothing() -> None: ...
@@ -133,8 +132,9 @@ class Calls:
         self, request: InFlight, attempt: Attempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
-        timeout = request.timeout(candidate, self._clock.monotonic())
-        return self._providers.stream(candidate.provider, candidate.model, prompt, timeout)
+        learned = self._providers.learned(candidate.model, prompt)
+        limits = request.limits(candidate, learned, self._clock.monotonic())
+        return self._providers.stream(candidate.provider, candidate.model, prompt, limits)
 
     async def stream(self, request: InFlight, attempt: Attempt) -> AsyncGenerator[Event | Answered, None]:
         """The caller's events as they come, last the answer's account. Raises ProviderFailure, already accounted

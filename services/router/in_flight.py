@@ -13,6 +13,7 @@ from services.router.domain.generation import Completion, Generation, ProviderFa
 from services.router.domain.next_step import Envelope, Failed
 from services.router.domain.plan import Candidate, Plan
 from services.router.domain.relay import Relay
+from services.router.domain.timeouts import Learned, Limits, attempt_limits
 
 _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
 
@@ -57,12 +58,21 @@ class InFlight:
             )
         )
 
-    def timeout(self, candidate: Candidate, now: float) -> float:
-        """Seconds this attempt may take: while others could still answer, it leaves them time."""
-        remaining = max(0.0, self.envelope.deadline - now)
+    def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
+        """How long an attempt may take; `now`: monotonic seconds."""
+        prompt, model = self.generation.prompt, candidate.model
         tried = {f.candidate.target for f in self.failed} | {candidate.target}
         others = any(c.target not in tried and c.target not in self.refused for c in self.plan.candidates)
-        return min(candidate.provider.timeouts.total, remaining * 0.6 if others else remaining)
+        return attempt_limits(
+            learned,
+            candidate.provider.timeouts,
+            self.envelope.deadline - now,
+            others=others,
+            stream=self.stream,
+            reasons="reasoning" in model.capabilities,
+            input_tokens=self.plan.input_tokens,
+            output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
+        )
 
     def result(
         self, candidate: Candidate, completion: Completion, now: float, *, cached: bool = False

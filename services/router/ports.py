@@ -13,21 +13,29 @@ from services.router.domain.amounts import Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import Completion, Prompt, StreamEvent
 from services.router.domain.health import TargetHealth
+from services.router.domain.timeouts import Learned, Limits
 
 
 class Providers(Protocol):
     """Calls providers. Raises ProviderFailure, already classified; cancelling the task cancels the call."""
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, timeout: float) -> Completion:
-        """A whole answer within `timeout` seconds."""
+    def unusable(self, provider: Provider) -> str:
+        """Why no call can be made, whatever is asked (no key, no wire); empty: it can. Costs next to nothing."""
+        ...
+
+    def learned(self, model: Model, prompt: Prompt) -> Learned:
+        """What earlier calls to the model have taught about its times."""
+        ...
+
+    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
+        """A whole answer within `limits.total`."""
         ...
 
     def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeout: float
+        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes: one batch of events for each piece of the network's. The last event of the last
-        batch is a StreamEnd. `timeout` bounds the whole; the provider's own limits bound silence. Closing it ends
-        the call."""
+        batch is a StreamEnd. `limits` bound the whole and every silence. Closing it ends the call."""
         ...
 
 

@@ -31,12 +31,19 @@ class Planner:
     """Makes plans. Remembers which models a policy names, so that a plan costs the same with any catalog size."""
 
     def __init__(
-        self, health: Callable[[Model], TargetHealth], price: Pricer, clock: Clock, rng: Random
+        self,
+        health: Callable[[Model], TargetHealth],
+        price: Pricer,
+        clock: Clock,
+        rng: Random,
+        unusable: Callable[[Provider], str],
     ) -> None:
+        """`unusable`: why a provider cannot be called at all; empty: it can."""
         self._health = health
         self._price = price
         self._clock = clock
         self._rng = rng
+        self._unusable = unusable
         self._version = ""
         self._slots: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Slot, ...]] = OrderedDict()
 
@@ -56,6 +63,7 @@ class Planner:
             cost,
             self._rng,
             stream=stream,
+            unusable=self._unusable,
         )
 
     def cheaper(
@@ -78,7 +86,17 @@ class Planner:
                 catalog.providers[m.provider], m, plan.input_tokens, min(output, m.max_output_tokens)
             ),
         )
-        return make_plan(slots, generation, tenant, plan.policy, self._health, cost, self._rng, stream=stream)
+        return make_plan(
+            slots,
+            generation,
+            tenant,
+            plan.policy,
+            self._health,
+            cost,
+            self._rng,
+            stream=stream,
+            unusable=self._unusable,
+        )
 
     def select(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Plan:
         """A plan with at least one candidate. Raises what Generate would."""

@@ -27,6 +27,8 @@ from services.router.domain.generation import (
     TextDelta,
 )
 from services.router.domain.health import UNKNOWN, TargetHealth
+from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
+from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate
 from services.router.ports import CallTicket
 from services.router.select import Planner
@@ -98,6 +100,7 @@ class ScriptedProviders:
     calls: list[str] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     cancelled: int = 0
+    without_key: dict[str, str] = field(default_factory=dict)
 
     def _next(self, model: Model, prompt: Prompt) -> object:
         self.calls.append(model.id)
@@ -106,7 +109,13 @@ class ScriptedProviders:
         self.clock.advance(self.seconds)
         return steps.pop(0) if len(steps) > 1 else steps[0]
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, timeout: float) -> Completion:
+    def unusable(self, provider: Provider) -> str:
+        return self.without_key.get(provider.name, "")
+
+    def learned(self, model: Model, prompt: Prompt) -> Learned:
+        return UNKNOWN_PACE
+
+    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
         step = self._next(model, prompt)
         if isinstance(step, ProviderFailure):
             raise step
@@ -118,7 +127,7 @@ class ScriptedProviders:
         return Completion(str(step), FinishReason.STOP, Usage(10, 5))
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeout: float
+        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         steps = self._next(model, prompt)
         if isinstance(steps, ProviderFailure):
@@ -253,7 +262,7 @@ class Harness:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
         self.generate = Generate(
-            Planner(self.health.target, self.price, self.clock, rng),
+            Planner(self.health.target, self.price, self.clock, rng, self.providers.unusable),
             self.providers,
             self.admission,
             Books(self.spool, self.health, self.price, self.clock),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from libs.catalog.model import Model, Provider
+from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
 from services.router.adapters.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
-from services.router.adapters.providers.wire import Endpoint, StreamDecoder, Wire
+from services.router.adapters.providers.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
-
-#: (provider) → its key; None: there is none.
-Keys = Callable[[Provider], str | None]
-
+from services.router.domain.plan import estimate_text_tokens
+from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
+#: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
+USABLE_FOR = 1.0
 
 
 class ProviderClient:
@@ -29,73 +30,160 @@ class ProviderClient:
         self._wires = wires
         self._keys = keys
         self._clock = clock
+        self._paces: dict[tuple[str, str | None], Pace] = {}
+        self._usable: dict[str, tuple[Provider, float, str]] = {}
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, timeout: float) -> Completion:
+    def learned(self, model: Model, prompt: Prompt) -> Learned:
+        """What calls like this one have taught."""
+        return self._pace(model, prompt).learned(self._clock.monotonic())
+
+    def unusable(self, provider: Provider) -> str:
+        """Why no call can be made, whatever is asked: its key is missing, or its kind has no wire. Empty: it can."""
+        now = self._clock.monotonic()
+        known = self._usable.get(provider.name)
+        if known is not None and known[0] is provider and now < known[1]:
+            return known[2]
+        why = self._keys.why_missing(provider) or ""
+        if provider.kind not in self._wires:
+            why = f"providers of kind {provider.kind} cannot be called yet"
+        self._usable[provider.name] = (provider, now + USABLE_FOR, why)
+        return why
+
+    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
         """A whole answer."""
-        wire = self._wires[provider.kind]
-        request = wire.request(prompt, self._endpoint(provider, model), stream=False)
-        status, headers, body = await self._transport.fetch(request, timeout)
+        wire, endpoint = self._endpoint(provider, model)
+        request = wire.request(prompt, endpoint, stream=False)
+        pace, now = self._pace(model, prompt), self._clock.monotonic
+        began = now()
+        try:
+            status, headers, body = await self._transport.fetch(request, limits.total)
+        except ProviderFailure as failure:
+            if failure.error_class is ErrorClass.TIMEOUT:
+                pace.unanswered(now(), limits)
+                failure.at_fault = now() - began >= limits.fair
+            raise
         if status >= 300:
             raise wire.failure(status, headers, body)
-        return wire.completion(status, headers, body)
+        completion = wire.completion(status, headers, body)
+        usage = completion.usage
+        tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
+        pace.answered(now(), now() - began, tokens)
+        return completion
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeout: float
+        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes."""
-        wire = self._wires[provider.kind]
-        request = wire.request(prompt, self._endpoint(provider, model), stream=True)
-        limits = provider.timeouts
-        now = self._clock.monotonic
-        end = now() + timeout
-        first_byte = min(now() + limits.first_byte, end)
-        began = False
+        wire, endpoint = self._endpoint(provider, model)
+        request = wire.request(prompt, endpoint, stream=True)
+        pace, now = self._pace(model, prompt), self._clock.monotonic
+        watch = Watch(limits, now())
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(first_byte - now()):
-                    response = await stack.enter_async_context(self._transport.open(request))
-                if response.status >= 300:
-                    body = await _within(response, first_byte - now())
-                    raise wire.failure(response.status, response.headers, body)
-                decoder = wire.decoder()
-                while True:
-                    # Before the first content there is one limit for all; after it, one for every silence.
-                    until = min(now() + limits.idle, end) if began else first_byte
-                    events, more = await _next(response, decoder, until - now())
+                response = await self._open(stack, wire, request, watch)
+                # What goes on from text already sent may have nothing to add.
+                decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
+                events: Sequence[StreamEvent] = ()
+                more = True
+                while more:
+                    resumed = now()
                     if events:
-                        began = True
-                        yield events
-                    if not more or (events and isinstance(events[-1], StreamEnd)):
-                        return
-                    # What comes within a few milliseconds is read, decoded and passed on together.
-                    if events:
+                        # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
-            except TimeoutError as error:
-                if began:
-                    raise ProviderFailure(ErrorClass.STALLED, "the stream fell silent") from error
-                raise ProviderFailure(ErrorClass.TIMEOUT, "no content came in time") from error
+                    events, more = await self._piece(response, decoder, watch, resumed)
+                    if events:
+                        more = more and type(events[-1]) is not StreamEnd
+                        yield events
+            finally:
+                pace.streamed(now(), watch)
 
-    def _endpoint(self, provider: Provider, model: Model) -> Endpoint:
+    async def _open(
+        self, stack: AsyncExitStack, wire: Wire, request: HttpRequest, watch: Watch
+    ) -> HttpResponse:
+        """The head of a good answer. Raises ProviderFailure for any other."""
+        now = self._clock.monotonic
+        began = now()
+        try:
+            async with asyncio.timeout(watch.patience(began)):
+                response = await stack.enter_async_context(self._transport.open(request))
+        except TimeoutError as error:
+            watch.missed(now() - began)
+            raise _too_late(watch) from error
+        watch.waited(now() - began)
+        if response.status < 300:
+            return response
+        body = b""
+        try:
+            async with asyncio.timeout(watch.patience(now())):
+                body = await response.read(MAX_ERROR_BYTES)
+        except (TimeoutError, ProviderFailure):
+            # The status alone says enough.
+            pass
+        raise wire.failure(response.status, response.headers, body)
+
+    async def _piece(
+        self, response: HttpResponse, decoder: StreamDecoder, watch: Watch, resumed: float
+    ) -> tuple[Sequence[StreamEvent], bool]:
+        """The events of the next bytes, and whether there may be more. `resumed`: since when they are waited for."""
+        now = self._clock.monotonic
+        try:
+            if watch.trickles:
+                raise ProviderFailure(ErrorClass.STALLED, "the stream has become a trickle", http_status=200)
+            async with asyncio.timeout(watch.patience(now())):
+                chunk = await response.chunk()
+        except TimeoutError as error:
+            watch.missed(now() - resumed)
+            return _last_words(decoder, _too_late(watch), error), False
+        except ProviderFailure as failure:
+            return _last_words(decoder, failure, failure.__cause__), False
+        if not chunk:
+            return decoder.close(), False
+        events = decoder.feed(chunk)
+        content = bool(events) and type(events[0]) is not StreamEnd
+        watch.came(now() - resumed, len(chunk), content=content)
+        watch.finishing = decoder.finish is not None
+        return events, True
+
+    def _pace(self, model: Model, prompt: Prompt) -> Pace:
+        # How hard a model thinks changes its habits, so they are learned apart.
+        key = (model.id, prompt.reasoning_effort)
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = Pace()
+        return pace
+
+    def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
+        wire = self._wires.get(provider.kind)
+        if wire is None:
+            raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.unusable(provider))
         key = self._keys(provider)
-        if key is None and provider.needs_key:
-            where = provider.api_key_env or provider.api_key_file
-            raise ProviderFailure(ErrorClass.AUTHENTICATION, f"no key for {provider.name}: set {where}")
-        return Endpoint(provider.base_url, model.wire_name, key or "", provider.options)
+        if key is None:
+            raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
+        return wire, Endpoint(provider.base_url, model.wire_name, key, provider.options)
 
 
-async def _next(
-    response: HttpResponse, decoder: StreamDecoder, seconds: float
-) -> tuple[list[StreamEvent], bool]:
-    """The events of the next piece, and whether there may be more."""
-    async with asyncio.timeout(seconds):
-        chunk = await response.chunk()
-    return (decoder.feed(chunk), True) if chunk else (decoder.close(), False)
-
-
-async def _within(response: HttpResponse, seconds: float) -> bytes:
-    """An error's body, or what of it came in time."""
+def _last_words(
+    decoder: StreamDecoder, failure: ProviderFailure, cause: BaseException | None
+) -> Sequence[StreamEvent]:
+    """What the decoder held back, where the answer is whole although its end was not seen. Raises `failure` where it is
+    not, with what the provider had said of usage."""
     try:
-        async with asyncio.timeout(seconds):
-            return await response.read(MAX_ERROR_BYTES)
-    except (TimeoutError, ProviderFailure):
-        return b""
+        return decoder.close()
+    except ProviderFailure as cut:
+        if cut.error_class is not ErrorClass.TRANSPORT:
+            # It says more than that the end is missing.
+            raise
+        failure.usage = failure.usage or cut.usage
+        raise failure from cause
+
+
+def _too_late(watch: Watch) -> ProviderFailure:
+    seconds = f"{watch.quiet:.1f} s"
+    if watch.first is None:
+        failure = ProviderFailure(ErrorClass.TIMEOUT, f"no content within {seconds}")
+    else:
+        failure = ProviderFailure(
+            ErrorClass.STALLED, f"the stream fell silent for {seconds}", http_status=200
+        )
+    failure.at_fault = watch.at_fault
+    return failure

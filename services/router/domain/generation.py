@@ -154,7 +154,8 @@ class ProviderFailure(Exception):
 
     `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds the
     provider asked to stay away, None where it said nothing. `retry_same`: whether the same provider and model may
-    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed.
+    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed. `at_fault`
+    False: says nothing about the provider, the caller's deadline left it no fair time.
     """
 
     def __init__(
@@ -174,3 +175,4 @@ class ProviderFailure(Exception):
         self.retry_after = retry_after
         self.retry_same = retry_same
         self.usage = usage
+        self.at_fault = True

@@ -208,6 +208,7 @@ def make_plan(
     rng: Random,
     *,
     stream: bool,
+    unusable: Callable[[Provider], str] = lambda _: "",
 ) -> Plan:
     """Applies the hard constraints, scores what is left and orders it."""
     prompt = generation.prompt
@@ -215,6 +216,7 @@ def make_plan(
     input_tokens = estimate_input_tokens(prompt)
     fit: list[tuple[Slot, Candidate]] = []
     excluded: list[Candidate] = []
+    down: list[tuple[Slot, Candidate]] = []
     for slot in slots:
         model = slot.model
         state = health(model)
@@ -227,7 +229,10 @@ def make_plan(
             cost(slot.provider, model, input_tokens, output_tokens),
             state.latency,
         )
-        why = _why_not(candidate, tenant, needs, input_tokens, generation)
+        why = unusable(slot.provider) or _why_not(candidate, tenant, needs, input_tokens, generation)
+        if not why and state.availability is Availability.DOWN:
+            why = state.reason or "it is down"
+            down.append((slot, candidate))
         if why:
             candidate.excluded = why
             excluded.append(candidate)
@@ -236,11 +241,10 @@ def make_plan(
     passed_over = bool(fit and excluded and _beaten(excluded, fit))
     if not fit:
         # In a total outage a target is tried now and then, so that the first to recover is found at once.
-        by_model = {slot.model.id: slot for slot in slots}
-        fit = [(by_model[c.target], c) for c in excluded if c.health.trial]
-        excluded = [c for c in excluded if not c.health.trial]
+        fit = [(slot, candidate) for slot, candidate in down if candidate.health.trial]
         passed_over = bool(fit)
         for _, candidate in fit:
+            excluded.remove(candidate)
             candidate.excluded = ""
     ordered = _ordered(fit, generation, rng, passed_over=passed_over)
     return Plan(tuple(ordered), tuple(excluded), policy, input_tokens)
@@ -249,7 +253,7 @@ def make_plan(
 def _why_not(
     candidate: Candidate, tenant: Tenant, needs: frozenset[str], input_tokens: int, generation: Generation
 ) -> str:
-    model, health = candidate.model, candidate.health
+    model = candidate.model
     if tenant.allowed_providers is not None and model.provider not in tenant.allowed_providers:
         return f"tenant {tenant.name} may not use provider {model.provider}"
     missing = needs - model.capabilities
@@ -260,8 +264,6 @@ def _why_not(
     limit = generation.max_cost_micro_usd
     if limit is not None and candidate.estimated_micro_usd > limit:
         return f"may cost {candidate.estimated_micro_usd} micro-USD, more than the {limit} allowed"
-    if health.availability is Availability.DOWN:
-        return health.reason or "it is down"
     return ""
 
 

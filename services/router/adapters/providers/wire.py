@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.types import FinishReason
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
 
@@ -44,6 +45,9 @@ class HttpRequest:
 
 class StreamDecoder(Protocol):
     """Turns the bytes of one stream into events, incrementally. Chunk borders mean nothing."""
+
+    #: Why the model stopped, once it said so.
+    finish: FinishReason | None
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """Events completed by this chunk. Raises ProviderFailure on an error event or an undecodable stream; where
