@@ -164,7 +164,7 @@ class Attempt:
         if usage.input_tokens or usage.output_tokens:
             at = datetime.fromtimestamp(self.record.started, UTC)
             cost = books.price(candidate.provider, candidate.model, usage, at, response_model)
-        self.record = structs.replace(
+        record = structs.replace(
             self.record,
             latency=books.clock.monotonic() - self._began,
             time_to_first_token=self.first_token,
@@ -174,9 +174,10 @@ class Attempt:
             usage=usage,
             cost_micro_usd=cost,
             finish_reason=finish_reason,
-            message=message,
         )
-        books.spool.end(self.record)
+        books.spool.end(record)
+        # What a provider says may repeat the prompt: its caller is told, but it is not kept.
+        self.record = structs.replace(record, message=message) if message else record
         spans.attempt_ended(self._span, self.record)
         self._admission.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
         return self.record

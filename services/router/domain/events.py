@@ -55,7 +55,7 @@ class UsageRecord(Struct, frozen=True):
     hedge: bool
     labels: Mapping[str, str]
     trace_id: str
-    #: What went wrong, for a person; not sent to the ledger.
+    #: What went wrong, in the provider's words, for the caller alone: never written down or sent to the ledger.
     message: str = ""
 
 
