@@ -49,7 +49,7 @@ class Answer:
         for detail in status.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info):
-                return info.reason
+                return str(info.reason)
         return ""
 
 
@@ -88,7 +88,8 @@ async def call(
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
-    hpack, headers, body, block = _Hpack(), {}, b"", b""
+    hpack, body, block = _Hpack(), b"", b""
+    headers: dict[str, bytes] = {}
     while True:
         head = await reader.readexactly(9)
         size, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]

@@ -92,7 +92,7 @@ async def running_collector() -> AsyncIterator[Collector]:
     """A collector that services may export to at `endpoint`."""
     collector = Collector()
     server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     collector.endpoint = f"http://127.0.0.1:{port}"
