@@ -669,7 +669,8 @@ local function seed(keys, argv)
   local now = m.now
   local s = call('GET', keys[3])
   local start, why = window(s, w0, w1, w2, now, m.born)
-  if start or why == 'W' then return start and 'O' or 'W' .. pack('<d', now) end
+  if start then return 'O' end
+  if why == 'W' or now < w0 then return 'W' .. pack('<d', now) end
   local finish_, out, uncertain
   if now < w1 then start, finish_ = w0, w1 else start, finish_ = w1, w2 end
   out, uncertain = 0, 0

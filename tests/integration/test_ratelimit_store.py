@@ -1,0 +1,354 @@
+"""The limit store on a real Valkey: named regressions, races, restarts, lost data, wrong clocks, clusters."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dev.engines.child import free_port
+from dev.engines.valkey import Valkey, binary, valkey
+from libs.clock import SystemClock
+from libs.errors import NotFound, Unavailable
+from services.ratelimit.adapters.redis_functions import Functions, connect
+from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.domain.limits import Amounts, Limit
+from services.ratelimit.domain.quota import Denial
+from services.ratelimit.ports import Admission, Granted, SeedNeeded
+from tests.support.limiter import KnownHistory, Replica
+from tests.support.limits import limit
+from tests.support.valkey import valkey_server  # noqa: F401
+
+START = 1_800_000_000_000
+
+
+class Clock:
+    """The store's, in milliseconds; 0: its own."""
+
+    def __init__(self, now: int = START) -> None:
+        self.now = now
+
+
+@pytest.fixture
+async def redis(valkey_server: Valkey) -> AsyncIterator[Redis]:  # noqa: F811
+    client = connect(valkey_server.url)
+    yield client
+    await client.aclose()
+
+
+def store(redis: Redis, clock: Clock, domain: str = "", **options: Any) -> RedisLimitStore:
+    return RedisLimitStore(
+        Functions(redis),
+        domain or uuid.uuid4().hex,
+        SystemClock(),
+        **{"trust": True, "test_now": lambda: clock.now, **options},
+    )
+
+
+def ask(limits: Sequence[Limit], need: Sequence[int], **changes: Any) -> Admission:
+    fields: dict[str, Any] = {
+        "record_id": uuid.uuid4().hex,
+        "holder": "router-1",
+        "fingerprint": "print",
+        "limits": tuple(limits),
+        "need": tuple(need),
+        "want": tuple(need),
+        "ttl": 10.0,
+        "divisor": 2,
+        "version": 0,
+    }
+    return Admission(**{**fields, **changes})
+
+
+async def admit(target: RedisLimitStore, limits: Sequence[Limit], need: Sequence[int], **changes: Any) -> Any:
+    (answer,) = await target.admit([ask(limits, need, **changes)])
+    return answer
+
+
+async def dump(redis: Any, target: RedisLimitStore) -> dict[bytes, bytes]:
+    keys = sorted(await redis.keys(target._keys.prefix + "*"))
+    return {key: await redis.dump(key) for key in keys}
+
+
+TPM = limit("total_tokens", "minute", 100)
+RPM = limit("requests", "minute", 60)
+SLOTS = limit("concurrency", "", 3)
+DAY = limit("micro_usd", "day", 500)
+
+
+# Named regressions: real bugs of other limiters.
+
+
+async def test_regression_concurrent_calls_do_not_pass_a_token_limit_together(valkey_server: Valkey) -> None:  # noqa: F811
+    """LiteLLM let five calls of 132 and more through a limit of 100. Here five clients at once with 60 tokens each:
+    one passes."""
+    clients = [connect(valkey_server.url) for _ in range(5)]
+    clock, domain = Clock(), uuid.uuid4().hex
+    answers = await asyncio.gather(*(admit(store(c, clock, domain), [TPM], [60]) for c in clients))
+    assert sum(isinstance(answer, Granted) for answer in answers) == 1
+    for client in clients:
+        await client.aclose()
+
+
+async def test_regression_a_denied_reservation_leaks_nothing(redis: Redis) -> None:
+    """Denied by its last dimension, a request leaves every key of the domain as it was, byte for byte, and makes
+    none."""
+    target = store(redis, Clock())
+    await admit(target, [RPM, TPM, SLOTS, DAY], [1, 90, 1, 100])
+    before = await dump(redis, target)
+    fresh = limit("output_tokens", "hour", 100, "model:p/m")
+    answer = await admit(target, [fresh, RPM, SLOTS, DAY, TPM], [5, 1, 1, 1, 11])
+    assert isinstance(answer, Denial)
+    assert await dump(redis, target) == before
+
+
+async def test_regression_rejected_requests_do_not_consume_request_quota(redis: Redis) -> None:
+    """A hundred rejected requests leave the request limit where it was (envoyproxy/ratelimit charges siblings)."""
+    target = store(redis, Clock())
+    await admit(target, [TPM], [100])
+    for _ in range(100):
+        assert isinstance(await admit(target, [RPM, TPM], [1, 1]), Denial)
+    _, (reading,) = await target.read([RPM])
+    assert reading.level == 60 * 6000
+
+
+async def test_regression_concurrency_slots_do_not_leak_when_a_process_dies(redis: Redis) -> None:
+    """Three slots, taken by a holder that is never heard of again: free after their life, without anybody's help."""
+    clock = Clock()
+    target = store(redis, clock)
+    assert isinstance(await admit(target, [SLOTS], [3]), Granted)
+    clock.now += 9_999
+    assert isinstance(await admit(target, [SLOTS], [1]), Denial)
+    clock.now += 1
+    assert isinstance(await admit(target, [SLOTS], [3], holder="router-2"), Granted)
+
+
+async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(valkey_server: Valkey) -> None:  # noqa: F811
+    """Eight replicas meet a store without a memory at once, and all read 300 of 500 from the ledger: 300 it is."""
+    clients = [connect(valkey_server.url) for _ in range(8)]
+    clock, domain = Clock(), uuid.uuid4().hex
+    replicas = [
+        Replica(store(c, clock, domain, trust=False), [DAY], history=KnownHistory(300)) for c in clients
+    ]
+    reserve = [
+        r.reservations.reserve(f"r{i}", "holder", ["tenant:acme"], Amounts(micro_usd=100), None)
+        for i, r in enumerate(replicas)
+    ]
+    answers = await asyncio.gather(*reserve, return_exceptions=True)
+    assert sum(not isinstance(answer, BaseException) for answer in answers) == 2
+    (quota,) = await replicas[0].enforcer.read([DAY])
+    assert (quota.used, quota.remaining) == (500, 0)
+    assert len({r.store.epoch for r in replicas}) == 1
+    for client in clients:
+        await client.aclose()
+
+
+async def test_regression_explicit_zero_usage_is_not_replaced_by_the_estimate(redis: Redis) -> None:
+    """Settled as zero, zero is charged."""
+    target = store(redis, Clock())
+    await admit(target, [TPM, DAY], [80, 80], record_id="a")
+    await target.settle("a", "router-1", Amounts(0, 0, 0, 0))
+    _, (tokens, money) = await target.read([TPM, DAY])
+    assert (tokens.level, money.level) == (100 * 6000, 0)
+
+
+async def test_regression_memory_of_requests_does_not_grow(redis: Redis) -> None:
+    """A thousand requests of a thousand tenants, half of them abandoned: a few hours on, what is left is what a limit
+    domain needs anyway."""
+    clock = Clock()
+    target = store(redis, clock)
+    for i in range(1000):
+        mine = (limit("requests", "minute", 60, f"tenant:t{i}"), limit("micro_usd", "day", 5, f"tenant:t{i}"))
+        await admit(target, mine, [1, 1], record_id=f"r{i}")
+        if i % 2:
+            await target.settle(f"r{i}", "router-1", Amounts(1, 0, 0, 1))
+    clock.now += 48 * 3_600_000
+    while (await target.beat(())).backlog:
+        pass
+    left = await redis.keys(target._keys.prefix + "*")
+    # Records have a real time to live by then; a clock moved by hand does not reach it.
+    records = [key for key in left if b":r:" in key]
+    lives = [await redis.pttl(key) for key in records]
+    assert all(0 < life <= 3_600_000 for life in lives)
+    assert [key for key in left if key not in records] == [target._keys.meta.encode()]
+
+
+# Lives of the store.
+
+
+async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> None:
+    """Valkey dies with its data: a new epoch; buckets are empty and refill, slots wait out the old life's slices, the
+    day's spend comes from the ledger, and old reservations are unknown."""
+    async with valkey() as server:
+        redis, clock = connect(server.url), Clock()
+        await redis.config_set("appendonly", "no")
+        target = store(redis, clock, "lives", trust=False, learn=10.0)
+        replica = Replica(target, [RPM, SLOTS, DAY], history=KnownHistory(450))
+        await target.beat(())
+        clock.now += 3_600_000
+        await replica.reservations.reserve("old", "h", ["tenant:acme"], Amounts(1, micro_usd=10), None)
+        first = target.epoch
+        await server.kill()
+        for path in server.directory.glob("aof/*"):
+            path.unlink()
+        await server.start()
+        with pytest.raises(NotFound):
+            await target.settle("old", "h", Amounts(1))
+        assert target.epoch != first
+        born = clock.now
+        denied = await replica.enforcer.admit([_ask("a")])
+        assert isinstance(denied[0], Denial)
+        assert {v.limit.key.unit.name for v in denied[0].violations} == {"REQUESTS", "CONCURRENCY"}
+        clock.now = born + 9_000
+        waiting = await replica.enforcer.admit([_ask("b")])
+        assert isinstance(waiting[0], Denial)
+        assert [v.limit.key.unit.name for v in waiting[0].violations] == ["CONCURRENCY"]
+        clock.now = born + 10_000
+        granted = await replica.enforcer.admit([_ask("c")])
+        assert isinstance(granted[0], Granted)
+        (requests, money) = await replica.enforcer.read([RPM, DAY])
+        assert requests.remaining == 9  # ten seconds' refill, less one
+        assert money.used == 460
+        await redis.aclose()
+
+
+def _ask(name: str) -> Any:
+    from services.ratelimit.enforce import Ask
+
+    amounts = Amounts(1, micro_usd=10)
+    return Ask(name, "h", ("tenant:acme",), amounts, amounts, 10.0)
+
+
+async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None:
+    """Where the store is trusted, or syncs every write: counters, slices and reservations live on."""
+    async with valkey() as server:
+        redis, clock = connect(server.url), Clock()
+        await redis.config_set("appendfsync", "always")
+        target = store(redis, clock, "lives", trust=False)
+        await target.beat(())
+        await admit(target, [RPM], [1])
+        first = target.epoch
+        clock.now += 60_000
+        await admit(target, [RPM], [20], record_id="a")
+        await server.kill()
+        await server.start()
+        await redis.config_set("appendfsync", "always")
+        await target.settle("a", "router-1", Amounts(5))
+        assert target.epoch == first
+        _, (reading,) = await target.read([RPM])
+        assert reading.level == 55 * 6000
+        await redis.aclose()
+
+
+async def test_a_clock_set_right_after_being_far_ahead_does_not_stop_the_limiter(redis: Redis) -> None:
+    """A year ahead and back: a new life; buckets start empty and refill in real time, the slot taken on the wrong
+    clock is released, today is counted as today."""
+    clock = Clock()
+    target = store(redis, clock, learn=5.0)
+    await target.beat(())
+    clock.now += 365 * 86_400_000
+    await target.beat(())
+    assert isinstance(await admit(target, [RPM, SLOTS, DAY], [60, 3, 500]), Granted)
+    clock.now = START + 1000
+    epoch = target.epoch
+    with pytest.raises(SeedNeeded):
+        await target.read([DAY])
+    assert target.epoch != epoch
+    await target.seed(DAY, 0)
+    assert isinstance(await admit(target, [RPM], [1]), Denial)
+    clock.now += 60_000
+    await target.beat(())
+    assert isinstance(await admit(target, [RPM, SLOTS, DAY], [30, 3, 500]), Granted)
+    assert isinstance(await admit(target, [RPM], [31]), Denial)
+
+
+async def test_the_clock_never_goes_back(redis: Redis) -> None:
+    """Jitter within a minute: no capacity is earned twice, no window opens again."""
+    clock = Clock()
+    target = store(redis, clock)
+    await admit(target, [RPM, DAY], [60, 500])
+    clock.now += 30_000
+    assert isinstance(await admit(target, [RPM], [30]), Granted)
+    await target.beat(())
+    for _ in range(5):
+        clock.now -= 30_000
+        assert isinstance(await admit(target, [RPM], [1]), Denial)
+        clock.now += 30_000
+        assert isinstance(await admit(target, [RPM], [1]), Denial)
+
+
+async def test_without_the_store_calls_are_unavailable_and_recover_by_themselves() -> None:
+    """At once, with a retry hint; and the same client works again when the server is back."""
+    async with valkey() as server:
+        redis = connect(server.url, 0.5)
+        target = store(redis, Clock(), "gone")
+        await target.beat(())
+        await server.kill()
+        with pytest.raises(Unavailable) as caught:
+            await target.beat(())
+        assert caught.value.retry_after == 1.0
+        await server.start()
+        assert isinstance(await admit(target, [RPM], [1]), Granted)
+        await redis.aclose()
+
+
+async def test_a_lost_function_library_is_loaded_again(redis: Redis) -> None:
+    """FUNCTION FLUSH by somebody else, a new primary without it: the next call brings it back."""
+    target = store(redis, Clock())
+    await admit(target, [RPM], [1])
+    await redis.function_flush()
+    assert isinstance(await admit(target, [RPM], [1]), Granted)
+
+
+async def test_an_older_library_is_replaced_and_a_newer_one_kept(redis: Redis) -> None:
+    """So that of two replicas of different releases the newer decides."""
+    functions = Functions(redis)
+    from services.ratelimit.adapters.redis_functions import LIBRARY, source
+
+    for revision, kept in ((0, False), (10**6, True)):
+        other = source().replace("-- revision 1:", f"-- revision {revision}:")
+        await redis.function_load(other, replace=True)
+        await functions.load()
+        assert (f"revision {revision}:" in str(await redis.function_list(LIBRARY, withcode=True))) is kept
+    await redis.function_load(source(), replace=True)
+
+
+async def test_all_keys_of_a_domain_live_in_one_slot_of_a_cluster(tmp_path: Path) -> None:
+    """On a server in cluster mode, where a call across slots is an error."""
+    port = free_port()
+    server = await asyncio.create_subprocess_exec(
+        *(str(binary()), "--port", str(port), "--cluster-enabled", "yes", "--dir", str(tmp_path)),
+        *("--save", "", "--bind", "127.0.0.1", "--logfile", str(tmp_path / "log")),
+    )
+    redis: Any = connect(f"redis://127.0.0.1:{port}/0")
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                    break
+                except RedisConnectionError:
+                    await asyncio.sleep(0.05)
+            while "cluster_state:ok" not in str(await redis.execute_command("CLUSTER", "INFO")):
+                await asyncio.sleep(0.05)
+        clock = Clock()
+        target = store(redis, clock, "cluster")
+        limits = [RPM, TPM, SLOTS, DAY, limit("requests", "second", 5, "provider:p{1}")]
+        await admit(target, limits, [1, 10, 1, 10, 1], record_id="a")
+        await target.settle("a", "router-1", Amounts(1, 5, 5, 5))
+        await admit(target, limits, [1, 10, 1, 10, 1], record_id="b")
+        clock.now += 200_000
+        await target.beat(["router-1"])
+        await target.set_override(RPM.key, RPM, None, "me", "")
+        _, readings = await target.read(limits)
+        assert [r.level for r in readings] == [60 * 6000, 100 * 6000, 0, 15, 500]
+    finally:
+        await redis.aclose()
+        server.terminate()
+        await server.wait()
