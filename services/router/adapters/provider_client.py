@@ -20,6 +20,8 @@ from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
 USABLE_FOR = 1.0
+#: What a decoder says of a stream that lacks its end.
+_CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
 
 class ProviderClient:
@@ -129,7 +131,11 @@ class ProviderClient:
         try:
             if watch.trickles:
                 raise ProviderFailure(ErrorClass.STALLED, "the stream has become a trickle", http_status=200)
-            async with asyncio.timeout(watch.patience(now())):
+            patience = watch.patience(now())
+            if patience <= 0:
+                # A timeout alone would let pass what is there already, for ever where pings are.
+                raise TimeoutError
+            async with asyncio.timeout(patience):
                 chunk = await response.chunk()
         except TimeoutError as error:
             watch.missed(now() - resumed)
@@ -165,12 +171,12 @@ class ProviderClient:
 def _last_words(
     decoder: StreamDecoder, failure: ProviderFailure, cause: BaseException | None
 ) -> Sequence[StreamEvent]:
-    """What the decoder held back, where the answer is whole although its end was not seen. Raises `failure` where it is
-    not, with what the provider had said of usage."""
+    """What the decoder held back, where the answer is whole although its end was not seen. Raises `failure` where it
+    is not, with what the provider had said of usage."""
     try:
         return decoder.close()
     except ProviderFailure as cut:
-        if cut.error_class is not ErrorClass.TRANSPORT:
+        if decoder.finish is not None or cut.error_class not in _CUTS:
             # It says more than that the end is missing.
             raise
         failure.usage = failure.usage or cut.usage

@@ -220,7 +220,7 @@ async def test_times_are_learned_per_model_and_effort() -> None:
     clock = ManualClock()
     transport = ScriptedTransport(0.5, delta("Hello"), FINISH, DONE, clock=clock)
     calls = client(transport)
-    for _ in range(SAMPLES):
+    for _ in range(SAMPLES + 1):
         async for _ in calls.stream(PROVIDER, MODEL, PROMPT, Limits(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)

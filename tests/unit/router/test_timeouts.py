@@ -77,7 +77,9 @@ def test_the_last_candidate_is_not_hurried() -> None:
 def test_a_long_prompt_gets_more_time() -> None:
     """Reading a prompt takes time that short prompts have not taught."""
     learned = Learned(first_content=0.5)
-    assert limits(learned, input_tokens=10_000).first_content > limits(learned, input_tokens=0).first_content + 4
+    assert (
+        limits(learned, input_tokens=10_000).first_content > limits(learned, input_tokens=0).first_content + 4
+    )
 
 
 def test_an_attempt_leaves_time_for_others_until_content_flows() -> None:
