@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from libs.settings import parse_address
 
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
+#: aiohttp's log of bad requests quotes their headers, of which one is a key.
+_quiet = logging.getLogger("pointsman.http")
+_quiet.setLevel(logging.CRITICAL)
 
 
 def certificate(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -67,6 +71,7 @@ class HttpServer:
             app,
             handle_signals=False,
             access_log=None,
+            logger=_quiet,
             handler_cancellation=True,
             # How long `cleanup` waits; `drain` has done the waiting by then.
             shutdown_timeout=0.02,

@@ -117,9 +117,9 @@ class Gateway:
         except ConnectionError:
             raise  # the client went away
         except Exception as error:
+            log.error("unexpected_error", route=str(request.match_info.route), exc_info=error)
             if request.writer.output_size:
                 raise  # in the middle of a stream: the connection is cut
-            log.error("unexpected_error", path=request.path, exc_info=error)
             response = _error(ApiError(500, "The server had an error while processing your request."))
         if not response.prepared:
             response.headers["x-request-id"] = request_id

@@ -21,7 +21,7 @@ from libs.client.request import (
     Tool,
     ToolCall,
 )
-from services.gateway.domain.decode import Part, decode, json_text, text_of
+from services.gateway.domain.decode import NOTHING, Part, decode, json_text, text_of
 from services.gateway.domain.errors import unsupported, wrong
 from services.gateway.domain.exchange import Ask
 from services.gateway.domain.routing import routing
@@ -81,7 +81,7 @@ class _Message(msgspec.Struct):
 class _Function(msgspec.Struct):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = NOTHING
 
 
 class _Tool(msgspec.Struct):
@@ -100,7 +100,7 @@ class _ToolChoice(msgspec.Struct):
 
 class _Schema(msgspec.Struct):
     name: str = ""
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = NOTHING
 
 
 class _Format(msgspec.Struct):

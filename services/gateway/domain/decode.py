@@ -11,6 +11,8 @@ import msgspec
 from services.gateway.domain.errors import ApiError, unsupported, wrong
 
 _T = TypeVar("_T")
+#: The default of a field that is kept as it was written (msgspec takes no union of Raw and None).
+NOTHING = msgspec.Raw(b"")
 #: How msgspec says where: "... - at `$.messages[0].role`".
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
@@ -38,12 +40,12 @@ def _invalid(text: str) -> ApiError:
     if missing:
         path = f"{path}.{missing['field']}".lstrip(".")
         return wrong(path, f"Missing required parameter: '{path}'.", "missing_required_parameter")
-    return wrong(path, f"Invalid type for '{path}': {what}.", "invalid_type")
+    return wrong(path, f"Invalid type for '{path or 'the body'}': {what}.", "invalid_type")
 
 
-def json_text(raw: msgspec.Raw | None) -> str:
+def json_text(raw: msgspec.Raw) -> str:
     """JSON as it was written; empty where there was none, or null."""
-    text = bytes(raw).decode() if raw is not None else ""
+    text = bytes(raw).decode()
     return "" if text == "null" else text
 
 

@@ -69,7 +69,7 @@ class ApiError(Exception):
 
 def wrong(param: str, message: str, code: str | None = None) -> ApiError:
     """A request that is wrong in itself."""
-    return ApiError(400, message, param=param, code=code)
+    return ApiError(400, message, param=param or None, code=code)
 
 
 def unsupported(param: str, message: str = "") -> ApiError:
@@ -117,7 +117,7 @@ def _answer(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
         case AlreadyExists() | Aborted():
             return ApiError(409, error.message, code=code)
         case FailedPrecondition():
-            return _refused(error, code)
+            return _refused(error, code, names.get("messages", "messages"))
         case ResourceExhausted():
             return _exhausted(error)
         case Unavailable():
@@ -152,11 +152,11 @@ def _param(field: str, names: Mapping[str, str]) -> str | None:
     return names.get(head, head) + index + tail or None
 
 
-def _refused(error: FailedPrecondition, code: str) -> ApiError:
+def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
     if error.reason == "CONTENT_REFUSED":
         return ApiError(400, error.message, code="content_filter")
     if error.reason == "CONTEXT_TOO_LONG":
-        return ApiError(400, error.message, code="context_length_exceeded", param="messages")
+        return ApiError(400, error.message, code="context_length_exceeded", param=prompt)
     return ApiError(400, error.message, code=code)
 
 

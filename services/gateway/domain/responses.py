@@ -80,7 +80,7 @@ class _Head:
             "background": False,
             "error": None,
             "incomplete_details": None,
-            **{name: _DEFAULTS.get(name) if value is None else value for name, value in said.items()},
+            **{name: value if bytes(value) else _DEFAULTS.get(name) for name, value in said.items()},
             "model": model,
             "output": [],
             "previous_response_id": None,

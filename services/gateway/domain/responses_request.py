@@ -14,7 +14,7 @@ import msgspec
 
 from libs.client.request import Message, Options, ResponseFormat, Role, Tool, ToolCall
 from services.gateway.domain.chat_request import NAMES, ROLES, effort, labels
-from services.gateway.domain.decode import Part, decode, json_text, text_of
+from services.gateway.domain.decode import NOTHING, Part, decode, json_text, text_of
 from services.gateway.domain.errors import unsupported, wrong
 from services.gateway.domain.exchange import Ask
 from services.gateway.domain.routing import routing
@@ -34,7 +34,7 @@ class _Tool(msgspec.Struct):
     type: str
     name: str = ""
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = NOTHING
 
 
 class _ToolChoice(msgspec.Struct):
@@ -45,7 +45,7 @@ class _ToolChoice(msgspec.Struct):
 class _Format(msgspec.Struct):
     type: str
     name: str = ""
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = NOTHING
 
 
 class _Text(msgspec.Struct):
@@ -88,17 +88,17 @@ class ResponsesBody(msgspec.Struct):
 class Echo(msgspec.Struct):
     """What a response repeats of its request, as it was written."""
 
-    instructions: msgspec.Raw | None = None
-    max_output_tokens: msgspec.Raw | None = None
-    metadata: msgspec.Raw | None = None
-    parallel_tool_calls: msgspec.Raw | None = None
-    reasoning: msgspec.Raw | None = None
-    temperature: msgspec.Raw | None = None
-    text: msgspec.Raw | None = None
-    tool_choice: msgspec.Raw | None = None
-    tools: msgspec.Raw | None = None
-    top_p: msgspec.Raw | None = None
-    user: msgspec.Raw | None = None
+    instructions: msgspec.Raw = NOTHING
+    max_output_tokens: msgspec.Raw = NOTHING
+    metadata: msgspec.Raw = NOTHING
+    parallel_tool_calls: msgspec.Raw = NOTHING
+    reasoning: msgspec.Raw = NOTHING
+    temperature: msgspec.Raw = NOTHING
+    text: msgspec.Raw = NOTHING
+    tool_choice: msgspec.Raw = NOTHING
+    tools: msgspec.Raw = NOTHING
+    top_p: msgspec.Raw = NOTHING
+    user: msgspec.Raw = NOTHING
 
 
 _decoder = msgspec.json.Decoder(ResponsesBody)
