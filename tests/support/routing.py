@@ -119,9 +119,12 @@ class ScriptedProviders:
         step = self._next(model, prompt)
         if isinstance(step, ProviderFailure):
             raise step
-        if step is HANG:
+        if step is HANG or step == [HANG]:
             try:
-                await asyncio.Event().wait()
+                async with asyncio.timeout(limits.total):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                raise ProviderFailure(ErrorClass.TIMEOUT, "scripted") from None
             finally:
                 self.cancelled += 1
         return Completion(str(step), FinishReason.STOP, Usage(10, 5))
@@ -139,10 +142,15 @@ class ScriptedProviders:
                 if isinstance(step, ProviderFailure):
                     raise step
                 if step is HANG:
-                    await asyncio.Event().wait()
+                    limit = limits.silence if step is not steps[0] else limits.first_content
+                    async with asyncio.timeout(limit):
+                        await asyncio.Event().wait()
                 yield [TextDelta(step)]
             yield [StreamEnd(FinishReason.STOP, Usage(10, 5))]
             finished = True
+        except TimeoutError:
+            silent = ErrorClass.TIMEOUT if steps[0] is HANG else ErrorClass.STALLED
+            raise ProviderFailure(silent, "scripted") from None
         except ProviderFailure:
             finished = True
             raise
