@@ -1,8 +1,8 @@
 """What a Generate costs the router, against a bare pass-through on the same transport, in one run.
 
-python -m bench.generate [--calls N] [--rounds N]
+python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
-Starts the whole stack (limits, ledger and tracing on) and a bare grpc.aio pass-through (bench/passthrough.py), both
+Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio pass-through (bench/passthrough.py), both
 calling the same simulated provider. Rounds alternate between the two; each figure is CPU time of the server process
 (user and system, from the kernel) per call, so the load generator and the provider do not count. The ratio of each
 round's pair is taken and their median printed. Unary and streamed.
@@ -28,6 +28,7 @@ from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
 from libs.rpc.channel import metadata
+from tests.support.otlp import running_collector
 from tests.support.stack import ROOT, RunningStack, running_stack
 
 CONCURRENCY = 16
@@ -175,11 +176,17 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
     return figures
 
 
-async def main(count: int, rounds: int) -> None:
+async def main(count: int, rounds: int, trace_ratio: float) -> None:
     """Runs it."""
     with tempfile.TemporaryDirectory() as directory:
-        async with running_stack(Path(directory), CATALOG) as stack:
-            print(json.dumps(await measure(stack, count, rounds)))
+        async with running_collector() as collector:
+            environment = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+                "POINTSMAN_TRACE_SAMPLE_RATIO": str(trace_ratio),
+            }
+            async with running_stack(Path(directory), CATALOG, environment) as stack:
+                figures = await measure(stack, count, rounds)
+        print(json.dumps(figures | {"trace_ratio": trace_ratio, "spans_collected": len(collector.spans)}))
 
 
 if __name__ == "__main__":
@@ -188,5 +195,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--calls", type=int, default=1000, help="calls a round")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds, after one that warms up")
+    parser.add_argument(
+        "--trace-ratio", type=float, default=0.1, help="share of calls traced; default as shipped"
+    )
     options = parser.parse_args()
-    uvloop.run(main(options.calls, options.rounds))
+    uvloop.run(main(options.calls, options.rounds, options.trace_ratio))

@@ -66,7 +66,7 @@ class ServiceSettings(BaseSettings):
     #: OTLP/gRPC collector, e.g. http://collector:4317; empty: traces are not exported.
     otlp_endpoint: str = Field("", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"))
     #: Share of traces without a sampled parent that are recorded, 0 to 1.
-    trace_sample_ratio: float = Field(1.0, ge=0, le=1, validation_alias=shared("TRACE_SAMPLE_RATIO"))
+    trace_sample_ratio: float = Field(0.1, ge=0, le=1, validation_alias=shared("TRACE_SAMPLE_RATIO"))
     #: PEM files; all or none of certificate and key. With a CA, clients must present a certificate it signed.
     tls_certificate: Path | None = Field(None, validation_alias=shared("TLS_CERTIFICATE"))
     tls_key: Path | None = Field(None, validation_alias=shared("TLS_KEY"))
