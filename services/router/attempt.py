@@ -20,6 +20,7 @@ from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
 from services.router.domain.plan import Candidate, estimate_text_tokens
+from services.router.meters import Meters
 from services.router.ports import CallTicket, HealthView, Permit, UsageSpool
 
 #: (provider, model, usage, instant, the model's name in the answer) → micro-USD.
@@ -39,6 +40,7 @@ class Books:
     health: HealthView
     price: Pricer
     clock: Clock
+    meters: Meters
 
 
 class Attempt:

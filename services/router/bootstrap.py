@@ -27,6 +27,7 @@ from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import LeasedAdmission
 from services.router.attempt import Books
 from services.router.generate import Generate
+from services.router.meters import Meters
 from services.router.select import Planner
 from services.router.servicer import RouterServicer, TenantKeys
 from services.router.settings import RouterSettings
@@ -83,7 +84,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             planner,
             providers,
             admission,
-            Books(spool, health, cost_micro_usd, clock),
+            Books(spool, health, cost_micro_usd, clock, Meters(metrics)),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),

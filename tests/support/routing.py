@@ -11,6 +11,7 @@ from random import Random
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.errors import QuotaViolation
 from libs.resilience.retry_budget import RetryBudget
+from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.attempt import Books, Pricer
 from services.router.domain.amounts import AdmissionDenied, Amounts
@@ -30,6 +31,7 @@ from services.router.domain.health import UNKNOWN, TargetHealth
 from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate
+from services.router.meters import Meters
 from services.router.ports import CallTicket
 from services.router.select import Planner
 from tests.support.clock import ManualClock
@@ -273,7 +275,7 @@ class Harness:
             Planner(self.health.target, self.price, self.clock, rng, self.providers.unusable),
             self.providers,
             self.admission,
-            Books(self.spool, self.health, self.price, self.clock),
+            Books(self.spool, self.health, self.price, self.clock, Meters(Metrics())),
             self.budget,
             rng,
             "test",
