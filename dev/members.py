@@ -116,7 +116,7 @@ async def grpc_serving(address: str) -> None:
     """Return once the server's overall grpc.health.v1 status is SERVING."""
     options = [
         ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 1_000),  # how long one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 100),
     ]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
