@@ -28,7 +28,9 @@ class Gate:
         permit = await self._admit(request, candidate)
         if permit is None:
             return None
-        ticket = self._health.begin(candidate.model)
+        ticket = None
+        if self._books.set_aside.begin(candidate, generation, stream=request.stream):
+            ticket = self._health.begin(candidate.model)
         if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()

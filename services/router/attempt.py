@@ -22,6 +22,7 @@ from services.router.domain.generation import Generation, ProviderFailure
 from services.router.domain.plan import Candidate, estimate_text_tokens
 from services.router.meters import Meters
 from services.router.ports import CallTicket, HealthView, Permit, UsageSpool
+from services.router.set_aside import SettingAside
 
 #: (provider, model, usage, instant, the model's name in the answer) → micro-USD.
 Pricer = Callable[[Provider, Model, Usage, datetime, str], int]
@@ -41,6 +42,7 @@ class Books:
     price: Pricer
     clock: Clock
     meters: Meters
+    set_aside: SettingAside
 
 
 class Attempt:
@@ -66,6 +68,7 @@ class Attempt:
         self._input_tokens = input_tokens
         self._admission = admission
         self._ticket = ticket
+        self._generation = generation
         self._began = books.clock.monotonic()
         self.first_token: float | None = None
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -110,10 +113,17 @@ class Attempt:
         self._books.health.succeeded(
             self.candidate.model, self._ticket, record.latency, self.first_token, usage.output_tokens
         )
+        # An answer that a filter ended is neither a refusal nor proof that such requests are served.
+        if finish is not FinishReason.CONTENT_FILTER:
+            self._books.set_aside.succeeded(
+                self.candidate, self._generation, record.started, stream=record.streamed
+            )
         return record
 
-    def fail(self, failure: ProviderFailure, text: str) -> UsageRecord:
-        """It failed after `text` had come. What it consumed is what the provider said, else what is known here."""
+    def fail(self, failure: ProviderFailure, text: str, *, prefilled: bool = False) -> UsageRecord:
+        """It failed after `text` had come. What it consumed is what the provider said, else what is known here.
+        `prefilled`: it was not asked what the caller asked, so what it found wrong is not held against the caller's
+        kind of request."""
         record = self._end(
             Outcome.FAILURE,
             self._consumed(failure, text),
@@ -124,6 +134,10 @@ class Attempt:
         )
         blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
         self._books.health.failed(self.candidate.model, self._ticket, blamed, failure.retry_after)
+        if failure.at_fault and not prefilled:
+            self._books.set_aside.failed(
+                self.candidate, self._generation, record.started, blamed, stream=record.streamed
+            )
         return record
 
     def abandon(self, text: str) -> UsageRecord:

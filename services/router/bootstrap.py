@@ -30,6 +30,7 @@ from services.router.generate import Generate
 from services.router.meters import Meters
 from services.router.select import Planner
 from services.router.servicer import RouterServicer, TenantKeys
+from services.router.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
@@ -79,12 +80,13 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock)
-        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable)
+        set_aside = SettingAside(clock, rng, metrics)
+        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable, set_aside)
         generate = Generate(
             planner,
             providers,
             admission,
-            Books(spool, health, cost_micro_usd, clock, Meters(metrics)),
+            Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),

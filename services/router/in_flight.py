@@ -42,7 +42,7 @@ class InFlight:
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
     ) -> None:
         """An attempt failed after `text` had come; `now`: monotonic seconds."""
-        record = attempt.fail(failure, text)
+        record = attempt.fail(failure, text, prefilled=prefilled)
         self.records.append(record)
         self.failed.append(
             Failed(

@@ -16,6 +16,7 @@ from services.router.domain.failure import why_given_up
 from services.router.domain.generation import Generation
 from services.router.domain.health import TargetHealth
 from services.router.domain.plan import Candidate, Plan, Slot, cheaper_slots, make_plan, slots_for
+from services.router.set_aside import SettingAside
 
 #: Plans' fixed parts that are remembered, each for one (tenant, content type, models).
 SLOTS_CACHE = 4096
@@ -37,6 +38,7 @@ class Planner:
         clock: Clock,
         rng: Random,
         unusable: Callable[[Provider], str],
+        set_aside: SettingAside,
     ) -> None:
         """`unusable`: why a provider cannot be called at all; empty: it can."""
         self._health = health
@@ -44,6 +46,7 @@ class Planner:
         self._clock = clock
         self._rng = rng
         self._unusable = unusable
+        self._set_aside = set_aside
         self._version = ""
         self._slots: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Slot, ...]] = OrderedDict()
 
@@ -59,7 +62,7 @@ class Planner:
             generation,
             tenant,
             catalog.policy_for(tenant, generation.content_type),
-            self._health,
+            self._set_aside.view(self._health, catalog, generation, stream=stream),
             cost,
             self._rng,
             stream=stream,
@@ -91,7 +94,7 @@ class Planner:
             generation,
             tenant,
             plan.policy,
-            self._health,
+            self._set_aside.view(self._health, catalog, generation, stream=stream),
             cost,
             self._rng,
             stream=stream,

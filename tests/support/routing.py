@@ -34,6 +34,7 @@ from services.router.generate import Generate
 from services.router.meters import Meters
 from services.router.ports import CallTicket
 from services.router.select import Planner
+from services.router.set_aside import SettingAside
 from tests.support.clock import ManualClock
 
 CAPABILITIES = frozenset({"streaming", "system", "json", "json_schema", "tools", "stop"})
@@ -271,11 +272,12 @@ class Harness:
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
+        self.set_aside = SettingAside(self.clock, Random(7), Metrics())
         self.generate = Generate(
-            Planner(self.health.target, self.price, self.clock, rng, self.providers.unusable),
+            Planner(self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside),
             self.providers,
             self.admission,
-            Books(self.spool, self.health, self.price, self.clock, Meters(Metrics())),
+            Books(self.spool, self.health, self.price, self.clock, Meters(Metrics()), self.set_aside),
             self.budget,
             rng,
             "test",

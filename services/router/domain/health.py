@@ -34,6 +34,8 @@ class TargetHealth(Struct, frozen=True):
     reason: str = ""
     #: It is down by evidence alone, and has not been tried for a while: worth a try where nobody else is left.
     trial: bool = False
+    #: It kept refusing requests of this kind while others succeeded: its refusal is not taken for the caller's fault.
+    suspect: bool = False
     #: Seconds until it may be called again; None: not known, or now.
     retry_after: float | None = None
 

@@ -101,7 +101,7 @@ def next_step(
     if last.prefilled and last.error_class is ErrorClass.INVALID_REQUEST:
         # It was the prefill that was refused, not the request.
         return Try(last.candidate, spends_retry=True, prefill=False)
-    if last.error_class is ErrorClass.INVALID_REQUEST and len(failed) == 1:
+    if _callers_fault(plan, failed, envelope):
         return GiveUp("INVALID_REQUEST")
     if len(failed) >= envelope.max_attempts:
         return GiveUp("ATTEMPTS_EXHAUSTED")
@@ -113,6 +113,15 @@ def next_step(
         if candidate.target not in refused and _affordable(candidate, failed, envelope):
             return Try(candidate, spends_retry=True)
     return _wait_out(plan, failed, envelope, now, refused)
+
+
+def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
+    """Whether the request is what is wrong: whoever was asked said so. After one that is known to refuse requests of
+    this kind, the next is asked too."""
+    if any(f.error_class is not ErrorClass.INVALID_REQUEST for f in failed):
+        return False
+    more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
+    return not (failed[-1].candidate.health.suspect and more)
 
 
 def _again(last: Failed, failed: Sequence[Failed]) -> bool:

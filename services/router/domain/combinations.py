@@ -1,0 +1,131 @@
+"""What may be set aside when it keeps failing, and what a call is an instance of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+
+from libs.catalog.model import Model, Provider
+from services.router.domain.generation import Generation, Prompt, Role
+
+
+class Kind(StrEnum):
+    """What a combination is."""
+
+    #: A provider's key or account: authentication or quota failures on several of its models.
+    KEY = "key"
+    #: A model that its provider does not have (any more).
+    MODEL = "model"
+    #: A kind of request (a tenant's content type and the features it uses) on one model.
+    SHAPE = "shape"
+    #: All providers of one region.
+    REGION = "region"
+
+
+#: Failures of one provider of a region, and such providers, that it takes to blame the region.
+REGION_FAULTS = 2
+REGION_PROVIDERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a kind is set aside, and for how long. `failures` in a row, on at least `different` models (KEY) or
+    prompts (SHAPE): one prompt sent again and again proves nothing. `base` and `cap` in seconds."""
+
+    failures: int
+    different: int
+    base: float
+    cap: float
+
+
+RULES: dict[Kind, Rule] = {
+    Kind.KEY: Rule(3, 2, 300.0, 3600.0),
+    Kind.MODEL: Rule(3, 1, 300.0, 3600.0),
+    Kind.SHAPE: Rule(5, 5, 300.0, 3600.0),
+    # Its providers' breakers do the fine work; this only keeps others of the region from finding out one by one.
+    Kind.REGION: Rule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
+}
+#: Where nobody else is left these are called after all: the caller then gets the provider's own answer.
+LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
+
+
+class Combination(Struct, frozen=True):
+    """What may be set aside; fields that its kind does not need are empty."""
+
+    kind: Kind
+    provider: str = ""
+    model: str = ""
+    region: str = ""
+    tenant: str = ""
+    content_type: str = ""
+    #: What the request uses, sorted, joined by "+".
+    features: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique, for operators."""
+        if self.kind is Kind.SHAPE:
+            shape = f"{self.tenant}/{self.content_type}/{self.features or 'plain'}"
+            return f"shape:{shape}@{self.provider}/{self.model}"
+        if self.kind is Kind.MODEL:
+            return f"model:{self.provider}/{self.model}"
+        return f"{self.kind}:{self.provider or self.region}"
+
+
+class Call(Struct, frozen=True):
+    """A call as far as patterns are concerned."""
+
+    provider: Provider
+    model: Model
+    generation: Generation
+    stream: bool
+
+
+def features_of(prompt: Prompt, *, stream: bool) -> str:
+    """What a request uses of a model beyond plain text, sorted, joined by "+"."""
+    shape = prompt.response_format
+    uses = {
+        "json": shape is not None and not shape.schema_json,
+        "json_schema": shape is not None and bool(shape.schema_json),
+        "penalties": prompt.presence_penalty is not None or prompt.frequency_penalty is not None,
+        "reasoning": prompt.reasoning_effort is not None,
+        "sampling": prompt.temperature is not None or prompt.top_p is not None,
+        "seed": prompt.seed is not None,
+        "stop": bool(prompt.stop_sequences),
+        "stream": stream,
+        "system": any(message.role is Role.SYSTEM for message in prompt.messages),
+        "tool_choice": bool(prompt.tool_choice),
+        "tools": bool(prompt.tools),
+    }
+    return "+".join(name for name, used in uses.items() if used)
+
+
+def shape_of(call: Call) -> Combination:
+    """The kind of request that a call makes, on its model."""
+    generation = call.generation
+    return Combination(
+        Kind.SHAPE,
+        call.provider.name,
+        call.model.name,
+        tenant=generation.tenant,
+        content_type=generation.content_type,
+        features=features_of(generation.prompt, stream=call.stream),
+    )
+
+
+def combinations_of(call: Call) -> Iterator[Combination]:
+    """Everything a call is an instance of."""
+    provider = call.provider
+    yield Combination(Kind.KEY, provider.name)
+    yield Combination(Kind.MODEL, provider.name, call.model.name)
+    yield shape_of(call)
+    if provider.region:
+        yield Combination(Kind.REGION, region=provider.region)
+
+
+def mark_of(prompt: Prompt) -> int:
+    """Tells prompts apart without keeping them."""
+    return hash(tuple(message.text for message in prompt.messages))
