@@ -30,6 +30,8 @@ from tests.support.simulator import Simulator
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+#: What answers no grpc.health.v1.
+ENGINES = {"valkey", "postgres", "simulator"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,13 @@ class RunningStack:
                     if self.process(name).pid != pid:
                         break
                 await asyncio.sleep(0.02)
-            engine = name in {"valkey", "postgres", "simulator"}
-            await (tcp_accepting if engine else grpc_serving)(self.addresses[name])
+            await (tcp_accepting if name in ENGINES else grpc_serving)(self.addresses[name])
+            while name == "postgres":
+                # It accepts connections long before it takes them.
+                with suppress(asyncpg.CannotConnectNowError):
+                    await self.ledger(prefix="nobody's")
+                    break
+                await asyncio.sleep(0.02)
         return time.monotonic() - began
 
     async def ledger(self, prefix: str = "") -> list[asyncpg.Record]:
