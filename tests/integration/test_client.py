@@ -329,3 +329,23 @@ async def test_tls_carries_the_key_as_call_credentials():
         async with Client(address, key=KEY, tls=Tls()) as client:
             with pytest.raises(Unavailable):
                 await client.generate("x")
+
+
+async def test_one_channel_for_many_callers(router: FakeRouter) -> None:
+    """`as_caller` sends another key over the same channel; a client with a key of its own does not lend it."""
+    async with Client(router.address) as client:
+        await client.as_caller(KEY).generate("hi")
+        with pytest.raises(Unauthenticated):
+            await client.as_caller("another").generate("hi")
+        with pytest.raises(ValueError, match="printable ASCII"):
+            client.as_caller("not a key")
+    assert [metadata["authorization"] for metadata in router.metadata] == [f"Bearer {KEY}"]
+    with pytest.raises(ValueError, match="no key of its own"):
+        Client(router.address, key=KEY).as_caller("another")
+
+
+async def test_what_may_be_named(client: Client) -> None:
+    """Models in the catalog's order, and content types."""
+    listing = await client.list_models()
+    assert [model.id for model in listing.models] == ["alpha/small", "beta/large", "beta/small"]
+    assert listing.content_types == ("general", "seo_meta")
