@@ -16,6 +16,8 @@ from libs.settings import ServiceSettings
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"
 SERVICES = sorted(path.name for path in BASE.iterdir() if path.is_dir())
+#: The edges; the other services speak gRPC.
+HTTP = {"gateway"}
 OVERLAYS = sorted(path.name for path in (BASE.parent / "overlays").iterdir())
 
 
@@ -98,14 +100,20 @@ def test_ports_agree(service: str) -> None:
     ports = {port["name"]: port["containerPort"] for port in spec["ports"]}
     listen = int(env[f"POINTSMAN_{service.upper()}_LISTEN"].rpartition(":")[2])
     metrics = int(env[f"POINTSMAN_{service.upper()}_METRICS_LISTEN"].rpartition(":")[2])
-    assert ports == {"grpc": listen, "metrics": metrics}
-    assert spec["startupProbe"]["grpc"]["port"] == spec["readinessProbe"]["grpc"]["port"] == listen
-    assert spec["livenessProbe"]["tcpSocket"]["port"] == "grpc"
+    name = "http" if service in HTTP else "grpc"
+    assert ports == {name: listen, "metrics": metrics}
+    if service in HTTP:
+        probed = {kind: spec[kind]["httpGet"] for kind in ("startupProbe", "readinessProbe")}
+        assert probed["startupProbe"] == {"path": "/healthz", "port": "http"}
+        assert probed["readinessProbe"] == {"path": "/readyz", "port": "http"}
+    else:
+        assert spec["startupProbe"]["grpc"]["port"] == spec["readinessProbe"]["grpc"]["port"] == listen
+    assert spec["livenessProbe"]["tcpSocket"]["port"] == name
     exposed = {
         port["name"]: (port["port"], port["targetPort"])
         for port in manifest(service, "service")["spec"]["ports"]
     }
-    assert exposed == {"grpc": (listen, "grpc"), "metrics": (metrics, "metrics")}
+    assert exposed == {name: (listen, name), "metrics": (metrics, "metrics")}
     annotations = manifest(service, "deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(metrics)
     default = settings(service).model_fields["listen"].default
