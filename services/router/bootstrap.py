@@ -27,9 +27,10 @@ from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import LeasedAdmission
 from services.router.attempt import Books
 from services.router.generate import Generate
+from services.router.identity import TenantKeys
 from services.router.meters import Meters
 from services.router.select import Planner
-from services.router.servicer import RouterServicer, TenantKeys
+from services.router.servicer import RouterServicer
 from services.router.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
@@ -91,14 +92,14 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             rng,
             attempt_prefix=secrets.token_hex(8),
         )
-        runtime.authenticator = TenantKeys(lambda: catalog.current)
+        runtime.authenticator = TenantKeys(lambda: catalog.current, token)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_CONTACT):
                 await asyncio.gather(health.known.wait(), admission.known.wait())
         yield [
             Registration(
                 router_pb2_grpc.add_RouterServicer_to_server,
-                RouterServicer(lambda: catalog.current, generate, planner, clock),
+                RouterServicer(lambda: catalog.current, generate, planner, set_aside, clock),
                 SERVICE,
             )
         ]

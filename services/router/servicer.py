@@ -13,7 +13,7 @@ from pointsman.types.v1 import types_pb2
 
 from libs.catalog.model import Catalog, Tenant
 from libs.clock import Clock
-from libs.errors import Unauthenticated
+from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.convert import (
     duration_to_proto,
     error_class_to_proto,
@@ -46,9 +46,12 @@ from services.router.domain.generation import (
     Tool,
     ToolCall,
 )
+from services.router.domain.patterns import SetAside
 from services.router.domain.plan import Candidate, SelectionReason
 from services.router.generate import Generate
+from services.router.identity import OPERATOR, require_operator
 from services.router.select import Planner, permitted_models
+from services.router.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -63,33 +66,21 @@ _REASONS = {r: f"SELECTION_REASON_{r.name}" for r in SelectionReason}
 _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
 
 
-class TenantKeys:
-    """Satisfies `libs.rpc.identity.Authenticator`: a caller is the tenant whose key it sends."""
-
-    def __init__(self, catalog: Callable[[], Catalog]) -> None:
-        self._catalog = catalog
-
-    def authenticate(self, key: str | None) -> str:
-        """The tenant's name."""
-        if key is None:
-            raise Unauthenticated(
-                "Send the tenant's key as `authorization: Bearer <key>` metadata", reason="KEY_REQUIRED"
-            )
-        tenant = self._catalog().tenant_by_key(key)
-        if tenant is None:
-            raise Unauthenticated("No tenant has this key", reason="KEY_UNKNOWN")
-        return tenant.name
-
-
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """The service."""
 
     def __init__(
-        self, catalog: Callable[[], Catalog], generate: Generate, planner: Planner, clock: Clock
+        self,
+        catalog: Callable[[], Catalog],
+        generate: Generate,
+        planner: Planner,
+        set_aside: SettingAside,
+        clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._generate = generate
         self._planner = planner
+        self._set_aside = set_aside
         self._clock = clock
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
@@ -148,9 +139,24 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
             content_types=catalog.content_types,
         )
 
+    async def ListSetAside(
+        self, request: pb.ListSetAsideRequest, context: Context
+    ) -> pb.ListSetAsideResponse:
+        require_operator()
+        return pb.ListSetAsideResponse(set_aside=[_set_aside(entry) for entry in self._set_aside.entries()])
+
+    async def ClearSetAside(
+        self, request: pb.ClearSetAsideRequest, context: Context
+    ) -> pb.ClearSetAsideResponse:
+        require_operator()
+        return pb.ClearSetAsideResponse(cleared=_set_aside(self._set_aside.clear(request.name)))
+
     def _caller(self) -> tuple[Catalog, Tenant]:
         catalog = self._catalog()
-        tenant = catalog.tenants.get(current_caller())
+        name = current_caller()
+        tenant = catalog.tenants.get(name)
+        if name == OPERATOR:
+            raise PermissionDenied("The service token is no tenant's key", reason="TENANT_KEY_REQUIRED")
         if tenant is None:
             raise Unauthenticated("This tenant has just been removed", reason="KEY_UNKNOWN")
         return catalog, tenant
@@ -159,6 +165,25 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         catalog, tenant = self._caller()
         now = self._clock.monotonic()
         return catalog, tenant, accept(catalog, tenant, _draft(request), now, context.time_remaining())
+
+
+def _set_aside(entry: SetAside) -> pb.SetAside:
+    combination = entry.combination
+    return pb.SetAside(
+        name=combination.name,
+        kind=f"PATTERN_KIND_{combination.kind.name}",
+        provider=combination.provider,
+        model=combination.model,
+        region=combination.region,
+        tenant=combination.tenant,
+        content_type=combination.content_type,
+        features=combination.features.split("+") if combination.features else [],
+        error_class=error_class_to_proto(entry.error_class),
+        reason=entry.reason,
+        since=timestamp_to_proto(entry.since),
+        until=timestamp_to_proto(entry.until),
+        times=entry.times,
+    )
 
 
 def _draft(request: pb.Generation) -> Draft:
