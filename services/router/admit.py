@@ -8,7 +8,7 @@ from services.router.attempt import Attempt, Books
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.plan import Candidate
 from services.router.in_flight import InFlight
-from services.router.ports import Admission, Permit
+from services.router.ports import Admission, Claim, Permit
 
 
 class Gate:
@@ -67,7 +67,8 @@ class Gate:
             return permit
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            return await self._admission.admit(scopes, amounts, remaining)
+            claim = Claim(tuple(scopes), amounts, generation.tenant, generation.priority)
+            return await self._admission.admit(claim, remaining)
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
             if denied.retry_after is not None:

@@ -22,9 +22,10 @@ from services.router.adapters.analytics_client import FLUSH_TIMEOUT, AnalyticsCl
 from services.router.adapters.file_spool import FileSpool, SpoolLocked
 from services.router.adapters.health_client import HealthClient
 from services.router.adapters.http_transport import HttpTransport
+from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.adapters.provider_client import ProviderClient
 from services.router.adapters.providers.wires import wires
-from services.router.adapters.ratelimit_client import LeasedAdmission
+from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
 from services.router.attempt import Books
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
@@ -77,7 +78,8 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         admission = LeasedAdmission(
             channels[2], token, me, lambda: catalog.current, clock, rng, metrics, settings.local_share
         )
-        await stack.enter_async_context(background("leases", admission.run))
+        await stack.enter_async_context(background("leases", admission.run, grace=RETURN_TIMEOUT))
+        stack.callback(admission.finish)
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock)

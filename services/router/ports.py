@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
-from libs.types import ErrorClass
+from libs.types import ErrorClass, Priority
 from services.router.domain.amounts import Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import Completion, Prompt, StreamEvent
@@ -91,6 +91,17 @@ class Permit(Protocol):
         ...
 
 
+class Claim(Struct, frozen=True):
+    """What an attempt asks limits for, and how it stands in the queue for them."""
+
+    scopes: tuple[str, ...]
+    amounts: Amounts
+    tenant: str
+    priority: Priority
+    #: How long it may wait in the queue, seconds; 0: not at all.
+    patience: float = 0.0
+
+
 class Admission(Protocol):
     """Limits, quotas and budgets."""
 
@@ -98,8 +109,9 @@ class Admission(Protocol):
         """Admits at once from what is leased; None: ask `admit`."""
         ...
 
-    async def admit(self, scopes: Sequence[str], amounts: Amounts, timeout: float) -> Permit:
-        """Admits after asking the limiter. Raises AdmissionDenied."""
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
+        """Admits after asking the limiter, whose answer is waited for at most `timeout` seconds, and after waiting in
+        the queue where the claim may. Raises AdmissionDenied."""
         ...
 
 

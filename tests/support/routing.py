@@ -32,7 +32,7 @@ from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate
 from services.router.meters import Meters
-from services.router.ports import CallTicket
+from services.router.ports import CallTicket, Claim
 from services.router.select import Planner
 from services.router.set_aside import SettingAside
 from tests.support.clock import ManualClock
@@ -227,8 +227,8 @@ class FakeAdmission:
         self.open += 1
         return FakePermit(self, amounts)
 
-    async def admit(self, scopes: Sequence[str], amounts: Amounts, timeout: float) -> FakePermit:
-        for scope in scopes:
+    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+        for scope in claim.scopes:
             if scope in self.denied:
                 raise self.denied[scope]
         raise AssertionError("try_admit would have admitted")

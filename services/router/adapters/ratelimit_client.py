@@ -1,22 +1,21 @@
-"""Admission from leased slices, over one long-lived stream to the limiter.
+"""The lease stream: one long-lived call to the limiter, on which slices come and reports go.
 
-A request that the slices cover makes no call. Demand is measured per scope, and slices for the next few seconds are
-asked for before they run out. When the limiter is gone, slices are lived off first; then, per dimension: rates and
-concurrency get a local share of the configured limit, calendar quotas and money are closed.
+It keeps the pool right whatever happens to the stream: reports that were not acknowledged are told again on the
+next one, slices of a dead epoch are forgotten, those whose limit changed are retired. How long a slice lives is
+counted from when it was asked for, so this router lets go of it before the limiter does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 import grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.catalog.model import Catalog
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.resilience.backoff import Backoff
@@ -25,23 +24,15 @@ from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
 from services.router.domain.amounts import AdmissionDenied, Amounts
-from services.router.domain.leases import Pool, Slice, Taken
-from services.router.domain.local_share import LocalShare
+from services.router.domain.leases import Pool, Report
+from services.router.domain.slices import Slice
 
-#: Slices are asked for this many seconds of demand ahead.
-AHEAD = 3.0
-#: New slices are asked for when what is held will not last this long, seconds.
-HORIZON = 1.0
-#: How often it is looked whether what is held lasts, seconds.
-LOOK_INTERVAL = 0.05
 #: How often used slices are reported, seconds.
-REPORT_INTERVAL = 1.0
-#: How long an answer of the limiter is waited for before it counts as gone, seconds.
-ANSWER_TIMEOUT = 1.0
-#: A denial is repeated from memory for at most this long, so that a flood does not reach the limiter, seconds.
-DENIAL_MEMORY = 0.1
-#: Seconds over which demand is averaged.
-DEMAND_WINDOW = 2.0
+REPORT_INTERVAL = 2.0
+#: Slices in one report.
+REPORT_SIZE = 500
+#: How long the end waits for the limiter to take back what is left, seconds.
+RETURN_TIMEOUT = 1.0
 
 _UNITS = {
     pb.Unit.Value(f"UNIT_{name.upper()}"): name
@@ -53,149 +44,129 @@ _PERIODS = {
 
 log = get_logger(__name__)
 
-
-@dataclass(slots=True)
-class _Demand:
-    """What a set of scopes uses, as a decaying rate per second."""
-
-    rate: Amounts = field(default_factory=Amounts)
-    window: Amounts = field(default_factory=Amounts)
-    since: float = 0.0
-    #: When it is next looked whether what is held lasts.
-    look: float = 0.0
-
-    def add(self, amounts: Amounts, now: float) -> None:
-        self.window = self.window + amounts
-        elapsed = now - self.since
-        if elapsed >= DEMAND_WINDOW:
-            self.rate = (self.rate + self.window.times(1 / elapsed)).times(0.5)
-            self.window, self.since = Amounts(), now
-
-    def ahead(self, seconds: float, now: float) -> Amounts:
-        elapsed = max(0.25, now - self.since)
-        present = self.window.times(1 / elapsed)
-        rate = Amounts(
-            max(self.rate.requests, present.requests),
-            max(self.rate.input_tokens, present.input_tokens),
-            max(self.rate.output_tokens, present.output_tokens),
-            max(self.rate.micro_usd, present.micro_usd),
-        )
-        return rate.times(seconds)
+#: None: granted, and in the pool.
+Answer = asyncio.Future[AdmissionDenied | None]
 
 
-class _Permit:
-    """Satisfies `ports.Permit`."""
-
-    __slots__ = ("_pool", "_taken")
-
-    def __init__(self, pool: Pool, taken: list[Taken]) -> None:
-        self._pool = pool
-        self._taken = taken
-
-    def settle(self, used: Amounts) -> None:
-        self._pool.settle(self._taken, used)
-
-    def cancel(self) -> None:
-        self._pool.settle(self._taken, Amounts())
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    scopes: tuple[str, ...]
+    at: float
+    answer: Answer
 
 
-class LeasedAdmission:
-    """Satisfies `ports.Admission`. `run` keeps the stream up for ever."""
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    reports: tuple[Report, ...]
+    at: float
+
+
+class LeaseStream:
+    """`run` keeps the stream up until `finish`, and then gives back what is left."""
 
     def __init__(
         self,
         channel: grpc.aio.Channel,
         token: str,
         holder_id: str,
-        catalog: Callable[[], Catalog],
+        pool: Pool,
         clock: Clock,
         rng: Random,
         metrics: Metrics,
-        local_share: float,
     ) -> None:
         self._stub = ratelimit_pb2_grpc.RateLimiterStub(channel)
         self._token = token
         self._holder_id = holder_id
+        self._pool = pool
         self._clock = clock
         self._rng = rng
-        self._pool = Pool()
-        self._demand: dict[tuple[str, ...], _Demand] = {}
         self._call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse] | None = None
         self._outbox: asyncio.Queue[pb.LeaseRequest] = asyncio.Queue()
         self._sequence = 0
-        self._waiting: dict[int, tuple[tuple[str, ...], asyncio.Future[pb.LeaseDenied | None]]] = {}
-        self._asking: dict[tuple[str, ...], asyncio.Future[pb.LeaseDenied | None]] = {}
-        self._denials: dict[tuple[str, ...], tuple[float, Amounts, AdmissionDenied]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._reported: dict[int, _Reported] = {}
+        self._heard = asyncio.Event()
+        self._finishing = asyncio.Event()
         self._epoch = ""
         #: Set once the limiter has answered.
         self.known = asyncio.Event()
-        self._local = LocalShare(catalog, local_share)
         self._connected = metrics.gauge(
             "ratelimit_connected", "1 while the lease stream to the limiter is up"
         )
-        self._admitted = metrics.counter(
-            "admissions", "Attempts admitted, by where the room came from", ("source",)
-        )
-        self._from_lease = self._admitted.labels("lease")
-        self._from_share = self._admitted.labels("local_share")
         self._messages = metrics.counter("lease_messages", "Messages sent to the limiter", ("kind",))
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> _Permit | None:
-        """Admits from what is held."""
-        now = self._clock.monotonic()
-        key = tuple(scopes)
-        demand = self._demand.get(key)
-        if demand is None:
-            demand = self._demand[key] = _Demand(since=now)
-        demand.add(amounts, now)
-        taken = self._pool.take(scopes, amounts, now)
-        if taken is None:
-            return None
-        self._from_lease.inc()
-        if now >= demand.look and key not in self._asking and self._call is not None:
-            demand.look = now + LOOK_INTERVAL
-            soon = self._pool.low(scopes, demand.ahead(HORIZON, now), now, HORIZON)
-            if soon:
-                self._ask(key, soon, Amounts(), demand.ahead(AHEAD, now))
-        return _Permit(self._pool, taken)
+    @property
+    def connected(self) -> bool:
+        """Whether there is anyone to ask."""
+        return self._call is not None
 
-    async def admit(self, scopes: Sequence[str], amounts: Amounts, timeout: float) -> _Permit:
-        """Admits after asking. Raises AdmissionDenied."""
-        key = tuple(scopes)
-        gave_back = False
-        deadline = self._clock.monotonic() + min(timeout, ANSWER_TIMEOUT)
-        while True:
-            now = self._clock.monotonic()
-            taken = self._pool.take(scopes, amounts, now)
-            if taken is not None:
-                self._from_lease.inc()
-                return _Permit(self._pool, taken)
-            self._raise_if_denied(key, amounts, now)
-            if self._call is None or now >= deadline:
-                return self._without_limiter(scopes, amounts, now)
-            short = self._pool.short(scopes, amounts, now)
-            asked = self._asking.get(key)
-            if asked is None:
-                demand = self._demand[key].ahead(AHEAD, now) if key in self._demand else Amounts()
-                asked = self._ask(key, short, amounts, _larger(amounts, demand))
-            try:
-                async with asyncio.timeout(deadline - now):
-                    denied = await asyncio.shield(asked)
-            except (TimeoutError, ConnectionError):
-                continue
-            if denied is None:
-                continue
-            if not gave_back and self._pool.give_back({v.scope for v in denied.violations}, now):
-                # What is held here is too small for this request, but it may be what is missing.
-                gave_back = True
-                self._send_reports()
-                continue
-            error = _denied(denied, now_epoch=self._clock.now())
-            self._remember(key, amounts, error, now)
-            raise error
+    def ask(self, scopes: Sequence[str], need: Amounts, want: Amounts) -> Answer:
+        """Asks for slices of all limits of the scopes: at least `need` beyond what is held, at best `want`. Fails
+        with ConnectionError where the stream breaks."""
+        self._sequence += 1
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._asked[self._sequence] = _Asked(tuple(scopes), self._clock.monotonic(), answer)
+        acquire = pb.LeaseAcquire(
+            sequence=self._sequence, scopes=scopes, need=_amounts(need), want=_amounts(want)
+        )
+        self._outbox.put_nowait(pb.LeaseRequest(acquire=acquire))
+        return answer
+
+    def report(self) -> bool:
+        """Tells the limiter what it does not know. Whether that gives anything back."""
+        if self._call is None:
+            return False
+        now = self._clock.monotonic()
+        reports = self._pool.reports(now)
+        for i in range(0, len(reports), REPORT_SIZE):
+            part = tuple(reports[i : i + REPORT_SIZE])
+            self._sequence += 1
+            self._reported[self._sequence] = _Reported(part, now)
+            slices = [
+                pb.SliceReport(
+                    slice_id=r.slice.id,
+                    used=r.slice.used,
+                    overrun=r.slice.overrun,
+                    closed=r.closed,
+                    renew=r.renew,
+                )
+                for r in part
+            ]
+            report = pb.LeaseReport(sequence=self._sequence, slices=slices)
+            self._outbox.put_nowait(pb.LeaseRequest(report=report))
+        return any(r.closed for r in reports)
+
+    def finish(self) -> None:
+        """Lets `run` give back what is left, and end."""
+        self._finishing.set()
 
     async def run(self) -> None:
-        """Keeps the stream up for ever."""
+        """Keeps the stream up until `finish`."""
+        sessions = asyncio.create_task(self._sessions())
+        finishing = asyncio.create_task(self._finishing.wait())
+        try:
+            await asyncio.wait({sessions, finishing}, return_when=asyncio.FIRST_COMPLETED)
+            if sessions.done():
+                await sessions
+            await self._give_back()
+        finally:
+            for task in (sessions, finishing):
+                task.cancel()
+            await asyncio.gather(sessions, finishing, return_exceptions=True)
+
+    async def _give_back(self) -> None:
+        """Unused slices would be lost to others until they expire, and unused money until its window is over."""
+        self._pool.retire(None)
+        self.report()
+        try:
+            async with asyncio.timeout(RETURN_TIMEOUT):
+                while self._reported and self._call is not None:
+                    self._heard.clear()
+                    await self._heard.wait()
+        except TimeoutError:
+            log.warning("slices_not_returned", reports=len(self._reported))
+
+    async def _sessions(self) -> None:
         backoff, failures = Backoff(base=0.05, cap=1.0), 0
         while True:
             try:
@@ -211,7 +182,7 @@ class LeasedAdmission:
     async def _session(self) -> None:
         call = self._stub.Lease(metadata=rpc.metadata(self._token), wait_for_ready=True)
         self._outbox = asyncio.Queue()
-        writer = asyncio.create_task(self._write(call))
+        helpers = [asyncio.create_task(self._write(call)), asyncio.create_task(self._tick())]
         try:
             self._outbox.put_nowait(pb.LeaseRequest(open=pb.LeaseOpen(holder_id=self._holder_id)))
             while True:
@@ -220,19 +191,19 @@ class LeasedAdmission:
                     return
                 self._receive(call, answer)
         finally:
-            writer.cancel()
+            for helper in helpers:
+                helper.cancel()
             call.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            self.report()
+            self._pool.tidy(self._clock.monotonic())
 
     async def _write(self, call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse]) -> None:
         while True:
-            try:
-                async with asyncio.timeout(REPORT_INTERVAL):
-                    message = await self._outbox.get()
-            except TimeoutError:
-                self._send_reports()
-                self._pool.forget_idle(self._clock.monotonic())
-                self._forget_demand()
-                continue
+            message = await self._outbox.get()
             self._messages.labels(message.WhichOneof("message") or "").inc()
             try:
                 await call.write(message)
@@ -244,107 +215,70 @@ class LeasedAdmission:
         self, call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse], answer: pb.LeaseResponse
     ) -> None:
         kind = answer.WhichOneof("message")
-        now = self._clock.monotonic()
         if kind == "opened":
             if self._epoch and answer.opened.epoch != self._epoch:
-                self._pool.drop(None)
+                self._pool.forget(None)
             self._epoch = answer.opened.epoch
             self._call = call
             self._connected.set(1)
             self.known.set()
         elif kind == "granted":
-            granted = answer.granted
-            scopes, future = self._waiting.pop(granted.sequence, ((), None))
-            self._pool.grant(
-                scopes,
-                [_slice(s, now) for s in granted.slices],
-                granted.unlimited_scopes,
-                now + max(0.0, timestamp_from_proto(granted.unlimited_until) - self._clock.now()),
-            )
-            if future is not None and not future.done():
-                future.set_result(None)
+            self._granted(answer.granted)
         elif kind == "denied":
-            _, future = self._waiting.pop(answer.denied.sequence, ((), None))
-            if future is not None and not future.done():
-                future.set_result(answer.denied)
+            asked = self._asked.pop(answer.denied.sequence, None)
+            if asked is not None and not asked.answer.done():
+                asked.answer.set_result(_denied(answer.denied, self._clock.now()))
+        elif kind == "reported":
+            told = self._reported.pop(answer.reported.sequence, None)
+            if told is not None:
+                lives = {a.slice_id: told.at + duration_from_proto(a.ttl) for a in answer.reported.alive}
+                self._pool.acknowledged(told.reports, lives)
+            self._heard.set()
         elif kind == "revoked":
-            self._pool.drop(list(answer.revoked.slice_ids) or None)
+            ids = list(answer.revoked.slice_ids) or None
+            if answer.revoked.cause == pb.REVOKE_CAUSE_LIMIT_CHANGED:
+                self._pool.retire(ids)
+            else:
+                self._pool.forget(ids)
 
-    def _ask(
-        self, key: tuple[str, ...], scopes: Sequence[str], need: Amounts, want: Amounts
-    ) -> asyncio.Future[pb.LeaseDenied | None]:
-        self._sequence += 1
-        future: asyncio.Future[pb.LeaseDenied | None] = asyncio.get_running_loop().create_future()
-        self._waiting[self._sequence] = (tuple(scopes), future)
-        self._asking[key] = future
-        future.add_done_callback(lambda _: self._asking.pop(key, None))
-        self._outbox.put_nowait(
-            pb.LeaseRequest(
-                acquire=pb.LeaseAcquire(
-                    sequence=self._sequence, scopes=scopes, need=_amounts(need), want=_amounts(want)
-                )
-            )
+    def _granted(self, granted: pb.LeaseGranted) -> None:
+        now = self._clock.monotonic()
+        asked = self._asked.pop(granted.sequence, None)
+        lasting = max(0.0, timestamp_from_proto(granted.unlimited_until) - self._clock.now())
+        self._pool.grant(
+            asked.scopes if asked is not None else (),
+            [_slice(s, now if asked is None else asked.at) for s in granted.slices],
+            granted.unlimited_scopes,
+            now + lasting,
+            now,
         )
-        return future
-
-    def _send_reports(self) -> None:
-        slices = [
-            pb.SliceReport(slice_id=s.id, used=s.used, overrun=s.overrun, closed=s.closed)
-            for s in self._pool.reports(self._clock.monotonic())
-        ]
-        if slices:
-            self._sequence += 1
-            self._outbox.put_nowait(
-                pb.LeaseRequest(report=pb.LeaseReport(sequence=self._sequence, slices=slices))
-            )
+        if asked is not None and not asked.answer.done():
+            asked.answer.set_result(None)
 
     def _disconnected(self) -> None:
         self._call = None
         self._connected.set(0)
-        for _, future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the lease stream broke"))
-                future.exception()
-        self._waiting.clear()
-
-    def _without_limiter(self, scopes: Sequence[str], amounts: Amounts, now: float) -> _Permit:
-        denied = self._local.admit(scopes, amounts, now)
-        if denied is not None:
-            raise denied
-        self._from_share.inc()
-        return _Permit(self._pool, [])
-
-    def _raise_if_denied(self, key: tuple[str, ...], amounts: Amounts, now: float) -> None:
-        known = self._denials.get(key)
-        if known is None:
-            return
-        until, least, error = known
-        if now >= until:
-            del self._denials[key]
-        elif _covers(amounts, least):
-            raise error
-
-    def _remember(self, key: tuple[str, ...], amounts: Amounts, error: AdmissionDenied, now: float) -> None:
-        seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
-        self._denials[key] = (now + seconds, amounts, error)
-
-    def _forget_demand(self) -> None:
-        """Keeps memory to what is in use."""
-        now = self._clock.monotonic()
-        for key in [k for k, d in self._demand.items() if now - d.since > 60]:
-            del self._demand[key]
-        for key in [k for k, (until, _, _) in self._denials.items() if now >= until]:
-            del self._denials[key]
+        asked, self._asked = self._asked, {}
+        for entry in asked.values():
+            if not entry.answer.done():
+                entry.answer.set_exception(ConnectionError("the lease stream broke"))
+                entry.answer.exception()
+        reported, self._reported = self._reported, {}
+        for told in reported.values():
+            self._pool.unheard(told.reports)
+        self._heard.set()
 
 
-def _slice(granted: pb.Slice, now: float) -> Slice:
+def _slice(granted: pb.Slice, asked_at: float) -> Slice:
+    ttl = duration_from_proto(granted.ttl)
     return Slice(
         granted.slice_id,
         granted.scope,
         _UNITS[granted.unit],
         _PERIODS[granted.period],
         granted.amount,
-        now + duration_from_proto(granted.ttl),
+        ttl,
+        asked_at + ttl,
         granted.shadow,
     )
 
@@ -355,24 +289,6 @@ def _amounts(amounts: Amounts) -> pb.Amounts:
         input_tokens=amounts.input_tokens,
         output_tokens=amounts.output_tokens,
         micro_usd=amounts.micro_usd,
-    )
-
-
-def _larger(a: Amounts, b: Amounts) -> Amounts:
-    return Amounts(
-        max(a.requests, b.requests),
-        max(a.input_tokens, b.input_tokens),
-        max(a.output_tokens, b.output_tokens),
-        max(a.micro_usd, b.micro_usd),
-    )
-
-
-def _covers(asked: Amounts, denied: Amounts) -> bool:
-    return (
-        asked.requests >= denied.requests
-        and asked.input_tokens >= denied.input_tokens
-        and asked.output_tokens >= denied.output_tokens
-        and asked.micro_usd >= denied.micro_usd
     )
 
 

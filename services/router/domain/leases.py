@@ -1,4 +1,4 @@
-"""Slices of limits that this router may spend without asking. Pure: time is a parameter (monotonic seconds).
+"""All slices that this router may spend without asking. Pure: time is a parameter (monotonic seconds).
 
 A slice is escrow: the limiter has already counted it against its limit. Everything taken here is therefore within
 the limit, whatever else happens. Amounts are in the slice's unit.
@@ -6,130 +6,54 @@ the limit, whatever else happens. Amounts are in the slice's unit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
+from services.router.domain.slices import Dimension, Holding, Slice, Taken
+
+#: New slices are asked for when what is held will not last this long, seconds.
+HORIZON = 1.0
+#: How often it is looked whether what is held lasts, seconds.
+LOOK_INTERVAL = 0.05
+#: And how soon again where the limiter had little left, seconds.
+SCARCE_INTERVAL = 0.5
+#: A scope nobody asked about for this long is forgotten, seconds.
+FORGET = 60.0
 
 
-@dataclass(slots=True, eq=False)
-class Slice:
-    """A granted part of one limit."""
-
-    id: str
-    scope: str
-    unit: str
-    period: str
-    amount: int
-    expires: float
-    shadow: bool = False
-    used: int = 0
-    overrun: int = 0
-    #: Calls that took from it and have not settled.
-    running: int = 0
-    changed: bool = False
-    closed: bool = False
-
-    @property
-    def remaining(self) -> int:
-        """What may still be taken."""
-        return self.amount - self.used
-
-
-@dataclass(slots=True)
-class Dimension:
-    """One limit of a scope, and what this router holds of it."""
-
-    unit: str
-    period: str
-    shadow: bool = False
-    slices: list[Slice] = field(default_factory=list)
-
-    def available(self, now: float) -> int:
-        """What may be taken now."""
-        return sum(s.remaining for s in self.slices if s.expires > now)
-
-    def split(self, need: int, now: float) -> list[tuple[Slice, int]] | None:
-        """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
-        gives whatever is asked."""
-        live = [s for s in self.slices if s.expires > now]
-        parts = []
-        for held in live:
-            part = min(need, max(0, held.remaining))
-            if self.shadow and held is live[-1]:
-                part = need
-            if part > 0:
-                parts.append((held, part))
-                need -= part
-        return parts if need == 0 and live else None
-
-
-@dataclass(slots=True)
-class Taken:
-    """What one admission took from one slice."""
+class Report(NamedTuple):
+    """What the limiter is to hear of a slice: its present, absolute figures."""
 
     slice: Slice
-    amount: int
+    closed: bool
+    renew: bool
 
 
 class Pool:
     """All slices of a router, by scope."""
 
     def __init__(self) -> None:
-        self._scopes: dict[str, dict[tuple[str, str], Dimension]] = {}
-        #: Scope → until when it is known to have no limits.
-        self._unlimited: dict[str, float] = {}
-        #: Slices that must still be reported, in use or done.
+        self._holdings: dict[str, Holding] = {}
+        #: Slices that the limiter must still hear of.
         self._live: dict[str, Slice] = {}
+        self._to_tidy: list[str] = []
 
     def __len__(self) -> int:
         return len(self._live)
-
-    def grant(
-        self, asked: Iterable[str], slices: Iterable[Slice], unlimited: Iterable[str], until: float
-    ) -> None:
-        """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
-        none (until then)."""
-        named: dict[str, set[tuple[str, str]]] = {scope: set() for scope in asked}
-        for granted in slices:
-            key = (granted.unit, granted.period)
-            named.setdefault(granted.scope, set()).add(key)
-            dimensions = self._scopes.setdefault(granted.scope, {})
-            dimension = dimensions.setdefault(key, Dimension(*key))
-            dimension.shadow = granted.shadow
-            dimension.slices.append(granted)
-            self._live[granted.id] = granted
-            self._unlimited.pop(granted.scope, None)
-        # A limit that is not in the answer has been removed; its slices only wait to be reported.
-        for scope, keys in named.items():
-            dimensions = self._scopes.get(scope, {})
-            for key in [key for key in dimensions if key not in keys]:
-                del dimensions[key]
-        for scope in unlimited:
-            self._scopes.pop(scope, None)
-            self._unlimited[scope] = until
-
-    def short(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[str]:
-        """The scopes that cannot admit the amounts from what is held now."""
-        return [scope for scope in scopes if not self._covers(scope, amounts, now)]
-
-    def low(self, scopes: Iterable[str], expected: Amounts, now: float, horizon: float) -> list[str]:
-        """The scopes that will not admit `expected` more at `horizon` seconds from now."""
-        return [scope for scope in scopes if not self._covers(scope, expected, now + horizon)]
 
     def take(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[Taken] | None:
         """Takes the amounts from every limit of every scope, or nothing at all (None)."""
         plan: list[tuple[Slice, int]] = []
         for scope in scopes:
-            unlimited = self._unlimited.get(scope)
-            if unlimited is not None:
-                if unlimited <= now:
-                    return None
-                continue
-            dimensions = self._scopes.get(scope)
-            if not dimensions:
+            holding = self._holdings.get(scope)
+            if holding is None:
                 return None
-            for dimension in dimensions.values():
+            if holding.unlimited > now:
+                continue
+            if not holding.dimensions:
+                return None
+            for dimension in holding.dimensions.values():
                 need = amount_of(dimension.unit, amounts)
                 if need == 0 and not dimension.shadow:
                     continue
@@ -145,11 +69,12 @@ class Pool:
         for held, part in plan:
             held.used += part
             held.running += 1
+            held.touched = now
             held.changed = True
             taken.append(Taken(held, part))
         return taken
 
-    def settle(self, taken: Iterable[Taken], used: Amounts) -> None:
+    def settle(self, taken: Iterable[Taken], used: Amounts, now: float) -> None:
         """Replaces the estimate by what was used: the difference returns to the slice, or is owed."""
         entries = list(taken)
         last = {(e.slice.scope, e.slice.unit, e.slice.period): e for e in entries}
@@ -166,64 +91,176 @@ class Pool:
             held.used += covered
             held.overrun += extra - covered
             held.running -= 1
+            held.touched = now
             held.changed = True
 
-    def give_back(self, scopes: Iterable[str], now: float) -> bool:
-        """Closes what is held of these scopes, so that it can be asked for whole. Whether there was anything."""
-        found = False
+    def wanted(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[tuple[str, Amounts]]:
+        """Counts the amounts as demand. Scopes of which what is held will not last, with what to ask for."""
+        low = []
         for scope in scopes:
-            for dimension in self._scopes.get(scope, {}).values():
-                for held in dimension.slices:
-                    if held.remaining > 0 and held.expires > now and held.unit != CONCURRENCY:
-                        held.amount = held.used
-                        held.closed = held.changed = found = True
-                dimension.slices = [s for s in dimension.slices if not s.closed]
+            holding = self._holdings.get(scope)
+            if holding is None or holding.unlimited > now:
+                continue
+            holding.demand.add(amounts, now)
+            if now >= holding.look:
+                holding.look = now + LOOK_INTERVAL
+                if not holding.lasts(holding.demand.over(HORIZON, now), now + HORIZON):
+                    low.append((scope, holding.demand.ahead(now)))
+        return low
+
+    def shortage(
+        self, scopes: Sequence[str], amounts: Amounts, now: float
+    ) -> tuple[list[str], Amounts, Amounts]:
+        """The scopes that cannot admit the amounts from what is held; what is missing beyond that; and what their
+        demand suggests to ask for."""
+        short: list[str] = []
+        missing: dict[str, int] = {}
+        unknown = False
+        wants: list[Amounts] = []
+        for scope in scopes:
+            holding = self._holdings.get(scope)
+            lack = None if holding is None else holding.short(amounts, now)
+            if lack is None:
+                unknown = True
+            elif not lack:
+                continue
+            else:
+                for unit, amount in lack.items():
+                    missing[unit] = max(amount, missing.get(unit, 0))
+            short.append(scope)
+            if holding is not None:
+                wants.append(holding.demand.ahead(now))
+        need = amounts if unknown else _needed(missing)
+        # One message asks for all of them; the quietest says how much, the others ask for more by themselves.
+        want = _combined(min, wants) if wants else Amounts()
+        return short, need, _combined(max, [need, want])
+
+    def grant(
+        self,
+        asked: Iterable[str],
+        slices: Iterable[Slice],
+        unlimited: Iterable[str],
+        until: float,
+        now: float,
+    ) -> None:
+        """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
+        none (until then)."""
+        named: dict[str, set[tuple[str, str]]] = {scope: set() for scope in asked}
+        for granted in slices:
+            key = (granted.unit, granted.period)
+            named.setdefault(granted.scope, set()).add(key)
+            holding = self._holding(granted.scope, now)
+            dimension = holding.dimensions.setdefault(key, Dimension(*key))
+            dimension.shadow = granted.shadow
+            holding.unlimited = 0.0
+            granted.touched = now
+            # A limit without room left gives an empty slice: nothing to take, and nothing to report.
+            if granted.amount > 0 or granted.shadow:
+                dimension.slices.append(granted)
+                self._live[granted.id] = granted
+        for scope in unlimited:
+            named[scope] = set()
+            self._holding(scope, now).unlimited = until
+        # A limit that is not in the answer has been removed.
+        for scope, keys in named.items():
+            dimensions = self._holding(scope, now).dimensions
+            for key in [key for key in dimensions if key not in keys]:
+                for held in dimensions.pop(key).slices:
+                    held.retired = True
+            holding = self._holdings[scope]
+            if not holding.lasts(holding.demand.over(HORIZON, now), now + HORIZON):
+                holding.look = now + SCARCE_INTERVAL
+
+    def retire(self, ids: Iterable[str] | None) -> None:
+        """Their limit changed (None: all): nothing more is taken from them, and what was is still reported."""
+        for held in list(self._live.values()) if ids is None else [self._live.get(i) for i in ids]:
+            if held is not None:
+                held.retired = True
+                self._unhand(held)
+
+    def forget(self, ids: Iterable[str] | None) -> None:
+        """The limiter does not know them (any more; None: any): nothing is taken from them or reported."""
+        for slice_id in list(self._live) if ids is None else list(ids):
+            held = self._live.pop(slice_id, None)
+            if held is not None:
+                self._unhand(held)
+        if ids is None:
+            for holding in self._holdings.values():
+                holding.unlimited = 0.0
+
+    def reports(self, now: float) -> list[Report]:
+        """On slices whose state the limiter does not know, or that are to be renewed. Those that are done are closed.
+        What becomes of the reports is told by `acknowledged` or `unheard`."""
+        found = []
+        for held in self._live.values():
+            if not held.closed and held.done(now):
+                held.closed = held.changed = True
+                self._unhand(held)
+            renew = not held.closed and held.to_renew(now)
+            if held.changed or renew:
+                held.changed = False
+                found.append(Report(held, held.closed, renew))
         return found
 
-    def drop(self, ids: Iterable[str] | None) -> None:
-        """Slices were revoked (None: all): nothing more is taken from them."""
-        wanted = None if ids is None else set(ids)
-        if wanted is None:
-            self._unlimited.clear()
-        for dimensions in self._scopes.values():
-            for dimension in dimensions.values():
-                dimension.slices = [s for s in dimension.slices if wanted is not None and s.id not in wanted]
-        for slice_id in list(self._live) if wanted is None else wanted:
-            self._live.pop(slice_id, None)
+    def acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
+        """The limiter took them in. `lives`: until when slices that live on do (monotonic seconds)."""
+        for report in reports:
+            held = report.slice
+            if report.closed:
+                self._live.pop(held.id, None)
+            elif held.id in lives:
+                held.expires = max(held.expires, lives[held.id])
 
-    def reports(self, now: float) -> Iterator[Slice]:
-        """Slices whose state the limiter does not know yet. Those that are done are marked closed and forgotten."""
-        for held in list(self._live.values()):
-            done = held.running == 0 and (held.closed or held.expires <= now or held.remaining <= 0)
-            if done:
-                held.closed = True
-                del self._live[held.id]
-                dimension = self._scopes.get(held.scope, {}).get((held.unit, held.period))
-                if dimension is not None and held in dimension.slices:
-                    dimension.slices.remove(held)
-            if done or held.changed:
-                held.changed = False
-                yield held
+    def unheard(self, reports: Iterable[Report]) -> None:
+        """They may not have arrived. Figures are absolute, so they may be told again."""
+        for report in reports:
+            report.slice.changed = True
 
-    def forget_idle(self, now: float) -> None:
-        """Drops scopes of which nothing is held or known any more."""
-        for scope in [s for s, until in self._unlimited.items() if until <= now]:
-            del self._unlimited[scope]
-        for scope in [s for s, d in self._scopes.items() if not any(x.slices for x in d.values())]:
-            del self._scopes[scope]
+    def tidy(self, now: float) -> None:
+        """Drops scopes of which nothing is held, known or asked any more. Looks at a part of them each time."""
+        if not self._to_tidy:
+            self._to_tidy = list(self._holdings)
+        for _ in range(min(len(self._to_tidy), 256 + len(self._holdings) // 16)):
+            scope = self._to_tidy.pop()
+            holding = self._holdings.get(scope)
+            if (
+                holding is not None
+                and holding.unlimited <= now
+                and now - holding.demand.last > FORGET
+                and not any(d.slices for d in holding.dimensions.values())
+            ):
+                del self._holdings[scope]
 
-    def _covers(self, scope: str, amounts: Amounts, now: float) -> bool:
-        unlimited = self._unlimited.get(scope)
-        if unlimited is not None:
-            return unlimited > now
-        dimensions = self._scopes.get(scope)
-        if not dimensions:
-            return False
-        for dimension in dimensions.values():
-            need = amount_of(dimension.unit, amounts)
-            if dimension.shadow:
-                if all(s.expires <= now for s in dimension.slices):
-                    return False
-            elif need > dimension.available(now):
-                return False
-        return True
+    def _holding(self, scope: str, now: float) -> Holding:
+        holding = self._holdings.get(scope)
+        if holding is None:
+            holding = self._holdings[scope] = Holding(now)
+        return holding
+
+    def _unhand(self, held: Slice) -> None:
+        holding = self._holdings.get(held.scope)
+        dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
+        if dimension is not None and held in dimension.slices:
+            dimension.slices.remove(held)
+
+
+def _needed(missing: dict[str, int]) -> Amounts:
+    """The least amounts that give every unit what it misses."""
+    incoming = missing.get("input_tokens", 0)
+    outgoing = missing.get("output_tokens", 0)
+    outgoing = max(outgoing, missing.get("total_tokens", 0) - incoming)
+    return Amounts(
+        max(missing.get("requests", 0), missing.get(CONCURRENCY, 0)),
+        incoming,
+        outgoing,
+        missing.get("micro_usd", 0),
+    )
+
+
+def _combined(choose: Callable[[Iterable[int]], int], several: Sequence[Amounts]) -> Amounts:
+    return Amounts(
+        choose(a.requests for a in several),
+        choose(a.input_tokens for a in several),
+        choose(a.output_tokens for a in several),
+        choose(a.micro_usd for a in several),
+    )

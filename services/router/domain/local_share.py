@@ -1,8 +1,8 @@
 """What may be admitted while the limiter is gone and the leases are used up: written once, per dimension.
 
-Rates and concurrency: this router's share of the configured limit, as a token bucket of its own. Calendar quotas and
-money: closed, because nothing here knows what is left of them. A scope without configured limits is open. Pure: time
-is a parameter (monotonic seconds).
+Rates: this router's share of the configured limit, as a token bucket of its own. Concurrency: its share of the slots.
+Calendar quotas and money: closed, because nothing here knows what is left of them. A scope without configured limits
+is open. Pure: time is a parameter (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ class _Bucket:
     at: float
 
 
+@dataclass(slots=True)
+class Shared:
+    """What one admission took that it must give back: slots, by scope."""
+
+    slots: list[tuple[str, int]]
+
+
 class LocalShare:
-    """Token buckets of `share` (0 to 1) of each configured rate."""
+    """`share` (0 to 1) of each configured rate and concurrency."""
 
     def __init__(self, catalog: Callable[[], Catalog], share: float) -> None:
         if not 0 <= share <= 1:
@@ -36,9 +43,10 @@ class LocalShare:
         self._version = ""
         self._limits: dict[str, list[LimitSpec]] = {}
         self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+        self._running: dict[str, int] = {}
 
-    def admit(self, scopes: Sequence[str], amounts: Amounts, now: float) -> AdmissionDenied | None:
-        """None: admitted. All or nothing."""
+    def admit(self, scopes: Sequence[str], amounts: Amounts, now: float) -> Shared:
+        """All or nothing. Raises AdmissionDenied."""
         catalog = self._catalog()
         if catalog.version != self._version:
             self._version = catalog.version
@@ -47,26 +55,39 @@ class LocalShare:
                 self._limits.setdefault(scope, []).append(limit)
         violations: list[QuotaViolation] = []
         takes: list[tuple[_Bucket, int]] = []
+        slots: list[tuple[str, int]] = []
         for scope in scopes:
             for limit in self._limits.get(scope, ()):
                 need = amount_of(limit.unit, amounts)
-                # How many calls run is not tracked here: a share of the limit per second is their bound.
-                seconds = 1.0 if limit.unit == CONCURRENCY else _SECONDS.get(limit.period)
                 if limit.shadow or need == 0:
                     continue
+                if limit.unit == CONCURRENCY:
+                    if self._running.get(scope, 0) + need > limit.limit * self._share:
+                        violations.append(_violation(scope, limit, need, "has no local share left"))
+                    slots.append((scope, need))
+                    continue
+                seconds = _SECONDS.get(limit.period)
                 if seconds is None or limit.unit == "micro_usd":
                     violations.append(_violation(scope, limit, need, "is closed while the limiter is gone"))
                     continue
                 bucket = self._filled(scope, limit, seconds, now)
                 if bucket.tokens < need:
                     violations.append(_violation(scope, limit, need, "has no local share left"))
-                else:
-                    takes.append((bucket, need))
+                takes.append((bucket, need))
         if violations:
-            return AdmissionDenied(violations, RETRY_AFTER)
+            raise AdmissionDenied(violations, RETRY_AFTER)
         for bucket, need in takes:
             bucket.tokens -= need
-        return None
+        for scope, need in slots:
+            self._running[scope] = self._running.get(scope, 0) + need
+        return Shared(slots)
+
+    def release(self, shared: Shared) -> None:
+        """The call is over. Once per admission."""
+        for scope, need in shared.slots:
+            self._running[scope] -= need
+            if not self._running[scope]:
+                del self._running[scope]
 
     def _filled(self, scope: str, limit: LimitSpec, seconds: float, now: float) -> _Bucket:
         capacity = limit.limit * self._share

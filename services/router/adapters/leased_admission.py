@@ -1,0 +1,187 @@
+"""Admission from leased slices.
+
+A request that the slices cover makes no call. Demand is measured per scope, and slices for the next seconds are asked
+for before they run out. When the limiter is gone, slices are lived off first; then, per dimension: rates and
+concurrency get a local share of the configured limit, calendar quotas and money are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+import grpc
+
+from libs.catalog.model import Catalog
+from libs.clock import Clock
+from libs.telemetry import Metrics
+from services.router.adapters.ratelimit_client import Answer, LeaseStream
+from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.leases import Pool
+from services.router.domain.local_share import LocalShare, Shared
+from services.router.domain.slices import Taken
+from services.router.ports import Claim, Permit
+
+#: How long an answer of the limiter is waited for before it counts as gone, seconds.
+ANSWER_TIMEOUT = 1.0
+#: A denial is repeated from memory for at most this long, so that a flood does not reach the limiter, seconds.
+DENIAL_MEMORY = 0.1
+#: Denials that are remembered; beyond, those that are over are forgotten.
+DENIALS = 1024
+
+
+class _Permit:
+    """Satisfies `ports.Permit`."""
+
+    __slots__ = ("_clock", "_pool", "_taken")
+
+    def __init__(self, pool: Pool, taken: list[Taken], clock: Clock) -> None:
+        self._pool = pool
+        self._taken = taken
+        self._clock = clock
+
+    def settle(self, used: Amounts) -> None:
+        self._pool.settle(self._taken, used, self._clock.monotonic())
+
+    def cancel(self) -> None:
+        self._pool.settle(self._taken, Amounts(), self._clock.monotonic())
+
+
+class _SharedPermit:
+    """Satisfies `ports.Permit`."""
+
+    __slots__ = ("_local", "_shared")
+
+    def __init__(self, local: LocalShare, shared: Shared) -> None:
+        self._local = local
+        self._shared = shared
+
+    def settle(self, used: Amounts) -> None:
+        self._local.release(self._shared)
+
+    def cancel(self) -> None:
+        self._local.release(self._shared)
+
+
+class LeasedAdmission:
+    """Satisfies `ports.Admission`; never waits for room. `run` keeps the stream to the limiter up until `finish`."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        token: str,
+        holder_id: str,
+        catalog: Callable[[], Catalog],
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        local_share: float,
+    ) -> None:
+        self._clock = clock
+        self._pool = Pool()
+        self._leases = LeaseStream(channel, token, holder_id, self._pool, clock, rng, metrics)
+        #: Set once the limiter has answered.
+        self.known = self._leases.known
+        self.run = self._leases.run
+        self.finish = self._leases.finish
+        #: What is being asked for, by the scopes of a request; or ahead, by scope.
+        self._asking: dict[tuple[str, ...], Answer] = {}
+        self._ahead: set[str] = set()
+        self._denials: dict[tuple[str, ...], tuple[float, Amounts, AdmissionDenied]] = {}
+        self._local = LocalShare(catalog, local_share)
+        admitted = metrics.counter(
+            "admissions", "Attempts admitted, by where the room came from", ("source",)
+        )
+        self._from_lease = admitted.labels("lease")
+        self._from_share = admitted.labels("local_share")
+
+    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
+        """Admits from what is held."""
+        now = self._clock.monotonic()
+        taken = self._pool.take(scopes, amounts, now)
+        return None if taken is None else self._admitted(scopes, amounts, taken, now)
+
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
+        """Admits after asking. Raises AdmissionDenied."""
+        scopes, amounts = claim.scopes, claim.amounts
+        returned = False
+        deadline = self._clock.monotonic() + min(timeout, ANSWER_TIMEOUT)
+        while True:
+            now = self._clock.monotonic()
+            taken = self._pool.take(scopes, amounts, now)
+            if taken is not None:
+                return self._admitted(scopes, amounts, taken, now)
+            self._raise_if_denied(scopes, amounts, now)
+            if not self._leases.connected or now >= deadline:
+                return self._without_limiter(scopes, amounts, now)
+            try:
+                async with asyncio.timeout(deadline - now):
+                    denied = await asyncio.shield(self._asked(scopes, amounts, now))
+            except (TimeoutError, ConnectionError):
+                continue
+            if denied is None:
+                continue
+            if not returned and self._leases.report():
+                # What this router is done with may be what is missing. The report goes first.
+                returned = True
+                continue
+            self._remember(scopes, amounts, denied)
+            raise denied
+
+    def _admitted(self, scopes: Sequence[str], amounts: Amounts, taken: list[Taken], now: float) -> Permit:
+        self._from_lease.inc()
+        for scope, want in self._pool.wanted(scopes, amounts, now):
+            if scope not in self._ahead and self._leases.connected:
+                self._ahead.add(scope)
+                answer = self._leases.ask([scope], Amounts(), want)
+                answer.add_done_callback(partial(self._told, scope))
+        return _Permit(self._pool, taken, self._clock)
+
+    def _asked(self, scopes: tuple[str, ...], amounts: Amounts, now: float) -> Answer:
+        """The answer to come. Requests for the same scopes ask once at a time."""
+        answer = self._asking.get(scopes)
+        if answer is None or answer.done():
+            short, need, want = self._pool.shortage(scopes, amounts, now)
+            answer = self._asking[scopes] = self._leases.ask(short, need, want)
+            answer.add_done_callback(partial(self._answered, scopes))
+        return answer
+
+    def _told(self, scope: str, _: Answer) -> None:
+        self._ahead.discard(scope)
+
+    def _answered(self, scopes: tuple[str, ...], answer: Answer) -> None:
+        if self._asking.get(scopes) is answer:
+            del self._asking[scopes]
+
+    def _without_limiter(self, scopes: Sequence[str], amounts: Amounts, now: float) -> Permit:
+        shared = self._local.admit(scopes, amounts, now)
+        self._from_share.inc()
+        return _SharedPermit(self._local, shared)
+
+    def _raise_if_denied(self, scopes: tuple[str, ...], amounts: Amounts, now: float) -> None:
+        known = self._denials.get(scopes)
+        if known is None:
+            return
+        until, least, error = known
+        if now >= until:
+            del self._denials[scopes]
+        elif _covers(amounts, least):
+            raise error
+
+    def _remember(self, scopes: tuple[str, ...], amounts: Amounts, error: AdmissionDenied) -> None:
+        now = self._clock.monotonic()
+        if len(self._denials) >= DENIALS:
+            self._denials = {key: entry for key, entry in self._denials.items() if entry[0] > now}
+        seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
+        self._denials[scopes] = (now + seconds, amounts, error)
+
+
+def _covers(asked: Amounts, denied: Amounts) -> bool:
+    return (
+        asked.requests >= denied.requests
+        and asked.input_tokens >= denied.input_tokens
+        and asked.output_tokens >= denied.output_tokens
+        and asked.micro_usd >= denied.micro_usd
+    )

@@ -1,0 +1,143 @@
+"""One slice of a limit, and what is held of a limit and of a scope. Pure: time is a parameter (monotonic seconds).
+
+The life of a slice: granted, taken from, renewed while calls run on it or it is in use, retired (revoked, expired,
+used up, idle), and once no call runs on it, closed: its last report says what became of it. It is forgotten when the
+limiter has acknowledged that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
+from services.router.domain.demand import Demand
+
+#: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
+IDLE = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Slice:
+    """A granted part of one limit."""
+
+    id: str
+    scope: str
+    unit: str
+    period: str
+    amount: int
+    ttl: float
+    expires: float
+    shadow: bool = False
+    used: int = 0
+    overrun: int = 0
+    #: Calls that took from it and have not settled.
+    running: int = 0
+    #: When it was last taken from or given back to.
+    touched: float = 0.0
+    #: Nothing more is taken from it.
+    retired: bool = False
+    #: Its last report is made.
+    closed: bool = False
+    #: The limiter does not know its state.
+    changed: bool = False
+
+    @property
+    def remaining(self) -> int:
+        """What may still be taken."""
+        return self.amount - self.used
+
+    def done(self, now: float) -> bool:
+        """Whether its last report is due."""
+        if self.running:
+            return False
+        idle = self.unit == CONCURRENCY and now - self.touched > IDLE
+        return self.retired or self.closed or idle or self.expires <= now or self.remaining <= 0
+
+    def to_renew(self, now: float) -> bool:
+        """Half of its life is over, and calls run on it or it is in use."""
+        wanted = self.running > 0 or (not self.retired and now - self.touched < self.ttl / 2)
+        return wanted and self.expires - now < self.ttl / 2
+
+
+@dataclass(slots=True)
+class Dimension:
+    """One limit of a scope, and what this router holds of it, oldest slice first."""
+
+    unit: str
+    period: str
+    shadow: bool = False
+    slices: list[Slice] = field(default_factory=list)
+
+    def available(self, now: float) -> int:
+        """What may be taken now."""
+        return sum(s.remaining for s in self.slices if s.expires > now)
+
+    def live(self, now: float) -> bool:
+        """Whether there is a slice at all."""
+        return any(s.expires > now for s in self.slices)
+
+    def split(self, need: int, now: float) -> list[tuple[Slice, int]] | None:
+        """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
+        gives whatever is asked."""
+        live = [s for s in self.slices if s.expires > now]
+        parts = []
+        for held in live:
+            part = min(need, max(0, held.remaining))
+            if self.shadow and held is live[-1]:
+                part = need
+            if part > 0:
+                parts.append((held, part))
+                need -= part
+        return parts if need == 0 and live else None
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one admission took from one slice."""
+
+    slice: Slice
+    amount: int
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """What is known and held of a scope."""
+
+    since: float
+    dimensions: dict[tuple[str, str], Dimension] = field(default_factory=dict)
+    #: Until when it is known to have no limits.
+    unlimited: float = 0.0
+    demand: Demand = field(init=False)
+    #: When it is next looked whether what is held lasts.
+    look: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.demand = Demand(self.since)
+
+    def short(self, amounts: Amounts, now: float) -> dict[str, int] | None:
+        """What is missing by unit, empty: nothing. None: nothing is known of the scope."""
+        if self.unlimited > now:
+            return {}
+        if not self.dimensions:
+            return None
+        missing: dict[str, int] = {}
+        for dimension in self.dimensions.values():
+            need = amount_of(dimension.unit, amounts)
+            if dimension.shadow:
+                if not dimension.live(now):
+                    missing[dimension.unit] = need
+            elif need and (lack := need - dimension.available(now)) > 0:
+                missing[dimension.unit] = max(lack, missing.get(dimension.unit, 0))
+        return missing
+
+    def lasts(self, amounts: Amounts, at: float) -> bool:
+        """Whether rates and quotas held until `at` cover the amounts. Concurrency comes back and is not looked at."""
+        for dimension in self.dimensions.values():
+            if dimension.unit == CONCURRENCY:
+                continue
+            if dimension.shadow:
+                if not dimension.live(at):
+                    return False
+            elif dimension.available(at) < amount_of(dimension.unit, amounts):
+                return False
+        return True
