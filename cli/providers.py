@@ -1,4 +1,4 @@
-"""`pointsman providers`: who can be trusted with a call now."""
+"""`pointsman providers`: who can be trusted with a call now, and what the router sets aside."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
-from cli.failure import reporting
+from cli.failure import reporting, show_error
 from cli.render import out_console, plain_table, printable, seconds, words
-from libs.client import HealthClient, ProviderState
+from libs.client import HealthClient, ProviderState, SetAside, SetAsideClient
+from libs.clock import Clock, SystemClock
+from libs.errors import PointsmanError
 
 _COLORS = {"healthy": "green", "degraded": "yellow", "down": "red", "maintenance": "blue"}
 
@@ -25,30 +27,85 @@ Name = Annotated[str, typer.Argument(help="Only this provider.", show_default=Fa
 Health = Annotated[
     str, typer.Option(envvar="POINTSMAN_HEALTH", help="The health monitor, host:port.", show_default=False)
 ]
+PutBack = Annotated[
+    str,
+    typer.Option(help="Let the router call this combination again, by its name below.", show_default=False),
+]
 
 
 def providers(
     provider: Name = "",
+    put_back: PutBack = "",
     timeout: opt.Timeout = 10.0,
     health: Health = "",
+    router: opt.Router = "",
     token: opt.Token = "",
     as_json: opt.Json = False,
 ) -> None:
-    """Show the health of every provider and model."""
+    """Show the health of every provider and model, and combinations that the router sets aside because they kept
+    failing."""
     with reporting(as_json):
         endpoint = find("health", health, token)
+        known = bool(router) or not health
+        # The local stack's token is for its own router only.
+        routing = find("router", router, token if router else endpoint.key) if known or put_back else None
+    if put_back and routing is not None:
+        with reporting(as_json, str(routing)):
+            asyncio.run(_put_back(routing, put_back, timeout))
     with reporting(as_json, str(endpoint)):
         states = asyncio.run(_call(endpoint, provider, timeout))
-        if as_json:
-            fields = {"providers": [asdict(state) for state in states]}
-            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
-        else:
-            out_console().print(table(states))
+    aside, unknown = asyncio.run(_set_aside(routing, provider, timeout))
+    if as_json:
+        fields = {
+            "providers": [asdict(state) for state in states],
+            "set_aside": None if aside is None else [asdict(item) for item in aside],
+        }
+        sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        return
+    console = out_console()
+    console.print(table(states))
+    if aside:
+        console.print(aside_table(aside, SystemClock()))
+    if unknown:
+        show_error(f"what {routing} sets aside is not known: {unknown}")
 
 
 async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[ProviderState, ...]:
     async with client(HealthClient, endpoint, timeout) as connected:
         return await connected.list_providers(provider)
+
+
+async def _put_back(endpoint: Endpoint, name: str, timeout: float) -> None:
+    async with client(SetAsideClient, endpoint, timeout) as connected:
+        await connected.clear_set_aside(name)
+
+
+async def _set_aside(
+    endpoint: Endpoint | None, provider: str, timeout: float
+) -> tuple[tuple[SetAside, ...] | None, str]:
+    """What is set aside, None where it is not known, and why not. Health is worth showing without it."""
+    if endpoint is None:
+        return None, ""
+    try:
+        async with client(SetAsideClient, endpoint, timeout) as connected:
+            found = await connected.list_set_aside()
+    except PointsmanError as error:
+        return None, error.message
+    return tuple(item for item in found if not provider or item.provider in ("", provider)), ""
+
+
+def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
+    """One line per combination that is set aside."""
+    made = plain_table("set aside", "for another", "times", "why", right={"times"}, wrap={"set aside", "why"})
+    for item in found:
+        left = item.until - clock.now()
+        made.add_row(
+            Text(printable(item.name), "yellow"),
+            seconds(left) if left > 0 else "next call tries it",
+            f"{item.times:,}",
+            Text(printable(item.reason)),
+        )
+    return made
 
 
 def table(states: Sequence[ProviderState]) -> Table:

@@ -1,5 +1,5 @@
-"""The client for callers. `Client` generates; `HealthClient`, `QuotaClient` and `CostClient` are for operators.
-Errors are those of `libs.errors`, with the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient` and `CostClient` are
+for operators. Errors are those of `libs.errors`, with the server's details."""
 
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
@@ -46,6 +46,7 @@ from libs.client.request import (
     Tool,
     ToolCall,
 )
+from libs.client.set_aside import SetAside, SetAsideClient
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -81,6 +82,8 @@ __all__ = [
     "Selected",
     "Selection",
     "SelectionReason",
+    "SetAside",
+    "SetAsideClient",
     "Strategy",
     "SwitchedProvider",
     "TextAssembler",

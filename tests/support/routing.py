@@ -273,8 +273,11 @@ class Harness:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
         self.set_aside = SettingAside(self.clock, Random(7), Metrics())
+        self.planner = Planner(
+            self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside
+        )
         self.generate = Generate(
-            Planner(self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside),
+            self.planner,
             self.providers,
             self.admission,
             Books(self.spool, self.health, self.price, self.clock, Meters(Metrics()), self.set_aside),
