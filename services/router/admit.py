@@ -22,10 +22,13 @@ class Gate:
         self._prefix = attempt_prefix
         self._numbers = itertools.count(1)
 
-    async def begin(self, request: InFlight, candidate: Candidate, *, hedge: bool = False) -> Attempt | None:
-        """Passes limits and breaker. None: refused, and remembered as that."""
+    async def begin(
+        self, request: InFlight, candidate: Candidate, *, hedge: bool = False, patience: float = 0.0
+    ) -> Attempt | None:
+        """Passes limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait in the
+        queue for limits, seconds."""
         generation, plan = request.generation, request.plan
-        permit = await self._admit(request, candidate)
+        permit = await self._admit(request, candidate, patience)
         if permit is None:
             return None
         ticket = None
@@ -49,7 +52,15 @@ class Gate:
             parent=request.span,
         )
 
-    async def _admit(self, request: InFlight, candidate: Candidate) -> Permit | None:
+    async def wait(self, request: InFlight) -> Attempt | None:
+        """Waits in the queue for the candidate that limits will let pass soonest; there is one. None: in vain."""
+        _, candidate = min(request.short, key=lambda entry: entry[0])
+        request.short.clear()
+        request.quota_retry_after = None
+        remaining = request.envelope.deadline - self._clock.monotonic()
+        return await self.begin(request, candidate, patience=remaining - (candidate.estimated_latency or 0.0))
+
+    async def _admit(self, request: InFlight, candidate: Candidate, patience: float) -> Permit | None:
         generation = request.generation
         model = candidate.model
         scopes = [
@@ -67,13 +78,14 @@ class Gate:
             return permit
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            claim = Claim(tuple(scopes), amounts, generation.tenant, generation.priority)
+            claim = Claim(tuple(scopes), amounts, generation.tenant, generation.priority, patience)
             return await self._admission.admit(claim, remaining)
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
             if denied.retry_after is not None:
                 known = request.quota_retry_after
                 request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
+                request.short.append((denied.retry_after, candidate))
             if any(
                 v.subject.startswith((f"tenant:{generation.tenant} ", "campaign:")) for v in denied.violations
             ):

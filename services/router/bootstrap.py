@@ -30,6 +30,7 @@ from services.router.attempt import Books
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
 from services.router.meters import Meters
+from services.router.queue import QueueBounds, QueuedAdmission
 from services.router.select import Planner
 from services.router.servicer import RouterServicer
 from services.router.set_aside import SettingAside
@@ -80,6 +81,17 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         )
         await stack.enter_async_context(background("leases", admission.run, grace=RETURN_TIMEOUT))
         stack.callback(admission.finish)
+        queue = QueuedAdmission(
+            admission,
+            clock,
+            metrics,
+            QueueBounds(
+                settings.queue_within,
+                settings.queue_longest,
+                settings.queue_most,
+                settings.queue_most_of_tenant,
+            ),
+        )
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock)
@@ -88,7 +100,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         generate = Generate(
             planner,
             providers,
-            admission,
+            queue,
             Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,

@@ -109,9 +109,12 @@ class Generate:
                 except PointsmanError as error:
                     if self._cheaper(request, catalog, tenant, error):
                         continue
-                    for last in self._stale(request, error):
-                        yield last
-                    return
+                    waited = await self._queued(request, error)
+                    if isinstance(waited, PointsmanError):
+                        for last in self._stale(request, waited):
+                            yield last
+                        return
+                    attempt = waited
                 try:
                     if not stream:
                         yield self._completed(request, await self._calls.whole(request, attempt))
@@ -136,6 +139,20 @@ class Generate:
         request.plan = plan
         request.degradation = Degradation.CHEAPER_MODEL
         return True
+
+    async def _queued(self, request: InFlight, error: PointsmanError) -> Attempt | PointsmanError:
+        """The ladder's step to wait for capacity, unless an old answer comes before it; else the final error."""
+        ladder = request.plan.policy.degradation
+        if request.failed or not request.short or "queue" not in ladder:
+            return error
+        old_first = "stale_cache" in ladder[: ladder.index("queue")]
+        if old_first and self._answers.find(request.generation, self._clock.monotonic()) is not None:
+            return error
+        attempt = await self._gate.wait(request)
+        if attempt is None:
+            return self._error(request, "NO_CANDIDATE")
+        request.degradation = Degradation.QUEUED
+        return attempt
 
     def _stale(self, request: InFlight, error: PointsmanError) -> Iterator[Event]:
         """The ladder's step to an old answer. Raises `error` where the policy or the memory has none."""

@@ -32,6 +32,8 @@ class InFlight:
     failed: list[Failed] = field(default_factory=list)
     #: Targets that limits or breakers kept from being called.
     refused: dict[str, tuple[QuotaViolation, ...]] = field(default_factory=dict)
+    #: Candidates that limits alone kept from being called, and after how many seconds there may be room.
+    short: list[tuple[float, Candidate]] = field(default_factory=list)
     quota_retry_after: float | None = None
     records: list[UsageRecord] = field(default_factory=list)
     first_token: float | None = None

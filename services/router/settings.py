@@ -27,6 +27,13 @@ class RouterSettings(ServiceSettings):
     spool_max_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
     #: Share of each rate limit that this replica may admit by itself while the limiter is gone, 0 to 1.
     local_share: float = Field(0.25, ge=0, le=1)
+    #: Capacity that comes back within this many seconds is waited for in a queue, where the policy allows it.
+    queue_within: float = Field(5.0, ge=0, le=60)
+    #: Nobody waits longer than this, seconds.
+    queue_longest: float = Field(30.0, gt=0, le=600)
+    #: The most requests that wait, in all and of one tenant.
+    queue_most: int = Field(1000, ge=0, le=100_000)
+    queue_most_of_tenant: int = Field(250, ge=0, le=100_000)
     #: Attempts in vain beyond the first, as a share of the requests of the last minute.
     retry_ratio: float = Field(0.1, ge=0, le=10)
     #: Attempts in vain a minute that are allowed whatever the traffic.

@@ -1,0 +1,94 @@
+"""A router's admission against a limiter on a socket, both in this process.
+
+async with limiter_on(store, [limit("requests", "minute", 60)]) as limiter, admission_at(limiter.address) as router:
+    permit = await router.admit(claim("tenant:acme"), 1.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
+
+from libs.catalog.model import Catalog
+from libs.clock import SystemClock
+from libs.lifecycle import background
+from libs.rpc.channel import connect
+from libs.rpc.identity import ServiceToken
+from libs.rpc.observe import Observer
+from libs.rpc.server import GrpcServer, Registration
+from libs.telemetry import Metrics
+from libs.types import Priority
+from services.ratelimit.domain.limits import Limit
+from services.ratelimit.ports import LimitStore
+from services.ratelimit.servicer import SERVICE, RateLimiterServicer
+from services.router.adapters.leased_admission import LeasedAdmission
+from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
+from services.router.domain.amounts import Amounts
+from services.router.ports import Claim
+from tests.support.limiter import Replica
+from tests.support.routing import catalog, model
+
+#: A catalog without limits: what the limiter has is the test's.
+NO_LIMITS = catalog([model("a/m")])
+
+
+@dataclass(slots=True)
+class RunningLimiter:
+    """A limiter, and where it listens."""
+
+    replica: Replica
+    address: str
+
+
+@asynccontextmanager
+async def limiter_on(
+    store: LimitStore, limits: Iterable[Limit], *, ttl: float = 8.0, listen: str = "127.0.0.1:0"
+) -> AsyncIterator[RunningLimiter]:
+    """Serves the limits from the store; its pulse beats."""
+    replica = Replica(store, limits, ttl=ttl)
+    registration = Registration(
+        ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
+        RateLimiterServicer(replica.reservations, replica.quotas, replica.session),
+        SERVICE,
+        frozenset({"Lease"}),
+    )
+    server = GrpcServer([registration], Observer(replica.metrics, replica.clock), ServiceToken(""))
+    await server.start(listen, None)
+    server.serving()
+    try:
+        async with background("pulse", replica.pulse.run):
+            yield RunningLimiter(replica, f"127.0.0.1:{server.port}")
+    finally:
+        await server.drain(0.0)
+
+
+@asynccontextmanager
+async def admission_at(
+    address: str, holder: str = "router-1", *, limits: Catalog = NO_LIMITS, share: float = 0.25
+) -> AsyncIterator[LeasedAdmission]:
+    """A router's admission, connected. `limits`: the catalog it falls back on."""
+    async with connect(address) as channel:
+        admission = LeasedAdmission(
+            channel, "", holder, lambda: limits, SystemClock(), Random(1), Metrics(), share
+        )
+        async with background("leases", admission.run, grace=RETURN_TIMEOUT):
+            await admission.known.wait()
+            yield admission
+            admission.finish()
+
+
+def claim(
+    *scopes: str,
+    requests: int = 1,
+    tokens: int = 0,
+    micro_usd: int = 0,
+    tenant: str = "acme",
+    priority: Priority = Priority.STANDARD,
+    patience: float = 0.0,
+) -> Claim:
+    """What an attempt of one request asks for; `tokens` are input tokens."""
+    return Claim(scopes, Amounts(requests, tokens, 0, micro_usd), tenant, priority, patience)
