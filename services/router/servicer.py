@@ -177,7 +177,7 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
         region=combination.region,
         tenant=combination.tenant,
         content_type=combination.content_type,
-        features=combination.features.split("+") if combination.features else [],
+        features=combination.features,
         error_class=error_class_to_proto(entry.error_class),
         reason=entry.reason,
         since=timestamp_to_proto(entry.since),

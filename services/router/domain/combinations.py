@@ -11,6 +11,20 @@ from msgspec import Struct
 from libs.catalog.model import Model, Provider
 from services.router.domain.generation import Generation, Prompt, Role
 
+FEATURES = (
+    "json",
+    "json_schema",
+    "penalties",
+    "reasoning",
+    "sampling",
+    "seed",
+    "stop",
+    "stream",
+    "system",
+    "tool_choice",
+    "tools",
+)
+
 
 class Kind(StrEnum):
     """What a combination is."""
@@ -52,7 +66,7 @@ RULES: dict[Kind, Rule] = {
 LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
 
 
-class Combination(Struct, frozen=True):
+class Combination(Struct, frozen=True, cache_hash=True):
     """What may be set aside; fields that its kind does not need are empty."""
 
     kind: Kind
@@ -61,14 +75,19 @@ class Combination(Struct, frozen=True):
     region: str = ""
     tenant: str = ""
     content_type: str = ""
-    #: What the request uses, sorted, joined by "+".
-    features: str = ""
+    #: What the request uses, a bit for each of FEATURES.
+    uses: int = 0
+
+    @property
+    def features(self) -> list[str]:
+        """What the request uses, sorted."""
+        return [name for bit, name in enumerate(FEATURES) if self.uses >> bit & 1]
 
     @property
     def name(self) -> str:
         """Unique, for operators."""
         if self.kind is Kind.SHAPE:
-            shape = f"{self.tenant}/{self.content_type}/{self.features or 'plain'}"
+            shape = f"{self.tenant}/{self.content_type}/{'+'.join(self.features) or 'plain'}"
             return f"shape:{shape}@{self.provider}/{self.model}"
         if self.kind is Kind.MODEL:
             return f"model:{self.provider}/{self.model}"
@@ -84,23 +103,33 @@ class Call(Struct, frozen=True):
     stream: bool
 
 
-def features_of(prompt: Prompt, *, stream: bool) -> str:
-    """What a request uses of a model beyond plain text, sorted, joined by "+"."""
+def features_of(prompt: Prompt, *, stream: bool) -> int:
+    """What a request uses of a model beyond plain text: a bit for each of FEATURES."""
     shape = prompt.response_format
-    uses = {
-        "json": shape is not None and not shape.schema_json,
-        "json_schema": shape is not None and bool(shape.schema_json),
-        "penalties": prompt.presence_penalty is not None or prompt.frequency_penalty is not None,
-        "reasoning": prompt.reasoning_effort is not None,
-        "sampling": prompt.temperature is not None or prompt.top_p is not None,
-        "seed": prompt.seed is not None,
-        "stop": bool(prompt.stop_sequences),
-        "stream": stream,
-        "system": any(message.role is Role.SYSTEM for message in prompt.messages),
-        "tool_choice": bool(prompt.tool_choice),
-        "tools": bool(prompt.tools),
-    }
-    return "+".join(name for name, used in uses.items() if used)
+    uses = 0
+    if shape is not None:
+        uses = 2 if shape.schema_json else 1
+    if prompt.presence_penalty is not None or prompt.frequency_penalty is not None:
+        uses |= 4
+    if prompt.reasoning_effort is not None:
+        uses |= 8
+    if prompt.temperature is not None or prompt.top_p is not None:
+        uses |= 16
+    if prompt.seed is not None:
+        uses |= 32
+    if prompt.stop_sequences:
+        uses |= 64
+    if stream:
+        uses |= 128
+    for message in prompt.messages:
+        if message.role is Role.SYSTEM:
+            uses |= 256
+            break
+    if prompt.tool_choice:
+        uses |= 512
+    if prompt.tools:
+        uses |= 1024
+    return uses
 
 
 def shape_of(call: Call) -> Combination:
@@ -110,9 +139,10 @@ def shape_of(call: Call) -> Combination:
         Kind.SHAPE,
         call.provider.name,
         call.model.name,
-        tenant=generation.tenant,
-        content_type=generation.content_type,
-        features=features_of(generation.prompt, stream=call.stream),
+        "",
+        generation.tenant,
+        generation.content_type,
+        features_of(generation.prompt, stream=call.stream),
     )
 
 

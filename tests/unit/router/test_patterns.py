@@ -13,8 +13,8 @@ from libs.catalog.model import Provider
 from libs.errors import InvalidArgument, NotFound, Unavailable
 from libs.types import ErrorClass
 from services.router.domain import patterns
-from services.router.domain.combinations import RULES, Call, Kind
-from services.router.domain.generation import Message, Prompt, ResponseFormat, Role
+from services.router.domain.combinations import FEATURES, RULES, Call, Kind, shape_of
+from services.router.domain.generation import Message, Prompt, ReasoningEffort, ResponseFormat, Role, Tool
 from services.router.domain.health import Availability
 from services.router.domain.patterns import Patterns
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
@@ -135,6 +135,30 @@ def test_the_same_prompt_again_and_again_proves_nothing() -> None:
     for _ in range(100):
         learner.failed(0.0, 0.0, call(schema=True), INVALID)
     assert len(learner) == 0
+
+
+def test_a_shape_is_named_by_what_it_uses() -> None:
+    """Tenant, content type and every feature beyond plain text, in words."""
+    prompt = Prompt(
+        (Message(Role.SYSTEM, "s"), Message(Role.USER, "u")),
+        100,
+        temperature=0.0,
+        top_p=1.0,
+        seed=0,
+        stop_sequences=(".",),
+        response_format=ResponseFormat("{}"),
+        tools=(Tool("t"),),
+        tool_choice="auto",
+        reasoning_effort=ReasoningEffort.LOW,
+        presence_penalty=0.0,
+    )
+    made = call()
+    shape = shape_of(Call(made.provider, made.model, generation(prompt=prompt), True))
+    assert shape.features == [name for name in FEATURES if name != "json"]
+    assert shape_of(call()).name == "shape:acme/general/plain@a/m"
+    assert shape_of(call(schema=True)).name == "shape:acme/general/json_schema@a/m"
+    json = Prompt((Message(Role.USER, "u"),), 100, response_format=ResponseFormat())
+    assert shape_of(Call(made.provider, made.model, generation(prompt=json), False)).features == ["json"]
 
 
 def test_refused_content_needs_twice_the_evidence() -> None:
