@@ -7,6 +7,7 @@ detection, slow start after recovery as in Envoy's load balancers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from random import Random
 
@@ -22,6 +23,10 @@ _ACCOUNT_CAUSES = {
     ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
     ErrorClass.QUOTA_EXHAUSTED: TripCause.QUOTA,
 }
+#: What is believed of a target before any evidence: one failure in a hundred calls, as firmly as after ten calls.
+_PRIOR_FAILURES, _PRIOR_CALLS = 0.1, 10
+#: Circuits that open by mere chance, in each window: one a day or less.
+_FALSE_ALARMS = 1e-4
 
 
 class Breaker:
@@ -188,14 +193,28 @@ class Breaker:
             self._only_transport = False
         totals = self._window.totals(now)
         enough = totals.calls >= settings.minimum_calls
-        in_a_row = settings.minimum_calls if enough else settings.consecutive_failures
         if faults and (
-            self._consecutive >= in_a_row or (enough and totals.failure_rate >= settings.failure_rate)
+            self._consecutive >= self._no_chance(totals)
+            or (enough and totals.failure_rate >= settings.failure_rate)
         ):
             unreachable = self._only_transport and self._consecutive >= settings.consecutive_failures
             self.trip(now, TripCause.TRANSPORT if unreachable else TripCause.FAULTS)
         elif enough and evidence.slow and totals.slow_rate >= settings.slow_rate:
             self.trip(now, TripCause.SLOW)
+
+    def _no_chance(self, totals: Counts) -> int:
+        """Failures in a row that are no chance, given how often the target fails otherwise: three for one that
+        hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
+        settings = self._settings
+        failures = totals.failures - min(self._consecutive, totals.failures)
+        calls = totals.successes + failures + _PRIOR_CALLS
+        rate = (failures + _PRIOR_FAILURES) / calls
+        row = (
+            math.ceil(math.log(_FALSE_ALARMS / calls) / math.log(rate))
+            if rate < 1
+            else settings.minimum_calls
+        )
+        return max(settings.consecutive_failures, min(row, settings.minimum_calls))
 
     def _weigh_tried(self, now: float, evidence: Evidence) -> None:
         """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""

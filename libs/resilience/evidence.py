@@ -14,11 +14,11 @@ class BreakerSettings:
 
     window_seconds: float = 10.0
     buckets: int = 10
-    #: Calls in the window below which rates mean nothing and failures in a row decide.
+    #: Calls in the window below which rates mean nothing; and the most failures in a row that may be bad luck.
     minimum_calls: int = 10
     failure_rate: float = 0.5
     slow_rate: float = 0.9
-    #: Failures in a row that open the circuit under light traffic. Under more, `minimum_calls` in a row do.
+    #: Failures in a row that open the circuit of a target that otherwise hardly fails.
     consecutive_failures: int = 3
     #: A success is slow above `slow_seconds + slow_seconds_per_token * output_tokens`.
     slow_seconds: float = 20.0

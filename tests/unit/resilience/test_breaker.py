@@ -64,11 +64,49 @@ def test_a_third_failing_under_traffic_stays_closed_and_half_opens_it() -> None:
 
 
 def test_a_sudden_total_failure_under_traffic_opens_before_the_rate_does() -> None:
-    """Ten failures in a row open it although a hundred successes are still in the window."""
+    """Named regression: warm, a flapping provider wasted eleven attempts. Three failures in a row are a verdict also
+    on a target that otherwise hardly fails, although a hundred successes are still in the window."""
     breaker = make()
     breaker.record(T0, Evidence(successes=100))
-    assert breaker.record(T0 + 1, failing(9)).state is CircuitState.CLOSED
+    assert breaker.record(T0 + 1, failing(2)).state is CircuitState.CLOSED
     assert breaker.record(T0 + 1.1, failing(1)).state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("successes", "failures", "row"), [(10, 0, 3), (95, 5, 5), (900, 100, 7), (70, 30, 10)]
+)
+def test_a_target_that_fails_now_and_then_may_be_unlucky(successes: int, failures: int, row: int) -> None:
+    """How many failures in a row are needed grows with the failure rate, up to ten."""
+    breaker = make()
+    breaker.record(T0, Evidence(successes, {ErrorClass.SERVER_ERROR: failures}))
+    assert breaker.record(T0 + 1, failing(row - 1)).state is CircuitState.CLOSED
+    assert breaker.record(T0 + 1.1, failing(1)).state is CircuitState.OPEN
+
+
+def test_a_minutes_flap_wastes_at_most_four_attempts_at_any_rate() -> None:
+    """Three to see it, one probe in between; and the target is used again within 30 s of its return."""
+    for rate in (0.5, 1.0, 2.0, 5.0, 20.0):
+        for warm in (0.0, 30.0):
+            wasted, back = flap(rate, warm)
+            assert wasted <= 4, (rate, warm)
+            assert back <= 30, (rate, warm)
+
+
+def flap(rate: float, warm: float) -> tuple[int, float]:
+    """Attempts in vain, and seconds from the return to the first success, at so many calls a second."""
+    breaker, now, wasted = make(), T0, 0
+    while True:
+        now += 1 / rate
+        permit = breaker.acquire(now)
+        if permit is None:
+            continue
+        bad = T0 + warm <= now < T0 + warm + 60
+        failures = {ErrorClass.OVERLOADED: int(bad)}
+        breaker.record(now, Evidence(int(not bad), failures, generation=permit.generation))
+        breaker.release(permit)
+        wasted += bad
+        if now >= T0 + warm + 60 and not bad:
+            return wasted, now - T0 - warm - 60
 
 
 @pytest.mark.parametrize("error", sorted(set(ErrorClass) - PROVIDER_FAULTS))

@@ -57,7 +57,13 @@ class Oracle:
             first = now // bucket - SETTINGS.buckets + 1
             recent = [good for at, good in self.calls if at // bucket >= first]
             enough = len(recent) >= SETTINGS.minimum_calls
-            wanted = SETTINGS.minimum_calls if enough else SETTINGS.consecutive_failures
+            failed = max(0, recent.count(False) - row)
+            rate = (failed + 0.1) / (recent.count(True) + failed + 10)
+            wanted = SETTINGS.consecutive_failures
+            while (
+                rate**wanted * (recent.count(True) + failed + 10) > 1e-4 and wanted < SETTINGS.minimum_calls
+            ):
+                wanted += 1
             half = enough and recent.count(False) / len(recent) >= SETTINGS.failure_rate
             if not ok and (row >= wanted or half):
                 self.trip(now)
