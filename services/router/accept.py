@@ -167,7 +167,9 @@ def _check_messages(draft: Draft, check: _Check) -> None:
         at = f"messages[{index}]"
         size += len(message.text.encode())
         check(role is not None, f"{at}.role", "must be set")
-        check(bool(message.text.strip()) or bool(message.tool_calls), f"{at}.text", "must not be empty")
+        # Tools may have nothing to say, and a model's own turn may have been empty.
+        spoken = bool(message.text.strip()) or role in (Role.TOOL, Role.ASSISTANT)
+        check(spoken, f"{at}.text", "must not be empty")
         check(role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call")
         check(
             not message.tool_calls or role is Role.ASSISTANT,

@@ -94,12 +94,15 @@ def test_an_attempt_cut_off_by_a_crash_is_sent_as_it_began(tmp_path: Path) -> No
 
 
 def test_a_torn_tail_loses_only_itself(tmp_path: Path) -> None:
-    """Half a frame at the end, as a crash in the middle of a write leaves it, is cut off; the rest is whole."""
+    """Half a frame at the end, as a crash in the middle of a copy leaves it, is not read; the rest is whole."""
     first = open_spool(tmp_path)
     first.end(record("whole"))
+    end = first.backlog_bytes
     abandon(first)
     (segment,) = tmp_path.glob("*.spool")
-    segment.write_bytes(segment.read_bytes() + b"\x50\x00\x00\x00half")
+    data = bytearray(segment.read_bytes())
+    data[end : end + 8] = b"\x50\x00\x00\x00half"
+    segment.write_bytes(data)
     assert [r.attempt_id for r in open_spool(tmp_path).read()[0]] == ["whole"]
 
 

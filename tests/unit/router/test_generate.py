@@ -457,3 +457,12 @@ async def test_a_cheaper_model_is_tried_where_the_policy_says_so() -> None:
     result = await h.generate.whole(h.catalog, TENANT, generation())
     assert (result.text, result.degradation) == ("plain", Degradation.CHEAPER_MODEL)
     h.assert_settled()
+
+
+async def test_a_prompt_that_fits_no_window_is_told_so() -> None:
+    """A prompt longer than every permitted model's window is CONTEXT_TOO_LONG, without a call."""
+    h = Harness(catalog([model("a/m", window=4096)]), {})
+    with pytest.raises(FailedPrecondition) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation("word " * 10_000))
+    assert caught.value.reason == "CONTEXT_TOO_LONG"
+    assert h.providers.calls == []
