@@ -60,6 +60,7 @@ class Plan:
         providers, see the providers' keys."""
         env = {
             "POINTSMAN_LOG_LEVEL": "info",
+            "POINTSMAN_TRACE_SAMPLE_RATIO": "1",
             f"POINTSMAN_{name.upper()}_DRAIN_SECONDS": DRAIN_SECONDS,
             # Valkey here has one disk and no replica: there is no other life of it to wait for after a start.
             "POINTSMAN_RATELIMIT_STORE_TRUSTED": "true",

@@ -23,12 +23,18 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", "openai"),
-    "openai_responses": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", "openai"),
+    # Others than OpenAI speak it too: the price list is found by the address.
+    "openai_responses": Kind("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": Kind("https://api.anthropic.com", "ANTHROPIC_API_KEY", "anthropic"),
     "gemini": Kind("https://generativelanguage.googleapis.com", "GEMINI_API_KEY", "google"),
     "azure_openai": Kind("", "AZURE_OPENAI_API_KEY", "azure"),
+    "azure_responses": Kind("", "AZURE_OPENAI_API_KEY", "azure"),
+    "azure_ai": Kind("", "AZURE_AI_API_KEY", "azure"),
     "vertex": Kind("https://{region}-aiplatform.googleapis.com", "GOOGLE_ACCESS_TOKEN", "google"),
     "bedrock": Kind("https://bedrock-runtime.{region}.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", "aws"),
+    "bedrock_invoke": Kind(
+        "https://bedrock-runtime.{region}.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", "aws"
+    ),
     "mistral": Kind("https://api.mistral.ai/v1", "MISTRAL_API_KEY", "mistral"),
     "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", "cohere"),
     "groq": Kind("https://api.groq.com/openai/v1", "GROQ_API_KEY", "groq"),
@@ -39,8 +45,13 @@ KINDS: dict[str, Kind] = {
     "cerebras": Kind("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", "cerebras"),
     "perplexity": Kind("https://api.perplexity.ai", "PERPLEXITY_API_KEY", "perplexity"),
     "fireworks": Kind("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "fireworks"),
+    "zai": Kind("https://api.z.ai/api/paas/v4", "ZAI_API_KEY", "zai"),
+    "huggingface": Kind("https://router.huggingface.co/v1", "HF_TOKEN"),
+    "snowflake": Kind("", "SNOWFLAKE_TOKEN"),
+    "writer": Kind("https://api.writer.com/v1", "WRITER_API_KEY"),
     "openai_compatible": Kind(""),
-    "ollama": Kind("http://127.0.0.1:11434", free=True),
+    "ollama": Kind("http://127.0.0.1:11434/v1", free=True),
+    "ollama_native": Kind("http://127.0.0.1:11434", free=True),
     "vllm": Kind("http://127.0.0.1:8000/v1", free=True),
     "llamacpp": Kind("http://127.0.0.1:8080/v1", free=True),
 }

@@ -44,4 +44,5 @@ class RetryBudget:
         """How many extra attempts could be taken now."""
         totals = self._counts.totals(now)
         allowed = max(self._min_retries, int(self._ratio * totals.successes + 1e-9))
-        return max(0, allowed - totals.failures)
+        # An attempt that began before the window and worked in it has given back what it did not take from it.
+        return max(0, allowed - max(0, totals.failures))
