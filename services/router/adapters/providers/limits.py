@@ -9,27 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from services.router.adapters.providers.fields import as_count, as_number
 from services.router.adapters.providers.waits import answered_at, reset_in
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedLimit:
-    """One limit as stated.
-
-    `unit`: "requests", "input_tokens", "output_tokens" or "total_tokens". `limit`, `remaining`: in that unit, None
-    where not stated; at least one is. `reset_seconds`: until the limit is whole again, None where not stated.
-    `period`: "second", "minute", "hour", "day" or "month" where the headers say so, else empty.
-    """
-
-    unit: str
-    limit: int | None
-    remaining: int | None
-    reset_seconds: float | None
-    period: str = ""
-
+from services.router.domain.learned_limits import ObservedLimit
 
 _PERIODS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month"}
 _RENEWALS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from services.router.adapters.providers import sse
 from services.router.adapters.providers.eventstream import EventStreamParser
-from services.router.adapters.providers.limits import ObservedLimit, parse_rate_limits
+from services.router.adapters.providers.limits import parse_rate_limits
 from services.router.adapters.providers.sigv4 import Credentials, sign
 from services.router.adapters.providers.sse import Event, FramingError, JsonLinesParser, SseParser
+from services.router.domain.learned_limits import ObservedLimit
 from tests.unit.router.providers.samples import frame
 
 
