@@ -1,14 +1,15 @@
 """The life of a Generate: plan, admit, attempt, and again until an answer or nothing more can be done.
 
-The loop is `Generate._once`. What to do next is `domain.next_step`, a candidate passes limits in `admit`, is called
-in `call`, what a stream's caller is told is `domain.relay`, an attempt's account is `attempt.Attempt`.
+The loop is `Generate.whole`, and `Generate.stream` with events. What to do next is `domain.next_step`, a candidate
+passes limits in `admit`, is called in `call`, what a stream's caller is told is `domain.relay`, an attempt's account
+is `attempt.Attempt`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from random import Random
 
 from opentelemetry.trace import SpanKind
@@ -72,61 +73,75 @@ class Generate:
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
     ) -> Result:
         """The answer in one piece. Raises libs.errors. `span`: the caller's, to which attempts become children."""
-        async with aclosing(self._once(catalog, tenant, generation, span, stream=False)) as events:
-            async for event in events:
-                if isinstance(event, Completed):
-                    return event.result
-        raise AssertionError("a run ends with Completed or an error")
+        with self._once(generation):
+            request = self._start(catalog, tenant, generation, span, stream=False)
+            while True:
+                attempt = await self._attempt(request, catalog, tenant)
+                if isinstance(attempt, Answer):
+                    return self._old(request, attempt)
+                try:
+                    return self._completed(request, await self._calls.whole(request, attempt)).result
+                except ProviderFailure:
+                    continue
 
-    def stream(
+    async def stream(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
     ) -> AsyncGenerator[Event, None]:
         """The answer as events; the last is Completed. Raises libs.errors. Closing it cancels the provider."""
-        return self._once(catalog, tenant, generation, span, stream=True)
-
-    async def _once(
-        self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None, *, stream: bool
-    ) -> AsyncGenerator[Event, None]:
-        """Plans, then runs; keeps a request id from being paid for twice at the same time."""
-        key = (generation.tenant, generation.request_id)
-        if key in self._running:
-            raise AlreadyExists(
-                f"request {generation.request_id!r} is still running", reason="REQUEST_ID_IN_USE"
-            )
-        self._running.add(key)
-        started = self._clock.monotonic()
-        try:
-            span = span or Span("generate", SpanKind.INTERNAL, None)
-            spans.asked(span, generation, stream=stream)
-            plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-            envelope = _envelope(generation, plan)
-            relay = Relay(generation.request_id)
-            request = InFlight(generation, plan, envelope, stream, started, span, relay)
-            self._budget.record_request(started)
+        with self._once(generation):
+            request = self._start(catalog, tenant, generation, span, stream=True)
             while True:
+                attempt = await self._attempt(request, catalog, tenant)
+                if isinstance(attempt, Answer):
+                    if not request.records:
+                        yield Selected(generation.request_id, attempt.candidate)
+                    yield Delta(attempt.text)
+                    yield Completed(self._old(request, attempt))
+                    return
                 try:
-                    attempt = await self._next(request)
-                except PointsmanError as error:
-                    if self._cheaper(request, catalog, tenant, error):
-                        continue
-                    waited = await self._queued(request, error)
-                    if isinstance(waited, PointsmanError):
-                        for last in self._stale(request, waited):
-                            yield last
-                        return
-                    attempt = waited
-                try:
-                    if not stream:
-                        yield self._completed(request, await self._calls.whole(request, attempt))
-                        return
                     async with aclosing(self._calls.stream(request, attempt)) as told:
                         async for event in told:
                             yield self._completed(request, event) if isinstance(event, Answered) else event
                     return
                 except ProviderFailure:
                     continue
+
+    @contextmanager
+    def _once(self, generation: Generation) -> Iterator[None]:
+        """Keeps a request id from being paid for twice at the same time."""
+        key = (generation.tenant, generation.request_id)
+        if key in self._running:
+            raise AlreadyExists(
+                f"request {generation.request_id!r} is still running", reason="REQUEST_ID_IN_USE"
+            )
+        self._running.add(key)
+        try:
+            yield
         finally:
             self._running.discard(key)
+
+    def _start(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None, *, stream: bool
+    ) -> InFlight:
+        started = self._clock.monotonic()
+        span = span or Span("generate", SpanKind.INTERNAL, None)
+        spans.asked(span, generation, stream=stream)
+        plan = self._planner.plan(catalog, tenant, generation, stream=stream)
+        self._budget.record_request(started)
+        envelope = _envelope(generation, plan)
+        return InFlight(generation, plan, envelope, stream, started, span, Relay(generation.request_id))
+
+    async def _attempt(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> Attempt | Answer:
+        """The next attempt, begun; where there is none, what the policy's ladder has: cheaper models, waiting, an
+        old answer. Raises libs.errors at its end."""
+        while True:
+            try:
+                return await self._next(request)
+            except PointsmanError as error:
+                if self._cheaper(request, catalog, tenant, error):
+                    continue
+                waited = await self._queued(request, error)
+                return waited if isinstance(waited, Attempt) else self._stale(request, waited)
 
     def _cheaper(self, request: InFlight, catalog: Catalog, tenant: Tenant, error: PointsmanError) -> bool:
         """The ladder's step to cheaper models than the policy names. Whether there are any to try."""
@@ -154,23 +169,20 @@ class Generate:
         request.degradation = Degradation.QUEUED
         return attempt
 
-    def _stale(self, request: InFlight, error: PointsmanError) -> Iterator[Event]:
+    def _stale(self, request: InFlight, error: PointsmanError) -> Answer:
         """The ladder's step to an old answer. Raises `error` where the policy or the memory has none."""
-        generation = request.generation
         answer = None
         if isinstance(error, _DEGRADABLE) and "stale_cache" in request.plan.policy.degradation:
-            answer = self._answers.find(generation, self._clock.monotonic())
+            answer = self._answers.find(request.generation, self._clock.monotonic())
         if answer is None or request.relay.committed:
             raise error
-        if request.stream:
-            if not request.records:
-                yield Selected(generation.request_id, answer.candidate)
-            yield Delta(answer.text)
-        text = "" if request.stream else answer.text
-        completion = Completion(text, FinishReason.STOP, None)
+        return answer
+
+    def _old(self, request: InFlight, answer: Answer) -> Result:
+        """The account of an answer that was given before."""
         request.degradation = Degradation.STALE_CACHE
-        now = self._clock.monotonic()
-        yield Completed(request.result(answer.candidate, completion, now, cached=True))
+        completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
+        return request.result(answer.candidate, completion, self._clock.monotonic(), cached=True)
 
     def _completed(self, request: InFlight, answered: Answered) -> Completed:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""

@@ -35,14 +35,14 @@ def answered(span: Span, result: Result) -> None:
         }
 
 
-def attempt(record: UsageRecord, parent: Span) -> Span:
-    """One call to one provider begins."""
-    return Span(f"chat {record.model}", SpanKind.CLIENT, parent.context)
+def attempt(record: UsageRecord, parent: Span) -> Span | None:
+    """One call to one provider begins. None: nobody will see it."""
+    return Span(f"chat {record.model}", SpanKind.CLIENT, parent.context) if parent.recording else None
 
 
-def attempt_ended(span: Span, record: UsageRecord) -> None:
+def attempt_ended(span: Span | None, record: UsageRecord) -> None:
     """It ended, as `record` says."""
-    if span.recording:
+    if span is not None:
         span.attributes |= {
             telemetry.GEN_AI_OPERATION: "chat",
             telemetry.GEN_AI_PROVIDER: record.provider,
@@ -53,4 +53,4 @@ def attempt_ended(span: Span, record: UsageRecord) -> None:
         if record.usage is not None:
             span.attributes[telemetry.GEN_AI_INPUT_TOKENS] = record.usage.input_tokens
             span.attributes[telemetry.GEN_AI_OUTPUT_TOKENS] = record.usage.output_tokens
-    span.end(None if record.error_class is None else str(record.error_class))
+        span.end(None if record.error_class is None else str(record.error_class))
