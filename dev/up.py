@@ -102,7 +102,8 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
     except ValueError as error:
         raise EngineError(f"{error}".capitalize() + ".") from error
     logs = data / "logs"
-    valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log")
+    # The limiter is told to trust this store (`Plan.environment`), so it may lose nothing.
+    valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log", sync="always")
     postgres = Postgres(data / "postgres", ports["postgres"], logs / "postgres.log")
     catalog, tenant_key = admit(choice, data, password(data / "tenant_key"))
     plan = Plan(

@@ -13,14 +13,13 @@ from tempfile import TemporaryDirectory
 from dev.engines.child import Child, EngineError, free_port
 from dev.engines.store import evict, held, password, write_private
 
-# Counters and leases outlive a restart; a crash of the machine loses at most the last second of them.
 CONFIG = """\
 bind 127.0.0.1
 port {port}
 dir "{directory}"
 requirepass {password}
 appendonly yes
-appendfsync everysec
+appendfsync {sync}
 appenddirname aof
 save ""
 maxmemory-policy noeviction
@@ -40,11 +39,16 @@ def binary() -> Path:
 class Valkey:
     """One server on 127.0.0.1. The port, the password and the data stay the same across restarts."""
 
-    def __init__(self, directory: Path, port: int = 0, log: Path | None = None) -> None:
-        """`directory` keeps the data; port 0 takes a free one; the log is `valkey.log` in it unless told."""
+    def __init__(
+        self, directory: Path, port: int = 0, log: Path | None = None, *, sync: str = "everysec"
+    ) -> None:
+        """`directory` keeps the data; port 0 takes a free one; the log is `valkey.log` in it unless told. `sync` is
+        Valkey's appendfsync: with `everysec`, even the death of the process alone may lose acknowledged writes,
+        because a write waits up to two seconds for the sync before it; `always` loses none."""
         self.directory = directory.absolute()
         self.port = port or free_port()
         self._log = log or self.directory / "valkey.log"
+        self._sync = sync
         self._lock = ExitStack()
         self.child = Child("valkey", (), {}, self._log)
 
@@ -76,7 +80,12 @@ class Valkey:
             config = self.directory / "valkey.conf"
             write_private(
                 config,
-                CONFIG.format(port=self.port, directory=_quoted(self.directory), password=self.secret),
+                CONFIG.format(
+                    port=self.port,
+                    directory=_quoted(self.directory),
+                    password=self.secret,
+                    sync=self._sync,
+                ),
             )
             self.child.argv = [str(binary()), str(config)]
             self.child.env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+import redis.asyncio as redis
 
 from libs.client import Client
 from libs.errors import ResourceExhausted, Unavailable
@@ -188,3 +189,12 @@ def used_up(error: Exception) -> bool:
     return isinstance(error, ResourceExhausted) and any(
         v.subject == "tenant:quota requests day" and "are in use" in v.description for v in error.violations
     )
+
+
+async def test_the_store_of_limits_loses_no_acknowledged_write(stack: RunningStack) -> None:
+    """The limiter here trusts it over restarts. With appendfsync everysec, SIGKILL of a Valkey on a busy disk lost
+    grants that a router already lived off, and a quota of 400 calls admitted 421."""
+    password = (stack.data / "valkey" / "password").read_text()
+    client = redis.from_url(f"redis://:{password}@{stack.addresses['valkey']}/0", decode_responses=True)
+    assert await client.config_get("appendfsync") == {"appendfsync": "always"}
+    await client.aclose()
