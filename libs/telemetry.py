@@ -53,7 +53,8 @@ def get_logger(name: str) -> Logger:
 
 
 def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    context = trace.get_current_span().get_span_context()
+    span = tracing.current.get()
+    context = span.context if span is not None else trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
         event["span_id"] = f"{context.span_id:016x}"

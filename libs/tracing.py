@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -98,6 +99,23 @@ class Span:
                 instrumentation_scope=_SCOPE,
             )
         )
+
+
+current: ContextVar[Span | None] = ContextVar("pointsman_span", default=None)
+
+
+def propagation() -> list[tuple[str, str]]:
+    """W3C Trace Context headers for a call made now: of the span of the call being served, else of whatever
+    OpenTelemetry has as current in this task. Empty: no trace."""
+    span = current.get()
+    context = span.context if span is not None else trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return []
+    flags = context.trace_flags
+    headers = [("traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}")]
+    if context.trace_state:
+        headers.append(("tracestate", context.trace_state.to_header()))
+    return headers
 
 
 def parent_of(traceparent: str, tracestate: str = "") -> SpanContext | None:

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
-from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from libs.clock import Clock
 from libs.telemetry import ERROR_TYPE, Metrics
-from libs.tracing import Span, parent_of
+from libs.tracing import Span, current, parent_of
 
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
@@ -40,11 +39,9 @@ class HttpObserver:
         route = resource.canonical if resource is not None else "none"
         traceparent = request.headers.get("traceparent")
         parent = parent_of(traceparent, request.headers.get("tracestate", "")) if traceparent else None
-        span = Span(
-            f"{method} {route}", trace.SpanKind.SERVER, parent, {HTTP_METHOD: method, HTTP_ROUTE: route}
-        )
+        span = Span(f"{method} {route}", SpanKind.SERVER, parent, {HTTP_METHOD: method, HTTP_ROUTE: route})
         # So that calls made and lines logged while serving belong to this trace.
-        token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span.context)))
+        token = current.set(span)
         started = self._clock.monotonic()
         status = 500
         try:
@@ -58,7 +55,7 @@ class HttpObserver:
             status = CLIENT_CLOSED_REQUEST
             raise
         finally:
-            otel_context.detach(token)
+            current.reset(token)
             self._duration.labels(method, route, str(status)).observe(self._clock.monotonic() - started)
             span.attributes[HTTP_STATUS] = status
             if status >= 500:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from libs.tracing import propagation
 
 #: Both ends: a 10 MB prompt must reach our own validation to be refused with details rather than by the transport.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-_propagator = TraceContextTextMapPropagator()
 
 
 def connect(
@@ -49,11 +49,10 @@ def connect(
 
 def metadata(token: str = "") -> tuple[tuple[str, str], ...]:
     """What every call carries: identity, and the current trace."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
+    pairs = propagation()
     if token:
-        carrier["authorization"] = f"Bearer {token}"
-    return tuple(carrier.items())
+        pairs.append(("authorization", f"Bearer {token}"))
+    return tuple(pairs)
 
 
 def client_credentials(

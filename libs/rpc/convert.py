@@ -63,18 +63,26 @@ def priority_from_proto(value: int) -> Priority | None:
     return _PRIORITY_FROM.get(value)
 
 
+def fill_usage(proto: types_pb2.Usage, value: Usage) -> None:
+    """Writes usage into a message of which it is a part."""
+    proto.input_tokens = value.input_tokens
+    proto.output_tokens = value.output_tokens
+    proto.accuracy = _ACCURACY_TO[value.accuracy]
+    if value.cache_read_tokens:
+        proto.cache_read_tokens = value.cache_read_tokens
+    if value.cache_write_tokens:
+        proto.cache_write_tokens = value.cache_write_tokens
+    if value.reasoning_tokens:
+        proto.reasoning_tokens = value.reasoning_tokens
+
+
 def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
     """None stays None: nothing was used."""
     if value is None:
         return None
-    return types_pb2.Usage(
-        input_tokens=value.input_tokens,
-        output_tokens=value.output_tokens,
-        cache_read_tokens=value.cache_read_tokens,
-        cache_write_tokens=value.cache_write_tokens,
-        reasoning_tokens=value.reasoning_tokens,
-        accuracy=_ACCURACY_TO[value.accuracy],
-    )
+    proto = types_pb2.Usage()
+    fill_usage(proto, value)
+    return proto
 
 
 def usage_from_proto(value: types_pb2.Usage) -> Usage:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import grpc
-from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from prometheus_client import Histogram
 
 from libs.clock import Clock
 from libs.telemetry import RPC_METHOD, RPC_STATUS, RPC_SYSTEM, Metrics
-from libs.tracing import Span, parent_of
-
-_current: ContextVar[Span] = ContextVar("pointsman_span")
+from libs.tracing import Span, current, parent_of
 
 
 def current_span() -> Span:
     """The server span of the call that this task serves. Raises LookupError outside of a call."""
-    return _current.get()
+    span = current.get()
+    if span is None:
+        raise LookupError("no call is being served")
+    return span
 
 
 @dataclass(slots=True)
@@ -54,10 +53,9 @@ class Observer:
         attributes = self._attributes.get(name)
         if attributes is None:
             attributes = self._attributes[name] = {RPC_SYSTEM: "grpc", RPC_METHOD: name}
-        span = Span(name, trace.SpanKind.SERVER, parent, attributes)
-        _current.set(span)
+        span = Span(name, SpanKind.SERVER, parent, attributes)
         # So that calls made and lines logged while serving belong to this trace.
-        otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span.context)))
+        current.set(span)
         return CallObservation(method, self._clock.monotonic(), span)
 
     def end(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping
+from random import getrandbits
 
 from msgspec import Struct, field
 
@@ -33,13 +33,21 @@ MAX_LABELS = 16
 MAX_ATTEMPTS = 10
 DEFAULT_ATTEMPTS = 4
 
+_RANGES = (
+    ("max_output_tokens", 1, MAX_OUTPUT_TOKENS),
+    ("temperature", 0, 2),
+    ("top_p", 0, 1),
+    ("presence_penalty", -2, 2),
+    ("frequency_penalty", -2, 2),
+    ("max_attempts", 1, MAX_ATTEMPTS),
+)
 _Check = Callable[[bool, str, str], None]
 
 
 class Draft(Struct, frozen=True):
     """A request as it was sent. None and empty mean unset."""
 
-    messages: tuple[tuple[Role | None, Message], ...]
+    messages: tuple[tuple[Role | None, Message], ...] = ()
     request_id: str = ""
     content_type: str = ""
     max_output_tokens: int | None = None
@@ -83,7 +91,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     strategy = content_type.strategy or policy.strategy or tenant.strategy
     costs = [c for c in (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd) if c]
     return Generation(
-        request_id=draft.request_id or secrets.token_hex(16),
+        request_id=draft.request_id or f"{getrandbits(128):032x}",
         tenant=tenant.name,
         content_type=content_type.name,
         prompt=Prompt(
@@ -119,22 +127,18 @@ def _violations(draft: Draft) -> list[FieldViolation]:
         if not ok:
             found.append(FieldViolation(f"generation.{name}", description))
 
-    for name, value, low, high in (
-        ("max_output_tokens", draft.max_output_tokens, 1, MAX_OUTPUT_TOKENS),
-        ("temperature", draft.temperature, 0, 2),
-        ("top_p", draft.top_p, 0, 1),
-        ("presence_penalty", draft.presence_penalty, -2, 2),
-        ("frequency_penalty", draft.frequency_penalty, -2, 2),
-        ("max_attempts", draft.max_attempts, 1, MAX_ATTEMPTS),
-    ):
+    for name, low, high in _RANGES:
+        value = getattr(draft, name)
         if value is not None:
             check(low <= value <= high, name, f"must be from {low:g} to {high:g}")
     check(draft.top_p != 0, "top_p", "must be above 0")
     cost = draft.max_cost_micro_usd
     check(cost is None or cost > 0, "max_cost", "must be above 0; leave it unset for no bound")
-    for name, kept in (("request_id", draft.request_id), ("campaign", draft.campaign)):
-        if kept:
-            _check_kept(name, kept, check)
+    if draft.request_id:
+        _check_kept("request_id", draft.request_id, check)
+    # A campaign names a limit's scope.
+    ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
+    check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
     if draft.stop_sequences:
         check(
             len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}"
@@ -164,12 +168,14 @@ def _check_messages(draft: Draft, check: _Check) -> None:
     check(0 < count <= MAX_MESSAGES, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
     size = 0
     for index, (role, message) in enumerate(draft.messages):
-        at = f"messages[{index}]"
-        size += len(message.text.encode())
-        check(role is not None, f"{at}.role", "must be set")
+        size += len(message.text) if message.text.isascii() else len(message.text.encode())
         # Tools may have nothing to say, and a model's own turn may have been empty.
+        if role is Role.USER and not message.tool_calls and message.text and not message.text.isspace():
+            continue
+        at = f"messages[{index}]"
         spoken = bool(message.text.strip()) or role in (Role.TOOL, Role.ASSISTANT)
         check(spoken, f"{at}.text", "must not be empty")
+        check(role is not None, f"{at}.role", "must be set")
         check(role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call")
         check(
             not message.tool_calls or role is Role.ASSISTANT,

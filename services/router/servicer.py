@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -187,39 +187,28 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
 
 
 def _draft(request: pb.Generation) -> Draft:
-    shape = request.response_format
-    json_wanted = shape.kind in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA)
-    return Draft(
-        messages=tuple((_ROLES.get(m.role), _message(m)) for m in request.messages),
-        request_id=request.request_id,
-        content_type=request.content_type,
-        max_output_tokens=request.max_output_tokens if request.HasField("max_output_tokens") else None,
-        temperature=request.temperature if request.HasField("temperature") else None,
-        top_p=request.top_p if request.HasField("top_p") else None,
-        seed=request.seed if request.HasField("seed") else None,
-        stop_sequences=tuple(request.stop_sequences),
-        response_format=(
-            ResponseFormat(shape.schema_json, shape.schema_name or "answer") if json_wanted else None
-        ),
-        needs_schema=shape.kind == pb.ResponseFormat.KIND_JSON_SCHEMA,
-        tools=tuple(Tool(t.name, t.description, t.parameters_json) for t in request.tools),
-        tool_choice=request.tool_choice,
-        reasoning_effort=_EFFORTS.get(request.reasoning_effort),
-        presence_penalty=request.presence_penalty if request.HasField("presence_penalty") else None,
-        frequency_penalty=request.frequency_penalty if request.HasField("frequency_penalty") else None,
-        models=tuple(request.models),
-        strategy=_STRATEGIES.get(request.strategy),
-        priority=priority_from_proto(request.priority),
-        campaign=request.campaign,
-        max_cost_micro_usd=request.max_cost.micro_usd if request.HasField("max_cost") else None,
-        max_attempts=request.max_attempts if request.HasField("max_attempts") else None,
-        hedge=request.hedge,
-        labels=dict(request.labels),
-    )
+    """Only fields that are set are looked at: most are not."""
+    fields = {}
+    for field, value in request.ListFields():
+        name, read = _FIELDS[field.name]
+        fields[name] = value if read is None else read(value)
+    return Draft(**fields)
+
+
+def _shape(shape: pb.ResponseFormat) -> ResponseFormat | None:
+    if shape.kind not in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA):
+        return None
+    return ResponseFormat(shape.schema_json, shape.schema_name or "answer")
+
+
+def _messages(messages: Iterable[pb.Message]) -> tuple[tuple[Role | None, Message], ...]:
+    return tuple([(_ROLES.get(message.role), _message(message)) for message in messages])
 
 
 def _message(message: pb.Message) -> Message:
-    calls = tuple(ToolCall(c.id, c.name, c.arguments_json) for c in message.tool_calls)
+    calls: tuple[ToolCall, ...] = ()
+    if message.tool_calls:
+        calls = tuple(ToolCall(c.id, c.name, c.arguments_json) for c in message.tool_calls)
     return Message(_ROLES.get(message.role, Role.USER), message.text, calls, message.tool_call_id)
 
 
@@ -307,3 +296,20 @@ def _selection(candidate: Candidate) -> pb.Selection:
             total=scores.total,
         ),
     )
+
+
+#: Proto field → the draft's field and how its value is read (None: as it is).
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
+    field.name: (field.name, None) for field in pb.Generation.DESCRIPTOR.fields
+} | {
+    "messages": ("messages", _messages),
+    "stop_sequences": ("stop_sequences", tuple),
+    "response_format": ("response_format", _shape),
+    "tools": ("tools", lambda tools: tuple(Tool(t.name, t.description, t.parameters_json) for t in tools)),
+    "reasoning_effort": ("reasoning_effort", _EFFORTS.get),
+    "models": ("models", tuple),
+    "strategy": ("strategy", _STRATEGIES.get),
+    "priority": ("priority", priority_from_proto),
+    "max_cost": ("max_cost_micro_usd", lambda money: money.micro_usd),
+    "labels": ("labels", dict),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from random import Random
+from typing import cast
 
 import grpc
 from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
@@ -12,17 +13,14 @@ from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
-    duration_to_proto,
     error_class_to_proto,
+    fill_usage,
     finish_reason_to_proto,
-    money_to_proto,
-    timestamp_to_proto,
-    usage_to_proto,
 )
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
 from services.router.adapters.file_spool import FileSpool
-from services.router.domain.events import UsageRecord
+from services.router.domain.events import Outcome, UsageRecord
 
 #: How often the spool is looked at, seconds: how stale a dashboard may be, and how many records share a commit.
 INTERVAL = 0.2
@@ -30,6 +28,10 @@ INTERVAL = 0.2
 ACK_TIMEOUT = 30.0
 #: What a drain waits for the last records to be acknowledged, seconds.
 FLUSH_TIMEOUT = 3.0
+
+_OUTCOMES = {
+    o: cast("analytics_pb2.Outcome", analytics_pb2.Outcome.Value(f"OUTCOME_{o.name}")) for o in Outcome
+}
 
 log = get_logger(__name__)
 
@@ -96,14 +98,11 @@ class AnalyticsClient:
                             await self._stopping.wait()
                     continue
                 sequence += 1
+                batch = analytics_pb2.RecordUsageRequest(reporter_id=self._reporter_id, sequence=sequence)
+                for record in records:
+                    add_event(record, batch)
                 async with asyncio.timeout(ACK_TIMEOUT):
-                    await call.write(
-                        analytics_pb2.RecordUsageRequest(
-                            reporter_id=self._reporter_id,
-                            sequence=sequence,
-                            events=[to_proto(record) for record in records],
-                        )
-                    )
+                    await call.write(batch)
                     answer = await call.read()
                 if not isinstance(answer, analytics_pb2.RecordUsageResponse):
                     raise TimeoutError("analytics ended the stream")
@@ -117,9 +116,9 @@ class AnalyticsClient:
             call.cancel()
 
 
-def to_proto(record: UsageRecord) -> analytics_pb2.UsageEvent:
-    """The ledger's event."""
-    return analytics_pb2.UsageEvent(
+def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> None:
+    """Appends the ledger's event, written in place: a message given to another is copied."""
+    event = batch.events.add(
         attempt_id=record.attempt_id,
         request_id=record.request_id,
         attempt_number=record.attempt_number,
@@ -128,17 +127,20 @@ def to_proto(record: UsageRecord) -> analytics_pb2.UsageEvent:
         content_type=record.content_type,
         provider=record.provider,
         model=record.model,
-        started=timestamp_to_proto(record.started),
-        latency=duration_to_proto(record.latency),
-        time_to_first_token=duration_to_proto(record.time_to_first_token),
-        outcome=f"OUTCOME_{record.outcome.name}",
+        outcome=_OUTCOMES[record.outcome],
         error_class=error_class_to_proto(record.error_class),
         http_status=record.http_status,
-        usage=usage_to_proto(record.usage),
-        cost=money_to_proto(record.cost_micro_usd),
         finish_reason=finish_reason_to_proto(record.finish_reason),
         streamed=record.streamed,
         hedge=record.hedge,
-        labels=dict(record.labels),
         trace_id=record.trace_id,
     )
+    event.started.FromNanoseconds(round(record.started * 1e9))
+    event.latency.FromNanoseconds(round(record.latency * 1e9))
+    if record.time_to_first_token is not None:
+        event.time_to_first_token.FromNanoseconds(round(record.time_to_first_token * 1e9))
+    event.cost.micro_usd = record.cost_micro_usd
+    if record.usage is not None:
+        fill_usage(event.usage, record.usage)
+    if record.labels:
+        event.labels.update(record.labels)

@@ -42,6 +42,8 @@ WATCH_SILENCE = 16.0
 #: How often a permit is asked for while a circuit is half-open, and how long an answer may take, seconds.
 PROBE_INTERVAL = 0.25
 PROBE_TIMEOUT = 1.0
+#: How often the local window is counted, seconds: often enough to order candidates by.
+COUNT_INTERVAL = 0.1
 #: Calls from which on a learned percentile is believed.
 HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
@@ -92,6 +94,9 @@ class _Target:
     permit_until: float = 0.0
     ask_again: float = 0.0
     next_trial: float = 0.0
+    #: The local success rate as last counted; None: too few calls.
+    counted: float | None = None
+    counted_until: float = 0.0
     latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
 
@@ -157,9 +162,12 @@ class HealthClient:
             return TargetHealth(
                 Availability.DOWN, reason=reason, retry_after=back, trial=tried and now >= target.next_trial
             )
-        counts = target.breaker.counts(now)
-        enough = counts.calls >= LOCAL_EVIDENCE
-        success_rate = 1 - counts.failure_rate if enough else target.success_rate
+        if now >= target.counted_until:
+            counts = target.breaker.counts(now)
+            enough = counts.calls >= LOCAL_EVIDENCE
+            target.counted = 1 - counts.failure_rate if enough else None
+            target.counted_until = now + COUNT_INTERVAL
+        success_rate = target.success_rate if target.counted is None else target.counted
         availability = Availability.DEGRADED if target.degraded or provider.degraded else Availability.HEALTHY
         if state.state is CircuitState.HALF_OPEN:
             if target.permit is None or now >= target.permit_until:

@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from opentelemetry import trace
 from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
 from libs.clock import SystemClock
@@ -24,7 +23,7 @@ from libs.errors import (
 )
 from libs.rpc.channel import connect, metadata
 from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
+from libs.rpc.observe import Observer, current_span
 from libs.rpc.server import GrpcServer, Registration
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics
@@ -42,7 +41,7 @@ class Scripted(ratelimit_pb2_grpc.RateLimiterServicer):
         self.trace_id = 0
 
     async def Reserve(self, request: Any, context: Any) -> ratelimit_pb2.ReserveResponse:
-        self.trace_id = trace.get_current_span().get_span_context().trace_id
+        self.trace_id = current_span().context.trace_id
         if request.reservation_id == "slow":
             self.reached.set()
             await self.release.wait()
