@@ -15,6 +15,9 @@ from services.router.domain.plan import Candidate, Plan
 
 #: A repeated call to the same provider waits at most this long (full jitter below it), in seconds.
 SAME_PROVIDER_BACKOFF = 0.1
+#: Whoever is told when to come back comes at least this much later, in seconds: the circuit that the same answer
+#: opened must be closed again, and timers may be a millisecond early.
+RETURN_MARGIN = 0.01
 #: With less than this left, an attempt cannot succeed, so it is not begun; seconds.
 SHORTEST_ATTEMPT = 0.005
 
@@ -112,7 +115,7 @@ def next_step(
     for candidate in _remaining(plan, failed):
         if candidate.target not in refused and _affordable(candidate, failed, envelope):
             return Try(candidate, spends_retry=True)
-    return _wait_out(plan, failed, envelope, now, refused)
+    return _wait_out(failed, envelope, now, refused, RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter)
 
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
@@ -159,9 +162,10 @@ def _affordable(candidate: Candidate, failed: Sequence[Failed], envelope: Envelo
 
 
 def _wait_out(
-    plan: Plan, failed: Sequence[Failed], envelope: Envelope, now: float, refused: Collection[str]
+    failed: Sequence[Failed], envelope: Envelope, now: float, refused: Collection[str], margin: float
 ) -> Step:
-    """Nobody else is left: wait for whoever said when to come back, within the policy's bound and the deadline."""
+    """Nobody else is left: wait for whoever said when to come back, within the policy's bound and the deadline.
+    `margin`: seconds to come later, so that not all who wait come at once."""
     waits = [
         (f.ended + f.retry_after - now, f.candidate)
         for f in failed
@@ -175,6 +179,7 @@ def _wait_out(
     ]
     if waits:
         seconds, candidate = min(waits, key=lambda entry: entry[0])
-        if now + max(0.0, seconds) + SHORTEST_ATTEMPT < envelope.deadline:
-            return Wait(candidate, max(0.0, seconds))
+        seconds = max(0.0, seconds) + margin
+        if now + seconds + SHORTEST_ATTEMPT < envelope.deadline:
+            return Wait(candidate, seconds)
     return GiveUp("PROVIDERS_FAILED")

@@ -1,0 +1,38 @@
+"""The decision of the failover loop by itself."""
+
+from __future__ import annotations
+
+from libs.catalog.model import Policy, Weighted
+from libs.types import ErrorClass
+from services.router.domain.health import UNKNOWN
+from services.router.domain.next_step import (
+    RETURN_MARGIN,
+    SAME_PROVIDER_BACKOFF,
+    Envelope,
+    Failed,
+    GiveUp,
+    Wait,
+    next_step,
+)
+from services.router.domain.plan import Candidate, Plan
+from tests.support.routing import catalog, model
+
+A = model("a/m")
+ALONE = Candidate(catalog([A]).providers["a"], A, 0, UNKNOWN, 10, None)
+PLAN = Plan((ALONE,), (), Policy("default", ((Weighted("a/m"),),)), 10)
+LIMITED = Failed(ALONE, ErrorClass.RATE_LIMITED, "", 1000.0, retry_after=2.0, retry_same=True)
+
+
+def test_who_waits_comes_after_the_circuit_has_closed() -> None:
+    """Named regression: a request that waited out a Retry-After to the millisecond found the circuit, which the same
+    429 had opened for that time, still open, and failed."""
+    for jitter in (0.0, 1.0):
+        step = next_step(PLAN, [LIMITED], Envelope(1060.0, 4), 1000.0, jitter=jitter)
+        assert isinstance(step, Wait)
+        assert 2.0 + RETURN_MARGIN <= step.seconds <= 2.0 + RETURN_MARGIN + SAME_PROVIDER_BACKOFF
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
+    """Nor one longer than the policy allows."""
+    assert isinstance(next_step(PLAN, [LIMITED], Envelope(1002.0, 4), 1000.0), GiveUp)
+    assert isinstance(next_step(PLAN, [LIMITED], Envelope(1060.0, 4, None, 1.0), 1000.0), GiveUp)
