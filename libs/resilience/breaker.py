@@ -191,6 +191,8 @@ class Breaker:
                         return
         if faults != evidence.failures.get(ErrorClass.TRANSPORT, 0):
             self._only_transport = False
+        if not faults and not evidence.slow:
+            return  # nothing here opens a circuit
         totals = self._window.totals(now)
         enough = totals.calls >= settings.minimum_calls
         if faults and (

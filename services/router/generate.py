@@ -8,8 +8,8 @@ is `attempt.Attempt`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from random import Random
 
 from opentelemetry.trace import SpanKind
@@ -73,7 +73,8 @@ class Generate:
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
     ) -> Result:
         """The answer in one piece. Raises libs.errors. `span`: the caller's, to which attempts become children."""
-        with self._once(generation):
+        key = self._once(generation)
+        try:
             request = self._start(catalog, tenant, generation, span, stream=False)
             while True:
                 attempt = await self._attempt(request, catalog, tenant)
@@ -83,12 +84,15 @@ class Generate:
                     return self._completed(request, await self._calls.whole(request, attempt)).result
                 except ProviderFailure:
                     continue
+        finally:
+            self._running.discard(key)
 
     async def stream(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None = None
     ) -> AsyncGenerator[Event, None]:
         """The answer as events; the last is Completed. Raises libs.errors. Closing it cancels the provider."""
-        with self._once(generation):
+        key = self._once(generation)
+        try:
             request = self._start(catalog, tenant, generation, span, stream=True)
             while True:
                 attempt = await self._attempt(request, catalog, tenant)
@@ -105,20 +109,18 @@ class Generate:
                     return
                 except ProviderFailure:
                     continue
+        finally:
+            self._running.discard(key)
 
-    @contextmanager
-    def _once(self, generation: Generation) -> Iterator[None]:
-        """Keeps a request id from being paid for twice at the same time."""
+    def _once(self, generation: Generation) -> tuple[str, str]:
+        """Keeps a request id from being paid for twice at the same time: taken here, given back at the end."""
         key = (generation.tenant, generation.request_id)
         if key in self._running:
             raise AlreadyExists(
                 f"request {generation.request_id!r} is still running", reason="REQUEST_ID_IN_USE"
             )
         self._running.add(key)
-        try:
-            yield
-        finally:
-            self._running.discard(key)
+        return key
 
     def _start(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, span: Span | None, *, stream: bool

@@ -81,9 +81,10 @@ class InFlight:
     ) -> Result:
         """The answer with its account over all attempts."""
         records = self.records
-        usage = _NOTHING
-        for record in records:
-            usage = usage + record.usage if record.usage is not None else usage
+        used = [record.usage for record in records if record.usage is not None]
+        usage = used[0] if used else _NOTHING
+        for more in used[1:]:
+            usage = usage + more
         return Result(
             request_id=self.generation.request_id,
             text=completion.text,
