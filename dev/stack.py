@@ -87,6 +87,7 @@ class Plan:
                 # One Valkey beside its only disk: nothing is lost when it restarts.
                 return {
                     "POINTSMAN_RATELIMIT_REDIS_URL": self.redis_url,
+                    "POINTSMAN_RATELIMIT_ANALYTICS_TARGET": self.address("analytics"),
                     "POINTSMAN_RATELIMIT_STORE_TRUSTED": "true",
                 }
             case "analytics":

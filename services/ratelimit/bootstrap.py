@@ -10,7 +10,10 @@ from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 from libs.catalog.load import CatalogError
 from libs.catalog.watch import CatalogHolder
 from libs.lifecycle import Runtime, StartError, background, run
+from libs.rpc.channel import client_credentials
+from libs.rpc.channel import connect as channel_to
 from libs.rpc.server import Registration
+from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.catalog_limits import CatalogLimits
 from services.ratelimit.adapters.no_history import NoHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
@@ -19,7 +22,9 @@ from services.ratelimit.book import LimitBook
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
 from services.ratelimit.lease import Fleet, LeaseSession
+from services.ratelimit.ports import SpendHistory
 from services.ratelimit.quotas import Quotas
+from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.ratelimit.settings import RatelimitSettings
@@ -53,7 +58,15 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         )
         book = LimitBook(CatalogLimits(holder), store)
         trends, fleet = Trends(), Fleet()
-        enforcer = Enforcer(store, book, NoHistory(), trends, runtime.metrics)
+        history: SpendHistory = NoHistory()
+        if settings.analytics_target:
+            credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
+            channel = channel_to(settings.analytics_target, credentials=credentials)
+            await stack.enter_async_context(channel)
+            history = AnalyticsHistory(channel, settings.service_token.get_secret_value())
+        rebuild = Rebuild(store, history, runtime.clock, runtime.metrics)
+        stack.push_async_callback(rebuild.close)
+        enforcer = Enforcer(store, book, rebuild, trends, runtime.clock, runtime.metrics)
 
         def open_session(holder_id: str, wake: Callable[[], None]) -> LeaseSession:
             return LeaseSession(

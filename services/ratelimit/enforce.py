@@ -6,15 +6,24 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, Unavailable
-from libs.telemetry import Metrics, get_logger
+from libs.telemetry import Metrics
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.limits import MAX_DIMENSIONS, Amounts, Limit
-from services.ratelimit.domain.quota import Denial, Quota, Reading, needs, quota
-from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, SpendHistory, StaleLimits
+from services.ratelimit.domain.limits import MAX_DIMENSIONS, Amounts, Limit, LimitKey
+from services.ratelimit.domain.quota import (
+    Denial,
+    Quota,
+    Reading,
+    closed_reading,
+    denial,
+    needs,
+    quota,
+    violation,
+)
+from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, StaleLimits
+from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.trends import Trends
-
-log = get_logger(__name__)
 
 #: Limits that change, or windows without a past, this often in a row are not going to settle.
 _ROUNDS = 6
@@ -39,11 +48,18 @@ class Enforcer:
     """One per process."""
 
     def __init__(
-        self, store: LimitStore, book: LimitBook, history: SpendHistory, trends: Trends, metrics: Metrics
+        self,
+        store: LimitStore,
+        book: LimitBook,
+        rebuild: Rebuild,
+        trends: Trends,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._book = book
-        self._history = history
+        self._rebuild = rebuild
+        self._clock = clock
         self._trends = trends
         self._outcomes = metrics.counter(
             "ratelimit_admissions", "Admissions by outcome: granted, denied, error", ["outcome"]
@@ -52,9 +68,6 @@ class Enforcer:
             "ratelimit_shadow_violations",
             "Admissions that a shadow limit would have denied",
             ["unit", "period"],
-        )
-        self._seeded = metrics.counter(
-            "ratelimit_windows_seeded", "Calendar windows whose past was read from the ledger"
         )
 
     async def admit(self, asks: Sequence[Ask]) -> list[Granted | Denial | Exception]:
@@ -67,7 +80,7 @@ class Enforcer:
             admissions = [self._admission(asks[i]) for i in pending]
             for i, result in zip(pending, await self._store.admit(admissions), strict=True):
                 results[i] = result
-            await self._prepare(results)
+            await self._prepare(asks, results)
         for i, result in enumerate(results):
             if isinstance(result, StaleLimits | SeedNeeded):
                 results[i] = Unavailable(
@@ -90,11 +103,20 @@ class Enforcer:
         return now, found
 
     async def _read(self, limits: Sequence[Limit]) -> tuple[float, list[Reading]]:
+        closed: dict[LimitKey, Reading] = {}
         for _ in range(len(limits) + _ROUNDS):
+            known = [limit for limit in limits if limit.key not in closed]
             try:
-                return await self._store.read(limits)
+                now, found = await self._store.read(known)
             except SeedNeeded as seeds:
-                await self._seed(seeds)
+                waits = await self._rebuild.open(seeds.limits)
+                at = self._clock.now()
+                for limit in seeds.limits:
+                    if limit.key in waits:
+                        closed[limit.key] = closed_reading(limit, at + waits[limit.key])
+                continue
+            readings = closed | {limit.key: r for limit, r in zip(known, found, strict=True)}
+            return now, [readings[limit.key] for limit in limits]
         raise Unavailable("The limits keep changing", reason="LIMITS_UNSETTLED", retry_after=1.0)
 
     def _admission(self, ask: Ask) -> Admission:
@@ -117,21 +139,26 @@ class Enforcer:
             self._book.version,
         )
 
-    async def _prepare(self, results: Sequence[object]) -> None:
-        """Makes the next round of those that could not be decided more likely to succeed."""
+    async def _prepare(self, asks: Sequence[Ask], results: list[Granted | Denial | Exception]) -> None:
+        """Makes the next round of those that could not be decided more likely to succeed, and denies those whose
+        windows stay closed."""
         if any(isinstance(result, StaleLimits) for result in results):
             await self._book.refresh()
-        for result in results:
-            if isinstance(result, SeedNeeded):
-                await self._seed(result)
-
-    async def _seed(self, seeds: SeedNeeded) -> None:
-        now = (await self._store.beat(())).now
-        for limit in seeds.limits:
-            spent = await self._history.spent(limit, now)
-            await self._store.seed(limit, spent)
-            self._seeded.inc()
-            log.warning("window_seeded", limit=str(limit.key), spent=spent)
+        seeds = {i: result.limits for i, result in enumerate(results) if isinstance(result, SeedNeeded)}
+        if not seeds:
+            return
+        waits = await self._rebuild.open(list(dict.fromkeys(limit for s in seeds.values() for limit in s)))
+        now = self._clock.now()
+        for i, limits in seeds.items():
+            violations = [
+                violation(
+                    limit, closed_reading(limit, now + waits[limit.key]), asks[i].need.of(limit.key.unit), now
+                )
+                for limit in limits
+                if limit.key in waits
+            ]
+            if violations:
+                results[i] = denial(violations, now)
 
     def _count(self, result: Granted | Denial | Exception) -> None:
         if isinstance(result, Granted):

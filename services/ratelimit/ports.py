@@ -76,13 +76,15 @@ class RecordLife:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The store's pulse. `backlog`: whether more was due than one beat expires."""
+    """The store's pulse. `backlog`: whether more was due than one beat expires. `learning`: seconds until slices of
+    an earlier life of the store are dead."""
 
     now: float
     version: int
     epoch: str
     holders: int
     backlog: bool
+    learning: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class LimitSource(Protocol):
 class SpendHistory(Protocol):
     """What the ledger knows of a window, for a store that lost its memory."""
 
-    async def spent(self, limit: Limit, now: float) -> int:
-        """Used in the limit's unit in the window that holds `now`."""
+    async def spent(self, limit: Limit, now: float) -> int | None:
+        """Used in the limit's unit in the window that holds `now` (epoch seconds), as far as it is recorded. None:
+        the ledger does not keep what this limit counts. Raises Unavailable."""
         ...

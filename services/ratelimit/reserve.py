@@ -40,7 +40,7 @@ class Reservations:
         check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
         checked = check_scopes(scopes)
         faults = []
-        if not any(amount for _, amount in amounts.items()):
+        if not amounts.slots and not any(amount for _, amount in amounts.items()):
             faults.append(FieldViolation("amounts", "at least one must be above 0"))
         life = DEFAULT_TTL if ttl is None else ttl
         if not MIN_TTL <= life <= MAX_TTL:

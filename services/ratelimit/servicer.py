@@ -163,7 +163,8 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report:
 
 
 def _amounts(value: pb.Amounts) -> Amounts:
-    return Amounts(value.requests, value.input_tokens, value.output_tokens, value.micro_usd)
+    slots = value.concurrency if value.HasField("concurrency") else None
+    return Amounts(value.requests, value.input_tokens, value.output_tokens, value.micro_usd, slots)
 
 
 def _key(scope: str, unit: int, period: int) -> LimitKey:

@@ -27,6 +27,9 @@ class RatelimitSettings(ServiceSettings):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     #: After this long the store counts as gone for a call.
     redis_timeout: float = Field(1.0, gt=0, le=60)
+    #: The ledger, `host:port` or `dns:///service:port`: after the store has lost its data, calendar windows begin
+    #: with what it says they have used. Empty: they begin at zero.
+    analytics_target: str = ""
     #: Whether the store keeps every write when its process restarts, and a new one has no past. Right where it runs
     #: beside its only disk (a laptop); wrong where a failover can lose writes. Unset: a restart is trusted where the
     #: server syncs every write and has no replicas, a new store is not.

@@ -134,7 +134,8 @@ async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(val
     clients = [connect(valkey_server.url) for _ in range(8)]
     clock, domain = Clock(), uuid.uuid4().hex
     replicas = [
-        Replica(store(c, clock, domain, trust=False), [DAY], history=KnownHistory(300)) for c in clients
+        Replica(store(c, clock, domain, trust=False, learn=0), [DAY], history=KnownHistory(300))
+        for c in clients
     ]
     reserve = [
         r.reservations.reserve(f"r{i}", "holder", ["tenant:acme"], Amounts(micro_usd=100), None)
@@ -183,8 +184,8 @@ async def test_regression_memory_of_requests_does_not_grow(redis: Redis) -> None
 
 
 async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> None:
-    """Valkey dies with its data: a new epoch; buckets are empty and refill, slots wait out the old life's slices, the
-    day's spend comes from the ledger, and old reservations are unknown."""
+    """Valkey dies with its data: a new epoch; buckets are empty and refill, slots and days wait out the old life's
+    slices, then the day's spend comes from the ledger, and old reservations are unknown."""
     async with valkey() as server:
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendonly", "no")
@@ -192,6 +193,7 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
         replica = Replica(target, [RPM, SLOTS, DAY], history=KnownHistory(450))
         await target.beat(())
         clock.now += 3_600_000
+        await target.seed(DAY, 0)
         await replica.reservations.reserve("old", "h", ["tenant:acme"], Amounts(1, micro_usd=10), None)
         first = target.epoch
         await server.kill()
@@ -204,11 +206,18 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
         born = clock.now
         denied = await replica.enforcer.admit([_ask("a")])
         assert isinstance(denied[0], Denial)
-        assert {v.limit.key.unit.name for v in denied[0].violations} == {"REQUESTS", "CONCURRENCY"}
+        assert [(v.limit, v.used) for v in denied[0].violations] == [(DAY, 500)]
+        assert denied[0].retry_after == pytest.approx(10, abs=0.01)
+        (state,) = await replica.enforcer.read([DAY])
+        assert (state.used, state.remaining) == (500, 0)
+        slots = await admit(target, [RPM, SLOTS], [1, 1])
+        assert {v.limit.key.unit.name for v in slots.violations} == {"REQUESTS", "CONCURRENCY"}
         clock.now = born + 9_000
         waiting = await replica.enforcer.admit([_ask("b")])
         assert isinstance(waiting[0], Denial)
-        assert [v.limit.key.unit.name for v in waiting[0].violations] == ["CONCURRENCY"]
+        slots = await admit(target, [RPM, SLOTS], [1, 1])
+        assert [v.limit.key.unit.name for v in slots.violations] == ["CONCURRENCY"]
+        assert replica.history.asked == []
         clock.now = born + 10_000
         granted = await replica.enforcer.admit([_ask("c")])
         assert isinstance(granted[0], Granted)
@@ -309,10 +318,11 @@ async def test_a_lost_function_library_is_loaded_again(redis: Redis) -> None:
 async def test_an_older_library_is_replaced_and_a_newer_one_kept(redis: Redis) -> None:
     """So that of two replicas of different releases the newer decides."""
     functions = Functions(redis)
-    from services.ratelimit.adapters.redis_functions import LIBRARY, source
+    from services.ratelimit.adapters.redis_functions import LIBRARY, _revision, source
 
+    present = f"-- revision {_revision(source())}:"
     for revision, kept in ((0, False), (10**6, True)):
-        other = source().replace("-- revision 1:", f"-- revision {revision}:")
+        other = source().replace(present, f"-- revision {revision}:")
         await redis.function_load(other, replace=True)
         await functions.load()
         assert (f"revision {revision}:" in str(await redis.function_list(LIBRARY, withcode=True))) is kept

@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.clock import Clock, SystemClock
+from libs.errors import Unavailable
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.limits import Limit, LimitKey
+from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
+from services.ratelimit.domain.windows import windows
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
 from services.ratelimit.lease import Fleet, LeaseSession
-from services.ratelimit.ports import LimitStore
+from services.ratelimit.ports import LimitStore, SpendHistory
 from services.ratelimit.quotas import Quotas
+from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.ratelimit.trends import Trends
@@ -45,15 +48,62 @@ class FixedLimits:
             listener()
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One attempt, as the ledger knows it; `at` in epoch seconds."""
+
+    at: float
+    tenant: str = "acme"
+    provider: str = "openai"
+    model: str = "gpt-4o"
+    campaign: str = ""
+    content_type: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    micro_usd: int = 0
+
+    @property
+    def scopes(self) -> set[str]:
+        """Every scope that pays for it."""
+        return {
+            f"tenant:{self.tenant}",
+            f"provider:{self.provider}",
+            f"model:{self.provider}/{self.model}",
+            f"tenant_provider:{self.tenant}/{self.provider}",
+            f"tenant_content:{self.tenant}/{self.content_type}",
+            f"campaign:{self.tenant}/{self.campaign}",
+        }
+
+
+class MemoryHistory:
+    """SpendHistory over a list of attempts; `gone`: it does not answer."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Spent] = []
+        self.gone = False
+
+    async def spent(self, limit: Limit, now: float) -> int | None:
+        if self.gone:
+            raise Unavailable("the ledger is away")
+        if limit.key.scope.startswith("key:"):
+            return None
+        start = windows(limit.key.period, limit.time_zone, int(now * 1000)).start / 1000
+        mine = [a for a in self.attempts if limit.key.scope in a.scopes and start <= a.at]
+        amounts = [Amounts(1, a.input_tokens, a.output_tokens, a.micro_usd) for a in mine]
+        return sum(amount.of(limit.key.unit) for amount in amounts)
+
+
 @dataclass(slots=True)
 class KnownHistory:
-    """SpendHistory with the same answer for every window; remembers what was asked."""
+    """SpendHistory with the same answer for every window, below 0: none; remembers what was asked."""
 
     amount: int = 0
     asked: list[Limit] = field(default_factory=list)
 
-    async def spent(self, limit: Limit, now: float) -> int:
+    async def spent(self, limit: Limit, now: float) -> int | None:
         self.asked.append(limit)
+        if self.amount < 0:
+            raise Unavailable("the ledger is away")
         return self.amount
 
 
@@ -66,7 +116,7 @@ class Replica:
         limits: Iterable[Limit],
         *,
         clock: Clock | None = None,
-        history: KnownHistory | None = None,
+        history: SpendHistory | None = None,
         ttl: float = 8.0,
     ) -> None:
         self.clock = clock or SystemClock()
@@ -76,7 +126,8 @@ class Replica:
         self.book = LimitBook(self.source, store)
         self.trends, self.fleet = Trends(), Fleet()
         self.history = history or KnownHistory()
-        self.enforcer = Enforcer(store, self.book, self.history, self.trends, self.metrics)
+        self.rebuild = Rebuild(store, self.history, self.clock, self.metrics)
+        self.enforcer = Enforcer(store, self.book, self.rebuild, self.trends, self.clock, self.metrics)
         self.reservations = Reservations(self.enforcer, self.book, store)
         self.quotas = Quotas(self.enforcer, self.book, store, self.trends)
         self.pulse = Pulse(store, self.enforcer, self.book, self.fleet, self.trends, self.clock, self.metrics)

@@ -1,5 +1,5 @@
 #!lua name=pointsman_limits_v1
--- revision 1: raised with every change, so that of two replicas' libraries the newer one stays.
+-- revision 2: raised with every change, so that of two replicas' libraries the newer one stays.
 --
 -- The limiter: every dimension of an admission is evaluated, then all are written, or none.
 --
@@ -719,7 +719,8 @@ local function begin(keys, argv)
 end
 
 -- The replica's heartbeat: expires what is due, keeps the high-water mark of the clock, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
--- then the replica's holders. Answers G, now, version, swept, first due, holders.
+-- then the replica's holders. Answers G, now, version, swept, first due, holders, ms until slices of earlier lives are
+-- dead.
 local function beat(keys, argv)
   if not call then return 'E' end
   local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[2]))
@@ -731,7 +732,8 @@ local function beat(keys, argv)
   call('SET', keys[1], meta_blob(m))
   for i = 4, #argv do call('ZADD', keys[3], now + 5000, argv[i]) end
   call('ZREMRANGEBYSCORE', keys[3], '-inf', now)
-  return 'G' .. pack(doubles(5), now, m.version, swept, m.due, call('ZCARD', keys[3]))
+  local learning = m.born > 0 and max(0, m.born + m.learn - now) or 0
+  return 'G' .. pack(doubles(6), now, m.version, swept, m.due, call('ZCARD', keys[3]), learning)
 end
 
 -- KEYS: meta, limits (a hash), audit (a stream). ARGV: epoch, field, expected version or "", the limit as JSON or ""

@@ -6,8 +6,8 @@ from services.ratelimit.domain.limits import Limit
 
 
 class NoHistory:
-    """SpendHistory that knows of nothing: a window whose counter was lost starts at zero, which `window_seeded` in
-    the log and `ratelimit_windows_seeded` say."""
+    """Satisfies `ports.SpendHistory` where no analytics is configured: a window whose counter was lost starts at
+    zero, which `window_seeded` in the log and `ratelimit_windows_seeded` say."""
 
-    async def spent(self, limit: Limit, now: float) -> int:
-        return 0
+    async def spent(self, limit: Limit, now: float) -> int | None:
+        return None

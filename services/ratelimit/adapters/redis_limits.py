@@ -215,10 +215,11 @@ class RedisLimitStore:
     async def beat(self, holders: Sequence[str]) -> Beat:
         keys = [self._keys.meta, self._keys.due, self._keys.holders]
         answer = await self._call("pointsman_v1_beat", keys, [self._given(), SWEEP_BATCH, *holders])
-        now, version, swept, _, alive = unpack(answer[1:])
+        now, version, swept, _, alive, learning = unpack(answer[1:])
         if self._test_now is None:
             self._skew_ms = int(now - self._clock.now() * 1000)
-        return Beat(now / 1000, int(version), self._epoch, int(alive), swept >= SWEEP_BATCH)
+        backlog = swept >= SWEEP_BATCH
+        return Beat(now / 1000, int(version), self._epoch, int(alive), backlog, learning / 1000)
 
     async def overrides(self) -> tuple[int, dict[LimitKey, Override]]:
         # The version first: a change in between is seen twice, never missed.

@@ -17,9 +17,11 @@ MAX_AMOUNT = 10**15
 MAX_SCOPES = 16
 #: Dimensions of one admission; 16 scopes with a handful of limits each.
 MAX_DIMENSIONS = 64
-SCOPE_KINDS = frozenset({"tenant", "provider", "model", "key", "tenant_provider", "campaign"})
+SCOPE_KINDS = frozenset(
+    {"tenant", "provider", "model", "key", "tenant_provider", "tenant_content", "campaign"}
+)
 
-_SCOPE = re.compile(r"^([a-z_]{1,32}):([!-~]{1,200})$")
+_SCOPE = re.compile(r"([a-z_]{1,32}):(.{1,200})")
 _ID = re.compile(r"^[!-~]{1,128}$")
 
 
@@ -120,24 +122,30 @@ def known_zone(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Of one admission, per unit. Raises InvalidArgument."""
+    """Of one admission, per unit. `concurrency` None: as `requests`. Raises InvalidArgument."""
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     micro_usd: int = 0
+    concurrency: int | None = None
 
     def __post_init__(self) -> None:
         faults = [
             FieldViolation(name, f"must be from 0 to {MAX_AMOUNT}, not {value}")
-            for name, value in self.items()
+            for name, value in (*self.items(), ("concurrency", self.slots))
             if not 0 <= value <= MAX_AMOUNT
         ]
         if faults:
             raise InvalidArgument(faults, reason="BAD_AMOUNT")
 
+    @property
+    def slots(self) -> int:
+        """The concurrency taken."""
+        return self.requests if self.concurrency is None else self.concurrency
+
     def items(self) -> Sequence[tuple[str, int]]:
-        """Field names and values."""
+        """Names and values of what a settlement posts; concurrency is not among them."""
         return (
             ("requests", self.requests),
             ("input_tokens", self.input_tokens),
@@ -147,8 +155,10 @@ class Amounts:
 
     def of(self, unit: Unit) -> int:
         """What a limit of this unit counts of it."""
-        if unit in (Unit.REQUESTS, Unit.CONCURRENCY):
+        if unit is Unit.REQUESTS:
             return self.requests
+        if unit is Unit.CONCURRENCY:
+            return self.slots
         if unit is Unit.INPUT_TOKENS:
             return self.input_tokens
         if unit is Unit.OUTPUT_TOKENS:
@@ -157,16 +167,12 @@ class Amounts:
             return self.input_tokens + self.output_tokens
         return self.micro_usd
 
-    def covers(self, other: Amounts) -> bool:
-        """Whether no amount is below the other's."""
-        return all(mine >= theirs for (_, mine), (_, theirs) in zip(self.items(), other.items(), strict=True))
-
 
 def scope_faults(scope: str, field: str) -> list[FieldViolation]:
     """What is wrong with a scope's name."""
     match = _SCOPE.fullmatch(scope)
-    if match is None:
-        return [FieldViolation(field, "must be kind:name in printable ASCII without spaces, name up to 200")]
+    if match is None or not scope.isprintable():
+        return [FieldViolation(field, "must be kind:name, name 1 to 200 printable characters")]
     if match[1] not in SCOPE_KINDS:
         return [
             FieldViolation(field, f"kind must be one of {', '.join(sorted(SCOPE_KINDS))}, not {match[1]}")

@@ -140,6 +140,11 @@ def violation(limit: Limit, reading: Reading, need: int, now: float) -> Violatio
     return Violation(limit, state.used, need, reset)
 
 
+def closed_reading(limit: Limit, until: float) -> Reading:
+    """Of a calendar window whose past is not known until (epoch seconds) at least: as if all of it were used."""
+    return Reading(limit.limit, 0, finish=until)
+
+
 def denial(violations: Sequence[Violation], now: float) -> Denial:
     """All of them, with the longest wait."""
     resets = [v.reset for v in violations]

@@ -22,4 +22,5 @@ def ahead(need: Amounts, want: Amounts) -> Amounts:
         max(need.input_tokens, want.input_tokens),
         max(need.output_tokens, want.output_tokens),
         max(need.micro_usd, want.micro_usd),
+        max(need.slots, want.slots),
     )

@@ -17,6 +17,7 @@ from services.ratelimit.domain.limits import (
     check_ids,
     check_scopes,
 )
+from services.ratelimit.domain.sizing import ahead
 from tests.support.limits import limit
 
 
@@ -58,7 +59,16 @@ def test_time_zones_must_exist(zone: str) -> None:
 
 @pytest.mark.parametrize(
     "scope",
-    ["", "acme", "tenant:", "planet:mars", "tenant:a b", "tenant:ä", "tenant:" + "x" * 201, "tenant:a\n"],
+    [
+        "",
+        "acme",
+        "tenant:",
+        "planet:mars",
+        "tenant:a\x00",
+        "tenant:" + "x" * 201,
+        "tenant:a\n",
+        "tenant:a\nb",
+    ],
 )
 def test_unknown_scopes_are_refused(scope: str) -> None:
     """By kind and by form."""
@@ -110,3 +120,21 @@ def test_a_limit_of_zero_has_no_burst() -> None:
     assert Limit(key, 0, burst=10).capacity == 0
     assert Limit(key, 5, burst=10).capacity == 10
     assert Limit(key, 5).capacity == 5
+
+
+@pytest.mark.parametrize(
+    "scope", ["campaign:acme/black friday", "campaign:acme/été", "tenant_content:a/blog"]
+)
+def test_names_of_scopes_may_hold_spaces_and_letters_of_any_language(scope: str) -> None:
+    """Campaigns are named by people."""
+    assert LimitKey(scope, Unit.REQUESTS, Period.DAY).scope == scope
+
+
+def test_concurrency_is_as_much_as_requests_unless_said() -> None:
+    """A lease for many requests a second needs few slots."""
+    assert Amounts(7).of(Unit.CONCURRENCY) == 7
+    assert Amounts(7, concurrency=2).of(Unit.CONCURRENCY) == 2
+    assert Amounts(7, concurrency=0).of(Unit.CONCURRENCY) == 0
+    assert ahead(Amounts(1, concurrency=3), Amounts(9, concurrency=2)) == Amounts(9, concurrency=3)
+    with pytest.raises(InvalidArgument):
+        Amounts(1, concurrency=-1)

@@ -29,6 +29,7 @@ def fields(draft: Draft) -> list[str]:
     ("draft", "field"),
     [
         (Draft(()), "messages"),
+        (Draft(HELLO, campaign="summer\nsale"), "campaign"),
         (Draft(((Role.USER, Message(Role.USER, " \n")),)), "messages[0].text"),
         (Draft(((None, Message(Role.USER, "x")),)), "messages[0].role"),
         (Draft(((Role.SYSTEM, Message(Role.SYSTEM, "x")),)), "messages"),
