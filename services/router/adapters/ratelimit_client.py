@@ -245,13 +245,15 @@ class LeaseStream:
         now = self._clock.monotonic()
         asked = self._asked.pop(granted.sequence, None)
         lasting = max(0.0, timestamp_from_proto(granted.unlimited_until) - self._clock.now())
-        self._pool.grant(
+        owed = self._pool.grant(
             asked.scopes if asked is not None else (),
             [_slice(s, now if asked is None else asked.at) for s in granted.slices],
             granted.unlimited_scopes,
             now + lasting,
             now,
         )
+        if owed:
+            self.report()
         if asked is not None and not asked.answer.done():
             asked.answer.set_result(None)
 

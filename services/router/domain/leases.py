@@ -69,6 +69,7 @@ class Pool:
         for held, part in plan:
             held.used += part
             held.running += 1
+            held.reserved += part
             held.touched = now
             held.changed = True
             taken.append(Taken(held, part))
@@ -86,13 +87,13 @@ class Pool:
             # Where several slices served one admission, the last carries what was used beyond the estimate.
             share = real if entry is last[key] else min(real, entry.amount)
             left[key] = real - share
-            extra = share - entry.amount
-            covered = min(extra, max(0, held.remaining))
-            held.used += covered
-            held.overrun += extra - covered
+            if held.dead:
+                self._owe(held, share - entry.amount)
+                continue
+            held.post(share - entry.amount)
             held.running -= 1
+            held.reserved -= entry.amount
             held.touched = now
-            held.changed = True
 
     def wanted(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[tuple[str, Amounts]]:
         """Counts the amounts as demand. Scopes of which what is held will not last, with what to ask for."""
@@ -142,9 +143,10 @@ class Pool:
         unlimited: Iterable[str],
         until: float,
         now: float,
-    ) -> None:
+    ) -> bool:
         """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
-        none (until then)."""
+        none (until then). Whether the limiter should hear at once what was owed."""
+        owed = False
         named: dict[str, set[tuple[str, str]]] = {scope: set() for scope in asked}
         for granted in slices:
             key = (granted.unit, granted.period)
@@ -158,6 +160,9 @@ class Pool:
             if granted.amount > 0 or granted.shadow:
                 dimension.slices.append(granted)
                 self._live[granted.id] = granted
+                if dimension.owed:
+                    granted.post(dimension.owed)
+                    dimension.owed, owed = 0, True
         for scope in unlimited:
             named[scope] = set()
             self._holding(scope, now).unlimited = until
@@ -170,6 +175,7 @@ class Pool:
             holding = self._holdings[scope]
             if not holding.lasts(holding.demand.over(HORIZON, now), now + HORIZON):
                 holding.look = now + SCARCE_INTERVAL
+        return owed
 
     def retire(self, ids: Iterable[str] | None) -> None:
         """Their limit changed (None: all): nothing more is taken from them, and what was is still reported."""
@@ -180,10 +186,13 @@ class Pool:
 
     def forget(self, ids: Iterable[str] | None) -> None:
         """The limiter does not know them (any more; None: any): nothing is taken from them or reported."""
-        for slice_id in list(self._live) if ids is None else list(ids):
-            held = self._live.pop(slice_id, None)
-            if held is not None:
-                self._unhand(held)
+        dead = [self._live.pop(i) for i in (list(self._live) if ids is None else ids) if i in self._live]
+        for held in dead:
+            held.dead = True
+            self._unhand(held)
+        # Once all are gone, so that none of them is asked to carry another's.
+        for held in dead:
+            self._owe(held, held.reserved)
         if ids is None:
             for holding in self._holdings.values():
                 holding.unlimited = 0.0
@@ -236,6 +245,18 @@ class Pool:
         if holding is None:
             holding = self._holdings[scope] = Holding(now)
         return holding
+
+    def _owe(self, held: Slice, amount: int) -> None:
+        """Calls outlive the store's memory of their slice. Calendar quotas and money must know of them all the same:
+        from the next slice on. Rates have refilled by then."""
+        holding = self._holdings.get(held.scope)
+        dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
+        if dimension is None or held.period not in ("day", "month"):
+            return
+        if dimension.slices:
+            dimension.slices[-1].post(amount)
+        else:
+            dimension.owed = max(0, dimension.owed + amount)
 
     def _unhand(self, held: Slice) -> None:
         holding = self._holdings.get(held.scope)

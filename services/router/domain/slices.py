@@ -30,8 +30,9 @@ class Slice:
     shadow: bool = False
     used: int = 0
     overrun: int = 0
-    #: Calls that took from it and have not settled.
+    #: Calls that took from it and have not settled, and how much they took.
     running: int = 0
+    reserved: int = 0
     #: When it was last taken from or given back to.
     touched: float = 0.0
     #: Nothing more is taken from it.
@@ -40,11 +41,20 @@ class Slice:
     closed: bool = False
     #: The limiter does not know its state.
     changed: bool = False
+    #: The limiter does not know it at all any more.
+    dead: bool = False
 
     @property
     def remaining(self) -> int:
         """What may still be taken."""
         return self.amount - self.used
+
+    def post(self, amount: int) -> None:
+        """So much more (less, where negative) was used than was taken: from what is left, and owed beyond."""
+        covered = max(-self.used, min(amount, max(0, self.remaining)))
+        self.used += covered
+        self.overrun += max(0, amount - covered)
+        self.changed = True
 
     def done(self, now: float) -> bool:
         """Whether its last report is due."""
@@ -67,6 +77,8 @@ class Dimension:
     period: str
     shadow: bool = False
     slices: list[Slice] = field(default_factory=list)
+    #: Taken from dead slices by calls that outlived them, to be posted on the next one.
+    owed: int = 0
 
     def available(self, now: float) -> int:
         """What may be taken now."""
