@@ -192,6 +192,8 @@ def _draft(request: pb.Generation) -> Draft:
     for field, value in request.ListFields():
         name, read = _FIELDS[field.name]
         fields[name] = value if read is None else read(value)
+    if "response_format" in fields:
+        fields["needs_schema"] = request.response_format.kind == pb.ResponseFormat.KIND_JSON_SCHEMA
     return Draft(**fields)
 
 
