@@ -1,4 +1,4 @@
-"""Which limits hold now: the catalog's, overridden by those set at run time."""
+"""Which limits hold now: the catalog's, capped and completed by learned ones, overridden by those set at run time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from services.ratelimit.domain.limits import Limit, LimitKey
 from services.ratelimit.ports import LimitSource, LimitStore, Override
 
 log = get_logger(__name__)
+
+#: (configured limits, what held so far because it was learned) → what holds because it was learned.
+Teaching = Callable[[Mapping[LimitKey, Limit], Mapping[LimitKey, Limit]], Mapping[LimitKey, Limit]]
 
 #: Scope lists remembered; a fleet uses a few per tenant.
 _REMEMBERED = 65536
@@ -22,6 +25,8 @@ class LimitBook:
         self._store = store
         self._configured: Mapping[LimitKey, Limit] = source.current()
         self._overrides: dict[LimitKey, Override] = {}
+        self._teaching: Teaching = lambda configured, before: {}
+        self._learned: Mapping[LimitKey, Limit] = {}
         self._limits: dict[LimitKey, Limit] = {}
         self._by_scope: dict[str, tuple[Limit, ...]] = {}
         self._by_scopes: dict[tuple[str, ...], tuple[Limit, ...]] = {}
@@ -64,12 +69,19 @@ class LimitBook:
         self.version, self._overrides = await self._store.overrides()
         self._rebuild()
 
+    def learn(self, teaching: Teaching) -> None:
+        """Lets learned limits hold from now on."""
+        self._teaching = teaching
+        if teaching(self._configured, self._learned) != self._learned:
+            self._rebuild()
+
     def _reconfigured(self) -> None:
         self._configured = self._source.current()
         self._rebuild()
 
     def _rebuild(self) -> None:
-        before, limits = self._limits, dict(self._configured)
+        self._learned = self._teaching(self._configured, self._learned)
+        before, limits = self._limits, {**self._configured, **self._learned}
         for key, override in self._overrides.items():
             if override.limit is not None:
                 limits[key] = override.limit

@@ -17,10 +17,12 @@ from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.catalog_limits import CatalogLimits
 from services.ratelimit.adapters.no_history import NoHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
+from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.book import LimitBook
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
+from services.ratelimit.learn import Learning, Mode
 from services.ratelimit.lease import Fleet, LeaseSession
 from services.ratelimit.ports import SpendHistory
 from services.ratelimit.quotas import Quotas
@@ -49,8 +51,9 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         failures = runtime.metrics.counter(
             "ratelimit_store_failures", "Calls that the shared store did not answer"
         )
+        functions = Functions(redis, failures.inc)
         store = RedisLimitStore(
-            Functions(redis, failures.inc),
+            functions,
             holder.current.domain,
             runtime.clock,
             trust=settings.store_trusted,
@@ -68,6 +71,16 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         stack.push_async_callback(rebuild.close)
         enforcer = Enforcer(store, book, rebuild, trends, runtime.clock, runtime.metrics)
 
+        mode = Mode(settings.learned)
+        learning = Learning(
+            RedisLearned(functions, holder.current.domain),
+            book,
+            runtime.clock,
+            runtime.metrics,
+            mode,
+            settings.learned_share,
+        )
+
         def open_session(holder_id: str, wake: Callable[[], None]) -> LeaseSession:
             return LeaseSession(
                 holder_id,
@@ -75,6 +88,7 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
                 book,
                 store,
                 fleet,
+                learning,
                 runtime.clock,
                 ttl=settings.lease_ttl,
                 unlimited=settings.unlimited_ttl,
@@ -84,8 +98,10 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         pulse = Pulse(store, enforcer, book, fleet, trends, runtime.clock, runtime.metrics)
         await pulse.beat()
         await stack.enter_async_context(background("ratelimit-pulse", pulse.run))
+        if mode is not Mode.OFF:
+            await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(
-            Reservations(enforcer, book, store), Quotas(enforcer, book, store, trends), open_session
+            Reservations(enforcer, book, store), Quotas(enforcer, book, store, trends, learning), open_session
         )
         yield [
             Registration(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument
 from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.leasing import (
     Acquire,
     Answer,
@@ -26,6 +27,7 @@ from services.ratelimit.domain.limits import MAX_AMOUNT, LimitKey, check_ids, ch
 from services.ratelimit.domain.quota import Denial, Quota
 from services.ratelimit.domain.sizing import ahead, divisor
 from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.learn import Learning
 from services.ratelimit.ports import Granted, LimitStore, SliceChange
 
 
@@ -51,6 +53,7 @@ class LeaseSession:
         book: LimitBook,
         store: LimitStore,
         fleet: Fleet,
+        learning: Learning,
         clock: Clock,
         *,
         ttl: float,
@@ -64,6 +67,7 @@ class LeaseSession:
         self._book = book
         self._store = store
         self._fleet = fleet
+        self._learning = learning
         self._clock = clock
         self._ttl = ttl
         self._unlimited = unlimited
@@ -114,11 +118,14 @@ class LeaseSession:
                 answers.append(Revoked(ids, "limit_changed", "the limit was changed"))
         return answers
 
-    async def handle(self, messages: Sequence[Acquire | Report]) -> list[Answer]:
+    async def handle(self, messages: Sequence[Acquire | Report | Observed]) -> list[Answer]:
         """Answers in the order of the messages, reports first: they may free what is asked for.
         Raises InvalidArgument, Unavailable."""
         answers = await self._report([m for m in messages if isinstance(m, Report)])
         answers += await self._acquire([m for m in messages if isinstance(m, Acquire)])
+        # Of several words of one router the last is all it has to say.
+        for said in [m for m in messages if isinstance(m, Observed)][-1:]:
+            await self._learning.observed(self.holder, said)
         return self.events() + answers
 
     async def _acquire(self, messages: Sequence[Acquire]) -> list[Answer]:

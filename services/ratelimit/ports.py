@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
 from services.ratelimit.domain.quota import Denial, Quota, Reading
 
@@ -154,6 +155,22 @@ class LimitSource(Protocol):
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Calls back after every change, on the event loop."""
+        ...
+
+
+class LearnedStore(Protocol):
+    """What each router has learned, shared by all replicas. All methods raise Unavailable when the store is gone."""
+
+    async def put(self, holder: str, observed: Observed) -> None:
+        """Replaces what this router said before."""
+        ...
+
+    async def all(self) -> dict[str, Observed]:
+        """By router."""
+        ...
+
+    async def drop(self, holders: Sequence[str]) -> None:
+        """Forgets these routers."""
         ...
 
 

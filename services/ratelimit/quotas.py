@@ -11,9 +11,11 @@ from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.telemetry import get_logger
 from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.forecast import Demand, Forecast, demand, forecast
+from services.ratelimit.domain.learned import Learned
 from services.ratelimit.domain.limits import Limit, LimitKey, check_ids, check_scopes
 from services.ratelimit.domain.quota import Quota, quota
 from services.ratelimit.enforce import Enforcer
+from services.ratelimit.learn import Learning
 from services.ratelimit.ports import LimitStore
 from services.ratelimit.trends import Trends
 
@@ -34,11 +36,18 @@ class Page:
 class Quotas:
     """The operators' use cases."""
 
-    def __init__(self, enforcer: Enforcer, book: LimitBook, store: LimitStore, trends: Trends) -> None:
+    def __init__(
+        self, enforcer: Enforcer, book: LimitBook, store: LimitStore, trends: Trends, learning: Learning
+    ) -> None:
         self._enforcer = enforcer
         self._book = book
         self._store = store
         self._trends = trends
+        self._learning = learning
+
+    def learned(self, key: LimitKey) -> Learned | None:
+        """The evidence for a limit from what providers said; None: there is none."""
+        return self._learning.of(key)
 
     async def list(self, scopes: Sequence[str], page_size: int, page_token: str) -> Page:
         """Ordered by scope, unit and period. Raises InvalidArgument, Unavailable."""

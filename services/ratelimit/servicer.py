@@ -11,7 +11,8 @@ from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
-from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_to_proto
+from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
+from services.ratelimit.domain.learned import Learned, Observation, Observed, Source
 from services.ratelimit.domain.leasing import (
     Acquire,
     Answer,
@@ -38,6 +39,7 @@ _BATCH = 64
 
 OpenSession = Callable[[str, Callable[[], None]], LeaseSession]
 _WAKE = object()
+_SOURCES = {pb.LearnedSource.Value(f"LEARNED_SOURCE_{source.name}"): source for source in Source}
 
 
 class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
@@ -106,7 +108,8 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
     async def ListQuotas(self, request: pb.ListQuotasRequest, context: Any) -> pb.ListQuotasResponse:
         page = await self._quotas.list(tuple(request.scopes), request.page_size, request.page_token)
         return pb.ListQuotasResponse(
-            quotas=[_quota_to_proto(q) for q in page.quotas], next_page_token=page.next_token
+            quotas=[_quota_to_proto(q, self._quotas.learned(q.limit.key)) for q in page.quotas],
+            next_page_token=page.next_token,
         )
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: Any) -> pb.SetLimitResponse:
@@ -137,7 +140,7 @@ async def _read(requests: AsyncIterator[pb.LeaseRequest], inbox: asyncio.Queue[o
         await inbox.put(request)
 
 
-async def _batch(inbox: asyncio.Queue[object]) -> list[Acquire | Report]:
+async def _batch(inbox: asyncio.Queue[object]) -> list[Acquire | Report | Observed]:
     """What is there, at least one item."""
     items = [await inbox.get()]
     while len(items) < _BATCH and not inbox.empty():
@@ -145,7 +148,7 @@ async def _batch(inbox: asyncio.Queue[object]) -> list[Acquire | Report]:
     return [_message(item) for item in items if isinstance(item, pb.LeaseRequest)]
 
 
-def _message(request: pb.LeaseRequest) -> Acquire | Report:
+def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
     kind = request.WhichOneof("message")
     if kind == "acquire":
         ask = request.acquire
@@ -157,9 +160,32 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report:
                 SliceReport(s.slice_id, s.used, s.overrun, s.closed, s.renew) for s in request.report.slices
             ),
         )
+    if kind == "observed":
+        said = request.observed
+        return Observed(
+            tuple(_observation(item) for item in said.limits),
+            {load.scope: load.calls for load in said.loads},
+            timestamp_from_proto(said.at),
+        )
     if kind == "open":
         raise FailedPrecondition("The stream is open already", reason="LEASE_ALREADY_OPEN")
     raise InvalidArgument([FieldViolation("message", "must be set")], reason="EMPTY_MESSAGE")
+
+
+def _observation(item: pb.ObservedLimit) -> Observation:
+    source = _SOURCES.get(item.source)
+    if source is None:
+        raise InvalidArgument(
+            [FieldViolation("observed.limits.source", "must be set")], reason="BAD_OBSERVATION"
+        )
+    return Observation(
+        _key(item.scope, item.unit, item.period),
+        item.limit,
+        item.confidence,
+        source,
+        timestamp_from_proto(item.seen),
+        item.observations,
+    )
 
 
 def _amounts(value: pb.Amounts) -> Amounts:
@@ -198,8 +224,9 @@ def _limit_to_proto(limit: Limit) -> pb.Limit:
     )
 
 
-def _quota_to_proto(quota: Quota) -> pb.Quota:
+def _quota_to_proto(quota: Quota, learned: Learned | None = None) -> pb.Quota:
     return pb.Quota(
+        learned=None if learned is None else _learned_to_proto(learned),
         limit=_limit_to_proto(quota.limit),
         used=quota.used,
         outstanding=quota.outstanding,
@@ -209,6 +236,16 @@ def _quota_to_proto(quota: Quota) -> pb.Quota:
         requests_in_window=quota.requests_in_window,
         burst_capacity=quota.limit.capacity if quota.limit.key.period.seconds else 0,
         uncertain=quota.uncertain,
+    )
+
+
+def _learned_to_proto(learned: Learned) -> pb.LearnedLimit:
+    return pb.LearnedLimit(
+        limit=learned.value,
+        confidence=learned.confidence,
+        source=f"LEARNED_SOURCE_{learned.source.name}",
+        seen=timestamp_to_proto(learned.seen),
+        observations=learned.observations,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -34,6 +34,11 @@ class RatelimitSettings(ServiceSettings):
     #: beside its only disk (a laptop); wrong where a failover can lose writes. Unset: a restart is trusted where the
     #: server syncs every write and has no replicas, a new store is not.
     store_trusted: bool = False
+    #: What is done with limits learned from providers: enforce those that are sure, only count and show them, or
+    #: nothing.
+    learned: Literal["enforce", "shadow", "off"] = "enforce"
+    #: The share of a limit stated by a provider that is used, above 0 to 1.
+    learned_share: float = Field(0.95, gt=0, le=1)
     #: How long a slice lives without renewal.
     lease_ttl: float = Field(8.0, ge=1, le=60)
     #: How long a router may admit everything for a scope that has no limits before it asks again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,12 +16,14 @@ from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from services.ratelimit.book import LimitBook
+from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
 from services.ratelimit.domain.windows import windows
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
+from services.ratelimit.learn import Learning, Mode
 from services.ratelimit.lease import Fleet, LeaseSession
-from services.ratelimit.ports import LimitStore, SpendHistory
+from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
@@ -107,6 +109,31 @@ class KnownHistory:
         return self.amount
 
 
+class MemoryLearned:
+    """LearnedStore of unit tests; shares its contract with the one on Valkey. `gone`: it does not answer."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Observed] = {}
+        self.gone = False
+
+    async def put(self, holder: str, observed: Observed) -> None:
+        self._check()
+        self.said[holder] = observed
+
+    async def all(self) -> dict[str, Observed]:
+        self._check()
+        return dict(self.said)
+
+    async def drop(self, holders: Sequence[str]) -> None:
+        self._check()
+        for holder in holders:
+            self.said.pop(holder, None)
+
+    def _check(self) -> None:
+        if self.gone:
+            raise Unavailable("the store is away")
+
+
 class Replica:
     """One limiter."""
 
@@ -118,6 +145,8 @@ class Replica:
         clock: Clock | None = None,
         history: SpendHistory | None = None,
         ttl: float = 8.0,
+        learned: LearnedStore | None = None,
+        learn: Mode = Mode.ENFORCE,
     ) -> None:
         self.clock = clock or SystemClock()
         self.store = store
@@ -128,8 +157,16 @@ class Replica:
         self.history = history or KnownHistory()
         self.rebuild = Rebuild(store, self.history, self.clock, self.metrics)
         self.enforcer = Enforcer(store, self.book, self.rebuild, self.trends, self.clock, self.metrics)
+        self.learning = Learning(
+            learned if learned is not None else MemoryLearned(),
+            self.book,
+            self.clock,
+            self.metrics,
+            learn,
+            0.95,
+        )
         self.reservations = Reservations(self.enforcer, self.book, store)
-        self.quotas = Quotas(self.enforcer, self.book, store, self.trends)
+        self.quotas = Quotas(self.enforcer, self.book, store, self.trends, self.learning)
         self.pulse = Pulse(store, self.enforcer, self.book, self.fleet, self.trends, self.clock, self.metrics)
         self.ttl = ttl
 
@@ -141,6 +178,7 @@ class Replica:
             self.book,
             self.store,
             self.fleet,
+            self.learning,
             self.clock,
             ttl=self.ttl,
             unlimited=5.0,

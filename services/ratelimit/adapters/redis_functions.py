@@ -119,6 +119,20 @@ class Functions:
             raise self._unavailable(error) from error
         return cast(dict[bytes, bytes], found)
 
+    async def hash_set(self, key: str, field: str, value: bytes) -> None:
+        """HSET. Raises Unavailable."""
+        try:
+            await self._redis.hset(key, field, value)
+        except RedisError as error:
+            raise self._unavailable(error) from error
+
+    async def hash_delete(self, key: str, fields: Sequence[str]) -> None:
+        """HDEL. Raises Unavailable."""
+        try:
+            await self._redis.hdel(key, *fields)
+        except RedisError as error:
+            raise self._unavailable(error) from error
+
     async def _send(self, calls: Sequence[Call]) -> list[object]:
         try:
             if len(calls) == 1:

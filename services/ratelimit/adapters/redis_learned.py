@@ -1,0 +1,84 @@
+"""What routers have learned, in one Redis hash: a field for each router, replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.ratelimit.adapters.redis_functions import Functions
+from services.ratelimit.domain.learned import Observation, Observed, Source
+from services.ratelimit.domain.limits import LimitKey, Period, Unit
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    scope: str
+    unit: int
+    period: int
+    value: int
+    confidence: float
+    source: str
+    seen: float
+    observations: int
+
+
+class _Said(msgspec.Struct):
+    at: float
+    limits: list[_Entry]
+    loads: dict[str, int]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Said).decode
+
+
+class RedisLearned:
+    """Satisfies `ports.LearnedStore`."""
+
+    def __init__(self, functions: Functions, domain: str) -> None:
+        self._functions = functions
+        self._key = f"pointsman:{{{domain}}}:learned"
+
+    async def put(self, holder: str, observed: Observed) -> None:
+        entries = [
+            _Entry(
+                o.key.scope,
+                int(o.key.unit),
+                int(o.key.period),
+                o.value,
+                o.confidence,
+                o.source,
+                o.seen,
+                o.observations,
+            )
+            for o in observed.limits
+        ]
+        said = _Said(observed.at, entries, dict(observed.loads))
+        await self._functions.hash_set(self._key, holder, _encode(said))
+
+    async def all(self) -> dict[str, Observed]:
+        return {
+            holder.decode(): _read(text) for holder, text in (await self._functions.hash(self._key)).items()
+        }
+
+    async def drop(self, holders: Sequence[str]) -> None:
+        await self._functions.hash_delete(self._key, holders)
+
+
+def _read(text: bytes) -> Observed:
+    said = _decode(text)
+    return Observed(
+        tuple(
+            Observation(
+                LimitKey(e.scope, Unit(e.unit), Period(e.period)),
+                e.value,
+                e.confidence,
+                Source(e.source),
+                e.seen,
+                e.observations,
+            )
+            for e in said.limits
+        ),
+        said.loads,
+        said.at,
+    )
