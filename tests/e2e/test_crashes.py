@@ -16,8 +16,8 @@ from tests.e2e.catalogs import BUDGETED_KEY, CRASHES, QUOTA, QUOTA_KEY
 from tests.support.load import Load, under_load
 from tests.support.stack import RunningStack, running_stack
 
-#: Answers for each tenant before the fault, and after all is well again.
-BEFORE, AFTER = 40, 60
+#: Answers for each tenant before the fault, while a process is frozen, and after all is well again.
+BEFORE, FROZEN, AFTER = 40, 20, 60
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +126,10 @@ async def test_a_frozen_process_stops_nobody(
     async with under_load(clients, f"stop-{name}") as load:
         await load.until(more=BEFORE)
         with stack.frozen(name):
-            await load.until(more=AFTER, tenants={"demo"})
+            await load.until(more=FROZEN, tenants={"demo"})
             if name in {"ratelimit", "valkey"}:
                 await load.until_failed(tenant="budgeted")
-                await load.until(more=AFTER, tenants={"demo"})
+                await load.until(more=FROZEN, tenants={"demo"})
         await load.until(more=AFTER)
     print(load.story())
     if name in {"ratelimit", "valkey"}:
