@@ -60,7 +60,7 @@ async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tu
 def table(states: Sequence[QuotaState], clock: Clock) -> Table:
     """One line per limit; money as dollars, reset as time from now."""
     made = plain_table(
-        "scope", "limit", "used", "in flight", "left", "whole in", right=_NUMBERS, wrap={"scope"}
+        "scope", "limit", "used", "in flight", "left", "whole in", "learned", right=_NUMBERS, wrap={"scope"}
     )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
@@ -71,12 +71,22 @@ def table(states: Sequence[QuotaState], clock: Clock) -> Table:
             _amount(state, state.outstanding),
             Text(_amount(state, state.remaining), "red" if low else "green"),
             seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
+            _learned(state, clock),
         )
     return made
 
 
 def _amount(state: QuotaState, value: int) -> str:
     return money(value) if state.unit == "micro_usd" else f"{value:,}"
+
+
+def _learned(state: QuotaState, clock: Clock) -> str:
+    """What the provider says, from what and how surely, and how long ago it said so."""
+    word = state.learned
+    if word is None:
+        return ""
+    ago = seconds(max(0.0, clock.now() - word.seen))
+    return f"{_amount(state, word.limit)} by {word.source}, {word.confidence:.0%}, {ago} ago"
 
 
 def _limit(state: QuotaState) -> str:

@@ -42,8 +42,20 @@ class ProviderState:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedState:
+    """What providers say of a limit: how much per period (`limit`), how sure that is (0 to 1; enforced from 0.75 on),
+    from "headers" or "refusals", seen last at `seen` (epoch seconds) and `observations` times."""
+
+    limit: int
+    confidence: float
+    source: str
+    seen: float
+    observations: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaState:
-    """A limit and its present use, in its unit. `reset` None: it is whole."""
+    """A limit and its present use, in its unit. `reset` None: it is whole. `learned` None: providers say nothing."""
 
     scope: str
     unit: str
@@ -59,6 +71,7 @@ class QuotaState:
     time_zone: str
     shadow: bool
     version: int
+    learned: LearnedState | None = None
 
 
 class CostGroup(StrEnum):
@@ -231,6 +244,17 @@ def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
         time_zone=limit.time_zone,
         shadow=limit.shadow,
         version=limit.version,
+        learned=_learned(item.learned) if item.HasField("learned") else None,
+    )
+
+
+def _learned(item: ratelimit_pb2.LearnedLimit) -> LearnedState:
+    return LearnedState(
+        item.limit,
+        item.confidence,
+        _word(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
+        timestamp_from_proto(item.seen),
+        item.observations,
     )
 
 

@@ -27,6 +27,7 @@ from services.router.adapters.provider_client import ProviderClient
 from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
 from services.router.attempt import Books
+from services.router.domain.learned_limits import LimitLearner
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
 from services.router.meters import Meters
@@ -76,6 +77,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         health = HealthClient(channels[1], token, me, clock, rng, metrics)
         for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
             await stack.enter_async_context(background(name, task))
+        learner = LimitLearner()
         admission = LeasedAdmission(
             channels[2], token, me, lambda: catalog.current, clock, rng, metrics, settings.local_share
         )
@@ -94,7 +96,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         )
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
-        providers = ProviderClient(transport, wires(clock), keys, clock)
+        providers = ProviderClient(transport, wires(clock), keys, clock, learner)
         set_aside = SettingAside(clock, rng, metrics)
         planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable, set_aside)
         generate = Generate(

@@ -19,6 +19,7 @@ from libs.clock import Clock
 from libs.telemetry import Metrics
 from services.router.adapters.ratelimit_client import Answer, LeaseStream
 from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.learned_limits import LimitLearner
 from services.router.domain.leases import Pool
 from services.router.domain.local_share import LocalShare, Shared
 from services.router.domain.slices import Taken
@@ -78,10 +79,14 @@ class LeasedAdmission:
         rng: Random,
         metrics: Metrics,
         local_share: float,
+        learner: LimitLearner | None = None,
     ) -> None:
+        """`learner`: what it has learned of providers' limits is told to the limiter."""
         self._clock = clock
         self._pool = Pool()
-        self._leases = LeaseStream(channel, token, holder_id, self._pool, clock, rng, metrics)
+        self._leases = LeaseStream(
+            channel, token, holder_id, self._pool, clock, rng, metrics, learner or LimitLearner()
+        )
         #: Set once the limiter has answered.
         self.known = self._leases.known
         self.run = self._leases.run

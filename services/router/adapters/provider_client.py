@@ -11,8 +11,10 @@ from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
 from services.router.adapters.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
+from services.router.adapters.providers.limits import stated_limits
 from services.router.adapters.providers.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.domain.learned_limits import LimitLearner
 from services.router.domain.plan import estimate_text_tokens
 from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 
@@ -27,11 +29,20 @@ _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 class ProviderClient:
     """Satisfies `ports.Providers`."""
 
-    def __init__(self, transport: HttpTransport, wires: Mapping[str, Wire], keys: Keys, clock: Clock) -> None:
+    def __init__(
+        self,
+        transport: HttpTransport,
+        wires: Mapping[str, Wire],
+        keys: Keys,
+        clock: Clock,
+        learner: LimitLearner | None = None,
+    ) -> None:
+        """`learner` is told of the limits that answers state, and of refusals."""
         self._transport = transport
         self._wires = wires
         self._keys = keys
         self._clock = clock
+        self._learner = learner or LimitLearner()
         self._paces: dict[tuple[str, str | None], Pace] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
@@ -65,7 +76,8 @@ class ProviderClient:
                 failure.at_fault = now() - began >= limits.fair
             raise
         if status >= 300:
-            raise wire.failure(status, headers, body)
+            raise self._refused(provider, model, wire.failure(status, headers, body), headers)
+        self._heard(provider, model, headers)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
@@ -82,7 +94,7 @@ class ProviderClient:
         watch = Watch(limits, now())
         async with AsyncExitStack() as stack:
             try:
-                response = await self._open(stack, wire, request, watch)
+                response = await self._open(stack, wire, request, watch, provider, model)
                 # What goes on from text already sent may have nothing to add.
                 decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
                 events: Sequence[StreamEvent] = ()
@@ -100,7 +112,13 @@ class ProviderClient:
                 pace.streamed(now(), watch)
 
     async def _open(
-        self, stack: AsyncExitStack, wire: Wire, request: HttpRequest, watch: Watch
+        self,
+        stack: AsyncExitStack,
+        wire: Wire,
+        request: HttpRequest,
+        watch: Watch,
+        provider: Provider,
+        model: Model,
     ) -> HttpResponse:
         """The head of a good answer. Raises ProviderFailure for any other."""
         now = self._clock.monotonic
@@ -113,6 +131,7 @@ class ProviderClient:
             raise _too_late(watch) from error
         watch.waited(now() - began)
         if response.status < 300:
+            self._heard(provider, model, response.headers)
             return response
         body = b""
         try:
@@ -121,7 +140,22 @@ class ProviderClient:
         except (TimeoutError, ProviderFailure):
             # The status alone says enough.
             pass
-        raise wire.failure(response.status, response.headers, body)
+        failure = wire.failure(response.status, response.headers, body)
+        raise self._refused(provider, model, failure, response.headers)
+
+    def _heard(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
+        """A call was let through."""
+        now = self._clock.now()
+        if self._learner.answered(now, model.id):
+            self._learner.observed(now, model.id, stated_limits(provider.kind, headers))
+
+    def _refused(
+        self, provider: Provider, model: Model, failure: ProviderFailure, headers: Mapping[str, str]
+    ) -> ProviderFailure:
+        """One was not."""
+        if failure.error_class is ErrorClass.RATE_LIMITED:
+            self._learner.refused(self._clock.now(), model.id, stated_limits(provider.kind, headers))
+        return failure
 
     async def _piece(
         self, response: HttpResponse, decoder: StreamDecoder, watch: Watch, resumed: float

@@ -8,6 +8,7 @@ counted from when it was asked for, so this router lets go of it before the limi
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -20,10 +21,11 @@ from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
-from libs.rpc.convert import duration_from_proto, timestamp_from_proto
+from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
 from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.learned_limits import LearnedLimit, LimitLearner, Source
 from services.router.domain.leases import Pool, Report
 from services.router.domain.slices import Slice
 
@@ -31,6 +33,11 @@ from services.router.domain.slices import Slice
 REPORT_INTERVAL = 2.0
 #: Slices in one report.
 REPORT_SIZE = 500
+#: How often what was learned of limits is told again although nothing is new, seconds; entries of each kind in one
+#: message; and the largest limits per period that the limiter counts.
+OBSERVED_INTERVAL = 10.0
+OBSERVED_SIZE = 2048
+_MOST = dict.fromkeys(("second", "minute", "hour"), 10**10)
 #: How long the end waits for the limiter to take back what is left, seconds.
 RETURN_TIMEOUT = 1.0
 
@@ -73,7 +80,11 @@ class LeaseStream:
         clock: Clock,
         rng: Random,
         metrics: Metrics,
+        learner: LimitLearner,
     ) -> None:
+        self._learner = learner
+        self._told: dict[tuple[str, str, str, Source], tuple[int, float]] = {}
+        self._told_at = 0.0
         self._stub = ratelimit_pb2_grpc.RateLimiterStub(channel)
         self._token = token
         self._holder_id = holder_id
@@ -135,6 +146,31 @@ class LeaseStream:
             report = pb.LeaseReport(sequence=self._sequence, slices=slices)
             self._outbox.put_nowait(pb.LeaseRequest(report=report))
         return any(r.closed for r in reports)
+
+    def _tell_learned(self) -> None:
+        """Tells the limiter what was learned of providers' limits, when it is news and else now and then."""
+        if self._call is None:
+            return
+        now = self._clock.now()
+        limits = [
+            limit for limit in self._learner.learned(now) if limit.value <= _MOST.get(limit.period, 10**15)
+        ]
+        news = {(e.target, e.unit, e.period, e.source): (e.value, round(e.confidence, 2)) for e in limits}
+        if news == self._told and now - self._told_at < OBSERVED_INTERVAL:
+            return
+        loads = self._learner.loads(now)
+        self._told, self._told_at = news, now
+        if not limits and not loads:
+            return
+        observed = pb.LeaseObserved(
+            limits=[_observed(limit) for limit in limits[:OBSERVED_SIZE]],
+            loads=[
+                pb.ObservedLoad(scope=f"model:{target}", calls=calls)
+                for target, calls in itertools.islice(loads.items(), OBSERVED_SIZE)
+            ],
+            at=timestamp_to_proto(now),
+        )
+        self._outbox.put_nowait(pb.LeaseRequest(observed=observed))
 
     def finish(self) -> None:
         """Lets `run` give back what is left, and end."""
@@ -199,6 +235,7 @@ class LeaseStream:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             self.report()
+            self._tell_learned()
             self._pool.tidy(self._clock.monotonic())
 
     async def _write(self, call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse]) -> None:
@@ -269,6 +306,19 @@ class LeaseStream:
         for told in reported.values():
             self._pool.unheard(told.reports)
         self._heard.set()
+
+
+def _observed(limit: LearnedLimit) -> pb.ObservedLimit:
+    return pb.ObservedLimit(
+        scope=f"model:{limit.target}",
+        unit=f"UNIT_{limit.unit.upper()}",
+        period=f"PERIOD_{limit.period.upper()}",
+        limit=limit.value,
+        confidence=limit.confidence,
+        source=f"LEARNED_SOURCE_{limit.source.name}",
+        seen=timestamp_to_proto(limit.seen),
+        observations=limit.observations,
+    )
 
 
 def _slice(granted: pb.Slice, asked_at: float) -> Slice:

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from services.router.adapters.providers.fields import as_count, as_number
 from services.router.adapters.providers.waits import answered_at, reset_in
 from services.router.domain.learned_limits import ObservedLimit
 
+#: Periods that a kind of provider documents but leaves out of its headers.
+_DOCUMENTED = {
+    "anthropic": dict.fromkeys(("requests", "input_tokens", "output_tokens", "total_tokens"), "minute"),
+    "groq": {"requests": "day", "total_tokens": "minute"},
+}
 _PERIODS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month"}
 _RENEWALS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 _UNITS = {
@@ -65,6 +71,15 @@ def parse_rate_limits(headers: Mapping[str, str]) -> tuple[ObservedLimit, ...]:
         reset = reset_in(values["reset"], now) if "reset" in values else None
         limits.append(ObservedLimit(unit, limit, remaining, reset, stated))
     return tuple(limits)
+
+
+def stated_limits(kind: str, headers: Mapping[str, str]) -> tuple[ObservedLimit, ...]:
+    """As `parse_rate_limits`, with the periods that providers of this kind document."""
+    documented = _DOCUMENTED.get(kind, {})
+    return tuple(
+        limit if limit.period else replace(limit, period=documented.get(limit.unit, ""))
+        for limit in parse_rate_limits(headers)
+    )
 
 
 def _count(text: str | None) -> int | None:
