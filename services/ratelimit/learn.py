@@ -50,6 +50,10 @@ class Learning:
         """The evidence for a limit."""
         return self._learned.get(key)
 
+    def known(self) -> dict[LimitKey, Learned]:
+        """All evidence."""
+        return self._learned
+
     async def observed(self, holder: str, observed: Observed) -> None:
         """A router's word, which replaces its last. Evidence is a sample: what the store cannot take is dropped, and
         said again soon."""

@@ -50,12 +50,19 @@ class Quotas:
         return self._learning.of(key)
 
     async def list(self, scopes: Sequence[str], page_size: int, page_token: str) -> Page:
-        """Ordered by scope, unit and period. Raises InvalidArgument, Unavailable."""
+        """Ordered by scope, unit and period; those that providers state but that are not sure enough to hold are
+        among them, as shadow limits. Raises InvalidArgument, Unavailable."""
         chosen = check_scopes(scopes) if scopes else ()
         if not 0 <= page_size <= MAX_PAGE:
             raise InvalidArgument([FieldViolation("page_size", f"must be from 1 to {MAX_PAGE}")])
         size = page_size or MAX_PAGE
         limits = self._book.all(chosen)
+        limits += [
+            Limit(key, word.value, shadow=True)
+            for key, word in self._learning.known().items()
+            if self._book.get(key) is None and (not chosen or key.scope in chosen)
+        ]
+        limits.sort(key=lambda limit: limit.key)
         if page_token:
             after = _decode(page_token)
             limits = [limit for limit in limits if _position(limit.key) > after]

@@ -135,13 +135,14 @@ def apply(
 ) -> dict[LimitKey, Limit]:
     """The limits that hold because something was learned, by name; the others are as configured.
 
-    A trusted one caps a configured limit, and holds where none is configured: at `share` of what the provider said,
-    or at all of what refusals taught, which is below the provider's limit by itself. What is not trusted, or not to
-    be enforced, is counted as a shadow limit where none is configured. `before`: what held because of this so far."""
+    Only trusted ones: each caps a configured limit, and holds where none is configured, at `share` of what the
+    provider said, or at all of what refusals taught, which is below the provider's limit by itself. Where they are
+    not to be enforced, they are counted as shadow limits. `before`: what held because of this so far."""
     holding: dict[LimitKey, Limit] = {}
     for key, word in learned.items():
         base = configured.get(key)
-        trusted = enforce and word.trusted
+        if not word.trusted:
+            continue
         value = word.value
         if word.source is Source.HEADERS:
             value = max(1, int(value * share))
@@ -150,8 +151,8 @@ def apply(
             if old is not None and abs(old.limit - value) <= DRIFT * old.limit:
                 value = old.limit
         if base is None:
-            holding[key] = Limit(key, value, shadow=not trusted)
-        elif trusted and not base.shadow and value < base.limit:
+            holding[key] = Limit(key, value, shadow=not enforce)
+        elif enforce and not base.shadow and value < base.limit:
             burst = None if base.burst is None else min(base.burst, value)
             holding[key] = replace(base, limit=value, burst=burst)
     return holding
