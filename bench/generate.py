@@ -2,10 +2,10 @@
 
 python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
-Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio pass-through (bench/passthrough.py), both
-calling the same simulated provider. Rounds alternate between the two; each figure is CPU time of the server process
-(user and system, from the kernel) per call, so the load generator and the provider do not count. The ratio of each
-round's pair is taken and their median printed. Unary and streamed.
+Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio
+pass-through (bench/passthrough.py), both calling the same simulated provider. Rounds alternate between the two; each
+figure is CPU time of the server process (user and system, from the kernel) per call, so the load generator and the
+provider do not count. The ratio of each round's pair is taken and their median printed. Unary and streamed.
 """
 
 from __future__ import annotations

@@ -78,6 +78,12 @@ class Span:
         """32 hex digits."""
         return f"{self.context.trace_id:032x}"
 
+    @property
+    def traceparent(self) -> str:
+        """The W3C header that makes a call's span a child of this one."""
+        context = self.context
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
     def end(self, error_type: str | None = None) -> None:
         """Hands the record to the exporter. `error_type`: what went wrong, a name from a closed set."""
         processor = _Exporting.processor

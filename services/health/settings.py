@@ -38,7 +38,7 @@ class HealthSettings(ServiceSettings):
     probe_idle_interval: float = Field(30.0, ge=1, le=3600)
     probe_broken_interval: float = Field(5.0, ge=1, le=3600)
     probe_timeout: float = Field(5.0, gt=0, le=60)
-    #: Failures in a row that open the circuit of a target that otherwise hardly fails, and the failure rate that does.
+    #: Failures in a row that open the circuit of a target that otherwise hardly fails; the failure rate that does.
     consecutive_failures: int = Field(_BREAKER.consecutive_failures, ge=1, le=1000)
     failure_rate: float = Field(_BREAKER.failure_rate, gt=0, le=1)
     #: How long the first opening lasts, and the longest.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from opentelemetry.trace import SpanKind
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
+from libs.tracing import Span, parent_of
 from services.ratelimit.domain.learned import Learned, Observation, Observed, Source
 from services.ratelimit.domain.leasing import (
     Acquire,
@@ -95,9 +97,13 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
             for answer in await session.open():
                 yield _answer_to_proto(answer)
             while not (reader.done() and inbox.empty()):
-                messages = await _batch(inbox)
+                requests = await _batch(inbox)
+                spans = _spans(requests)
+                messages = [_message(request) for request in requests]
                 for answer in [*session.events(), *await session.handle(messages)]:
                     yield _answer_to_proto(answer)
+                for span in spans:
+                    span.end()
             await reader
         finally:
             session.close()
@@ -140,12 +146,21 @@ async def _read(requests: AsyncIterator[pb.LeaseRequest], inbox: asyncio.Queue[o
         await inbox.put(request)
 
 
-async def _batch(inbox: asyncio.Queue[object]) -> list[Acquire | Report | Observed]:
-    """What is there, at least one item."""
+def _spans(requests: Sequence[pb.LeaseRequest]) -> list[Span]:
+    """The limiter's part in the traces of requests that wait for an answer."""
+    return [
+        Span(f"{SERVICE}/Lease", SpanKind.SERVER, parent_of(request.acquire.traceparent))
+        for request in requests
+        if request.acquire.traceparent
+    ]
+
+
+async def _batch(inbox: asyncio.Queue[object]) -> list[pb.LeaseRequest]:
+    """What is there, looking at one item at least."""
     items = [await inbox.get()]
     while len(items) < _BATCH and not inbox.empty():
         items.append(inbox.get_nowait())
-    return [_message(item) for item in items if isinstance(item, pb.LeaseRequest)]
+    return [item for item in items if isinstance(item, pb.LeaseRequest)]
 
 
 def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:

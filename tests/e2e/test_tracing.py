@@ -98,6 +98,24 @@ async def test_a_failover_is_one_trace(shared: Shared, streamed: bool) -> None:
     assert {row["trace_id"] for row in rows} == {trace_id}
 
 
+async def test_a_wait_for_the_limiter_is_in_the_trace(shared: Shared) -> None:
+    """A request whose scopes nothing is leased for yet waits for the limiter: the wait is a child of the router's
+    span, and the limiter's work is a child of the wait."""
+    with caller() as mine:
+        async with shared.client() as client:
+            await client.generate("Describe a lamp.", campaign=f"new-{secrets.token_hex(4)}", timeout=20)
+    spans = await shared.collector.wait_for(
+        f"{mine.trace_id:032x}",
+        lambda found: {"pointsman-router", "pointsman-ratelimit"} <= {span.service for span in found}
+        and any(span.name.endswith("/Generate") for span in found),
+    )
+    server = next(span for span in spans if span.name.endswith("Router/Generate"))
+    wait = next(span for span in spans if span.name == "admission")
+    limiter = next(span for span in spans if span.service == "pointsman-ratelimit")
+    assert wait.parent_id == server.span_id
+    assert (limiter.name, limiter.parent_id) == ("pointsman.ratelimit.v1.RateLimiter/Lease", wait.span_id)
+
+
 async def test_a_caller_that_does_not_sample_is_followed(shared: Shared) -> None:
     """Its trace id is kept in the ledger, but nothing is exported."""
     async with shared.client() as client:

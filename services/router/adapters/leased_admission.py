@@ -13,10 +13,12 @@ from functools import partial
 from random import Random
 
 import grpc
+from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog
 from libs.clock import Clock
 from libs.telemetry import Metrics
+from libs.tracing import Span, current
 from services.router.adapters.ratelimit_client import Answer, LeaseStream
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.learned_limits import LimitLearner
@@ -94,6 +96,8 @@ class LeasedAdmission:
         #: What is being asked for, by the scopes of a request; or ahead, by scope.
         self._asking: dict[tuple[str, ...], Answer] = {}
         self._ahead: set[str] = set()
+        #: The limiter is connected and does not answer.
+        self._silent = False
         self._denials: dict[tuple[str, ...], tuple[float, Amounts, AdmissionDenied]] = {}
         self._local = LocalShare(catalog, local_share)
         admitted = metrics.counter(
@@ -121,11 +125,22 @@ class LeasedAdmission:
             self._raise_if_denied(scopes, amounts, now)
             if not self._leases.connected or now >= deadline:
                 return self._without_limiter(scopes, amounts, now)
+            span = _span(scopes)
             try:
+                asked = self._asked(scopes, amounts, now, span)
+                if self._silent:
+                    # It hangs. One question stays open, so that its first answer ends the silence; nobody waits.
+                    return self._without_limiter(scopes, amounts, now)
                 async with asyncio.timeout(deadline - now):
-                    denied = await asyncio.shield(self._asked(scopes, amounts, now))
-            except (TimeoutError, ConnectionError):
+                    denied = await asyncio.shield(asked)
+            except TimeoutError:
+                self._silent = True
                 continue
+            except ConnectionError:
+                continue
+            finally:
+                if span is not None:
+                    span.end()
             if denied is None:
                 continue
             if not returned and self._leases.report():
@@ -144,19 +159,21 @@ class LeasedAdmission:
                 answer.add_done_callback(partial(self._told, scope))
         return _Permit(self._pool, taken, self._clock)
 
-    def _asked(self, scopes: tuple[str, ...], amounts: Amounts, now: float) -> Answer:
+    def _asked(self, scopes: tuple[str, ...], amounts: Amounts, now: float, span: Span | None) -> Answer:
         """The answer to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
             short, need, want = self._pool.shortage(scopes, amounts, now)
-            answer = self._asking[scopes] = self._leases.ask(short, need, want)
+            answer = self._asking[scopes] = self._leases.ask(short, need, want, waiting=span)
             answer.add_done_callback(partial(self._answered, scopes))
         return answer
 
     def _told(self, scope: str, _: Answer) -> None:
+        self._silent = False
         self._ahead.discard(scope)
 
     def _answered(self, scopes: tuple[str, ...], answer: Answer) -> None:
+        self._silent = False
         if self._asking.get(scopes) is answer:
             del self._asking[scopes]
 
@@ -190,3 +207,11 @@ def _covers(asked: Amounts, denied: Amounts) -> bool:
         and asked.output_tokens >= denied.output_tokens
         and asked.micro_usd >= denied.micro_usd
     )
+
+
+def _span(scopes: Sequence[str]) -> Span | None:
+    """Where a request waits for the limiter, its trace shows it. None: it is not traced."""
+    parent = current.get()
+    if parent is None or not parent.recording:
+        return None
+    return Span("admission", SpanKind.CLIENT, parent.context, {"pointsman.scopes": tuple(scopes)})

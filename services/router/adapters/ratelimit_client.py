@@ -24,6 +24,7 @@ from libs.rpc import channel as rpc
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
+from libs.tracing import Span
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.learned_limits import LearnedLimit, LimitLearner, Source
 from services.router.domain.leases import Pool, Report
@@ -111,14 +112,20 @@ class LeaseStream:
         """Whether there is anyone to ask."""
         return self._call is not None
 
-    def ask(self, scopes: Sequence[str], need: Amounts, want: Amounts) -> Answer:
+    def ask(
+        self, scopes: Sequence[str], need: Amounts, want: Amounts, *, waiting: Span | None = None
+    ) -> Answer:
         """Asks for slices of all limits of the scopes: at least `need` beyond what is held, at best `want`. Fails
-        with ConnectionError where the stream breaks."""
+        with ConnectionError where the stream breaks. `waiting`: the span of the request that waits for it."""
         self._sequence += 1
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[self._sequence] = _Asked(tuple(scopes), self._clock.monotonic(), answer)
         acquire = pb.LeaseAcquire(
-            sequence=self._sequence, scopes=scopes, need=_amounts(need), want=_amounts(want)
+            sequence=self._sequence,
+            scopes=scopes,
+            need=_amounts(need),
+            want=_amounts(want),
+            traceparent=waiting.traceparent if waiting is not None and waiting.recording else "",
         )
         self._outbox.put_nowait(pb.LeaseRequest(acquire=acquire))
         return answer
