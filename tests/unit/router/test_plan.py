@@ -126,3 +126,31 @@ def test_the_callers_models_replace_the_policy() -> None:
 def test_token_estimates_are_in_the_right_range(text: str, low: int, high: int) -> None:
     """English comes out near a token a word, Chinese near a token a character."""
     assert low <= estimate_input_tokens(Prompt((Message(Role.USER, text),), 1)) <= high
+
+
+def test_a_total_outage_opens_no_forbidden_door() -> None:
+    """Named regression: with every circuit open, whoever was excluded for another reason was tried as well: a
+    provider that the tenant may not use, a model that cannot do what is asked."""
+    states = {m.id: TargetHealth(Availability.DOWN, reason="open", trial=True) for m in (A, B)}
+    made = plan(catalog([A], [B]), states=states, tenant=Tenant("acme", allowed_providers=frozenset({"b"})))
+    assert order(made) == ["b/m"]
+    assert [(c.target, "may not use" in c.excluded) for c in made.excluded] == [("a/m", True)]
+
+
+def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:
+    """Without its key, say: also in a total outage."""
+    found = catalog([A], [B])
+    for state in (UNKNOWN, TargetHealth(Availability.DOWN, reason="open", trial=True)):
+        made = make_plan(
+            slots_for(found, TENANT, "general", ()),
+            generation(),
+            TENANT,
+            found.policies["default"],
+            lambda m, state=state: state,  # type: ignore[misc]
+            lambda provider, m, inputs, outputs: PRICES[m.id],
+            Random(1),
+            stream=False,
+            unusable=lambda provider: "set A_KEY" if provider.name == "a" else "",
+        )
+        assert order(made) == ["b/m"]
+        assert [c.excluded for c in made.excluded] == ["set A_KEY"]
