@@ -23,7 +23,7 @@ from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.ratelimit.domain.limits import Limit
-from services.ratelimit.ports import LimitStore, SpendHistory
+from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
@@ -52,9 +52,10 @@ async def limiter_on(
     ttl: float = 8.0,
     listen: str = "127.0.0.1:0",
     history: SpendHistory | None = None,
+    learned: LearnedStore | None = None,
 ) -> AsyncIterator[RunningLimiter]:
     """Serves the limits from the store; its pulse beats."""
-    replica = Replica(store, limits, ttl=ttl, history=history)
+    replica = Replica(store, limits, ttl=ttl, history=history, learned=learned)
     registration = Registration(
         ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
         RateLimiterServicer(replica.reservations, replica.quotas, replica.session),
