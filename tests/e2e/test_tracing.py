@@ -106,8 +106,10 @@ async def test_a_wait_for_the_limiter_is_in_the_trace(shared: Shared) -> None:
             await client.generate("Describe a lamp.", campaign=f"new-{secrets.token_hex(4)}", timeout=20)
     spans = await shared.collector.wait_for(
         f"{mine.trace_id:032x}",
-        lambda found: {"pointsman-router", "pointsman-ratelimit"} <= {span.service for span in found}
-        and any(span.name.endswith("/Generate") for span in found),
+        lambda found: (
+            {"pointsman-router", "pointsman-ratelimit"} <= {span.service for span in found}
+            and any(span.name.endswith("/Generate") for span in found)
+        ),
     )
     server = next(span for span in spans if span.name.endswith("Router/Generate"))
     wait = next(span for span in spans if span.name == "admission")
