@@ -59,8 +59,11 @@ async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tu
 
 def table(states: Sequence[QuotaState], clock: Clock) -> Table:
     """One line per limit; money as dollars, reset as time from now."""
+    learned = ("learned",) if any(state.learned for state in states) else ()
     made = plain_table(
-        "scope", "limit", "used", "in flight", "left", "whole in", "learned", right=_NUMBERS, wrap={"scope"}
+        *("scope", "limit", "used", "in flight", "left", "whole in", *learned),
+        right=_NUMBERS,
+        wrap={"scope", *learned},
     )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
@@ -71,7 +74,7 @@ def table(states: Sequence[QuotaState], clock: Clock) -> Table:
             _amount(state, state.outstanding),
             Text(_amount(state, state.remaining), "red" if low else "green"),
             seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
-            _learned(state, clock),
+            *(_learned(state, clock) for _ in learned),
         )
     return made
 

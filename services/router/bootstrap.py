@@ -79,7 +79,15 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()
         admission = LeasedAdmission(
-            channels[2], token, me, lambda: catalog.current, clock, rng, metrics, settings.local_share
+            channels[2],
+            token,
+            me,
+            lambda: catalog.current,
+            clock,
+            rng,
+            metrics,
+            settings.local_share,
+            learner,
         )
         await stack.enter_async_context(background("leases", admission.run, grace=RETURN_TIMEOUT))
         stack.callback(admission.finish)
