@@ -154,11 +154,15 @@ class QueuedAdmission:
         tokens = claim.amounts.input_tokens
         cost = max(1, tokens + claim.amounts.output_tokens)
         expected = self._expected(lane, claim, now)
-        if expected > patience or patience <= 0:
-            raise self._refusal(lane, claim, "hopeless", expected)
+        if patience <= 0:
+            raise self._refusal(lane, claim, expected)
+        if expected > patience:
+            self._meters.refused(claim.priority, "hopeless")
+            raise self._refusal(lane, claim, expected)
         full = self._room.full(claim.tenant, claim.priority, tokens)
         if full:
-            raise self._refusal(lane, claim, "full", expected, full)
+            self._meters.refused(claim.priority, "full")
+            raise self._refusal(lane, claim, expected, full)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(claim.tenant, claim.priority, cost, claim, now, now + patience, loop.create_future())
         self._meters.joined(claim.priority, lane.queue.ahead(claim.tenant, claim.priority), expected)
@@ -171,7 +175,8 @@ class QueuedAdmission:
                 outcome = "expired"
                 now = self._clock.monotonic()
                 stuck = waiter.lane or lane
-                raise self._refusal(stuck, claim, "expired", self._expected(stuck, claim, now))
+                self._meters.refused(claim.priority, "expired")
+                raise self._refusal(stuck, claim, self._expected(stuck, claim, now))
             outcome = "refused" if waiter.permit.exception() is not None else "admitted"
             return _Watched(self, waiter.permit.result(), claim.scopes)
         finally:
@@ -264,10 +269,7 @@ class QueuedAdmission:
         soonest = 0.0 if head is None else max(0.0, head.not_before - now)
         return max(soonest, lane.queue.expected_wait(claim.tenant, claim.priority, now))
 
-    def _refusal(
-        self, lane: _Lane, claim: Claim, why: str, expected: float, detail: str = ""
-    ) -> AdmissionDenied:
-        self._meters.refused(claim.priority, why)
+    def _refusal(self, lane: _Lane, claim: Claim, expected: float, detail: str = "") -> AdmissionDenied:
         waiting = len(lane.queue)
         violation = QuotaViolation(
             f"{lane.scope} queue",
