@@ -10,6 +10,31 @@ from libs.catalog.checks import check, check_amount, check_choice
 UNITS = ("requests", "input_tokens", "output_tokens", "total_tokens", "concurrency", "micro_usd")
 BUCKET_PERIODS = ("second", "minute", "hour")
 PERIODS = (*BUCKET_PERIODS, "day", "month")
+#: The most that the limiter counts exactly (see services/ratelimit/adapters/limits.lua).
+MAX_BUCKET = 10**10
+MAX_COUNTER = 10**15
+#: What may happen when a budget is used up to a threshold, mildest first.
+ACTIONS = ("warn", "cheaper_models", "queue", "refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A part of a budget, 1 to 100 percent, and what happens from there on."""
+
+    percent: int
+    action: str
+
+    def __post_init__(self) -> None:
+        check_amount("a threshold", self.percent, 1, 100)
+        check_choice("action", ACTIONS, self.action)
+        check(
+            self.percent < 100 or self.action == "refuse",
+            "a budget refuses at 100 percent; `shadow: true` counts without refusing",
+        )
+
+
+#: Of a budget that names none.
+DEFAULT_THRESHOLDS = (Threshold(50, "warn"), Threshold(80, "warn"), Threshold(100, "refuse"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +43,7 @@ class LimitSpec:
 
     `period` is empty for concurrency alone. second, minute and hour are token buckets that hold at most
     `burst` (None: `limit`); day and month are calendar quotas in the scope's time zone and have no burst.
-    `limit` 0 admits nothing. `shadow`: count and report, but admit.
+    `limit` 0 admits nothing. `shadow`: count and report, but admit. `thresholds`: of a budget, ascending.
     """
 
     unit: str
@@ -26,18 +51,28 @@ class LimitSpec:
     limit: int
     burst: int | None = None
     shadow: bool = False
+    thresholds: tuple[Threshold, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("unit", UNITS, self.unit)
-        check_amount("limit", self.limit)
         if self.unit == "concurrency":
             check(not self.period, "concurrency has no period")
         else:
             check(bool(self.period), f"{self.unit} needs a period: {', '.join(PERIODS)}")
             check_choice("period", PERIODS, self.period)
+        bucket = self.period in BUCKET_PERIODS
+        check_amount("limit", self.limit, high=MAX_BUCKET if bucket else MAX_COUNTER)
         if self.burst is not None:
-            check(self.period in BUCKET_PERIODS, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
-            check_amount("burst", self.burst, 1)
+            check(bucket, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
+            check_amount("burst", self.burst, 1, MAX_BUCKET)
+        check(not self.thresholds or self.budget, "thresholds apply to usd per day or month only")
+        percents = [threshold.percent for threshold in self.thresholds]
+        check(percents == sorted(set(percents)), "thresholds must ascend")
+
+    @property
+    def budget(self) -> bool:
+        """Whether it bounds money in a calendar window."""
+        return self.unit == "micro_usd" and self.period in ("day", "month")
 
 
 def check_limits(limits: Sequence[LimitSpec]) -> None:

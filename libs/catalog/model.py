@@ -26,11 +26,12 @@ from libs.catalog.checks import (
     frozen,
 )
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import BUCKET_PERIODS, PERIODS, UNITS, LimitSpec, check_limits
+from libs.catalog.limits import ACTIONS, BUCKET_PERIODS, PERIODS, UNITS, LimitSpec, Threshold, check_limits
 from libs.catalog.references import broken_references
 from libs.types import Priority
 
 __all__ = [
+    "ACTIONS",
     "BUCKET_PERIODS",
     "CAPABILITIES",
     "DEFAULT",
@@ -47,6 +48,7 @@ __all__ = [
     "Price",
     "Provider",
     "Tenant",
+    "Threshold",
     "Timeouts",
     "Weighted",
 ]
@@ -247,9 +249,9 @@ class ContentType:
 class Tenant:
     """A caller with its own keys, limits and policies. `key_hashes`: SHA-256 of each valid key. `policies`:
     content type (or "default") → policy name. `allowed_providers` None: all. `max_cost_micro_usd`: per
-    request, None: no bound. `default_deadline`: seconds a call without a deadline gets. `provider_limits` and
-    `campaigns` are the limits of scopes `tenant_provider:<tenant>/<provider>` and
-    `campaign:<tenant>/<campaign>`."""
+    request, None: no bound. `default_deadline`: seconds a call without a deadline gets. `provider_limits`,
+    `content_limits` and `campaigns` are the limits of scopes `tenant_provider:<tenant>/<provider>`,
+    `tenant_content:<tenant>/<content type>` and `campaign:<tenant>/<campaign>`."""
 
     name: str
     key_hashes: tuple[str, ...] = ()
@@ -262,6 +264,7 @@ class Tenant:
     strategy: str | None = None
     default_deadline: float = 120.0
     provider_limits: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict, hash=False)
+    content_limits: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict, hash=False)
     campaigns: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -269,14 +272,15 @@ class Tenant:
         for key_hash in self.key_hashes:
             check_key_hash(key_hash)
         check_time_zone(self.time_zone)
-        for limits in (self.limits, *self.provider_limits.values(), *self.campaigns.values()):
+        more = (self.provider_limits, self.content_limits, self.campaigns)
+        for limits in (self.limits, *(found for kind in more for found in kind.values())):
             check_limits(limits)
         if self.max_cost_micro_usd is not None:
             check_amount("max_cost", self.max_cost_micro_usd, 1)
         if self.strategy is not None:
             check_choice("strategy", STRATEGIES, self.strategy)
         check_seconds("default_deadline", self.default_deadline, 3600.0)
-        for name in ("policies", "provider_limits", "campaigns"):
+        for name in ("policies", "provider_limits", "content_limits", "campaigns"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
 
 
@@ -338,5 +342,7 @@ class Catalog:
             yield from ((f"tenant:{tenant.name}", zone, limit) for limit in tenant.limits)
             for name, limits in tenant.provider_limits.items():
                 yield from ((f"tenant_provider:{tenant.name}/{name}", zone, limit) for limit in limits)
+            for name, limits in tenant.content_limits.items():
+                yield from ((f"tenant_content:{tenant.name}/{name}", zone, limit) for limit in limits)
             for name, limits in tenant.campaigns.items():
                 yield from ((f"campaign:{tenant.name}/{name}", zone, limit) for limit in limits)

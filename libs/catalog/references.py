@@ -84,6 +84,8 @@ def _of_tenants(parts: Parts) -> Iterator[Broken]:
             yield from _missing(path, "policy", policy, parts.policies)
         for name in tenant.provider_limits:
             yield from _missing((*here, "provider_limits", name), "provider", name, parts.providers)
+        for name in tenant.content_limits:
+            yield from _missing((*here, "content_limits", name), "content type", name, parts.content_types)
         for name in sorted(tenant.allowed_providers or ()):
             yield from _missing((*here, "allowed_providers"), "provider", name, parts.providers)
         for i, key_hash in enumerate(tenant.key_hashes):

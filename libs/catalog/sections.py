@@ -4,7 +4,8 @@ noted."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from libs.catalog.checks import (
 )
 from libs.catalog.document import Node
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import PERIODS, UNITS, LimitSpec
+from libs.catalog.limits import ACTIONS, DEFAULT_THRESHOLDS, PERIODS, UNITS, LimitSpec, Threshold
 from libs.catalog.model import (
     CAPABILITIES,
     DEFAULT,
@@ -45,18 +46,52 @@ _NO_KEYS = (
     "a key does not belong in the catalog: name the environment variable that holds it in api_key_env, "
     "or the file in api_key_file"
 )
+_NO_THRESHOLDS = "only budgets of tenants, campaigns and content types have thresholds"
 _NO_TENANT_KEYS = "write the key's SHA-256 into key_sha256; `python -m libs.catalog hash` computes it"
 
 
 def limit(section: Section) -> LimitSpec | None:
     """One limit. The unit `usd` counts micro-USD, written in dollars."""
+    section.refuse("thresholds", _NO_THRESHOLDS)
+    return _limit(section, lambda spec: spec)
+
+
+def budget(section: Section) -> LimitSpec | None:
+    """A limit of those who spend: where it bounds money in a calendar window, it has thresholds."""
+    written = section.has("thresholds")
+    found = thresholds(section.section("thresholds"))
+
+    def complete(spec: LimitSpec) -> LimitSpec:
+        if written or spec.budget:
+            return replace(spec, thresholds=found if written else DEFAULT_THRESHOLDS)
+        return spec
+
+    return _limit(section, complete)
+
+
+def thresholds(section: Section) -> tuple[Threshold, ...]:
+    """Percent → action, ascending; 100 is always among them."""
+    found = {100: Threshold(100, "refuse")}
+    for name in section.names():
+        action = section.text(name, rule=partial(check_choice, "action", ACTIONS))
+        if not name.isdecimal() or not name.isascii() or len(name) > 3:
+            section.fault("a threshold is a percentage from 1 to 100, such as 80", name)
+        elif action:
+            try:
+                found[int(name)] = Threshold(int(name), action)
+            except ValueError as error:
+                section.fault(str(error), name)
+    return tuple(found[percent] for percent in sorted(found))
+
+
+def _limit(section: Section, complete: Callable[[LimitSpec], LimitSpec]) -> LimitSpec | None:
     section.require("unit", "limit")
     unit = section.text("unit", rule=partial(check_choice, "unit", (*UNITS, "usd")))
     period = section.text("period", rule=partial(check_choice, "period", PERIODS))
     read = section.usd if unit == "usd" else section.whole
     amount, burst, shadow = read("limit"), read("burst"), section.flag("shadow")
     unit = "micro_usd" if unit == "usd" else unit
-    return section.make(lambda: LimitSpec(unit, period, amount or 0, burst, shadow))
+    return section.make(lambda: complete(LimitSpec(unit, period, amount or 0, burst, shadow)))
 
 
 def provider(name: str, section: Section, environ: Mapping[str, str], folder: Path) -> Provider | None:
@@ -192,7 +227,7 @@ def tenant(name: str, section: Section) -> Tenant | None:
     for field in ("key", "keys", "api_key"):
         section.refuse(field, _NO_TENANT_KEYS)
     hashes = section.texts("key_sha256", check_key_hash)
-    limits = section.list_of("limits", limit)
+    limits = section.list_of("limits", budget)
     zone = section.text("time_zone", "UTC", check_time_zone)
     priority = section.text("priority", Priority.STANDARD, partial(check_choice, "priority", tuple(Priority)))
     policies = section.section("policies")
@@ -203,6 +238,8 @@ def tenant(name: str, section: Section) -> Tenant | None:
     strategy = section.text("strategy", rule=_STRATEGY) or None
     at_providers = section.section("provider_limits")
     by_provider = {key: at_providers.list_of(key, limit) for key in at_providers.names()}
+    of_content = section.section("content_limits")
+    by_content = {key: of_content.list_of(key, budget) for key in of_content.names()}
     campaigns = {key: _campaign(key, part) for key, part in section.sections("campaigns")}
     return section.make(
         lambda: Tenant(
@@ -217,12 +254,13 @@ def tenant(name: str, section: Section) -> Tenant | None:
             strategy=strategy,
             default_deadline=deadline,
             provider_limits=by_provider,
+            content_limits=by_content,
             campaigns=campaigns,
         )
     )
 
 
 def _campaign(name: str, section: Section) -> tuple[LimitSpec, ...]:
-    limits = section.list_of("limits", limit)
+    limits = section.list_of("limits", budget)
     section.make(lambda: check_campaign_name(name))
     return limits

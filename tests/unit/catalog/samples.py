@@ -60,6 +60,7 @@ tenants:
     max_cost_usd: 0.1
     default_deadline: 30
     provider_limits: {{openai: [{{unit: requests, period: day, limit: 1000}}]}}
+    content_limits: {{email: [{{unit: usd, period: day, limit: 2, thresholds: {{80: queue, 9: warn}}}}]}}
     campaigns: {{summer sale: {{limits: [{{unit: usd, period: day, limit: 3}}]}}}}
   idle: {{}}
 """

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.catalog import load as load_module
+from libs.catalog.limits import DEFAULT_THRESHOLDS
 from libs.catalog.load import CatalogError, Fault, load, loads
-from libs.catalog.model import DEFAULT, LimitSpec, Price, Weighted
+from libs.catalog.model import DEFAULT, LimitSpec, Price, Threshold, Weighted
 from libs.types import Priority
 from tests.unit.catalog.samples import GOOD, KEY_HASH, changed, faults_of, line_of, read
 
@@ -35,10 +36,13 @@ def test_reads_every_field() -> None:
     assert (cheap.degradation, cheap.max_retry_after) == (("queue", "refuse"), 0.0)
     acme = catalog.tenants["acme"]
     assert acme.limits[0] == LimitSpec("requests", "minute", 60, burst=10)
-    assert acme.limits[1] == LimitSpec("micro_usd", "month", 12_500_000, shadow=True)
+    assert acme.limits[1] == LimitSpec("micro_usd", "month", 12_500_000, None, True, DEFAULT_THRESHOLDS)
     assert (acme.priority, acme.time_zone, acme.default_deadline) == (Priority.BULK, "Europe/Zurich", 30.0)
     assert (acme.allowed_providers, acme.max_cost_micro_usd) == (frozenset({"openai"}), 100_000)
-    assert acme.campaigns["summer sale"] == (LimitSpec("micro_usd", "day", 3_000_000),)
+    campaign = LimitSpec("micro_usd", "day", 3_000_000, thresholds=DEFAULT_THRESHOLDS)
+    assert acme.campaigns["summer sale"] == (campaign,)
+    emails = (Threshold(9, "warn"), Threshold(80, "queue"), Threshold(100, "refuse"))
+    assert acme.content_limits["email"] == (LimitSpec("micro_usd", "day", 2_000_000, thresholds=emails),)
     assert (catalog.domain, catalog.default_content_type) == ("test", "general")
     assert catalog.version == hashlib.sha256(GOOD.encode()).hexdigest()[:12]
 
@@ -129,6 +133,7 @@ def test_lists_every_limit_with_scope_and_time_zone() -> None:
         ("tenant:acme", "Europe/Zurich", "requests"),
         ("tenant:acme", "Europe/Zurich", "micro_usd"),
         ("tenant_provider:acme/openai", "Europe/Zurich", "requests"),
+        ("tenant_content:acme/email", "Europe/Zurich", "micro_usd"),
         ("campaign:acme/summer sale", "Europe/Zurich", "micro_usd"),
     }
 
@@ -153,8 +158,21 @@ BAD = [
     ("openai: {}\n", "openai: {timeouts: {idle: 0}}\n", "idle must be above 0"),
     ("openai: {}\n", "openai: {kind: bedrock}\n", "providers.openai.region: is required for kind bedrock"),
     ("openai: {}\n", "openai: [a]\n", "providers.openai: must be a mapping"),
-    ("limit: 8}", "limit: -8}", "limit must be 0 to 9007199254740991, not -8"),
-    ("limit: 8}", "limit: 9007199254740992}", "limit must be 0 to 9007199254740991"),
+    ("limit: 8}", "limit: -8}", "limit must be 0 to 1000000000000000, not -8"),
+    ("limit: 8}", "limit: 1000000000000001}", "limit must be 0 to 1000000000000000"),
+    ("limit: 60, burst", "limit: 10_000_000_001, burst", "limit must be 0 to 10000000000"),
+    ("period: month, limit: 12.5", "period: hour, limit: 10_001", "limit must be 0 to 10000000000"),
+    ("limit: 12.5", "limit: 1_000_000_001", "limit must be 0 to 1000000000000000"),
+    ("burst: 10", "burst: 10_000_000_001", "burst must be 1 to 10000000000"),
+    ("limit: 8}", "limit: 8, thresholds: {}}", "only budgets of tenants, campaigns and content types"),
+    ("burst: 10}", "thresholds: {50: warn}}", "thresholds apply to usd per day or month only"),
+    ("{80: queue", "{80: stop", 'thresholds.80: unknown action "stop"'),
+    ("{80: queue", "{0: queue", "thresholds.0: a threshold must be 1 to 100, not 0"),
+    ("{80: queue", "{101: queue", "thresholds.101: a threshold must be 1 to 100, not 101"),
+    ("{80: queue", "{most: queue", "thresholds.most: a threshold is a percentage from 1 to 100, such as 80"),
+    ("{80: queue", "{100: queue", "thresholds.100: a budget refuses at 100 percent"),
+    ("{80: queue, 9: warn}", "[50, 80]", "content_limits.email[0].thresholds: must be a mapping"),
+    ("content_limits: {email:", "content_limits: {emial:", 'unknown content type "emial"'),
     ("limit: 8}", "limit: eight}", "limits[0].limit: must be a whole number"),
     ("limit: 8}", "limit: 8, period: minute}", "concurrency has no period"),
     ("limit: 8}", "}", "limits[0].limit: is required"),
