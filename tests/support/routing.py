@@ -32,7 +32,7 @@ from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate
 from services.router.meters import Meters
-from services.router.ports import CallTicket, Claim
+from services.router.ports import Admission, CallTicket, Claim
 from services.router.select import Planner
 from services.router.set_aside import SettingAside
 from tests.support.clock import ManualClock
@@ -215,7 +215,7 @@ class FakePermit:
 
 @dataclass
 class FakeAdmission:
-    """Satisfies `ports.Admission`: admits all but scopes named in `denied`."""
+    """Satisfies `ports.Admission`: admits all but scopes that are named in `denied` at the time."""
 
     denied: dict[str, AdmissionDenied] = field(default_factory=dict)
     open: int = 0
@@ -231,7 +231,8 @@ class FakeAdmission:
         for scope in claim.scopes:
             if scope in self.denied:
                 raise self.denied[scope]
-        raise AssertionError("try_admit would have admitted")
+        self.open += 1
+        return FakePermit(self, claim.amounts)
 
 
 def denial(scope: str, retry_after: float | None = 7.0) -> AdmissionDenied:
@@ -268,6 +269,8 @@ class Harness:
     spool: MemorySpool = field(default_factory=MemorySpool)
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.1, 50))
     price: Pricer = flat_price
+    #: In front of `admission`.
+    queue: Admission | None = None
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
@@ -279,7 +282,7 @@ class Harness:
         self.generate = Generate(
             self.planner,
             self.providers,
-            self.admission,
+            self.queue or self.admission,
             Books(self.spool, self.health, self.price, self.clock, Meters(Metrics()), self.set_aside),
             self.budget,
             rng,

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import pytest
 
-from libs.errors import QuotaViolation
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.router.domain.amounts import AdmissionDenied, Amounts
-from services.router.ports import Claim, Permit
+from services.router.ports import Claim
 from services.router.queue import QueueBounds, QueuedAdmission
+from tests.support.overload import VirtualLimiter
 from tests.support.virtual import VirtualClock, run
 
 PROVIDER = "provider:p"
@@ -29,64 +29,6 @@ SEEDS = [1, 2, 3]
 LENGTH = 90.0
 #: Of one call, seconds.
 SERVICE = 0.5
-
-
-@dataclass
-class Slots:
-    """A permit of `Limits`."""
-
-    owner: Limits
-
-    def settle(self, used: Amounts) -> None:
-        self.owner.running -= 1
-
-    def cancel(self) -> None:
-        self.settle(Amounts())
-
-
-@dataclass
-class Limits:
-    """Satisfies `ports.Admission` like a limiter a millisecond away: so many calls of the provider at a time, and so
-    many a second in a bucket of `burst`. Counts what it was asked."""
-
-    clock: VirtualClock
-    concurrency: int = 10**9
-    rate: float = math.inf
-    burst: float = 1.0
-    running: int = 0
-    asked: int = 0
-    level: float = field(init=False)
-    at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.level = self.burst
-
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
-        return None if self._denial() else self._take()
-
-    async def admit(self, claim: Claim, timeout: float) -> Permit:
-        self.asked += 1
-        await asyncio.sleep(0.001)
-        denied = self._denial()
-        if denied is not None:
-            raise denied
-        return self._take()
-
-    def _take(self) -> Permit:
-        self.running += 1
-        self.level -= 1
-        return Slots(self)
-
-    def _denial(self) -> AdmissionDenied | None:
-        now = self.clock.monotonic()
-        self.level = min(self.burst, self.level + (now - self.at) * self.rate)
-        self.at = now
-        if self.running >= self.concurrency:
-            return AdmissionDenied([QuotaViolation(f"{PROVIDER} concurrency", "full")], 1.0)
-        if self.level < 1:
-            wait = (1 - self.level) / self.rate + 0.001
-            return AdmissionDenied([QuotaViolation(f"{PROVIDER} requests minute", "empty")], wait)
-        return None
 
 
 @dataclass(frozen=True)
@@ -126,19 +68,19 @@ class Outcome:
 
 
 def simulate(
-    streams: Sequence[Stream], seed: int, limits: Mapping[str, float], bounds: QueueBounds | None = None
+    streams: Sequence[Stream], seed: int, *, slots: int = 10**9, rate: tuple[float, float] | None = None
 ) -> Outcome:
     """Runs `LENGTH` seconds of arrivals to the end."""
 
     async def main(clock: VirtualClock) -> Outcome:
         outcome = Outcome()
-        inner = Limits(clock, **limits)  # type: ignore[arg-type]
-        port = QueuedAdmission(inner, clock, Metrics(), bounds or QueueBounds())
+        inner = VirtualLimiter(clock, {PROVIDER: slots}, {PROVIDER: rate} if rate else {})
+        port = QueuedAdmission(inner, clock, Metrics(), QueueBounds())
         async with asyncio.TaskGroup() as group:
             for stream in streams:
                 rng = Random(f"{seed} {stream.tenant} {stream.priority}")
                 group.create_task(arrive(stream, rng, clock, port, outcome, group))
-        assert inner.running == 0
+        assert inner.running.total() == 0
         return outcome
 
     return run(main)
@@ -198,9 +140,9 @@ def mixed(capacity: float, overload: float, tenants: int = 5) -> list[Stream]:
 
 
 #: What the provider takes, and how many calls a second that is.
-KINDS: dict[str, tuple[dict[str, float], float]] = {
-    "concurrency": ({"concurrency": 16}, 16 / SERVICE),
-    "rate": ({"rate": 30.0, "burst": 5.0}, 30.0),
+KINDS: dict[str, tuple[dict[str, Any], float]] = {
+    "concurrency": ({"slots": 16}, 16 / SERVICE),
+    "rate": ({"rate": (30.0, 5.0)}, 30.0),
 }
 
 
@@ -212,8 +154,8 @@ def test_three_times_overload_leaves_interactive_alone_and_starves_nobody(kind: 
     refused learn it at once."""
     limits, capacity = KINDS[kind]
     streams = mixed(capacity, 3.0)
-    loaded = simulate(streams, seed, limits)
-    alone = simulate([s for s in streams if s.priority is Priority.INTERACTIVE], seed, limits)
+    loaded = simulate(streams, seed, **limits)
+    alone = simulate([s for s in streams if s.priority is Priority.INTERACTIVE], seed, **limits)
     top = Priority.INTERACTIVE
     story = f"seed {seed}, {kind}: " + ", ".join(f"{p} {loaded.goodput(p):.1%}" for p in Priority)
     assert loaded.goodput(top) >= 0.99 * alone.goodput(top), story
@@ -235,7 +177,7 @@ def test_a_flood_costs_its_own_tenant_alone(seed: int) -> None:
     limits, capacity = KINDS["concurrency"]
     streams = [Stream(f"t{n}", Priority.STANDARD, capacity / 4) for n in range(5)]
     streams.append(Stream("flood", Priority.STANDARD, 10 * capacity / 4))
-    outcome = simulate(streams, seed, limits)
+    outcome = simulate(streams, seed, **limits)
     assert outcome.fairness(Priority.STANDARD) >= 0.95, f"seed {seed}: {outcome.answered}"
 
 
@@ -244,7 +186,7 @@ def test_a_tenant_below_its_share_hardly_notices_the_others(seed: int) -> None:
     """With five tenants at four times their share, a sixth at half of its own gets everything it asks for."""
     limits, capacity = KINDS["concurrency"]
     streams = [Stream(f"t{n}", Priority.STANDARD, 4 * capacity / 6) for n in range(5)]
-    outcome = simulate([*streams, Stream("calm", Priority.STANDARD, capacity / 12)], seed, limits)
+    outcome = simulate([*streams, Stream("calm", Priority.STANDARD, capacity / 12)], seed, **limits)
     key = (Priority.STANDARD, "calm")
     assert outcome.answered[key] >= 0.99 * outcome.offered[key], f"seed {seed}: {outcome.answered}"
 
@@ -255,7 +197,7 @@ def test_even_a_flood_of_interactive_requests_lets_background_move(seed: int) ->
     served every now and then."""
     streams = [Stream(f"t{n}", Priority.INTERACTIVE, 1.0) for n in range(3)]
     streams.append(Stream("slow", Priority.BACKGROUND, 0.5, deadline=60.0))
-    outcome = simulate(streams, seed, {"rate": 1.0, "burst": 1.0})
+    outcome = simulate(streams, seed, rate=(1.0, 1.0))
     gaps = [b - a for a, b in itertools.pairwise(outcome.began[Priority.BACKGROUND])]
     assert len(gaps) >= 3, f"seed {seed}: {outcome.answered}"
     assert max(gaps) <= 40.0, f"seed {seed}: {gaps}"
@@ -264,5 +206,5 @@ def test_even_a_flood_of_interactive_requests_lets_background_move(seed: int) ->
 def test_one_seed_gives_one_history() -> None:
     """A seed that failed fails again."""
     limits, capacity = KINDS["rate"]
-    first, second = (simulate(mixed(capacity, 3.0), 7, limits) for _ in range(2))
+    first, second = (simulate(mixed(capacity, 3.0), 7, **limits) for _ in range(2))
     assert first.latencies == second.latencies
