@@ -34,7 +34,7 @@ class RouterSettings(ServiceSettings):
     #: The most requests that wait, in all and of one tenant.
     queue_most: int = Field(1000, ge=0, le=100_000)
     queue_most_of_tenant: int = Field(250, ge=0, le=100_000)
-    #: Attempts in vain beyond the first, as a share of the requests of the last minute.
-    retry_ratio: float = Field(0.1, ge=0, le=10)
+    #: Attempts in vain beyond the first, as a share of the requests of the last minute; probes need the rest of 0.1.
+    retry_ratio: float = Field(0.08, ge=0, le=10)
     #: Attempts in vain a minute that are allowed whatever the traffic.
     retry_minimum: int = Field(50, ge=0)
