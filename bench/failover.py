@@ -28,7 +28,7 @@ from tests.support.stack import RunningStack, running_stack
 
 PROMPT = "Describe the Fjord pour-over kettle, brushed steel, 0.9 litres."
 EVERY = 12
-#: What must hold: milliseconds at the 99th percentile, and in total.
+#: What must hold, in milliseconds: of `added` at the 99th percentile, on a machine without much noise; and in total.
 OWN_MS, TOTAL_MS = 10.0, 1000.0
 KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
     "unary_503": (False, {"kind": "status", "preset": "overloaded"}),
@@ -126,7 +126,7 @@ async def measure(stack: RunningStack, requests: int) -> dict[str, Any]:
             }
             print(f"{kind:>11}: {figures[kind]}")
     figures["ok"] = all(
-        found["between"]["p99_ms"] < OWN_MS and found["total"]["max_ms"] < TOTAL_MS
+        found["added"]["p99_ms"] < OWN_MS and found["total"]["max_ms"] < TOTAL_MS
         for found in figures.values()
     )
     return figures

@@ -34,6 +34,12 @@ class HttpResponse:
         #: Looked up without regard to case.
         self.headers: Mapping[str, str] = response.headers
 
+    @property
+    def ended(self) -> bool:
+        """Whether no more bytes will come than are here already."""
+        content = self._response.content
+        return content.is_eof() or content.exception() is not None
+
     async def chunk(self) -> bytes:
         """Whatever has come, at least a byte; empty at the end. Raises ProviderFailure."""
         try:

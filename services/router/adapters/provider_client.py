@@ -101,7 +101,7 @@ class ProviderClient:
                 more = True
                 while more:
                     resumed = now()
-                    if events:
+                    if events and not response.ended:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
                     events, more = await self._piece(response, decoder, watch, resumed)

@@ -63,6 +63,10 @@ class ScriptedResponse(HttpResponse):
         self._steps = list(steps)
         self._clock = clock
 
+    @property
+    def ended(self) -> bool:
+        return False
+
     async def chunk(self) -> bytes:
         while self._steps:
             step = self._steps.pop(0)
