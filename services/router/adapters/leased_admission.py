@@ -1,6 +1,6 @@
 """Admission from leased slices.
 
-A request that the slices cover makes no call. Demand is measured per scope, and slices for the next seconds are asked
+A request that the slices cover makes no call. Demand is measured per limit, and slices for the next seconds are asked
 for before they run out. When the limiter is gone, slices are lived off first; then, per dimension: rates and
 concurrency get a local share of the configured limit, calendar quotas and money are closed.
 """
@@ -8,6 +8,7 @@ concurrency get a local share of the configured limit, calendar quotas and money
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -95,6 +96,8 @@ class LeasedAdmission:
         self.finish = self._leases.finish
         #: What is being asked for, by the scopes of a request; or ahead, by scope.
         self._asking: dict[tuple[str, ...], Answer] = {}
+        #: How many requests wait for an answer, by their scopes.
+        self._waiting: Counter[tuple[str, ...]] = Counter()
         self._ahead: set[str] = set()
         #: The limiter is connected and does not answer.
         self._silent = False
@@ -110,18 +113,30 @@ class LeasedAdmission:
         """Admits from what is held."""
         now = self._clock.monotonic()
         taken = self._pool.take(scopes, amounts, now)
-        return None if taken is None else self._admitted(scopes, amounts, taken, now)
+        return None if taken is None else self._admitted(scopes, taken, now)
+
+    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
+        """As this router heard last."""
+        return self._pool.use(scope, period, self._clock.monotonic())
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         """Admits after asking. Raises AdmissionDenied."""
-        scopes, amounts = claim.scopes, claim.amounts
+        self._waiting[claim.scopes] += 1
+        try:
+            return await self._admit(claim.scopes, claim.amounts, timeout)
+        finally:
+            self._waiting[claim.scopes] -= 1
+            if not self._waiting[claim.scopes]:
+                del self._waiting[claim.scopes]
+
+    async def _admit(self, scopes: tuple[str, ...], amounts: Amounts, timeout: float) -> Permit:
         returned = False
         deadline = self._clock.monotonic() + min(timeout, ANSWER_TIMEOUT)
         while True:
             now = self._clock.monotonic()
             taken = self._pool.take(scopes, amounts, now)
             if taken is not None:
-                return self._admitted(scopes, amounts, taken, now)
+                return self._admitted(scopes, taken, now)
             self._raise_if_denied(scopes, amounts, now)
             if not self._leases.connected or now >= deadline:
                 return self._without_limiter(scopes, amounts, now)
@@ -150,9 +165,9 @@ class LeasedAdmission:
             self._remember(scopes, amounts, denied)
             raise denied
 
-    def _admitted(self, scopes: Sequence[str], amounts: Amounts, taken: list[Taken], now: float) -> Permit:
+    def _admitted(self, scopes: Sequence[str], taken: list[Taken], now: float) -> Permit:
         self._from_lease.inc()
-        for scope, want in self._pool.wanted(scopes, amounts, now):
+        for scope, want in self._pool.wanted(scopes, now):
             if scope not in self._ahead and self._leases.connected:
                 self._ahead.add(scope)
                 answer = self._leases.ask([scope], Amounts(), want)
@@ -163,7 +178,7 @@ class LeasedAdmission:
         """The answer to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
-            short, need, want = self._pool.shortage(scopes, amounts, now)
+            short, need, want = self._pool.shortage(scopes, amounts, self._waiting[scopes], now)
             answer = self._asking[scopes] = self._leases.ask(short, need, want, waiting=span)
             answer.add_done_callback(partial(self._answered, scopes))
         return answer

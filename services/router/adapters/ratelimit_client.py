@@ -339,6 +339,8 @@ def _slice(granted: pb.Slice, asked_at: float) -> Slice:
         ttl,
         asked_at + ttl,
         granted.shadow,
+        granted.limit,
+        granted.remaining,
     )
 
 
@@ -348,6 +350,7 @@ def _amounts(amounts: Amounts) -> pb.Amounts:
         input_tokens=amounts.input_tokens,
         output_tokens=amounts.output_tokens,
         micro_usd=amounts.micro_usd,
+        concurrency=amounts.slots,
     )
 
 

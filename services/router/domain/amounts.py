@@ -14,29 +14,18 @@ CONCURRENCY: Final = "concurrency"
 
 
 class Amounts(Struct, frozen=True):
-    """All >= 0. `requests` is also the concurrency taken."""
+    """All >= 0. `concurrency` None: as `requests`."""
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     micro_usd: int = 0
+    concurrency: int | None = None
 
-    def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(
-            self.requests + other.requests,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.micro_usd + other.micro_usd,
-        )
-
-    def times(self, factor: float) -> Amounts:
-        """Scaled and rounded up."""
-        return Amounts(
-            -int(-self.requests * factor // 1),
-            -int(-self.input_tokens * factor // 1),
-            -int(-self.output_tokens * factor // 1),
-            -int(-self.micro_usd * factor // 1),
-        )
+    @property
+    def slots(self) -> int:
+        """The concurrency taken."""
+        return self.requests if self.concurrency is None else self.concurrency
 
 
 class AdmissionDenied(Exception):
@@ -50,8 +39,10 @@ class AdmissionDenied(Exception):
 
 def amount_of(unit: str, amounts: Amounts) -> int:
     """What an admission takes from a limit of this unit. Raises ValueError for a unit nobody knows."""
-    if unit in ("requests", CONCURRENCY):
+    if unit == "requests":
         return amounts.requests
+    if unit == CONCURRENCY:
+        return amounts.slots
     if unit == "input_tokens":
         return amounts.input_tokens
     if unit == "output_tokens":

@@ -1,61 +1,81 @@
-"""How much a scope uses, and so how much of it to lease ahead. Pure: time is a parameter (monotonic seconds)."""
+"""How much of one limit the calls of this router use, and so how much of it to hold. Pure: time is a parameter
+(monotonic seconds), amounts are in the limit's unit.
+
+What a limit of use (requests, tokens, money) must hold beyond what running calls have reserved is what flows off: the
+rate of what ended calls have really used, for the seconds until more is asked for; and room for calls to begin, each
+of which reserves the most it may use until it ends. Slots flow back: what they must hold is the most calls that were
+running at the same time lately (rate × duration, by Little's law, without knowing either).
+"""
 
 from __future__ import annotations
 
-from services.router.domain.amounts import Amounts
+import math
 
-#: Seconds over which demand is averaged.
+#: Seconds over which use is averaged, and maxima are remembered once to twice as long.
 WINDOW = 2.0
 #: The shortest time over which a first burst counts as a rate, seconds.
 FIRST = 0.25
-#: Leased ahead: this many seconds of demand,
+#: Held ahead: what is used in this many seconds,
 AHEAD = 3.0
-#: or this many requests where that takes longer, so that a quiet scope does not ask for every few requests,
-REQUESTS = 40
-#: but never more seconds than this: what a dead router holds is lost until it expires.
+#: or by this many calls where that takes longer, so that a quiet scope does not ask for every few calls,
+CALLS = 40
+#: but never in more seconds than this: what a dead router holds is lost until it expires.
 AHEAD_MOST = 15.0
+#: More is asked for when what is held will not last this long, seconds.
+HORIZON = 1.0
+#: Slots held beyond the most in use, as a share of them.
+SLOTS_SPARE = 0.25
 
 
 class Demand:
-    """A decaying rate per second, of one scope."""
+    """Of one limit."""
 
-    __slots__ = ("_input", "_money", "_output", "_rate", "_requests", "_since", "last")
+    __slots__ = ("_call_rate", "_largest", "_peak", "_rate", "_since", "calls", "largest", "peak", "used")
 
     def __init__(self, now: float) -> None:
-        self._rate = Amounts()
-        self._requests = self._input = self._output = self._money = 0
         self._since = now
-        #: When it was last added to.
-        self.last = now
+        self._rate = self._call_rate = 0.0
+        self._largest = self._peak = 0
+        #: In the present window: really used, and by how many calls that ended.
+        self.used = 0
+        self.calls = 0
+        #: The most that a call has reserved, and the most calls running at the same time.
+        self.largest = 0
+        self.peak = 0
 
-    def add(self, amounts: Amounts, now: float) -> None:
-        """This much was used."""
-        self._requests += amounts.requests
-        self._input += amounts.input_tokens
-        self._output += amounts.output_tokens
-        self._money += amounts.micro_usd
-        self.last = now
+    def turn(self, now: float) -> None:
+        """Begins a new window where the present one is old enough."""
         elapsed = now - self._since
-        if elapsed >= WINDOW:
-            self._rate = (self._rate + self._window().times(1 / elapsed)).times(0.5)
-            self._requests = self._input = self._output = self._money = 0
-            self._since = now
+        if elapsed < WINDOW:
+            return
+        # A window without a look in it was longer: what came before says little then.
+        keep = 0.5 if elapsed < 2 * WINDOW else 0.0
+        self._rate = self._rate * keep + self.used / elapsed * (1 - keep)
+        self._call_rate = self._call_rate * keep + self.calls / elapsed * (1 - keep)
+        self._largest, self._peak = self.largest, self.peak
+        self.used = self.calls = self.largest = self.peak = 0
+        self._since = now
 
-    def over(self, seconds: float, now: float) -> Amounts:
-        """What is used in so many seconds."""
-        rate, present = self._rate, self._window().times(1 / max(FIRST, now - self._since))
-        return Amounts(
-            max(rate.requests, present.requests),
-            max(rate.input_tokens, present.input_tokens),
-            max(rate.output_tokens, present.output_tokens),
-            max(rate.micro_usd, present.micro_usd),
-        ).times(seconds)
+    def least(self, now: float) -> int:
+        """Of use: to be free now, so that more need not be waited for."""
+        return math.ceil(self._pace(now)[0] * HORIZON) + self._most()
 
-    def ahead(self, now: float) -> Amounts:
-        """What to lease."""
-        each_second = self.over(1.0, now).requests
-        seconds = max(AHEAD, REQUESTS / each_second) if each_second else AHEAD
-        return self.over(min(seconds, AHEAD_MOST), now)
+    def target(self, now: float) -> int:
+        """Of use: to be free after asking for more."""
+        rate, calls = self._pace(now)
+        seconds = min(AHEAD_MOST, max(AHEAD, CALLS / calls)) if calls else AHEAD
+        # Calls that run at random vary by the root of their number.
+        beginning = 1 + math.isqrt(max(self.peak, self._peak))
+        return math.ceil(rate * seconds) + self._most() * beginning
 
-    def _window(self) -> Amounts:
-        return Amounts(self._requests, self._input, self._output, self._money)
+    def slots(self) -> int:
+        """Of concurrency: to be held, free or not."""
+        return math.ceil(max(self.peak, self._peak) * (1 + SLOTS_SPARE))
+
+    def _most(self) -> int:
+        return max(self.largest, self._largest)
+
+    def _pace(self, now: float) -> tuple[float, float]:
+        """Used, and calls that ended, per second: lately or just now, whichever is more."""
+        elapsed = max(FIRST, now - self._since)
+        return max(self._rate, self.used / elapsed), max(self._call_rate, self.calls / elapsed)

@@ -6,14 +6,13 @@ the limit, whatever else happens. Amounts are in the slice's unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
+from services.router.domain.demand import Demand
 from services.router.domain.slices import Dimension, Holding, Slice, Taken
 
-#: New slices are asked for when what is held will not last this long, seconds.
-HORIZON = 1.0
 #: How often it is looked whether what is held lasts, seconds.
 LOOK_INTERVAL = 0.05
 #: And how soon again where the limiter had little left, seconds.
@@ -72,6 +71,8 @@ class Pool:
             held.reserved += part
             held.touched = now
             held.changed = True
+            if held.home is not None and part > held.home.demand.largest:
+                held.home.demand.largest = part
             taken.append(Taken(held, part))
         return taken
 
@@ -87,6 +88,9 @@ class Pool:
             # Where several slices served one admission, the last carries what was used beyond the estimate.
             share = real if entry is last[key] else min(real, entry.amount)
             left[key] = real - share
+            if held.home is not None:
+                held.home.demand.used += share
+                held.home.demand.calls += 1
             if held.dead:
                 self._owe(held, share - entry.amount)
                 continue
@@ -95,46 +99,57 @@ class Pool:
             held.reserved -= entry.amount
             held.touched = now
 
-    def wanted(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[tuple[str, Amounts]]:
-        """Counts the amounts as demand. Scopes of which what is held will not last, with what to ask for."""
+    def wanted(self, scopes: Sequence[str], now: float) -> list[tuple[str, Amounts]]:
+        """After an admission: the scopes of which what is held will not last, with what to ask for."""
         low = []
         for scope in scopes:
             holding = self._holdings.get(scope)
             if holding is None or holding.unlimited > now:
                 continue
-            holding.demand.add(amounts, now)
+            holding.used = now
             if now >= holding.look:
                 holding.look = now + LOOK_INTERVAL
-                if not holding.lasts(holding.demand.over(HORIZON, now), now + HORIZON):
-                    low.append((scope, holding.demand.ahead(now)))
+                if holding.low(now):
+                    low.append((scope, _amounts(holding.wants(now))))
         return low
 
     def shortage(
-        self, scopes: Sequence[str], amounts: Amounts, now: float
+        self, scopes: Sequence[str], amounts: Amounts, waiting: int, now: float
     ) -> tuple[list[str], Amounts, Amounts]:
-        """The scopes that cannot admit the amounts from what is held; what is missing beyond that; and what their
-        demand suggests to ask for."""
+        """The scopes that cannot admit the amounts from what is held; what is missing beyond that; and what to ask
+        for, so that it does for the others that are waiting with the same amounts, and for a while."""
         short: list[str] = []
         missing: dict[str, int] = {}
+        wants: dict[str, int] = {}
         unknown = False
-        wants: list[Amounts] = []
         for scope in scopes:
             holding = self._holdings.get(scope)
             lack = None if holding is None else holding.short(amounts, now)
-            if lack is None:
+            if holding is None or lack is None:
                 unknown = True
             elif not lack:
                 continue
             else:
                 for unit, amount in lack.items():
                     missing[unit] = max(amount, missing.get(unit, 0))
+                # One message asks for all of them; the quietest says how much, the others ask for more by themselves.
+                for unit, amount in holding.wants(now).items():
+                    wants[unit] = min(amount, wants.get(unit, amount))
             short.append(scope)
-            if holding is not None:
-                wants.append(holding.demand.ahead(now))
-        need = amounts if unknown else _needed(missing)
-        # One message asks for all of them; the quietest says how much, the others ask for more by themselves.
-        want = _combined(min, wants) if wants else Amounts()
-        return short, need, _combined(max, [need, want])
+        others = waiting - 1
+        for unit, amount in missing.items():
+            wants[unit] = max(wants.get(unit, 0), amount + others * amount_of(unit, amounts))
+        need, want = _amounts(missing), _amounts(wants)
+        if unknown:
+            need = amounts
+            want = _most(want, _times(amounts, waiting))
+        return short, need, _most(need, want)
+
+    def use(self, scope: str, period: str, now: float) -> tuple[int, int] | None:
+        """Of the scope's money limit per period: used, and the limit, in micro-USD. None: not known."""
+        holding = self._holdings.get(scope)
+        dimension = holding.dimensions.get(("micro_usd", period)) if holding is not None else None
+        return None if dimension is None else dimension.use(now)
 
     def grant(
         self,
@@ -152,8 +167,12 @@ class Pool:
             key = (granted.unit, granted.period)
             named.setdefault(granted.scope, set()).add(key)
             holding = self._holding(granted.scope, now)
-            dimension = holding.dimensions.setdefault(key, Dimension(*key))
-            dimension.shadow = granted.shadow
+            dimension = holding.dimensions.get(key)
+            if dimension is None:
+                dimension = holding.dimensions[key] = Dimension(*key, Demand(now))
+            dimension.shadow, dimension.heard = granted.shadow, now
+            dimension.limit, dimension.left = granted.limit, granted.left
+            granted.home = dimension
             holding.unlimited = 0.0
             granted.touched = now
             # A limit without room left gives an empty slice: nothing to take, and nothing to report.
@@ -173,7 +192,7 @@ class Pool:
                 for held in dimensions.pop(key).slices:
                     held.retired = True
             holding = self._holdings[scope]
-            if not holding.lasts(holding.demand.over(HORIZON, now), now + HORIZON):
+            if holding.low(now):
                 holding.look = now + SCARCE_INTERVAL
         return owed
 
@@ -205,6 +224,8 @@ class Pool:
             if not held.closed and held.done(now):
                 held.closed = held.changed = True
                 self._unhand(held)
+                if held.home is not None:
+                    held.home.left += max(0, held.remaining)
             renew = not held.closed and held.to_renew(now)
             if held.changed or renew:
                 held.changed = False
@@ -235,7 +256,7 @@ class Pool:
             if (
                 holding is not None
                 and holding.unlimited <= now
-                and now - holding.demand.last > FORGET
+                and now - holding.used > FORGET
                 and not any(d.slices for d in holding.dimensions.values())
             ):
                 del self._holdings[scope]
@@ -243,7 +264,7 @@ class Pool:
     def _holding(self, scope: str, now: float) -> Holding:
         holding = self._holdings.get(scope)
         if holding is None:
-            holding = self._holdings[scope] = Holding(now)
+            holding = self._holdings[scope] = Holding(used=now)
         return holding
 
     def _owe(self, held: Slice, amount: int) -> None:
@@ -265,23 +286,34 @@ class Pool:
             dimension.slices.remove(held)
 
 
-def _needed(missing: dict[str, int]) -> Amounts:
-    """The least amounts that give every unit what it misses."""
-    incoming = missing.get("input_tokens", 0)
-    outgoing = missing.get("output_tokens", 0)
-    outgoing = max(outgoing, missing.get("total_tokens", 0) - incoming)
+def _amounts(units: Mapping[str, int]) -> Amounts:
+    """The least amounts that give every unit so much."""
+    incoming = units.get("input_tokens", 0)
+    outgoing = max(units.get("output_tokens", 0), units.get("total_tokens", 0) - incoming)
     return Amounts(
-        max(missing.get("requests", 0), missing.get(CONCURRENCY, 0)),
+        units.get("requests", 0),
         incoming,
         outgoing,
-        missing.get("micro_usd", 0),
+        units.get("micro_usd", 0),
+        units.get(CONCURRENCY, 0),
     )
 
 
-def _combined(choose: Callable[[Iterable[int]], int], several: Sequence[Amounts]) -> Amounts:
+def _most(one: Amounts, other: Amounts) -> Amounts:
     return Amounts(
-        choose(a.requests for a in several),
-        choose(a.input_tokens for a in several),
-        choose(a.output_tokens for a in several),
-        choose(a.micro_usd for a in several),
+        max(one.requests, other.requests),
+        max(one.input_tokens, other.input_tokens),
+        max(one.output_tokens, other.output_tokens),
+        max(one.micro_usd, other.micro_usd),
+        max(one.slots, other.slots),
+    )
+
+
+def _times(one: Amounts, times: int) -> Amounts:
+    return Amounts(
+        one.requests * times,
+        one.input_tokens * times,
+        one.output_tokens * times,
+        one.micro_usd * times,
+        one.slots * times,
     )

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
-from services.router.domain.demand import Demand
+from services.router.domain.demand import HORIZON, SLOTS_SPARE, Demand
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
+#: What is known of a budget in use is heard anew after this, and not relied on after half as long again, seconds.
+FRESH = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +30,11 @@ class Slice:
     ttl: float
     expires: float
     shadow: bool = False
+    #: The limit, and what was left of it after the grant, all routers together.
+    limit: int = 0
+    left: int = 0
+    #: What it is a slice of; set when it is taken in.
+    home: Dimension | None = None
     used: int = 0
     overrun: int = 0
     #: Calls that took from it and have not settled, and how much they took.
@@ -61,6 +68,9 @@ class Slice:
         if self.running:
             return False
         idle = self.unit == CONCURRENCY and now - self.touched > IDLE
+        if idle and self.home is not None and not self.retired:
+            self.home.demand.turn(now)
+            idle = self.home.held - self.amount >= self.home.demand.slots()
         return self.retired or self.closed or idle or self.expires <= now or self.remaining <= 0
 
     def to_renew(self, now: float) -> bool:
@@ -69,16 +79,31 @@ class Slice:
         return wanted and self.expires - now < self.ttl / 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Dimension:
     """One limit of a scope, and what this router holds of it, oldest slice first."""
 
     unit: str
     period: str
+    demand: Demand
     shadow: bool = False
     slices: list[Slice] = field(default_factory=list)
     #: Taken from dead slices by calls that outlived them, to be posted on the next one.
     owed: int = 0
+    #: The limit and what is left of it beyond what this router holds, and when that was heard.
+    limit: int = 0
+    left: int = 0
+    heard: float | None = None
+
+    @property
+    def budget(self) -> bool:
+        """Whether it bounds money in a calendar window."""
+        return self.unit == "micro_usd" and self.period in ("day", "month")
+
+    @property
+    def held(self) -> int:
+        """All that the slices are worth, used or not."""
+        return sum(s.amount for s in self.slices)
 
     def available(self, now: float) -> int:
         """What may be taken now."""
@@ -87,6 +112,36 @@ class Dimension:
     def live(self, now: float) -> bool:
         """Whether there is a slice at all."""
         return any(s.expires > now for s in self.slices)
+
+    def use(self, now: float) -> tuple[int, int] | None:
+        """Of the limit: used by all routers, what they hold included, and the limit. None: not known, or not any
+        more."""
+        if self.heard is None or now - self.heard > FRESH * 1.5:
+            return None
+        mine = sum(max(0, s.remaining) for s in self.slices)
+        return max(0, self.limit - self.left - mine), self.limit
+
+    def look(self, now: float) -> None:
+        """Notices how many calls run."""
+        self.demand.turn(now)
+        running = sum(s.running for s in self.slices)
+        self.demand.peak = max(self.demand.peak, running)
+
+    def low(self, now: float) -> bool:
+        """Whether more should be asked for."""
+        if self.shadow:
+            return not self.live(now + HORIZON)
+        if self.unit == CONCURRENCY:
+            return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
+        if self.budget and now - (self.heard or 0.0) > FRESH:
+            return True
+        return self.available(now + HORIZON) < self.demand.least(now)
+
+    def want(self, now: float) -> int:
+        """What to ask for."""
+        if self.unit == CONCURRENCY:
+            return max(0, self.demand.slots() - self.held)
+        return max(0, self.demand.target(now) - self.available(now))
 
     def split(self, need: int, now: float) -> list[tuple[Slice, int]] | None:
         """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
@@ -115,16 +170,13 @@ class Taken:
 class Holding:
     """What is known and held of a scope."""
 
-    since: float
     dimensions: dict[tuple[str, str], Dimension] = field(default_factory=dict)
     #: Until when it is known to have no limits.
     unlimited: float = 0.0
-    demand: Demand = field(init=False)
     #: When it is next looked whether what is held lasts.
     look: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.demand = Demand(self.since)
+    #: When it was last admitted from.
+    used: float = 0.0
 
     def short(self, amounts: Amounts, now: float) -> dict[str, int] | None:
         """What is missing by unit, empty: nothing. None: nothing is known of the scope."""
@@ -142,14 +194,17 @@ class Holding:
                 missing[dimension.unit] = max(lack, missing.get(dimension.unit, 0))
         return missing
 
-    def lasts(self, amounts: Amounts, at: float) -> bool:
-        """Whether rates and quotas held until `at` cover the amounts. Concurrency comes back and is not looked at."""
+    def low(self, now: float) -> bool:
+        """Whether what is held will not last."""
+        found = False
         for dimension in self.dimensions.values():
-            if dimension.unit == CONCURRENCY:
-                continue
-            if dimension.shadow:
-                if not dimension.live(at):
-                    return False
-            elif dimension.available(at) < amount_of(dimension.unit, amounts):
-                return False
-        return True
+            dimension.look(now)
+            found = found or dimension.low(now)
+        return found
+
+    def wants(self, now: float) -> dict[str, int]:
+        """What to ask for by unit; 0 where there is enough of it."""
+        found: dict[str, int] = {}
+        for dimension in self.dimensions.values():
+            found[dimension.unit] = max(found.get(dimension.unit, 0), dimension.want(now))
+        return found
