@@ -331,10 +331,11 @@ async def test_an_older_library_is_replaced_and_a_newer_one_kept(redis: Redis) -
 
 async def test_all_keys_of_a_domain_live_in_one_slot_of_a_cluster(tmp_path: Path) -> None:
     """On a server in cluster mode, where a call across slots is an error."""
-    port = free_port()
+    # The bus port is named: by default it is the port + 10,000, which may not exist.
+    port, bus = free_port(), free_port()
     server = await asyncio.create_subprocess_exec(
-        *(str(binary()), "--port", str(port), "--cluster-enabled", "yes", "--dir", str(tmp_path)),
-        *("--save", "", "--bind", "127.0.0.1", "--logfile", str(tmp_path / "log")),
+        *(str(binary()), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)),
+        *("--dir", str(tmp_path), "--save", "", "--bind", "127.0.0.1", "--logfile", str(tmp_path / "log")),
     )
     redis: Any = connect(f"redis://127.0.0.1:{port}/0")
     try:
