@@ -54,6 +54,7 @@ def to_record(outcome: Outcome, run_id: str) -> dict[str, Any]:
             if attempt.error_class is not None
         ],
         "degradation": answer.degradation,
+        "budgets": [str(notice) for notice in answer.budgets],
         "cached": answer.cached,
         "usage": asdict(answer.usage),
         "cost_micro_usd": answer.cost_micro_usd,

@@ -120,6 +120,8 @@ def render_result(result: Result, *, title: str = "Answer", show_text: bool = Tr
         facts.add_row("cache", "answered from the cache")
     if result.degradation is not None:
         facts.add_row("degraded", Text(words(result.degradation), "yellow"))
+    for notice in result.budgets:
+        facts.add_row("budget", Text(printable(words(str(notice))), "yellow"))
     if result.finish_reason not in _WHOLE:
         reason = words(result.finish_reason) if result.finish_reason else "unknown"
         facts.add_row("incomplete", Text(f"the answer ended early: {reason}", "yellow"))

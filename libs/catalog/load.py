@@ -21,6 +21,7 @@ from libs.catalog.model import (
     DEFAULT,
     Catalog,
     ContentType,
+    LimitSpec,
     Model,
     Policy,
     Provider,
@@ -98,6 +99,7 @@ def _loads(data: bytes, file: str, environ: Mapping[str, str], prices: bool) -> 
         policies=draft.policies,
         content_types=draft.content_types,
         tenants=draft.tenants,
+        keys=draft.keys,
     )
 
 
@@ -127,6 +129,7 @@ class _Draft:
     policies: dict[str, Policy] = field(default_factory=dict)
     content_types: dict[str, ContentType] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
+    keys: dict[str, tuple[LimitSpec, ...]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
 
 
@@ -148,6 +151,8 @@ def _read(root: Section, environ: Mapping[str, str], folder: Path) -> _Draft:
     draft.default_content_type = root.text("default_content_type", "general")
     for name, section in root.sections("providers"):
         _keep(draft.providers, name, sections.provider(name, section, environ, folder), draft)
+    for name, section in root.sections("keys"):
+        _keep(draft.keys, name, sections.key(section), draft)
     for name, section in root.sections("models"):
         _keep(draft.models, name, sections.model(name, section), draft)
     for name, section in root.sections("policies"):

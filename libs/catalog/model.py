@@ -123,6 +123,12 @@ class Provider:
         """Whether calls carry a key, so that without one the provider cannot be used."""
         return bool(self.api_key_env or self.api_key_file)
 
+    @property
+    def key_name(self) -> str:
+        """What limits of its key go by: the variable's name, or the file's without its folder. Providers may share
+        one. Empty: no key."""
+        return self.api_key_env or self.api_key_file.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -297,6 +303,8 @@ class Catalog:
     policies: Mapping[str, Policy]
     content_types: Mapping[str, ContentType]
     tenants: Mapping[str, Tenant]
+    #: Limits of providers' keys by `Provider.key_name`: of scopes `key:<name>`.
+    keys: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict)
     _by_name: Mapping[str, tuple[Model, ...]] = field(init=False, repr=False, compare=False)
     _by_key_hash: Mapping[str, Tenant] = field(init=False, repr=False, compare=False)
 
@@ -310,7 +318,9 @@ class Catalog:
             by_name[model.name] = (*by_name.get(model.name, ()), model)
         by_name.update((model.id, (model,)) for model in self.models.values())
         by_hash = {h: tenant for tenant in self.tenants.values() for h in tenant.key_hashes}
-        for name in ("providers", "models", "policies", "content_types", "tenants"):
+        for limits in self.keys.values():
+            check_limits(limits)
+        for name in ("providers", "models", "policies", "content_types", "tenants", "keys"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
         object.__setattr__(self, "_by_name", by_name)
         object.__setattr__(self, "_by_key_hash", by_hash)
@@ -335,6 +345,8 @@ class Catalog:
         """Every configured limit as (scope, time zone, limit)."""
         for provider in self.providers.values():
             yield from ((f"provider:{provider.name}", "UTC", limit) for limit in provider.limits)
+        for name, limits in self.keys.items():
+            yield from ((f"key:{name}", "UTC", limit) for limit in limits)
         for model in self.models.values():
             yield from ((f"model:{model.id}", "UTC", limit) for limit in model.limits)
         for tenant in self.tenants.values():

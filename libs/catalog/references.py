@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from libs.catalog.checks import suggest
 
 if TYPE_CHECKING:
-    from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant
+    from libs.catalog.model import ContentType, LimitSpec, Model, Policy, Provider, Tenant
 
 #: Where in the YAML a value stands: mapping keys and list indexes from the root.
 Path = tuple[str | int, ...]
@@ -31,10 +31,15 @@ class Parts(Protocol):
     def content_types(self) -> Mapping[str, ContentType]: ...
     @property
     def tenants(self) -> Mapping[str, Tenant]: ...
+    @property
+    def keys(self) -> Mapping[str, tuple[LimitSpec, ...]]: ...
 
 
 def broken_references(parts: Parts) -> Iterator[Broken]:
     """Every name that leads nowhere, and every key that leads to two tenants, as (place, name, sentence)."""
+    keys = dict.fromkeys(provider.key_name for provider in parts.providers.values())
+    for name in parts.keys:
+        yield from _missing(("keys", name), "key", name, keys)
     yield from _of_models(parts)
     yield from _of_policies(parts)
     yield from _of_content_types(parts)

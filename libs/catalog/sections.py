@@ -20,7 +20,15 @@ from libs.catalog.checks import (
 )
 from libs.catalog.document import Node
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import ACTIONS, DEFAULT_THRESHOLDS, PERIODS, UNITS, LimitSpec, Threshold
+from libs.catalog.limits import (
+    ACTIONS,
+    DEFAULT_THRESHOLDS,
+    PERIODS,
+    UNITS,
+    LimitSpec,
+    Threshold,
+    check_limits,
+)
 from libs.catalog.model import (
     CAPABILITIES,
     DEFAULT,
@@ -151,6 +159,17 @@ def _timeouts(section: Section) -> Timeouts | None:
     idle = section.number("idle", usual.idle)
     total = section.number("total", usual.total)
     return section.make(lambda: Timeouts(first_byte, idle, total))
+
+
+def key(section: Section) -> tuple[LimitSpec, ...] | None:
+    """The limits of a provider's key."""
+    limits = section.list_of("limits", limit)
+
+    def build() -> tuple[LimitSpec, ...]:
+        check_limits(limits)
+        return limits
+
+    return section.make(build)
 
 
 def model(model_id: str, section: Section) -> Model | None:

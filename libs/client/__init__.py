@@ -6,6 +6,7 @@ from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
 from libs.client.model import (
     Attempt,
+    BudgetNotice,
     Candidate,
     Completed,
     CostEstimate,
@@ -52,6 +53,7 @@ from libs.client.set_aside import SetAside, SetAsideClient
 __all__ = [
     "DEFAULT_TIMEOUT",
     "Attempt",
+    "BudgetNotice",
     "Candidate",
     "Client",
     "Completed",

@@ -124,6 +124,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetNotice:
+    """A budget that pays for the request is used up to a threshold: the highest that is reached. `period`: `day` or
+    `month`; `action`: `warn`, `cheaper_models`, `queue` or `refuse`; `shadow`: the budget is only counted."""
+
+    scope: str
+    period: str
+    percent: int
+    action: str
+    shadow: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.period} {self.percent}% {self.action}" + (
+            " shadow" if self.shadow else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """An answer and how it came about. `usage` and `cost_micro_usd` are sums over all attempts, failed ones
     included."""
@@ -140,6 +157,7 @@ class Result:
     time_to_first_token: float | None = None
     degradation: Degradation | None = None
     cached: bool = False
+    budgets: tuple[BudgetNotice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

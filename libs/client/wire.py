@@ -10,6 +10,7 @@ from pointsman.router.v1 import router_pb2 as pb
 
 from libs.client.model import (
     Attempt,
+    BudgetNotice,
     Candidate,
     Completed,
     CostEstimate,
@@ -147,7 +148,15 @@ def result_from_proto(value: pb.Result) -> Result:
         time_to_first_token=_seconds(value, "time_to_first_token"),
         degradation=_enum(Degradation, pb.Degradation.keys(), "DEGRADATION_", value.degradation),
         cached=value.cached,
+        budgets=tuple(_notice(item) for item in value.budgets),
     )
+
+
+def _notice(value: pb.BudgetNotice) -> BudgetNotice:
+    names = pb.BudgetAction.keys()
+    action = names[value.action] if value.action < len(names) else names[0]
+    name = action.removeprefix("BUDGET_ACTION_").lower()
+    return BudgetNotice(value.scope, value.period, value.percent, name, value.shadow)
 
 
 def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:

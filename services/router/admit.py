@@ -1,21 +1,30 @@
-"""From a candidate to a running attempt: through limits, budgets and the breaker."""
+"""From a candidate to a running attempt: through budgets, limits and the breaker."""
 
 from __future__ import annotations
 
 import itertools
 
+from libs.errors import QuotaViolation
+from libs.types import Priority
 from services.router.attempt import Attempt, Books
+from services.router.budgets import Budgets
 from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.budget import Stance, dearest
+from services.router.domain.events import Degradation
 from services.router.domain.plan import Candidate
 from services.router.in_flight import InFlight
 from services.router.ports import Admission, Claim, Permit
+
+#: Scopes of the caller's own limits: where one has no room, no other provider would help.
+_OWN = ("tenant:", "tenant_content:", "campaign:")
 
 
 class Gate:
     """Begins attempts. `attempt_prefix` makes attempt ids unique over all processes and restarts."""
 
-    def __init__(self, admission: Admission, books: Books, attempt_prefix: str) -> None:
+    def __init__(self, admission: Admission, budgets: Budgets, books: Books, attempt_prefix: str) -> None:
         self._admission = admission
+        self._budgets = budgets
         self._books = books
         self._health = books.health
         self._clock = books.clock
@@ -25,11 +34,18 @@ class Gate:
     async def begin(
         self, request: InFlight, candidate: Candidate, *, hedge: bool = False, patience: float = 0.0
     ) -> Attempt | None:
-        """Passes limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait in the
-        queue for limits, seconds."""
+        """Passes budgets, limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait
+        in the queue for limits, seconds."""
         generation, plan = request.generation, request.plan
-        permit = await self._admit(request, candidate, patience)
+        stance = self._budgets.look(plan.budgets)
+        if not self._affords(request, candidate, stance):
+            return None
+        permit = await self._admit(request, candidate, patience, queue=stance.queue)
         if permit is None:
+            return None
+        # What was not known of a budget, the limiter has told by now.
+        if stance.unsure and not self._affords(request, candidate, self._budgets.look(plan.budgets)):
+            permit.cancel()
             return None
         ticket = None
         if self._books.set_aside.begin(candidate, generation, stream=request.stream):
@@ -57,10 +73,30 @@ class Gate:
         _, candidate = min(request.short, key=lambda entry: entry[0])
         request.short.clear()
         request.quota_retry_after = None
+        # What had no room before the wait may have some after it.
+        request.refused = {target: full for target, full in request.refused.items() if not full}
         remaining = request.envelope.deadline - self._clock.monotonic()
         return await self.begin(request, candidate, patience=remaining - (candidate.estimated_latency or 0.0))
 
-    async def _admit(self, request: InFlight, candidate: Candidate, patience: float) -> Permit | None:
+    def _affords(self, request: InFlight, candidate: Candidate, stance: Stance) -> bool:
+        """Whether the budgets' thresholds let the candidate pass. Where not: remembered."""
+        if stance.notices:
+            self._budgets.told(stance.notices, request.notices)
+        if stance.refused:
+            request.quota_retry_after = max(v.reset_seconds or 0.0 for v in stance.refused)
+            self._refuse_all(request, stance.refused)
+            return False
+        if stance.cheaper:
+            everyone = (candidate, *request.plan.candidates)
+            if candidate.estimated_micro_usd > dearest(c.estimated_micro_usd for c in everyone):
+                request.refused[candidate.target] = ()
+                request.degradation = request.degradation or Degradation.CHEAPER_MODEL
+                return False
+        return True
+
+    async def _admit(
+        self, request: InFlight, candidate: Candidate, patience: float, *, queue: bool
+    ) -> Permit | None:
         generation = request.generation
         model = candidate.model
         scopes = [
@@ -68,7 +104,10 @@ class Gate:
             f"provider:{model.provider}",
             f"model:{model.id}",
             f"tenant_provider:{generation.tenant}/{model.provider}",
+            f"tenant_content:{generation.tenant}/{generation.content_type}",
         ]
+        if candidate.provider.key_name:
+            scopes.append(f"key:{candidate.provider.key_name}")
         if generation.campaign:
             scopes.append(f"campaign:{generation.tenant}/{generation.campaign}")
         output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
@@ -78,7 +117,8 @@ class Gate:
             return permit
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            claim = Claim(tuple(scopes), amounts, generation.tenant, generation.priority, patience)
+            priority = Priority.BACKGROUND if queue else generation.priority
+            claim = Claim(tuple(scopes), amounts, generation.tenant, priority, patience)
             return await self._admission.admit(claim, remaining)
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
@@ -86,9 +126,9 @@ class Gate:
                 known = request.quota_retry_after
                 request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
                 request.short.append((denied.retry_after, candidate))
-            if any(
-                v.subject.startswith((f"tenant:{generation.tenant} ", "campaign:")) for v in denied.violations
-            ):
-                # The caller's own limit: no other provider would help.
-                request.refused.update((c.target, denied.violations) for c in request.plan.candidates)
+            if any(v.subject.startswith(_OWN) for v in denied.violations):
+                self._refuse_all(request, denied.violations)
             return None
+
+    def _refuse_all(self, request: InFlight, violations: tuple[QuotaViolation, ...]) -> None:
+        request.refused.update((c.target, violations) for c in request.plan.candidates)

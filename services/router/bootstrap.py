@@ -27,6 +27,7 @@ from services.router.adapters.provider_client import ProviderClient
 from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
 from services.router.attempt import Books
+from services.router.budgets import Budgets
 from services.router.domain.learned_limits import LimitLearner
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
@@ -106,11 +107,13 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
         set_aside = SettingAside(clock, rng, metrics)
-        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable, set_aside)
+        budgets = Budgets(admission, clock, metrics)
+        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)
         generate = Generate(
             planner,
             providers,
             queue,
+            budgets,
             Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,

@@ -8,7 +8,7 @@ is `attempt.Attempt`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from random import Random
 
@@ -22,6 +22,7 @@ from libs.types import FinishReason
 from services.router import spans
 from services.router.admit import Gate
 from services.router.attempt import Attempt, Books
+from services.router.budgets import Budgets
 from services.router.call import Answered, Calls
 from services.router.domain.answers import Answer, RecentAnswers
 from services.router.domain.events import (
@@ -54,6 +55,7 @@ class Generate:
         planner: Planner,
         providers: Providers,
         admission: Admission,
+        budgets: Budgets,
         books: Books,
         budget: RetryBudget,
         rng: Random,
@@ -62,7 +64,7 @@ class Generate:
     ) -> None:
         self._planner = planner
         self._clock = books.clock
-        self._gate = Gate(admission, books, attempt_prefix)
+        self._gate = Gate(admission, budgets, books, attempt_prefix)
         self._calls = Calls(providers, self._gate, books.health, budget, books.clock)
         self._budget = budget
         self._rng = rng
@@ -131,7 +133,10 @@ class Generate:
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
         self._budget.record_request(started)
         envelope = _envelope(generation, plan)
-        return InFlight(generation, plan, envelope, stream, started, span, Relay(generation.request_id))
+        request = InFlight(generation, plan, envelope, stream, started, span, Relay(generation.request_id))
+        if plan.thrifty:
+            request.degradation = Degradation.CHEAPER_MODEL
+        return request
 
     async def _attempt(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> Attempt | Answer:
         """The next attempt, begun; where there is none, what the policy's ladder has: cheaper models, waiting, an
@@ -140,16 +145,22 @@ class Generate:
             try:
                 return await self._next(request)
             except PointsmanError as error:
-                if self._cheaper(request, catalog, tenant, error):
+                patient = _before("queue", "cheaper_model", request.plan.policy.degradation)
+                if not patient and self._cheaper(request, catalog, tenant, error):
                     continue
                 waited = await self._queued(request, error)
-                return waited if isinstance(waited, Attempt) else self._stale(request, waited)
+                if isinstance(waited, Attempt):
+                    return waited
+                if patient and self._cheaper(request, catalog, tenant, waited):
+                    continue
+                return self._stale(request, waited)
 
     def _cheaper(self, request: InFlight, catalog: Catalog, tenant: Tenant, error: PointsmanError) -> bool:
         """The ladder's step to cheaper models than the policy names. Whether there are any to try."""
         ladder = request.plan.policy.degradation
-        if not isinstance(error, _DEGRADABLE) or request.degradation or "cheaper_model" not in ladder:
+        if not isinstance(error, _DEGRADABLE) or request.stepped_down or "cheaper_model" not in ladder:
             return False
+        request.stepped_down = True
         plan = self._planner.cheaper(catalog, tenant, request.generation, request.plan, stream=request.stream)
         if not plan.candidates:
             return False
@@ -162,7 +173,7 @@ class Generate:
         ladder = request.plan.policy.degradation
         if request.failed or not request.short or "queue" not in ladder:
             return error
-        old_first = "stale_cache" in ladder[: ladder.index("queue")]
+        old_first = _before("stale_cache", "queue", ladder)
         if old_first and self._answers.find(request.generation, self._clock.monotonic()) is not None:
             return error
         attempt = await self._gate.wait(request)
@@ -232,6 +243,11 @@ class Generate:
 
 #: What a lesser answer is better than; a bad or refused request is not made better by it.
 _DEGRADABLE = (Unavailable, ResourceExhausted)
+
+
+def _before(step: str, other: str, ladder: Sequence[str]) -> bool:
+    """Whether both are steps of the ladder, in this order."""
+    return step in ladder and other in ladder[ladder.index(step) :]
 
 
 def _envelope(generation: Generation, plan: Plan) -> Envelope:

@@ -8,6 +8,7 @@ from libs.errors import QuotaViolation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
 from services.router.attempt import Attempt
+from services.router.domain.budget import Budget, Notice
 from services.router.domain.events import Degradation, Result, UsageRecord
 from services.router.domain.generation import Completion, Generation, ProviderFailure
 from services.router.domain.next_step import Envelope, Failed
@@ -39,6 +40,10 @@ class InFlight:
     first_token: float | None = None
     allow_prefill: bool = True
     degradation: Degradation | None = None
+    #: The ladder's step to cheaper models was taken.
+    stepped_down: bool = False
+    #: Budgets that attempts met, used up to a threshold.
+    notices: dict[Budget, Notice] = field(default_factory=dict)
 
     def fail(
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
@@ -97,5 +102,6 @@ class InFlight:
             latency=now - self.started,
             time_to_first_token=self.first_token,
             degradation=self.degradation,
+            budgets=tuple(self.notices.values()),
             cached=cached,
         )

@@ -115,6 +115,15 @@ class Admission(Protocol):
         ...
 
 
+class BudgetView(Protocol):
+    """What is known of money limits."""
+
+    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
+        """Used of the scope's limit per `day` or `month` by all routers, money that calls have reserved included, and
+        the limit, in micro-USD. None: not known. Never waits."""
+        ...
+
+
 class UsageSpool(Protocol):
     """The ledger's doorstep: what is handed over here survives a crash of this process."""
 

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
+from msgspec import structs
+
 from libs.catalog.model import Catalog, Model, Provider, Tenant
 from libs.clock import Clock
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from libs.types import Usage
 from services.router.attempt import Pricer
+from services.router.budgets import Budgets
 from services.router.domain.failure import why_given_up
-from services.router.domain.generation import Generation
+from services.router.domain.generation import Generation, Strategy
 from services.router.domain.health import TargetHealth
 from services.router.domain.plan import Candidate, Plan, Slot, cheaper_slots, make_plan, slots_for
 from services.router.set_aside import SettingAside
@@ -39,6 +42,7 @@ class Planner:
         rng: Random,
         unusable: Callable[[Provider], str],
         set_aside: SettingAside,
+        budgets: Budgets,
     ) -> None:
         """`unusable`: why a provider cannot be called at all; empty: it can."""
         self._health = health
@@ -47,6 +51,7 @@ class Planner:
         self._rng = rng
         self._unusable = unusable
         self._set_aside = set_aside
+        self._budgets = budgets
         self._version = ""
         self._slots: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Slot, ...]] = OrderedDict()
 
@@ -57,17 +62,33 @@ class Planner:
         def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
             return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
 
-        return make_plan(
-            self._slots_for(catalog, tenant, generation),
-            generation,
-            tenant,
-            catalog.policy_for(tenant, generation.content_type),
-            self._set_aside.view(self._health, catalog, generation, stream=stream),
-            cost,
-            self._rng,
-            stream=stream,
-            unusable=self._unusable,
-        )
+        budgets = self._budgets.of(catalog, tenant, generation)
+        slots = self._slots_for(catalog, tenant, generation)
+
+        def planned(generation: Generation, rng: Random, cheap: str) -> Plan:
+            return make_plan(
+                slots,
+                generation,
+                tenant,
+                catalog.policy_for(tenant, generation.content_type),
+                self._set_aside.view(self._health, catalog, generation, stream=stream),
+                cost,
+                rng,
+                stream=stream,
+                unusable=self._unusable,
+                cheap=cheap,
+                budgets=budgets,
+            )
+
+        cheap = self._budgets.look(budgets).cheaper if budgets else ""
+        if not cheap:
+            return planned(generation, self._rng, "")
+        # The same chance for both, so that only the budget makes a difference.
+        seed = self._rng.random()
+        usual = planned(generation, Random(seed), "")
+        plan = planned(structs.replace(generation, strategy=Strategy.COST_FIRST), Random(seed), cheap)
+        changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
+        return structs.replace(plan, thrifty=changed)
 
     def cheaper(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
@@ -99,6 +120,7 @@ class Planner:
             self._rng,
             stream=stream,
             unusable=self._unusable,
+            budgets=plan.budgets,
         )
 
     def select(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> Plan:

@@ -260,6 +260,16 @@ def _result(result: Result) -> pb.Result:
         time_to_first_token=duration_to_proto(result.time_to_first_token),
         degradation=f"DEGRADATION_{result.degradation.name}" if result.degradation else None,
         cached=result.cached,
+        budgets=[
+            pb.BudgetNotice(
+                scope=notice.budget.scope,
+                period=notice.budget.spec.period,
+                percent=notice.threshold.percent,
+                action=f"BUDGET_ACTION_{notice.threshold.action.upper()}",
+                shadow=notice.budget.spec.shadow,
+            )
+            for notice in result.budgets
+        ],
     )
 
 

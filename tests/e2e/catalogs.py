@@ -57,6 +57,9 @@ content_types:
 OPENAI_SECRET = "sk-e2e-openai-0f3d9c1b7a"
 ANTHROPIC_SECRET = "sk-ant-e2e-5a77c2e901"
 TENANT_KEY = "tk-e2e-8d2f60b4c3"
+#: Of a tenant with a budget for one content type, in micro-USD a day.
+CAREFUL_KEY = "tk-e2e-careful-91b0"
+CAREFUL_BUDGET = 20_000
 PRIVATE = f"""\
 version: 1
 domain: private
@@ -90,6 +93,8 @@ models:
 policies:
   default:
     tiers: [[openai/gpt-4.1-mini], [anthropic/claude-haiku-4-5], [gemini/gemini-2.5-flash]]
+  dear:
+    tiers: [[anthropic/claude-haiku-4-5], [openai/gpt-4.1-mini]]
 default_content_type: general
 content_types:
   general: {{max_output_tokens: 200}}
@@ -100,6 +105,15 @@ tenants:
     limits:
       - {{unit: requests, period: minute, limit: 100_000}}
       - {{unit: usd, period: day, limit: 1_000}}
+  careful:
+    key_sha256: [{_hash(CAREFUL_KEY)}]
+    policies: {{default: dear}}
+    content_limits:
+      product_description:
+        - unit: usd
+          period: day
+          limit: {CAREFUL_BUDGET / 1_000_000}
+          thresholds: {{30: warn, 60: cheaper_models, 90: refuse}}
 """
 
 #: `demo` has rates alone, so it goes on without the limiter; `budgeted` has money too and `quota` calls a day, which

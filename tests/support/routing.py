@@ -14,6 +14,7 @@ from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.attempt import Books, Pricer
+from services.router.budgets import Budgets
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import (
@@ -220,14 +221,25 @@ class FakeAdmission:
     denied: dict[str, AdmissionDenied] = field(default_factory=dict)
     open: int = 0
     settled: list[tuple[Amounts, Amounts]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    #: (scope, period) → (used, limit) in micro-USD; with `hidden`, known only once something was asked for.
+    budgets: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    hidden: bool = False
+    #: Whether anything can be admitted without asking.
+    leased: bool = True
+
+    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
+        return None if self.hidden else self.budgets.get((scope, period))
 
     def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
-        if any(scope in self.denied for scope in scopes):
+        if self.hidden or not self.leased or any(scope in self.denied for scope in scopes):
             return None
         self.open += 1
         return FakePermit(self, amounts)
 
     async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+        self.hidden = False
+        self.claims.append(claim)
         for scope in claim.scopes:
             if scope in self.denied:
                 raise self.denied[scope]
@@ -276,13 +288,16 @@ class Harness:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
         self.set_aside = SettingAside(self.clock, Random(7), Metrics())
+        self.metrics = Metrics()
+        budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
-            self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside
+            self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside, budgets
         )
         self.generate = Generate(
             self.planner,
             self.providers,
             self.queue or self.admission,
+            budgets,
             Books(self.spool, self.health, self.price, self.clock, Meters(Metrics()), self.set_aside),
             self.budget,
             rng,

@@ -42,6 +42,8 @@ def result_headers(result: Result) -> dict[str, str]:
     }
     if result.degradation is not None:
         headers["x-pointsman-degradation"] = str(result.degradation)
+    if result.budgets:
+        headers["x-pointsman-budgets"] = ", ".join(map(str, result.budgets))
     return headers
 
 
@@ -59,6 +61,7 @@ def extension(result: Result) -> dict[str, Any]:
         ],
         "cached": result.cached,
         "degradation": result.degradation,
+        "budgets": [str(notice) for notice in result.budgets],
         "cost_usd": usd(result.cost_micro_usd),
         "usage_accuracy": result.usage.accuracy,
     }

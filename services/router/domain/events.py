@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from libs.types import ErrorClass, FinishReason, Usage
+from services.router.domain.budget import Notice
 from services.router.domain.generation import ToolCall, ToolCallDelta
 from services.router.domain.plan import Candidate
 
@@ -73,6 +74,8 @@ class Result(Struct, frozen=True):
     latency: float
     time_to_first_token: float | None
     degradation: Degradation | None = None
+    #: Budgets that are used up to a threshold.
+    budgets: tuple[Notice, ...] = ()
     #: The answer was given before; nothing was generated.
     cached: bool = False
 

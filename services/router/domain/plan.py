@@ -15,6 +15,7 @@ from random import Random
 from msgspec import Struct
 
 from libs.catalog.model import DEFAULT, Catalog, Model, Policy, Provider, Tenant
+from services.router.domain.budget import Budget, dearest
 from services.router.domain.generation import Generation, Prompt, Role, Strategy
 from services.router.domain.health import Availability, TargetHealth
 
@@ -120,6 +121,10 @@ class Plan(Struct, frozen=True):
     excluded: tuple[Candidate, ...]
     policy: Policy
     input_tokens: int
+    #: What pays for the request.
+    budgets: tuple[Budget, ...] = ()
+    #: A budget's use chose: without it another model would be the first.
+    thrifty: bool = False
 
     def retry_after(self) -> float | None:
         """The soonest any target that is down now comes back, in seconds; None: nobody knows."""
@@ -209,8 +214,11 @@ def make_plan(
     *,
     stream: bool,
     unusable: Callable[[Provider], str] = lambda _: "",
+    cheap: str = "",
+    budgets: tuple[Budget, ...] = (),
 ) -> Plan:
-    """Applies the hard constraints, scores what is left and orders it."""
+    """Applies the hard constraints, scores what is left and orders it. `cheap`: why dear models are left out; empty:
+    they are not."""
     prompt = generation.prompt
     needs = needs_of(prompt, stream=stream)
     input_tokens = estimate_input_tokens(prompt)
@@ -246,8 +254,15 @@ def make_plan(
         for _, candidate in fit:
             excluded.remove(candidate)
             candidate.excluded = ""
+    if cheap and fit:
+        most = dearest(candidate.estimated_micro_usd for _, candidate in fit)
+        for _, candidate in fit:
+            if candidate.estimated_micro_usd > most:
+                candidate.excluded = cheap
+                excluded.append(candidate)
+        fit = [(slot, candidate) for slot, candidate in fit if not candidate.excluded]
     ordered = _ordered(fit, generation, rng, passed_over=passed_over)
-    return Plan(tuple(ordered), tuple(excluded), policy, input_tokens)
+    return Plan(tuple(ordered), tuple(excluded), policy, input_tokens, budgets)
 
 
 def _why_not(

@@ -130,6 +130,7 @@ def test_lists_every_limit_with_scope_and_time_zone() -> None:
     found = {(scope, zone, limit.unit) for scope, zone, limit in read(GOOD).limits()}
     assert found == {
         ("provider:house", "UTC", "concurrency"),
+        ("key:OPENAI_API_KEY", "UTC", "requests"),
         ("tenant:acme", "Europe/Zurich", "requests"),
         ("tenant:acme", "Europe/Zurich", "micro_usd"),
         ("tenant_provider:acme/openai", "Europe/Zurich", "requests"),
@@ -173,6 +174,8 @@ BAD = [
     ("{80: queue", "{100: queue", "thresholds.100: a budget refuses at 100 percent"),
     ("{80: queue, 9: warn}", "[50, 80]", "content_limits.email[0].thresholds: must be a mapping"),
     ("content_limits: {email:", "content_limits: {emial:", 'unknown content type "emial"'),
+    ("OPENAI_API_KEY:", "OPENAI_API_KY:", 'unknown key "OPENAI_API_KY" (did you mean "OPENAI_API_KEY"?)'),
+    ("limit: 9000}", "limit: 9000}, {unit: requests, period: minute, limit: 1}", "two limits count requests"),
     ("limit: 8}", "limit: eight}", "limits[0].limit: must be a whole number"),
     ("limit: 8}", "limit: 8, period: minute}", "concurrency has no period"),
     ("limit: 8}", "}", "limits[0].limit: is required"),

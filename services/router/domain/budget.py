@@ -1,0 +1,132 @@
+"""What a budget's present use means for a request. Pure: use and time are parameters.
+
+A budget is a money limit of a tenant, a campaign or a content type in a calendar window. The limiter refuses what
+does not fit into it, exactly. Here its thresholds below that are looked at, before every attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from libs.catalog.model import LimitSpec, Tenant, Threshold
+from libs.errors import QuotaViolation
+
+#: With `cheaper_models`, a model may cost at most this much more than the cheapest candidate, in percent.
+DEAREST: Final = 150
+
+#: Used and limit of a scope's budget per period in micro-USD; None: not known.
+Use = Callable[[str, str], tuple[int, int] | None]
+
+
+class Budget(Struct, frozen=True):
+    """One that pays for a request. `zone`: where its windows begin."""
+
+    scope: str
+    spec: LimitSpec
+    zone: str
+
+    @property
+    def kind(self) -> str:
+        """`tenant`, `campaign` or `tenant_content`."""
+        return self.scope.partition(":")[0]
+
+
+class Notice(Struct, frozen=True):
+    """A budget is used up to a threshold: its highest that is reached."""
+
+    budget: Budget
+    threshold: Threshold
+
+
+class Stance(Struct, frozen=True):
+    """What the budgets of a request say now. `unsure`: the use of one is not known."""
+
+    notices: tuple[Notice, ...] = ()
+    cheaper: str = ""
+    queue: bool = False
+    refused: tuple[QuotaViolation, ...] = ()
+    unsure: bool = False
+
+
+CALM: Final = Stance()
+
+
+def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget, ...]:
+    """The budgets that pay for a request."""
+    limits = (
+        (f"tenant:{tenant.name}", tenant.limits),
+        (f"tenant_content:{tenant.name}/{content_type}", tenant.content_limits.get(content_type, ())),
+        (f"campaign:{tenant.name}/{campaign}", tenant.campaigns.get(campaign, ())),
+    )
+    return tuple(
+        Budget(scope, spec, tenant.time_zone)
+        for scope, specs in limits
+        for spec in specs
+        if spec.budget and spec.thresholds
+    )
+
+
+def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
+    """What to do at `now` (epoch seconds). Thresholds that are reached add up, within a budget and over all."""
+    notices: list[Notice] = []
+    refused: list[QuotaViolation] = []
+    cheaper, queue, unsure = "", False, False
+    for budget in budgets:
+        known = use(budget.scope, budget.spec.period)
+        if known is None:
+            unsure = True
+            continue
+        used, limit = known
+        reached = [t for t in budget.spec.thresholds if used * 100 >= t.percent * limit]
+        if not reached:
+            continue
+        notices.append(Notice(budget, reached[-1]))
+        if budget.spec.shadow:
+            continue
+        for threshold in reached:
+            if threshold.action == "cheaper_models":
+                cheaper = cheaper or (
+                    f"{threshold.percent} % of {budget.scope}'s budget per {budget.spec.period} are used, and it "
+                    f"costs more than {DEAREST} % of the cheapest"
+                )
+            elif threshold.action == "queue":
+                queue = True
+            # What still fits at 100 percent, the limiter knows.
+            elif threshold.action == "refuse" and threshold.percent < 100:
+                refused.append(_violation(budget, threshold, used, limit, now))
+    if not notices and not unsure:
+        return CALM
+    return Stance(tuple(notices), cheaper, queue, tuple(refused), unsure)
+
+
+def dearest(costs: Iterable[int]) -> int:
+    """The most that one of these models may cost where only cheaper ones are wanted."""
+    return min(costs) * DEAREST // 100
+
+
+def window_end(period: str, zone: str, now: float) -> float:
+    """When the budget's window ends, epoch seconds."""
+    local = datetime.fromtimestamp(now, ZoneInfo(zone))
+    today = datetime(local.year, local.month, local.day, tzinfo=local.tzinfo)
+    following = today + timedelta(days=1)
+    if period == "month":
+        following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return following.timestamp()
+
+
+def _violation(budget: Budget, threshold: Threshold, used: int, limit: int, now: float) -> QuotaViolation:
+    period = budget.spec.period
+    return QuotaViolation(
+        f"{budget.scope} micro_usd {period}",
+        f"{budget.scope} may use {limit} micro usd per {period} and refuses from {threshold.percent} % on; "
+        f"{used} are in use",
+        limit,
+        used,
+        0,
+        max(0.0, window_end(period, budget.zone, now) - now),
+    )
