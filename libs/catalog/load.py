@@ -151,8 +151,12 @@ def _read(root: Section, environ: Mapping[str, str], folder: Path) -> _Draft:
     draft.default_content_type = root.text("default_content_type", "general")
     for name, section in root.sections("providers"):
         _keep(draft.providers, name, sections.provider(name, section, environ, folder), draft)
+    incomplete = bool(draft.refused)
     for name, section in root.sections("keys"):
         _keep(draft.keys, name, sections.key(section), draft)
+    if incomplete:
+        # They may be those of providers that were wrong.
+        draft.refused.update(draft.keys)
     for name, section in root.sections("models"):
         _keep(draft.models, name, sections.model(name, section), draft)
     for name, section in root.sections("policies"):

@@ -31,8 +31,6 @@ models:
     context_window: 8192
     max_output_tokens: 1024
     price: {{input: 0.02, output: 0.05, cache_read: 0.002}}
-keys:
-  OPENAI_API_KEY: {{limits: [{{unit: requests, period: minute, limit: 9000}}]}}
 policies:
   default:
     tiers:

@@ -130,13 +130,22 @@ def test_lists_every_limit_with_scope_and_time_zone() -> None:
     found = {(scope, zone, limit.unit) for scope, zone, limit in read(GOOD).limits()}
     assert found == {
         ("provider:house", "UTC", "concurrency"),
-        ("key:OPENAI_API_KEY", "UTC", "requests"),
         ("tenant:acme", "Europe/Zurich", "requests"),
         ("tenant:acme", "Europe/Zurich", "micro_usd"),
         ("tenant_provider:acme/openai", "Europe/Zurich", "requests"),
         ("tenant_content:acme/email", "Europe/Zurich", "micro_usd"),
         ("campaign:acme/summer sale", "Europe/Zurich", "micro_usd"),
     }
+
+
+def test_a_key_has_limits_of_its_own() -> None:
+    """Named by its variable, or its file; all providers that use it share them."""
+    limits = "limits: [{unit: requests, period: minute, limit: 9}]"
+    named = read(GOOD.replace("policies:", f"keys: {{OPENAI_API_KEY: {{{limits}}}}}\npolicies:", 1))
+    assert named.providers["openai"].key_name == "OPENAI_API_KEY"
+    assert ("key:OPENAI_API_KEY", "UTC", LimitSpec("requests", "minute", 9)) in named.limits()
+    filed = GOOD.replace("openai: {}", "openai: {api_key_file: keys/main.key}")
+    assert read(filed).providers["openai"].key_name == "main.key"
 
 
 BAD = [
@@ -174,8 +183,16 @@ BAD = [
     ("{80: queue", "{100: queue", "thresholds.100: a budget refuses at 100 percent"),
     ("{80: queue, 9: warn}", "[50, 80]", "content_limits.email[0].thresholds: must be a mapping"),
     ("content_limits: {email:", "content_limits: {emial:", 'unknown content type "emial"'),
-    ("OPENAI_API_KEY:", "OPENAI_API_KY:", 'unknown key "OPENAI_API_KY" (did you mean "OPENAI_API_KEY"?)'),
-    ("limit: 9000}", "limit: 9000}, {unit: requests, period: minute, limit: 1}", "two limits count requests"),
+    (
+        "policies:\n  default:",
+        "keys: {OPENAI_API_KY: {}}\npolicies:\n  default:",
+        'unknown key "OPENAI_API_KY" (did you mean "OPENAI_API_KEY"?)',
+    ),
+    (
+        "policies:\n  default:",
+        "keys: {OPENAI_API_KEY: {limits: [{unit: tokens, period: day, limit: 1}]}}\npolicies:\n  default:",
+        "keys.OPENAI_API_KEY.limits[0].unit: ",
+    ),
     ("limit: 8}", "limit: eight}", "limits[0].limit: must be a whole number"),
     ("limit: 8}", "limit: 8, period: minute}", "concurrency has no period"),
     ("limit: 8}", "}", "limits[0].limit: is required"),

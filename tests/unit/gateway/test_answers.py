@@ -84,6 +84,7 @@ def test_the_account_of_a_whole_answer() -> None:
         "failed": ["beta/large: timeout"],
         "cached": False,
         "degradation": None,
+        "budgets": [],
         "cost_usd": "1.000050",
         "usage_accuracy": "estimated",
     }
