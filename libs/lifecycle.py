@@ -30,6 +30,8 @@ from libs.telemetry import Metrics, Telemetry, get_logger
 #: sysexits.h EX_UNAVAILABLE and EX_SOFTWARE.
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
+#: Seconds that a cancelled background task has to end before it is told again.
+CANCEL_AGAIN = 0.5
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 log = get_logger(__name__)
@@ -174,6 +176,18 @@ async def background(
     finally:
         if not running.done() and grace > 0:
             await asyncio.wait({running}, timeout=grace)
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        await _end(running)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancels until it has ended; raises what it failed with.
+
+    `asyncio.wait_for` of Python 3.11, through which redis-py sends, forgets a cancellation that comes just as what it
+    waits for is done (github.com/python/cpython/issues/86296). Told once, an endless task would go on for ever, and
+    its service with it.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+    if not task.cancelled():
+        task.result()
