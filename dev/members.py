@@ -135,14 +135,26 @@ async def grpc_serving(address: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def tcp_accepting(address: str) -> None:
-    """Return once something accepts connections there."""
-    host, _, port = address.rpartition(":")
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(host, int(port))
-        except OSError:
+def http_serving(path: str) -> Probe:
+    """A probe that returns once a server answers 200 to GET `path`: what merely accepts may be somebody else."""
+
+    async def probe(address: str) -> None:
+        while not await _answers(address, path):
             await asyncio.sleep(0.02)
-        else:
-            writer.close()
-            return
+
+    return probe
+
+
+async def _answers(address: str, path: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    except (OSError, ValueError):
+        return False
+    finally:
+        writer.close()

@@ -16,7 +16,7 @@ from dev.catalog import Choice, admit, choose
 from dev.engines import EngineError, Postgres, Valkey
 from dev.engines.child import free_port, port_is_free
 from dev.engines.store import held, password, write_private
-from dev.members import Engine, Member, Probe, Process, grpc_serving, tcp_accepting
+from dev.members import Engine, Member, Probe, Process, grpc_serving, http_serving
 from dev.screen import Screen
 from dev.stack import GRPC_SERVICES, Plan, assign_ports
 from dev.supervisor import StackError, Supervisor
@@ -131,9 +131,9 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
     ]
     if choice.simulate:
         arguments = ("dev.simulator", "--listen", plan.address("simulator"))
-        layers[1].append(process("simulator", tcp_accepting, *arguments))
+        layers[1].append(process("simulator", http_serving("/_control"), *arguments))
     gateway = (ROOT / "services" / "gateway" / "__main__.py").exists()
-    layers.append([process("gateway", tcp_accepting, "services.gateway")] if gateway else [])
+    layers.append([process("gateway", http_serving("/healthz"), "services.gateway")] if gateway else [])
     return plan, tenant_key or os.environ.get("POINTSMAN_KEY", ""), layers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -124,11 +125,28 @@ def rotate(path: Path) -> None:
         path.replace(path.with_name(path.name + ".1"))
 
 
+#: Below what any system gives to outgoing connections by default: what connects to a port of these before its server
+#: is up is refused, and cannot be given the very port as its own, nor can a stranger.
+PORTS = range(10_000, 16_000)
+#: What keeps a port ours: a UDP socket of the same number, which the kernel gives back when this process ends.
+_claims: list[socket.socket] = []
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody listens on, given once: not again by this process, nor by another that asks here while this
+    one lives. Raises EngineError where there is none."""
+    for port in random.sample(PORTS, len(PORTS)):
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind((host, port))
+            with socket.socket() as probe:
+                probe.bind((host, port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise EngineError(f"No port from {PORTS.start} to {PORTS.stop - 1} is free.")
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

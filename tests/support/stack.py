@@ -23,15 +23,35 @@ import httpx
 import psutil
 
 from dev.engines import Postgres
-from dev.members import grpc_serving, tcp_accepting
+from dev.members import Probe, grpc_serving, http_serving
 from libs.client import Client
 from tests.support.simulator import Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-#: What answers no grpc.health.v1.
-ENGINES = {"valkey", "postgres", "simulator"}
+
+
+async def _accepting(address: str) -> None:
+    """Returns once something accepts connections there."""
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+
+
+#: How to tell that what answers no grpc.health.v1 serves.
+PROBES: Mapping[str, Probe] = {
+    "valkey": _accepting,
+    "postgres": _accepting,
+    "simulator": http_serving("/_control"),
+    "gateway": http_serving("/healthz"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +111,7 @@ class RunningStack:
                     if self.process(name).pid != pid:
                         break
                 await asyncio.sleep(0.02)
-            await (tcp_accepting if name in ENGINES else grpc_serving)(self.addresses[name])
+            await PROBES.get(name, grpc_serving)(self.addresses[name])
             while name == "postgres":
                 # It accepts connections long before it takes them.
                 with suppress(asyncpg.CannotConnectNowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dev.engines import EngineError
-from dev.engines.child import GUARD, rotate, tail
+from dev.engines.child import GUARD, PORTS, free_port, rotate, tail
 from dev.engines.postgres_home import Home, reachable
 from dev.engines.store import held, password, write_private
 
@@ -94,6 +95,30 @@ def test_the_guard_refuses_when_the_parent_is_already_gone() -> None:
     ended = subprocess.run(command, capture_output=True, check=False, timeout=20)
     assert ended.returncode == 1
     assert ended.stdout == b""
+
+
+def test_a_free_port_is_given_once_and_not_from_where_strangers_are_given_theirs() -> None:
+    """A port of the system's own range was somebody else's by the time that its member wanted it. Another process,
+    which may ask at the same moment, is not given it either."""
+    mine = [free_port() for _ in range(200)]
+    command = "from dev.engines.child import free_port; print(*(free_port() for _ in range(200)))"
+    root = str(Path(__file__).resolve().parents[3])
+    others = subprocess.run(
+        [sys.executable, "-c", command], cwd=root, capture_output=True, check=True, timeout=60
+    )
+    given = mine + [int(port) for port in others.stdout.split()]
+    assert len(set(given)) == len(given) == 400
+    assert set(given) <= set(PORTS)
+
+
+def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever took it; where all are, a sentence says so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("dev.engines.child.PORTS", range(port, port + 1))
+        with pytest.raises(EngineError, match=f"No port from {port} to {port} is free"):
+            free_port()
 
 
 def test_a_long_log_is_moved_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dev.engines import EngineError
 from dev.engines.child import tail
-from dev.members import Process
+from dev.members import Process, http_serving
 from dev.supervisor import MAX_DEATHS, StackError, Supervisor
 from libs.clock import SystemClock
 
@@ -109,3 +110,32 @@ async def test_a_member_that_ignores_the_request_to_stop_is_made_to(tmp_path: Pa
     await supervisor.stop([0.1])
     assert not deaf.child.running
     assert await deaf.child.wait() == -signal.SIGKILL
+
+
+async def test_a_stranger_on_the_port_is_not_taken_for_the_member(tmp_path: Path) -> None:
+    """A stack came up with PostgreSQL in the simulator's place: it accepts, and hangs up without a word."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as stranger:
+        address = f"127.0.0.1:{stranger.sockets[0].getsockname()[1]}"
+        argv = ["/bin/sh", "-c", "sleep 0.3; echo the port is taken; exit 1"]
+        probe = http_serving("/_control")
+        late = Process("late", address, argv, {}, cwd=tmp_path, log=tmp_path / "log", probe=probe)
+        with pytest.raises(EngineError, match="the port is taken"):
+            await late.start()
+
+
+async def test_a_server_that_answers_serves() -> None:
+    """Once its answer is 200."""
+    answers = iter([b"503 Service Unavailable", b"200 OK"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readline()).startswith(b"GET /there ")
+        writer.write(b"HTTP/1.1 " + next(answers) + b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        await http_serving("/there")(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert next(answers, None) is None
