@@ -27,6 +27,8 @@ FULL = "tenant:full"
 FREE = "provider:free"
 #: The limit of FREE; nothing may be admitted for FULL.
 SLOTS = 5
+#: One call at a time, and five a minute.
+NARROW = "tenant:narrow"
 
 Make = Callable[[], Awaitable[Admission]]
 
@@ -48,6 +50,9 @@ async def admission(
                 limit("requests", "minute", 0, FULL),
                 limit("requests", "minute", 600, FREE),
                 limit("concurrency", "", SLOTS, FREE),
+                limit("requests", "minute", 5, NARROW),
+                limit("concurrency", "", 1, NARROW),
+                limit("requests", "minute", 600, "provider:other"),
             ]
             limiter = await stack.enter_async_context(limiter_on(store, limits))
             made = await stack.enter_async_context(admission_at(limiter.address))
@@ -106,3 +111,12 @@ async def test_scopes_without_limits_admit(admission: Admission) -> None:
     scopes: Sequence[str] = ("tenant:nobody", "model:nobody/m")
     permit = await admit(admission, *scopes, requests=10**6)
     permit.settle(Amounts(10**6))
+
+
+async def test_regression_one_call_at_a_time_never_waits_for_its_own_slot(admission: Admission) -> None:
+    """With a single slot, calls one after another to two providers are admitted at once: the slot that is held for
+    the tenant is free, also where nothing is known yet of the second provider."""
+    for number in range(5):
+        provider = ("provider:other", FREE)[number % 2]
+        permit = await admit(admission, NARROW, provider, f"model:{number}/m")
+        permit.settle(Amounts(1, 10, 10, 5))

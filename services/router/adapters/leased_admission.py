@@ -178,8 +178,10 @@ class LeasedAdmission:
         """The answer to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
-            short, need, want = self._pool.shortage(scopes, amounts, self._waiting[scopes], now)
-            answer = self._asking[scopes] = self._leases.ask(short, need, want, waiting=span)
+            asks = self._pool.shortage(scopes, amounts, self._waiting[scopes], now)
+            answers = [self._leases.ask(*ask, waiting=span) for ask in asks]
+            answer = answers[0] if len(answers) == 1 else asyncio.ensure_future(_all(answers))
+            self._asking[scopes] = answer
             answer.add_done_callback(partial(self._answered, scopes))
         return answer
 
@@ -189,6 +191,8 @@ class LeasedAdmission:
 
     def _answered(self, scopes: tuple[str, ...], answer: Answer) -> None:
         self._silent = False
+        if not answer.cancelled():
+            answer.exception()  # looked at, also where nobody waits for it any more
         if self._asking.get(scopes) is answer:
             del self._asking[scopes]
 
@@ -213,6 +217,16 @@ class LeasedAdmission:
             self._denials = {key: entry for key, entry in self._denials.items() if entry[0] > now}
         seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
         self._denials[scopes] = (now + seconds, amounts, error)
+
+
+async def _all(answers: Sequence[Answer]) -> AdmissionDenied | None:
+    """Of questions that belong together. Raises ConnectionError."""
+    denied = [answer for answer in await asyncio.gather(*answers) if answer is not None]
+    if len(denied) <= 1:
+        return denied[0] if denied else None
+    waits = [one.retry_after for one in denied if one.retry_after is not None]
+    violations = [violation for one in denied for violation in one.violations]
+    return AdmissionDenied(violations, max(waits) if len(waits) == len(denied) else None)
 
 
 def _covers(asked: Amounts, denied: Amounts) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -26,6 +26,26 @@ class Amounts(Struct, frozen=True):
     def slots(self) -> int:
         """The concurrency taken."""
         return self.requests if self.concurrency is None else self.concurrency
+
+    def most(self, other: Amounts) -> Amounts:
+        """The larger of both, of each."""
+        return Amounts(
+            max(self.requests, other.requests),
+            max(self.input_tokens, other.input_tokens),
+            max(self.output_tokens, other.output_tokens),
+            max(self.micro_usd, other.micro_usd),
+            max(self.slots, other.slots),
+        )
+
+    def times(self, times: int) -> Amounts:
+        """So many of them."""
+        return Amounts(
+            self.requests * times,
+            self.input_tokens * times,
+            self.output_tokens * times,
+            self.micro_usd * times,
+            self.slots * times,
+        )
 
 
 class AdmissionDenied(Exception):
@@ -52,3 +72,16 @@ def amount_of(unit: str, amounts: Amounts) -> int:
     if unit == "micro_usd":
         return amounts.micro_usd
     raise ValueError(f"unknown unit {unit!r}")
+
+
+def amounts_of(units: Mapping[str, int]) -> Amounts:
+    """The least amounts that give every unit so much."""
+    incoming = units.get("input_tokens", 0)
+    outgoing = max(units.get("output_tokens", 0), units.get("total_tokens", 0) - incoming)
+    return Amounts(
+        units.get("requests", 0),
+        incoming,
+        outgoing,
+        units.get("micro_usd", 0),
+        units.get(CONCURRENCY, 0),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
+from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of, amounts_of
 from services.router.domain.demand import Demand
 from services.router.domain.slices import Dimension, Holding, Slice, Taken
 
@@ -27,6 +27,14 @@ class Report(NamedTuple):
     slice: Slice
     closed: bool
     renew: bool
+
+
+class Ask(NamedTuple):
+    """Slices of all limits of these scopes: at least `need` beyond what is held, at best `want`."""
+
+    scopes: Sequence[str]
+    need: Amounts
+    want: Amounts
 
 
 class Pool:
@@ -110,40 +118,35 @@ class Pool:
             if now >= holding.look:
                 holding.look = now + LOOK_INTERVAL
                 if holding.low(now):
-                    low.append((scope, _amounts(holding.wants(now))))
+                    low.append((scope, amounts_of(holding.wants(now))))
         return low
 
-    def shortage(
-        self, scopes: Sequence[str], amounts: Amounts, waiting: int, now: float
-    ) -> tuple[list[str], Amounts, Amounts]:
-        """The scopes that cannot admit the amounts from what is held; what is missing beyond that; and what to ask
-        for, so that it does for the others that are waiting with the same amounts, and for a while."""
-        short: list[str] = []
-        missing: dict[str, int] = {}
-        wants: dict[str, int] = {}
-        unknown = False
+    def shortage(self, scopes: Sequence[str], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
+        """What to ask for so that the scopes admit the amounts: the `waiting` requests that want the same, and more
+        for a while. All of it is needed. Of a scope that is known, no more than what it lacks is: what this router
+        holds is gone from the limit, and asked for again it would be denied."""
+        unknown: list[str] = []
+        known: dict[tuple[tuple[str, int], ...], tuple[list[str], dict[str, int]]] = {}
         for scope in scopes:
             holding = self._holdings.get(scope)
             lack = None if holding is None else holding.short(amounts, now)
             if holding is None or lack is None:
-                unknown = True
-            elif not lack:
-                continue
-            else:
-                for unit, amount in lack.items():
-                    missing[unit] = max(amount, missing.get(unit, 0))
-                # One message asks for all of them; the quietest says how much, the others ask for more by themselves.
+                unknown.append(scope)
+            elif lack:
+                # Those that lack the same are asked for in one message; the quietest says how much more, the others
+                # ask for more by themselves.
+                same, wants = known.setdefault(tuple(sorted(lack.items())), ([], {}))
+                same.append(scope)
                 for unit, amount in holding.wants(now).items():
                     wants[unit] = min(amount, wants.get(unit, amount))
-            short.append(scope)
-        others = waiting - 1
-        for unit, amount in missing.items():
-            wants[unit] = max(wants.get(unit, 0), amount + others * amount_of(unit, amounts))
-        need, want = _amounts(missing), _amounts(wants)
-        if unknown:
-            need = amounts
-            want = _most(want, _times(amounts, waiting))
-        return short, need, _most(need, want)
+        asks = [Ask(unknown, amounts, amounts.times(waiting))] if unknown else []
+        for lacks, (same, wants) in known.items():
+            for unit, lacking in lacks:
+                all_of_them = lacking + (waiting - 1) * amount_of(unit, amounts)
+                wants[unit] = max(wants.get(unit, 0), all_of_them)
+            need = amounts_of(dict(lacks))
+            asks.append(Ask(same, need, need.most(amounts_of(wants))))
+        return asks
 
     def use(self, scope: str, period: str, now: float) -> tuple[int, int] | None:
         """Of the scope's money limit per period: used, and the limit, in micro-USD. None: not known."""
@@ -284,36 +287,3 @@ class Pool:
         dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
         if dimension is not None and held in dimension.slices:
             dimension.slices.remove(held)
-
-
-def _amounts(units: Mapping[str, int]) -> Amounts:
-    """The least amounts that give every unit so much."""
-    incoming = units.get("input_tokens", 0)
-    outgoing = max(units.get("output_tokens", 0), units.get("total_tokens", 0) - incoming)
-    return Amounts(
-        units.get("requests", 0),
-        incoming,
-        outgoing,
-        units.get("micro_usd", 0),
-        units.get(CONCURRENCY, 0),
-    )
-
-
-def _most(one: Amounts, other: Amounts) -> Amounts:
-    return Amounts(
-        max(one.requests, other.requests),
-        max(one.input_tokens, other.input_tokens),
-        max(one.output_tokens, other.output_tokens),
-        max(one.micro_usd, other.micro_usd),
-        max(one.slots, other.slots),
-    )
-
-
-def _times(one: Amounts, times: int) -> Amounts:
-    return Amounts(
-        one.requests * times,
-        one.input_tokens * times,
-        one.output_tokens * times,
-        one.micro_usd * times,
-        one.slots * times,
-    )

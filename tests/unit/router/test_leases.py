@@ -16,9 +16,11 @@ ENDED = Amounts(1, 100, 50, 400)
 _ids = itertools.count()
 
 
-def a_slice(unit: str, period: str, amount: int, now: float = 0.0, *, left: int = 0) -> Slice:
+def a_slice(
+    unit: str, period: str, amount: int, now: float = 0.0, *, left: int = 0, scope: str = SCOPE
+) -> Slice:
     """Granted now for eight seconds, of a limit of a million."""
-    return Slice(f"e.r{next(_ids)}.0", SCOPE, unit, period, amount, 8.0, now + 8.0, False, 1_000_000, left)
+    return Slice(f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, 1_000_000, left)
 
 
 def holding(*slices: Slice, now: float = 0.0) -> Pool:
@@ -89,13 +91,36 @@ def test_slots_go_back_when_they_are_not_used_any_more() -> None:
 
 def test_the_first_to_ask_asks_for_those_that_wait_with_it() -> None:
     """Sixteen callers at once need one question, not sixteen."""
-    pool = Pool()
-    short, need, want = pool.shortage([SCOPE], CALL, 16, 0.0)
-    assert (short, need) == ([SCOPE], CALL)
-    assert (want.requests, want.micro_usd, want.slots) == (16, 64_000, 16)
+    (asked,) = Pool().shortage([SCOPE], CALL, 16, 0.0)
+    assert (asked.scopes, asked.need) == ([SCOPE], CALL)
+    assert (asked.want.requests, asked.want.micro_usd, asked.want.slots) == (16, 64_000, 16)
     known = holding(a_slice("micro_usd", "day", 1000))
-    _, need, want = known.shortage([SCOPE], CALL, 3, 0.0)
-    assert (need.micro_usd, want.micro_usd, want.slots) == (3000, 11_000, 0)
+    (asked,) = known.shortage([SCOPE], CALL, 3, 0.0)
+    assert (asked.need.micro_usd, asked.want.micro_usd, asked.want.slots) == (3000, 11_000, 0)
+
+
+def test_regression_what_is_held_is_not_asked_for_again_when_another_scope_is_unknown() -> None:
+    """The only slot is held and free, a request is missing, and nothing is known of the provider: of the tenant no
+    slot is asked for, which the limiter would have to deny."""
+    pool = holding(a_slice("concurrency", "", 1), a_slice("requests", "minute", 0))
+    unknown, known = pool.shortage([SCOPE, "provider:b"], CALL, 1, 0.0)
+    assert (unknown.scopes, unknown.need) == (["provider:b"], CALL)
+    assert (known.scopes, known.need) == ([SCOPE], Amounts(requests=1, concurrency=0))
+
+
+def test_of_each_scope_is_asked_what_it_lacks_itself() -> None:
+    """One lacks a request, another money, two more the same tokens: none is asked for what the others lack."""
+    lacks = {"a": ("requests", "minute"), "b": ("micro_usd", "day")}
+    lacks |= {"c": ("total_tokens", "minute"), "d": ("total_tokens", "hour")}
+    pool = Pool()
+    for scope, (unit, period) in lacks.items():
+        pool.grant([scope], [a_slice(unit, period, 0, scope=scope)], [], 0.0, 0.0)
+    asked = {tuple(ask.scopes): ask.need for ask in pool.shortage(list(lacks), CALL, 1, 0.0)}
+    assert asked == {
+        ("a",): Amounts(requests=1, concurrency=0),
+        ("b",): Amounts(micro_usd=4000, concurrency=0),
+        ("c", "d"): Amounts(output_tokens=600, concurrency=0),
+    }
 
 
 def test_demand_forgets_a_burst() -> None:
