@@ -22,6 +22,7 @@ from pointsman.types.v1 import types_pb2
 from dev.engines import Valkey, valkey
 from dev.engines.child import free_port
 from libs.rpc.channel import connect, metadata
+from tests.support.address import fresh_address
 
 Stub: TypeAlias = "health_pb2_grpc.ProviderHealthAsyncStub"
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,7 @@ async def process(catalog: Path, variables: Mapping[str, str], **shared: str) ->
     environ |= {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
         "POINTSMAN_CONFIG": str(catalog),
+        "POINTSMAN_HEALTH_LISTEN": fresh_address(),
         **{f"POINTSMAN_HEALTH_{name.upper()}": value for name, value in variables.items()},
         **shared,
     }
@@ -118,7 +120,7 @@ async def until(condition: Callable[[list[pb.ProviderHealthState]], bool], stub:
 async def test_it_survives_a_crash_with_what_it_knew(server: Valkey, catalog: Path) -> None:
     """Circuits and operators' words outlive `kill -9` of the only replica; SIGTERM ends one with open streams by
     itself, with status 0."""
-    options = {"listen": "127.0.0.1:0", "redis_url": server.url, "probe": "false", "drain_seconds": "0.5"}
+    options = {"redis_url": server.url, "probe": "false", "drain_seconds": "0.5"}
     async with process(catalog, options) as running, running.stub() as stub:
         await report(stub, types_pb2.ERROR_CLASS_AUTHENTICATION, 2)
         word = pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_DRAIN, reason="why")
@@ -144,7 +146,6 @@ async def test_it_survives_a_crash_with_what_it_knew(server: Valkey, catalog: Pa
 async def test_it_starts_without_valkey_and_judges_alone(catalog: Path) -> None:
     """No store is no reason not to serve; the free endpoint that nobody answers opens the idle provider's circuit."""
     options = {
-        "listen": "127.0.0.1:0",
         "redis_url": f"redis://127.0.0.1:{free_port()}/0",
         "probe_idle_interval": "1",
     }
@@ -156,7 +157,7 @@ async def test_it_starts_without_valkey_and_judges_alone(catalog: Path) -> None:
 
 async def test_a_changed_catalog_is_taken_over(server: Valkey, catalog: Path) -> None:
     """Another model appears without a restart."""
-    options = {"listen": "127.0.0.1:0", "redis_url": server.url, "probe": "false"}
+    options = {"redis_url": server.url, "probe": "false"}
     async with process(catalog, options) as running, running.stub() as stub:
         good = catalog.read_text()
         catalog.write_text(good.replace("acme/large", "acme/next"))
@@ -165,7 +166,7 @@ async def test_a_changed_catalog_is_taken_over(server: Valkey, catalog: Path) ->
 
 async def test_a_service_token_keeps_strangers_out(server: Valkey, catalog: Path) -> None:
     """Where one is set, every method asks for it."""
-    options = {"listen": "127.0.0.1:0", "redis_url": server.url, "probe": "false"}
+    options = {"redis_url": server.url, "probe": "false"}
     async with process(catalog, options, POINTSMAN_SERVICE_TOKEN="s3cret") as running, running.stub() as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ListProviders(pb.ListProvidersRequest())

@@ -21,12 +21,13 @@ from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
-from libs.errors import PointsmanError, ResourceExhausted, Unavailable
+from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted, Unavailable
 from libs.lifecycle import background
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.status import from_rpc_error
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.limits import OracleStore, limit
 from tests.support.valkey import valkey_server  # noqa: F401
@@ -197,6 +198,29 @@ async def test_a_run_time_limit_overrides_until_it_is_removed(stub: Stub) -> Non
     assert not none.HasField("quota")
 
 
+async def test_a_limit_is_paced_on_the_wire(stub: Stub) -> None:
+    """Set at run time, listed, and named in a refusal; what has no refill cannot be paced."""
+    wanted = pb.Limit(
+        scope="tenant:acme", unit=pb.UNIT_REQUESTS, period=pb.PERIOD_MINUTE, limit=60, burst=1, pace=True
+    )
+    made = await stub.SetLimit(pb.SetLimitRequest(limit=wanted, actor="me"))
+    assert made.quota.limit.pace
+    listed = (await stub.ListQuotas(pb.ListQuotasRequest(scopes=["tenant:acme"]))).quotas
+    assert [quota.limit.pace for quota in listed] == [True, False]
+    stream = await opened(stub)
+    for sequence in (1, 2):
+        await stream.write(acquire(1, sequence))
+    answers = [await stream.read() for _ in range(2)]
+    assert isinstance(answers[1], pb.LeaseResponse)
+    assert [(v.unit, v.paced) for v in answers[1].denied.violations] == [(pb.UNIT_REQUESTS, True)]
+    stream.cancel()
+    wanted.period = pb.PERIOD_DAY
+    wanted.ClearField("burst")
+    assert isinstance(
+        await failure(stub.SetLimit(pb.SetLimitRequest(limit=wanted, actor="me"))), InvalidArgument
+    )
+
+
 async def test_a_forecast_for_a_known_limit_and_not_for_another(stub: Stub) -> None:
     """NOT_FOUND for the other."""
     found = await stub.ForecastExhaustion(
@@ -318,7 +342,7 @@ async def service(tmp_path: Path, server: Valkey, name: str, domain: str, **more
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
         "POINTSMAN_CONFIG": str(catalog),
         "POINTSMAN_RATELIMIT_REDIS_URL": server.url,
-        "POINTSMAN_RATELIMIT_LISTEN": "127.0.0.1:0",
+        "POINTSMAN_RATELIMIT_LISTEN": fresh_address(),
         "POINTSMAN_RATELIMIT_STORE_TRUSTED": "true",
         **more,
     }

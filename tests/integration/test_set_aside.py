@@ -23,6 +23,7 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.router.identity import TenantKeys
 from services.router.servicer import RouterServicer
+from tests.support.address import fresh_address
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 
 TENANT_KEY, TOKEN = "acme-key", "service-token"
@@ -43,7 +44,7 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
         Observer(Metrics(), SystemClock()),
         TenantKeys(lambda: known, token),
     )
-    await server.start("127.0.0.1:0")
+    await server.start(fresh_address())
     server.serving()
     try:
         yield f"127.0.0.1:{server.port}", h

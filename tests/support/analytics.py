@@ -24,6 +24,7 @@ from libs.rpc.server import GrpcServer
 from libs.telemetry import Metrics
 from services.analytics.bootstrap import assemble
 from services.analytics.settings import AnalyticsSettings
+from tests.support.address import fresh_address
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ async def analytics(dsn: str) -> AsyncIterator[Analytics]:
     """Everything that `python -m services.analytics` puts together, without the process."""
     clock, metrics = SystemClock(), Metrics()
     settings = AnalyticsSettings.model_validate(
-        {"listen": "127.0.0.1:0", "postgres_dsn": dsn, "write_timeout": 1.0}
+        {"listen": fresh_address(), "postgres_dsn": dsn, "write_timeout": 1.0}
     )
     runtime = Runtime("analytics-test", clock, metrics, ServiceToken(""))
     async with assemble(settings, runtime) as registrations:

@@ -26,6 +26,7 @@ from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.servicer import SERVICE
+from tests.support.address import fresh_address
 from tests.support.health import Replica
 
 # Short, so that a test sees a whole life of a circuit; long enough that nothing happens by accident.
@@ -92,7 +93,7 @@ async def fleet(server: Valkey) -> AsyncIterator[Start]:
             grpc_server = GrpcServer(
                 [registration], Observer(replica.metrics, SystemClock()), ServiceToken("")
             )
-            await grpc_server.start("127.0.0.1:0")
+            await grpc_server.start(fresh_address())
             grpc_server.serving()
             stack.push_async_callback(grpc_server.drain, 0.1)
             await replica.sharer.once()

@@ -29,6 +29,7 @@ from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
 from services.router.domain.amounts import Amounts
 from services.router.ports import Claim
+from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.routing import catalog, model
 
@@ -50,7 +51,7 @@ async def limiter_on(
     limits: Iterable[Limit],
     *,
     ttl: float = 8.0,
-    listen: str = "127.0.0.1:0",
+    listen: str = "",
     history: SpendHistory | None = None,
     learned: LearnedStore | None = None,
 ) -> AsyncIterator[RunningLimiter]:
@@ -63,7 +64,7 @@ async def limiter_on(
         frozenset({"Lease"}),
     )
     server = GrpcServer([registration], Observer(replica.metrics, replica.clock), ServiceToken(""))
-    await server.start(listen, None)
+    await server.start(listen or fresh_address(), None)
     server.serving()
     try:
         async with background("pulse", replica.pulse.run):

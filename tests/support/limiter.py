@@ -29,6 +29,7 @@ from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.ratelimit.trends import Trends
+from tests.support.address import fresh_address
 
 
 class FixedLimits:
@@ -195,7 +196,7 @@ class Replica:
             frozenset({"Lease"}),
         )
         server = GrpcServer([registration], Observer(self.metrics, self.clock), ServiceToken(""))
-        await server.start("127.0.0.1:0", None)
+        await server.start(fresh_address(), None)
         server.serving()
         try:
             async with connect(f"127.0.0.1:{server.port}") as channel:

@@ -12,6 +12,8 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
+from tests.support.address import fresh_address
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -93,7 +95,7 @@ async def running_collector() -> AsyncIterator[Collector]:
     collector = Collector()
     server = grpc.aio.server()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(fresh_address())
     await server.start()
     collector.endpoint = f"http://127.0.0.1:{port}"
     try:

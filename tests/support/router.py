@@ -20,6 +20,7 @@ from libs.rpc.convert import duration_to_proto
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
+from tests.support.address import fresh_address
 
 NAME = "pointsman.router.v1.Router"
 KEY = "test-key"
@@ -208,12 +209,12 @@ class OneKey:
 async def serve(
     *registrations: Registration,
     key: str = KEY,
-    listen: str = "127.0.0.1:0",
+    listen: str = "",
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[GrpcServer]:
     """A server with the project's own layers (errors, identity, health)."""
     server = GrpcServer(registrations, Observer(Metrics(), SystemClock()), OneKey(key))
-    await server.start(listen, credentials)
+    await server.start(listen or fresh_address(), credentials)
     server.serving()
     try:
         yield server
@@ -225,7 +226,7 @@ async def serve(
 async def fake_router(
     router: FakeRouter | None = None,
     *,
-    listen: str = "127.0.0.1:0",
+    listen: str = "",
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[FakeRouter]:
     """The fake, serving at its `address`."""

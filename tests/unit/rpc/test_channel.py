@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.rpc.channel import connect
 from libs.rpc.health import HealthServicer, add_health
+from tests.support.address import fresh_address
 
 #: Seconds that the first bytes from the server take: a far network, or a machine with much to do.
 FAR = 0.3
@@ -22,7 +23,7 @@ async def test_a_call_survives_a_slow_handshake() -> None:
     health = HealthServicer()
     add_health(health, server)
     health.set("", serving=True)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(fresh_address())
     await server.start()
     tasks: set[asyncio.Task[None]] = set()
 

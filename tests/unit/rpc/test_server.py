@@ -27,6 +27,7 @@ from libs.rpc.observe import Observer, current_span
 from libs.rpc.server import GrpcServer, Registration
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics
+from tests.support.address import fresh_address
 
 SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 
@@ -68,7 +69,7 @@ async def serve(
         Observer(Metrics(), SystemClock()),
         ServiceToken(token),
     )
-    await server.start("127.0.0.1:0")
+    await server.start(fresh_address())
     server.serving()
     async with connect(f"127.0.0.1:{server.port}", health_service=SERVICE) as channel:
         yield servicer, server, channel, ratelimit_pb2_grpc.RateLimiterStub(channel)
