@@ -146,6 +146,7 @@ async def test_one_prompt_as_json_from_standard_input(shell: Shell):
         "latency",
         "time_to_first_token",
         "degradation",
+        "budgets",
         "cached",
     }
 
