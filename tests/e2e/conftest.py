@@ -10,7 +10,12 @@ import pytest
 from libs.client import Client
 from tests.e2e.catalogs import ANTHROPIC_SECRET, OPENAI_SECRET, PRIVATE, TENANT_KEY
 from tests.support.otlp import Collector, running_collector
+from tests.support.recovery import Recovery
+from tests.support.simulator import Simulator
 from tests.support.stack import RunningStack, running_stack
+
+#: Of `PRIVATE`, in the order of its policy.
+MODELS = ("openai/gpt-4.1-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Shared:
 
     stack: RunningStack
     collector: Collector
+    recovery: Recovery
 
     def client(self) -> Client:
         """As the tenant."""
@@ -36,15 +42,22 @@ async def session_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
-        async with running_stack(data, PRIVATE, environment) as stack:
-            yield Shared(stack, collector)
+        async with running_stack(data, PRIVATE, environment) as stack, stack.client(TENANT_KEY) as client:
+            yield Shared(stack, collector, Recovery(stack, client, MODELS))
 
 
 @pytest.fixture
 async def shared(session_stack: Shared) -> Shared:
-    """The stack with providers that answer at once, have not been called, and accept our keys alone."""
-    simulator = session_stack.stack.simulator
+    """The stack with providers that answer at once, have not been called, and accept our keys alone. Nothing that
+    another test did to them is held against them."""
+    await behave(session_stack.stack.simulator)
+    await session_stack.recovery.complete()
+    await behave(session_stack.stack.simulator)
+    return session_stack
+
+
+async def behave(simulator: Simulator) -> None:
+    """All providers do, and their counters start again."""
     await simulator.set("openai", expect_key=OPENAI_SECRET)
     await simulator.set("anthropic", expect_key=ANTHROPIC_SECRET)
     await simulator.set("gemini")
-    return session_stack
