@@ -95,4 +95,5 @@ def _learned(state: QuotaState, clock: Clock) -> str:
 def _limit(state: QuotaState) -> str:
     unit = "" if state.unit == "micro_usd" else f" {words(state.unit)}"
     period = f"/{_SHORT.get(state.period, state.period)}" if state.period else ""
-    return f"{_amount(state, state.limit)}{unit}{period}" + (" (shadow)" if state.shadow else "")
+    marks = [word for word, is_so in (("shadow", state.shadow), ("paced", state.pace)) if is_so]
+    return f"{_amount(state, state.limit)}{unit}{period}" + (f" ({', '.join(marks)})" if marks else "")

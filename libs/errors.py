@@ -16,7 +16,8 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One dimension that has no room. `subject` is `scope unit period`; amounts are in the unit."""
+    """One dimension that has no room. `subject` is `scope unit period`; amounts are in the unit. `paced`: its limit
+    is to be waited for rather than refused."""
 
     subject: str
     description: str
@@ -24,6 +25,7 @@ class QuotaViolation:
     used: int = 0
     requested: int = 0
     reset_seconds: float | None = None
+    paced: bool = False
 
 
 class PointsmanError(Exception):

@@ -44,6 +44,7 @@ class LimitSpec:
     `period` is empty for concurrency alone. second, minute and hour are token buckets that hold at most
     `burst` (None: `limit`); day and month are calendar quotas in the scope's time zone and have no burst.
     `limit` 0 admits nothing. `shadow`: count and report, but admit. `thresholds`: of a budget, ascending.
+    `pace`, of buckets: who is short of it waits for the refill, whatever the policy's ladder says.
     """
 
     unit: str
@@ -52,6 +53,7 @@ class LimitSpec:
     burst: int | None = None
     shadow: bool = False
     thresholds: tuple[Threshold, ...] = ()
+    pace: bool = False
 
     def __post_init__(self) -> None:
         check_choice("unit", UNITS, self.unit)
@@ -65,6 +67,7 @@ class LimitSpec:
         if self.burst is not None:
             check(bucket, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
             check_amount("burst", self.burst, 1, MAX_BUCKET)
+        check(bucket or not self.pace, f"pace applies to {', '.join(BUCKET_PERIODS)} only")
         check(not self.thresholds or self.budget, "thresholds apply to usd per day or month only")
         percents = [threshold.percent for threshold in self.thresholds]
         check(percents == sorted(set(percents)), "thresholds must ascend")

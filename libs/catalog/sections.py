@@ -97,9 +97,10 @@ def _limit(section: Section, complete: Callable[[LimitSpec], LimitSpec]) -> Limi
     unit = section.text("unit", rule=partial(check_choice, "unit", (*UNITS, "usd")))
     period = section.text("period", rule=partial(check_choice, "period", PERIODS))
     read = section.usd if unit == "usd" else section.whole
-    amount, burst, shadow = read("limit"), read("burst"), section.flag("shadow")
+    amount, burst = read("limit"), read("burst")
+    shadow, pace = section.flag("shadow"), section.flag("pace")
     unit = "micro_usd" if unit == "usd" else unit
-    return section.make(lambda: complete(LimitSpec(unit, period, amount or 0, burst, shadow)))
+    return section.make(lambda: complete(LimitSpec(unit, period, amount or 0, burst, shadow, pace=pace)))
 
 
 def provider(name: str, section: Section, environ: Mapping[str, str], folder: Path) -> Provider | None:

@@ -72,6 +72,7 @@ class QuotaState:
     shadow: bool
     version: int
     learned: LearnedState | None = None
+    pace: bool = False
 
 
 class CostGroup(StrEnum):
@@ -245,6 +246,7 @@ def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
         shadow=limit.shadow,
         version=limit.version,
         learned=_learned(item.learned) if item.HasField("learned") else None,
+        pace=limit.pace,
     )
 
 

@@ -221,7 +221,7 @@ def _key(scope: str, unit: int, period: int) -> LimitKey:
 
 def _limit(value: pb.Limit, key: LimitKey) -> Limit:
     burst = value.burst if value.HasField("burst") else None
-    return Limit(key, value.limit, burst, value.time_zone or "UTC", value.shadow)
+    return Limit(key, value.limit, burst, value.time_zone or "UTC", value.shadow, pace=value.pace)
 
 
 def _names(key: LimitKey) -> dict[str, Any]:
@@ -236,6 +236,7 @@ def _limit_to_proto(limit: Limit) -> pb.Limit:
         time_zone=limit.time_zone,
         shadow=limit.shadow,
         version=limit.version,
+        pace=limit.pace,
     )
 
 
@@ -284,6 +285,7 @@ def _violation_to_proto(violation: Violation) -> pb.Violation:
         used=violation.used,
         requested=violation.requested,
         reset=timestamp_to_proto(violation.reset),
+        paced=violation.limit.pace,
     )
 
 

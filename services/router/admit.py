@@ -12,7 +12,7 @@ from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.budget import Stance, dearest
 from services.router.domain.events import Degradation
 from services.router.domain.plan import Candidate
-from services.router.in_flight import InFlight
+from services.router.in_flight import InFlight, Short
 from services.router.ports import Admission, Claim, Permit
 
 #: Scopes of the caller's own limits: where one has no room, no other provider would help.
@@ -32,15 +32,22 @@ class Gate:
         self._numbers = itertools.count(1)
 
     async def begin(
-        self, request: InFlight, candidate: Candidate, *, hedge: bool = False, patience: float = 0.0
+        self,
+        request: InFlight,
+        candidate: Candidate,
+        *,
+        hedge: bool = False,
+        patience: float = 0.0,
+        only_paced: bool = False,
     ) -> Attempt | None:
         """Passes budgets, limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait
-        in the queue for limits, seconds."""
+        in the queue for limits, seconds; `only_paced`: for those that are paced alone."""
         generation, plan = request.generation, request.plan
         stance = self._budgets.look(plan.budgets)
         if not self._affords(request, candidate, stance):
             return None
-        permit = await self._admit(request, candidate, patience, queue=stance.queue)
+        priority = Priority.BACKGROUND if stance.queue else generation.priority
+        permit = await self._admit(request, candidate, priority, patience, only_paced)
         if permit is None:
             return None
         # What was not known of a budget, the limiter has told by now.
@@ -68,15 +75,18 @@ class Gate:
             parent=request.span,
         )
 
-    async def wait(self, request: InFlight) -> Attempt | None:
-        """Waits in the queue for the candidate that limits will let pass soonest; there is one. None: in vain."""
-        _, candidate = min(request.short, key=lambda entry: entry[0])
+    async def wait(self, request: InFlight, *, only_paced: bool) -> Attempt | None:
+        """Waits in the queue for the candidate that limits (`only_paced`: paced ones alone) will let pass soonest;
+        there is one. None: in vain."""
+        waitable = [short for short in request.short if short.paced or not only_paced]
+        candidate = min(waitable, key=lambda short: short.seconds).candidate
         request.short.clear()
         request.quota_retry_after = None
         # What had no room before the wait may have some after it.
         request.refused = {target: full for target, full in request.refused.items() if not full}
         remaining = request.envelope.deadline - self._clock.monotonic()
-        return await self.begin(request, candidate, patience=remaining - (candidate.estimated_latency or 0.0))
+        patience = remaining - (candidate.estimated_latency or 0.0)
+        return await self.begin(request, candidate, patience=patience, only_paced=only_paced)
 
     def _affords(self, request: InFlight, candidate: Candidate, stance: Stance) -> bool:
         """Whether the budgets' thresholds let the candidate pass. Where not: remembered."""
@@ -95,7 +105,12 @@ class Gate:
         return True
 
     async def _admit(
-        self, request: InFlight, candidate: Candidate, patience: float, *, queue: bool
+        self,
+        request: InFlight,
+        candidate: Candidate,
+        priority: Priority,
+        patience: float,
+        only_paced: bool,
     ) -> Permit | None:
         generation = request.generation
         model = candidate.model
@@ -117,15 +132,14 @@ class Gate:
             return permit
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            priority = Priority.BACKGROUND if queue else generation.priority
-            claim = Claim(tuple(scopes), amounts, generation.tenant, priority, patience)
+            claim = Claim(tuple(scopes), amounts, generation.tenant, priority, patience, only_paced)
             return await self._admission.admit(claim, remaining)
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
             if denied.retry_after is not None:
                 known = request.quota_retry_after
                 request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
-                request.short.append((denied.retry_after, candidate))
+                request.short.append(Short(denied.retry_after, candidate, denied.paced))
             if any(v.subject.startswith(_OWN) for v in denied.violations):
                 self._refuse_all(request, denied.violations)
             return None

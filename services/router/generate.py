@@ -145,7 +145,8 @@ class Generate:
             try:
                 return await self._next(request)
             except PointsmanError as error:
-                patient = _before("queue", "cheaper_model", request.plan.policy.degradation)
+                ladder = request.plan.policy.degradation
+                patient = "queue" not in ladder or _before("queue", "cheaper_model", ladder)
                 if not patient and self._cheaper(request, catalog, tenant, error):
                     continue
                 waited = await self._queued(request, error)
@@ -169,14 +170,16 @@ class Generate:
         return True
 
     async def _queued(self, request: InFlight, error: PointsmanError) -> Attempt | PointsmanError:
-        """The ladder's step to wait for capacity, unless an old answer comes before it; else the final error."""
+        """The ladder's step to wait for capacity, unless an old answer comes before it; else the final error. Paced
+        limits are waited for even where the ladder has no such step, before it is gone down."""
         ladder = request.plan.policy.degradation
-        if request.failed or not request.short or "queue" not in ladder:
+        only_paced = "queue" not in ladder
+        if request.failed or not any(short.paced or not only_paced for short in request.short):
             return error
         old_first = _before("stale_cache", "queue", ladder)
         if old_first and self._answers.find(request.generation, self._clock.monotonic()) is not None:
             return error
-        attempt = await self._gate.wait(request)
+        attempt = await self._gate.wait(request, only_paced=only_paced)
         if attempt is None:
             return self._error(request, "NO_CANDIDATE")
         request.degradation = Degradation.QUEUED

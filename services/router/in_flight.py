@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from libs.errors import QuotaViolation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
@@ -15,6 +17,16 @@ from services.router.domain.next_step import Envelope, Failed
 from services.router.domain.plan import Candidate, Plan
 from services.router.domain.relay import Relay
 from services.router.domain.timeouts import Learned, Limits, attempt_limits
+
+
+class Short(Struct, frozen=True):
+    """A candidate that limits alone kept from being called. `seconds`: after which there may be room. `paced`: all of
+    them are to be waited for rather than refused."""
+
+    seconds: float
+    candidate: Candidate
+    paced: bool
+
 
 _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
 
@@ -33,8 +45,7 @@ class InFlight:
     failed: list[Failed] = field(default_factory=list)
     #: Targets that limits or breakers kept from being called.
     refused: dict[str, tuple[QuotaViolation, ...]] = field(default_factory=dict)
-    #: Candidates that limits alone kept from being called, and after how many seconds there may be room.
-    short: list[tuple[float, Candidate]] = field(default_factory=list)
+    short: list[Short] = field(default_factory=list)
     quota_retry_after: float | None = None
     records: list[UsageRecord] = field(default_factory=list)
     first_token: float | None = None

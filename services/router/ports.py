@@ -100,6 +100,8 @@ class Claim(Struct, frozen=True):
     priority: Priority
     #: How long it may wait in the queue, seconds; 0: not at all.
     patience: float = 0.0
+    #: It may wait for limits that are paced, and for no others.
+    only_paced: bool = False
 
 
 class Admission(Protocol):

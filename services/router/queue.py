@@ -17,10 +17,10 @@ from typing import Final
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.telemetry import Metrics, get_logger
-from libs.types import Priority
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.queue import FairQueue, Room, Waiter
-from services.router.domain.shortage import shortage_of
+from services.router.domain.shortage import seconds_each, shortage_of
+from services.router.meters import QueueMeters
 from services.router.ports import Admission, Claim, Permit
 
 #: Which lanes a claim passes last: those shared with other tenants. Whoever leads there has nothing else to wait for.
@@ -101,7 +101,7 @@ class QueuedAdmission:
         self._bounds = bounds
         self._room = Room(bounds.most, bounds.most_of_tenant, bounds.most_tokens)
         self._lanes: dict[str, _Lane] = {}
-        self._meters = _Meters(metrics)
+        self._meters = QueueMeters(metrics)
 
     def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
         """Admits from what is held, unless somebody waits for any of the scopes."""
@@ -118,7 +118,7 @@ class QueuedAdmission:
                 permit = await self._inner.admit(claim, timeout)
             except AdmissionDenied as denied:
                 short = shortage_of(denied, self._bounds.within)
-                if short is None or claim.patience <= 0:
+                if short is None or claim.patience <= 0 or not _waits(claim, denied):
                     raise
                 lane = self._lanes.get(short.scope) or self._open(short.scope, denied)
             else:
@@ -154,7 +154,7 @@ class QueuedAdmission:
         tokens = claim.amounts.input_tokens
         cost = max(1, tokens + claim.amounts.output_tokens)
         expected = self._expected(lane, claim, now)
-        if patience <= 0:
+        if patience <= 0 or not _waits(claim, lane.denied):
             raise self._refusal(lane, claim, expected)
         if expected > patience:
             self._meters.refused(claim.priority, "hopeless")
@@ -211,6 +211,11 @@ class QueuedAdmission:
                 await _wait_for(lane.woken, head.not_before - now)
                 continue
             other = self._lane_of(head.claim, lane.scope)
+            if other is not None and not _waits(head.claim, other.denied):
+                self._refuse(
+                    lane, head, self._refusal(other, head.claim, self._expected(other, head.claim, now))
+                )
+                continue
             if other is not None:
                 lane.queue.left(head)
                 self._join(other, head, now)
@@ -236,7 +241,8 @@ class QueuedAdmission:
         if waiter.lane is not lane:
             return
         short = shortage_of(denied, self._bounds.within)
-        if short is None or (short.firm and now + short.seconds > waiter.until):
+        hopeless = short is None or (short.firm and now + short.seconds > waiter.until)
+        if short is None or hopeless or not _waits(waiter.claim, denied):
             # No turn would help it any more.
             self._refuse(lane, waiter, denied)
             return
@@ -267,7 +273,8 @@ class QueuedAdmission:
         """About how long the claim would wait in the lane, in seconds."""
         head = lane.queue.head(now)
         soonest = 0.0 if head is None else max(0.0, head.not_before - now)
-        return max(soonest, lane.queue.expected_wait(claim.tenant, claim.priority, now))
+        refill = lane.queue.ahead(claim.tenant, claim.priority) * seconds_each(lane.denied)
+        return max(soonest + refill, lane.queue.expected_wait(claim.tenant, claim.priority, now))
 
     def _refusal(self, lane: _Lane, claim: Claim, expected: float, detail: str = "") -> AdmissionDenied:
         waiting = len(lane.queue)
@@ -279,8 +286,14 @@ class QueuedAdmission:
             self._room.waiting,
             1,
             expected,
+            lane.denied.paced,
         )
         return AdmissionDenied((*lane.denied.violations, violation), max(expected, SOONEST))
+
+
+def _waits(claim: Claim, denied: AdmissionDenied) -> bool:
+    """Whether it may wait for what is short."""
+    return denied.paced or not claim.only_paced
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:
@@ -289,40 +302,3 @@ async def _wait_for(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         return
-
-
-class _Meters:
-    """What the queue shows of itself, by class."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        labels = ("class",)
-        self._waiting = metrics.gauge("queue_waiting", "Requests that wait for capacity", labels)
-        self._position = metrics.histogram(
-            "queue_position",
-            "How many of its class were ahead of a request that joined the queue",
-            labels,
-            buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-        )
-        self._expected = metrics.histogram(
-            "queue_expected_seconds", "Wait that a request was expected to have as it joined", labels
-        )
-        self._waited = metrics.histogram(
-            "queue_wait_seconds",
-            "Wait of a request by how it ended: admitted, refused, expired, left",
-            (*labels, "outcome"),
-        )
-        self._refused = metrics.counter(
-            "queue_refused", "Requests that could not wait: full, hopeless, expired", (*labels, "why")
-        )
-
-    def joined(self, priority: Priority, position: float, expected: float) -> None:
-        self._waiting.labels(priority).inc()
-        self._position.labels(priority).observe(position)
-        self._expected.labels(priority).observe(expected)
-
-    def left(self, priority: Priority, outcome: str, seconds: float) -> None:
-        self._waiting.labels(priority).dec()
-        self._waited.labels(priority, outcome).observe(seconds)
-
-    def refused(self, priority: Priority, why: str) -> None:
-        self._refused.labels(priority, why).inc()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -392,6 +392,14 @@ async def test_run_time_limits_have_versions_that_admissions_must_know(bed: Bed)
     assert await bed.store.set_override(key, None, 1, "me", "test") == 2
     version, found = await bed.store.overrides()
     assert (found[key].limit, found[key].version, version) == (None, 2, 2)
+
+
+async def test_a_limit_set_at_run_time_keeps_its_pace(bed: Bed) -> None:
+    """As it keeps everything else that was said of it."""
+    paced = Limit(RPM.key, 5, burst=2, pace=True)
+    await bed.store.set_override(RPM.key, paced, None, "me", "test")
+    _, found = await bed.store.overrides()
+    assert found[RPM.key].limit == replace(paced, version=1)
 
 
 async def test_holders_are_counted_while_they_live(bed: Bed) -> None:

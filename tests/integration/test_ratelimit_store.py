@@ -108,6 +108,18 @@ async def test_regression_a_denied_reservation_leaks_nothing(redis: Redis) -> No
     assert await dump(redis, target) == before
 
 
+async def test_limits_stored_by_an_earlier_version_can_be_read(redis: Redis) -> None:
+    """Without a word on pace they are not paced; and one that is not paced is stored as before, for replicas that do
+    not know the word."""
+    bed = store(redis, Clock())
+    await bed.set_override(RPM.key, limit("requests", "minute", 7), None, "me", "test")
+    field = f"{RPM.key.scope}|{int(RPM.key.unit)}|{int(RPM.key.period)}"
+    kept = (await redis.hgetall(bed._keys.limits))[field.encode()]
+    assert b"pace" not in kept
+    _, found = await bed.overrides()
+    assert found[RPM.key].limit == limit("requests", "minute", 7, version=1)
+
+
 async def test_regression_rejected_requests_do_not_consume_request_quota(redis: Redis) -> None:
     """A hundred rejected requests leave the request limit where it was (envoyproxy/ratelimit charges siblings)."""
     target = store(redis, Clock())

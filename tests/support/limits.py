@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, Unavailable
@@ -424,7 +424,7 @@ class OracleStore:
         self.version += 1
         stored = None
         if limit is not None:
-            stored = Limit(limit.key, limit.limit, limit.burst, limit.time_zone, limit.shadow, before + 1)
+            stored = replace(limit, version=before + 1)
         self.set_limits[key] = Override(stored, before + 1)
         self.audit.append((key, stored, actor, reason))
         return before + 1

@@ -247,11 +247,12 @@ class FakeAdmission:
         return FakePermit(self, claim.amounts)
 
 
-def denial(scope: str, retry_after: float | None = 7.0) -> AdmissionDenied:
+def denial(
+    scope: str, retry_after: float | None = 7.0, *, limit: int = 5, paced: bool = False
+) -> AdmissionDenied:
     """A denial by one dimension of a scope."""
-    return AdmissionDenied(
-        [QuotaViolation(f"{scope} requests minute", f"{scope} is full", 5, 5, 1)], retry_after
-    )
+    violation = QuotaViolation(f"{scope} requests minute", f"{scope} is full", limit, limit, 1, paced=paced)
+    return AdmissionDenied([violation], retry_after)
 
 
 @dataclass

@@ -49,4 +49,4 @@ def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
 def limit_of(scope: str, zone: str, spec: LimitSpec) -> Limit:
     """Raises InvalidArgument."""
     key = LimitKey(scope, Unit[spec.unit.upper()], Period[spec.period.upper() or "NONE"])
-    return Limit(key, spec.limit, spec.burst, zone, spec.shadow)
+    return Limit(key, spec.limit, spec.burst, zone, spec.shadow, pace=spec.pace)

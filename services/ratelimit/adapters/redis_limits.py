@@ -241,14 +241,16 @@ class RedisLimitStore:
     ) -> int:
         text = ""
         if limit is not None:
-            text = json.dumps(
-                {
-                    "limit": limit.limit,
-                    "burst": limit.burst,
-                    "time_zone": limit.time_zone,
-                    "shadow": limit.shadow,
-                }
-            )
+            fields: dict[str, object] = {
+                "limit": limit.limit,
+                "burst": limit.burst,
+                "time_zone": limit.time_zone,
+                "shadow": limit.shadow,
+            }
+            if limit.pace:
+                # Only where it is set: replicas that do not know it yet can read all the others.
+                fields["pace"] = True
+            text = json.dumps(fields)
         field = f"{key.scope}|{int(key.unit)}|{int(key.period)}"
         expected = "" if expected_version is None else str(expected_version)
         keys = [self._keys.meta, self._keys.limits, self._keys.audit]

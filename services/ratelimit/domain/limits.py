@@ -78,7 +78,8 @@ class LimitKey:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit. `burst` None: `limit`. `version`: its changes at run time. Raises InvalidArgument."""
+    """One limit. `burst` None: `limit`. `version`: its changes at run time. `pace`: routers let requests wait for it
+    instead of refusing them; what is admitted is the same. Raises InvalidArgument."""
 
     key: LimitKey
     limit: int
@@ -86,6 +87,7 @@ class Limit:
     time_zone: str = "UTC"
     shadow: bool = False
     version: int = 0
+    pace: bool = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -98,6 +100,8 @@ class Limit:
                 faults.append(FieldViolation("burst", "applies to SECOND, MINUTE and HOUR only"))
             elif not 1 <= self.burst <= MAX_BUCKET:
                 faults.append(FieldViolation("burst", f"must be from 1 to {MAX_BUCKET}, not {self.burst}"))
+        if self.pace and not bucket:
+            faults.append(FieldViolation("pace", "applies to SECOND, MINUTE and HOUR only"))
         if not known_zone(self.time_zone):
             faults.append(FieldViolation("time_zone", "must be an IANA time zone such as Europe/Berlin"))
         if faults:

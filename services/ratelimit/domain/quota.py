@@ -115,6 +115,7 @@ class Denial:
                     v.used,
                     v.requested,
                     None if v.reset is None else max(0.0, v.reset - self.now),
+                    v.limit.pace,
                 )
                 for v in self.violations
             ],

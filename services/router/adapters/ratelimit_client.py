@@ -369,6 +369,7 @@ def _denied(denied: pb.LeaseDenied, now_epoch: float) -> AdmissionDenied:
                 v.used,
                 v.requested,
                 reset,
+                v.paced,
             )
         )
     retry_after = duration_from_proto(denied.retry_after) if denied.HasField("retry_after") else None

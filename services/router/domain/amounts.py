@@ -56,6 +56,11 @@ class AdmissionDenied(Exception):
         self.violations = tuple(violations)
         self.retry_after = retry_after
 
+    @property
+    def paced(self) -> bool:
+        """Whether every limit without room is to be waited for rather than refused."""
+        return bool(self.violations) and all(v.paced for v in self.violations)
+
 
 def amount_of(unit: str, amounts: Amounts) -> int:
     """What an admission takes from a limit of this unit. Raises ValueError for a unit nobody knows."""

@@ -47,6 +47,13 @@ def test_reads_every_field() -> None:
     assert catalog.version == hashlib.sha256(GOOD.encode()).hexdigest()[:12]
 
 
+def test_a_limit_is_paced_where_it_says_so() -> None:
+    """And nowhere else."""
+    paced = read(changed("burst: 10}", "burst: 10, pace: true}")).tenants["acme"].limits[0]
+    assert paced == LimitSpec("requests", "minute", 60, burst=10, pace=True)
+    assert read(GOOD).tenants["acme"].limits[0].pace is False
+
+
 def test_absent_is_not_zero() -> None:
     """What is not written has the documented default, never an accidental zero."""
     idle = read(GOOD).tenants["idle"]
@@ -202,6 +209,13 @@ BAD = [
         "period: day, limit: 1000, burst: 5",
         "burst applies to second, minute, hour",
     ),
+    (
+        "period: day, limit: 1000",
+        "period: day, limit: 1000, pace: true",
+        "pace applies to second, minute, hour",
+    ),
+    ("limit: 8}", "limit: 8, pace: true}", "pace applies to second, minute, hour"),
+    ("burst: 10}", "burst: 10, pace: slow}", "must be true or false"),
     ("period: month, limit: 12.5", "limit: 12.5", "micro_usd needs a period"),
     ("limit: 12.5", "limit: 12.5000001", "is finer than a millionth of a US dollar"),
     ("limit: 12.5", "limit: 1e3", "must be an amount in US dollars"),

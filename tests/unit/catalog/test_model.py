@@ -29,6 +29,8 @@ from libs.catalog.model import (
         lambda: LimitSpec("requests", "week", 1),
         lambda: LimitSpec("concurrency", "minute", 1),
         lambda: LimitSpec("requests", "day", 1, burst=1),
+        lambda: LimitSpec("requests", "day", 1, pace=True),
+        lambda: LimitSpec("concurrency", "", 1, pace=True),
         lambda: LimitSpec("requests", "minute", 10**10 + 1),
         lambda: LimitSpec("requests", "day", 10**15 + 1),
         lambda: LimitSpec("requests", "day", 1, thresholds=(Threshold(50, "warn"),)),

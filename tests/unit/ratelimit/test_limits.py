@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from libs.catalog.limits import LimitSpec
 from libs.errors import InvalidArgument
+from services.ratelimit.adapters.catalog_limits import limit_of
+from services.ratelimit.domain.learned import Learned, Source, apply
 from services.ratelimit.domain.limits import (
     MAX_AMOUNT,
     MAX_BUCKET,
@@ -120,6 +125,33 @@ def test_a_limit_of_zero_has_no_burst() -> None:
     assert Limit(key, 0, burst=10).capacity == 0
     assert Limit(key, 5, burst=10).capacity == 10
     assert Limit(key, 5).capacity == 5
+
+
+def test_only_buckets_are_paced() -> None:
+    """Nothing else refills while somebody waits."""
+    assert Limit(LimitKey("tenant:a", Unit.REQUESTS, Period.SECOND), 1, pace=True).pace
+    for key in (
+        LimitKey("tenant:a", Unit.REQUESTS, Period.DAY),
+        LimitKey("tenant:a", Unit.CONCURRENCY, Period.NONE),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            Limit(key, 1, pace=True)
+        assert [v.field for v in caught.value.violations] == ["pace"]
+
+
+def test_what_the_catalog_paces_is_paced() -> None:
+    """And what it does not is not."""
+    paced = LimitSpec("requests", "minute", 60, burst=1, pace=True)
+    assert limit_of("tenant:a", "UTC", paced).pace
+    assert not limit_of("tenant:a", "UTC", replace(paced, pace=False)).pace
+
+
+def test_a_paced_limit_that_is_capped_by_what_was_learned_stays_paced() -> None:
+    """The provider says how much, the catalog how to refuse."""
+    key = LimitKey("model:a/m", Unit.REQUESTS, Period.MINUTE)
+    word = Learned(100, 1.0, Source.HEADERS, 0.0, 5)
+    held = apply({key: Limit(key, 1000, pace=True)}, {key: word}, {}, share=0.95, enforce=True)
+    assert held == {key: Limit(key, 95, pace=True)}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from libs.catalog.model import Model, Policy
 from libs.errors import ResourceExhausted
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, Priority
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import Completed, Degradation, Result
 from services.router.queue import QueueBounds, QueuedAdmission
 from tests.support.clock import ManualClock
@@ -26,6 +27,8 @@ class Bed:
 
     ladder: tuple[str, ...] = ("queue", "refuse")
     full: tuple[str, ...] = ("provider:a",)
+    #: Those of `full` whose limits are paced.
+    paced: tuple[str, ...] = ()
     tiers: tuple[Any, ...] = ([A],)
     script: dict[str, list[object]] = field(
         default_factory=lambda: {"a/m": ["a"], "b/m": ["b"], "c/m": ["c"]}
@@ -37,7 +40,9 @@ class Bed:
     def __post_init__(self) -> None:
         self.clock = ManualClock()
         self.metrics = Metrics()
-        self.limits = FakeAdmission({scope: denial(scope, 1.0) for scope in self.full})
+        self.limits = FakeAdmission(
+            {scope: denial(scope, 1.0, limit=60, paced=scope in self.paced) for scope in self.full}
+        )
         self.queue = QueuedAdmission(self.limits, self.clock, self.metrics, QueueBounds(self.within))
         known = catalog(*self.tiers, *[[m] for m in self.others], degradation=self.ladder)
         policy = Policy(
@@ -201,3 +206,115 @@ async def test_a_caller_who_leaves_the_queue_was_never_there() -> None:
     bed.free("provider:a")
     assert (await bed.whole()).text == "a"
     bed.harness.assert_settled()
+
+
+@pytest.mark.parametrize("ladder", [(), ("refuse",), ("cheaper_model", "refuse"), ("stale_cache",)])
+async def test_a_paced_limit_is_waited_for_whatever_the_ladder_says(ladder: tuple[str, ...]) -> None:
+    """Its answer comes after a wait and says so; no other step is taken before."""
+    bed = Bed(ladder, paced=("provider:a",), others=(CHEAP,))
+    task = bed.begin()
+    await bed.waiting()
+    assert bed.harness.providers.calls == []
+    bed.free("provider:a")
+    result = await task
+    assert (result.text, result.degradation) == ("a", Degradation.QUEUED)
+    bed.harness.assert_settled()
+
+
+async def test_a_paced_limit_of_the_tenants_own_is_waited_for() -> None:
+    """No other provider would help."""
+    bed = Bed((), full=("tenant:acme",), paced=("tenant:acme",), tiers=([A], [B]))
+    task = bed.begin()
+    await bed.waiting()
+    bed.free("tenant:acme")
+    assert (await task).text == "a"
+    bed.harness.assert_settled()
+
+
+async def test_nobody_waits_for_a_paced_limit_while_another_provider_has_room() -> None:
+    """As with any limit, the next candidate serves, undegraded."""
+    bed = Bed((), paced=("provider:a",), tiers=([A], [B]))
+    result = await bed.whole()
+    assert (result.text, result.degradation) == ("b", None)
+
+
+async def test_of_two_full_providers_the_paced_one_is_waited_for() -> None:
+    """The other's limit is not, though it would have room sooner."""
+    bed = Bed((), full=("provider:a", "provider:b"), paced=("provider:b",), tiers=([A], [B]))
+    bed.limits.denied["provider:a"] = denial("provider:a", 0.2)
+    task = bed.begin()
+    await bed.waiting()
+    bed.free("provider:b")
+    assert (await task).text == "b"
+
+
+async def test_where_one_violated_limit_is_not_paced_the_request_is_refused_at_once() -> None:
+    """As if none were."""
+    bed = Bed((), paced=("provider:a",))
+    both = [
+        denial(scope, 1.0, paced=scope == "provider:a").violations[0] for scope in ("provider:a", "model:a/m")
+    ]
+    bed.limits.denied["provider:a"] = AdmissionDenied(both, 1.0)
+    with pytest.raises(ResourceExhausted) as caught:
+        await bed.whole()
+    assert caught.value.retry_after == 1.0
+    assert len(caught.value.violations) == 2
+
+
+async def test_who_waits_for_a_paced_limit_does_not_go_on_waiting_for_one_that_is_not() -> None:
+    """When its turn comes and another limit has no room, it is refused, as it would have been."""
+    bed = Bed((), paced=("provider:a",))
+    task = bed.begin()
+    await bed.waiting()
+    bed.limits.denied["model:a/m"] = denial("model:a/m", 1.0)
+    bed.free("provider:a")
+    with pytest.raises(ResourceExhausted) as caught:
+        await task
+    assert [v.subject for v in caught.value.violations] == ["model:a/m requests minute"]
+    bed.harness.assert_settled()
+
+
+async def test_nobody_joins_those_who_wait_for_a_limit_that_is_not_paced_without_the_ladder() -> None:
+    """A lane of others' is no reason to wait."""
+    bed = Bed()
+    task = bed.begin()
+    await bed.waiting()
+    h = bed.harness
+    policy = replace(h.catalog.policies["default"], degradation=())
+    h.catalog = replace(h.catalog, version="2", policies={"default": policy})
+    with pytest.raises(ResourceExhausted):
+        await bed.whole(request_id="r2")
+    bed.free("provider:a")
+    assert (await task).degradation is Degradation.QUEUED
+
+
+async def test_a_caller_in_too_much_of_a_hurry_is_refused_at_once() -> None:
+    """A paced limit that refills too late is not waited for, and RetryInfo says when it does."""
+    bed = Bed((), paced=("provider:a",))
+    bed.limits.denied["provider:a"] = denial("provider:a", 4.0, limit=15, paced=True)
+    with pytest.raises(ResourceExhausted) as caught:
+        await bed.whole(deadline=1003.0)
+    assert caught.value.retry_after == 4.0
+    assert bed.waiters() == 0
+
+
+async def test_a_caller_is_refused_at_once_where_those_ahead_take_longer_than_it_has() -> None:
+    """One a second passes and four wait: who has three seconds need not join, and is told five."""
+    bed = Bed((), paced=("provider:a",))
+    tasks = [bed.begin(request_id=f"w{i}") for i in range(4)]
+    await bed.waiting(4)
+    with pytest.raises(ResourceExhausted) as caught:
+        await bed.whole(deadline=1003.0)
+    assert caught.value.retry_after == pytest.approx(5.0, abs=1.0)
+    assert bed.waiters() == 4
+    patient = bed.begin()
+    await bed.waiting(5)
+    bed.free("provider:a")
+    assert [(await task).text for task in (*tasks, patient)] == ["a"] * 5
+
+
+async def test_capacity_of_a_paced_limit_that_comes_back_too_late_is_not_waited_for() -> None:
+    """The queue's bounds hold for it too."""
+    bed = Bed((), paced=("provider:a",), within=0.5)
+    with pytest.raises(ResourceExhausted):
+        await bed.whole()
