@@ -5,7 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := $(basename $(notdir $(shell grep -l "^if __name__" bench/*.py)))
+BENCHES := $(filter-out __init__ generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
+BENCH ?=
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -30,8 +31,9 @@ check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/buf lint protos
 	$(BIN)/python dev/hygiene.py
 
-bench: .venv/.runtime gen/.stamp ## Run every benchmark; each prints its figures as JSON last
-	@set -e; for name in $(BENCHES); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name" $(ARGS); done
+bench: .venv/.runtime gen/.stamp ## Run every benchmark, or one: BENCH=limits ARGS=--help; figures come last, as JSON
+	$(if $(ARGS),$(if $(BENCH),,$(error ARGS are of one benchmark: make bench BENCH=<name> ARGS=..., of $(BENCHES))))
+	@set -e; for name in $(or $(BENCH),$(BENCHES)); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name" $(ARGS); done
 
 images: ## Build the container image of all services
 	docker build --tag pointsman:dev .

@@ -3,9 +3,12 @@
 python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
 Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio
-pass-through (bench/passthrough.py), both calling the same simulated provider. Rounds alternate between the two; each
-figure is CPU time of the server process (user and system, from the kernel) per call, so the load generator and the
-provider do not count. The ratio of each round's pair is taken and their median printed. Unary and streamed.
+pass-through (bench/support/passthrough.py), both calling the same simulated provider. Rounds alternate between three
+kinds of calls: to the router as shipped, which records a tenth of the traces that begin with it; to the router within
+a trace that its caller records, so that every call is traced (`traced`); and to the pass-through. Each figure is CPU
+time of the server process (user and system, from the kernel) per call, so the load generator and the provider do not
+count. The ratio to the pass-through of the same round is taken and their median printed. Unary and streamed. Last
+comes `ratio`, that of unary calls as shipped.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import secrets
 import statistics
 import sys
 import tempfile
@@ -99,7 +103,7 @@ async def load(send: Send, calls: int, concurrency: int) -> float:
 async def passthrough(provider: str) -> AsyncIterator[tuple[psutil.Process, str]]:
     """The bare server as a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.passthrough", "--provider", provider),
+        *(sys.executable, "-m", "bench.support.passthrough", "--provider", provider),
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", "PATH": "/usr/bin:/bin"},
         stdout=asyncio.subprocess.PIPE,
@@ -113,23 +117,28 @@ async def passthrough(provider: str) -> AsyncIterator[tuple[psutil.Process, str]
         await process.wait()
 
 
-def calls(channel: grpc.aio.Channel, key: str) -> dict[str, Send]:
-    """How each kind of call is made."""
+def calls(channel: grpc.aio.Channel, key: str, *, traced: bool = False) -> dict[str, Send]:
+    """How each kind of call is made. `traced`: each within a trace of its own that the caller records."""
     stub = router_pb2_grpc.RouterStub(channel)
     generation = pb.Generation(
         content_type="general",
         messages=[pb.Message(role=pb.ROLE_USER, text=PROMPT)],
         max_output_tokens=TOKENS,
     )
-    sent = metadata(key)
+    identity = metadata(key)
+
+    def sent() -> tuple[tuple[str, str], ...]:
+        if not traced:
+            return identity
+        return (*identity, ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"))
 
     async def unary() -> None:
-        answer = await stub.Generate(pb.GenerateRequest(generation=generation), metadata=sent)
+        answer = await stub.Generate(pb.GenerateRequest(generation=generation), metadata=sent())
         assert answer.result.text
 
     async def stream() -> None:
         text = ""
-        call = stub.StreamGenerate(pb.StreamGenerateRequest(generation=generation), metadata=sent)
+        call = stub.StreamGenerate(pb.StreamGenerateRequest(generation=generation), metadata=sent())
         async for event in call:
             text += event.delta.text
         assert text
@@ -137,17 +146,21 @@ def calls(channel: grpc.aio.Channel, key: str) -> dict[str, Send]:
     return {"unary": unary, "stream": stream}
 
 
-async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[str, object]:
-    """All figures."""
+async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[str, dict[str, float]]:
+    """All figures of unary and of streamed calls."""
     router = stack.process("router")
     key = stack.addresses["tenant_key"] or "demo-key"
-    figures: dict[str, object] = {}
+    figures: dict[str, dict[str, float]] = {}
     async with (
         passthrough(f"{stack.simulator.url}/openai/v1") as (bare, address),
         grpc.aio.insecure_channel(stack.addresses["router"]) as ours,
         grpc.aio.insecure_channel(address) as theirs,
     ):
-        sides = {"router": (router, calls(ours, key)), "passthrough": (bare, calls(theirs, key))}
+        sides = {
+            "router": (router, calls(ours, key)),
+            "traced": (router, calls(ours, key, traced=True)),
+            "passthrough": (bare, calls(theirs, key)),
+        }
         for kind, pace, count in (("unary", 0.0, calls_a_round), ("stream", TOKEN_MS, calls_a_round // 4)):
             await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=pace, unary_ms=0)
             samples: dict[str, list[float]] = {name: [] for name in sides}
@@ -157,18 +170,23 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
                     await load(sends[kind], count, CONCURRENCY)
                     if number > 0:  # the first round warms up
                         samples[name].append((cpu(process) - before) / count)
-            ratios = [a / b for a, b in zip(samples["router"], samples["passthrough"], strict=True)]
+            ratios = {
+                name: [a / b for a, b in zip(samples[name], samples["passthrough"], strict=True)]
+                for name in ("router", "traced")
+            }
             sequential = {
-                name: 1000 * await load(sends[kind], count // 8, 1) / (count // 8)
-                for name, (_, sends) in sides.items()
+                name: 1000 * await load(sides[name][1][kind], count // 8, 1) / (count // 8)
+                for name in ("router", "passthrough")
             }
             ms = {name: 1000 * statistics.median(values) for name, values in samples.items()}
             figures[kind] = {
                 "router_cpu_ms": round(ms["router"], 3),
+                "traced_cpu_ms": round(ms["traced"], 3),
                 "passthrough_cpu_ms": round(ms["passthrough"], 3),
-                "ratio": round(statistics.median(ratios), 2),
-                "ratio_min": round(min(ratios), 2),
-                "ratio_max": round(max(ratios), 2),
+                "ratio": round(statistics.median(ratios["router"]), 2),
+                "ratio_min": round(min(ratios["router"]), 2),
+                "ratio_max": round(max(ratios["router"]), 2),
+                "ratio_traced": round(statistics.median(ratios["traced"]), 2),
                 "requests_per_second_per_core": round(1000 / ms["router"]),
                 "added_latency_ms_sequential": round(sequential["router"] - sequential["passthrough"], 2),
             }
@@ -186,7 +204,8 @@ async def main(count: int, rounds: int, trace_ratio: float) -> None:
             }
             async with running_stack(Path(directory), CATALOG, environment) as stack:
                 figures = await measure(stack, count, rounds)
-        print(json.dumps(figures | {"trace_ratio": trace_ratio, "spans_collected": len(collector.spans)}))
+        more = {"trace_ratio": trace_ratio, "spans_collected": len(collector.spans)}
+        print(json.dumps({**figures, **more, "ratio": figures["unary"]["ratio"]}))
 
 
 if __name__ == "__main__":
@@ -196,7 +215,7 @@ if __name__ == "__main__":
     parser.add_argument("--calls", type=int, default=1000, help="calls a round")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds, after one that warms up")
     parser.add_argument(
-        "--trace-ratio", type=float, default=0.1, help="share of calls traced; default as shipped"
+        "--trace-ratio", type=float, default=0.1, help="share of the router's own traces that are recorded"
     )
     options = parser.parse_args()
     uvloop.run(main(options.calls, options.rounds, options.trace_ratio))

@@ -1,4 +1,6 @@
-"""How many usage events a second the ledger takes: `python -m bench.ledger [events] [batch] [streams]`.
+"""How many usage events a second the ledger takes.
+
+python -m bench.ledger [--events N] [--batch N] [--streams N]
 
 A real `python -m services.analytics` on a real PostgreSQL; routers' streams come from this process. Prints JSON last:
 events per second of wall clock, per second of the service's CPU (one core), and of PostgreSQL's CPU.
@@ -6,6 +8,7 @@ events per second of wall clock, per second of the service's CPU (one core), and
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -110,6 +113,7 @@ async def deliver(stub: analytics_pb2_grpc.AnalyticsAsyncStub, requests: list[pb
 
 
 async def measure(events: int, batch: int, streams: int) -> dict[str, float | int]:
+    """All figures of one run."""
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
         async with postgres(Path(directory)) as server, service(server) as (pid, channel):
             stub = analytics_pb2_grpc.AnalyticsStub(channel)
@@ -136,11 +140,15 @@ async def measure(events: int, batch: int, streams: int) -> dict[str, float | in
 
 
 def main() -> None:
-    events, batch, streams = (
-        *(int(given) for given in sys.argv[1:4]),
-        *(60_000, 200, 4)[len(sys.argv) - 1 :],
+    """Prints the figures as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(json.dumps({"ledger": asyncio.run(measure(events, batch, streams))}))
+    parser.add_argument("--events", type=int, default=60_000, help="of all streams together")
+    parser.add_argument("--batch", type=int, default=200, help="events in a message")
+    parser.add_argument("--streams", type=int, default=4, help="routers that report at the same time")
+    given = parser.parse_args()
+    print(json.dumps({"ledger": asyncio.run(measure(given.events, given.batch, given.streams))}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the limiter's Lua costs beside a bare INCR, on one Valkey, in one run; JSON with the ratios, last.
 
-`python -m bench.limits`. Server CPU comes from the process's own accounting (INFO cpu), so the client's cost does not
+python -m bench.limits [--seconds S] [--tenants N]
+
+Server CPU comes from the process's own accounting (INFO cpu), so the client's cost does not
 blur it. `call`: every request waits for its answer, as 8 callers' do. `pipelined`: 100 requests per write, which
 amortises the system calls that dominate an INCR and so shows the function at its worst. Five dimensions: requests and
 tokens per minute and money per day of a tenant, requests and tokens per minute of a provider.
@@ -227,9 +229,12 @@ async def _idle_tenants(store: RedisLimitStore, redis: Redis, tenants: int) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--tenants", type=int, default=100_000)
+    """Prints the figures as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    parser.add_argument("--tenants", type=int, default=100_000, help="with counters in use, at the end")
     options = parser.parse_args()
     print(json.dumps(asyncio.run(measure(options.seconds, options.tenants))))
 

@@ -1,7 +1,7 @@
 """The least a gRPC gateway can do: a bare grpc.aio server that hands each call to an HTTP provider on the router's
 own transport. No limits, no ledger, no tracing, no failover. What the router costs is measured against it.
 
-python -m bench.passthrough --provider http://127.0.0.1:7790/openai/v1
+python -m bench.support.passthrough --provider http://127.0.0.1:7790/openai/v1
 """
 
 from __future__ import annotations

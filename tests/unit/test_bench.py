@@ -1,0 +1,55 @@
+"""`make bench` runs every benchmark with its defaults, the router's last."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem != "__init__")
+
+
+def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `make bench` would do. It may print the making of what it needs, and does nothing."""
+    command = ["make", "--dry-run", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_benchmark_is_run_and_the_routers_ratio_comes_last() -> None:
+    """A new file in bench/ is picked up by itself."""
+    names = re.search(r"for name in ([\w ]+);", would_run().stdout)
+    assert names is not None
+    *others, last = names[1].split()
+    assert last == "generate"
+    assert sorted([*others, last]) == BENCHES
+
+
+def test_one_benchmark_takes_arguments() -> None:
+    """They go to it alone: each has options of its own."""
+    assert "for name in limits;" in (output := would_run("BENCH=limits", "ARGS=--seconds 1").stdout)
+    assert '-m "bench.$name" --seconds 1' in output
+
+
+def test_arguments_without_a_benchmark_are_refused() -> None:
+    """Before anything runs, with the names there are."""
+    done = would_run("ARGS=--calls 1")
+    assert done.returncode == 2
+    assert "BENCH=<name>" in done.stderr
+    assert "bench.$name" not in done.stdout
+
+
+@pytest.mark.parametrize("name", [*BENCHES, "first_run"])
+def test_every_benchmark_explains_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--help says how it is called."""
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"bench.{name}", run_name="__main__")
+    assert ended.value.code == 0
+    assert f"python -m bench.{name}" in capsys.readouterr().out
