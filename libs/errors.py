@@ -55,8 +55,15 @@ class InvalidArgument(PointsmanError):
 
     default_reason = "INVALID_ARGUMENT"
 
-    def __init__(self, violations: Sequence[FieldViolation], *, reason: str | None = None) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations), reason=reason)
+    def __init__(
+        self,
+        violations: Sequence[FieldViolation],
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        message = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        super().__init__(message, reason=reason, metadata=metadata)
         self.violations = tuple(violations)
 
 

@@ -109,7 +109,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
     message = error.details() or code.name
     error_type = _TYPES.get(code, PointsmanError)
     if error_type is InvalidArgument:
-        return InvalidArgument(fields or [FieldViolation("request", message)], reason=reason)
+        found = fields or [FieldViolation("request", message)]
+        return InvalidArgument(found, reason=reason, metadata=metadata)
     if error_type is ResourceExhausted:
         return ResourceExhausted(message, quotas, reason=reason, retry_after=retry_after, metadata=metadata)
     return error_type(message, reason=reason, retry_after=retry_after, metadata=metadata)

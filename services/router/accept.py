@@ -71,6 +71,8 @@ class Draft(Struct, frozen=True):
     max_attempts: int | None = None
     hedge: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Fields whose value has no name here.
+    unknown: tuple[str, ...] = ()
 
 
 def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
@@ -130,7 +132,9 @@ def _violations(draft: Draft) -> list[FieldViolation]:
     for name, low, high in _RANGES:
         value = getattr(draft, name)
         if value is not None:
-            check(low <= value <= high, name, f"must be from {low:g} to {high:g}")
+            check(low <= value <= high, name, f"must be from {low:,} to {high:,}")
+    for name in draft.unknown:
+        check(False, name, "has a value that this router does not know")
     check(draft.top_p != 0, "top_p", "must be above 0")
     cost = draft.max_cost_micro_usd
     check(cost is None or cost > 0, "max_cost", "must be above 0; leave it unset for no bound")

@@ -12,7 +12,7 @@ from msgspec import structs
 from libs.catalog.model import Catalog, Model, Provider, Tenant
 from libs.clock import Clock
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
-from libs.types import Usage
+from libs.types import Usage, UsageAccuracy
 from services.router.attempt import Pricer
 from services.router.budgets import Budgets
 from services.router.domain.failure import why_given_up
@@ -93,7 +93,10 @@ class Planner:
     def cheaper(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
     ) -> Plan:
-        """A plan of models that cost less than any of `plan`'s, from all of the catalog. May be empty."""
+        """A plan of models that cost less than any of `plan`'s, from all of the catalog. May be empty: where the
+        caller names the only models that may answer, there are no others."""
+        if generation.models:
+            return structs.replace(plan, candidates=())
         at = datetime.fromtimestamp(self._clock.now(), UTC)
 
         def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
@@ -140,7 +143,7 @@ class Planner:
         found = []
         for candidate in plan.candidates:
             limit = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-            usage = Usage(plan.input_tokens, (limit + 1) // 2)
+            usage = Usage(plan.input_tokens, (limit + 1) // 2, accuracy=UsageAccuracy.ESTIMATED)
             found.append((candidate, usage, self._price(candidate.provider, candidate.model, usage, at, "")))
         return sorted(found, key=lambda entry: entry[2])
 

@@ -188,13 +188,17 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
 
 def _draft(request: pb.Generation) -> Draft:
     """Only fields that are set are looked at: most are not."""
-    fields = {}
+    fields: dict[str, Any] = {}
+    unknown = []
     for field, value in request.ListFields():
         name, read = _FIELDS[field.name]
-        fields[name] = value if read is None else read(value)
+        fields[name] = found = value if read is None else read(value)
+        # An enum that is unset is not among them.
+        if found is None and (name != "response_format" or value.kind):
+            unknown.append("response_format.kind" if name == "response_format" else name)
     if "response_format" in fields:
         fields["needs_schema"] = request.response_format.kind == pb.ResponseFormat.KIND_JSON_SCHEMA
-    return Draft(**fields)
+    return Draft(**fields, unknown=tuple(unknown))
 
 
 def _shape(shape: pb.ResponseFormat) -> ResponseFormat | None:

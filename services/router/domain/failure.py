@@ -54,6 +54,7 @@ def why_given_up(
         return InvalidArgument(
             [FieldViolation("generation", f"{root.candidate.target} says: {root.message}")],
             reason="INVALID_REQUEST",
+            metadata=metadata,
         )
     if why == "CANCELLED":
         return Cancelled("The caller went away", metadata=metadata)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from libs.catalog.model import Catalog, Policy
+from libs.catalog.model import Policy
 from libs.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -437,25 +438,32 @@ async def stream_of(harness: Harness) -> list[Event]:
     return await stream(harness, generation(request_id="streamed"))
 
 
-async def test_a_cheaper_model_is_tried_where_the_policy_says_so() -> None:
-    """With `cheaper_model` on the ladder, models outside of the policy that cost less are tried when all in it
-    failed, and the response says so."""
+def stepping_down() -> Harness:
+    """A policy that names a/m alone, which fails, and may step down to the cheaper b/m."""
     whole = catalog([A], [B], degradation=("cheaper_model", "refuse"))
     only_a = Policy("default", whole.policies["default"].tiers[:1], degradation=("cheaper_model",))
-    h = Harness(
-        Catalog(
-            **{
-                name: getattr(whole, name)
-                for name in ("version", "domain", "default_content_type", "providers", "models", "tenants")
-            },
-            policies={"default": only_a},
-            content_types=whole.content_types,
-        ),
+    return Harness(
+        replace(whole, policies={"default": only_a}),
         {"a/m": [fail(ErrorClass.OVERLOADED)], "b/m": ["plain"]},
         price=lambda provider, model, usage, at, name: 100 if model.provider == "a" else 10,
     )
+
+
+async def test_a_cheaper_model_is_tried_where_the_policy_says_so() -> None:
+    """With `cheaper_model` on the ladder, models outside of the policy that cost less are tried when all in it
+    failed, and the response says so."""
+    h = stepping_down()
     result = await h.generate.whole(h.catalog, TENANT, generation())
     assert (result.text, result.degradation) == ("plain", Degradation.CHEAPER_MODEL)
+    h.assert_settled()
+
+
+async def test_regression_only_the_models_that_the_caller_names_may_answer() -> None:
+    """The ladder's step to cheaper models goes beyond the policy, never beyond the caller's own list."""
+    h = stepping_down()
+    with pytest.raises(Unavailable):
+        await h.generate.whole(h.catalog, TENANT, generation(models=("a/m",)))
+    assert h.providers.calls == ["a/m"]
     h.assert_settled()
 
 
