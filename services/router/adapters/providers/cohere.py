@@ -7,7 +7,8 @@ from typing import Any
 
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.chat_format import chat_messages, chat_tools, json_headers, schema
-from services.router.adapters.providers.errors import classify, classify_inside, malformed, rule
+from services.router.adapters.providers.error_rules import rule
+from services.router.adapters.providers.errors import classify, classify_inside, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,

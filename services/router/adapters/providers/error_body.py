@@ -21,6 +21,9 @@ _MESSAGE_FIELDS = (
     "detail",
     "details",
     "msg",
+    "description",
+    "error_description",
+    "faultstring",
     "title",
     "error",
 )
@@ -35,6 +38,8 @@ _CODE_FIELDS = (
     "reason",
     "title",
     "param",
+    # Writer: "fail.model.notFound".
+    "key",
 )
 _TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 _SPACES = re.compile(r"\s+")
@@ -64,6 +69,8 @@ _STATUS_OF_WORD = {
     "invalid_api_key": 401,
     "permission": 403,
     "billing": 402,
+    "credit": 402,
+    "spending_limit": 402,
     "not_found": 404,
     "request_too_large": 413,
     "invalid_request": 400,
@@ -72,7 +79,9 @@ _STATUS_OF_WORD = {
     "validation": 400,
     "tool_use_failed": 400,
     "content_filter": 400,
-    "context_length_exceeded": 400,
+    "context_length": 400,
+    "context_window": 400,
+    "too_long": 400,
     "timeout": 504,
     "deadline_exceeded": 504,
     "unavailable": 503,
@@ -172,7 +181,7 @@ def _collect(data: Any, codes: list[str], messages: list[str], statuses: list[in
         elif name != "error" and isinstance(value, (list, dict)):
             items = as_list(value) or [value]
             _collect([_without_input(item) for item in items], codes, messages, statuses, depth + 1)
-    for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details"):
+    for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details", "fault"):
         value = fields.get(name)
         if value is not None:
             _collect(value, codes, messages, statuses, depth + 1)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.adapters.providers.errors import Rule
+from services.router.adapters.providers.error_rules import Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,20 @@ google.rpc.RetryInfo, and the vendors' rate-limit pages.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from services.router.adapters.providers.fields import as_dict, as_list, as_number, as_str
+from services.router.adapters.providers.fields import (
+    Undecodable,
+    as_dict,
+    as_list,
+    as_number,
+    as_str,
+    decode,
+)
 
 #: A day. Whoever asks for longer is not worth remembering for longer: the breaker and the operator take over.
 MAX_WAIT_SECONDS = 86_400.0
@@ -23,10 +31,15 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|s|m|h|d)")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _AMOUNT = r"\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
 _HINT = re.compile(
-    r"(?:(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available)(?: again| your request)?"
+    r"(?:(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available|replenished)(?: again| your request)?"
     r"(?: in| after)|wait(?: for)?)(?: about| approximately| at least)?\s+~?\s*"
     rf"((?:{_AMOUNT}[\s,]*(?:and\s+)?|\d+(?:\.\d+)?[hmd](?=\d))+)",
     re.IGNORECASE | re.ASCII,
+)
+#: As .NET writes a span of time: days, if any, then hours, minutes and seconds.
+_SPAN = re.compile(
+    r"(?:again|retry|resets?|available|replenished) (?:in|after) (?:(\d{1,4})\.)?(\d{1,2}):(\d{2}):(\d{2})",
+    re.ASCII,
 )
 _BODY_SECONDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryAfterSeconds", "estimated_time")
 _BODY_MILLISECONDS = ("retry_after_ms", "retryAfterMs")
@@ -83,33 +96,56 @@ def header_wait(headers: Mapping[str, str]) -> float | None:
     return None if until is None or now is None else bounded(until - now)
 
 
-def body_wait(data: Any, message: str) -> float | None:
-    """Seconds asked for in a body: google.rpc.RetryInfo, a named field, or words ("try again in 7.66s")."""
-    top = as_dict(data)
-    error = as_dict(top.get("error"))
-    for detail in as_list(error.get("details")) + as_list(top.get("details")):
-        delay = as_dict(detail).get("retryDelay")
-        if delay is None:
-            continue
-        seconds = (
-            duration(as_str(delay)) if isinstance(delay, str) else as_number(as_dict(delay).get("seconds"))
-        )
-        if seconds is not None and seconds >= 0:
-            return bounded(seconds)
-    for place in (error, top, as_dict(error.get("metadata"))):
-        for name in _BODY_SECONDS:
-            seconds = as_number(place.get(name))
+def body_wait(data: Any, words: str) -> float | None:
+    """Seconds asked for in a body: google.rpc.RetryInfo, a named field, or words ("try again in 7.66s"). `words`: all
+    of the body's messages in lower case."""
+    places = list(_places(data))
+    for place in places:
+        for detail in as_list(place.get("details")):
+            delay = as_dict(detail).get("retryDelay")
+            if delay is None:
+                continue
+            seconds = (
+                duration(as_str(delay))
+                if isinstance(delay, str)
+                else as_number(as_dict(delay).get("seconds"))
+            )
             if seconds is not None and seconds >= 0:
                 return bounded(seconds)
-        for name in _BODY_MILLISECONDS:
-            milliseconds = as_number(place.get(name))
-            if milliseconds is not None and milliseconds >= 0:
-                return bounded(milliseconds / 1000.0)
-    found = _HINT.search(message)
+    for place in places:
+        for names, unit in ((_BODY_SECONDS, 1.0), (_BODY_MILLISECONDS, 0.001)):
+            for name in names:
+                number = as_number(place.get(name))
+                if number is not None and number >= 0:
+                    return bounded(number * unit)
+    span = _SPAN.search(words)
+    if span:
+        days, hours, minutes, seconds = (float(part or 0) for part in span.groups())
+        return bounded(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    found = _HINT.search(words)
     if not found:
         return None
     parts = _PART.findall(found.group(1).lower())
     return bounded(sum(float(n) * _UNIT_SECONDS["ms" if unit == "milli" else unit] for n, unit in parts))
+
+
+def _places(data: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Every object of a body that speaks of the error, the outermost last: an error wrapped by another server (an
+    array around it, `metadata.raw` as JSON in a string) says more than the wrapper."""
+    if depth > 6:
+        return
+    if isinstance(data, str):
+        # Only a message that is JSON itself.
+        if data.lstrip().startswith(("{", "[")):
+            with suppress(Undecodable):
+                yield from _places(decode(data), depth + 1)
+    elif isinstance(data, list):
+        for item in data[:8]:
+            yield from _places(item, depth + 1)
+    elif isinstance(data, dict):
+        for name in ("error", "errors", "metadata", "raw", "message", "innererror"):
+            yield from _places(data.get(name), depth + 1)
+        yield data
 
 
 def _http_date(text: str) -> float | None:

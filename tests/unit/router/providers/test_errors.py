@@ -40,10 +40,8 @@ def google(code: int, status: str, message: str, *details: dict[str, Any]) -> di
 TABLE: list[tuple[str, int, Any, ErrorClass, float | None]] = [
     # OpenAI
     ("openai", 429, openai("You exceeded your current quota, please check your plan and billing details.", type="insufficient_quota", code="insufficient_quota"), C.QUOTA_EXHAUSTED, None),
-    ("openai", 429, openai("Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 43000. The input or output tokens must be reduced in order to run successfully.", type="tokens", code="rate_limit_exceeded"), C.CONTEXT_TOO_LONG, None),
     ("openai", 429, openai("Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 25000, Requested 8000. Please try again in 7.66s.", type="tokens", code="rate_limit_exceeded"), C.RATE_LIMITED, 7.66),
     ("openai", 429, openai("Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 7m12s.", code="rate_limit_exceeded"), C.RATE_LIMITED, 432.0),
-    ("openai", 429, openai("Rate limit reached: Limit 6000, Used 0, Requested 7000.", code="rate_limit_exceeded"), C.CONTEXT_TOO_LONG, None),
     ("openai", 429, openai("Rate limit reached. Please try again in 120ms."), C.RATE_LIMITED, 0.12),
     ("openai", 429, openai("Your account is not active, please check your billing details on our website.", code="billing_not_active"), C.QUOTA_EXHAUSTED, None),
     ("openai", 429, openai("The engine is currently overloaded, please try again later"), C.OVERLOADED, None),
@@ -111,7 +109,6 @@ TABLE: list[tuple[str, int, Any, ErrorClass, float | None]] = [
     ("mistral", 500, {"object": "error", "message": "Internal server error", "type": "unreachable_backend", "code": "1100"}, C.OVERLOADED, None),
     # Groq
     ("groq", 429, openai("Rate limit reached on tokens per day (TPD): Limit 100000, Used 99000, Requested 2000. Please try again in 14m24.384s.", code="rate_limit_exceeded"), C.RATE_LIMITED, 864.384),
-    ("groq", 413, openai("Request too large for model `llama` on tokens per minute (TPM): Limit 6000, Requested 7000, please reduce your message size and try again.", type="tokens", code="rate_limit_exceeded"), C.CONTEXT_TOO_LONG, None),
     ("groq", 400, openai("The model `x` has been decommissioned and is no longer supported.", code="model_decommissioned"), C.MODEL_NOT_FOUND, None),
     ("groq", 400, openai("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed"), C.MALFORMED, None),
     ("groq", 400, openai("Please reduce the length of the messages or completion.", code="context_length_exceeded"), C.CONTEXT_TOO_LONG, None),
