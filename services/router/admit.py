@@ -17,6 +17,9 @@ from services.router.ports import Admission, Claim, Permit
 
 #: Scopes of the caller's own limits: where one has no room, no other provider would help.
 _OWN = ("tenant:", "tenant_content:", "campaign:")
+#: A wait in vain ends this long before the caller's deadline, seconds: so that the caller hears what is full and when
+#: to come back, not its own clock.
+LAST_WORD = 0.1
 
 
 class Gate:
@@ -85,7 +88,7 @@ class Gate:
         # What had no room before the wait may have some after it.
         request.refused = {target: full for target, full in request.refused.items() if not full}
         remaining = request.envelope.deadline - self._clock.monotonic()
-        patience = remaining - (candidate.estimated_latency or 0.0)
+        patience = remaining - max(candidate.estimated_latency or 0.0, LAST_WORD)
         return await self.begin(request, candidate, patience=patience, only_paced=only_paced)
 
     def _affords(self, request: InFlight, candidate: Candidate, stance: Stance) -> bool:

@@ -12,6 +12,7 @@ from libs.catalog.model import Model, Policy
 from libs.errors import ResourceExhausted
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, Priority
+from services.router.admit import LAST_WORD
 from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import Completed, Degradation, Result
 from services.router.queue import QueueBounds, QueuedAdmission
@@ -91,6 +92,16 @@ async def test_where_the_ladder_says_queue_the_answer_comes_after_a_wait_and_say
     result = await task
     assert (result.text, result.degradation) == ("a", Degradation.QUEUED)
     bed.harness.assert_settled()
+
+
+async def test_regression_a_wait_in_vain_ends_before_the_callers_deadline() -> None:
+    """The caller is told what is full and when to come back, rather than that its deadline has passed."""
+    bed = Bed()
+    task = bed.begin(deadline=bed.clock.monotonic() + LAST_WORD + 0.05)
+    with pytest.raises(ResourceExhausted) as caught:
+        await task
+    assert caught.value.retry_after is not None
+    assert max(claim.patience for claim in bed.limits.claims) == pytest.approx(0.05)
 
 
 async def test_a_stream_waits_too() -> None:
