@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,47 @@ def admit(choice: Choice, data: Path, key: str) -> tuple[Path, str]:
     if not copy.exists() or copy.read_text(encoding="utf-8") != text:
         write_private(copy, text)
     return copy, key
+
+
+async def follow(
+    choice: Choice,
+    data: Path,
+    key: str,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    pause: float = 1.0,
+) -> None:
+    """For ever: look every `pause` seconds whether the catalog has changed, carry that over into the copy that the
+    services read, and say in a sentence whether they will take it. They judge a change as `CatalogHolder` does: once
+    the file looks the same twice."""
+    seen = told = _content(choice.path)
+    while True:
+        await asyncio.sleep(pause)
+        # An editor may be replacing it at this moment; what is no text the services refuse, and keep the one before.
+        with suppress(OSError, UnicodeError):
+            admit(choice, data, key)
+        now = _content(choice.path)
+        if now == seen != told:
+            told = now
+            say(await asyncio.to_thread(_verdict, choice.path, environ))
+        seen = now
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None
+
+
+def _verdict(path: Path, environ: Mapping[str, str]) -> str:
+    try:
+        load(path, environ=environ)
+    except CatalogError as error:
+        first, *others = str(error).splitlines()
+        more = f" (`python -m libs.catalog check` shows {len(others)} more)" if others else ""
+        return f"The changed catalog is refused, and the one before stays: {first}{more}"
+    return f"The changed catalog is taken over: {path}"
 
 
 def _usable(catalog: Catalog, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:

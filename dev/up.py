@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.catalog import Choice, admit, choose
+from dev.catalog import Choice, admit, choose, follow
 from dev.engines import EngineError, Postgres, Valkey
 from dev.engines.child import free_port, port_is_free
 from dev.engines.store import held, password, write_private
@@ -23,6 +23,8 @@ from dev.supervisor import StackError, Supervisor
 from libs.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Addresses and keys for programs, in the data directory for as long as the stack runs.
+STATE = "stack.json"
 #: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
 GRACES = (1.3, 1.3, 1.6, 0.6)
 
@@ -76,7 +78,9 @@ async def _run(options: Options, body: Body | None) -> None:
     sentence = (
         f"Another stack runs on {data}: stop it first (Ctrl-C there), or name another directory with --data."
     )
+    # The command line looks at this lock to tell whether the addresses in the state file still hold.
     with held(data / "lock", sentence):
+        (data / STATE).unlink(missing_ok=True)  # of a stack that was killed
         choice = choose(ROOT, options.catalog, options.simulator, os.environ)
         plan, tenant_key, layers = compose(options, data, choice)
         _check_ports(plan, {member.name for layer in layers for member in layer})
@@ -91,7 +95,8 @@ async def _run(options: Options, body: Body | None) -> None:
             if interrupted.is_set():
                 return
             _write_state(data, stack)
-            tasks = [supervisor.keep(), _follow(choice, data)]
+            following = follow(choice, data, password(data / "tenant_key"), os.environ, screen.say)
+            tasks = [supervisor.keep(), following]
             await _until(interrupted, _beside(_main(stack, body, supervisor, once=options.once), tasks))
 
 
@@ -151,7 +156,7 @@ async def _running(supervisor: Supervisor, data: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        (data / "stack.json").unlink(missing_ok=True)
+        (data / STATE).unlink(missing_ok=True)
         await supervisor.stop(GRACES)
 
 
@@ -186,7 +191,7 @@ async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once
         for name, address in stack.addresses.items():
             stack.screen.say(f"  {name:<18} {address}")
         stack.screen.say(
-            f"Keys and addresses for programs: {stack.plan.data / 'stack.json'}. Ctrl-C stops everything."
+            f"Keys and addresses for programs: {stack.plan.data / STATE}. Ctrl-C stops everything."
         )
         await stack.screen.live(supervisor.lives)
 
@@ -204,18 +209,10 @@ async def _beside(main: Awaitable[None], endless: Sequence[Awaitable[None]]) -> 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _follow(choice: Choice, data: Path) -> None:
-    """Carry changes of the catalog over into the copy the services read."""
-    while True:
-        await asyncio.sleep(1.0)
-        with contextlib.suppress(OSError):  # an editor may be replacing it at this moment
-            admit(choice, data, password(data / "tenant_key"))
-
-
 def _write_state(data: Path, stack: Stack) -> None:
     state: Mapping[str, str] = stack.addresses | {
         "tenant_key": stack.tenant_key,
         "service_token": stack.plan.service_token,
         "simulated": "yes" if stack.choice.simulate else "",
     }
-    write_private(data / "stack.json", json.dumps(state, indent=2) + "\n")
+    write_private(data / STATE, json.dumps(state, indent=2) + "\n")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY, admit, choose
+from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY, admit, choose, follow
 from dev.engines import EngineError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,3 +61,48 @@ def test_a_catalog_with_tenants_of_its_own_is_read_where_it_is(tmp_path: Path) -
     text = (ROOT / "config" / "simulator.yaml").read_text()
     own.write_text(text.replace(PUBLISHED_HASH, hashlib.sha256(b"mine").hexdigest()))
     assert admit(choose(ROOT, str(own), False, {}), tmp_path, "random") == (own, "")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once it holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_changed_catalog_is_judged_in_one_line_and_never_ends_the_stack(tmp_path: Path) -> None:
+    """A catalog that is no text killed the stack, and one with faults was refused in logs only."""
+    own = tmp_path / "own.yaml"
+    good = (ROOT / "config" / "pointsman.yaml").read_text()
+    own.write_text(good)
+    environ = {"OPENAI_API_KEY": "x"}
+    choice = choose(ROOT, str(own), False, environ)
+    copy, _ = admit(choice, tmp_path, "random")
+    admitted = copy.read_text()
+    said: list[str] = []
+    following = asyncio.create_task(follow(choice, tmp_path, "random", environ, said.append, pause=0.01))
+    await asyncio.sleep(0)  # it has seen the file as it is
+
+    own.write_bytes(good.encode() + b"# \xff\n")
+    await until(lambda: len(said) == 1)
+    assert "refused" in said[0]
+    assert f"{own}:{good.count(chr(10)) + 1}: not UTF-8" in said[0]
+    assert copy.read_text() == admitted
+
+    own.write_text("version: 1\nmodels: {}\nnobody: 1\nknows: 2\n")
+    await until(lambda: len(said) == 2)
+    assert "refused" in said[1]
+    assert "more" in said[1]
+    assert "\n" not in said[1]
+
+    own.write_text(good + "# the same\n")
+    await until(lambda: len(said) == 3)
+    assert said[2] == f"The changed catalog is taken over: {own}"
+    assert copy.read_text() == admitted + "# the same\n"
+
+    own.unlink()
+    await until(lambda: len(said) == 4)
+    assert "cannot be read" in said[3]
+    assert not following.done()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
