@@ -17,7 +17,17 @@ from dev.up import ROOT, Options, run
 
 
 def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Options]:
-    """The command and its options; ends the process with status 2 where they are wrong."""
+    """The command and its options; ends the process with status 2 where they are wrong. A variable that is empty
+    counts as unset."""
+    try:
+        base = int(environ.get("POINTSMAN_PORT_BASE") or DEFAULT_PORT_BASE)
+    except ValueError:
+        print(
+            f"error: POINTSMAN_PORT_BASE must be a port's number, or 0 for free ones, not "
+            f"{environ['POINTSMAN_PORT_BASE']!r}.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
     parser = argparse.ArgumentParser(
         prog="python -m dev", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,13 +44,13 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Optio
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path(environ.get("POINTSMAN_DATA", ROOT / ".data")),
+        default=Path(environ.get("POINTSMAN_DATA") or ROOT / ".data"),
         help="where state, logs and passwords are kept (POINTSMAN_DATA)",
     )
     parser.add_argument(
         "--port-base",
         type=int,
-        default=environ.get("POINTSMAN_PORT_BASE", DEFAULT_PORT_BASE),
+        default=base,
         metavar="N",
         help="the router's port, all others follow; 0 takes free ones (POINTSMAN_PORT_BASE)",
     )

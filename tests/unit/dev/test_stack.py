@@ -84,3 +84,26 @@ def test_options_come_from_the_environment_and_the_command_line_wins() -> None:
     assert (command, options.catalog, options.data, options.port_base) == ("up", "a.yaml", Path("/d"), 8800)
     _, options = parse(["demo", "--catalog", "b.yaml", "--port-base", "0", "--once"], environ)
     assert (options.catalog, options.port_base, options.once) == ("b.yaml", 0, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "base"), [({}, 7700), ({"POINTSMAN_PORT_BASE": ""}, 7700), ({"POINTSMAN_PORT_BASE": "0"}, 0)]
+)
+def test_the_port_base_comes_from_the_environment(environ: dict[str, str], base: int) -> None:
+    """A variable that is empty counts as unset."""
+    assert parse(["up"], environ)[1].port_base == base
+
+
+def test_an_empty_data_directory_counts_as_unset() -> None:
+    """It meant the directory one happened to be in."""
+    assert parse(["up"], {"POINTSMAN_DATA": ""})[1].data.name == ".data"
+
+
+def test_a_port_base_that_is_no_number_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the variable's name, and a status other than 0."""
+    with pytest.raises(SystemExit) as ended:
+        parse(["up"], {"POINTSMAN_PORT_BASE": "abc"})
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "POINTSMAN_PORT_BASE" in line
+    assert "'abc'" in line
