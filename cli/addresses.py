@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ _Client = TypeVar("_Client", bound=Connection)
 
 #: Written by `dev up` into its data directory: addresses by service, `tenant_key`, `service_token`.
 STATE = "stack.json"
+#: Beside it, locked for as long as `dev up` lives, however it ends.
+LOCK = "lock"
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -38,14 +41,19 @@ def find(service: str, target: str | None, key: str | None, *, places: tuple[Pat
     else `.data` in the current directory and in the project.
     The stack's own key is shown only to the stack's own address. Raises CliError where there is no address.
     """
-    state, path = _read(places or _data_directories())
+    state, path, gone = _read(places or _data_directories())
     local = state.get(service)
     if local is not None and not isinstance(local, str):
         raise CliError(f"{path}: {service!r} is not an address")
     if not target and not local:
+        why = (
+            f"the local stack of {path.parent} was killed"
+            if gone
+            else f"no address for the {service} service"
+        )
         raise CliError(
-            f"no address for the {service} service: start the local stack with `make run`, "
-            f"or name one with --{service} or POINTSMAN_{service.upper()}"
+            f"{why}: start the local stack with `make run`, "
+            f"or name an address with --{service} or POINTSMAN_{service.upper()}"
         )
     name = "tenant_key" if service == "router" else "service_token"
     own = state.get(name) if not target or target == local else None
@@ -58,7 +66,10 @@ def _data_directories() -> tuple[Path, ...]:
     return (Path.cwd() / ".data", PROJECT / ".data")
 
 
-def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
+def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
+    """The state of the first stack that runs, and its file. Where none does: nothing, and with True the file that a
+    killed one left behind."""
+    left: Path | None = None
     for place in places:
         path = place / STATE
         try:
@@ -69,8 +80,26 @@ def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
             raise CliError(f"cannot read the local stack's state {path}: {error}") from None
         if not isinstance(state, dict):
             raise CliError(f"{path} is not a JSON object")
-        return state, path
-    return {}, Path(STATE)
+        if _runs(place):
+            return state, path, False
+        left = left or path
+    return {}, left or Path(STATE), left is not None
+
+
+def _runs(place: Path) -> bool:
+    """Whether a stack holds the directory's lock; True where that cannot be told."""
+    try:
+        descriptor = os.open(place / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def client(kind: type[_Client], endpoint: Endpoint, timeout: float) -> _Client:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.addresses import find
+from cli.failure import CliError
 from dev.engines.child import port_is_free
 from dev.members import grpc_serving
 from dev.stack import OFFSETS
@@ -169,11 +171,14 @@ async def test_a_second_stack_on_the_same_data_is_refused(stack: Up) -> None:
 
 
 async def test_killing_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
-    """Every child ends by itself, and the next start takes the directory over."""
+    """Every child ends by itself, the command line says so, and the next start takes the directory over."""
     async with running(tmp_path) as up:
         pids = list(children(up.process.pid).values())
+        assert find("router", None, None, places=(tmp_path,)).target == up.state["router"]
         up.process.kill()
         await up.process.wait()
+        with pytest.raises(CliError, match="was killed"):
+            find("router", None, None, places=(tmp_path,))
         async with asyncio.timeout(10):
             await until_gone(pids)
     again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import random
@@ -51,6 +52,20 @@ def test_the_local_stack_is_found(tmp_path: Path):
     places = stack(tmp_path)
     assert find("router", None, None, places=places) == Endpoint("router", "127.0.0.1:7700", "dev-key")
     assert find("health", "", "", places=places) == Endpoint("health", "127.0.0.1:7701", "dev-token")
+
+
+def test_a_stack_that_was_killed_is_not_called(tmp_path: Path):
+    """Its state file stays; the lock that it held is free. Its addresses may be somebody else's by now, so neither
+    they nor its keys are used."""
+    places = stack(tmp_path)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert find("router", None, None, places=places).key == "dev-key"
+    with pytest.raises(CliError, match=f"the local stack of {tmp_path} was killed: start"):
+        find("router", None, None, places=places)
+    assert find("router", "127.0.0.1:7700", None, places=places) == Endpoint("router", "127.0.0.1:7700", "")
+    (running := tmp_path / "other").mkdir()
+    assert find("router", None, None, places=(*places, *stack(running))).key == "dev-key"
 
 
 def test_what_is_said_comes_before_the_local_stack(tmp_path: Path):
