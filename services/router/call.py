@@ -3,7 +3,7 @@ here is accounted for here, however it ends."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from services.router.admit import Gate
 from services.router.attempt import Attempt
 from services.router.domain.events import Event
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
-from services.router.domain.plan import Candidate
+from services.router.domain.plan import Candidate, estimate_text_tokens
 from services.router.hedge import Entry, race
 from services.router.in_flight import InFlight
 from services.router.ports import HealthView, Providers
@@ -26,6 +26,9 @@ Batch = Sequence[StreamEvent]
 
 #: When to hedge a model whose times are not known yet, seconds.
 HEDGE_UNKNOWN = 2.0
+#: Where the request names no maximum, a hedge may cost at most so many times what the first attempt may: of what is
+#: free only what is free.
+HEDGE_COST = 2
 
 
 async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
@@ -33,6 +36,19 @@ async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> As
         yield batch
     async for batch in rest:
         yield batch
+
+
+def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
+    """Who may run beside the first attempt, by what the envelope allows."""
+    envelope = request.envelope
+    if envelope.max_attempts < 2:
+        return
+    most = HEDGE_COST * first.estimated_micro_usd
+    if envelope.max_cost_micro_usd is not None:
+        most = envelope.max_cost_micro_usd - first.estimated_micro_usd
+    for other in request.plan.candidates:
+        if other is not first and other.target not in request.refused and other.estimated_micro_usd <= most:
+            yield other
 
 
 class Answered(Struct, frozen=True):
@@ -74,7 +90,7 @@ class Calls:
                 raise
         request.records.append(
             attempt.succeed(
-                completion.usage, completion.text, completion.finish_reason, completion.response_model
+                completion.usage, completion.generated, completion.finish_reason, completion.response_model
             )
         )
         kept = "" if completion.tool_calls else completion.text
@@ -98,22 +114,22 @@ class Calls:
         enter: Callable[[InFlight, Attempt], Entry[T]],
     ) -> tuple[Entry[T], T]:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
-        against the envelope's money and the fleet's retry budget, which a hedge that wins gives back."""
+        against the envelope's attempts and money and the fleet's retry budget, which a hedge that wins gives back."""
         model = first.attempt.candidate.model
 
         async def second() -> Entry[T] | None:
-            others = [c for c in request.plan.candidates if c is not first.attempt.candidate]
-            limit = request.envelope.max_cost_micro_usd
-            for other in others:
-                cost = first.attempt.candidate.estimated_micro_usd + other.estimated_micro_usd
-                if other.target in request.refused or (limit is not None and cost > limit):
-                    continue
+            for other in _hedges(request, first.attempt.candidate):
                 if not self._budget.try_spend(self._clock.monotonic()):
                     return None
-                attempt = await self._gate.begin(request, other, hedge=True)
+                attempt = None
+                try:
+                    attempt = await self._gate.begin(request, other, hedge=True)
+                finally:
+                    # Not begun, or no longer wanted.
+                    if attempt is None:
+                        self._budget.refund(self._clock.monotonic())
                 if attempt is not None:
                     return enter(request, attempt)
-                self._budget.refund(self._clock.monotonic())
             return None
 
         delay = self._health.hedge_after(model, stream=request.stream)
@@ -166,14 +182,17 @@ class Calls:
                     for event in relay.begin(attempt.candidate, None, prefilled=False):
                         yield event
             else:
-                batches = self._open(request, attempt, prompt.continued(prefill) if prefill else prompt)
+                if prefill:
+                    prompt = prompt.continued(prefill, estimate_text_tokens(prefill))
+                batches = self._open(request, attempt, prompt)
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
                         attempt.content_came()
-                        if request.first_token is None:
-                            request.first_token = self._clock.monotonic() - request.started
-                    for event in relay.feed(batch):
+                    told = relay.feed(batch)
+                    if request.first_token is None and relay.committed:
+                        request.first_token = self._clock.monotonic() - request.started
+                    for event in told:
                         yield event
                     if isinstance(batch[-1], StreamEnd):
                         end = batch[-1]
@@ -183,20 +202,15 @@ class Calls:
             if not accounted:
                 accounted = True
                 request.fail(
-                    attempt,
-                    failure,
-                    "".join(relay.received),
-                    self._clock.monotonic(),
-                    prefilled=bool(prefill),
+                    attempt, failure, relay.generated(), self._clock.monotonic(), prefilled=bool(prefill)
                 )
             raise
         finally:
             if end is not None:
-                text = "".join(relay.received)
                 request.records.append(
-                    attempt.succeed(end.usage, text, end.finish_reason, end.response_model)
+                    attempt.succeed(end.usage, relay.generated(), end.finish_reason, end.response_model)
                 )
             elif not accounted:
-                attempt.abandon("".join(relay.received))
+                attempt.abandon(relay.generated())
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
         yield Answered(attempt.candidate, completion, relay.sent())

@@ -7,7 +7,7 @@ tail at the price of a few per cent more calls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from services.router.attempt import Attempt
@@ -21,6 +21,7 @@ class Entry(Generic[T]):
 
     def __init__(self, attempt: Attempt, show: Awaitable[T], drop: Callable[[], Awaitable[None]]) -> None:
         self.attempt = attempt
+        self.show = show
         self.task: asyncio.Task[T] = asyncio.ensure_future(_awaited(show))
         self.drop = drop
 
@@ -37,22 +38,23 @@ async def race(
     lost: Callable[[Attempt], None],
 ) -> tuple[Entry[T], T]:
     """The winner and what it showed. `second` is asked after `delay` seconds without a sign of the first, and may
-    decline (None). `failed` and `lost` account for attempts that do not win; the last failure is raised."""
+    decline (None); it is cancelled when the first shows something meanwhile. `failed` and `lost` account for attempts
+    that do not win; the last failure is raised."""
     running = {first.task: first}
     asked = False
+    asking: asyncio.Task[Entry[T] | None] | None = None
     failure: ProviderFailure | None = None
     try:
         while running:
+            tasks: set[asyncio.Task[Any]] = {*running, asking} if asking is not None else {*running}
             done, _ = await asyncio.wait(
-                running, timeout=None if asked else delay, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=None if asked else delay, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
                 asked = True
-                entry = await second()
-                if entry is not None:
-                    running[entry.task] = entry
+                asking = asyncio.ensure_future(_awaited(second()))
                 continue
-            for task in done:
+            for task in [task for task in running if task in done]:
                 entry = running.pop(task)
                 try:
                     shown = task.result()
@@ -64,12 +66,25 @@ async def race(
                     asked = True
                     continue
                 return entry, shown
+            if asking is not None and asking in done:
+                another, asking = asking.result(), None
+                if another is not None:
+                    running[another.task] = another
         assert failure is not None
         raise failure
     finally:
+        if asking is not None and (late := await _withdrawn(asking)) is not None:
+            running[late.task] = late
         for entry in running.values():
             await _end(entry)
             lost(entry.attempt)
+
+
+async def _withdrawn(asking: asyncio.Task[Entry[T] | None]) -> Entry[T] | None:
+    """Takes the question back; what it had come to in the same instant."""
+    asking.cancel()
+    await asyncio.wait({asking})
+    return None if asking.cancelled() or asking.exception() is not None else asking.result()
 
 
 async def _end(entry: Entry[Any]) -> None:
@@ -77,4 +92,6 @@ async def _end(entry: Entry[Any]) -> None:
     await asyncio.wait({entry.task})
     if not entry.task.cancelled():
         entry.task.exception()  # looked at: it lost in the same instant
+    if isinstance(entry.show, Coroutine):
+        entry.show.close()  # it may not have begun
     await entry.drop()

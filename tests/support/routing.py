@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
+from msgspec import Struct
+
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.errors import QuotaViolation
 from libs.resilience.retry_budget import RetryBudget
@@ -96,7 +98,7 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: datetime, res
 @dataclass
 class ScriptedProviders:
     """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, or for streams a list of texts and failures."""
+    failure, a completion, or for streams a list of texts, events and failures."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -131,7 +133,9 @@ class ScriptedProviders:
                 raise ProviderFailure(ErrorClass.TIMEOUT, "scripted") from None
             finally:
                 self.cancelled += 1
-        return Completion(str(step), FinishReason.STOP, Usage(10, 5))
+        return (
+            step if isinstance(step, Completion) else Completion(str(step), FinishReason.STOP, Usage(10, 5))
+        )
 
     async def stream(
         self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
@@ -149,7 +153,10 @@ class ScriptedProviders:
                     limit = limits.silence if step is not steps[0] else limits.first_content
                     async with asyncio.timeout(limit):
                         await asyncio.Event().wait()
-                yield [TextDelta(step)]
+                yield [step if isinstance(step, Struct) else TextDelta(step)]
+                if isinstance(step, StreamEnd):
+                    finished = True
+                    return
             yield [StreamEnd(FinishReason.STOP, Usage(10, 5))]
             finished = True
         except TimeoutError:

@@ -89,9 +89,10 @@ class Prompt(Struct, frozen=True):
     #: Text the assistant has already said and must go on from (prefill); empty: none.
     prefill: str = ""
 
-    def continued(self, prefill: str) -> Prompt:
-        """The same prompt, to be gone on with from `prefill`."""
-        return replace(self, prefill=prefill)
+    def continued(self, prefill: str, tokens: int) -> Prompt:
+        """The same prompt, to be gone on with from `prefill`, about so many tokens, which are no longer to be
+        generated."""
+        return replace(self, prefill=prefill, max_output_tokens=max(1, self.max_output_tokens - tokens))
 
 
 class Generation(Struct, frozen=True):
@@ -121,6 +122,13 @@ class Completion(Struct, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     #: The model's name as the provider reports it; for prices of dated versions. Empty: not reported.
     response_model: str = ""
+
+    @property
+    def generated(self) -> str:
+        """All that the model wrote, tool calls included: what its tokens are estimated from."""
+        if not self.tool_calls:
+            return self.text
+        return "".join([self.text, *(call.name + call.arguments_json for call in self.tool_calls)])
 
 
 class TextDelta(Struct, frozen=True):

@@ -101,16 +101,17 @@ def next_step(
     last = failed[-1]
     if last.error_class in _FINAL:
         return GiveUp(last.error_class.name)
-    if last.prefilled and last.error_class is ErrorClass.INVALID_REQUEST:
-        # It was the prefill that was refused, not the request.
-        return Try(last.candidate, spends_retry=True, prefill=False)
-    if _callers_fault(plan, failed, envelope):
+    # Then it was the prefill that was refused, not the request.
+    refused_prefill = last.prefilled and last.error_class is ErrorClass.INVALID_REQUEST
+    if not refused_prefill and _callers_fault(plan, failed, envelope):
         return GiveUp("INVALID_REQUEST")
     if len(failed) >= envelope.max_attempts:
         return GiveUp("ATTEMPTS_EXHAUSTED")
-    if _again(last, failed) and last.candidate.target not in refused:
+    if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
+        if refused_prefill:
+            return Try(last.candidate, spends_retry=True, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
-        if seconds <= SAME_PROVIDER_BACKOFF and _affordable(last.candidate, failed, envelope):
+        if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
             return Wait(last.candidate, seconds)
     for candidate in _remaining(plan, failed):
         if candidate.target not in refused and _affordable(candidate, failed, envelope):

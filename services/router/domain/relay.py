@@ -1,8 +1,9 @@
 """What a caller of a stream is told while providers come and go. Pure.
 
-Until the first piece of content (the commit point) another provider simply begins. After it, a provider that accepts
-a prefill goes on from the part already sent; from any other the answer comes anew, the part already sent is matched
-and suppressed, and where it does not match the caller is told to start over.
+Until the first piece of content (the commit point) another provider simply begins. White space is none: it is held
+back until something follows. After the commit point, a provider that accepts a prefill goes on from the part already
+sent; from any other the answer comes anew, the part already sent is matched and suppressed, and where it does not
+match the caller is told to start over.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ class Relay:
         #: Trailing white space that was sent but left out of a prefill; repeated by most models, so dropped once.
         self._held = ""
         self._announced = True
-        #: Text and tool calls of the present attempt alone, for its account.
-        self.received: list[str] = []
+        #: White space of the present attempt that nothing was sent before.
+        self._blank = ""
+        #: Text of the present attempt alone, and its tool calls.
+        self._received: list[str] = []
+        self._received_tools: list[str] = []
 
     @property
     def committed(self) -> bool:
@@ -43,6 +47,10 @@ class Relay:
         """The text that has reached the caller; empty where tool calls have too."""
         return "" if self._sent_tools else "".join(self._sent)
 
+    def generated(self) -> str:
+        """All that has come of the present attempt, tool calls included: what its tokens are estimated from."""
+        return "".join(self._received + self._received_tools)
+
     def prefill(self) -> str:
         """What a continuing model would be given; empty where a prefill cannot express what was sent. Without
         trailing white space, which some providers refuse."""
@@ -52,8 +60,8 @@ class Relay:
         """An attempt starts; `failure` is how the one before ended; None: it has
         not, a hedge was faster."""
         before, self._candidate = self._candidate, candidate
-        self.received = []
-        self._expected, self._matched, self._held = "", 0, ""
+        self._received, self._received_tools = [], []
+        self._expected, self._matched, self._held, self._blank = "", 0, "", ""
         if before is None:
             return [Selected(self._request_id, candidate)]
         self._from = before.model.provider
@@ -74,9 +82,10 @@ class Relay:
         tools = [event for event in events if isinstance(event, ToolCallDelta)]
         out: list[Event] = []
         if text:
-            self.received.append(text)
+            self._received.append(text)
             out += self._text(text)
         if tools:
+            self._received_tools += [tool.name + tool.arguments_json for tool in tools]
             # A tool call where text was expected is another answer; so is any after tool calls were sent.
             another = self._repeating or (not self._announced and self._sent_tools)
             out += self._restart() if another else self._announce()
@@ -84,6 +93,9 @@ class Relay:
         if self._repeating and any(isinstance(event, StreamEnd) for event in events):
             # The new answer is shorter than what was sent.
             out += self._restart()
+        if self._blank and any(isinstance(event, StreamEnd) for event in events):
+            # Nothing follows it.
+            out += self._delta("", [], last=True)
         return out
 
     @property
@@ -109,7 +121,12 @@ class Relay:
             text = text[common:]
         return [*self._announce(), *self._delta(text, [])]
 
-    def _delta(self, text: str, tools: Sequence[ToolCallDelta]) -> list[Event]:
+    def _delta(self, text: str, tools: Sequence[ToolCallDelta], *, last: bool = False) -> list[Event]:
+        if not self._sent and not self._sent_tools:
+            text, self._blank = self._blank + text, ""
+            if not tools and not last and text.isspace():
+                self._blank = text
+                return []
         if not text and not tools:
             return []
         if text:
@@ -134,4 +151,5 @@ class Relay:
         self._announced = True
         self._sent, self._sent_tools = [], False
         restarted = Restarted(self._from, self._candidate, self._why)
-        return [restarted, *self._delta("".join(self.received), [])]
+        self._blank = ""
+        return [restarted, *self._delta("".join(self._received), [])]

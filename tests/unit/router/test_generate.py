@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,8 @@ from libs.errors import (
     Unavailable,
 )
 from libs.resilience.retry_budget import RetryBudget
-from libs.types import ErrorClass, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router.domain.amounts import Amounts
 from services.router.domain.events import (
     Completed,
     Degradation,
@@ -28,9 +30,21 @@ from services.router.domain.events import (
     Selected,
     SwitchedProvider,
 )
-from services.router.domain.generation import Generation
+from services.router.domain.generation import Completion, Generation, StreamEnd, ToolCall, ToolCallDelta
 from services.router.domain.health import Availability, TargetHealth
-from tests.support.routing import HANG, TENANT, Harness, catalog, denial, fail, generation, model
+from services.router.ports import Claim
+from tests.support.routing import (
+    HANG,
+    TENANT,
+    FakeAdmission,
+    FakePermit,
+    Harness,
+    catalog,
+    denial,
+    fail,
+    generation,
+    model,
+)
 
 A, B, C = model("a/m"), model("b/m"), model("c/m", prefill=True)
 THREE = catalog([A], [B], [C])
@@ -303,6 +317,32 @@ async def test_prefill_continues_without_repeating() -> None:
     assert h.providers.prompts[1].prefill == "The best"
 
 
+async def test_regression_a_continuation_generates_no_more_than_the_caller_allowed_in_all() -> None:
+    """What was sent is taken off the limit, as far as it can be estimated; one token is always left to end with."""
+    for sent, left in (("The best ", 98), ("word " * 200, 1)):
+        h = Harness(catalog([A], [C]), {"a/m": [[sent, fail(ErrorClass.STALLED)]], "c/m": [["rest"]]})
+        await stream(h)
+        assert [p.max_output_tokens for p in h.providers.prompts] == [100, left]
+
+
+async def test_regression_a_tool_call_without_reported_usage_is_not_free() -> None:
+    """Its name and arguments are what the model generated: 40 bytes are about 10 tokens, streamed or whole."""
+    arguments = '{"city": "Oslo", "unit": "celsius"}'
+    end = StreamEnd(FinishReason.TOOL_CALLS, None)
+    steps = [
+        ToolCallDelta(0, "1", "tempo", arguments[:9]),
+        ToolCallDelta(0, arguments_json=arguments[9:]),
+        end,
+    ]
+    h = Harness(THREE, {"a/m": [steps]})
+    completed = (await stream(h))[-1]
+    assert isinstance(completed, Completed)
+    whole = Completion("", FinishReason.TOOL_CALLS, None, (ToolCall("1", "tempo", arguments),))
+    other = Harness(THREE, {"a/m": [whole]})
+    for result in (completed.result, await other.generate.whole(other.catalog, TENANT, generation())):
+        assert (result.usage.output_tokens, result.usage.accuracy) == (10, UsageAccuracy.ESTIMATED)
+
+
 async def test_a_refused_prefill_is_generated_anew() -> None:
     """A fallback whose 400 is about the prefill is asked again without it."""
     h = Harness(
@@ -399,6 +439,60 @@ async def test_a_hedge_keeps_to_the_requests_money() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     h.assert_settled()
+
+
+async def test_regression_a_hedge_is_an_attempt_like_any_other() -> None:
+    """Named regression: with one attempt allowed, two providers were called."""
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation(hedge=True, max_attempts=1)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert h.providers.calls == ["a/m"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    h.assert_settled()
+
+
+async def test_a_hedge_is_capped_in_money_where_the_request_names_no_maximum() -> None:
+    """It may cost twice what the first attempt may: of two others the dear one is passed over."""
+    prices = {"a/m": 100, "b/m": 201, "c/m": 200}
+    h = Harness(
+        THREE,
+        {"a/m": [HANG], "c/m": ["quick"]},
+        price=lambda provider, model, usage, at, name: prices[model.id],
+    )
+    result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
+    assert (result.text, h.providers.calls) == ("quick", ["a/m", "c/m"])
+    h.assert_settled()
+
+
+async def test_a_hedge_that_is_not_wanted_any_more_leaves_no_trace() -> None:
+    """The caller leaves while the second attempt waits for its limits: nothing of it is held, spent or recorded."""
+    h = Harness(THREE, {"a/m": [HANG]}, admission=HangingAdmission(), budget=RetryBudget(0.0, 1))
+    task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation(hedge=True)))
+    async with asyncio.timeout(5):
+        while not h.admission.claims:
+            await asyncio.sleep(0)
+    assert h.budget.available(h.clock.monotonic()) == 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert h.budget.available(h.clock.monotonic()) == 1
+    assert [r.provider for r in h.spool.ended] == ["a"]
+    h.assert_settled()
+
+
+class HangingAdmission(FakeAdmission):
+    """Admits calls to provider a at once, and never answers for others."""
+
+    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
+        return super().try_admit(scopes, amounts) if "provider:a" in scopes else None
+
+    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+        self.claims.append(claim)
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 async def test_leaving_a_hedged_stream_ends_both_calls() -> None:

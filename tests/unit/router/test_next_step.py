@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from libs.catalog.model import Policy, Weighted
 from libs.types import ErrorClass
 from services.router.domain.health import UNKNOWN
@@ -11,13 +13,15 @@ from services.router.domain.next_step import (
     Envelope,
     Failed,
     GiveUp,
+    Step,
+    Try,
     Wait,
     next_step,
 )
 from services.router.domain.plan import Candidate, Plan
 from tests.support.routing import catalog, model
 
-A = model("a/m")
+A, B = model("a/m"), model("b/m")
 ALONE = Candidate(catalog([A]).providers["a"], A, 0, UNKNOWN, 10, None)
 PLAN = Plan((ALONE,), (), Policy("default", ((Weighted("a/m"),),)), 10)
 LIMITED = Failed(ALONE, ErrorClass.RATE_LIMITED, "", 1000.0, retry_after=2.0, retry_same=True)
@@ -36,3 +40,24 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     """Nor one longer than the policy allows."""
     assert isinstance(next_step(PLAN, [LIMITED], Envelope(1002.0, 4), 1000.0), GiveUp)
     assert isinstance(next_step(PLAN, [LIMITED], Envelope(1060.0, 4, None, 1.0), 1000.0), GiveUp)
+
+
+def after_a_refused_prefill(*, refused: Collection[str] = (), **limits: int) -> Step:
+    """The first was cut after content, the second answered 400 to the prefill."""
+    known = catalog([A], [B])
+    first, second = (Candidate(known.providers[m.provider], m, 0, UNKNOWN, 10, None) for m in (A, B))
+    failed = [
+        Failed(first, ErrorClass.STALLED, "", 1000.0, cost_micro_usd=10, committed=True),
+        Failed(second, ErrorClass.INVALID_REQUEST, "", 1000.5, committed=True, prefilled=True),
+    ]
+    plan = Plan((first, second), (), Policy("default", ((Weighted("a/m"),),)), 10)
+    envelope = Envelope(1060.0, limits.get("attempts", 4), limits.get("money"))
+    return next_step(plan, failed, envelope, 1001.0, refused=refused)
+
+
+def test_regression_a_refused_prefill_keeps_to_the_envelope_like_any_other_attempt() -> None:
+    """Named regression: with two attempts allowed, three were made. Money and refusals of limits count too."""
+    assert isinstance(after_a_refused_prefill(attempts=3, money=20), Try)
+    assert after_a_refused_prefill(attempts=2) == GiveUp("ATTEMPTS_EXHAUSTED")
+    assert after_a_refused_prefill(money=19) == GiveUp("PROVIDERS_FAILED")
+    assert after_a_refused_prefill(refused=["b/m"]) == GiveUp("PROVIDERS_FAILED")

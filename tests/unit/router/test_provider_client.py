@@ -178,7 +178,7 @@ async def test_a_trickle_is_cut() -> None:
 
 async def test_a_continuation_may_have_nothing_to_add() -> None:
     """With a prefill an empty answer is an answer; without one it is malformed."""
-    events = await played(ScriptedTransport(FINISH, USAGE, DONE), prompt=PROMPT.continued("Hello"))
+    events = await played(ScriptedTransport(FINISH, USAGE, DONE), prompt=PROMPT.continued("Hello", 2))
     assert [type(event) for event in events] == [StreamEnd]
     with pytest.raises(ProviderFailure) as caught:
         await played(ScriptedTransport(FINISH, USAGE, DONE))

@@ -117,6 +117,35 @@ def test_tool_calls_sent_before_a_cut_are_started_over() -> None:
     assert (caller.restarts, caller.tools) == (1, ["time"])
 
 
+def test_regression_white_space_commits_nobody() -> None:
+    """A provider that has sent a line feed and nothing else is no reason to match, continue or restart anything: the
+    next simply begins. What it sends itself arrives whole, also where nothing but white space comes."""
+    relay, caller = Relay("r"), Caller()
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    assert relay.feed([TextDelta("\n\n")]) == []
+    assert not relay.committed
+    caller.take(relay.begin(CANDIDATES[1], ErrorClass.STALLED, prefilled=False))
+    for piece in ("\n", "Spade", " "):
+        caller.take(relay.feed([TextDelta(piece)]))
+    caller.take(relay.feed([END]))
+    assert (caller.text, caller.restarts) == ("\nSpade ", 0)
+    alone, caller = Relay("r"), Caller()
+    alone.begin(CANDIDATES[0], None, prefilled=False)
+    caller.take(alone.feed([TextDelta(" \n"), END]))
+    assert caller.text == alone.sent() == " \n"
+
+
+def test_regression_tool_calls_are_part_of_what_was_generated() -> None:
+    """What tokens are estimated from where a provider reports none; the next attempt begins at nothing."""
+    relay = Relay("r")
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    relay.feed([TextDelta("Let me see. "), ToolCallDelta(0, "1", "weather", '{"city":')])
+    relay.feed([ToolCallDelta(0, arguments_json='"Oslo"}'), END])
+    assert relay.generated() == 'Let me see. weather{"city":"Oslo"}'
+    relay.begin(CANDIDATES[1], ErrorClass.STALLED, prefilled=False)
+    assert relay.generated() == ""
+
+
 def test_who_answers_is_announced_once() -> None:
     """Selected comes first; a switch before any content is announced at once, and a retry of the same target not
     at all."""
