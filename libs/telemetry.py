@@ -97,6 +97,10 @@ def configure_logging(service: str, level: str = "info") -> None:
             ],
         )
     )
+    # These log what callers send as `traceparent` and `tracestate`, a line for each call: anybody could write there,
+    # or fill the disk. The same parser drops what is malformed, and only the caller can do anything about it.
+    for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
@@ -153,10 +157,15 @@ class Telemetry:
         self._metrics_listen = settings.metrics_listen
 
     def start(self) -> None:
-        """Opens the Prometheus endpoint. Raises OSError where the port is taken."""
+        """Opens the Prometheus endpoint. Raises OSError with a sentence where the address cannot be had."""
         if self._metrics_listen:
             host, port = parse_address(self._metrics_listen)
-            self._scrape = start_http_server(port, host, self.metrics.registry)
+            try:
+                self._scrape = start_http_server(port, host, self.metrics.registry)
+            except OSError as error:
+                raise OSError(
+                    f"cannot listen on {self._metrics_listen} for metrics: {error.strerror}"
+                ) from error
 
     def stop(self) -> None:
         """Flushes traces and closes the endpoint."""
