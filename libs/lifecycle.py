@@ -119,10 +119,8 @@ class _Process(Generic[SettingsT]):
 
 
 def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate is None and settings.tls_key is None:
-        return None
     if settings.tls_certificate is None or settings.tls_key is None:
-        raise StartError("POINTSMAN_TLS_CERTIFICATE and POINTSMAN_TLS_KEY must be set together")
+        return None
     ca = settings.tls_ca.read_bytes() if settings.tls_ca else None
     return grpc.ssl_server_credentials(
         [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],

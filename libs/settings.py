@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: sysexits.h EX_USAGE: the command line or environment is wrong.
@@ -37,6 +46,54 @@ def _optional_address(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 #: `host:port`, or empty for off.
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return path
+
+
+def _certificates(path: Path | None) -> Path | None:
+    if path is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(_readable(path))
+        except ssl.SSLError as error:
+            raise ValueError(f"{path} holds no certificate in PEM form") from error
+    return path
+
+
+#: A PEM file with one certificate or more; empty: none.
+Certificates = Annotated[
+    Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_certificates)
+]
+
+
+def key_of(certificate: str) -> tuple[BeforeValidator, AfterValidator]:
+    """What checks a PEM file with the private key of the setting `certificate`, which stands before it: both are set
+    or neither, and they belong together."""
+
+    def check(path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None:
+            _readable(path)
+        if certificate not in info.data:
+            return path  # it has a fault of its own
+        other: Path | None = info.data[certificate]
+        if (path is None) != (other is None):
+            raise ValueError("a certificate and its key must be set together")
+        if path is not None and other is not None:
+            try:
+                # With a password at hand nobody at a terminal is asked for the one of an encrypted key.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(other, path, password="")
+            except ssl.SSLError as error:
+                raise ValueError(
+                    f"{path} does not hold the certificate's key, not encrypted, in PEM form"
+                ) from error
+        return path
+
+    return BeforeValidator(lambda value: value or None), AfterValidator(check)
 
 
 def shared(name: str) -> AliasChoices:
@@ -68,9 +125,11 @@ class ServiceSettings(BaseSettings):
     #: Share of traces without a sampled parent that are recorded, 0 to 1.
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, validation_alias=shared("TRACE_SAMPLE_RATIO"))
     #: PEM files; all or none of certificate and key. With a CA, clients must present a certificate it signed.
-    tls_certificate: Path | None = Field(None, validation_alias=shared("TLS_CERTIFICATE"))
-    tls_key: Path | None = Field(None, validation_alias=shared("TLS_KEY"))
-    tls_ca: Path | None = Field(None, validation_alias=shared("TLS_CA"))
+    tls_certificate: Certificates = Field(None, validation_alias=shared("TLS_CERTIFICATE"))
+    tls_key: Annotated[Path | None, *key_of("tls_certificate")] = Field(
+        None, validate_default=True, validation_alias=shared("TLS_KEY")
+    )
+    tls_ca: Certificates = Field(None, validation_alias=shared("TLS_CA"))
 
     def instance(self, service: str) -> str:
         """The instance id, made up where none was given."""
@@ -94,8 +153,12 @@ def load_settings(settings_type: type[SettingsT]) -> SettingsT:
         # From the environment alone; the type checker cannot know that.
         return cast(Callable[[], SettingsT], settings_type)()
     except ValidationError as error:
+        # pydantic begins the sentences of our own validators with "Value error, ".
         raise SettingsError(
-            [f"{_variable(settings_type, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+            [
+                f"{_variable(settings_type, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
+            ]
         ) from None
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from libs.client import Client, Tls
 from libs.http.observe import HttpObserver
 from libs.http.server import HttpServer, certificate
-from libs.lifecycle import Runtime, StartError, run
+from libs.lifecycle import Runtime, run
 from services.gateway.adapters.router_client import RouterClient
 from services.gateway.app import Gateway
 from services.gateway.settings import GatewaySettings
@@ -17,13 +17,8 @@ from services.gateway.settings import GatewaySettings
 
 @asynccontextmanager
 async def assemble(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[HttpServer]:
-    """Starts whether or not a router is there. Raises StartError, OSError."""
-    try:
-        https = certificate(settings.http_certificate, settings.http_key)
-    except ValueError as error:
-        raise StartError(
-            f"POINTSMAN_GATEWAY_HTTP_CERTIFICATE, POINTSMAN_GATEWAY_HTTP_KEY: {error}"
-        ) from error
+    """Starts whether or not a router is there. Raises OSError."""
+    https = certificate(settings.http_certificate, settings.http_key)
     async with Client(settings.router_target, timeout=None, tls=_tls(settings)) as client:
         router = RouterClient(client)
         gateway = Gateway(router, runtime.clock, lambda: secrets.token_hex(16))

@@ -63,7 +63,11 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         try:
             spool = FileSpool(settings.spool_dir, metrics, max_bytes=settings.spool_max_bytes)
         except SpoolLocked as error:
-            raise StartError(str(error)) from error
+            raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
+        except OSError as error:
+            raise StartError(
+                f"POINTSMAN_ROUTER_SPOOL_DIR: {settings.spool_dir} cannot be written: {error.strerror}"
+            ) from error
         stack.callback(spool.close)
         credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
         channels = [

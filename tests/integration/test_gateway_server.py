@@ -257,7 +257,7 @@ async def test_a_process_with_https(router: FakeRouter, tmp_path: Path) -> None:
     [
         ({"LISTEN": "nowhere"}, 64, "POINTSMAN_GATEWAY_LISTEN"),
         ({"ROUTER_TARGET": ""}, 64, "POINTSMAN_GATEWAY_ROUTER_TARGET"),
-        ({"HTTP_CERTIFICATE": "x.pem"}, 69, "must be set together"),
+        ({"HTTP_KEY": "x.pem"}, 64, "POINTSMAN_GATEWAY_HTTP_KEY"),
         ({"LISTEN": "{taken}"}, 69, "is the port taken?"),
     ],
 )

@@ -1,0 +1,66 @@
+"""What keeps a service from starting is one sentence on stderr and a status that says whose fault it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOG = str(ROOT / "config" / "simulator.yaml")
+
+
+async def start(service: str, variables: dict[str, str]) -> tuple[int, list[str]]:
+    """Status and stderr, without the log lines, of a service that does not come up."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{service}"),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "POINTSMAN_CONFIG": CATALOG, **variables},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, [line for line in errors.decode().splitlines() if not line.startswith("{")]
+
+
+async def test_a_spool_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """With the variable that names it. Root may write anywhere, so a file stands in the way."""
+    (tmp_path / "file").write_text("")
+    spool = tmp_path / "file" / "spool"
+    variables = {"POINTSMAN_ROUTER_LISTEN": "127.0.0.1:0", "POINTSMAN_ROUTER_SPOOL_DIR": str(spool)}
+    status, lines = await start("router", variables)
+    sentence = f"{spool} cannot be written: Not a directory"
+    assert (status, lines) == (69, [f"router: POINTSMAN_ROUTER_SPOOL_DIR: {sentence}"])
+
+
+async def test_a_metrics_port_that_is_taken_is_named() -> None:
+    """And said to be that of the metrics."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        variables = {
+            "POINTSMAN_ANALYTICS_LISTEN": "127.0.0.1:0",
+            "POINTSMAN_ANALYTICS_METRICS_LISTEN": address,
+            "POINTSMAN_ANALYTICS_POSTGRES_DSN": "postgresql://u:p@127.0.0.1:1/x",
+        }
+        status, lines = await start("analytics", variables)
+    sentence = f"cannot listen on {address} for metrics: Address already in use"
+    assert (status, lines) == (69, [f"analytics: {sentence}"])
+
+
+@pytest.mark.parametrize("service", ["router", "gateway"])
+async def test_junk_for_a_certificate_is_a_fault_of_the_settings(service: str, tmp_path: Path) -> None:
+    """One line for each, before anything is opened."""
+    (junk := tmp_path / "junk.pem").write_text("junk")
+    variables = {f"POINTSMAN_TLS_{name}": str(junk) for name in ("CERTIFICATE", "CA")}
+    status, lines = await start(service, variables | {f"POINTSMAN_{service.upper()}_LISTEN": "127.0.0.1:0"})
+    assert status == 64
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
+        "POINTSMAN_TLS_CERTIFICATE",
+        "POINTSMAN_TLS_CA",
+    ]

@@ -1,0 +1,81 @@
+"""What all services read from the environment: one line for each fault, with the variable's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from libs.settings import SettingsError, load_settings
+from services.gateway.settings import GatewaySettings
+from services.router.settings import RouterSettings
+
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+CERTIFICATE, KEY = SUPPORT / "localhost_cert.pem", SUPPORT / "localhost_key.pem"
+
+
+def faults(
+    monkeypatch: pytest.MonkeyPatch, kind: type[RouterSettings | GatewaySettings], values: dict[str, object]
+) -> list[str]:
+    """What is wrong with an environment; variables without their POINTSMAN_."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"POINTSMAN_{name}", str(value))
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(kind)
+    return refusal.value.faults
+
+
+def test_a_certificate_with_its_key_and_a_ca_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And empty variables count as unset."""
+    for name, value in {"CERTIFICATE": CERTIFICATE, "KEY": KEY, "CA": CERTIFICATE}.items():
+        monkeypatch.setenv(f"POINTSMAN_TLS_{name}", str(value))
+    assert load_settings(RouterSettings).tls_key == KEY
+    for name in ("CERTIFICATE", "KEY", "CA"):
+        monkeypatch.setenv(f"POINTSMAN_TLS_{name}", "")
+    settings = load_settings(RouterSettings)
+    assert (settings.tls_certificate, settings.tls_key, settings.tls_ca) == (None, None, None)
+
+
+def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each of them: `[Errno 2]` with a path does not say whose it is."""
+    missing = tmp_path / "missing.pem"
+    values = {"TLS_CERTIFICATE": missing, "TLS_KEY": missing, "TLS_CA": missing}
+    sentence = f"{missing} cannot be read: No such file or directory"
+    assert faults(monkeypatch, RouterSettings, values) == [f"POINTSMAN_{n}: {sentence}" for n in values]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key"), [(CERTIFICATE, ""), ("", KEY)], ids=["without key", "without certificate"]
+)
+def test_one_without_the_other_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, certificate: object, key: object
+) -> None:
+    """It is a matter of settings, not of the machine."""
+    values = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key}
+    (fault,) = faults(monkeypatch, RouterSettings, values)
+    assert fault == "POINTSMAN_TLS_KEY: a certificate and its key must be set together"
+
+
+def test_junk_is_no_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was said to be a port that is taken."""
+    (junk := tmp_path / "junk.pem").write_text("junk")
+    values = {"TLS_CERTIFICATE": junk, "TLS_KEY": KEY, "TLS_CA": junk}
+    assert faults(monkeypatch, RouterSettings, values) == [
+        f"POINTSMAN_TLS_CERTIFICATE: {junk} holds no certificate in PEM form",
+        f"POINTSMAN_TLS_CA: {junk} holds no certificate in PEM form",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"junk", CERTIFICATE.read_bytes()], ids=["junk", "no key"])
+def test_a_key_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
+    """For the gateway's own certificate too."""
+    (key := tmp_path / "key.pem").write_bytes(content)
+    values = {"GATEWAY_HTTP_CERTIFICATE": CERTIFICATE, "GATEWAY_HTTP_KEY": key}
+    (fault,) = faults(monkeypatch, GatewaySettings, values)
+    assert fault.startswith(f"POINTSMAN_GATEWAY_HTTP_KEY: {key} does not hold the certificate's key")
+
+
+def test_sentences_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without words of the library that checks."""
+    (fault,) = faults(monkeypatch, RouterSettings, {"ROUTER_LISTEN": "nowhere"})
+    assert fault.startswith("POINTSMAN_ROUTER_LISTEN: must be host:port")
