@@ -85,7 +85,7 @@ class RunningStack:
         """Sends a signal to a service or engine and returns its pid."""
         process = self.process(name)
         process.send_signal(number)
-        return process.pid
+        return int(process.pid)
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
