@@ -8,7 +8,7 @@ from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.telemetry import Metrics, get_logger
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.forecast import Sample
+from services.ratelimit.domain.trend import SAMPLE_SECONDS
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.lease import Fleet
 from services.ratelimit.ports import LimitStore
@@ -17,7 +17,6 @@ from services.ratelimit.trends import Trends
 log = get_logger(__name__)
 
 BEAT_SECONDS = 0.5
-SAMPLE_SECONDS = 5.0
 
 
 class Pulse:
@@ -78,7 +77,8 @@ class Pulse:
         limits = self._trends.followed()
         now, readings = await self._enforcer.readings(limits)
         for limit, reading in zip(limits, readings, strict=True):
-            self._trends.add(limit, Sample(now, reading.taken))
+            if (trend := self._trends.of(limit.key)) is not None:
+                trend.add(now, reading.taken, reading.start)
 
     def _mark(self, *, up: bool, why: str = "") -> None:
         self._up.set(1 if up else 0)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.telemetry import get_logger
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.forecast import Demand, Forecast, demand, forecast
+from services.ratelimit.domain.exhaustion import Exhaustion, foresee
 from services.ratelimit.domain.learned import Learned
 from services.ratelimit.domain.limits import Limit, LimitKey, check_ids, check_scopes
-from services.ratelimit.domain.quota import Quota, quota
+from services.ratelimit.domain.quota import Quota
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.learn import Learning
 from services.ratelimit.ports import LimitStore
@@ -87,30 +87,14 @@ class Quotas:
         (state,) = await self._enforcer.read([now_holds])
         return replace(state, limit=replace(now_holds, version=self._book.version_of(key)))
 
-    async def forecast(self, key: LimitKey) -> tuple[Quota, Forecast]:
+    async def forecast(self, key: LimitKey) -> Exhaustion:
         """Raises NotFound, Unavailable."""
         limit = self._book.get(key)
         if limit is None:
             raise NotFound(f"There is no limit {key}", reason="LIMIT_UNKNOWN")
         self._trends.touch([limit])
         now, (reading,) = await self._enforcer.readings([limit])
-        state = quota(limit, reading, now)
-        use = demand(self._trends.of(key))
-        if use is None:
-            use = _since_start(state, now)
-        period = key.period.seconds
-        refill = limit.limit / period if period else 0.0
-        horizon = float(period) if period else max(0.0, reading.finish - now)
-        return state, forecast(use, state.remaining, refill, horizon)
-
-
-def _since_start(state: Quota, now: float) -> Demand:
-    """The window's mean, for a limit without a trend yet; how much it varies is unknown, so: as much as itself in a
-    minute."""
-    elapsed = max(1.0, now - (state.window_start or now))
-    rate = state.used / elapsed
-    variance = rate * rate * 60
-    return Demand(rate, variance, variance / elapsed)
+        return foresee(limit, reading, now, self._trends.of(key))
 
 
 def _position(key: LimitKey) -> tuple[str, int, int]:

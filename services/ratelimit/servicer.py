@@ -130,10 +130,11 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         self, request: pb.ForecastExhaustionRequest, context: Any
     ) -> pb.ForecastExhaustionResponse:
         key = _key(request.scope, request.unit, request.period)
-        quota, found = await self._quotas.forecast(key)
+        seen = await self._quotas.forecast(key)
+        found = seen.forecast
         return pb.ForecastExhaustionResponse(
-            quota=_quota_to_proto(quota),
-            rate_per_second=found.rate,
+            quota=_quota_to_proto(seen.quota),
+            rate_per_second=seen.rate,
             probability=found.probability,
             time_to_exhaustion_p10=duration_to_proto(found.p10),
             time_to_exhaustion_p50=duration_to_proto(found.p50),

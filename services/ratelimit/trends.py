@@ -1,45 +1,44 @@
-"""Recent use of limits, bounded in number and length."""
+"""The past of limits in use, bounded in number."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable
 
-from services.ratelimit.domain.forecast import Sample
 from services.ratelimit.domain.limits import Limit, LimitKey, Unit
+from services.ratelimit.domain.trend import Trend
 
-#: Ten minutes of samples, one every five seconds, for each of the limits in use most recently.
-SAMPLES = 120
-TRACKED = 2000
+#: Limits that are followed: those in use most recently.
+TRACKED = 1000
 
 
 class Trends:
-    """Recent use of limits, bounded in number and length."""
+    """By limit. What slots are used for passes by the second: concurrency is not followed."""
 
     def __init__(self) -> None:
-        self._samples: OrderedDict[Limit, deque[Sample]] = OrderedDict()
+        self._trends: OrderedDict[LimitKey, tuple[Limit, Trend]] = OrderedDict()
 
     def touch(self, limits: Iterable[Limit]) -> None:
         """These are in use: follow them."""
         for limit in limits:
-            if limit.key.unit is Unit.CONCURRENCY:
+            key = limit.key
+            if key.unit is Unit.CONCURRENCY:
                 continue
-            if limit in self._samples:
-                self._samples.move_to_end(limit)
-            else:
-                self._samples[limit] = deque(maxlen=SAMPLES)
-                if len(self._samples) > TRACKED:
-                    self._samples.popitem(last=False)
+            known = self._trends.get(key)
+            if known is None:
+                self._trends[key] = (limit, Trend())
+                if len(self._trends) > TRACKED:
+                    self._trends.popitem(last=False)
+                continue
+            if known[0] is not limit:
+                self._trends[key] = (limit, known[1])
+            self._trends.move_to_end(key)
 
     def followed(self) -> list[Limit]:
         """What to sample."""
-        return list(self._samples)
+        return [limit for limit, _ in self._trends.values()]
 
-    def add(self, limit: Limit, sample: Sample) -> None:
-        """One more."""
-        if limit in self._samples:
-            self._samples[limit].append(sample)
-
-    def of(self, key: LimitKey) -> list[Sample]:
-        """Oldest first."""
-        return [s for limit, found in self._samples.items() if limit.key == key for s in found]
+    def of(self, key: LimitKey) -> Trend | None:
+        """None: it is not followed."""
+        known = self._trends.get(key)
+        return None if known is None else known[1]

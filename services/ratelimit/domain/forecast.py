@@ -1,41 +1,29 @@
-"""When will a limit be used up? Use in the recent past, as a random walk with drift.
+"""When will a limit be used up? From what was used in the past, by models that are checked against it.
 
-Use per second has a mean m and a variance s² (per second) estimated from the samples; the mean itself is uncertain by
-s²/T after T seconds of samples. For a given mean, the time to use up what is left is that of a Brownian motion's
-first passage: the inverse Gaussian distribution (Chhikara and Folks, 1989). The forecast averages it over the mean's
-uncertainty. A bucket's refill is a negative drift.
+Use in the time to come is a gamma distribution (`levels`, `gamma`). How wide it must be is not left to the models
+alone: they forecast parts of the past from what came before, over the same horizon, and the distribution is stretched
+by how far off they were (the root mean square of the errors on the normal scale, with a prior's weight: few windows
+say little). A limit is used up by t when at least what is left, and what a bucket refills until then, is used.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
-#: The mean's distribution is averaged over this many equally likely values.
-_NODES = 15
-_NORMAL = NormalDist()
-#: Fewer increments than this say nothing about variance.
-MIN_INCREMENTS = 3
+from services.ratelimit.domain.gamma import Gamma
+from services.ratelimit.domain.levels import Levels
 
+#: Intervals of the past before anything is forecast from them.
+MIN_INTERVALS = 8
+#: Forecasts of the past that are looked at, and how many disjoint ones the prior counts for, at which stretch.
+_BACKTESTS, _PRIOR_WEIGHT, _PRIOR_STRETCH = 24, 2.0, 1.2
+#: Instants up to the horizon at which exhaustion is looked for, and halvings between two of them.
+_INSTANTS, _HALVINGS = 32, 24
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Everything taken up to `at` (epoch seconds), in the limit's unit."""
-
-    at: float
-    taken: int
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Use per second; `variance` of one second's use; `error` variance of the mean."""
-
-    rate: float
-    variance: float
-    error: float
+#: Seconds → use in that time from now on, in the limit's unit.
+Expected = Callable[[float], Gamma]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +31,82 @@ class Forecast:
     """`probability` of exhaustion before the reset, 0 to 1; quantiles of the time to it in seconds, None: not before
     the reset."""
 
-    rate: float
     probability: float
     p10: float | None
     p50: float | None
     p90: float | None
 
 
-def demand(samples: Sequence[Sample]) -> Demand | None:
-    """From samples in order of time; None: too few. Falls in `taken` (a new window, a forgotten counter) are left
-    out."""
-    steps = [
-        (b.at - a.at, b.taken - a.taken) for a, b in pairwise(samples) if b.at > a.at and b.taken >= a.taken
-    ]
-    if len(steps) < MIN_INCREMENTS:
-        return None
-    total = math.fsum(length for length, _ in steps)
-    rate = sum(taken for _, taken in steps) / total
-    variance = math.fsum((taken - rate * length) ** 2 / length for length, taken in steps) / (len(steps) - 1)
-    return Demand(rate, variance, variance / total)
+class Outlook:
+    """Use to come, by the use of equal intervals of the past."""
+
+    def __init__(self, amounts: Sequence[float], step: float, horizon: float) -> None:
+        """`amounts`: at least MIN_INTERVALS, all >= 0, oldest first; `step`: seconds of each; `horizon`: seconds that
+        are to be forecast. Raises ValueError."""
+        count = len(amounts)
+        if count < MIN_INTERVALS or step <= 0:
+            raise ValueError(f"a forecast needs {MIN_INTERVALS} intervals")
+        self._step = step
+        self._count = count
+        # What can be checked is bounded by the past there is.
+        ahead = max(1, min(round(horizon / step), count // 3))
+        first, last = max(MIN_INTERVALS, count // 4), count - ahead
+        origins = sorted({first + (last - first) * i // (_BACKTESTS - 1) for i in range(_BACKTESTS)})
+        origins = [origin for origin in origins if first <= origin <= last]
+        self._levels = Levels(amounts, sorted({*origins, count}))
+        self._stretch = 1.0
+        scores = [self._score(origin, ahead) for origin in origins]
+        disjoint = min(len(scores), (count - first) / ahead)
+        mean = math.fsum(score * score for score in scores) / len(scores) if scores else 1.0
+        prior = _PRIOR_WEIGHT * _PRIOR_STRETCH**2
+        self._stretch = math.sqrt((prior + disjoint * mean) / (_PRIOR_WEIGHT + disjoint))
+
+    def use(self, seconds: float) -> Gamma:
+        """In the next `seconds`."""
+        return replace(self._levels.ahead(self._count, seconds / self._step), stretch=self._stretch)
+
+    def _score(self, origin: int, ahead: int) -> float:
+        """How far off a forecast of the past was, in standard deviations."""
+        real = self._levels.between(origin, origin + ahead)
+        return self._levels.ahead(origin, ahead).score(real)
 
 
-def forecast(use: Demand, left: int, refill: float, horizon: float) -> Forecast:
+def proportional(rate: float, seconds: float) -> Expected:
+    """Use to come when only the mean `rate` of the last `seconds` is known. How much it varies is not: as much as
+    itself in a minute."""
+    variance = rate * rate * 60
+
+    def use(ahead: float) -> Gamma:
+        return Gamma(rate * ahead, variance * ahead * (1 + ahead / max(1.0, seconds)))
+
+    return use
+
+
+def forecast(use: Expected, left: int, refill: float, horizon: float) -> Forecast:
     """`left` in the limit's unit, `refill` per second, `horizon` seconds until the reset."""
     if left <= 0:
-        return Forecast(use.rate, 1.0, 0.0, 0.0, 0.0)
-    if horizon <= 0 or (use.rate == 0 and use.variance == 0):
-        return Forecast(use.rate, 0.0, None, None, None)
-    spread = math.sqrt(use.error)
-    drifts = [
-        max(0.0, use.rate + spread * _NORMAL.inv_cdf((i + 0.5) / _NODES)) - refill for i in range(_NODES)
-    ]
+        return Forecast(1.0, 0.0, 0.0, 0.0)
+    if horizon <= 0:
+        return Forecast(0.0, None, None, None)
 
     def by(t: float) -> float:
-        return math.fsum(_first_passage(left, drift, use.variance, t) for drift in drifts) / _NODES
+        # Where a bucket refills it may be used up and recover: the probability by the worst instant so far counts.
+        return 1 - use(t).below(left + refill * t)
 
-    return Forecast(
-        use.rate,
-        by(horizon),
-        _quantile(by, 0.1, horizon),
-        _quantile(by, 0.5, horizon),
-        _quantile(by, 0.9, horizon),
-    )
+    # Close together at first, where little is left to wait for.
+    instants = [horizon * (i / _INSTANTS) ** 2 for i in range(1, _INSTANTS + 1)]
+    reached: list[float] = []
+    for t in instants:
+        reached.append(max(by(t), reached[-1] if reached else 0.0))
 
+    def quantile(q: float) -> float | None:
+        if reached[-1] < q:
+            return None
+        i = next(i for i, p in enumerate(reached) if p >= q)
+        low, high = (instants[i - 1] if i else 0.0), instants[i]
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if by(middle) >= q else (middle, high)
+        return high
 
-def _first_passage(distance: float, drift: float, variance: float, t: float) -> float:
-    """The probability that a Brownian motion has gone `distance` by `t`."""
-    scale = math.sqrt(variance * t)
-    if scale < 1e-9 * distance:
-        return 1.0 if drift * t >= distance else 0.0
-    direct = _NORMAL.cdf((drift * t - distance) / scale)
-    reflected = 2 * drift * distance / variance + _log_cdf(-(distance + drift * t) / scale)
-    return min(1.0, direct + (math.exp(reflected) if reflected < 0 else 1.0))
-
-
-def _log_cdf(z: float) -> float:
-    """log of the normal distribution function, good far out in the tail."""
-    if z > -30:
-        return math.log(max(_NORMAL.cdf(z), 1e-300))
-    return -z * z / 2 - math.log(-z * math.sqrt(2 * math.pi))
-
-
-def _quantile(by: Callable[[float], float], q: float, horizon: float) -> float | None:
-    if by(horizon) < q:
-        return None
-    low, high = 0.0, horizon
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if by(middle) >= q else (middle, high)
-    return high
+    return Forecast(reached[-1], quantile(0.1), quantile(0.5), quantile(0.9))

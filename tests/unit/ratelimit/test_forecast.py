@@ -3,84 +3,152 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
-from services.ratelimit.domain.forecast import Demand, Sample, demand, forecast
+import pytest
+
+from services.ratelimit.domain.exhaustion import foresee
+from services.ratelimit.domain.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
+from services.ratelimit.domain.gamma import Gamma
+from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.quota import Reading
+from services.ratelimit.domain.trend import Trend
+
+STEP = 5.0
 
 
-def even(rate: float, count: int = 20, step: float = 5.0) -> list[Sample]:
-    return [Sample(1000 + i * step, round(i * step * rate)) for i in range(count)]
+def ahead(amounts: list[float], left: int, horizon: float, refill: float = 0.0) -> Forecast:
+    return forecast(Outlook(amounts, STEP, horizon).use, left, refill, horizon)
 
 
-def test_too_few_samples_say_nothing() -> None:
-    """Three increments at least."""
-    assert demand(even(2, 3)) is None
-    assert demand([]) is None
+def poisson(rng: random.Random, mean: float) -> int:
+    at, count = rng.expovariate(mean), 0
+    while at < 1:
+        at, count = at + rng.expovariate(mean), count + 1
+    return count
 
 
-def test_a_new_window_is_not_negative_use() -> None:
-    """The counter falls back to zero; that step is left out."""
-    samples = [*even(2, 10), *(Sample(1050 + i * 5, i * 10) for i in range(10))]
-    found = demand(samples)
-    assert found is not None
-    assert abs(found.rate - 2) < 1e-9
+def test_too_short_a_past_is_not_forecast_from() -> None:
+    """ValueError; the service then goes by the window's mean."""
+    with pytest.raises(ValueError, match="8 intervals"):
+        Outlook([1.0] * (MIN_INTERVALS - 1), STEP, 60)
 
 
 def test_even_use_runs_out_when_it_must() -> None:
     """2 a second of 100: in 50 s, certainly; not within 40."""
-    found = demand(even(2))
-    assert found is not None
-    sure = forecast(found, 100, 0, 60)
-    assert (sure.probability, sure.rate) == (1.0, 2.0)
-    assert sure.p50 is not None
-    assert abs(sure.p50 - 50) < 0.01
-    never = forecast(found, 100, 0, 40)
-    assert (never.probability, never.p10, never.p50, never.p90) == (0.0, None, None, None)
+    sure = ahead([10.0] * 40, 100, 60)
+    assert sure.probability > 0.999
+    assert sure.p50 == pytest.approx(50, abs=0.1)
+    never = ahead([10.0] * 40, 100, 40)
+    assert never.probability < 0.001
+    assert (never.p10, never.p50, never.p90) == (None, None, None)
 
 
-def test_a_bucket_that_refills_faster_never_runs_out() -> None:
-    """And one that refills slower does, at the difference."""
-    found = demand(even(2))
-    assert found is not None
-    assert forecast(found, 100, 3, 3600).probability == 0
-    slow = forecast(found, 100, 1, 3600)
-    assert slow.p50 is not None
-    assert abs(slow.p50 - 100) < 0.1
+def test_a_bucket_that_refills_faster_is_not_used_up_by_the_mean() -> None:
+    """And one that refills slower is, at the difference."""
+    assert ahead([10.0] * 40, 100, 3600, refill=3).probability < 0.001
+    slow = ahead([10.0] * 40, 100, 600, refill=1)
+    assert slow.p50 == pytest.approx(100, abs=0.5)
 
 
-def test_nothing_left_is_now() -> None:
-    """Probability 1, at once."""
-    assert forecast(Demand(0, 0, 0), 0, 0, 60).p90 == 0.0
+def test_nothing_left_is_now_and_no_time_left_is_never() -> None:
+    """Probability 1 at once, 0 for ever."""
+    use = proportional(1.0, 60)
+    assert forecast(use, 0, 0, 60) == Forecast(1.0, 0.0, 0.0, 0.0)
+    assert forecast(use, 5, 0, 0) == Forecast(0.0, None, None, None)
 
 
-def test_quantiles_are_ordered_and_the_far_tail_is_finite() -> None:
-    """Whatever the figures."""
-    rng = random.Random(7)
-    for _ in range(300):
-        use = Demand(
-            rng.choice([0, 1e-6, 1.0, 1e6]), rng.choice([0, 1e-9, 1.0, 1e9]), rng.choice([0, 1e-9, 1.0])
-        )
-        found = forecast(use, rng.choice([1, 10**6, 10**15]), rng.choice([0, 1.0, 1e6]), rng.choice([1, 1e6]))
-        assert 0 <= found.probability <= 1
-        known = [p for p in (found.p10, found.p50, found.p90) if p is not None]
-        assert known == sorted(known)
-        assert (found.p90 is not None) == (found.probability >= 0.9)
+def test_no_use_at_all_exhausts_nothing() -> None:
+    """Not even by a wide model."""
+    assert ahead([0.0] * 40, 10, 600).probability == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quantiles_are_ordered_and_go_with_the_probability(seed: int) -> None:
+    """Whatever the past: a quantile is there where the probability reaches it, within the horizon."""
+    rng = random.Random(seed)
+    shapes: list[Callable[[int], float]] = [
+        lambda i: rng.choice([0.0, 1.0]),
+        lambda i: rng.paretovariate(1.1),
+        lambda i: 1e9 * (i % 7),
+        lambda i: 1e-9,
+        lambda i: float(i == 3),
+        lambda i: rng.lognormvariate(5, 2),
+    ]
+    shape = rng.choice(shapes)
+    amounts = [shape(i) for i in range(rng.choice([8, 9, 25, 240]))]
+    horizon = rng.choice([1.0, 60.0, 1e5])
+    found = ahead(amounts, rng.choice([1, 1000, 10**15]), horizon, rng.choice([0.0, 0.1, 1e6]))
+    assert 0 <= found.probability <= 1
+    known = [p for p in (found.p10, found.p50, found.p90) if p is not None]
+    assert known == sorted(known)
+    assert all(0 <= p <= horizon for p in known)
+    for q, value in ((0.1, found.p10), (0.5, found.p50), (0.9, found.p90)):
+        assert (value is not None) == (found.probability >= q)
 
 
 def test_intervals_cover_what_happens_on_poisson_arrivals() -> None:
-    """80 % intervals of the time to exhaustion hold 65 to 92 % of 400 simulated ends (seed 11)."""
+    """80 % intervals of the time to exhaustion hold 72 to 92 % of 200 simulated ends (seed 11)."""
     rng = random.Random(11)
     inside = 0
-    for _ in range(400):
-        at, taken, samples = 0.0, 0, [Sample(0.0, 0)]
-        arrivals = [at := at + rng.expovariate(3.0) for _ in range(2000)]
-        for end in range(5, 305, 5):
-            taken = sum(arrival <= end for arrival in arrivals)
-            samples.append(Sample(float(end), taken))
-        use = demand(samples)
-        assert use is not None
-        found = forecast(use, 300, 0, 10_000)
+    for _ in range(200):
+        past = [float(poisson(rng, 15.0)) for _ in range(60)]
+        found = ahead(past, 150, 3000)
+        at, left = 0.0, 150
+        while left > 0:
+            at, left = at + rng.expovariate(3.0), left - 1
         assert found.p10 is not None
         assert found.p90 is not None
-        real = arrivals[taken + 299] - 300
-        inside += found.p10 <= real <= found.p90
-    assert 260 <= inside <= 368
+        inside += found.p10 <= at <= found.p90
+    assert 144 <= inside <= 184
+
+
+def test_probabilities_are_what_happens_on_bursts() -> None:
+    """Of 300 windows after bursty pasts, forecasts beat the straight line through the past (seed 5)."""
+    rng = random.Random(5)
+    ours = line = 0.0
+    for _ in range(300):
+        level, series = 10.0, []
+        for _ in range(72):
+            if rng.random() < 0.1:
+                level = rng.choice([2.0, 10.0, 30.0])
+            series.append(float(poisson(rng, level)))
+        past, coming = series[:60], sum(series[60:])
+        left = 150
+        happened = coming >= left
+        ours += (ahead(past, left, 60).probability - happened) ** 2
+        line += (float(sum(past) / 60 * 12 >= left) - happened) ** 2
+    assert ours < 0.8 * line
+
+
+def test_a_gamma_without_variance_is_its_mean() -> None:
+    """And any other's quantiles invert its distribution, stretched or not."""
+    assert Gamma(5, 0).quantile(0.9) == 5
+    assert (Gamma(5, 0).below(4.9), Gamma(5, 0).below(5.1)) == (0.0, 1.0)
+    for variance in (0.5, 25.0, 4000.0):
+        for stretch in (1.0, 1.7):
+            found = Gamma(50, variance, stretch)
+            for p in (0.1, 0.5, 0.9):
+                assert found.below(found.quantile(p)) == pytest.approx(p, abs=1e-6)
+
+
+MONTHLY = Limit(LimitKey("tenant:acme", Unit.MICRO_USD, Period.MONTH), 1000)
+
+
+def test_without_a_trend_the_windows_mean_is_taken() -> None:
+    """Half used in a tenth of the window: it will be used up, most likely after another tenth."""
+    reading = Reading(500, 0, start=1000.0, finish=101_000.0)
+    seen = foresee(MONTHLY, reading, 11_000.0, None)
+    assert seen.rate == pytest.approx(0.05)
+    assert seen.forecast.probability > 0.99
+    assert seen.forecast.p50 == pytest.approx(10_000, rel=0.05)
+
+
+def test_a_trend_says_what_the_mean_does_not_know() -> None:
+    """All was used at the beginning, nothing since: the mean would go on, the trend does not."""
+    trend = Trend()
+    for i in range(800):
+        trend.add(10_000.0 + i * 5, 500, window=0.0)
+    reading = Reading(500, 0, start=9_000.0, finish=20_000.0)
+    assert foresee(MONTHLY, reading, 14_000.0, trend).forecast.probability == 0.0
+    assert foresee(MONTHLY, reading, 14_000.0, None).forecast.probability > 0.05

@@ -1,0 +1,42 @@
+"""A limit, its present use, and whether and when it will be used up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.ratelimit.domain.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
+from services.ratelimit.domain.limits import Limit
+from services.ratelimit.domain.quota import Quota, Reading, quota
+from services.ratelimit.domain.trend import Trend
+
+#: Intervals of the recent past over which the rate is taken.
+_RECENT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Exhaustion:
+    """`rate`: use per second over the recent past, in the limit's unit."""
+
+    quota: Quota
+    rate: float
+    forecast: Forecast
+
+
+def foresee(limit: Limit, reading: Reading, now: float, trend: Trend | None) -> Exhaustion:
+    """At `now` (epoch seconds); without a trend that is long enough, by the mean of the present window."""
+    state = quota(limit, reading, now)
+    period = limit.key.period.seconds
+    horizon = float(period) if period else max(0.0, reading.finish - now)
+    refill = limit.limit / period if period else 0.0
+    past = trend.intervals(horizon, MIN_INTERVALS) if trend is not None else None
+    if past is None:
+        elapsed = max(1.0, now - (state.window_start or now))
+        rate = state.used / elapsed
+        return Exhaustion(
+            state, rate, forecast(proportional(rate, elapsed), state.remaining, refill, horizon)
+        )
+    step, amounts = past
+    recent = amounts[-_RECENT:]
+    rate = sum(recent) / (len(recent) * step)
+    outlook = Outlook(amounts, step, horizon)
+    return Exhaustion(state, rate, forecast(outlook.use, state.remaining, refill, horizon))
