@@ -3,6 +3,7 @@ shown."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 
@@ -73,6 +74,13 @@ def _checked(key: str, name: str, absent: str) -> str:
         raise ValueError(f"{name} {absent}")
     # Keys go into HTTP headers; only a service account's JSON, which is signed with and never sent, has
     # lines.
-    if not key.startswith("{") and not (key.isascii() and key.isprintable()):
+    if not (key.isascii() and key.isprintable()) and not _is_document(key):
         raise ValueError(f"{name} holds characters that no key has")
     return key
+
+
+def _is_document(key: str) -> bool:
+    try:
+        return isinstance(json.loads(key), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,6 +1,7 @@
 """The one module that moves bytes to and from providers: aiohttp's client, chosen by measurement (docs/adr/0003).
 
-It knows nothing of prompts. What it raises is a ProviderFailure of class TRANSPORT or TIMEOUT.
+It knows nothing of prompts. What it raises is a ProviderFailure of class TRANSPORT or TIMEOUT, or AUTHENTICATION for
+a key that no header can hold.
 """
 
 from __future__ import annotations
@@ -93,6 +94,11 @@ class HttpTransport:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from error
+        except ValueError:
+            # Of all headers only the key is not ours. What was raised may hold it.
+            raise ProviderFailure(
+                ErrorClass.AUTHENTICATION, "the provider's key holds characters that no HTTP header may have"
+            ) from None
         try:
             yield HttpResponse(response)
         finally:

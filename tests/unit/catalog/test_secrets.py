@@ -67,6 +67,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         (b"\n", "is empty"),
         (b"\xff\xfe", "is not text"),
         (b"sk\x001", "holds characters that no key has"),
+        (b"{sk\nx-evil: 1}", "holds characters that no key has"),
         (b"x" * 70_000, "is larger than 64 KiB"),
     ],
 )
