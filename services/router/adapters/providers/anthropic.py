@@ -16,7 +16,7 @@ from services.router.adapters.providers.chat_format import (
     schema,
     tool_fields,
 )
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -39,13 +39,15 @@ from services.router.domain.generation import (
     ToolCall,
 )
 
-_FINISH_REASONS = {
+FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
     "max_tokens": FinishReason.LENGTH,
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
+    # A pause of tools that run at the provider; the turn may be continued.
+    "pause_turn": FinishReason.OTHER,
 }
 #: Tokens of thought by effort; at least 1024, and at most half of what may be written.
 _BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
@@ -113,7 +115,7 @@ class AnthropicDecoder(Decoder):
         elif kind == "message_delta":
             reason = as_dict(data.get("delta")).get("stop_reason")
             if reason:
-                self.finish = _FINISH_REASONS.get(as_str(reason), FinishReason.OTHER)
+                self._stopped(as_str(reason), FINISH_REASONS)
             self._merge(data.get("usage"))
         elif kind == "message_stop":
             self.done = True
@@ -241,7 +243,7 @@ def read_message(data: Mapping[str, Any]) -> Completion:
         for block in blocks
         if block.get("type") == "tool_use"
     )
-    finish = _FINISH_REASONS.get(as_str(data.get("stop_reason")), FinishReason.OTHER)
+    finish = ended(as_str(data.get("stop_reason")), FINISH_REASONS, usage)
     if not text and not calls and is_hollow(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls, as_str(data.get("model")))

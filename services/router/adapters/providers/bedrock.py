@@ -16,7 +16,7 @@ from libs.clock import Clock
 from libs.types import FinishReason, Usage
 from services.router.adapters.providers.anthropic import arguments
 from services.router.adapters.providers.chat_format import CACHEABLE_CHARACTERS, json_headers, schema
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.eventstream import EXCEPTION, EventStreamParser
 from services.router.adapters.providers.fields import (
     Undecodable,
@@ -134,11 +134,11 @@ class ConverseDecoder(Decoder):
             if tool:
                 self._tool(index, as_str(tool.get("toolUseId")), as_str(tool.get("name")), "", out)
         elif name == "messageStop":
-            self.finish = FINISH_REASONS.get(as_str(data.get("stopReason")), FinishReason.OTHER)
+            self._stopped(as_str(data.get("stopReason")), FINISH_REASONS)
         elif name == "metadata":
             self.usage = read_usage(data.get("usage")) or self.usage
             # Metadata before the stop is not the end.
-            self.done = self.finish is not None
+            self.done = self.finish is not None or self._broken is not None
 
 
 def read_converse(data: Mapping[str, Any]) -> Completion:
@@ -155,7 +155,7 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
         for block in blocks
         if (tool := as_dict(block.get("toolUse")))
     )
-    finish = FINISH_REASONS.get(as_str(data.get("stopReason")), FinishReason.OTHER)
+    finish = ended(as_str(data.get("stopReason")), FINISH_REASONS, usage)
     if not text and not calls and is_hollow(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls)

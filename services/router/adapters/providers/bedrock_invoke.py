@@ -15,7 +15,7 @@ from typing import Any
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.anthropic import AnthropicDecoder, messages_body, read_message
 from services.router.adapters.providers.bedrock import BedrockWire, ConverseDecoder, read_converse
-from services.router.adapters.providers.errors import classify_inside, malformed
+from services.router.adapters.providers.errors import classify_inside, ended, malformed
 from services.router.adapters.providers.eventstream import EXCEPTION, EventStreamParser
 from services.router.adapters.providers.fields import Undecodable, as_count, as_dict, as_list, as_str, decode
 from services.router.adapters.providers.openai_chat import read_completion
@@ -31,10 +31,12 @@ _FINISH_REASONS = {
     "complete": FinishReason.STOP,
     "stop": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
+    "stop_criteria_met": FinishReason.STOP,
     "end_turn": FinishReason.STOP,
     "length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
     "content_filtered": FinishReason.CONTENT_FILTER,
+    "error_toxic": FinishReason.CONTENT_FILTER,
 }
 _METRICS = "amazon-bedrock-invocationMetrics"
 _GUARDRAIL = "amazon-bedrock-guardrailAction"
@@ -68,7 +70,7 @@ class BedrockInvokeWire(BedrockWire):
         usage = usage or _counts(data)
         if text is None:
             raise classify_inside(data) if "message" in data else malformed("no text in the answer", usage)
-        finish = _finish(data, reason)
+        finish = ended(_word(data, reason), _FINISH_REASONS, usage)
         if not text and is_hollow(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage)
@@ -113,7 +115,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
             text, reason = _said(data)
             self._text(text or "", out)
             if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
-                self.finish = _finish(data, reason)
+                self._stopped(_word(data, reason), _FINISH_REASONS)
                 self.usage = _counts(data)
         if metrics and self.usage is None:
             self.usage = _counted(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"))
@@ -139,10 +141,8 @@ def _said(data: Mapping[str, Any]) -> tuple[str | None, str]:
     return None, reason
 
 
-def _finish(data: Mapping[str, Any], reason: str) -> FinishReason:
-    if data.get(_GUARDRAIL) == "INTERVENED":
-        return FinishReason.CONTENT_FILTER
-    return _FINISH_REASONS.get(reason.lower(), FinishReason.OTHER)
+def _word(data: Mapping[str, Any], reason: str) -> str:
+    return "content_filtered" if data.get(_GUARDRAIL) == "INTERVENED" else reason.lower()
 
 
 def _counts(data: Mapping[str, Any]) -> Usage | None:

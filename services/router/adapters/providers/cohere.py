@@ -8,7 +8,7 @@ from typing import Any
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.chat_format import chat_messages, chat_tools, json_headers, schema
 from services.router.adapters.providers.error_rules import rule
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -42,7 +42,6 @@ _FINISH_REASONS = {
 }
 #: Cohere's 498 is a refusal of the content; elsewhere it is a full queue.
 _RULES = (rule(ErrorClass.CONTENT_REFUSED, "", (498,)),)
-_ERRORS = ("ERROR", "ERROR_LIMIT", "TIMEOUT")
 _BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
 
 
@@ -89,7 +88,9 @@ class CohereWire:
         if effort is ReasoningEffort.NONE:
             body["thinking"] = {"type": "disabled"}
         elif effort is not None:
-            body["thinking"] = {"type": "enabled", "token_budget": _BUDGETS[effort]}
+            # Thoughts count against max_tokens.
+            budget = max(1, min(_BUDGETS[effort], prompt.max_output_tokens // 2))
+            body["thinking"] = {"type": "enabled", "token_budget": budget}
         headers = {**json_headers(stream=stream), "authorization": f"Bearer {endpoint.api_key}"}
         base = endpoint.base_url.rstrip("/").removesuffix("/v2")
         return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body))
@@ -154,17 +155,15 @@ class CohereDecoder(Decoder):
             raise classify_inside(data, _RULES, self.usage)
 
     def _finish(self, reason: str, data: Mapping[str, Any]) -> None:
-        if reason in _ERRORS:
-            raise classify_inside(_as_error(reason, data), _RULES, self.usage)
-        self.finish = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         self.done = True
+        if reason:
+            self.finish = _ended(reason, data, self.usage)
 
 
 def _read(data: Mapping[str, Any]) -> Completion:
     message, reason = data.get("message"), as_str(data.get("finish_reason"))
     usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
-    if reason in _ERRORS:
-        raise classify_inside(_as_error(reason, data), _RULES, usage)
+    finish = _ended(reason, data, usage)
     if type(message) is dict:
         text = text_of(message.get("content"))
         calls = tuple(
@@ -179,7 +178,6 @@ def _read(data: Mapping[str, Any]) -> Completion:
         raise (
             classify_inside(data, _RULES) if message or data.get("error") else malformed("no message", usage)
         )
-    finish = _FINISH_REASONS.get(reason, FinishReason.OTHER)
     if not text and not calls and is_hollow(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls)
@@ -192,9 +190,14 @@ def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     )
 
 
-def _as_error(reason: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    known = {"ERROR_LIMIT": "context_length_exceeded", "TIMEOUT": "timeout"}
-    return {"type": known.get(reason, "server_error"), "message": as_str(data.get("error")) or reason}
+def _ended(reason: str, data: Mapping[str, Any], usage: Usage | None) -> FinishReason:
+    """Why an answer ended. Raises ProviderFailure where it was broken off."""
+    said = as_str(data.get("error"))
+    if reason == "ERROR_LIMIT":
+        raise classify_inside({"type": "context_length_exceeded", "message": said or reason}, _RULES, usage)
+    if reason == "ERROR" and said:
+        raise classify_inside({"type": "server_error", "message": said}, _RULES, usage)
+    return ended(reason, _FINISH_REASONS, usage, said)
 
 
 def _usage(value: Mapping[str, Any]) -> Usage | None:

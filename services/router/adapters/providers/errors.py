@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libs.types import ErrorClass, Usage
+from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.error_body import ErrorBody, read_error, redact, status_in_words
 from services.router.adapters.providers.error_rules import Rule, break_class, rule_for
 from services.router.adapters.providers.fields import as_dict, as_str
@@ -77,6 +77,17 @@ def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> Provi
         return None
     message = f"the answer was broken off: {reason}" + (f" ({said})" if said else "")
     return ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
+
+
+def ended(
+    reason: str, known: Mapping[str, FinishReason], usage: Usage | None, said: str = ""
+) -> FinishReason:
+    """Why a whole answer ended; a reason that is neither known nor the name of a failure, or none, is OTHER. Raises
+    ProviderFailure where it was broken off."""
+    finish = known.get(reason)
+    if finish is None and (failure := broken_off(reason, usage, said)) is not None:
+        raise failure
+    return finish or FinishReason.OTHER
 
 
 def malformed(message: str, usage: Usage | None = None) -> ProviderFailure:

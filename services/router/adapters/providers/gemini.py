@@ -13,7 +13,7 @@ from urllib.parse import quote
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.anthropic import arguments
 from services.router.adapters.providers.chat_format import json_headers, schema, tool_fields
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -38,13 +38,24 @@ from services.router.domain.generation import (
 )
 
 _REFUSED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
-#: Numbers are Vertex AI's, for servers that send enums as integers.
-_FINISH_REASONS: Mapping[Any, FinishReason] = {
+_FINISH_REASONS: Mapping[str, FinishReason] = {
     "STOP": FinishReason.STOP,
-    1: FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
-    2: FinishReason.LENGTH,
-    **dict.fromkeys((*_REFUSED, 3, 4, 6, 7, 8), FinishReason.CONTENT_FILTER),
+    **dict.fromkeys(_REFUSED, FinishReason.CONTENT_FILTER),
+}
+#: Vertex AI's numbers, for servers that send enums as integers. 0 is "unspecified", 5 "other".
+_NUMBERED = {
+    1: "STOP",
+    2: "MAX_TOKENS",
+    3: "SAFETY",
+    4: "RECITATION",
+    6: "BLOCKLIST",
+    7: "PROHIBITED_CONTENT",
+    8: "SPII",
+    9: "MALFORMED_FUNCTION_CALL",
+    10: "MODEL_ARMOR",
+    11: "IMAGE_SAFETY",
+    15: "UNEXPECTED_TOOL_CALL",
 }
 #: Tokens of thought by effort (Google's own mapping in its OpenAI-compatible endpoint), and the levels of Gemini 3.
 _BUDGETS = {
@@ -53,6 +64,8 @@ _BUDGETS = {
     ReasoningEffort.MEDIUM: 8192,
     ReasoningEffort.HIGH: 24_576,
 }
+#: The least that every model with a budget takes but none (2.5 Flash-Lite).
+_MIN_BUDGET = 512
 _LEVELS = {
     ReasoningEffort.NONE: "minimal",
     ReasoningEffort.LOW: "low",
@@ -93,7 +106,10 @@ class GeminiWire:
             ToolCall(as_str(call.get("id")) or f"call_{index}", as_str(call.get("name")), _arguments(call))
             for index, call in enumerate(called)
         )
-        finish = _finish(candidate, calls=bool(calls))
+        finish = _with_calls(
+            ended(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
+            calls=bool(calls),
+        )
         if not text and not calls and is_hollow(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage, calls, as_str(data.get("modelVersion")))
@@ -135,7 +151,9 @@ class GeminiDecoder(Decoder):
                 call_id = as_str(call.get("id")) or f"call_{self._tools.count}"
                 self._tool(None, call_id, as_str(call.get("name")), _arguments(call), out)
         if candidate.get("finishReason"):
-            self.finish = _finish(candidate, calls=self._tools.count > 0)
+            self._stopped(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
+            if self.finish is not None:
+                self.finish = _with_calls(self.finish, calls=self._tools.count > 0)
 
 
 def _body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
@@ -188,9 +206,13 @@ def _generation_config(prompt: Prompt, levels: bool) -> dict[str, Any]:
             config["responseJsonSchema"] = schema(prompt.response_format.schema_json)
     if prompt.reasoning_effort is not None:
         effort = prompt.reasoning_effort
-        config["thinkingConfig"] = (
-            {"thinkingLevel": _LEVELS[effort]} if levels else {"thinkingBudget": _BUDGETS[effort]}
-        )
+        if levels:
+            config["thinkingConfig"] = {"thinkingLevel": _LEVELS[effort]}
+        else:
+            # Thoughts count against maxOutputTokens.
+            budget = min(_BUDGETS[effort], prompt.max_output_tokens // 2)
+            if effort is ReasoningEffort.NONE or budget >= _MIN_BUDGET:
+                config["thinkingConfig"] = {"thinkingBudget": budget}
     return config
 
 
@@ -236,10 +258,12 @@ def _arguments(call: Mapping[str, Any]) -> str:
     return encode(as_dict(call.get("args"))).decode()
 
 
-def _finish(candidate: Mapping[str, Any], *, calls: bool) -> FinishReason:
+def _reason(candidate: Mapping[str, Any]) -> str:
     reason = candidate.get("finishReason")
-    known = _FINISH_REASONS.get(reason) if isinstance(reason, (str, int)) else None
-    finish = known or FinishReason.OTHER
+    return _NUMBERED.get(reason, "") if type(reason) is int else as_str(reason)
+
+
+def _with_calls(finish: FinishReason, *, calls: bool) -> FinishReason:
     # The wire has no finish reason for tool calls.
     return FinishReason.TOOL_CALLS if calls and finish is FinishReason.STOP else finish
 

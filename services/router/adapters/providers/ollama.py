@@ -11,7 +11,7 @@ from typing import Any
 from libs.types import FinishReason, Usage
 from services.router.adapters.providers.anthropic import arguments
 from services.router.adapters.providers.chat_format import chat_tools, json_headers, schema
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -89,7 +89,7 @@ class OllamaWire:
         message = as_dict(data.get("message"))
         text = as_str(message.get("content")) or as_str(data.get("response"))
         calls = tuple(_calls(message))
-        finish = _finish(data, calls=bool(calls))
+        finish = _with_calls(ended(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
         if not text and not calls and is_hollow(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage, calls, as_str(data.get("model")))
@@ -122,7 +122,9 @@ class OllamaDecoder(Decoder):
             self._tool(None, call.id, call.name, call.arguments_json, out)
         if data.get("done") is True:
             self.usage = _usage(data)
-            self.finish = _finish(data, calls=self._tools.count > 0)
+            self._stopped(_reason(data), _FINISH_REASONS)
+            if self.finish is not None:
+                self.finish = _with_calls(self.finish, calls=self._tools.count > 0)
             self.done = True
 
 
@@ -149,10 +151,13 @@ def _calls(message: Mapping[str, Any], first: int = 0) -> list[ToolCall]:
     ]
 
 
-def _finish(data: Mapping[str, Any], *, calls: bool) -> FinishReason:
-    reason = as_str(data.get("done_reason"))
-    # Old servers give no reason, and none has one for tool calls.
-    finish = _FINISH_REASONS.get(reason, FinishReason.OTHER) if reason else FinishReason.STOP
+def _reason(data: Mapping[str, Any]) -> str:
+    # Old servers say no more than that the answer is done.
+    return as_str(data.get("done_reason")) or "stop"
+
+
+def _with_calls(finish: FinishReason, *, calls: bool) -> FinishReason:
+    # There is no reason of its own for tool calls.
     return FinishReason.TOOL_CALLS if calls and finish is FinishReason.STOP else finish
 
 

@@ -17,7 +17,7 @@ from services.router.adapters.providers.chat_format import (
     json_headers,
     schema,
 )
-from services.router.adapters.providers.errors import classify, classify_inside, malformed
+from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
     as_count,
@@ -142,12 +142,13 @@ class OpenAIChatWire:
 class OpenAIChatDecoder(Decoder):
     """Decodes `chat.completion.chunk` events."""
 
-    __slots__ = ("_dialect", "_refused")
+    __slots__ = ("_dialect", "_refused", "reasonless")
 
     def __init__(self, dialect: Dialect, *, may_be_empty: bool = False) -> None:
         super().__init__(may_be_empty=may_be_empty)
         self._dialect = dialect
         self._refused = False
+        self.reasonless = dialect.reasonless
 
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if event.data == b"[DONE]" or event.data.strip() == b"[DONE]":
@@ -157,19 +158,22 @@ class OpenAIChatDecoder(Decoder):
 
     def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
-        if is_error(data) or name == "error":
-            raise classify_inside(data, self._dialect.rules, self.usage)
+        groq = as_dict(data.get("x_groq"))
+        if is_error(data) or groq.get("error") or name == "error":
+            raise classify_inside(groq if groq.get("error") else data, self._dialect.rules, self.usage)
         if not self.model:
             self.model = as_str(data.get("model"))
-        usage = data.get("usage") or as_dict(data.get("x_groq")).get("usage")
+        usage = data.get("usage") or groq.get("usage")
         if usage:
             self.usage = read_usage(usage, self._dialect) or self.usage
         for choice in map(as_dict, as_list(data.get("choices"))):
             if choice.get("index"):
                 # Only the first of several answers was asked for.
                 continue
-            # A server that does not stream sends one whole message.
-            delta = as_dict(choice.get("delta")) or as_dict(choice.get("message"))
+            delta, reason = as_dict(choice.get("delta")), choice.get("finish_reason")
+            if not delta and not self.spoke and (reason or "delta" not in choice):
+                # A server that does not stream sends one whole message. Perplexity repeats all of it with each delta.
+                delta = as_dict(choice.get("message"))
             content = delta.get("content") if delta else choice.get("text")
             if content:
                 self._text(content if type(content) is str else text_of(content), out)
@@ -178,12 +182,13 @@ class OpenAIChatDecoder(Decoder):
                 self._text(as_str(delta["refusal"]), out)
             for call in as_list(delta.get("tool_calls")):
                 self._call(as_dict(call), out)
-            reason = choice.get("finish_reason")
+            if legacy := as_dict(delta.get("function_call")):
+                self._call({"index": 0, "function": legacy}, out)
+            if reason == "error" or choice.get("error"):
+                raise classify_inside(choice, self._dialect.rules, self.usage)
             if reason:
-                if reason == "error":
-                    raise classify_inside(choice, self._dialect.rules, self.usage)
-                self.finish = FINISH_REASONS.get(reason, FinishReason.OTHER) if type(reason) is str else None
-                if self._refused:
+                self._stopped(reason_of(choice), FINISH_REASONS)
+                if self._refused and self.finish is not None:
                     self.finish = FinishReason.CONTENT_FILTER
 
     def _call(self, call: Mapping[str, Any], out: list[StreamEvent]) -> None:
@@ -195,6 +200,12 @@ class OpenAIChatDecoder(Decoder):
             as_json_text(function.get("arguments")),
             out,
         )
+
+
+def reason_of(choice: Mapping[str, Any]) -> str:
+    """Why a choice ended: a word, or an object with the word as its type (SGLang's native answers)."""
+    reason = choice.get("finish_reason")
+    return as_str(as_dict(reason).get("type")) if type(reason) is dict else as_str(reason)
 
 
 def is_error(data: Mapping[str, Any]) -> bool:
@@ -218,10 +229,10 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     message = as_dict(choice.get("message"))
     text = text_of(message.get("content")) or as_str(choice.get("text"))
     calls = _tool_calls(message)
-    reason = as_str(choice.get("finish_reason"))
+    reason = reason_of(choice)
     if reason == "error" or choice.get("error"):
         raise classify_inside(choice, dialect.rules, usage)
-    finish = FINISH_REASONS.get(reason, FinishReason.OTHER)
+    finish = ended(reason, FINISH_REASONS, usage)
     if not reason and calls:
         finish = FinishReason.TOOL_CALLS
     refusal = as_str(message.get("refusal"))
@@ -239,10 +250,8 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     if prompt is None and output is None:
         return None
     prompt, output = prompt or 0, output or 0
-    inputs, outputs = (
-        as_dict(usage.get("prompt_tokens_details")),
-        as_dict(usage.get("completion_tokens_details")),
-    )
+    inputs = as_dict(usage.get("prompt_tokens_details"))
+    outputs = as_dict(usage.get("completion_tokens_details"))
     cached = as_count(inputs.get("cached_tokens"))
     for name in ("prompt_cache_hit_tokens", "cached_tokens"):
         cached = as_count(usage.get(name)) if cached is None else cached
@@ -253,6 +262,7 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
         reasoning = as_count(usage.get("reasoning_tokens")) or 0
     if dialect.reasoning_apart:
         output += reasoning
+    output += sum(as_count(usage.get(name)) or 0 for name in dialect.output_apart)
     if cached > prompt:
         # Azure AI's Grok counts cached tokens beside the prompt's.
         prompt += cached

@@ -21,8 +21,10 @@ class Dialect:
     `json_schema`: whether answers can be bound to a schema (else any JSON object). `penalties`: whether it takes
     them. `reasoning`: "effort" (a top-level field), "object" (OpenRouter), "" (none). `cache_key`: whether to send
     `prompt_cache_key`. `prefill_fields`: fields of an unfinished assistant message; `prefill_body`: of the request.
-    `reasoning_apart`: whether completion tokens leave out reasoning tokens. `path`: after the base URL. `rules`:
-    error rules of its own. `extra`: fields sent with every request.
+    `reasoning_apart`: whether completion tokens leave out reasoning tokens. `output_apart`: other counts of usage
+    that are billed as output beside them. `reasonless`: it never says why an answer ended, so the terminator is all
+    there is to know it by. `path`: after the base URL. `rules`: error rules of its own. `extra`: fields sent with
+    every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -37,6 +39,8 @@ class Dialect:
     prefill_fields: Mapping[str, Any] | None = None
     prefill_body: Mapping[str, Any] | None = None
     reasoning_apart: bool = False
+    output_apart: tuple[str, ...] = ()
+    reasonless: bool = False
     path: str = "/chat/completions"
     rules: tuple[Rule, ...] = ()
     extra: Mapping[str, Any] | None = None
@@ -60,7 +64,7 @@ OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
 TOGETHER = Dialect()
 CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
-PERPLEXITY = Dialect(stream_options=False, seed="", reasoning_apart=True)
+PERPLEXITY = Dialect(stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",))
 FIREWORKS = Dialect()
 OLLAMA = Dialect()
 #: Goes on from an unfinished assistant message only when told so.
@@ -68,5 +72,6 @@ VLLM = Dialect(prefill_body={"continue_final_message": True, "add_generation_pro
 LLAMACPP = Dialect()
 HUGGINGFACE = Dialect()
 ZAI = Dialect(seed="", json_schema=False, reasoning="")
-SNOWFLAKE = Dialect(max_tokens="max_completion_tokens")
+#: Every recorded answer, whole ones and tool calls alike, has an empty finish reason.
+SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True)
 WRITER = Dialect(path="/chat", seed="", reasoning="")

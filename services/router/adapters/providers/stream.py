@@ -5,15 +5,18 @@ no event of the same call is left to hand out (else by the next call), and what 
 
 A chunk of the stream that cannot be decoded fails the stream as MALFORMED. Skipping it would hide a hole in the
 answer; failing lets the router go on elsewhere from the text that is known to be whole.
+
+An answer is whole when the model said why it stopped: a terminator alone is what a server writes after any end, and
+some reasons say that there was no end at all (`error_rules.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from libs.types import FinishReason, Usage
-from services.router.adapters.providers.errors import cut_off, malformed
+from services.router.adapters.providers.errors import broken_off, cut_off, malformed
 from services.router.adapters.providers.fields import Undecodable, decode
 from services.router.adapters.providers.sse import Event, FramingError, SseParser
 from services.router.domain.generation import (
@@ -39,9 +42,13 @@ class Parser(Protocol):
 
 class Decoder:
     """Base of the stream decoders. A subclass implements `_take` for one decoded event and sets `finish`, `usage`,
-    `model` and `done` as it learns them."""
+    `model` and `done` as it learns them, `finish` by `_stopped`."""
+
+    #: Whether the terminator is an end even where no reason was given.
+    reasonless = False
 
     __slots__ = (
+        "_broken",
         "_failure",
         "_heard",
         "_may_be_empty",
@@ -60,6 +67,8 @@ class Decoder:
         self._parser: Parser = parser or SseParser()
         self._may_be_empty = may_be_empty
         self._failure: ProviderFailure | None = None
+        #: The reason given was no end of an answer; usage may still follow.
+        self._broken: ProviderFailure | None = None
         self._tools = ToolCalls()
         self._silent = True
         self._heard = False
@@ -112,7 +121,7 @@ class Decoder:
                 # Half an event at the end is a cut, not a malformed chunk, and no harm once the answer is whole.
                 if self.finish is None and not isinstance(failure.__cause__, Undecodable):
                     raise
-            if not self.done and self.finish is None:
+            if not self.done and self.finish is None and self._broken is None:
                 # Bytes but not one event is a page of HTML, say. No bytes at all is a cut connection.
                 whole = self._heard or self._silent
                 raise cut_off(self.usage) if whole else malformed("the answer is not a stream")
@@ -162,9 +171,22 @@ class Decoder:
             self.spoke = True
             out.append(piece)
 
+    def _stopped(self, reason: str, known: Mapping[str, FinishReason], said: str = "") -> None:
+        """The model stopped for this reason; `said`: in the provider's own words. What is not known may be the name
+        of a failure, or new."""
+        self.finish = known.get(reason)
+        if self.finish is None:
+            self._broken = broken_off(reason, said=said)
+            self.finish = None if self._broken else FinishReason.OTHER
+
     def _end(self, out: list[StreamEvent]) -> None:
         finish = self.finish
         if finish is None:
+            if self._broken is not None:
+                self._broken.usage = self.usage
+                raise self._broken
+            if not self.reasonless:
+                raise cut_off(self.usage)
             finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
         if not self.spoke and not self._may_be_empty and is_hollow(finish):
             raise malformed("the answer is empty", self.usage)
@@ -181,17 +203,19 @@ def is_hollow(finish: FinishReason) -> bool:
 class ToolCalls:
     """Numbers the tool calls of a stream from 0 and says each call's id and name once.
 
-    Wires disagree: an index that is missing or null, two calls with one index but different ids, the id and name
-    repeated with every piece.
+    Wires disagree: an index that is missing or null, two calls with one index but different ids or none at all, the
+    id and name repeated with every piece.
     """
 
-    __slots__ = ("_ids", "_keys", "_named", "count")
+    __slots__ = ("_arguments", "_ids", "_keys", "_names", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._keys: dict[int, int] = {}
         self._ids: list[str] = []
-        self._named: list[bool] = []
+        self._names: list[str] = []
+        #: Only of calls without an id: where one ends can be seen in them alone.
+        self._arguments: list[str] = []
 
     def piece(self, key: int | None, call_id: str, name: str, arguments: str) -> ToolCallDelta | None:
         """The piece to hand on; None where it says nothing new. `key`: the wire's index, None where missing."""
@@ -203,15 +227,18 @@ class ToolCalls:
             index = self.count
             self.count += 1
             self._ids.append("")
-            self._named.append(False)
+            self._names.append("")
+            self._arguments.append("")
         if key is not None:
             self._keys[key] = index
         new_id = call_id if not self._ids[index] else ""
-        new_name = name if not self._named[index] else ""
+        new_name = name if not self._names[index] else ""
         if new_id:
             self._ids[index] = new_id
         if new_name:
-            self._named[index] = True
+            self._names[index] = new_name
+        if not self._ids[index]:
+            self._arguments[index] += arguments
         if not (new_id or new_name or arguments):
             return None
         return ToolCallDelta(index, new_id, new_name, arguments)
@@ -220,8 +247,29 @@ class ToolCalls:
         if key is None:
             if call_id:
                 return self._ids.index(call_id) if call_id in self._ids else None
-            return None if name or not self.count else self.count - 1
+            last = self.count - 1 if self.count else None
+            return last if not name or self._goes_on(last, name) else None
         index = self._keys.get(key)
-        if index is not None and call_id and self._ids[index] and self._ids[index] != call_id:
+        if index is None:
+            return None
+        if call_id and self._ids[index]:
+            return index if self._ids[index] == call_id else None
+        if name and self._names[index] and not self._goes_on(index, name, named=True):
             return None
         return index
+
+    def _goes_on(self, index: int | None, name: str, *, named: bool = False) -> bool:
+        """Whether a piece with this name and no id belongs to that call: it repeats the name, and the arguments so
+        far are not whole. `named`: the wire's index says that it does."""
+        if index is None or self._names[index] != name:
+            return False
+        if self._ids[index]:
+            return named
+        so_far = self._arguments[index].strip()
+        if not so_far:
+            return named
+        try:
+            decode(so_far)
+        except Undecodable:
+            return True
+        return False

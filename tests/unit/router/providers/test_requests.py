@@ -199,7 +199,12 @@ NAMES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
         "gemini",
         {"reasoning_effort": ReasoningEffort.LOW},
-        {"generationConfig": {"maxOutputTokens": 100, "thinkingConfig": {"thinkingBudget": 1024}}},
+        {"generationConfig": {"maxOutputTokens": 100}},
+    ),
+    (
+        "gemini",
+        {"reasoning_effort": ReasoningEffort.NONE},
+        {"generationConfig": {"maxOutputTokens": 100, "thinkingConfig": {"thinkingBudget": 0}}},
     ),
 ]
 
@@ -267,6 +272,22 @@ def test_anthropic_thinking() -> None:
         assert "thinking" not in send("anthropic", replace(think, **change))[1]
     _, body = send("anthropic", think, thinking="adaptive")
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
+
+
+def test_thoughts_leave_room_for_the_answer() -> None:
+    """Half of what may be written at most, as for Anthropic; Gemini takes no budget below 512."""
+    think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=4000)
+    budget = {
+        "gemini": lambda body: body["generationConfig"].get("thinkingConfig", {}).get("thinkingBudget"),
+        "vertex": lambda body: body["generationConfig"].get("thinkingConfig", {}).get("thinkingBudget"),
+        "cohere": lambda body: body["thinking"]["token_budget"],
+    }
+    for kind, read in budget.items():
+        assert read(send(kind, think, project="p")[1]) == 2000
+        assert read(send(kind, replace(think, max_output_tokens=100_000), project="p")[1]) in (16_384, 24_576)
+    short = replace(think, max_output_tokens=100)
+    assert [read(send(kind, short, project="p")[1]) for kind, read in budget.items()] == [None, None, 50]
+    assert send("cohere", replace(think, max_output_tokens=1))[1]["thinking"]["token_budget"] == 1
 
 
 def test_gemini_names_the_function_that_a_result_answers() -> None:

@@ -226,8 +226,8 @@ def test_end_without_newline_is_whole() -> None:
     assert told(events).text == "hi"
 
 
-def test_terminator_without_finish_reason_is_whole() -> None:
-    """[DONE] says the answer is over even where no reason was given."""
+def test_terminator_is_enough_for_a_provider_that_never_gives_a_reason() -> None:
+    """Snowflake's finish reason is always empty, so [DONE] is all that says the answer is over."""
     events, _ = read("snowflake", [sse(chunk({"content": "hi"}, ""), done=True)])
     assert told(events).end.finish_reason is FinishReason.OTHER
     events, _ = read("snowflake", [sse(tool_chunk(0, "a", "f", "{}"), done=True)])
