@@ -182,13 +182,15 @@ class Calls:
                     for event in relay.begin(attempt.candidate, None, prefilled=False):
                         yield event
             else:
-                if prefill:
-                    prompt = prompt.continued(prefill, estimate_text_tokens(prefill))
-                batches = self._open(request, attempt, prompt)
+                tokens = estimate_text_tokens(prefill)
+                batches = self._open(
+                    request, attempt, prompt.continued(prefill, tokens) if prefill else prompt
+                )
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
                         attempt.content_came()
+                        self._budget.record_sign()
                     told = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started

@@ -85,7 +85,7 @@ class Generate:
                 try:
                     return self._completed(request, await self._calls.whole(request, attempt)).result
                 except ProviderFailure:
-                    continue
+                    self._in_vain(request)
         finally:
             self._running.discard(key)
 
@@ -110,7 +110,7 @@ class Generate:
                             yield self._completed(request, event) if isinstance(event, Answered) else event
                     return
                 except ProviderFailure:
-                    continue
+                    self._in_vain(request)
         finally:
             self._running.discard(key)
 
@@ -203,6 +203,7 @@ class Generate:
     def _completed(self, request: InFlight, answered: Answered) -> Completed:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""
         now = self._clock.monotonic()
+        self._budget.record_answer(now)
         if request.failed:
             self._budget.refund(now)
         finish = answered.completion.finish_reason
@@ -211,6 +212,11 @@ class Generate:
         result = request.result(answered.candidate, answered.completion, now)
         spans.answered(request.span, result)
         return Completed(result)
+
+    def _in_vain(self, request: InFlight) -> None:
+        """An attempt failed; the first of a request is not taken from the retry budget."""
+        if len(request.failed) > 1:
+            self._budget.record_vain()
 
     async def _next(self, request: InFlight) -> Attempt:
         """The next attempt, begun. Raises libs.errors when there is none: the answer is a failure then."""

@@ -224,6 +224,26 @@ async def test_the_retry_budget_bounds_attempts_in_a_total_outage() -> None:
         assert (await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{number}"))).text == "fine"
 
 
+async def test_regression_little_traffic_is_no_excuse_in_a_total_outage() -> None:
+    """Named regression: a floor meant for failover gave four requests a second 1.217 attempts each. What answers
+    again gives the floor back at once."""
+    down = fail(ErrorClass.OVERLOADED)
+    h = Harness(THREE, {f"{name}/m": [down] for name in "abc"}, budget=RetryBudget(0.08, 50))
+    h.providers.seconds = 0.0
+    for number in range(240):
+        h.clock.advance(0.25)
+        with pytest.raises(Unavailable):
+            await h.generate.whole(
+                h.catalog, TENANT, generation(request_id=f"r{number}", deadline=h.clock.monotonic() + 60)
+            )
+    assert len(h.providers.calls) <= 240 * 1.1
+    h.providers.script["a/m"] = ["back", down]
+    h.providers.script["b/m"] = ["fine"]
+    for text in ("back", *["fine"] * 10):
+        request = generation(deadline=h.clock.monotonic() + 60)
+        assert (await h.generate.whole(h.catalog, TENANT, request)).text == text
+
+
 async def test_a_deadline_ends_the_search() -> None:
     """When the deadline passes between attempts the caller gets DEADLINE_EXCEEDED, not another attempt."""
     h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)]})
