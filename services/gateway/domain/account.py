@@ -7,13 +7,14 @@ from typing import Any
 from libs.client.model import Result, Selection
 from libs.types import FinishReason, Usage
 
-#: OpenAI knows no "other".
+#: OpenAI knows no "other". It is what nobody knows to be an end, so it is shown as the word that makes clients
+#: look for what is missing; `pointsman.finish_reason` tells it from a length limit.
 FINISH_REASONS = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.TOOL_CALLS: "tool_calls",
     FinishReason.CONTENT_FILTER: "content_filter",
-    FinishReason.OTHER: "stop",
+    FinishReason.OTHER: "length",
     None: "stop",
 }
 
@@ -53,6 +54,7 @@ def extension(result: Result) -> dict[str, Any]:
         "request_id": result.request_id,
         "provider": result.selection.provider,
         "model": result.selection.model,
+        "finish_reason": result.finish_reason,
         "attempts": len(result.attempts),
         "failed": [
             f"{attempt.provider}/{attempt.model}: {attempt.error_class}"

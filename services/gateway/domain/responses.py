@@ -21,9 +21,11 @@ from services.gateway.domain.exchange import Ask
 from services.gateway.domain.responses_request import Echo, read_responses
 
 _encode = msgspec.json.Encoder().encode
-_INCOMPLETE = {
+#: Why a response is incomplete; what is not known to be an end has no word.
+_INCOMPLETE: dict[FinishReason | None, str | None] = {
     FinishReason.LENGTH: "max_output_tokens",
     FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.OTHER: None,
 }
 _DEFAULTS: dict[str, Any] = {
     "metadata": {},
@@ -132,7 +134,7 @@ def _status(result: Result) -> str:
 
 
 def _finished(head: _Head, result: Result, items: list[_Item]) -> dict[str, Any]:
-    reason = _INCOMPLETE.get(result.finish_reason) if result.finish_reason else None
+    reason = _INCOMPLETE.get(result.finish_reason)
     return head.response(
         model_id(result.selection),
         _status(result),

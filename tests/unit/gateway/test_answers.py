@@ -80,6 +80,7 @@ def test_the_account_of_a_whole_answer() -> None:
         "request_id": "r1",
         "provider": "alpha",
         "model": "small",
+        "finish_reason": "stop",
         "attempts": 2,
         "failed": ["beta/large: timeout"],
         "cached": False,
@@ -97,7 +98,7 @@ def test_the_account_of_a_whole_answer() -> None:
         (FinishReason.LENGTH, "length"),
         (FinishReason.TOOL_CALLS, "tool_calls"),
         (FinishReason.CONTENT_FILTER, "content_filter"),
-        (FinishReason.OTHER, "stop"),
+        (FinishReason.OTHER, "length"),
         (None, "stop"),
     ],
 )
@@ -105,6 +106,24 @@ def test_finish_reasons(reason: FinishReason | None, word: str) -> None:
     """One of the words that clients know."""
     result = Result("r1", "x", ALPHA, finish_reason=reason)
     assert json.loads(ChatExchange(CHAT, {}).whole(result, 7))["choices"][0]["finish_reason"] == word
+
+
+def test_what_is_not_known_to_be_an_end_is_no_success() -> None:
+    """A pause, or a reason that nobody knows: `length` and `incomplete`, whole and streamed, and `other` in the
+    account, which no length limit has."""
+    result = Result("r1", "x", ALPHA, finish_reason=FinishReason.OTHER)
+    chat, responses = ChatExchange(CHAT, {}), ResponsesExchange(b'{"model":"auto","input":"x"}', {})
+    stream = chat.stream("r1", 7)
+    *_, last, _ = events(stream.begin(ALPHA) + stream.delta(Delta("x")) + stream.finish(result))
+    assert last[1]["choices"][0]["finish_reason"] == "length"
+    encoder = responses.stream("r1", 7)
+    end = events(encoder.begin(ALPHA) + encoder.delta(Delta("x")) + encoder.finish(result))[-1]
+    assert end[0] == "response.incomplete"
+    for body in (json.loads(responses.whole(result, 7)), end[1]["response"]):
+        assert (body["status"], body["incomplete_details"]) == ("incomplete", None)
+        assert body["output"][0]["status"] == "incomplete"
+        assert body["pointsman"]["finish_reason"] == "other"
+    assert json.loads(chat.whole(result, 7))["pointsman"]["finish_reason"] == "other"
 
 
 def test_text_beside_tool_calls_is_kept() -> None:
