@@ -149,6 +149,9 @@ class ScriptedProviders:
             for step in steps:
                 if isinstance(step, ProviderFailure):
                     raise step
+                if step is CUT:
+                    finished = True
+                    return
                 if step is HANG:
                     limit = limits.silence if step is not steps[0] else limits.first_content
                     async with asyncio.timeout(limit):
@@ -170,6 +173,8 @@ class ScriptedProviders:
 
 
 HANG = object()
+#: A stream ends without its end.
+CUT = object()
 
 
 @dataclass

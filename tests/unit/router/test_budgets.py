@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -10,11 +11,23 @@ import pytest
 
 from libs.catalog.limits import LimitSpec, Threshold
 from libs.catalog.model import Catalog, Model, Tenant
-from libs.errors import ResourceExhausted
+from libs.errors import ResourceExhausted, Unavailable
 from libs.types import ErrorClass, Priority
+from services.router.domain.amounts import Amounts
 from services.router.domain.budget import CALM, budgets_of, stance, window_end
 from services.router.domain.events import Completed, Degradation, Result
-from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
+from services.router.ports import Claim
+from tests.support.routing import (
+    TENANT,
+    FakeAdmission,
+    FakePermit,
+    Harness,
+    catalog,
+    denial,
+    fail,
+    generation,
+    model,
+)
 
 DEAR, CHEAP, MIDDLE = model("a/dear", quality=1.0), model("b/cheap"), model("c/middle")
 PRICES = {"a/dear": 1000, "b/cheap": 100, "c/middle": 140}
@@ -131,6 +144,33 @@ async def test_a_fallback_and_a_hedge_look_again() -> None:
     h.providers.script["a/dear"] = Script([failure])
     with pytest.raises(Exception, match="a/dear"):
         await whole(h)
+    assert h.providers.calls == ["a/dear"]
+    h.assert_settled()
+
+
+class Broke(FakeAdmission):
+    """The tenant's money is used up: only what costs nothing is admitted."""
+
+    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
+        return None if amounts.micro_usd else super().try_admit(scopes, amounts)
+
+    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+        self.claims.append(claim)
+        raise denial("tenant:acme")
+
+
+async def test_regression_a_paid_fallback_does_not_skip_the_budget_check() -> None:
+    """Named regression: the first provider costs nothing and fails; the one that costs something asks the budget for
+    what it may cost, and is not called where that is denied."""
+    h = Harness(
+        catalog([DEAR], [CHEAP]),
+        {"a/dear": [fail(ErrorClass.OVERLOADED)], "b/cheap": ["paid"]},
+        admission=Broke(),
+        price=lambda provider, model, usage, at, name: 100 if model is CHEAP else 0,
+    )
+    with pytest.raises(Unavailable):
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert [claim.amounts.micro_usd for claim in h.admission.claims] == [100]
     assert h.providers.calls == ["a/dear"]
     h.assert_settled()
 

@@ -34,6 +34,7 @@ from services.router.domain.generation import Completion, Generation, StreamEnd,
 from services.router.domain.health import Availability, TargetHealth
 from services.router.ports import Claim
 from tests.support.routing import (
+    CUT,
     HANG,
     TENANT,
     FakeAdmission,
@@ -311,6 +312,25 @@ async def test_a_cut_stream_is_matched_and_continued() -> None:
     assert first.usage.accuracy is UsageAccuracy.ESTIMATED
     assert first.usage.output_tokens > 0
     assert second.outcome is Outcome.SUCCESS
+
+
+async def test_regression_a_truncated_answer_is_not_reported_as_success() -> None:
+    """A stream that ends without saying how is a failure, gone on with elsewhere, and an error where nobody is left; an
+    answer that its model had to end is whole, says so, and is not kept to be given again."""
+    h = Harness(THREE, {"a/m": [["half ", CUT]], "b/m": [["half and half"]]})
+    events = await stream(h)
+    assert text_seen(events) == "half and half"
+    assert isinstance(events[-1], Completed)
+    assert [a.error_class for a in events[-1].result.attempts] == [ErrorClass.MALFORMED, None]
+    h = Harness(catalog([A], degradation=("stale_cache", "refuse")), {"a/m": [["half ", CUT]]})
+    with pytest.raises(Unavailable):
+        await stream(h)
+    h.assert_settled()
+    h.providers.script["a/m"] = [Completion("half", FinishReason.LENGTH, None), fail(ErrorClass.OVERLOADED)]
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert (result.text, result.finish_reason) == ("half", FinishReason.LENGTH)
+    with pytest.raises(Unavailable):
+        await h.generate.whole(h.catalog, TENANT, generation())
 
 
 async def test_a_different_answer_restarts() -> None:
