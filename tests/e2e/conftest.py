@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from pointsman.health.v1 import health_pb2_grpc
 
 from libs.client import Client
+from libs.rpc.channel import connect
 from tests.e2e.catalogs import ANTHROPIC_SECRET, OPENAI_SECRET, PRIVATE, TENANT_KEY
 from tests.support.otlp import Collector, running_collector
 from tests.support.recovery import Recovery
@@ -42,8 +44,13 @@ async def session_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
-        async with running_stack(data, PRIVATE, environment) as stack, stack.client(TENANT_KEY) as client:
-            yield Shared(stack, collector, Recovery(stack, client, MODELS))
+        async with (
+            running_stack(data, PRIVATE, environment) as stack,
+            stack.client(TENANT_KEY) as client,
+            connect(stack.addresses["health"]) as channel,
+        ):
+            health = health_pb2_grpc.ProviderHealthStub(channel)
+            yield Shared(stack, collector, Recovery(stack, client, health, MODELS))
 
 
 @pytest.fixture

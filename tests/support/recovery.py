@@ -8,14 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-import httpx
 from pointsman.health.v1 import health_pb2 as pb
 from pointsman.health.v1 import health_pb2_grpc
-from prometheus_client.parser import text_string_to_metric_families
 
 from libs.client import Client, SetAsideClient
 from libs.errors import PointsmanError
-from libs.rpc.channel import connect, metadata
+from libs.rpc.channel import metadata
 from tests.support.stack import RunningStack
 
 PATIENCE = 60.0
@@ -24,37 +22,53 @@ PATIENCE = 60.0
 class Recovery:
     """Of a stack whose providers answer by the time it is asked for; `models` are those that matter."""
 
-    def __init__(self, stack: RunningStack, client: Client, models: Sequence[str]) -> None:
+    def __init__(
+        self,
+        stack: RunningStack,
+        client: Client,
+        health: health_pb2_grpc.ProviderHealthAsyncStub,
+        models: Sequence[str],
+    ) -> None:
         self._stack = stack
         self._client = client
+        self._health = health
         self._models = tuple(models)
         self._token = stack.addresses["service_token"]
-        self._failures = 0.0
 
     async def complete(self) -> None:
         """Returns once nothing that failed so far is held against a model. Does nothing where nothing failed."""
-        failures = await self._failed_attempts()
-        if failures == self._failures:
+        faulty = self._stack.simulator.faulty
+        if not faulty and await self._well():
             return
-        async with asyncio.timeout(PATIENCE), connect(self._stack.addresses["health"]) as channel:
-            health = health_pb2_grpc.ProviderHealthStub(channel)
-            await self._rehabilitate(health)
+        async with asyncio.timeout(PATIENCE):
+            await self._rehabilitate()
             # The router may not have told all of it yet, and telling it later would count again. It tells one report
             # after the other: with the second that began after now, the last of what was before now has come.
             for _ in range(2):
                 now = time.time()
                 await asyncio.gather(*(self._answered(model) for model in self._models))
-                await _until(lambda now=now: self._told_since(health, now))
-            await self._rehabilitate(health)
+                await _until(lambda now=now: self._told_since(now))
+            await self._rehabilitate()
             await _until(self._in_order)
-        self._failures = failures
+        faulty.clear()
 
-    async def _rehabilitate(self, health: health_pb2_grpc.ProviderHealthAsyncStub) -> None:
+    async def _well(self) -> bool:
+        return all(
+            state.error_rate == 0
+            and state.status not in {pb.PROVIDER_STATUS_DEGRADED, pb.PROVIDER_STATUS_DOWN}
+            for state in await self._listed()
+        )
+
+    async def _listed(self) -> Sequence[pb.ProviderHealthState]:
+        answer = await self._health.ListProviders(pb.ListProvidersRequest(), metadata=metadata(self._token))
+        return answer.providers
+
+    async def _rehabilitate(self) -> None:
         for provider in {model.partition("/")[0] for model in self._models}:
             word = pb.SetProviderModeRequest(
                 provider=provider, mode=pb.PROVIDER_MODE_AUTOMATIC, reason="the next test"
             )
-            await health.SetProviderMode(word, metadata=metadata(self._token))
+            await self._health.SetProviderMode(word, metadata=metadata(self._token))
         async with SetAsideClient(self._stack.addresses["router"], self._token) as operator:
             for entry in await operator.list_set_aside():
                 await operator.clear_set_aside(entry.name)
@@ -70,9 +84,8 @@ class Recovery:
 
         await _until(answered)
 
-    async def _told_since(self, health: health_pb2_grpc.ProviderHealthAsyncStub, now: float) -> bool:
-        listed = await health.ListProviders(pb.ListProvidersRequest(), metadata=metadata(self._token))
-        told = {f"{s.provider}/{s.model}": s.last_checked.ToNanoseconds() / 1e9 for s in listed.providers}
+    async def _told_since(self, now: float) -> bool:
+        told = {f"{s.provider}/{s.model}": s.last_checked.ToNanoseconds() / 1e9 for s in await self._listed()}
         return all(told[model] > now for model in self._models)
 
     async def _in_order(self) -> bool:
@@ -81,18 +94,8 @@ class Recovery:
             decision = await self._client.select("Are you well?", models=self._models, timeout=20)
         except PointsmanError:
             return False
-        candidates = [decision.selection, *(c.selection for c in decision.alternatives if not c.excluded)]
+        candidates = [decision.selection, *(c.selection for c in decision.alternatives if not c.excluded_because)]
         return [f"{c.provider}/{c.model}" for c in candidates] == list(self._models)
-
-    async def _failed_attempts(self) -> float:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.get(f"http://{self._stack.addresses['router metrics']}/metrics")
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-            if sample.name == "pointsman_attempts_total" and sample.labels["outcome"] != "success"
-        )
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +35,8 @@ class Simulator:
     url: str
     pid: int
     client: httpx.AsyncClient
+    #: Virtual providers that were given faults; whoever makes up for it takes them out.
+    faulty: set[str] = field(default_factory=set)
 
     def base(self, name: str) -> str:
         """URL of a virtual provider, without a version path."""
@@ -48,6 +50,8 @@ class Simulator:
 
     async def set(self, name: str, **behaviour: Any) -> None:
         """Replace the behaviour; counters, faults and times start again. ValueError names a wrong field."""
+        if behaviour.get("faults"):
+            self.faulty.add(name)
         await self._call("PUT", f"/{name}", json=behaviour)
 
     async def reset(self, name: str) -> None:
