@@ -3,8 +3,8 @@
 `/<name>/…` is a virtual provider, made on first use:
   POST …/chat/completions · …/responses · …/messages · …/v2/chat · …/models/<m>:generateContent
        …/models/<m>:streamGenerateContent[?alt=sse] · …/openai/deployments/<d>/chat/completions?api-version=
-       …/model/<id>/converse · …/model/<id>/converse-stream
-  GET  …/models · …/models/<m> · …/foundation-models
+       …/model/<id>/converse · …/converse-stream · …/invoke · …/invoke-with-response-stream · …/api/chat
+  GET  …/models · …/models/<m> · …/foundation-models · …/api/tags
 `/_control/…` is the control API, see `control.py`.
 """
 

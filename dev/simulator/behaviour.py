@@ -147,8 +147,8 @@ class ErrorEvent(BaseFault, frozen=True, tag="error_event"):
 
 
 class NoTerminator(BaseFault, frozen=True, tag="no_terminator"):
-    """The finish reason comes, the wire's last word ([DONE], message_stop, metadata) does not. Gemini and OpenAI
-    responses have no word after the finish reason: nothing changes there."""
+    """The finish reason comes, the wire's last word ([DONE], message_stop, metadata) does not. Gemini, OpenAI
+    responses and Ollama have no word after the finish reason: nothing changes there."""
 
 
 class NoFinish(BaseFault, frozen=True, tag="no_finish"):

@@ -11,14 +11,15 @@ from dev.simulator import wires
 from dev.simulator.wires.base import Wire
 
 _GEMINI = re.compile(r"models/([^/]+:(?:streamG|g)enerateContent)$")
-_BEDROCK = re.compile(r"(?:^|/)model/([^/]+)/(converse(?:-stream)?)$")
+_BEDROCK = re.compile(r"(?:^|/)model/([^/]+)/(converse(?:-stream)?|invoke(?:-with-response-stream)?)$")
 _AZURE = re.compile(r"(?:^|/)deployments/([^/]+)/chat/completions$")
-_MODELS = re.compile(r"(?:^|/)(?:foundation-)?models(?:/([^/]+))?$")
+_MODELS = re.compile(r"(?:^|/)(?:(?:foundation-)?models(?:/([^/]+))?|api/tags)$")
 _SUFFIXES: tuple[tuple[str, Wire], ...] = (
     ("chat/completions", wires.OPENAI_CHAT),
     ("responses", wires.OPENAI_RESPONSES),
     ("messages", wires.ANTHROPIC),
     ("v2/chat", wires.COHERE),
+    ("api/chat", wires.OLLAMA),
 )
 
 
@@ -50,12 +51,15 @@ def find(method: str, path: str) -> Route | None:
             return Route(name, "generate", wires.GEMINI, unquote(found[1]))
         found = _BEDROCK.search(rest)
         if found:
-            return Route(name, "generate", wires.BEDROCK, f"{unquote(found[1])}/{found[2]}")
+            bedrock: Wire = wires.BEDROCK_INVOKE if found[2].startswith("invoke") else wires.BEDROCK
+            return Route(name, "generate", bedrock, f"{unquote(found[1])}/{found[2]}")
     elif method == "GET":
         found = _MODELS.search(rest)
         if found:
             wire_of_list: Wire | None = wires.GEMINI if rest.startswith("v1beta") else None
             if "foundation-models" in rest:
                 wire_of_list = wires.BEDROCK
+            elif rest.endswith("api/tags"):
+                wire_of_list = wires.OLLAMA
             return Route(name, "models", wire_of_list, unquote(found[1] or ""))
     return None

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -45,6 +46,8 @@ WIRES: dict[str, tuple[str, dict[str, str]]] = {
     "gemini": ("", {}),
     "cohere": ("", {}),
     "bedrock": ("", {"region": "eu-west-1"}),
+    "bedrock_invoke": ("", {"region": "eu-west-1"}),
+    "ollama_native": ("", {}),
 }
 
 
@@ -63,8 +66,20 @@ class Bench(Protocol):
         """It refuses every call, with 12 s to stay away."""
         ...
 
+    async def refuses(self, preset: str, as_class: ErrorClass) -> None:
+        """It refuses every call for the simulator's `preset`, which is `as_class`."""
+        ...
+
     async def breaks(self) -> None:
         """It breaks off in the middle of a stream."""
+        ...
+
+    async def fails_inside(self) -> None:
+        """It says in the middle of a stream that it is overloaded."""
+        ...
+
+    async def ends_without_a_reason(self) -> None:
+        """It ends a stream without a finish reason."""
         ...
 
     async def hangs(self, *, after_content: bool = False) -> None:
@@ -96,6 +111,15 @@ class Scripted:
     async def is_overloaded(self) -> None:
         self.script["a/m"] = [fail(ErrorClass.OVERLOADED, retry_after=12.0, retry_same=True, status=503)]
 
+    async def refuses(self, preset: str, as_class: ErrorClass) -> None:
+        self.script["a/m"] = [fail(as_class)]
+
+    async def fails_inside(self) -> None:
+        self.script["a/m"] = [["A fine ", fail(ErrorClass.OVERLOADED, retry_same=True)]]
+
+    async def ends_without_a_reason(self) -> None:
+        await self.breaks()
+
     async def breaks(self) -> None:
         self.script["a/m"] = [["A fine ", fail(ErrorClass.TRANSPORT, retry_same=True)]]
 
@@ -119,7 +143,7 @@ class Real:
         self.name = name
         url = simulator.base(name) + suffix
         self.provider = Provider(name, kind, url, api_key_env="KEY", options=options)
-        self.model = model(f"{name}/m")
+        self.model = replace(model(f"{name}/m"), wire_name="anthropic.m" if "bedrock" in kind else "m")
         clock = SystemClock()
         keys = Keys({"KEY": "k"})
         self.providers: Providers = ProviderClient(transport, wires(clock), keys, clock)
@@ -130,6 +154,15 @@ class Real:
     async def is_overloaded(self) -> None:
         fault = {"kind": "status", "preset": "overloaded", "retry_after": 12, "retry_after_as": "seconds"}
         await self.simulator.set(self.name, faults=[fault])
+
+    async def refuses(self, preset: str, as_class: ErrorClass) -> None:
+        await self._faulty({"kind": "status", "preset": preset})
+
+    async def fails_inside(self) -> None:
+        await self._faulty({"kind": "error_event", "preset": "overloaded", "after_tokens": 10})
+
+    async def ends_without_a_reason(self) -> None:
+        await self._faulty({"kind": "no_finish"})
 
     async def breaks(self) -> None:
         await self._faulty({"kind": "cut", "after_tokens": 20})
@@ -220,6 +253,43 @@ async def test_a_refusal_is_classified_with_its_wait(bench: Bench, stream: bool)
     assert failure.http_status in (503, 529)
     assert failure.retry_same
     assert failure.retry_after == pytest.approx(12, abs=1)
+
+
+PRESETS = [
+    ("context_length", ErrorClass.CONTEXT_TOO_LONG),
+    ("authentication", ErrorClass.AUTHENTICATION),
+    ("model_not_found", ErrorClass.MODEL_NOT_FOUND),
+    ("rate_limited", ErrorClass.RATE_LIMITED),
+    ("quota", ErrorClass.QUOTA_EXHAUSTED),
+    ("server_error", ErrorClass.SERVER_ERROR),
+]
+
+
+@pytest.mark.parametrize(("preset", "expected"), PRESETS)
+async def test_every_wire_says_what_went_wrong(bench: Bench, preset: str, expected: ErrorClass) -> None:
+    """The same fault has the same class in every wire's own words, streamed or not."""
+    await bench.refuses(preset, expected)
+    _, failure = await failure_of_stream(bench, LONG)
+    assert failure.error_class is expected
+    with pytest.raises(ProviderFailure) as caught:
+        await bench.providers.complete(bench.provider, bench.model, PROMPT, LONG)
+    assert caught.value.error_class is expected
+
+
+async def test_an_error_inside_a_stream_is_found(bench: Bench) -> None:
+    """After its text, though the status said that all was well."""
+    await bench.fails_inside()
+    text, failure = await failure_of_stream(bench, LONG)
+    assert text
+    assert failure.error_class is ErrorClass.OVERLOADED
+
+
+async def test_an_end_without_a_reason_is_a_cut(bench: Bench) -> None:
+    """The body ends well, but nothing in it says that the answer did."""
+    await bench.ends_without_a_reason()
+    text, failure = await failure_of_stream(bench, LONG)
+    assert text
+    assert failure.error_class is ErrorClass.TRANSPORT
 
 
 async def test_a_cut_stream_is_a_failure_after_its_text(bench: Bench) -> None:

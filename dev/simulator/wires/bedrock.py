@@ -102,13 +102,14 @@ def frame(headers: bytes, payload: bytes) -> bytes:
     return body + struct.pack(">I", crc32(body))
 
 
-def _event_headers(name: str) -> bytes:
+def event_headers(name: str) -> bytes:
+    """The headers of an event of that type."""
     kind = _header(":event-type", name) + _header(":content-type", "application/json")
     return kind + _header(":message-type", "event")
 
 
 _EVENTS = {
-    name: _event_headers(name)
+    name: event_headers(name)
     for name in (
         "messageStart",
         "contentBlockStart",

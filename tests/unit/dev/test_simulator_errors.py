@@ -54,21 +54,21 @@ async def test_key_is_checked(simulator: Simulator) -> None:
 @pytest.mark.parametrize(
     ("preset", "statuses"),
     [
-        # OpenAI, Anthropic, Gemini, Cohere, Bedrock, Azure
-        ("invalid_request", [400, 400, 400, 400, 400, 400]),
-        ("context_length", [400, 400, 400, 400, 400, 400]),
-        ("content_filter", [400, 400, 200, 400, 400, 400]),
-        ("authentication", [401, 401, 400, 401, 403, 401]),
-        ("permission", [403, 403, 403, 403, 403, 403]),
-        ("model_not_found", [404, 404, 404, 404, 404, 404]),
-        ("timeout", [408, 408, 504, 504, 408, 408]),
-        ("too_large", [413, 413, 413, 413, 413, 413]),
-        ("rate_limited", [429, 429, 429, 429, 429, 429]),
-        ("quota", [429, 400, 429, 402, 400, 429]),
-        ("server_error", [500, 500, 500, 500, 500, 500]),
-        ("bad_gateway", [502, 502, 502, 502, 502, 502]),
-        ("unavailable", [503, 503, 503, 503, 503, 503]),
-        ("overloaded", [503, 529, 503, 503, 503, 503]),
+        # OpenAI, Anthropic, Gemini, Cohere, Bedrock, Azure, Bedrock's invoke, Ollama
+        ("invalid_request", [400, 400, 400, 400, 400, 400, 400, 400]),
+        ("context_length", [400, 400, 400, 400, 400, 400, 400, 400]),
+        ("content_filter", [400, 400, 200, 400, 400, 400, 400, 400]),
+        ("authentication", [401, 401, 400, 401, 403, 401, 403, 401]),
+        ("permission", [403, 403, 403, 403, 403, 403, 403, 403]),
+        ("model_not_found", [404, 404, 404, 404, 404, 404, 404, 404]),
+        ("timeout", [408, 408, 504, 504, 408, 408, 408, 504]),
+        ("too_large", [413, 413, 413, 413, 413, 413, 413, 413]),
+        ("rate_limited", [429, 429, 429, 429, 429, 429, 429, 429]),
+        ("quota", [429, 400, 429, 402, 400, 429, 400, 402]),
+        ("server_error", [500, 500, 500, 500, 500, 500, 500, 500]),
+        ("bad_gateway", [502, 502, 502, 502, 502, 502, 502, 502]),
+        ("unavailable", [503, 503, 503, 503, 503, 503, 503, 503]),
+        ("overloaded", [503, 529, 503, 503, 503, 503, 503, 503]),
     ],
 )
 async def test_presets_have_each_wires_status(simulator: Simulator, preset: str, statuses: list[int]) -> None:
@@ -81,12 +81,14 @@ async def test_presets_have_each_wires_status(simulator: Simulator, preset: str,
         "v2/chat",
         "model/m/converse",
         "openai/deployments/d/chat/completions?api-version=1",
+        "model/m/invoke",
+        "api/chat",
     ]
     seen = [await ask(simulator, "preset", path=path) for path in paths]
     assert [answer.status for answer in seen] == statuses
     for answer in seen:
         if answer.status >= 400 and answer.headers["content-type"].startswith("application/json"):
-            assert "message" in json.dumps(json.loads(answer.rest))
+            assert {"message", "error"} & set(json.loads(answer.rest))
     if preset == "content_filter":
         assert json.loads(seen[2].rest)["promptFeedback"] == {"blockReason": "SAFETY"}
     if preset == "bad_gateway":

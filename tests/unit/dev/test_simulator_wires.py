@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,6 +43,13 @@ def converse(**more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [{"text": PROMPT}]}], **more}
 
 
+def invoke(**more: Any) -> dict[str, Any]:
+    return {
+        "anthropic_version": "bedrock-2023-05-31",
+        **{name: value for name, value in messages(**more).items() if name != "model"},
+    }
+
+
 async def post(simulator: Simulator, path: str, body: Any, headers: Any = None) -> httpx.Response:
     return await simulator.client.post(f"{simulator.url}{path}", json=body, headers=headers)
 
@@ -75,6 +83,8 @@ async def test_every_wire_gives_the_same_text(simulator: Simulator) -> None:
         ),
         ("/five/v2/chat", both, ["message", "content", 0, "text"]),
         ("/six/model/b/converse", converse(system=part), ["output", "message", "content", 0, "text"]),
+        ("/seven/model/b/invoke", invoke(system=system), ["content", 0, "text"]),
+        ("/eight/api/chat", {**both, "stream": False}, ["message", "content"]),
     ]
     texts = {
         dig((await post(simulator, path, body, ANTHROPIC)).json(), *place) for path, body, place in calls
@@ -253,6 +263,42 @@ async def test_bedrock_tool_use(simulator: Simulator) -> None:
     assert json.loads("".join(parts)) == use["input"]
 
 
+async def test_bedrock_invoke_wraps_the_vendors_events(simulator: Simulator) -> None:
+    """Anthropic's answer as it is; its events base64 in frames, the last one with Bedrock's own counts."""
+    whole = (await post(simulator, "/i/model/us.anthropic.claude-x/invoke", invoke())).json()
+    assert (whole["type"], whole["stop_reason"]) == ("message", "end_turn")
+    path = "/i/model/us.anthropic.claude-x/invoke-with-response-stream"
+    answer = await post(simulator, path, invoke())
+    assert answer.headers["content-type"] == "application/vnd.amazon.eventstream"
+    found = frames(answer.content)
+    assert {headers[":event-type"] for headers, _ in found} == {"chunk"}
+    said = [json.loads(b64decode(data["bytes"])) for _, data in found]
+    assert said[0]["type"] == "message_start"
+    assert [event["type"] for event in said[-3:]] == ["content_block_stop", "message_delta", "message_stop"]
+    text = "".join(event["delta"]["text"] for event in said if event["type"] == "content_block_delta")
+    assert text == whole["content"][0]["text"]
+    counts = said[-1]["amazon-bedrock-invocationMetrics"]
+    assert counts["outputTokenCount"] == whole["usage"]["output_tokens"]
+    assert (await simulator.report("i"))["attempts"][-1]["model"] == "us.anthropic.claude-x"
+
+
+async def test_ollama_speaks_in_lines(simulator: Simulator) -> None:
+    """A stream unless told otherwise; the line that is done has reason and counts; its list has tags."""
+    answer = await post(simulator, "/o/api/chat", chat())
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["done"] for line in said] == [False] * (len(said) - 1) + [True]
+    whole = (await post(simulator, "/o/api/chat", chat(stream=False))).json()
+    assert "".join(line["message"]["content"] for line in said) == whole["message"]["content"]
+    assert whole["done_reason"] == "stop"
+    assert whole["eval_count"] == said[-1]["eval_count"] == len(said) - 1
+    short = chat(stream=False, options={"num_predict": 5})
+    cut = (await post(simulator, "/o/api/chat", short)).json()
+    assert (cut["done_reason"], cut["eval_count"]) == ("length", 5)
+    tags = (await simulator.client.get(simulator.base("o") + "/api/tags")).json()
+    assert tags["models"][0]["model"] == "simulated-large"
+
+
 async def test_model_lists(simulator: Simulator) -> None:
     """Each wire's own list; a name that is not served is not found, on lists and in requests."""
     await simulator.set("lists", models=["big", "small"])
@@ -298,10 +344,16 @@ async def test_reported_usage_follows_each_wires_convention(simulator: Simulator
         ("/bad/v2/chat", {"messages": [{"role": "user", "content": "x"}]}),
         ("/bad/model/b/converse", {"messages": [{"role": "user", "content": "text"}]}),
         ("/bad/v1/chat/completions", [1, 2]),
+        ("/bad/model/b/invoke", converse(max_tokens=5)),
+        ("/bad/model/b/invoke", {**invoke(), "model": "m"}),
+        ("/bad/model/b/invoke", {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5}),
+        ("/bad/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/bad/api/chat", {"model": "m", "messages": "x"}),
+        ("/bad/api/chat", chat(options={"num_predict": 0})),
     ],
 )
 async def test_malformed_requests_are_refused(simulator: Simulator, path: str, body: Any) -> None:
     """What a provider would not accept is a 400 with its error shape, not a guess."""
     answer = await post(simulator, path, body)
     assert answer.status_code == 400
-    assert "message" in json.dumps(answer.json())
+    assert {"message", "error"} & set(answer.json())

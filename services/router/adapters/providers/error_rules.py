@@ -125,7 +125,7 @@ _RULES: tuple[Rule, ...] = (
     rule(
         ErrorClass.OVERLOADED,
         r"overload|high demand|no ?capacity|capacity temporarily|at capacity|modelnotready|currently loading"
-        r"|slow_down|(model|server|engine) is (currently )?busy",
+        r"|slow_down|(model|server|engine|service) (is )?((currently|too) )?busy",
         (429, 424, *_SERVER),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.

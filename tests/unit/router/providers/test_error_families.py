@@ -172,6 +172,8 @@ def test_an_error_without_a_status_inside_a_200_is_read_by_its_words() -> None:
     for message, expected in (
         ("Your credit balance is too low to access the API", C.QUOTA_EXHAUSTED),
         ("This model's maximum context length is 8192 tokens", C.CONTEXT_TOO_LONG),
+        ("server busy, please try again", C.OVERLOADED),
+        ("Service is too busy", C.OVERLOADED),
         ("Something went wrong", C.SERVER_ERROR),
     ):
         assert fails("openai", sse({"error": {"message": message, "type": None}})) == ([], expected)
