@@ -141,6 +141,18 @@ class BudgetNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit of the tenant's own: `remaining` of `limit` per `period`, in `unit` (`requests`, `input_tokens`,
+    `output_tokens` or `total_tokens`). `reset`: seconds until all of it is there again, None: not known."""
+
+    unit: str
+    period: str
+    limit: int
+    remaining: int
+    reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """An answer and how it came about. `usage` and `cost_micro_usd` are sums over all attempts, failed ones
     included."""
@@ -158,6 +170,7 @@ class Result:
     degradation: Degradation | None = None
     cached: bool = False
     budgets: tuple[BudgetNotice, ...] = ()
+    limits: tuple[LimitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +192,21 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The account so far, as the answer begins to come. `attempts`: that of the answer included."""
+
+    attempts: int
+    cached: bool = False
+    limits: tuple[LimitState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """More of the answer, to be appended."""
+    """More of the answer, to be appended. `head`: with the first alone."""
 
     text: str
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    head: Head | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from libs.client.model import (
     Degradation,
     Delta,
     Event,
+    Head,
+    LimitState,
     ListedModel,
     Listing,
     Restarted,
@@ -149,7 +151,17 @@ def result_from_proto(value: pb.Result) -> Result:
         degradation=_enum(Degradation, pb.Degradation.keys(), "DEGRADATION_", value.degradation),
         cached=value.cached,
         budgets=tuple(_notice(item) for item in value.budgets),
+        limits=tuple(_limit(item) for item in value.limits),
     )
+
+
+def _limit(value: pb.LimitState) -> LimitState:
+    reset = duration_from_proto(value.reset) if value.HasField("reset") else None
+    return LimitState(value.unit, value.period, value.limit, value.remaining, reset)
+
+
+def _head(value: pb.Head) -> Head:
+    return Head(value.attempts, value.cached, tuple(_limit(item) for item in value.limits))
 
 
 def _notice(value: pb.BudgetNotice) -> BudgetNotice:
@@ -165,6 +177,7 @@ def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:
         return Delta(
             value.delta.text,
             tuple(ToolCallDelta(c.index, c.id, c.name, c.arguments_json) for c in value.delta.tool_calls),
+            _head(value.delta.head) if value.delta.HasField("head") else None,
         )
     if value.HasField("selected"):
         return Selected(value.selected.request_id, selection_from_proto(value.selected.selection))

@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from libs.client.model import Delta, Event, Restarted, Selected, Selection, SwitchedProvider
+from libs.client.model import Delta, Event, Head, Restarted, Selected, Selection, SwitchedProvider
 from libs.errors import PointsmanError
-from services.gateway.domain.account import selection_headers
+from services.gateway.domain.account import head_headers, head_of, selection_headers
 from services.gateway.domain.errors import SERVER_ERROR, ApiError, from_failure
 from services.gateway.domain.exchange import StreamEncoder
 from services.gateway.domain.routing import OnRestart
@@ -53,7 +53,7 @@ class Relay:
             try:
                 async for event in events:
                     if isinstance(event, Delta):
-                        response, head = await self._open()
+                        response, head = await self._open(event.head)
                         await response.write(head + self._encoder.delta(event))
                     elif isinstance(event, Restarted):
                         self._selection = event.selection
@@ -62,21 +62,23 @@ class Relay:
                     elif isinstance(event, Selected | SwitchedProvider):
                         self._selection = event.selection
                     else:
-                        response, head = await self._open()
+                        response, head = await self._open(head_of(event.result))
                         await response.write(head + self._encoder.finish(event.result))
             except PointsmanError as error:
                 if self._response is None:
                     raise
                 await self._response.write(self._encoder.fail(from_failure(error, self._names)))
-        response, _ = await self._open()
+        response, _ = await self._open(None)
         await response.write_eof()
         return response
 
-    async def _open(self) -> tuple[web.StreamResponse, bytes]:
-        """The response, its head sent, and what must come first in its body."""
+    async def _open(self, known: Head | None) -> tuple[web.StreamResponse, bytes]:
+        """The response, its head sent with what is known by now, and what must come first in its body."""
         if self._response is not None:
             return self._response, b""
         headers = {**_HEADERS, **self._headers, **selection_headers(self._selection)}
+        if known is not None:
+            headers |= head_headers(known)
         self._response = web.StreamResponse(headers=headers)
         await self._response.prepare(self._request)
         return self._response, self._encoder.begin(self._selection)

@@ -9,6 +9,7 @@ from libs.clock import Clock
 from libs.telemetry import Metrics
 from services.router.domain.budget import CALM, Budget, Notice, Stance, budgets_of, stance
 from services.router.domain.generation import Generation
+from services.router.domain.limit_state import LimitState
 from services.router.ports import BudgetView
 
 #: Budgets that are remembered, each list for one (tenant, content type, campaign).
@@ -48,6 +49,10 @@ class Budgets:
     def look(self, budgets: tuple[Budget, ...]) -> Stance:
         """What they say now."""
         return stance(budgets, self._view.budget_use, self._clock.now()) if budgets else CALM
+
+    def limits(self, tenant: str) -> tuple[LimitState, ...]:
+        """The tenant's own limits of requests and tokens now."""
+        return self._view.limit_states(f"tenant:{tenant}")
 
     def told(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
         """Adds to what a request has met `before`, and counts what is new."""

@@ -30,6 +30,7 @@ from services.router.domain.events import (
     Degradation,
     Delta,
     Event,
+    Head,
     Result,
     Selected,
 )
@@ -63,6 +64,7 @@ class Generate:
         answers: RecentAnswers | None = None,
     ) -> None:
         self._planner = planner
+        self._budgets = budgets
         self._clock = books.clock
         self._gate = Gate(admission, budgets, books, attempt_prefix)
         self._calls = Calls(providers, self._gate, books.health, budget, books.clock)
@@ -101,13 +103,18 @@ class Generate:
                 if isinstance(attempt, Answer):
                     if not request.records:
                         yield Selected(generation.request_id, attempt.candidate)
-                    yield Delta(attempt.text)
+                    yield self._headed(request, Delta(attempt.text), cached=True)
                     yield Completed(self._old(request, attempt))
                     return
                 try:
                     async with aclosing(self._calls.stream(request, attempt)) as told:
                         async for event in told:
-                            yield self._completed(request, event) if isinstance(event, Answered) else event
+                            if isinstance(event, Answered):
+                                yield self._completed(request, event)
+                            elif isinstance(event, Delta) and not request.begun:
+                                yield self._headed(request, event)
+                            else:
+                                yield event
                     return
                 except ProviderFailure:
                     self._in_vain(request)
@@ -198,7 +205,16 @@ class Generate:
         """The account of an answer that was given before."""
         request.degradation = Degradation.STALE_CACHE
         completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
-        return request.result(answer.candidate, completion, self._clock.monotonic(), cached=True)
+        limits = self._budgets.limits(request.generation.tenant)
+        return request.result(answer.candidate, completion, self._clock.monotonic(), limits, cached=True)
+
+    def _headed(self, request: InFlight, delta: Delta, *, cached: bool = False) -> Delta:
+        """The first of an answer, with what is known of it by then."""
+        request.begun = True
+        limits = self._budgets.limits(request.generation.tenant)
+        # The record of the attempt that answers is written at its end.
+        attempts = len(request.records) + (not cached)
+        return Delta(delta.text, delta.tool_calls, Head(attempts, cached, limits))
 
     def _completed(self, request: InFlight, answered: Answered) -> Completed:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""
@@ -209,7 +225,8 @@ class Generate:
         finish = answered.completion.finish_reason
         if finish is FinishReason.STOP and "stale_cache" in request.plan.policy.degradation:
             self._answers.keep(request.generation, Answer(answered.text, answered.candidate, now))
-        result = request.result(answered.candidate, answered.completion, now)
+        limits = self._budgets.limits(request.generation.tenant)
+        result = request.result(answered.candidate, answered.completion, now, limits)
         spans.answered(request.span, result)
         return Completed(result)
 

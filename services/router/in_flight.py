@@ -13,6 +13,7 @@ from services.router.attempt import Attempt
 from services.router.domain.budget import Budget, Notice
 from services.router.domain.events import Degradation, Result, UsageRecord
 from services.router.domain.generation import Completion, Generation, ProviderFailure
+from services.router.domain.limit_state import LimitState
 from services.router.domain.next_step import Envelope, Failed
 from services.router.domain.plan import Candidate, Plan
 from services.router.domain.relay import Relay
@@ -51,6 +52,8 @@ class InFlight:
     first_token: float | None = None
     allow_prefill: bool = True
     degradation: Degradation | None = None
+    #: The answer has begun to come.
+    begun: bool = False
     #: The ladder's step to cheaper models was taken.
     stepped_down: bool = False
     #: Budgets that attempts met, used up to a threshold.
@@ -93,7 +96,13 @@ class InFlight:
         )
 
     def result(
-        self, candidate: Candidate, completion: Completion, now: float, *, cached: bool = False
+        self,
+        candidate: Candidate,
+        completion: Completion,
+        now: float,
+        limits: tuple[LimitState, ...],
+        *,
+        cached: bool = False,
     ) -> Result:
         """The answer with its account over all attempts."""
         records = self.records
@@ -115,4 +124,5 @@ class InFlight:
             degradation=self.degradation,
             budgets=tuple(self.notices.values()),
             cached=cached,
+            limits=limits,
         )

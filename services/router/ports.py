@@ -13,6 +13,7 @@ from services.router.domain.amounts import Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import Completion, Prompt, StreamEvent
 from services.router.domain.health import TargetHealth
+from services.router.domain.limit_state import LimitState
 from services.router.domain.timeouts import Learned, Limits
 
 
@@ -118,11 +119,15 @@ class Admission(Protocol):
 
 
 class BudgetView(Protocol):
-    """What is known of money limits."""
+    """What is known of limits. Never waits."""
 
     def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
         """Used of the scope's limit per `day` or `month` by all routers, money that calls have reserved included, and
-        the limit, in micro-USD. None: not known. Never waits."""
+        the limit, in micro-USD. None: not known."""
+        ...
+
+    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
+        """The scope's limits of requests and tokens, those that are known."""
         ...
 
 

@@ -46,6 +46,7 @@ from services.router.domain.generation import (
     Tool,
     ToolCall,
 )
+from services.router.domain.limit_state import LimitState
 from services.router.domain.patterns import SetAside
 from services.router.domain.plan import Candidate, SelectionReason
 from services.router.generate import Generate
@@ -224,7 +225,12 @@ def _event(event: Event) -> pb.StreamGenerateResponse:
             pb.ToolCallDelta(index=t.index, id=t.id, name=t.name, arguments_json=t.arguments_json)
             for t in event.tool_calls
         ]
-        return pb.StreamGenerateResponse(delta=pb.Delta(text=event.text, tool_calls=pieces))
+        delta = pb.Delta(text=event.text, tool_calls=pieces)
+        if event.head is not None:
+            head = event.head
+            delta.head.attempts, delta.head.cached = head.attempts, head.cached
+            delta.head.limits.extend(map(_limit, head.limits))
+        return pb.StreamGenerateResponse(delta=delta)
     if isinstance(event, Selected):
         selected = pb.Selected(request_id=event.request_id, selection=_selection(event.candidate))
         return pb.StreamGenerateResponse(selected=selected)
@@ -274,6 +280,17 @@ def _result(result: Result) -> pb.Result:
             )
             for notice in result.budgets
         ],
+        limits=map(_limit, result.limits),
+    )
+
+
+def _limit(state: LimitState) -> pb.LimitState:
+    return pb.LimitState(
+        unit=state.unit,
+        period=state.period,
+        limit=state.limit,
+        remaining=state.remaining,
+        reset=duration_to_proto(state.reset),
     )
 
 

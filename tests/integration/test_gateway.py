@@ -26,6 +26,7 @@ from libs.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from libs.rpc.convert import duration_to_proto
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection
 
@@ -251,6 +252,45 @@ async def test_a_stream_with_usage(client: AsyncOpenAI) -> None:
     assert last.model_extra["pointsman"]["cost_usd"] == "0.000050"
     assert last.model_extra["pointsman"]["attempts"] == 1
     assert {(chunk.id, chunk.model) for chunk in chunks} == {("chatcmpl-r-1", "alpha/small")}
+
+
+LIMITS = (
+    pb.LimitState(unit="requests", period="minute", limit=60, remaining=41, reset=duration_to_proto(19.0)),
+    pb.LimitState(unit="total_tokens", period="day", limit=9000, remaining=100),
+)
+LIMIT_HEADERS = {
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "41",
+    "x-ratelimit-reset-requests": "19000ms",
+    "x-ratelimit-limit-tokens": "9000",
+    "x-ratelimit-remaining-tokens": "100",
+}
+
+
+async def test_what_is_left_of_the_tenants_limits_is_told_on_success_too(
+    client: AsyncOpenAI, router: FakeRouter
+) -> None:
+    """In the headers of a whole answer, and in a stream's head with the attempts until then."""
+
+    async def answer(generation: pb.Generation) -> pb.Result:
+        told = result(generation.request_id, "A mug.")
+        told.limits.extend(LIMITS)
+        return told
+
+    async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
+        yield selected(generation)
+        head = pb.Head(attempts=2, cached=True, limits=LIMITS)
+        yield pb.StreamGenerateResponse(delta=pb.Delta(text="A mug.", head=head))
+        yield completed(generation)
+
+    router.answer, router.stream = answer, stream
+    whole = await client.chat.completions.with_raw_response.create(model="auto", messages=ASK)
+    assert {name: whole.headers.get(name) for name in LIMIT_HEADERS} == LIMIT_HEADERS
+    async with client.chat.completions.with_streaming_response.create(
+        model="auto", messages=ASK, stream=True
+    ) as raw:
+        wanted = LIMIT_HEADERS | {"x-pointsman-attempts": "2", "x-pointsman-cached": "true"}
+        assert {name: raw.headers.get(name) for name in wanted} == wanted
 
 
 async def test_a_stream_without_usage_ends_with_the_finish_reason(client: AsyncOpenAI) -> None:

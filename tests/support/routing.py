@@ -31,6 +31,7 @@ from services.router.domain.generation import (
     TextDelta,
 )
 from services.router.domain.health import UNKNOWN, TargetHealth
+from services.router.domain.limit_state import LimitState
 from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate
@@ -237,11 +238,16 @@ class FakeAdmission:
     #: (scope, period) → (used, limit) in micro-USD; with `hidden`, known only once something was asked for.
     budgets: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     hidden: bool = False
+    #: What is known of other limits, by scope.
+    states: dict[str, tuple[LimitState, ...]] = field(default_factory=dict)
     #: Whether anything can be admitted without asking.
     leased: bool = True
 
     def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
         return None if self.hidden else self.budgets.get((scope, period))
+
+    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
+        return self.states.get(scope, ())
 
     def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
         if self.hidden or not self.leased or any(scope in self.denied for scope in scopes):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.client.model import Result, Selection
+from libs.client.model import Head, Result, Selection
 from libs.types import FinishReason, Usage
+from services.gateway.domain.limit_headers import limit_headers
 
 #: OpenAI knows no "other". It is what nobody knows to be an end, so it is shown as the word that makes clients
 #: look for what is missing; `pointsman.finish_reason` tells it from a length limit.
@@ -34,13 +35,24 @@ def selection_headers(selection: Selection) -> dict[str, str]:
     return {"x-pointsman-provider": selection.provider, "x-pointsman-model": selection.model}
 
 
+def head_headers(head: Head) -> dict[str, str]:
+    """What else is known by then."""
+    return {
+        "x-pointsman-attempts": str(head.attempts),
+        "x-pointsman-cached": "true" if head.cached else "false",
+        **limit_headers(head.limits),
+    }
+
+
+def head_of(result: Result) -> Head:
+    """The same, once the answer is whole."""
+    return Head(len(result.attempts), result.cached, result.limits)
+
+
 def result_headers(result: Result) -> dict[str, str]:
     """The whole account, for an answer in one piece."""
-    headers = selection_headers(result.selection) | {
-        "x-pointsman-attempts": str(len(result.attempts)),
-        "x-pointsman-cached": "true" if result.cached else "false",
-        "x-pointsman-cost-usd": usd(result.cost_micro_usd),
-    }
+    headers = selection_headers(result.selection) | head_headers(head_of(result))
+    headers["x-pointsman-cost-usd"] = usd(result.cost_micro_usd)
     if result.degradation is not None:
         headers["x-pointsman-degradation"] = str(result.degradation)
     if result.budgets:

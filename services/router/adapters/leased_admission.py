@@ -24,6 +24,7 @@ from services.router.adapters.ratelimit_client import Answer, LeaseStream
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.learned_limits import LimitLearner
 from services.router.domain.leases import Pool
+from services.router.domain.limit_state import LimitState
 from services.router.domain.local_share import LocalShare, Shared
 from services.router.domain.slices import Taken
 from services.router.ports import Claim, Permit
@@ -118,6 +119,10 @@ class LeasedAdmission:
     def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
         """As this router heard last."""
         return self._pool.use(scope, period, self._clock.monotonic())
+
+    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
+        """As this router heard last, less what it has used since."""
+        return self._pool.states(scope, self._clock.monotonic())
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         """Admits after asking. Raises AdmissionDenied."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.domain.budget import Notice
 from services.router.domain.generation import ToolCall, ToolCallDelta
+from services.router.domain.limit_state import LimitState
 from services.router.domain.plan import Candidate
 
 
@@ -78,6 +79,8 @@ class Result(Struct, frozen=True):
     budgets: tuple[Notice, ...] = ()
     #: The answer was given before; nothing was generated.
     cached: bool = False
+    #: The tenant's own limits of requests and tokens, those that are known.
+    limits: tuple[LimitState, ...] = ()
 
 
 class Selected(Struct, frozen=True):
@@ -87,11 +90,20 @@ class Selected(Struct, frozen=True):
     candidate: Candidate
 
 
+class Head(Struct, frozen=True):
+    """The account so far, as the answer begins. `attempts`: that of the answer included."""
+
+    attempts: int
+    cached: bool
+    limits: tuple[LimitState, ...]
+
+
 class Delta(Struct, frozen=True):
-    """More of the answer."""
+    """More of the answer. `head`: with the first alone."""
 
     text: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    head: Head | None = None
 
 
 class Restarted(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of, amounts_of
 from services.router.domain.demand import Demand
+from services.router.domain.limit_state import LimitState
 from services.router.domain.slices import Dimension, Holding, Slice, Taken
 
 #: How often it is looked whether what is held lasts, seconds.
@@ -153,6 +154,14 @@ class Pool:
         holding = self._holdings.get(scope)
         dimension = holding.dimensions.get(("micro_usd", period)) if holding is not None else None
         return None if dimension is None else dimension.use(now)
+
+    def states(self, scope: str, now: float) -> tuple[LimitState, ...]:
+        """The scope's limits of requests and tokens, as far as they are known."""
+        holding = self._holdings.get(scope)
+        if holding is None or not holding.dimensions:
+            return ()
+        found = [dimension.state(now) for dimension in holding.dimensions.values()]
+        return tuple(state for state in found if state is not None)
 
     def grant(
         self,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
 from services.router.domain.demand import HORIZON, SLOTS_SPARE, Demand
+from services.router.domain.limit_state import TOLD, LimitState, limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -120,6 +121,13 @@ class Dimension:
             return None
         mine = sum(max(0, s.remaining) for s in self.slices)
         return max(0, self.limit - self.left - mine), self.limit
+
+    def state(self, now: float) -> LimitState | None:
+        """For who may use it. None: it is not for callers, or not known."""
+        if self.heard is None or self.shadow or self.unit not in TOLD:
+            return None
+        held = self.available(now)
+        return limit_state(self.unit, self.period, self.limit, self.left, held, now - self.heard)
 
     def look(self, now: float) -> None:
         """Notices how many calls run."""

@@ -315,8 +315,8 @@ async def test_a_cut_stream_is_matched_and_continued() -> None:
 
 
 async def test_regression_a_truncated_answer_is_not_reported_as_success() -> None:
-    """A stream that ends without saying how is a failure, gone on with elsewhere, and an error where nobody is left; an
-    answer that its model had to end is whole, says so, and is not kept to be given again."""
+    """A stream that ends without saying how is a failure, gone on with elsewhere, and an error where nobody is left.
+    An answer that its model had to end is whole, says so, and is not kept to be given again."""
     h = Harness(THREE, {"a/m": [["half ", CUT]], "b/m": [["half and half"]]})
     events = await stream(h)
     assert text_seen(events) == "half and half"

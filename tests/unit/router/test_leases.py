@@ -17,10 +17,17 @@ _ids = itertools.count()
 
 
 def a_slice(
-    unit: str, period: str, amount: int, now: float = 0.0, *, left: int = 0, scope: str = SCOPE
+    unit: str,
+    period: str,
+    amount: int,
+    now: float = 0.0,
+    *,
+    left: int = 0,
+    scope: str = SCOPE,
+    limit: int = 1_000_000,
 ) -> Slice:
-    """Granted now for eight seconds, of a limit of a million."""
-    return Slice(f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, 1_000_000, left)
+    """Granted now for eight seconds."""
+    return Slice(f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, limit, left)
 
 
 def holding(*slices: Slice, now: float = 0.0) -> Pool:
@@ -184,3 +191,20 @@ def test_what_was_heard_of_a_budget_grows_old() -> None:
     pool.settle(take(pool, FRESH + 1), ENDED, FRESH + 1)
     assert pool.wanted([SCOPE], FRESH + 1) == [(SCOPE, Amounts(concurrency=0))]
     assert pool.use(SCOPE, "month", FRESH * 1.5 + 1) is None
+
+
+def test_limits_are_known_without_asking() -> None:
+    """What is left is what was left for all, what is held and free, and what has flowed back since. Money and slots
+    are not told, nor what is only counted; a day's end is not known here."""
+    pool = holding(
+        a_slice("requests", "minute", 20, left=40, limit=60),
+        a_slice("total_tokens", "day", 1000, left=500, limit=5000),
+        a_slice("concurrency", "", 5),
+        a_slice("micro_usd", "day", 100_000),
+    )
+    take(pool, 0.0)
+    requests, tokens = pool.states(SCOPE, 0.0)
+    assert (requests.limit, requests.remaining, requests.reset) == (60, 59, 1.0)
+    assert (tokens.unit, tokens.period, tokens.remaining, tokens.reset) == ("total_tokens", "day", 900, None)
+    assert pool.states(SCOPE, 1.0)[0].remaining == 60
+    assert pool.states("tenant:nobody", 0.0) == ()

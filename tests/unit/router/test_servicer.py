@@ -15,9 +15,11 @@ from libs.rpc.channel import connect, metadata
 from libs.rpc.server import Registration
 from libs.rpc.status import from_rpc_error
 from libs.types import ErrorClass
+from services.router.domain.events import Delta, Head
+from services.router.domain.limit_state import LimitState
 from services.router.servicer import RouterServicer
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import Harness, catalog, fail, model
+from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 
 Call = Callable[..., Awaitable[object]]
 Stub = router_pb2_grpc.RouterStub
@@ -81,6 +83,39 @@ async def test_regression_an_estimate_is_not_called_exact(call: Call) -> None:
     answer = await call("EstimateCost")
     assert isinstance(answer, pb.EstimateCostResponse)
     assert [e.usage.accuracy for e in answer.estimates] == [types_pb2.USAGE_ACCURACY_ESTIMATED] * 2
+
+
+STATE = LimitState("requests", "minute", 60, 41, 19.0)
+
+
+async def test_an_answer_tells_the_tenants_own_limits(call: Call, harness: Harness) -> None:
+    """As the router knows them after it; a stream's first delta has them too, with the attempts so far."""
+    harness.admission.states["tenant:acme"] = (STATE, LimitState("total_tokens", "day", 9000, 100, None))
+    harness.admission.states["tenant:other"] = (STATE,)
+    answer = await call("Generate")
+    assert isinstance(answer, pb.GenerateResponse)
+    requests, tokens = answer.result.limits
+    assert (requests.unit, requests.period, requests.limit, requests.remaining) == (
+        "requests",
+        "minute",
+        60,
+        41,
+    )
+    assert (requests.reset.seconds, tokens.HasField("reset")) == (19, False)
+
+
+async def test_the_first_delta_of_a_stream_has_the_account_so_far(harness: Harness) -> None:
+    """Attempts that failed before it are counted, and no other delta has it. An old answer is told as that."""
+    harness.admission.states["tenant:acme"] = (STATE,)
+    harness.providers.script |= {"a/m": [fail(ErrorClass.OVERLOADED)], "b/m": [["two ", "words"]]}
+    events = [e async for e in harness.generate.stream(harness.catalog, TENANT, generation())]
+    heads = [event.head for event in events if isinstance(event, Delta)]
+    assert heads == [Head(2, False, (STATE,)), None]
+    old = Harness(catalog([model("a/m")], degradation=("stale_cache",)), {"a/m": ["fine"]})
+    await old.generate.whole(old.catalog, TENANT, generation())
+    old.providers.script["a/m"] = [fail(ErrorClass.OVERLOADED)]
+    events = [e async for e in old.generate.stream(old.catalog, TENANT, generation())]
+    assert [event.head for event in events if isinstance(event, Delta)] == [Head(1, True, ())]
 
 
 async def test_a_number_out_of_range_is_told_the_range_in_full(call: Call) -> None:

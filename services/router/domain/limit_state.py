@@ -1,0 +1,30 @@
+"""What a router knows of a limit without asking."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+#: What callers are told of: money has notices of its own, and slots are no allowance.
+TOLD = frozenset({"requests", "input_tokens", "output_tokens", "total_tokens"})
+#: How long a limit that flows back takes to be all there again, seconds.
+FLOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+
+
+class LimitState(Struct, frozen=True):
+    """One limit: `remaining` of `limit` for all routers together. `reset`: seconds until all of it is there again if
+    nothing is used, None: not known."""
+
+    unit: str
+    period: str
+    limit: int
+    remaining: int
+    reset: float | None
+
+
+def limit_state(unit: str, period: str, limit: int, left: int, held: int, age: float) -> LimitState:
+    """From what was left of it `age` seconds ago beyond what this router holds, and what of that is free now."""
+    whole = FLOWS.get(period)
+    flowed = 0 if whole is None else int(limit * age / whole)
+    remaining = max(0, min(limit, left + held + flowed))
+    reset = None if whole is None or limit <= 0 else (limit - remaining) / limit * whole
+    return LimitState(unit, period, limit, remaining, reset)
