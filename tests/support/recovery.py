@@ -94,7 +94,10 @@ class Recovery:
             decision = await self._client.select("Are you well?", models=self._models, timeout=20)
         except PointsmanError:
             return False
-        candidates = [decision.selection, *(c.selection for c in decision.alternatives if not c.excluded_because)]
+        candidates = [
+            decision.selection,
+            *(c.selection for c in decision.alternatives if not c.excluded_because),
+        ]
         return [f"{c.provider}/{c.model}" for c in candidates] == list(self._models)
 
 
