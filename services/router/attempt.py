@@ -16,6 +16,7 @@ from libs.clock import Clock
 from libs.tracing import Span
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router import spans
+from services.router.concurrency import Concurrency
 from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
@@ -43,6 +44,7 @@ class Books:
     clock: Clock
     meters: Meters
     set_aside: SettingAside
+    concurrency: Concurrency
 
 
 class Attempt:
@@ -69,6 +71,7 @@ class Attempt:
         self._admission = admission
         self._ticket = ticket
         self._generation = generation
+        self._load = books.concurrency.load(candidate.model)
         self._began = books.clock.monotonic()
         self.first_token: float | None = None
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -113,6 +116,9 @@ class Attempt:
         self._books.health.succeeded(
             self.candidate.model, self._ticket, record.latency, self.first_token, usage.output_tokens
         )
+        self._books.concurrency.succeeded(
+            self.candidate.model, self._load, record.latency, usage.output_tokens
+        )
         # An answer that a filter ended is neither a refusal nor proof that such requests are served.
         if finish is not FinishReason.CONTENT_FILTER:
             self._books.set_aside.succeeded(
@@ -134,6 +140,7 @@ class Attempt:
         )
         blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
         self._books.health.failed(self.candidate.model, self._ticket, blamed, failure.retry_after)
+        self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
                 self.candidate, self._generation, record.started, blamed, stream=record.streamed

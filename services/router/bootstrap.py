@@ -28,6 +28,7 @@ from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
 from services.router.attempt import Books
 from services.router.budgets import Budgets
+from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.domain.learned_limits import LimitLearner
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
@@ -96,8 +97,15 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         )
         await stack.enter_async_context(background("leases", admission.run, grace=RETURN_TIMEOUT))
         stack.callback(admission.finish)
+        concurrency = Concurrency(
+            Mode(settings.adaptive_concurrency),
+            settings.adaptive_concurrency_floor,
+            settings.adaptive_concurrency_ceiling,
+            clock,
+            metrics,
+        )
         queue = QueuedAdmission(
-            admission,
+            admission if concurrency.mode is Mode.OFF else ConcurrentAdmission(admission, concurrency),
             clock,
             metrics,
             QueueBounds(
@@ -118,7 +126,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             providers,
             queue,
             budgets,
-            Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside),
+            Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside, concurrency),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),

@@ -15,6 +15,7 @@ from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
+from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.ports import Admission, Claim, Permit
 from services.router.queue import QueueBounds, QueuedAdmission
@@ -33,7 +34,9 @@ NARROW = "tenant:narrow"
 Make = Callable[[], Awaitable[Admission]]
 
 
-@pytest.fixture(params=["fake", "leased", "queued fake", "queued leased"])
+@pytest.fixture(
+    params=["fake", "leased", "queued fake", "queued leased", "concurrent fake", "queued concurrent leased"]
+)
 async def admission(
     request: pytest.FixtureRequest,
     valkey_server: Valkey,  # noqa: F811
@@ -56,6 +59,8 @@ async def admission(
             ]
             limiter = await stack.enter_async_context(limiter_on(store, limits))
             made = await stack.enter_async_context(admission_at(limiter.address))
+        if "concurrent" in request.param:
+            made = ConcurrentAdmission(made, Concurrency(Mode.ENFORCE, 4, 1000, SystemClock(), Metrics()))
         if request.param.startswith("queued"):
             made = QueuedAdmission(made, SystemClock(), Metrics(), QueueBounds())
         yield made

@@ -17,6 +17,7 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.attempt import Books, Pricer
 from services.router.budgets import Budgets
+from services.router.concurrency import Concurrency, Mode
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import (
@@ -302,6 +303,7 @@ class Harness:
     price: Pricer = flat_price
     #: In front of `admission`.
     queue: Admission | None = None
+    concurrency: Concurrency | None = None
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
@@ -317,7 +319,15 @@ class Harness:
             self.providers,
             self.queue or self.admission,
             budgets,
-            Books(self.spool, self.health, self.price, self.clock, Meters(Metrics()), self.set_aside),
+            Books(
+                self.spool,
+                self.health,
+                self.price,
+                self.clock,
+                Meters(Metrics()),
+                self.set_aside,
+                self.concurrency or Concurrency(Mode.OFF, 4, 1000, self.clock, self.metrics),
+            ),
             self.budget,
             rng,
             "test",
