@@ -42,7 +42,7 @@ class RouterSettings(ServiceSettings):
     adaptive_concurrency_ceiling: int = Field(1000, ge=1, le=100_000)
     #: Attempts in vain beyond the first, as a share of the requests of the last minute; probes need the rest of 0.1.
     retry_ratio: float = Field(0.08, ge=0, le=10)
-    #: Attempts in vain a minute that are allowed whatever the traffic.
+    #: Attempts in vain a minute that are allowed whatever the traffic, as long as something answers.
     retry_minimum: int = Field(50, ge=0)
 
     @field_validator("adaptive_concurrency_ceiling")

@@ -7,8 +7,8 @@ from services.gateway.domain.limit_headers import limit_headers
 
 
 def test_the_tightest_limit_of_each_kind_is_told() -> None:
-    """Of a minute's and a day's requests the one with the smaller share left; all units of tokens are tokens. What has
-    no known end has no reset."""
+    """Of a minute's and a day's requests the one with the smaller share left; all units of tokens are tokens. What
+    has no known end has no reset."""
     limits = (
         LimitState("requests", "minute", 60, 59, 1.0),
         LimitState("requests", "day", 1000, 12),
