@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 import grpc
 import uvloop
 
-from libs.catalog.load import CatalogError
+from libs.catalog.faults import CatalogError
 from libs.clock import Clock, SystemClock
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
