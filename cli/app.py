@@ -13,6 +13,7 @@ from cli.failure import INTERRUPTED, show_error, show_json_error
 
 def build() -> typer.Typer:
     """The commands."""
+    from cli.alerts import alerts
     from cli.costs import costs
     from cli.generate import generate
     from cli.providers import providers
@@ -29,7 +30,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, costs):
+    for command in (generate, select, providers, quotas, alerts, costs):
         app.command()(command)
     return app
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 from dataclasses import asdict
 from datetime import datetime, tzinfo
@@ -22,9 +21,6 @@ from cli.render import money, out_console, plain_table, words
 from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
 from libs.clock import SystemClock
 
-_AGO = re.compile(r"(\d{1,6})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
 By = Annotated[
     list[CostGroup] | None,
     typer.Option(help="Group by this; repeat for up to 3.", show_default="provider", case_sensitive=False),
@@ -36,9 +32,6 @@ Interval = Annotated[
 ]
 Zone = Annotated[str, typer.Option(help="IANA time zone of days, months and dates.")]
 Tenant = Annotated[str, typer.Option(help="Only this tenant.", show_default=False)]
-Analytics = Annotated[
-    str, typer.Option(envvar="POINTSMAN_ANALYTICS", help="Analytics, host:port.", show_default=False)
-]
 
 
 def costs(
@@ -49,7 +42,7 @@ def costs(
     time_zone: Zone = "UTC",
     tenant: Tenant = "",
     timeout: opt.Timeout = 30.0,
-    analytics: Analytics = "",
+    analytics: opt.Analytics = "",
     token: opt.Token = "",
     as_json: opt.Json = False,
 ) -> None:
@@ -60,8 +53,8 @@ def costs(
         if len(groups) > 3:
             raise CliError("--by: at most 3 groups")
         zone, now = parse_zone(time_zone), SystemClock().now()
-        begin = parse_time(since, now, zone, "--since")
-        end = parse_time(until, now, zone, "--until") if until else None
+        begin = opt.parse_time(since, now, zone, "--since")
+        end = opt.parse_time(until, now, zone, "--until") if until else None
         if begin >= (end if end is not None else now):
             raise CliError("--since must be before --until")
     with reporting(as_json, str(endpoint)):
@@ -95,18 +88,6 @@ def parse_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise CliError(f"--time-zone: {name!r} is not an IANA time zone") from None
-
-
-def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:
-    """Epoch seconds of "7d" (before now), of a date (its midnight in `zone`) or of a date and time. Raises
-    CliError."""
-    if ago := _AGO.fullmatch(text.strip().lower()):
-        return now - int(ago[1]) * _SECONDS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
-    except (ValueError, OverflowError):
-        raise CliError(f"{option}: {text!r} is neither like 24h or 7d nor an ISO date") from None
 
 
 def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
@@ -33,6 +35,9 @@ Token = Annotated[
         show_default=False,
     ),
 ]
+Analytics = Annotated[
+    str, typer.Option(envvar="POINTSMAN_ANALYTICS", help="Analytics, host:port.", show_default=False)
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Deadline of each call, seconds.")]
 ContentType = Annotated[str, typer.Option(help="A content type of the catalog.", show_default=False)]
 Models = Annotated[
@@ -59,6 +64,8 @@ PriorityOption = Annotated[
 ]
 
 TIMEOUT = DEFAULT_TIMEOUT
+_AGO = re.compile(r"(\d{1,6})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def gather(
@@ -107,3 +114,15 @@ def micro_usd(text: str) -> int:
     if not amount.is_finite() or amount != amount.to_integral_value() or not 1 <= amount < 2**53:
         raise CliError("--max-cost: must be a positive amount in whole millionths of a US dollar")
     return int(amount)
+
+
+def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:
+    """Epoch seconds of "7d" (before now), of a date (its midnight in `zone`) or of a date and time. Raises
+    CliError."""
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now - int(ago[1]) * _SECONDS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+    except (ValueError, OverflowError):
+        raise CliError(f"{option}: {text!r} is neither like 24h or 7d nor an ISO date") from None

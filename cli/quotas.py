@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
 from cli.render import money, out_console, plain_table, seconds, words
-from libs.client import QuotaClient, QuotaState
+from libs.client import QuotaClient, QuotaForecast, QuotaState
 from libs.clock import Clock, SystemClock
 
 Scopes = Annotated[
@@ -29,8 +29,17 @@ Ratelimit = Annotated[
 ]
 
 
+Forecast = Annotated[
+    bool,
+    typer.Option(
+        "--forecast", help="Also say whether each limit will be used up before it resets, and when."
+    ),
+]
+
+
 def quotas(
     scopes: Scopes = None,
+    forecast: Forecast = False,
     timeout: opt.Timeout = 10.0,
     ratelimit: Ratelimit = "",
     token: opt.Token = "",
@@ -40,28 +49,43 @@ def quotas(
     with reporting(as_json):
         endpoint = find("ratelimit", ratelimit, token)
     with reporting(as_json, str(endpoint)):
-        states = asyncio.run(_call(endpoint, scopes or [], timeout))
+        states, coming = asyncio.run(_call(endpoint, scopes or [], timeout, forecast=forecast))
         if as_json:
-            fields = {"quotas": [asdict(state) for state in states]}
+            fields: dict[str, object] = {"quotas": [asdict(state) for state in states]}
+            if forecast:
+                fields["forecasts"] = [asdict(found) for found in coming.values()]
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
-            out_console().print(table(states, SystemClock()))
+            out_console().print(table(states, SystemClock(), coming if forecast else None))
 
 
 _SHORT = {"second": "s", "minute": "min", "hour": "h"}
 _NUMBERS = {"used", "in flight", "left"}
 
 
-async def _call(endpoint: Endpoint, scopes: Sequence[str], timeout: float) -> tuple[QuotaState, ...]:
+Forecasts = Mapping[tuple[str, str, str], QuotaForecast]
+
+
+async def _call(
+    endpoint: Endpoint, scopes: Sequence[str], timeout: float, *, forecast: bool
+) -> tuple[tuple[QuotaState, ...], Forecasts]:
     async with client(QuotaClient, endpoint, timeout) as connected:
-        return await connected.list_quotas(scopes)
+        states = await connected.list_quotas(scopes)
+        found = {
+            (s.scope, s.unit, s.period): await connected.forecast(s.scope, s.unit, s.period)
+            for s in states
+            # Slots come and go; a limit that is only learned is none that could be forecast.
+            if forecast and s.period and s.learned is None
+        }
+        return states, found
 
 
-def table(states: Sequence[QuotaState], clock: Clock) -> Table:
-    """One line per limit; money as dollars, reset as time from now."""
+def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None = None) -> Table:
+    """One line per limit; money as dollars, reset as time from now. `coming`: forecasts, None: not asked for."""
     learned = ("learned",) if any(state.learned for state in states) else ()
     made = plain_table(
         *("scope", "limit", "used", "in flight", "left", "whole in", *learned),
+        *(() if coming is None else ("used up",)),
         right=_NUMBERS,
         wrap={"scope", *learned},
     )
@@ -75,8 +99,17 @@ def table(states: Sequence[QuotaState], clock: Clock) -> Table:
             Text(_amount(state, state.remaining), "red" if low else "green"),
             seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
             *(_learned(state, clock) for _ in learned),
+            *(() if coming is None else (_coming(coming.get((state.scope, state.unit, state.period))),)),
         )
     return made
+
+
+def _coming(found: QuotaForecast | None) -> str:
+    """How likely it will be used up, and when that would be, about."""
+    if found is None:
+        return ""
+    when = f" in {seconds(found.p50)}" if found.p50 is not None else ""
+    return f"{found.probability:.0%}{when}"
 
 
 def _amount(state: QuotaState, value: int) -> str:

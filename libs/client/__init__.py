@@ -36,7 +36,9 @@ from libs.client.operations import (
     HealthClient,
     LearnedState,
     ProviderState,
+    QuotaAlert,
     QuotaClient,
+    QuotaForecast,
     QuotaState,
 )
 from libs.client.request import (
@@ -78,7 +80,9 @@ __all__ = [
     "Options",
     "Prompt",
     "ProviderState",
+    "QuotaAlert",
     "QuotaClient",
+    "QuotaForecast",
     "QuotaState",
     "ReasoningEffort",
     "ResponseFormat",

@@ -75,6 +75,37 @@ class QuotaState:
     pace: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaForecast:
+    """Whether a limit will be used up before it resets (`probability` 0 to 1), and when: seconds from now, None: not
+    before the reset. `rate`: use per second over the recent past."""
+
+    quota: QuotaState
+    rate: float
+    probability: float
+    p10: float | None
+    p50: float | None
+    p90: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaAlert:
+    """What a limiter noticed of a quota: "burn_fast", "burn_slow", "exhaustion_likely" or "exhausted". Instants are
+    epoch seconds; `cleared` None: it is not over. `used` and the rest are as of when it was last spoken of."""
+
+    scope: str
+    unit: str
+    period: str
+    kind: str
+    window_start: float
+    raised: float
+    cleared: float | None
+    limit: int
+    used: int
+    burn_rate: float
+    probability: float | None
+
+
 class CostGroup(StrEnum):
     """What costs can be grouped by."""
 
@@ -160,6 +191,21 @@ class QuotaClient(Connection):
             if not token:
                 return tuple(quotas)
 
+    async def forecast(
+        self, scope: str, unit: str, period: str, *, timeout: float | None = None
+    ) -> QuotaForecast:
+        """Will this limit be used up? Names as of QuotaState. Raises NotFound where there is no such limit."""
+        self._open()
+        request = ratelimit_pb2.ForecastExhaustionRequest(
+            scope=scope, unit=f"UNIT_{unit.upper()}", period=f"PERIOD_{period.upper() or 'UNSPECIFIED'}"
+        )
+        found = await self._unary(self._stub.ForecastExhaustion, request, timeout)
+        times = [
+            duration_from_proto(getattr(found, name)) if found.HasField(name) else None
+            for name in ("time_to_exhaustion_p10", "time_to_exhaustion_p50", "time_to_exhaustion_p90")
+        ]
+        return QuotaForecast(_quota(found.quota), found.rate_per_second, found.probability, *times)
+
 
 class CostClient(Connection):
     """Calls analytics."""
@@ -195,6 +241,26 @@ class CostClient(Connection):
         request = analytics_pb2.GetCostsRequest(query=query)
         response = await self._unary(self._stub.GetCosts, request, timeout)
         return Costs(tuple(_cost(row) for row in response.rows), _cost(response.total))
+
+    async def quota_alerts(
+        self, scope: str = "", *, since: float | None = None, timeout: float | None = None
+    ) -> tuple[QuotaAlert, ...]:
+        """Alerts that stand, and those raised from `since` on (None: no others), of one scope or (empty) all."""
+        self._open()
+        request = analytics_pb2.ListQuotaAlertsRequest(scope=scope, since=timestamp_to_proto(since))
+        response = await self._unary(self._stub.ListQuotaAlerts, request, timeout)
+        return tuple(
+            QuotaAlert(
+                *(item.scope, item.unit, item.period),
+                _word(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
+                timestamp_from_proto(item.window_start),
+                timestamp_from_proto(item.raised),
+                timestamp_from_proto(item.cleared) if item.HasField("cleared") else None,
+                *(item.limit, item.used, item.burn_rate),
+                item.probability if item.HasField("probability") else None,
+            )
+            for item in response.alerts
+        )
 
 
 def _word(names: list[str], prefix: str, number: int, unset: str) -> str:

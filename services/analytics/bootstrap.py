@@ -12,6 +12,7 @@ from libs.errors import Unavailable
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
+from services.analytics.adapters.postgres_alerts import PostgresAlerts
 from services.analytics.adapters.postgres_database import Database, PoolOptions
 from services.analytics.adapters.postgres_ledger import PostgresLedger
 from services.analytics.adapters.postgres_migrations import MigrationRefused, read_migrations
@@ -55,7 +56,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
-                AnalyticsServicer(recorder, ledger, runtime.clock),
+                AnalyticsServicer(recorder, ledger, PostgresAlerts(database), runtime.clock),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.analytics.domain.alert import QuotaAlert
 from services.analytics.domain.attempt import Attempt
 from services.analytics.domain.query import Query
 from services.analytics.domain.report import CostReport, PerformanceRow, ReliabilityRow
@@ -43,4 +44,17 @@ class Ledger(Protocol):
 
     async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
         """Outcomes of attempts and of requests."""
+        ...
+
+
+class Alerts(Protocol):
+    """Alerts on quotas. All methods raise Unavailable while the store is gone."""
+
+    async def record(self, alerts: Sequence[QuotaAlert]) -> None:
+        """The word said last on an alert stands; the earliest raising is kept. Durable when it returns."""
+        ...
+
+    async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:
+        """Alerts that stand at `now` (epoch seconds), and those raised from `since` on (None: no others), of one
+        scope or (empty) all: those that stand first, then the latest raised."""
         ...

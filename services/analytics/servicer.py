@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ from pointsman.types.v1 import types_pb2
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument
 from libs.rpc.convert import (
+    duration_from_proto,
     duration_to_proto,
     error_class_from_proto,
     error_class_to_proto,
@@ -23,19 +24,22 @@ from libs.rpc.convert import (
     usage_to_proto,
 )
 from libs.types import Usage, UsageAccuracy
+from services.analytics.domain.alert import AlertKind, QuotaAlert, alert_faults
 from services.analytics.domain.attempt import MAX_TEXT, Attempt, Outcome, UnusableAttempt
 from services.analytics.domain.query import GroupBy, Interval, Query, default_range
 from services.analytics.domain.report import CostRow, Group, PerformanceRow, Quantiles, ReliabilityRow
-from services.analytics.ports import Ledger
+from services.analytics.ports import Alerts, Ledger
 from services.analytics.record import Recorder
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Analytics"].full_name
 MAX_EVENTS = 1000
+MAX_ALERTS = 1000
 _NANOS = 1_000_000_000
 
 _OUTCOMES = {pb.Outcome.Value(f"OUTCOME_{item.name}"): item for item in Outcome}
 _GROUPS = {pb.GroupBy.Value(f"GROUP_BY_{item.name}"): item for item in GroupBy}
 _INTERVALS = {pb.Interval.Value(f"INTERVAL_{item.name}"): item for item in Interval}
+_ALERTS = {pb.QuotaAlertKind.Value(f"QUOTA_ALERT_KIND_{item.name}"): item for item in AlertKind}
 _ACCURACIES = {types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"): item for item in UsageAccuracy}
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,9 +48,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     """Satisfies the proto; raises `libs.errors`, which the server's layers turn into statuses."""
 
-    def __init__(self, recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, ledger: Ledger, alerts: Alerts, clock: Clock) -> None:
         self._recorder = recorder
         self._ledger = ledger
+        self._alerts = alerts
         self._clock = clock
 
     async def RecordUsage(
@@ -87,6 +92,31 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         rows = await self._ledger.reliability(query_from_proto(request.query, self._clock.now()))
         return pb.GetReliabilityResponse(rows=[_reliability(row) for row in rows])
+
+    async def RecordQuotaAlerts(
+        self, request: pb.RecordQuotaAlertsRequest, context: Context
+    ) -> pb.RecordQuotaAlertsResponse:
+        """See the proto."""
+        if not 1 <= len(request.alerts) <= MAX_ALERTS:
+            raise InvalidArgument([FieldViolation("alerts", f"must have 1 to {MAX_ALERTS} entries")])
+        await self._alerts.record(alerts_from_proto(request.alerts))
+        return pb.RecordQuotaAlertsResponse()
+
+    async def ListQuotaAlerts(
+        self, request: pb.ListQuotaAlertsRequest, context: Context
+    ) -> pb.ListQuotaAlertsResponse:
+        """See the proto."""
+        faults = []
+        since = _instant(request.since) if request.HasField("since") else None
+        if request.HasField("since") and since is None:
+            faults.append(FieldViolation("since", "must be a valid timestamp"))
+        if not 0 <= request.page_size <= MAX_ALERTS:
+            faults.append(FieldViolation("page_size", f"must be from 1 to {MAX_ALERTS}"))
+        if faults:
+            raise InvalidArgument(faults)
+        most = request.page_size or MAX_ALERTS
+        found = await self._alerts.list(request.scope, self._clock.now(), since, most)
+        return pb.ListQuotaAlertsResponse(alerts=[_alert(alert) for alert in found])
 
 
 def _check_batch(request: pb.RecordUsageRequest) -> None:
@@ -135,6 +165,67 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
         hedge=event.hedge,
         labels=dict(event.labels),
         trace_id=event.trace_id,
+    )
+
+
+def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[QuotaAlert]:
+    """Raises InvalidArgument naming each wrong field."""
+    faults: list[FieldViolation] = []
+    found = []
+    for i, alert in enumerate(alerts):
+        field = f"alerts[{i}]"
+        instants = {
+            name: _instant(getattr(alert, name)) for name in ("window_start", "said", "raised", "cleared")
+        }
+        missing = [
+            FieldViolation(f"{field}.{name}", "must be a valid timestamp")
+            for name in instants
+            if instants[name] is None or (name != "cleared" and not alert.HasField(name))
+        ]
+        if alert.kind not in _ALERTS:
+            missing.append(FieldViolation(f"{field}.kind", "must be set to a known value"))
+        if missing:
+            faults += missing
+            continue
+        made = QuotaAlert(
+            alert.scope,
+            alert.unit,
+            alert.period,
+            _ALERTS[alert.kind],
+            instants["window_start"] or 0.0,
+            instants["said"] or 0.0,
+            instants["raised"] or 0.0,
+            instants["cleared"] if alert.HasField("cleared") else None,
+            alert.limit,
+            alert.used,
+            alert.burn_rate,
+            alert.probability if alert.HasField("probability") else None,
+            duration_from_proto(alert.time_to_exhaustion_p50)
+            if alert.HasField("time_to_exhaustion_p50")
+            else None,
+        )
+        faults += alert_faults(made, field)
+        found.append(made)
+    if faults:
+        raise InvalidArgument(faults)
+    return found
+
+
+def _alert(alert: QuotaAlert) -> pb.QuotaAlert:
+    return pb.QuotaAlert(
+        scope=alert.scope,
+        unit=alert.unit,
+        period=alert.period,
+        kind=f"QUOTA_ALERT_KIND_{alert.kind.name}",
+        window_start=timestamp_to_proto(alert.window_start),
+        said=timestamp_to_proto(alert.said),
+        raised=timestamp_to_proto(alert.raised),
+        cleared=timestamp_to_proto(alert.cleared),
+        limit=alert.limit,
+        used=alert.used,
+        burn_rate=alert.burn_rate,
+        probability=alert.probability,
+        time_to_exhaustion_p50=duration_to_proto(alert.p50),
     )
 
 

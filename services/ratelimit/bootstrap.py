@@ -13,18 +13,19 @@ from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.channel import client_credentials
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.server import Registration
-from services.ratelimit.adapters.analytics_client import AnalyticsHistory
+from services.ratelimit.adapters.analytics_client import AnalyticsAlerts, AnalyticsHistory
 from services.ratelimit.adapters.catalog_limits import CatalogLimits
 from services.ratelimit.adapters.no_history import NoHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.alert import Alerts
 from services.ratelimit.book import LimitBook
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
 from services.ratelimit.learn import Learning, Mode
 from services.ratelimit.lease import Fleet, LeaseSession
-from services.ratelimit.ports import SpendHistory
+from services.ratelimit.ports import AlertSink, SpendHistory
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
@@ -62,11 +63,13 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         book = LimitBook(CatalogLimits(holder), store)
         trends, fleet = Trends(), Fleet()
         history: SpendHistory = NoHistory()
+        sink: AlertSink | None = None
         if settings.analytics_target:
             credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
             channel = channel_to(settings.analytics_target, credentials=credentials)
             await stack.enter_async_context(channel)
-            history = AnalyticsHistory(channel, settings.service_token.get_secret_value())
+            token = settings.service_token.get_secret_value()
+            history, sink = AnalyticsHistory(channel, token), AnalyticsAlerts(channel, token)
         rebuild = Rebuild(store, history, runtime.clock, runtime.metrics)
         stack.push_async_callback(rebuild.close)
         enforcer = Enforcer(store, book, rebuild, trends, runtime.clock, runtime.metrics)
@@ -98,6 +101,8 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         pulse = Pulse(store, enforcer, book, fleet, trends, runtime.clock, runtime.metrics)
         await pulse.beat()
         await stack.enter_async_context(background("ratelimit-pulse", pulse.run))
+        alerts = Alerts(enforcer, trends, sink, runtime.clock, runtime.metrics)
+        await stack.enter_async_context(background("ratelimit-alerts", alerts.run))
         if mode is not Mode.OFF:
             await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(

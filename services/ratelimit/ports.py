@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.ratelimit.domain.burn import Alert
 from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
 from services.ratelimit.domain.quota import Denial, Quota, Reading
@@ -180,4 +181,12 @@ class SpendHistory(Protocol):
     async def spent(self, limit: Limit, now: float) -> int | None:
         """Used in the limit's unit in the window that holds `now` (epoch seconds), as far as it is recorded. None:
         the ledger does not keep what this limit counts. Raises Unavailable."""
+        ...
+
+
+class AlertSink(Protocol):
+    """Where alerts on quotas are kept."""
+
+    async def put(self, alerts: Sequence[Alert]) -> None:
+        """Durable when it returns; giving one again is harmless. Raises Unavailable."""
         ...

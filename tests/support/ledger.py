@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
+from services.analytics.domain.alert import LONGEST, QuotaAlert
 from services.analytics.domain.attempt import Attempt, Outcome, best_by_id
 from services.analytics.domain.query import GroupBy, Interval, Query
 from services.analytics.domain.report import (
@@ -151,6 +152,30 @@ def _grouped(
 
 def _requests(attempts: Iterable[Attempt]) -> int:
     return len({attempt.request_id for attempt in attempts})
+
+
+class MemoryAlerts:
+    """Satisfies `services.analytics.ports.Alerts`; shares its contract with the one in PostgreSQL."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str, str, float], QuotaAlert] = {}
+
+    async def record(self, alerts: Sequence[QuotaAlert]) -> None:
+        for alert in alerts:
+            kept = self._kept.get(alert.key, alert)
+            last = alert if alert.said > kept.said else kept
+            self._kept[alert.key] = replace(last, raised=min(alert.raised, kept.raised))
+
+    async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:
+        def stands(alert: QuotaAlert) -> bool:
+            return alert.cleared is None and now < alert.window_start + LONGEST[alert.period]
+
+        found = [
+            alert
+            for alert in self._kept.values()
+            if scope in ("", alert.scope) and (stands(alert) or (since is not None and alert.raised >= since))
+        ]
+        return sorted(found, key=lambda a: (not stands(a), -a.raised, a.key))[:most]
 
 
 def _cost(group: Group, rows: Sequence[Attempt]) -> CostRow:

@@ -32,9 +32,8 @@ def foresee(limit: Limit, reading: Reading, now: float, trend: Trend | None) -> 
     if past is None:
         elapsed = max(1.0, now - (state.window_start or now))
         rate = state.used / elapsed
-        return Exhaustion(
-            state, rate, forecast(proportional(rate, elapsed), state.remaining, refill, horizon)
-        )
+        found = forecast(proportional(rate, elapsed), state.remaining, refill, horizon)
+        return Exhaustion(state, rate, found)
     step, amounts = past
     recent = amounts[-_RECENT:]
     rate = sum(recent) / (len(recent) * step)

@@ -1,0 +1,82 @@
+"""`pointsman alerts`: quotas that are used up too fast, or will not last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli import options as opt
+from cli.addresses import Endpoint, client, find
+from cli.failure import reporting
+from cli.render import money, out_console, plain_table, seconds, words
+from libs.client import CostClient, QuotaAlert
+from libs.clock import Clock, SystemClock
+
+Scope = Annotated[str, typer.Argument(help='Only this scope, e.g. "tenant:acme".', show_default=False)]
+Since = Annotated[
+    str, typer.Option(help="Also those that are over, raised in this time: 7d, 12h, 30m.", show_default=False)
+]
+
+
+def alerts(
+    scope: Scope = "",
+    since: Since = "",
+    timeout: opt.Timeout = 10.0,
+    analytics: opt.Analytics = "",
+    token: opt.Token = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Show quotas that are used up too fast, will not last, or are exhausted."""
+    clock = SystemClock()
+    with reporting(as_json):
+        endpoint = find("analytics", analytics, token)
+        start = opt.parse_time(since, clock.now(), UTC, "--since") if since else None
+    with reporting(as_json, str(endpoint)):
+        found = asyncio.run(_call(endpoint, scope, start, timeout))
+        if as_json:
+            fields = {"alerts": [asdict(alert) for alert in found]}
+            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        elif found:
+            out_console().print(table(found, clock))
+        else:
+            out_console().print("No alerts.")
+
+
+async def _call(
+    endpoint: Endpoint, scope: str, since: float | None, timeout: float
+) -> tuple[QuotaAlert, ...]:
+    async with client(CostClient, endpoint, timeout) as connected:
+        return await connected.quota_alerts(scope, since=since)
+
+
+def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
+    """One line per alert; those that stand in red."""
+    made = plain_table(
+        *("scope", "quota", "alert", "used", "burn rate", "raised"),
+        right={"used", "burn rate"},
+        wrap={"scope"},
+    )
+    for alert in found:
+        over = "" if alert.cleared is None else f", over after {seconds(alert.cleared - alert.raised)}"
+        made.add_row(
+            Text(alert.scope, "cyan"),
+            f"{_amount(alert, alert.limit)} {'' if alert.unit == 'micro_usd' else words(alert.unit)}/{alert.period}",
+            Text(words(alert.kind), "red" if alert.cleared is None else ""),
+            _amount(alert, alert.used),
+            f"{alert.burn_rate:.1f}",
+            f"{seconds(max(0.0, clock.now() - alert.raised))} ago{over}",
+        )
+    return made
+
+
+def _amount(alert: QuotaAlert, value: int) -> str:
+    return money(value) if alert.unit == "micro_usd" else f"{value:,}"

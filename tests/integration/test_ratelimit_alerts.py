@@ -1,0 +1,138 @@
+"""Alerts on quotas from a limiter on a real Valkey into a real PostgreSQL, and what analytics refuses of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.analytics.v1 import analytics_pb2 as pb
+
+from dev.engines import Postgres
+from dev.engines.valkey import Valkey
+from libs.clock import SystemClock
+from libs.rpc.channel import connect as channel_to
+from libs.rpc.status import from_rpc_error
+from services.ratelimit.adapters.analytics_client import AnalyticsAlerts
+from services.ratelimit.adapters.redis_functions import Functions, connect
+from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.alert import Alerts
+from services.ratelimit.domain.limits import Amounts
+from services.ratelimit.ports import Admission
+from tests.support.analytics import Analytics, analytics
+from tests.support.limiter import Replica
+from tests.support.limits import limit
+from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.valkey import valkey_server  # noqa: F401  # a fixture
+
+QUOTA = limit("requests", "month", 10)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def ledger(postgres_server: Postgres) -> AsyncIterator[Analytics]:  # noqa: F811
+    async with fresh_database(postgres_server) as dsn, analytics(dsn) as running:
+        yield running
+
+
+async def test_an_exhausted_quota_is_an_alert_that_analytics_lists(
+    ledger: Analytics,
+    valkey_server: Valkey,  # noqa: F811
+) -> None:
+    """With limit, use and window, once however many replicas notice it."""
+    redis = connect(valkey_server.url)
+    store = RedisLimitStore(Functions(redis), secrets.token_hex(4), SystemClock(), trust=True)
+    try:
+        async with channel_to(f"127.0.0.1:{ledger.server.port}") as channel:
+            for number in range(2):
+                replica = Replica(store, [QUOTA])
+                await replica.pulse.beat()
+                amount = (10 - number * 10,)
+                await store.admit([Admission(f"r{number}", "h", "p", (QUOTA,), amount, amount, 60.0, 1, 0)])
+                await store.settle(f"r{number}", "h", Amounts(amount[0]))
+                replica.trends.touch([QUOTA])
+                await replica.pulse._sample()
+                sink = AnalyticsAlerts(channel, "")
+                alerts = Alerts(replica.enforcer, replica.trends, sink, replica.clock, replica.metrics)
+                await alerts.look()
+                await alerts.tell()
+        listed = await ledger.stub.ListQuotaAlerts(pb.ListQuotaAlertsRequest(scope="tenant:acme"))
+    finally:
+        await redis.aclose()
+    (alert,) = listed.alerts
+    assert alert.kind == pb.QUOTA_ALERT_KIND_EXHAUSTED
+    assert (alert.scope, alert.unit, alert.period) == ("tenant:acme", "requests", "month")
+    assert (alert.limit, alert.used, alert.HasField("cleared")) == (10, 10, False)
+    assert alert.window_start.ToDatetime().day == 1
+
+
+def good() -> pb.QuotaAlert:
+    now = Timestamp(seconds=1_800_000_000)
+    return pb.QuotaAlert(
+        scope="tenant:acme",
+        unit="requests",
+        period="day",
+        kind=pb.QUOTA_ALERT_KIND_BURN_FAST,
+        window_start=now,
+        said=now,
+        raised=now,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"scope": ""}, "scope"),
+        ({"scope": "acme"}, "scope"),
+        ({"scope": "tenant:" + "x" * 300}, "scope"),
+        ({"unit": "concurrency"}, "unit"),
+        ({"period": "minute"}, "period"),
+        ({"kind": 0}, "kind"),
+        ({"kind": 99}, "kind"),
+        ({"said": None}, "said"),
+        ({"raised": Timestamp(nanos=-1)}, "raised"),
+        ({"limit": -1}, "limit"),
+        ({"burn_rate": float("nan")}, "burn_rate"),
+        ({"burn_rate": float("inf")}, "burn_rate"),
+        ({"probability": 1.5}, "probability"),
+    ],
+)
+async def test_a_wrong_alert_is_refused_with_its_field_and_nothing_is_kept(
+    ledger: Analytics, change: dict[str, object], field: str
+) -> None:
+    """Not even the good one beside it."""
+    bad = good()
+    for name, value in change.items():
+        bad.ClearField(name)  # type: ignore[arg-type]
+        if isinstance(value, Timestamp):
+            getattr(bad, name).CopyFrom(value)
+        elif value is not None:
+            setattr(bad, name, value)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ledger.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest(alerts=[good(), bad]))
+    error = from_rpc_error(caught.value)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [v.field for v in error.violations] == [f"alerts[1].{field}"]  # type: ignore[attr-defined]
+    since = pb.ListQuotaAlertsRequest(since=Timestamp(seconds=1))
+    assert not (await ledger.stub.ListQuotaAlerts(since)).alerts
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.RecordQuotaAlertsRequest(),
+        pb.ListQuotaAlertsRequest(page_size=-1),
+        pb.ListQuotaAlertsRequest(page_size=1001),
+        pb.ListQuotaAlertsRequest(since=Timestamp(nanos=-5)),
+    ],
+)
+async def test_a_question_out_of_its_bounds_is_refused(ledger: Analytics, request_: object) -> None:
+    """INVALID_ARGUMENT."""
+    call = ledger.stub.ListQuotaAlerts
+    if isinstance(request_, pb.RecordQuotaAlertsRequest):
+        call = ledger.stub.RecordQuotaAlerts  # type: ignore[assignment]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(request_)  # type: ignore[arg-type]
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
