@@ -147,6 +147,7 @@ async def test_one_prompt_as_json_from_standard_input(shell: Shell):
         "time_to_first_token",
         "degradation",
         "budgets",
+        "limits",
         "cached",
     }
 
