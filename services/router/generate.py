@@ -109,12 +109,10 @@ class Generate:
                 try:
                     async with aclosing(self._calls.stream(request, attempt)) as told:
                         async for event in told:
-                            if isinstance(event, Answered):
-                                yield self._completed(request, event)
-                            elif isinstance(event, Delta) and not request.begun:
+                            if not request.begun and isinstance(event, Delta):
                                 yield self._headed(request, event)
                             else:
-                                yield event
+                                yield self._completed(request, event) if isinstance(event, Answered) else event
                     return
                 except ProviderFailure:
                     self._in_vain(request)
