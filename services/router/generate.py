@@ -112,7 +112,9 @@ class Generate:
                             if not request.begun and isinstance(event, Delta):
                                 yield self._headed(request, event)
                             else:
-                                yield self._completed(request, event) if isinstance(event, Answered) else event
+                                yield (
+                                    self._completed(request, event) if isinstance(event, Answered) else event
+                                )
                     return
                 except ProviderFailure:
                     self._in_vain(request)
