@@ -152,9 +152,10 @@ class ProviderClient:
     def _refused(
         self, provider: Provider, model: Model, failure: ProviderFailure, headers: Mapping[str, str]
     ) -> ProviderFailure:
-        """One was not."""
+        """One was not. That it was larger than the account's rate says nothing about the rate of others."""
         if failure.error_class is ErrorClass.RATE_LIMITED:
-            self._learner.refused(self._clock.now(), model.id, stated_limits(provider.kind, headers))
+            learn = self._learner.refused if failure.retry_same else self._learner.observed
+            learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
         return failure
 
     async def _piece(
