@@ -199,6 +199,7 @@ class Attempt:
             finish_reason=finish_reason,
         )
         books.spool.end(record)
+        books.meters.ended(record)
         # What a provider says may repeat the prompt: its caller is told, but it is not kept.
         self.record = structs.replace(record, message=message) if message else record
         spans.attempt_ended(self._span, self.record)

@@ -324,7 +324,7 @@ class Harness:
                 self.health,
                 self.price,
                 self.clock,
-                Meters(Metrics()),
+                Meters(self.metrics),
                 self.set_aside,
                 self.concurrency or Concurrency(Mode.OFF, 4, 1000, self.clock, self.metrics),
             ),

@@ -608,3 +608,17 @@ async def test_a_prompt_that_fits_no_window_is_told_so() -> None:
         await h.generate.whole(h.catalog, TENANT, generation("word " * 10_000))
     assert caught.value.reason == "CONTEXT_TOO_LONG"
     assert h.providers.calls == []
+
+
+async def test_every_attempt_is_counted_in_the_metrics() -> None:
+    """By provider, model and how it ended, failed ones too, with their tokens and cost; each once."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)], "b/m": ["fine"]})
+    await h.generate.whole(h.catalog, TENANT, generation())
+    value = h.metrics.registry.get_sample_value
+    for provider, outcome, error_class in (("a", "failure", "overloaded"), ("b", "success", "")):
+        labels = {"provider": provider, "model": "m", "outcome": outcome, "error_class": error_class}
+        assert value("pointsman_attempts_total", labels) == 1
+    target = {"provider": "b", "model": "m"}
+    assert value("pointsman_tokens_total", {**target, "direction": "output"}) == 5
+    assert value("pointsman_cost_micro_usd_total", target) == 15
+    assert value("pointsman_attempt_duration_seconds_count", target) == 1
