@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
+from cli.loop import run
 from cli.render import money, out_console, plain_table, seconds, words
 from libs.client import CostClient, QuotaAlert
 from libs.clock import Clock, SystemClock
@@ -41,7 +41,7 @@ def alerts(
         endpoint = find("analytics", analytics, token)
         start = opt.parse_time(since, clock.now(), UTC, "--since") if since else None
     with reporting(as_json, str(endpoint)):
-        found = asyncio.run(_call(endpoint, scope, start, timeout))
+        found = run(_call(endpoint, scope, start, timeout))
         if as_json:
             fields = {"alerts": [asdict(alert) for alert in found]}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")

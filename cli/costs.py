@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
+from cli.loop import run
 from cli.render import money, out_console, plain_table, words
 from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
 from libs.clock import SystemClock
@@ -58,7 +58,7 @@ def costs(
         if begin >= (end if end is not None else now):
             raise CliError("--since must be before --until")
     with reporting(as_json, str(endpoint)):
-        found = asyncio.run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
+        found = run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
         if as_json:
             fields = {"by": groups, "since": begin, "until": end, **asdict(found)}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import sys
@@ -16,6 +15,7 @@ from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
 from cli.generate_many import generate_many
+from cli.loop import run
 from cli.render import out_console, printable, render_result
 from libs.client import (
     Client,
@@ -115,7 +115,7 @@ def generate(
             if output is not None or template:
                 raise CliError("--output and --template go with --input")
             text = read_prompt(prompt)
-            asyncio.run(_generate_one(endpoint, text, chosen, timeout, stream, as_json))
+            run(_generate_one(endpoint, text, chosen, timeout, stream, as_json))
             return
         if prompt or stream:
             raise CliError("--input takes no prompt and no --stream")

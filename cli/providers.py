@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting, show_error
+from cli.loop import run
 from cli.render import out_console, plain_table, printable, seconds, words
 from libs.client import HealthClient, ProviderState, SetAside, SetAsideClient
 from libs.clock import Clock, SystemClock
@@ -51,10 +51,10 @@ def providers(
         routing = find("router", router, token if router else endpoint.key) if known or put_back else None
     if put_back and routing is not None:
         with reporting(as_json, str(routing)):
-            asyncio.run(_put_back(routing, put_back, timeout))
+            run(_put_back(routing, put_back, timeout))
     with reporting(as_json, str(endpoint)):
-        states = asyncio.run(_call(endpoint, provider, timeout))
-    aside, unknown = asyncio.run(_set_aside(routing, provider, timeout))
+        states = run(_call(endpoint, provider, timeout))
+    aside, unknown = run(_set_aside(routing, provider, timeout))
     if as_json:
         fields = {
             "providers": [asdict(state) for state in states],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
+from cli.loop import run
 from cli.render import money, out_console, plain_table, seconds, words
 from libs.client import QuotaClient, QuotaForecast, QuotaState
 from libs.clock import Clock, SystemClock
@@ -49,7 +49,7 @@ def quotas(
     with reporting(as_json):
         endpoint = find("ratelimit", ratelimit, token)
     with reporting(as_json, str(endpoint)):
-        states, coming = asyncio.run(_call(endpoint, scopes or [], timeout, forecast=forecast))
+        states, coming = run(_call(endpoint, scopes or [], timeout, forecast=forecast))
         if as_json:
             fields: dict[str, object] = {"quotas": [asdict(state) for state in states]}
             if forecast:

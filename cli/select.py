@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
+from cli.loop import run
 from cli.render import choice, money, out_console, plain_table, seconds, why
 from libs.client import Client, Options, SelectResult
 
@@ -47,7 +47,7 @@ def select(
             priority=priority,
         )
     with reporting(as_json, str(endpoint)):
-        result = asyncio.run(_call(endpoint, read_prompt(prompt), chosen, timeout))
+        result = run(_call(endpoint, read_prompt(prompt), chosen, timeout))
         if as_json:
             sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         else:
