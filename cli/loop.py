@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     async def interruptible() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
+        # Signals are the main thread's alone.
+        if threading.current_thread() is not threading.main_thread():
+            return await work
         loop.add_signal_handler(signal.SIGINT, task.cancel)
         try:
             return await work
