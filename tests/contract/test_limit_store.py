@@ -173,6 +173,17 @@ async def test_a_refund_reaches_only_the_day_it_was_taken_from(bed: Bed) -> None
     assert (await bed.used(DAY)) == (200, 200)
 
 
+async def test_what_nothing_was_reserved_for_is_charged_to_its_own_day(bed: Bed) -> None:
+    """A call estimated to cost nothing is the first of its day: what it cost after all is today's, not lost."""
+    bed.now = int(datetime.fromisoformat("2027-03-01T23:50:00+00:00").timestamp() * 1000)
+    await bed.admit([DAY], [100], record_id="yesterday")
+    await bed.store.settle("yesterday", "router-1", Amounts(micro_usd=100))
+    bed.now += 1_200_000
+    await bed.admit([DAY], [0], record_id="free")
+    await bed.store.settle("free", "router-1", Amounts(micro_usd=30))
+    assert (await bed.used(DAY)) == (30, 0)
+
+
 async def test_overrun_becomes_bounded_debt(bed: Bed) -> None:
     """A call that cost more than estimated is charged; a bucket's debt ends at one burst."""
     await bed.admit([TPM, DAY], [100, 100], record_id="a")

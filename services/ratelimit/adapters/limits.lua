@@ -1,5 +1,5 @@
 #!lua name=pointsman_limits_v1
--- revision 2: raised with every change, so that of two replicas' libraries the newer one stays.
+-- revision 3: raised with every change, so that of two replicas' libraries the newer one stays.
 --
 -- The limiter: every dimension of an admission is evaluated, then all are written, or none.
 --
@@ -212,7 +212,8 @@ local function post(r, o, s, mode, used, overrun, now, born)
     return pack(BUCKET, level, held, index, gen, t, out, capacity, limit, P, taken)
   elseif kind == 2 then
     local start, finish, posted, out, uncertain, life = r[o + 7], r[o + 10], 0, 0, 0, born
-    if s then
+    -- A claim on nothing writes no window, so what is there may still be the one before.
+    if s and read_doubles('<d', s) >= start then
       start, finish, posted, out, uncertain, life = read_doubles(CALENDAR, s)
     elseif more <= 0 or now >= finish or start < born then
       return nil
