@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -18,9 +19,10 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from libs import tracing
+from libs.instruments import Counter, Histogram
 from libs.settings import ServiceSettings, parse_address
 
 # OpenTelemetry semantic conventions, GenAI and RPC (stable names as of 1.43).
@@ -111,10 +113,11 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._made: dict[str, Any] = {}
 
-    def _get(self, kind: type[Any], name: str, description: str, labels: Sequence[str], **more: Any) -> Any:
+    def _get(self, kind: Callable[..., Any], name: str, description: str, *more: Any) -> Any:
         full = f"pointsman_{name}"
         if full not in self._made:
-            self._made[full] = kind(full, description, tuple(labels), registry=self.registry, **more)
+            made = self._made[full] = kind(full, description, *more)
+            self.registry.register(made)
         return self._made[full]
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
@@ -124,7 +127,7 @@ class Metrics:
 
     def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
         """A value that goes up and down."""
-        made: Gauge = self._get(Gauge, name, description, labels)
+        made: Gauge = self._get(partial(Gauge, registry=None), name, description, labels)
         return made
 
     def histogram(
@@ -135,7 +138,7 @@ class Metrics:
         buckets: Sequence[float] = LATENCY_BUCKETS,
     ) -> Histogram:
         """A distribution, by default of seconds."""
-        made: Histogram = self._get(Histogram, name, description, labels, buckets=tuple(buckets))
+        made: Histogram = self._get(Histogram, name, description, labels, buckets)
         return made
 
 

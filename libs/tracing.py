@@ -44,9 +44,20 @@ def export_to(processor: SpanProcessor | None, resource: Resource, ratio: float)
 
 
 class Span:
-    """A running span. `attributes` may be written until `end`."""
+    """A running span. `recording`: somebody will see it; else nothing but its trace's id costs anything.
+    `attributes` may be written until `end`."""
 
-    __slots__ = ("_kind", "_parent", "_started", "attributes", "context", "name")
+    __slots__ = (
+        "_context",
+        "_kind",
+        "_parent",
+        "_sampled",
+        "_started",
+        "_trace_id",
+        "attributes",
+        "name",
+        "recording",
+    )
 
     def __init__(
         self,
@@ -58,25 +69,30 @@ class Span:
         self.name = name
         self._kind = kind
         self._parent = parent
+        self._context: SpanContext | None = None
         if parent is not None:
-            trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
+            self._trace_id = parent.trace_id
+            self._sampled = parent.trace_flags.sampled
         else:
-            trace_id = _ids.generate_trace_id()
-            sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _Exporting.bound
-            flags, state = _SAMPLED if sampled else _NOT_SAMPLED, None
-        self.context = SpanContext(trace_id, _ids.generate_span_id(), False, flags, state)
-        self.attributes: dict[str, Value] = dict(attributes) if attributes else {}
-        self._started = time.time_ns()
+            self._trace_id = trace_id = _ids.generate_trace_id()
+            self._sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _Exporting.bound
+        self.recording = self._sampled and _Exporting.processor is not None
+        self.attributes: dict[str, Value] = dict(attributes) if attributes and self.recording else {}
+        self._started = time.time_ns() if self.recording else 0
 
     @property
-    def recording(self) -> bool:
-        """Whether anybody will see the attributes."""
-        return _Exporting.processor is not None and self.context.trace_flags.sampled
+    def context(self) -> SpanContext:
+        """What names the span to others."""
+        if self._context is None:
+            flags = _SAMPLED if self._sampled else _NOT_SAMPLED
+            state = None if self._parent is None else self._parent.trace_state
+            self._context = SpanContext(self._trace_id, _ids.generate_span_id(), False, flags, state)
+        return self._context
 
     @property
     def trace_id(self) -> str:
         """32 hex digits."""
-        return f"{self.context.trace_id:032x}"
+        return f"{self._trace_id:032x}"
 
     @property
     def traceparent(self) -> str:
@@ -87,7 +103,7 @@ class Span:
     def end(self, error_type: str | None = None) -> None:
         """Hands the record to the exporter. `error_type`: what went wrong, a name from a closed set."""
         processor = _Exporting.processor
-        if processor is None or not self.context.trace_flags.sampled:
+        if processor is None or not self.recording:
             return
         if error_type is not None:
             self.attributes["error.type"] = error_type

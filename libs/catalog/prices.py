@@ -60,18 +60,19 @@ class _Table:
     def cost(self, usage: Usage) -> int:
         """Micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its total,
         which no provider should report, raises the total rather than making the rest negative."""
-        cached = usage.cache_read_tokens + usage.cache_write_tokens
-        whole_input = max(usage.input_tokens, cached)
-        visible = max(usage.output_tokens - usage.reasoning_tokens, 0)
+        read, written, reasoning = usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens
+        whole_input = usage.input_tokens
+        whole_input = max(whole_input, read + written)
+        visible = usage.output_tokens - reasoning if usage.output_tokens > reasoning else 0
         for rates in self.bands:
             if whole_input > rates.above:
                 break
         amount = (
-            (whole_input - cached) * rates.input
-            + usage.cache_read_tokens * rates.cache_read
-            + usage.cache_write_tokens * rates.cache_write
+            (whole_input - read - written) * rates.input
+            + read * rates.cache_read
+            + written * rates.cache_write
             + visible * rates.output
-            + usage.reasoning_tokens * rates.reasoning
+            + reasoning * rates.reasoning
             + self.per_request
         )
         return (amount + self.scale // 2) // self.scale

@@ -74,6 +74,8 @@ class BreakerState:
 
 def worse(provider: BreakerState, model: BreakerState) -> BreakerState:
     """What a call to a model must respect: the more severe of its own circuit and its provider's."""
+    if provider.state is CircuitState.CLOSED and model.state is CircuitState.CLOSED:
+        return provider
     if (_SEVERITY[provider.state], provider.open_until) >= (_SEVERITY[model.state], model.open_until):
         return provider
     return model

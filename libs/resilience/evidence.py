@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from libs.types import PROVIDER_FAULTS, ErrorClass
 
@@ -79,8 +81,7 @@ class BreakerSettings:
         return seconds > self.slow_seconds + self.slow_seconds_per_token * max(0, output_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """Calls to the target that ended. `slow` is a part of `successes`.
 
     `generation` is the circuit's when the calls began; None: unknown, which counts only while the circuit is closed.
@@ -88,7 +89,7 @@ class Evidence:
     """
 
     successes: int = 0
-    failures: Mapping[ErrorClass, int] = field(default_factory=dict)
+    failures: Mapping[ErrorClass, int] = {}
     slow: int = 0
     generation: int | None = None
     retry_not_before: float | None = None
@@ -96,4 +97,6 @@ class Evidence:
     @property
     def faults(self) -> int:
         """Failures that are the provider's doing."""
+        if not self.failures:
+            return 0
         return sum(n for c, n in self.failures.items() if c in PROVIDER_FAULTS)

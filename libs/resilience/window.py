@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """Calls in a window. `slow` is a part of `successes`."""
 
     successes: int = 0
@@ -36,7 +36,7 @@ class SlidingCounts:
     Memory is `buckets` entries whatever the traffic. A clock that goes back drops what now lies in the future.
     """
 
-    __slots__ = ("_buckets", "_entries", "_width")
+    __slots__ = ("_buckets", "_current", "_entries", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         if seconds <= 0 or buckets < 1:
@@ -44,11 +44,14 @@ class SlidingCounts:
         self._width = seconds / buckets
         self._buckets = buckets
         self._entries: dict[int, list[int]] = {}
+        self._current: int | None = None
 
     def add(self, now: float, successes: int, failures: int, slow: int = 0) -> None:
         """Counts calls that ended at `now` (seconds on any one clock)."""
         current = self._advance(now)
-        entry = self._entries.setdefault(current, [0, 0, 0])
+        entry = self._entries.get(current)
+        if entry is None:
+            entry = self._entries[current] = [0, 0, 0]
         entry[0] += successes
         entry[1] += failures
         entry[2] += slow
@@ -69,6 +72,9 @@ class SlidingCounts:
 
     def _advance(self, now: float) -> int:
         current = math.floor(now / self._width)
+        if current == self._current:
+            return current
+        self._current = current
         oldest = current - self._buckets + 1
         for index in [i for i in self._entries if i < oldest or i > current]:
             del self._entries[index]

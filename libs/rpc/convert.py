@@ -97,14 +97,22 @@ def usage_from_proto(value: types_pb2.Usage) -> Usage:
     )
 
 
+def fill_duration(proto: Duration, seconds: float) -> None:
+    """Writes a duration into a message of which it is a part."""
+    nanos = round(seconds * _NANOS)
+    # Duration wants both parts of one sign.
+    whole = int(nanos / _NANOS)
+    proto.seconds = whole
+    proto.nanos = nanos - whole * _NANOS
+
+
 def duration_to_proto(seconds: float | None) -> Duration | None:
     """None stays None."""
     if seconds is None:
         return None
-    nanos = round(seconds * _NANOS)
-    # Duration wants both parts of one sign.
-    whole = int(nanos / _NANOS)
-    return Duration(seconds=whole, nanos=nanos - whole * _NANOS)
+    proto = Duration()
+    fill_duration(proto, seconds)
+    return proto
 
 
 def duration_from_proto(value: Duration) -> float:
@@ -112,12 +120,20 @@ def duration_from_proto(value: Duration) -> float:
     return float(value.seconds + value.nanos / _NANOS)
 
 
+def fill_timestamp(proto: Timestamp, epoch: float) -> None:
+    """Writes an instant into a message of which it is a part."""
+    nanos = round(epoch * _NANOS)
+    proto.seconds = nanos // _NANOS
+    proto.nanos = nanos % _NANOS
+
+
 def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
     """None stays None."""
     if epoch is None:
         return None
-    nanos = round(epoch * _NANOS)
-    return Timestamp(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+    proto = Timestamp()
+    fill_timestamp(proto, epoch)
+    return proto
 
 
 def timestamp_from_proto(value: Timestamp) -> float:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import grpc
 from opentelemetry.trace import SpanKind
-from prometheus_client import Histogram
 
 from libs.clock import Clock
+from libs.instruments import Distribution
 from libs.telemetry import RPC_METHOD, RPC_STATUS, RPC_SYSTEM, Metrics
 from libs.tracing import Span, current, parent_of
 
@@ -42,7 +42,7 @@ class Observer:
             "Duration of inbound calls",
             (RPC_METHOD.replace(".", "_"), RPC_STATUS.replace(".", "_")),
         )
-        self._children: dict[tuple[str, grpc.StatusCode], Histogram] = {}
+        self._children: dict[tuple[str, str], Distribution] = {}
         self._attributes: dict[str, dict[str, str]] = {}
 
     def begin(self, method: str, metadata: Mapping[str, str | bytes]) -> CallObservation:
@@ -58,17 +58,17 @@ class Observer:
         current.set(span)
         return CallObservation(method, self._clock.monotonic(), span)
 
-    def end(
-        self, observation: CallObservation | None, code: grpc.StatusCode, error_type: str | None = None
-    ) -> None:
+    def end(self, observation: CallObservation, code: grpc.StatusCode, error_type: str | None = None) -> None:
         """Ends it once; later ends are the same call unwinding."""
-        if observation is None or observation.done:
+        if observation.done:
             return
         observation.done = True
-        key = (observation.method, code)
+        status = "OK" if code is grpc.StatusCode.OK else code.name
+        key = (observation.method, status)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._duration.labels(observation.method[1:], code.name)
+            child = self._children[key] = self._duration.labels(observation.method[1:], status)
         child.observe(self._clock.monotonic() - observation.started)
-        observation.span.attributes[RPC_STATUS] = code.name
-        observation.span.end(error_type)
+        if observation.span.recording:
+            observation.span.attributes[RPC_STATUS] = status
+            observation.span.end(error_type)

@@ -56,7 +56,7 @@ class Call:
     method: str
     context: grpc.aio.ServicerContext[Any, Any]
     metadata: Mapping[str, str | bytes]
-    observation: CallObservation | None = None
+    observation: CallObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,10 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
     return decode if deserialize is not None else None
 
 
-def _check_decoded(request: Any) -> None:
-    if isinstance(request, _Undecodable):
-        raise InvalidArgument(
-            [FieldViolation("request", f"is not a valid message: {request.why}")], reason="BAD_MESSAGE"
-        )
+def _not_decoded(request: _Undecodable) -> InvalidArgument:
+    return InvalidArgument(
+        [FieldViolation("request", f"is not a valid message: {request.why}")], reason="BAD_MESSAGE"
+    )
 
 
 class Layer(Protocol):
@@ -168,20 +167,18 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(unary, **codecs)
         return grpc.unary_unary_rpc_method_handler(unary, **codecs)
 
-    def _begin(
-        self, method: str, context: grpc.aio.ServicerContext[Any, Any], layers: Sequence[Layer]
-    ) -> Call:
-        call = Call(method, context, dict(context.invocation_metadata() or ()))
-        call.observation = self._observer.begin(method, call.metadata)
-        return call
+    def _begin(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+        metadata = dict(context.invocation_metadata() or ())
+        return Call(method, context, metadata, self._observer.begin(method, metadata))
 
     def _unary(self, method: str, behavior: Any, layers: Sequence[Layer]) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            call = self._begin(method, context, layers)
+            call = self._begin(method, context)
             try:
                 for layer in layers:
                     layer.enter(call)
-                _check_decoded(request)
+                if isinstance(request, _Undecodable):
+                    raise _not_decoded(request)
                 response = await behavior(request, context)
             except BaseException as error:
                 await self._fail(call, error)
@@ -193,7 +190,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, behavior: Any, layers: Sequence[Layer], ends: bool) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            call = self._begin(method, context, layers)
+            call = self._begin(method, context)
             task = asyncio.current_task()
             if ends and task is not None:
                 self._streams.tasks.add(task)
@@ -202,7 +199,8 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             try:
                 for layer in layers:
                     layer.enter(call)
-                _check_decoded(request)
+                if isinstance(request, _Undecodable):
+                    raise _not_decoded(request)
                 responses = behavior(request, context)
                 async for response in responses:
                     yield response

@@ -91,13 +91,14 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
         raise InvalidArgument(violations)
     policy = catalog.policy_for(tenant, content_type.name)
     strategy = content_type.strategy or policy.strategy or tenant.strategy
-    costs = [c for c in (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd) if c]
+    bounds = (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd)
+    costs = [bound for bound in bounds if bound]
     return Generation(
         request_id=draft.request_id or f"{getrandbits(128):032x}",
         tenant=tenant.name,
         content_type=content_type.name,
         prompt=Prompt(
-            messages=tuple(message for _, message in draft.messages),
+            messages=tuple([message for _, message in draft.messages]),
             max_output_tokens=draft.max_output_tokens or content_type.max_output_tokens,
             temperature=draft.temperature,
             top_p=draft.top_p,
@@ -131,24 +132,27 @@ def _violations(draft: Draft) -> list[FieldViolation]:
 
     for name, low, high in _RANGES:
         value = getattr(draft, name)
-        if value is not None:
-            check(low <= value <= high, name, f"must be from {low:,} to {high:,}")
+        if value is not None and not low <= value <= high:
+            check(False, name, f"must be from {low:,} to {high:,}")
     for name in draft.unknown:
         check(False, name, "has a value that this router does not know")
-    check(draft.top_p != 0, "top_p", "must be above 0")
-    cost = draft.max_cost_micro_usd
-    check(cost is None or cost > 0, "max_cost", "must be above 0; leave it unset for no bound")
+    if draft.top_p == 0:
+        check(False, "top_p", "must be above 0")
+    if draft.max_cost_micro_usd is not None and draft.max_cost_micro_usd <= 0:
+        check(False, "max_cost", "must be above 0; leave it unset for no bound")
     if draft.request_id:
         _check_kept("request_id", draft.request_id, check)
     # A campaign names a limit's scope.
-    ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
-    check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
+    if draft.campaign:
+        ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
+        check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
     if draft.stop_sequences:
         check(
             len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}"
         )
         check(all(draft.stop_sequences), "stop_sequences", "none may be empty")
-    check(len(draft.models) <= MAX_MODELS, "models", f"at most {MAX_MODELS}")
+    if len(draft.models) > MAX_MODELS:
+        check(False, "models", f"at most {MAX_MODELS}")
     if draft.labels:
         check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
         for name, text in draft.labels.items():
@@ -169,7 +173,8 @@ def _check_kept(name: str, text: str, check: _Check) -> None:
 
 def _check_messages(draft: Draft, check: _Check) -> None:
     count = len(draft.messages)
-    check(0 < count <= MAX_MESSAGES, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
+    if not 0 < count <= MAX_MESSAGES:
+        check(False, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
     size = 0
     for index, (role, message) in enumerate(draft.messages):
         size += len(message.text) if message.text.isascii() else len(message.text.encode())
@@ -186,9 +191,10 @@ def _check_messages(draft: Draft, check: _Check) -> None:
             f"{at}.tool_calls",
             "only an assistant calls tools",
         )
-    check(size <= MAX_PROMPT_BYTES, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
-    last = draft.messages[-1][0] if draft.messages else None
-    check(last is not Role.SYSTEM, "messages", "the last must not be a system message")
+    if size > MAX_PROMPT_BYTES:
+        check(False, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
+    if draft.messages and draft.messages[-1][0] is Role.SYSTEM:
+        check(False, "messages", "the last must not be a system message")
 
 
 def _check_tools(draft: Draft, check: _Check) -> None:

@@ -82,8 +82,12 @@ class InFlight:
     def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
         """How long an attempt may take; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
-        tried = {f.candidate.target for f in self.failed} | {candidate.target}
-        others = any(c.target not in tried and c.target not in self.refused for c in self.plan.candidates)
+        tried = {candidate.target, *[f.candidate.target for f in self.failed]}
+        others = False
+        for other in self.plan.candidates:
+            if other.target not in tried and other.target not in self.refused:
+                others = True
+                break
         return attempt_limits(
             learned,
             candidate.provider.timeouts,
@@ -106,10 +110,11 @@ class InFlight:
     ) -> Result:
         """The answer with its account over all attempts."""
         records = self.records
-        used = [record.usage for record in records if record.usage is not None]
-        usage = used[0] if used else _NOTHING
-        for more in used[1:]:
-            usage = usage + more
+        usage, cost = None, 0
+        for record in records:
+            cost += record.cost_micro_usd
+            if record.usage is not None:
+                usage = record.usage if usage is None else usage + record.usage
         return Result(
             request_id=self.generation.request_id,
             text=completion.text,
@@ -117,8 +122,8 @@ class InFlight:
             finish_reason=completion.finish_reason,
             candidate=candidate,
             attempts=tuple(records),
-            usage=usage,
-            cost_micro_usd=sum(record.cost_micro_usd for record in records),
+            usage=usage or _NOTHING,
+            cost_micro_usd=cost,
             latency=now - self.started,
             time_to_first_token=self.first_token,
             degradation=self.degradation,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
-
+from libs.instruments import Count, Distribution
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, Priority
 from services.router.domain.events import Outcome, UsageRecord
@@ -24,8 +23,8 @@ class Meters:
             "cost_micro_usd", "Cost in millionths of a US dollar", ("provider", "model")
         )
         # Looking children up by their labels costs more than counting.
-        self._ends: dict[tuple[str, str, Outcome, ErrorClass | None], Counter] = {}
-        self._targets: dict[tuple[str, str], tuple[Histogram, Counter, Counter, Counter]] = {}
+        self._ends: dict[tuple[str, str, Outcome, ErrorClass | None], Count] = {}
+        self._targets: dict[tuple[str, str], tuple[Distribution, Count, Count, Count]] = {}
 
     def ended(self, record: UsageRecord) -> None:
         """One attempt."""
@@ -35,7 +34,7 @@ class Meters:
             end = self._ends[key] = self._attempts.labels(
                 record.provider, record.model, record.outcome, record.error_class or ""
             )
-        end.inc()
+        end.value += 1
         target = self._targets.get((record.provider, record.model))
         if target is None:
             names = (record.provider, record.model)
@@ -48,9 +47,9 @@ class Meters:
         duration, inputs, outputs, cost = target
         duration.observe(record.latency)
         if record.usage is not None:
-            inputs.inc(record.usage.input_tokens)
-            outputs.inc(record.usage.output_tokens)
-        cost.inc(record.cost_micro_usd)
+            inputs.value += record.usage.input_tokens
+            outputs.value += record.usage.output_tokens
+        cost.value += record.cost_micro_usd
 
 
 class QueueMeters:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
-from pointsman.types.v1 import types_pb2
 
 from libs.catalog.model import Catalog, Tenant
 from libs.clock import Clock
 from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.convert import (
-    duration_to_proto,
     error_class_to_proto,
+    fill_duration,
+    fill_timestamp,
+    fill_usage,
     finish_reason_to_proto,
     money_to_proto,
     priority_from_proto,
@@ -28,12 +29,12 @@ from libs.rpc.observe import current_span
 from services.router.accept import Draft, accept
 from services.router.domain.events import (
     Completed,
+    Degradation,
     Delta,
     Event,
     Restarted,
     Result,
     Selected,
-    SwitchedProvider,
     UsageRecord,
 )
 from services.router.domain.generation import (
@@ -63,7 +64,13 @@ _ROLES = {
     pb.ROLE_TOOL: Role.TOOL,
 }
 _STRATEGIES = {pb.Strategy.Value(f"STRATEGY_{s.name}"): s for s in Strategy}
-_REASONS = {r: f"SELECTION_REASON_{r.name}" for r in SelectionReason}
+_REASONS = {
+    r: cast("pb.SelectionReason", pb.SelectionReason.Value(f"SELECTION_REASON_{r.name}"))
+    for r in SelectionReason
+}
+_DEGRADATIONS = {
+    d: cast("pb.Degradation", pb.Degradation.Value(f"DEGRADATION_{d.name}")) for d in Degradation
+}
 _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
 
 
@@ -87,7 +94,9 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         catalog, tenant, generation = self._accept(request.generation, context)
         result = await self._generate.whole(catalog, tenant, generation, current_span())
-        return pb.GenerateResponse(result=_result(result))
+        response = pb.GenerateResponse()
+        _fill_result(response.result, result)
+        return response
 
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
@@ -102,10 +111,12 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     ) -> pb.SelectProviderResponse:
         plan = self._planner.select(*self._accept(request.generation, context))
         others = [*plan.candidates[1:], *plan.excluded]
-        return pb.SelectProviderResponse(
-            selection=_selection(plan.candidates[0]),
-            alternatives=[pb.Candidate(selection=_selection(c), excluded_because=c.excluded) for c in others],
-        )
+        response = pb.SelectProviderResponse()
+        _fill_selection(response.selection, plan.candidates[0])
+        for candidate in others:
+            found = response.alternatives.add(excluded_because=candidate.excluded)
+            _fill_selection(found.selection, candidate)
+        return response
 
     async def EstimateCost(
         self, request: pb.EstimateCostRequest, context: Context
@@ -220,115 +231,104 @@ def _message(message: pb.Message) -> Message:
 
 
 def _event(event: Event) -> pb.StreamGenerateResponse:
+    response = pb.StreamGenerateResponse()
     if isinstance(event, Delta):
-        pieces = [
-            pb.ToolCallDelta(index=t.index, id=t.id, name=t.name, arguments_json=t.arguments_json)
-            for t in event.tool_calls
-        ]
-        delta = pb.Delta(text=event.text, tool_calls=pieces)
+        delta = response.delta
+        delta.text = event.text
+        for t in event.tool_calls:
+            delta.tool_calls.add(index=t.index, id=t.id, name=t.name, arguments_json=t.arguments_json)
         if event.head is not None:
             head = event.head
             delta.head.attempts, delta.head.cached = head.attempts, head.cached
-            delta.head.limits.extend(map(_limit, head.limits))
-        return pb.StreamGenerateResponse(delta=delta)
-    if isinstance(event, Selected):
-        selected = pb.Selected(request_id=event.request_id, selection=_selection(event.candidate))
-        return pb.StreamGenerateResponse(selected=selected)
-    if isinstance(event, Completed):
-        return pb.StreamGenerateResponse(completed=pb.Completed(result=_result(event.result)))
-    if isinstance(event, Restarted):
-        return pb.StreamGenerateResponse(
-            restarted=pb.Restarted(
-                from_provider=event.from_provider,
-                selection=_selection(event.candidate),
-                error_class=error_class_to_proto(event.error_class),
-            )
+            for state in head.limits:
+                _fill_limit(delta.head.limits.add(), state)
+    elif isinstance(event, Selected):
+        response.selected.request_id = event.request_id
+        _fill_selection(response.selected.selection, event.candidate)
+    elif isinstance(event, Completed):
+        _fill_result(response.completed.result, event.result)
+    else:
+        told = response.restarted if isinstance(event, Restarted) else response.switched_provider
+        told.from_provider = event.from_provider
+        _fill_selection(told.selection, event.candidate)
+        told.error_class = error_class_to_proto(event.error_class)
+    return response
+
+
+def _fill_result(proto: pb.Result, result: Result) -> None:
+    """In place, as all that follows here: a message that is handed to another is copied into it."""
+    proto.request_id = result.request_id
+    proto.text = result.text
+    for c in result.tool_calls:
+        proto.tool_calls.add(id=c.id, name=c.name, arguments_json=c.arguments_json)
+    proto.finish_reason = finish_reason_to_proto(result.finish_reason)
+    _fill_selection(proto.selection, result.candidate)
+    for record in result.attempts:
+        _fill_attempt(proto.attempts.add(), record)
+    fill_usage(proto.usage, result.usage)
+    proto.cost.micro_usd = result.cost_micro_usd
+    fill_duration(proto.latency, result.latency)
+    if result.time_to_first_token is not None:
+        fill_duration(proto.time_to_first_token, result.time_to_first_token)
+    if result.degradation is not None:
+        proto.degradation = _DEGRADATIONS[result.degradation]
+    if result.cached:
+        proto.cached = True
+    for notice in result.budgets:
+        proto.budgets.add(
+            scope=notice.budget.scope,
+            period=notice.budget.spec.period,
+            percent=notice.threshold.percent,
+            action=f"BUDGET_ACTION_{notice.threshold.action.upper()}",
+            shadow=notice.budget.spec.shadow,
         )
-    assert isinstance(event, SwitchedProvider)
-    return pb.StreamGenerateResponse(
-        switched_provider=pb.SwitchedProvider(
-            from_provider=event.from_provider,
-            selection=_selection(event.candidate),
-            error_class=error_class_to_proto(event.error_class),
-        )
-    )
+    for state in result.limits:
+        _fill_limit(proto.limits.add(), state)
 
 
-def _result(result: Result) -> pb.Result:
-    return pb.Result(
-        request_id=result.request_id,
-        text=result.text,
-        tool_calls=[
-            pb.ToolCall(id=c.id, name=c.name, arguments_json=c.arguments_json) for c in result.tool_calls
-        ],
-        finish_reason=finish_reason_to_proto(result.finish_reason),
-        selection=_selection(result.candidate),
-        attempts=[_attempt(record) for record in result.attempts],
-        usage=usage_to_proto(result.usage),
-        cost=types_pb2.Money(micro_usd=result.cost_micro_usd),
-        latency=duration_to_proto(result.latency),
-        time_to_first_token=duration_to_proto(result.time_to_first_token),
-        degradation=f"DEGRADATION_{result.degradation.name}" if result.degradation else None,
-        cached=result.cached,
-        budgets=[
-            pb.BudgetNotice(
-                scope=notice.budget.scope,
-                period=notice.budget.spec.period,
-                percent=notice.threshold.percent,
-                action=f"BUDGET_ACTION_{notice.threshold.action.upper()}",
-                shadow=notice.budget.spec.shadow,
-            )
-            for notice in result.budgets
-        ],
-        limits=map(_limit, result.limits),
-    )
+def _fill_limit(proto: pb.LimitState, state: LimitState) -> None:
+    proto.unit = state.unit
+    proto.period = state.period
+    proto.limit = state.limit
+    proto.remaining = state.remaining
+    if state.reset is not None:
+        fill_duration(proto.reset, state.reset)
 
 
-def _limit(state: LimitState) -> pb.LimitState:
-    return pb.LimitState(
-        unit=state.unit,
-        period=state.period,
-        limit=state.limit,
-        remaining=state.remaining,
-        reset=duration_to_proto(state.reset),
-    )
+def _fill_attempt(proto: pb.Attempt, record: UsageRecord) -> None:
+    proto.attempt_id = record.attempt_id
+    proto.provider = record.provider
+    proto.model = record.model
+    if record.error_class is not None:
+        proto.error_class = error_class_to_proto(record.error_class)
+        proto.message = record.message
+        proto.http_status = record.http_status
+    fill_timestamp(proto.started, record.started)
+    fill_duration(proto.latency, record.latency)
+    if record.time_to_first_token is not None:
+        fill_duration(proto.time_to_first_token, record.time_to_first_token)
+    if record.usage is not None:
+        fill_usage(proto.usage, record.usage)
+    proto.cost.micro_usd = record.cost_micro_usd
+    if record.hedge:
+        proto.hedge = True
 
 
-def _attempt(record: UsageRecord) -> pb.Attempt:
-    return pb.Attempt(
-        attempt_id=record.attempt_id,
-        provider=record.provider,
-        model=record.model,
-        error_class=error_class_to_proto(record.error_class),
-        message=record.message,
-        http_status=record.http_status,
-        started=timestamp_to_proto(record.started),
-        latency=duration_to_proto(record.latency),
-        time_to_first_token=duration_to_proto(record.time_to_first_token),
-        usage=usage_to_proto(record.usage),
-        cost=money_to_proto(record.cost_micro_usd),
-        hedge=record.hedge,
-    )
-
-
-def _selection(candidate: Candidate) -> pb.Selection:
-    scores = candidate.scores
-    return pb.Selection(
-        provider=candidate.model.provider,
-        model=candidate.model.name,
-        reason=_REASONS[candidate.reason],
-        explanation=candidate.explanation,
-        estimated_cost=money_to_proto(candidate.estimated_micro_usd),
-        estimated_latency=duration_to_proto(candidate.estimated_latency),
-        confidence=candidate.confidence,
-        scores=pb.Scores(
-            cost=scores.cost,
-            performance=scores.performance,
-            reliability=scores.reliability,
-            suitability=scores.suitability,
-            total=scores.total,
-        ),
-    )
+def _fill_selection(proto: pb.Selection, candidate: Candidate) -> None:
+    proto.provider = candidate.model.provider
+    proto.model = candidate.model.name
+    proto.reason = _REASONS[candidate.reason]
+    proto.explanation = candidate.explanation
+    proto.estimated_cost.micro_usd = candidate.estimated_micro_usd
+    if candidate.estimated_latency is not None:
+        fill_duration(proto.estimated_latency, candidate.estimated_latency)
+    proto.confidence = candidate.confidence
+    mine, theirs = candidate.scores, proto.scores
+    theirs.cost = mine.cost
+    theirs.performance = mine.performance
+    theirs.reliability = mine.reliability
+    theirs.suitability = mine.suitability
+    theirs.total = mine.total
 
 
 #: Proto field → the draft's field and how its value is read (None: as it is).

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 import grpc
+from msgspec import structs
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
 
 from libs.catalog.model import Model
@@ -138,6 +139,7 @@ class HealthClient:
         self._rng = rng
         self._settings = settings or BreakerSettings()
         self._targets: dict[tuple[str, str], _Target] = {}
+        self._pairs: dict[str, tuple[_Target, _Target]] = {}
         self._tallies: dict[_Key, _Tally] = {}
         self._wanted: asyncio.Queue[Model] = asyncio.Queue()
         self._watching = False
@@ -149,7 +151,7 @@ class HealthClient:
     def target(self, model: Model) -> TargetHealth:
         """The present judgement."""
         now = self._clock.now()
-        provider, target = self._target(model.provider, ""), self._target(model.provider, model.name)
+        provider, target = self._pair(model)
         taken_out = provider.taken_out or target.taken_out
         if taken_out:
             return TargetHealth(Availability.DOWN, reason=taken_out)
@@ -195,7 +197,7 @@ class HealthClient:
     def begin(self, model: Model) -> CallTicket | None:
         """Before a call."""
         now = self._clock.now()
-        provider, target = self._target(model.provider, ""), self._target(model.provider, model.name)
+        provider, target = self._pair(model)
         mine, theirs = target.breaker.tick(now), provider.breaker.tick(now)
         permit = ""
         state = worse(theirs, mine)
@@ -213,9 +215,11 @@ class HealthClient:
         self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
     ) -> None:
         """After a call that gave the answer."""
-        target = self._target(model.provider, model.name)
+        now = self._clock.now()
+        provider, target = self._pair(model)
         slow = int(self._settings.is_slow(latency, tokens))
-        self._record(model, ticket, target, Evidence(1, slow=slow, generation=ticket.generation))
+        evidence = Evidence(1, slow=slow, generation=ticket.generation)
+        self._record(now, model, ticket, provider, target, evidence)
         target.latency = _average(target.latency, latency)
         tally = self._tally(model, ticket)
         tally.successes += 1
@@ -223,9 +227,9 @@ class HealthClient:
         tally.latency_max = max(tally.latency_max, latency)
         tally.tokens += tokens
         if first_token is None:
-            target.latencies.add(self._clock.now(), latency)
+            target.latencies.add(now, latency)
         else:
-            target.first_tokens.add(self._clock.now(), first_token)
+            target.first_tokens.add(now, first_token)
             target.first_token = _average(target.first_token, first_token)
             tally.first_token_sum += first_token
             tally.first_token_count += 1
@@ -234,10 +238,11 @@ class HealthClient:
         self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
     ) -> None:
         """After one that did not."""
-        target = self._target(model.provider, model.name)
-        until = self._clock.now() + retry_after if retry_after is not None else None
+        now = self._clock.now()
+        provider, target = self._pair(model)
+        until = now + retry_after if retry_after is not None else None
         evidence = Evidence(failures={error_class: 1}, generation=ticket.generation, retry_not_before=until)
-        self._record(model, ticket, target, evidence)
+        self._record(now, model, ticket, provider, target, evidence)
         tally = self._tally(model, ticket)
         tally.failures[error_class] = tally.failures.get(error_class, 0) + 1
         if until is not None:
@@ -338,6 +343,14 @@ class HealthClient:
             target = self._targets[provider, model] = _Target(Breaker(self._settings, self._rng))
         return target
 
+    def _pair(self, model: Model) -> tuple[_Target, _Target]:
+        """The model's provider and the model."""
+        pair = self._pairs.get(model.id)
+        if pair is None:
+            pair = self._target(model.provider, ""), self._target(model.provider, model.name)
+            self._pairs[model.id] = pair
+        return pair
+
     def _tally(self, model: Model, ticket: CallTicket) -> _Tally:
         key = (model.provider, model.name, ticket.generation, ticket.provider_generation, ticket.permit)
         tally = self._tallies.get(key)
@@ -345,12 +358,18 @@ class HealthClient:
             tally = self._tallies[key] = _Tally()
         return tally
 
-    def _record(self, model: Model, ticket: CallTicket, target: _Target, evidence: Evidence) -> None:
-        now = self._clock.now()
-        provider = self._target(model.provider, "").breaker
-        if provider.state.state is not CircuitState.CLOSED:
+    def _record(
+        self,
+        now: float,
+        model: Model,
+        ticket: CallTicket,
+        provider: _Target,
+        target: _Target,
+        evidence: Evidence,
+    ) -> None:
+        if provider.breaker.state.state is not CircuitState.CLOSED:
             # Closed, it is judged by the health service over all models; recovering, one probe says it all.
-            provider.record(now, replace(evidence, generation=ticket.provider_generation))
+            provider.breaker.record(now, structs.replace(evidence, generation=ticket.provider_generation))
         before = target.breaker.state
         after = target.breaker.record(now, evidence)
         if after.state is not before.state:

@@ -171,7 +171,7 @@ class LeasedAdmission:
             raise denied
 
     def _admitted(self, scopes: Sequence[str], taken: list[Taken], now: float) -> Permit:
-        self._from_lease.inc()
+        self._from_lease.value += 1
         for scope, want in self._pool.wanted(scopes, now):
             if scope not in self._ahead and self._leases.connected:
                 self._ahead.add(scope)

@@ -62,21 +62,16 @@ class AdmissionDenied(Exception):
         return bool(self.violations) and all(v.paced for v in self.violations)
 
 
-def amount_of(unit: str, amounts: Amounts) -> int:
-    """What an admission takes from a limit of this unit. Raises ValueError for a unit nobody knows."""
-    if unit == "requests":
-        return amounts.requests
-    if unit == CONCURRENCY:
-        return amounts.slots
-    if unit == "input_tokens":
-        return amounts.input_tokens
-    if unit == "output_tokens":
-        return amounts.output_tokens
-    if unit == "total_tokens":
-        return amounts.input_tokens + amounts.output_tokens
-    if unit == "micro_usd":
-        return amounts.micro_usd
-    raise ValueError(f"unknown unit {unit!r}")
+def by_unit(amounts: Amounts) -> dict[str, int]:
+    """What an admission takes from a limit of each unit."""
+    return {
+        "requests": amounts.requests,
+        CONCURRENCY: amounts.requests if amounts.concurrency is None else amounts.concurrency,
+        "input_tokens": amounts.input_tokens,
+        "output_tokens": amounts.output_tokens,
+        "total_tokens": amounts.input_tokens + amounts.output_tokens,
+        "micro_usd": amounts.micro_usd,
+    }
 
 
 def amounts_of(units: Mapping[str, int]) -> Amounts:

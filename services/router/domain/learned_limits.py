@@ -99,7 +99,8 @@ class Rate:
 
     def add(self, now: float) -> None:
         """One more."""
-        if self.count(now) == 0:
+        self._advance(now)
+        if not any(self._counts):
             self._first = now
         self._counts[self._slot % 6] += 1
 

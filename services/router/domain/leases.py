@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of, amounts_of
+from services.router.domain.amounts import CONCURRENCY, Amounts, amounts_of, by_unit
 from services.router.domain.demand import Demand
 from services.router.domain.limit_state import LimitState
 from services.router.domain.slices import Dimension, Holding, Slice, Taken
@@ -51,8 +51,10 @@ class Pool:
         return len(self._live)
 
     def take(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[Taken] | None:
-        """Takes the amounts from every limit of every scope, or nothing at all (None)."""
-        plan: list[tuple[Slice, int]] = []
+        """Takes the amounts from every limit of every scope, or nothing at all (None). What several slices of one
+        limit give stands together."""
+        needs = by_unit(amounts)
+        taken: list[Taken] = []
         for scope in scopes:
             holding = self._holdings.get(scope)
             if holding is None:
@@ -62,19 +64,24 @@ class Pool:
             if not holding.dimensions:
                 return None
             for dimension in holding.dimensions.values():
-                need = amount_of(dimension.unit, amounts)
+                need = needs[dimension.unit]
                 if need == 0 and not dimension.shadow:
                     continue
-                held = dimension.slices[0] if dimension.slices else None
-                if held is not None and held.expires > now and held.amount - held.used >= need:
-                    plan.append((held, need))
+                # The oldest slice that has anything left mostly has enough.
+                for held in dimension.slices:
+                    room = held.amount - held.used
+                    if room > 0 or dimension.shadow:
+                        break
+                else:
+                    return None
+                if room >= need and held.expires > now:
+                    taken.append((held, need))
                     continue
                 parts = dimension.split(need, now)
                 if parts is None:
                     return None
-                plan += parts
-        taken = []
-        for held, part in plan:
+                taken += parts
+        for held, part in taken:
             held.used += part
             held.running += 1
             held.reserved += part
@@ -82,30 +89,32 @@ class Pool:
             held.changed = True
             if held.home is not None and part > held.home.demand.largest:
                 held.home.demand.largest = part
-            taken.append(Taken(held, part))
         return taken
 
-    def settle(self, taken: Iterable[Taken], used: Amounts, now: float) -> None:
+    def settle(self, taken: Sequence[Taken], used: Amounts, now: float) -> None:
         """Replaces the estimate by what was used: the difference returns to the slice, or is owed."""
-        entries = list(taken)
-        last = {(e.slice.scope, e.slice.unit, e.slice.period): e for e in entries}
-        left: dict[tuple[str, str, str], int] = {}
-        for entry in entries:
-            held = entry.slice
-            key = (held.scope, held.unit, held.period)
-            real = left.get(key, 0 if held.unit == CONCURRENCY else amount_of(held.unit, used))
+        real = by_unit(used)
+        # Slots flow back whole.
+        real[CONCURRENCY] = 0
+        limit, left = None, 0
+        for index, (held, amount) in enumerate(taken, 1):
+            home = held.home
+            if home is None or home is not limit:
+                limit, left = home, real[held.unit]
+            share = left
             # Where several slices served one admission, the last carries what was used beyond the estimate.
-            share = real if entry is last[key] else min(real, entry.amount)
-            left[key] = real - share
-            if held.home is not None:
-                held.home.demand.used += share
-                held.home.demand.calls += 1
+            if share > amount and index < len(taken) and taken[index][0].home is home:
+                share = amount
+            left -= share
+            if home is not None:
+                home.demand.used += share
+                home.demand.calls += 1
             if held.dead:
-                self._owe(held, share - entry.amount)
+                self._owe(held, share - amount)
                 continue
-            held.post(share - entry.amount)
+            held.post(share - amount)
             held.running -= 1
-            held.reserved -= entry.amount
+            held.reserved -= amount
             held.touched = now
 
     def wanted(self, scopes: Sequence[str], now: float) -> list[tuple[str, Amounts]]:
@@ -140,10 +149,11 @@ class Pool:
                 same.append(scope)
                 for unit, amount in holding.wants(now).items():
                     wants[unit] = min(amount, wants.get(unit, amount))
+        needs = by_unit(amounts)
         asks = [Ask(unknown, amounts, amounts.times(waiting))] if unknown else []
         for lacks, (same, wants) in known.items():
             for unit, lacking in lacks:
-                all_of_them = lacking + (waiting - 1) * amount_of(unit, amounts)
+                all_of_them = lacking + (waiting - 1) * needs[unit]
                 wants[unit] = max(wants.get(unit, 0), all_of_them)
             need = amounts_of(dict(lacks))
             asks.append(Ask(same, need, need.most(amounts_of(wants))))
@@ -160,8 +170,12 @@ class Pool:
         holding = self._holdings.get(scope)
         if holding is None or not holding.dimensions:
             return ()
-        found = [dimension.state(now) for dimension in holding.dimensions.values()]
-        return tuple(state for state in found if state is not None)
+        found = []
+        for dimension in holding.dimensions.values():
+            state = dimension.state(now)
+            if state is not None:
+                found.append(state)
+        return tuple(found)
 
     def grant(
         self,

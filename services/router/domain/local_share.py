@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from libs.catalog.model import Catalog, LimitSpec
 from libs.errors import QuotaViolation
-from services.router.domain.amounts import CONCURRENCY, AdmissionDenied, Amounts, amount_of
+from services.router.domain.amounts import CONCURRENCY, AdmissionDenied, Amounts, by_unit
 
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 #: When to come back to a limiter that is gone, seconds.
@@ -53,12 +53,13 @@ class LocalShare:
             self._limits = {}
             for scope, _, limit in catalog.limits():
                 self._limits.setdefault(scope, []).append(limit)
+        needs = by_unit(amounts)
         violations: list[QuotaViolation] = []
         takes: list[tuple[_Bucket, int]] = []
         slots: list[tuple[str, int]] = []
         for scope in scopes:
             for limit in self._limits.get(scope, ()):
-                need = amount_of(limit.unit, amounts)
+                need = needs[limit.unit]
                 if limit.shadow or need == 0:
                     continue
                 if limit.unit == CONCURRENCY:

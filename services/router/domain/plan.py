@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from random import Random
 
 from msgspec import Struct
@@ -138,10 +139,14 @@ Cost = Callable[[Provider, Model, int, int], int]
 def estimate_input_tokens(prompt: Prompt) -> int:
     """Prompt tokens, counted as UTF-8 bytes / 4 plus 4 a message: four letters of English, a little over one
     Chinese character. Providers' own counts replace it when the answer comes."""
-    size = sum(
-        len(m.text.encode()) + sum(len(c.arguments_json) for c in m.tool_calls) for m in prompt.messages
-    )
-    size += sum(len(t.description) + len(t.parameters_json) for t in prompt.tools)
+    size = 0
+    for message in prompt.messages:
+        text = message.text
+        size += len(text) if text.isascii() else len(text.encode())
+        for call in message.tool_calls:
+            size += len(call.arguments_json)
+    for tool in prompt.tools:
+        size += len(tool.description) + len(tool.parameters_json)
     if prompt.response_format is not None:
         size += len(prompt.response_format.schema_json)
     return math.ceil(size / 4) + 4 * len(prompt.messages)
@@ -198,8 +203,9 @@ def needs_of(prompt: Prompt, *, stream: bool) -> frozenset[str]:
         needs.add("tools")
     if prompt.response_format is not None:
         needs.add("json_schema" if prompt.response_format.schema_json else "json")
-    if any(message.role is Role.SYSTEM for message in prompt.messages):
-        needs.add("system")
+    for message in prompt.messages:
+        if message.role is Role.SYSTEM:
+            needs.add("system")
     return frozenset(needs)
 
 
@@ -294,9 +300,8 @@ def _ordered(
     if not fit:
         return []
     weights = WEIGHTS[generation.strategy]
-    cheapest = min(c.estimated_micro_usd for _, c in fit)
-    latencies = [c.estimated_latency for _, c in fit if c.estimated_latency]
-    fastest = min(latencies) if latencies else None
+    cheapest = min([c.estimated_micro_usd for _, c in fit])
+    fastest = min([c.estimated_latency for _, c in fit if c.estimated_latency], default=None)
     keyed: list[tuple[tuple[bool, int, float], Slot, Candidate]] = []
     for slot, candidate in fit:
         health = candidate.health
@@ -321,13 +326,14 @@ def _ordered(
         if slot.weighted and not slot.weight:
             rank = -1.0
         keyed.append(((behind, slot.tier, -rank), slot, candidate))
-    keyed.sort(key=lambda entry: entry[0])
+    confidence = 1.0
+    if len(keyed) > 1:
+        keyed.sort(key=itemgetter(0))
+        best, second = keyed[0][2].scores.total, keyed[1][2].scores.total
+        if best > 0:
+            confidence = max(0.0, min(1.0, 1 - second / best))
     ordered = [candidate for _, _, candidate in keyed]
     first = keyed[0][1]
-    second_total = ordered[1].scores.total if len(ordered) > 1 else 0.0
-    confidence = 1.0
-    if len(ordered) > 1 and ordered[0].scores.total > 0:
-        confidence = max(0.0, min(1.0, 1 - second_total / ordered[0].scores.total))
     for rank, candidate in enumerate(ordered):
         candidate.rank = rank
         candidate.passed_over = passed_over
@@ -347,9 +353,9 @@ def _reason(candidate: Candidate, first: Slot, generation: Generation) -> Select
     if by_strategy is not None:
         return by_strategy
     weights, scores = WEIGHTS[Strategy.BALANCED], candidate.scores
-    parts = {
-        SelectionReason.COST: weights.cost * scores.cost,
-        SelectionReason.PERFORMANCE: weights.performance * scores.performance,
-        SelectionReason.SPECIALIZATION: weights.suitability * scores.suitability,
-    }
-    return max(parts, key=lambda reason: parts[reason])
+    cost = weights.cost * scores.cost
+    performance = weights.performance * scores.performance
+    suitability = weights.suitability * scores.suitability
+    if cost >= performance and cost >= suitability:
+        return SelectionReason.COST
+    return SelectionReason.PERFORMANCE if performance >= suitability else SelectionReason.SPECIALIZATION

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.router.domain.amounts import CONCURRENCY, Amounts, amount_of
+from services.router.domain.amounts import CONCURRENCY, Amounts, by_unit
 from services.router.domain.demand import HORIZON, SLOTS_SPARE, Demand
 from services.router.domain.limit_state import TOLD, LimitState, limit_state
 
@@ -59,9 +59,12 @@ class Slice:
 
     def post(self, amount: int) -> None:
         """So much more (less, where negative) was used than was taken: from what is left, and owed beyond."""
-        covered = max(-self.used, min(amount, max(0, self.remaining)))
-        self.used += covered
-        self.overrun += max(0, amount - covered)
+        used = self.used + amount
+        if amount > 0 and used > self.amount:
+            fits = max(self.used, self.amount)
+            self.overrun += used - fits
+            used = fits
+        self.used = max(0, used)
         self.changed = True
 
     def done(self, now: float) -> bool:
@@ -108,7 +111,11 @@ class Dimension:
 
     def available(self, now: float) -> int:
         """What may be taken now."""
-        return sum(s.remaining for s in self.slices if s.expires > now)
+        found = 0
+        for held in self.slices:
+            if held.expires > now:
+                found += held.amount - held.used
+        return found
 
     def live(self, now: float) -> bool:
         """Whether there is a slice at all."""
@@ -119,8 +126,11 @@ class Dimension:
         more."""
         if self.heard is None or now - self.heard > FRESH * 1.5:
             return None
-        mine = sum(max(0, s.remaining) for s in self.slices)
-        return max(0, self.limit - self.left - mine), self.limit
+        used = self.limit - self.left
+        for held in self.slices:
+            if held.amount > held.used:
+                used -= held.amount - held.used
+        return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
         """For who may use it. None: it is not for callers, or not known."""
@@ -166,12 +176,8 @@ class Dimension:
         return parts if need == 0 and live else None
 
 
-@dataclass(slots=True)
-class Taken:
-    """What one admission took from one slice."""
-
-    slice: Slice
-    amount: int
+#: What one admission took from one slice.
+Taken = tuple[Slice, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -192,9 +198,10 @@ class Holding:
             return {}
         if not self.dimensions:
             return None
+        needs = by_unit(amounts)
         missing: dict[str, int] = {}
         for dimension in self.dimensions.values():
-            need = amount_of(dimension.unit, amounts)
+            need = needs[dimension.unit]
             if dimension.shadow:
                 if not dimension.live(now):
                     missing[dimension.unit] = need

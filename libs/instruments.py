@@ -1,0 +1,112 @@
+"""Counters and histograms as Prometheus knows them, at the price of an addition.
+
+prometheus_client's own take a lock and half a dozen calls to count one, many times in every Generate. A process here
+counts in one thread, its event loop's, and so needs no lock; what a scrape gets, in its own thread, is written by
+prometheus_client from the numbers as they are then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+
+def _key(names: Sequence[str], values: Sequence[object]) -> tuple[str, ...]:
+    if len(values) != len(names):
+        raise ValueError(f"{len(names)} labels are wanted ({', '.join(names)}), not {len(values)}")
+    return tuple(map(str, values))
+
+
+class Count:
+    """One number of a counter. Where even a call is too dear, add to `value`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1) -> None:
+        """Adds `amount`, which is not negative."""
+        self.value += amount
+
+
+class Counter(Collector):
+    """A count that only grows, for each set of label values."""
+
+    def __init__(self, name: str, description: str, labels: Sequence[str] = ()) -> None:
+        self._name, self._description, self._labels = name, description, tuple(labels)
+        self._children: dict[tuple[str, ...], Count] = {}
+        if not self._labels:
+            self.labels()
+
+    def labels(self, *values: object) -> Count:
+        """The number for these, to be kept by whoever counts often. Raises ValueError."""
+        key = _key(self._labels, values)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = Count()
+        return child
+
+    def inc(self, amount: float = 1) -> None:
+        """Adds to a counter without labels."""
+        self.labels().inc(amount)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """For the registry."""
+        family = CounterMetricFamily(self._name, self._description, labels=self._labels)
+        for values, child in list(self._children.items()):
+            family.add_metric(values, child.value)
+        yield family
+
+
+class Distribution:
+    """One distribution of a histogram: how many values in each bucket, and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Takes one value in: it belongs into the first bucket whose bound is not below it."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class Histogram(Collector):
+    """A distribution for each set of label values."""
+
+    def __init__(self, name: str, description: str, labels: Sequence[str], buckets: Sequence[float]) -> None:
+        """`buckets`: their upper bounds, ascending; the last, without a bound, comes by itself."""
+        self._name, self._description, self._labels = name, description, tuple(labels)
+        self._bounds = tuple(buckets)
+        self._children: dict[tuple[str, ...], Distribution] = {}
+        if not self._labels:
+            self.labels()
+
+    def labels(self, *values: object) -> Distribution:
+        """The distribution for these. Raises ValueError."""
+        key = _key(self._labels, values)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = Distribution(self._bounds)
+        return child
+
+    def observe(self, value: float) -> None:
+        """Takes a value into a histogram without labels."""
+        self.labels().observe(value)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """For the registry."""
+        family = HistogramMetricFamily(self._name, self._description, labels=self._labels)
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for values, child in list(self._children.items()):
+            buckets = list(zip(bounds, accumulate(child.counts), strict=True))
+            family.add_metric(values, buckets, child.sum)
+        yield family
