@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +43,7 @@ def alerts(
     with reporting(as_json, str(endpoint)):
         found = run(_call(endpoint, scope, start, timeout))
         if as_json:
-            fields = {"alerts": [asdict(alert) for alert in found]}
+            fields = {"alerts": [to_builtins(alert) for alert in found]}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         elif found:
             out_console().print(table(found, clock))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from datetime import datetime, tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -60,7 +60,7 @@ def costs(
     with reporting(as_json, str(endpoint)):
         found = run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
         if as_json:
-            fields = {"by": groups, "since": begin, "until": end, **asdict(found)}
+            fields = {"by": groups, "since": begin, "until": end, **to_builtins(found)}
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
             out_console().print(table(found, groups, interval, zone))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
@@ -170,7 +170,7 @@ async def _generate_one(
     if not as_json:
         console.print(render_result(result, show_text=not stream))
     elif not stream:
-        _write(asdict(result))
+        _write(to_builtins(result))
 
 
 async def _stream(connected: Client, prompt: str, options: Options, as_json: bool) -> Result:
@@ -190,9 +190,9 @@ def event_fields(event: Event, assembler: TextAssembler) -> dict[str, Any]:
     """The JSON shape of a stream's event: its fields and its kind in `event`. The last one, "completed", holds the
     whole result, text included."""
     kind = {"SwitchedProvider": "switched_provider"}.get(type(event).__name__, type(event).__name__.lower())
-    fields = asdict(event)
+    fields = to_builtins(event)
     if isinstance(event, Completed) and assembler.result is not None:
-        fields["result"] = asdict(assembler.result)
+        fields["result"] = to_builtins(assembler.result)
     return {"event": kind, **fields}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -57,8 +57,8 @@ def providers(
     aside, unknown = run(_set_aside(routing, provider, timeout))
     if as_json:
         fields = {
-            "providers": [asdict(state) for state in states],
-            "set_aside": None if aside is None else [asdict(item) for item in aside],
+            "providers": [to_builtins(state) for state in states],
+            "set_aside": None if aside is None else [to_builtins(item) for item in aside],
         }
         sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -51,9 +51,9 @@ def quotas(
     with reporting(as_json, str(endpoint)):
         states, coming = run(_call(endpoint, scopes or [], timeout, forecast=forecast))
         if as_json:
-            fields: dict[str, object] = {"quotas": [asdict(state) for state in states]}
+            fields: dict[str, object] = {"quotas": [to_builtins(state) for state in states]}
             if forecast:
-                fields["forecasts"] = [asdict(found) for found in coming.values()]
+                fields["forecasts"] = [to_builtins(found) for found in coming.values()]
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         else:
             out_console().print(table(states, SystemClock(), coming if forecast else None))

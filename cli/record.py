@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import to_builtins
 
 from cli.failure import error_fields
 from cli.rows import Row
@@ -56,7 +58,7 @@ def to_record(outcome: Outcome, run_id: str) -> dict[str, Any]:
         "degradation": answer.degradation,
         "budgets": [str(notice) for notice in answer.budgets],
         "cached": answer.cached,
-        "usage": asdict(answer.usage),
+        "usage": to_builtins(answer.usage),
         "cost_micro_usd": answer.cost_micro_usd,
         "latency": answer.latency,
     }

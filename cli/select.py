@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +49,7 @@ def select(
     with reporting(as_json, str(endpoint)):
         result = run(_call(endpoint, read_prompt(prompt), chosen, timeout))
         if as_json:
-            sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_builtins(result), ensure_ascii=False) + "\n")
         else:
             console = out_console()
             console.print(Text.assemble(choice(result.selection), f": {why(result.selection)}"))

@@ -6,8 +6,9 @@ Money is an `int` of millionths of a US dollar (`micro_usd`) everywhere; tokens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class ErrorClass(StrEnum):
@@ -69,8 +70,7 @@ class Priority(StrEnum):
     BACKGROUND = "background"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens. `input_tokens` includes cached ones, `output_tokens` includes reasoning ones."""
 
     input_tokens: int = 0

@@ -11,7 +11,7 @@ US dollars per million tokens times tokens are micro-USD, so prices keep the lis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
@@ -88,18 +88,18 @@ class _Listing:
     #: The list names a price for input and output tokens, or says that the model is free.
     complete: bool
 
-    def table(self, at: datetime) -> _Table:
+    def table(self, at: float) -> _Table:
         """The prices of an instant."""
         for constraint, table in self.schedule:
-            if constraint is None or constraint.active(at):
+            if constraint is None or constraint.active(datetime.fromtimestamp(at, UTC)):
                 return table
         return self.schedule[-1][1]
 
 
 def cost_micro_usd(
-    provider: Provider, model: Model, usage: Usage, at: datetime, response_model: str = ""
+    provider: Provider, model: Model, usage: Usage, at: float, response_model: str = ""
 ) -> int:
-    """The cost of one attempt that began at `at` (aware). `response_model`: the model that the provider says
+    """The cost of one attempt that began at `at` (epoch seconds). `response_model`: the model that the provider says
     answered, which may be a dated version with its own price. Raises UnknownPrice."""
     if model.price is not None:
         return _own_table(model.price).cost(usage)

@@ -32,8 +32,8 @@ class DecayingQuantile:
         if not math.isfinite(seconds) or seconds < 0 or weight <= 0:
             return
         scaled = weight * self._growth(now)
-        position = math.log(seconds / _SMALLEST) / _GROWTH if seconds > _SMALLEST else 0.0
-        self._weights[min(_BUCKETS - 1, math.ceil(position))] += scaled
+        position = math.ceil(math.log(seconds / _SMALLEST) / _GROWTH) if seconds > _SMALLEST else 0
+        self._weights[position if position < _BUCKETS else _BUCKETS - 1] += scaled
         self._total += scaled
 
     def samples(self, now: float) -> float:
@@ -67,4 +67,4 @@ class DecayingQuantile:
             self._total = sum(self._weights)
             self._landmark = now
             return 1.0
-        return float(2.0 ** max(halvings, -40.0))
+        return 2.0**halvings if halvings > -40 else 2.0**-40

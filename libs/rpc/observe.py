@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import grpc
+from msgspec import Struct
 from opentelemetry.trace import SpanKind
 
 from libs.clock import Clock
@@ -22,8 +22,7 @@ def current_span() -> Span:
     return span
 
 
-@dataclass(slots=True)
-class CallObservation:
+class CallObservation(Struct):
     """What is known of a running call."""
 
     method: str

@@ -7,13 +7,14 @@ the servicer. Whatever the servicer raises becomes a google.rpc status here and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
+from msgspec import Struct
 
 from libs.errors import DeadlineExceeded, FieldViolation, InvalidArgument, PointsmanError, Unavailable
 from libs.rpc.channel import MAX_MESSAGE_BYTES
@@ -49,8 +50,7 @@ class Registration:
     long_lived: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """One call on its way through the layers."""
 
     method: str
@@ -122,33 +122,58 @@ class _Streams:
     draining: bool = False
 
 
-class _Interceptor(grpc.aio.ServerInterceptor):
-    """Wraps each method's handler once and remembers it."""
+class _Generic(grpc.GenericRpcHandler):
+    """Handlers that are found by asking, with the layers around them."""
 
-    def __init__(
-        self, observer: Observer, layers: Sequence[Layer], long_lived: frozenset[str], streams: _Streams
-    ) -> None:
-        self._observer = observer
-        self._layers = tuple(layers)
-        self._long_lived = long_lived
-        self._streams = streams
+    def __init__(self, layered: _Layered, inner: grpc.GenericRpcHandler) -> None:
+        self._layered = layered
+        self._inner = inner
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            handler = await continuation(handler_call_details)
+            handler = self._inner.service(handler_call_details)
             if handler is None:
-                return handler  # unknown method: the runtime answers UNIMPLEMENTED
-            wrapped = self._wrapped[method] = self._wrap(method, handler)
+                return None  # unknown method: the runtime answers UNIMPLEMENTED
+            wrapped = self._wrapped[method] = self._layered.wrap(method, handler)
         return wrapped
 
-    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+
+class _Layered:
+    """Stands for the server while servicers are added, and puts the layers around their methods: once, where an
+    interceptor of gRPC's would run anew for every call."""
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        observer: Observer,
+        layers: Sequence[Layer],
+        long_lived: frozenset[str],
+        streams: _Streams,
+    ) -> None:
+        self._server = server
+        self._observer = observer
+        self._layers = tuple(layers)
+        self._long_lived = long_lived
+        self._streams = streams
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """As the server's."""
+        self._server.add_generic_rpc_handlers([_Generic(self, handler) for handler in handlers])
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """As the server's."""
+        wrapped = {name: self.wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, wrapped)
+
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """The method with its layers."""
         public = method.startswith(tuple(f"/{name}/" for name in _PUBLIC_SERVICES))
         layers = () if public else self._layers
         ends = method in self._long_lived
@@ -258,14 +283,18 @@ class GrpcServer:
         self.health = HealthServicer()
         long_lived = {f"/{r.name}/{method}" for r in registrations for method in r.long_lived}
         long_lived.add(f"/{HEALTH_SERVICE}/Watch")
-        interceptor = _Interceptor(
-            observer, [Deadline(), Identity(authenticator)], frozenset(long_lived), self._streams
+        self._server = grpc.aio.server(options=OPTIONS)
+        layered: Any = _Layered(
+            self._server,
+            observer,
+            [Deadline(), Identity(authenticator)],
+            frozenset(long_lived),
+            self._streams,
         )
-        self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
         for registration in registrations:
-            registration.add(registration.servicer, self._server)
-        add_health(self.health, self._server)
-        reflection.enable_server_reflection([*self._names, *_PUBLIC_SERVICES], self._server)
+            registration.add(registration.servicer, layered)
+        add_health(self.health, layered)
+        reflection.enable_server_reflection([*self._names, *_PUBLIC_SERVICES], layered)
         self.port = 0
 
     async def start(self, listen: str, credentials: grpc.ServerCredentials | None = None) -> None:

@@ -6,8 +6,7 @@ Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in betw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
 from msgspec import structs
 
@@ -25,8 +24,8 @@ from services.router.meters import Meters
 from services.router.ports import CallTicket, HealthView, Permit, UsageSpool
 from services.router.set_aside import SettingAside
 
-#: (provider, model, usage, instant, the model's name in the answer) → micro-USD.
-Pricer = Callable[[Provider, Model, Usage, datetime, str], int]
+#: (provider, model, usage, epoch seconds, the model's name in the answer) → micro-USD.
+Pricer = Callable[[Provider, Model, Usage, float, str], int]
 
 #: After these the provider may have worked and billed although no answer came.
 _MAYBE_BILLED = frozenset(
@@ -162,7 +161,7 @@ class Attempt:
             # A stream cut early has often reported its prompt, but not yet what it generated.
             if failure.usage.output_tokens >= output:
                 return failure.usage
-            return replace(failure.usage, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+            return structs.replace(failure.usage, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
         if text:
             return Usage(self._input_tokens, output, accuracy=UsageAccuracy.ESTIMATED)
         if failure.error_class in _MAYBE_BILLED:
@@ -185,8 +184,8 @@ class Attempt:
         candidate = self.candidate
         cost = 0
         if usage.input_tokens or usage.output_tokens:
-            at = datetime.fromtimestamp(self.record.started, UTC)
-            cost = books.price(candidate.provider, candidate.model, usage, at, response_model)
+            started = self.record.started
+            cost = books.price(candidate.provider, candidate.model, usage, started, response_model)
         record = structs.replace(
             self.record,
             latency=books.clock.monotonic() - self._began,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from msgspec import Struct
 
 from libs.errors import QuotaViolation
@@ -32,8 +30,7 @@ class Short(Struct, frozen=True):
 _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
 
 
-@dataclass(slots=True)
-class InFlight:
+class InFlight(Struct):
     """A request in flight: what it may use, and what has happened so far."""
 
     generation: Generation
@@ -43,12 +40,12 @@ class InFlight:
     started: float
     span: Span
     relay: Relay
-    failed: list[Failed] = field(default_factory=list)
+    failed: list[Failed] = []
     #: Targets that limits or breakers kept from being called.
-    refused: dict[str, tuple[QuotaViolation, ...]] = field(default_factory=dict)
-    short: list[Short] = field(default_factory=list)
+    refused: dict[str, tuple[QuotaViolation, ...]] = {}
+    short: list[Short] = []
     quota_retry_after: float | None = None
-    records: list[UsageRecord] = field(default_factory=list)
+    records: list[UsageRecord] = []
     first_token: float | None = None
     allow_prefill: bool = True
     degradation: Degradation | None = None
@@ -57,7 +54,7 @@ class InFlight:
     #: The ladder's step to cheaper models was taken.
     stepped_down: bool = False
     #: Budgets that attempts met, used up to a threshold.
-    notices: dict[Budget, Notice] = field(default_factory=dict)
+    notices: dict[Budget, Notice] = {}
 
     def fail(
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False

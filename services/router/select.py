@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from random import Random
 
 from msgspec import structs
@@ -57,7 +56,7 @@ class Planner:
 
     def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
         """The plan. Raises InvalidArgument for models the catalog does not know."""
-        at = datetime.fromtimestamp(self._clock.now(), UTC)
+        at = self._clock.now()
 
         def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
             return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
@@ -97,7 +96,7 @@ class Planner:
         caller names the only models that may answer, there are no others."""
         if generation.models:
             return structs.replace(plan, candidates=())
-        at = datetime.fromtimestamp(self._clock.now(), UTC)
+        at = self._clock.now()
 
         def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
             return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
@@ -139,7 +138,7 @@ class Planner:
         """Candidates with their expected usage and cost, cheapest first; a candidate's own estimate is the most it
         can cost. Expected: half of the output limit."""
         plan = self.select(catalog, tenant, generation)
-        at = datetime.fromtimestamp(self._clock.now(), UTC)
+        at = self._clock.now()
         found = []
         for candidate in plan.candidates:
             limit = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)

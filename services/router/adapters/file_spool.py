@@ -50,7 +50,7 @@ class Position:
 
 
 class _Segment:
-    """One file, mapped. `size`: bytes of whole frames."""
+    """One file, mapped. `size`: bytes of whole frames; `capacity`: of the file."""
 
     def __init__(self, path: Path, capacity: int) -> None:
         """Opens a file, or makes one with all its blocks, so that a full disk is an error now and not a SIGBUS
@@ -66,22 +66,24 @@ class _Segment:
             raise
         finally:
             os.close(file)
+        self.capacity = len(self.map)
         self.size = 0
 
     def append(self, kind: bytes, payload: bytes) -> bool:
         """Adds a frame; False: it does not fit. The head goes last, so half a frame is never read."""
+        length = len(payload)
         start = self.size + _HEAD.size
-        end = start + len(payload)
-        if end + _HEAD.size > len(self.map):
+        end = start + length
+        if end + _HEAD.size > self.capacity:
             return False
         self.map[start:end] = payload
-        self.map[self.size : start] = _HEAD.pack(len(payload), zlib.crc32(payload), kind)
+        _HEAD.pack_into(self.map, self.size, length, zlib.crc32(payload), kind)
         self.size = end
         return True
 
     def frames(self, offset: int) -> Iterator[tuple[bytes, bytes, int]]:
         """Kind, payload and the offset behind it, up to what is not whole."""
-        limit = len(self.map)
+        limit = self.capacity
         while offset + _HEAD.size <= limit:
             length, crc, kind = _HEAD.unpack_from(self.map, offset)
             start = offset + _HEAD.size
@@ -227,25 +229,25 @@ class FileSpool:
             return None
 
     def _append(self, kind: bytes, payload: bytes) -> None:
-        before = self._segments[self._current].size
-        if self.backlog_bytes + len(payload) > self._max_bytes or not self._fits(kind, payload):
+        size = _HEAD.size + len(payload)
+        backlog = self._written_bytes - self._acknowledged.offset
+        if backlog + size > self._max_bytes or not (
+            self._segment.append(kind, payload) or self._fits_new(kind, payload)
+        ):
             self._dropped.inc()
-            log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes)
+            log.error("spool_full", bytes=backlog, max_bytes=self._max_bytes)
             return
-        after = self._segments[self._current].size
-        self._written_bytes += after - before if after > before else after
+        self._written_bytes += size
 
-    def _fits(self, kind: bytes, payload: bytes) -> bool:
-        if self._segments[self._current].append(kind, payload):
-            return True
+    def _fits_new(self, kind: bytes, payload: bytes) -> bool:
         try:
             self._open(self._current + 1)
         except OSError as error:
             log.error("spool_disk_full", error=str(error))
             return False
-        return self._segments[self._current].append(kind, payload)
+        return self._segment.append(kind, payload)
 
     def _open(self, number: int) -> None:
         path = self._directory / f"{number:08d}.spool"
-        self._segments[number] = _Segment(path, self._segment_bytes)
+        self._segment = self._segments[number] = _Segment(path, self._segment_bytes)
         self._current = number

@@ -200,7 +200,7 @@ COST_DIFFERS: dict[str, str] = {
 
 def test_cost_equals_the_oracle() -> None:
     """Every row that genai-prices covers costs the same to the micro-USD, rounded half up."""
-    at = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    at = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
     differences = {}
     for row in successes():
         expected = oracle().get(row["id"])

@@ -22,7 +22,7 @@ from libs.types import Usage
 
 ROOT = Path(__file__).parents[3]
 ORACLE = ROOT.parent / "shared" / "data" / "wire" / "usage_cost_oracle.jsonl.gz"
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
 
 
 def _provider(kind: str, base_url: str = "https://api.test") -> Provider:
@@ -97,7 +97,7 @@ def test_equals_the_price_list(listed: tuple[str, Any], usage: Usage, at: dateti
         provider,
         genai_request_timestamp=at,
     ).total_price
-    got = cost_micro_usd(_provider(kind), _model("none"), usage, at, response_model=info.id)
+    got = cost_micro_usd(_provider(kind), _model("none"), usage, at.timestamp(), response_model=info.id)
     assert got == _micro(expected)
 
 
