@@ -3,12 +3,12 @@
 python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
 Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio
-pass-through (bench/support/passthrough.py), both calling the same simulated provider. Rounds alternate between three
-kinds of calls: to the router as shipped, which records a tenth of the traces that begin with it; to the router within
-a trace that its caller records, so that every call is traced (`traced`); and to the pass-through. Each figure is CPU
-time of the server process (user and system, from the kernel) per call, so the load generator and the provider do not
-count. The ratio to the pass-through of the same round is taken and their median printed. Unary and streamed. Last
-comes `ratio`, that of unary calls as shipped.
+pass-through (bench/support/passthrough.py), both calling the same simulated provider. Rounds alternate, a slice of
+calls at a time, between three kinds of calls: to the router as shipped, which records a tenth of the traces that
+begin with it; to the router within a trace that its caller records, so that every call is traced (`traced`); and to
+the pass-through. Each figure is CPU time of the server process (user and system, from the kernel) per call, so the
+load generator and the provider do not count. The ratio to the pass-through of the same round is taken and their
+median printed. Unary and streamed. Last comes `ratio`, that of unary calls as shipped.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from tests.support.otlp import running_collector
 from tests.support.stack import ROOT, RunningStack, running_stack
 
 CONCURRENCY = 16
+#: Calls after which the other side has its turn: a machine that gets slower for a second slows both alike.
+SLICE = 100
 TOKENS = 60
 #: Streams come a token at a time, at 200 tokens a second.
 TOKEN_MS = 5.0
@@ -164,12 +166,17 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
         for kind, pace, count in (("unary", 0.0, calls_a_round), ("stream", TOKEN_MS, calls_a_round // 4)):
             await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=pace, unary_ms=0)
             samples: dict[str, list[float]] = {name: [] for name in sides}
+            slices = max(1, count // SLICE)
             for number in range(rounds + 1):
-                for name, (process, sends) in sides.items():
-                    before = cpu(process)
-                    await load(sends[kind], count, CONCURRENCY)
-                    if number > 0:  # the first round warms up
-                        samples[name].append((cpu(process) - before) / count)
+                used = dict.fromkeys(sides, 0.0)
+                for _ in range(slices):
+                    for name, (process, sends) in sides.items():
+                        before = cpu(process)
+                        await load(sends[kind], count // slices, CONCURRENCY)
+                        used[name] += cpu(process) - before
+                if number > 0:  # the first round warms up
+                    for name in sides:
+                        samples[name].append(used[name] / (count // slices * slices))
             ratios = {
                 name: [a / b for a, b in zip(samples[name], samples["passthrough"], strict=True)]
                 for name in ("router", "traced")

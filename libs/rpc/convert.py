@@ -100,10 +100,11 @@ def usage_from_proto(value: types_pb2.Usage) -> Usage:
 def fill_duration(proto: Duration, seconds: float) -> None:
     """Writes a duration into a message of which it is a part."""
     nanos = round(seconds * _NANOS)
-    # Duration wants both parts of one sign.
-    whole = int(nanos / _NANOS)
-    proto.seconds = whole
-    proto.nanos = nanos - whole * _NANOS
+    if nanos < 0:
+        # Duration wants both parts of one sign.
+        proto.seconds, proto.nanos = -(-nanos // _NANOS), -(-nanos % _NANOS)
+    else:
+        proto.seconds, proto.nanos = nanos // _NANOS, nanos % _NANOS
 
 
 def duration_to_proto(seconds: float | None) -> Duration | None:

@@ -9,7 +9,7 @@ from libs.types import Priority
 from services.router.attempt import Attempt, Books
 from services.router.budgets import Budgets
 from services.router.domain.amounts import AdmissionDenied, Amounts
-from services.router.domain.budget import Stance, dearest
+from services.router.domain.budget import CALM, Stance, dearest
 from services.router.domain.events import Degradation
 from services.router.domain.plan import Candidate
 from services.router.in_flight import InFlight, Short
@@ -46,13 +46,20 @@ class Gate:
         """Passes budgets, limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait
         in the queue for limits, seconds; `only_paced`: for those that are paced alone."""
         generation, plan = request.generation, request.plan
-        stance = self._budgets.look(plan.budgets)
-        if not self._affords(request, candidate, stance):
+        # The first attempt begins in the instant in which the plan was made.
+        stance, request.stance = request.stance, None
+        if stance is None:
+            stance = self._budgets.look(plan.budgets)
+        if stance is not CALM and not self._affords(request, candidate, stance):
             return None
-        priority = Priority.BACKGROUND if stance.queue else generation.priority
-        permit = await self._admit(request, candidate, priority, patience, only_paced)
+        scopes, amounts = _wanted(request, candidate)
+        permit = self._admission.try_admit(scopes, amounts)
         if permit is None:
-            return None
+            priority = Priority.BACKGROUND if stance.queue else generation.priority
+            claim = Claim(scopes, amounts, generation.tenant, priority, patience, only_paced)
+            permit = await self._admit(request, candidate, claim)
+            if permit is None:
+                return None
         # What was not known of a budget, the limiter has told by now.
         if stance.unsure and not self._affords(request, candidate, self._budgets.look(plan.budgets)):
             permit.cancel()
@@ -107,35 +114,9 @@ class Gate:
                 return False
         return True
 
-    async def _admit(
-        self,
-        request: InFlight,
-        candidate: Candidate,
-        priority: Priority,
-        patience: float,
-        only_paced: bool,
-    ) -> Permit | None:
-        generation = request.generation
-        model = candidate.model
-        scopes = [
-            f"tenant:{generation.tenant}",
-            f"provider:{model.provider}",
-            f"model:{model.id}",
-            f"tenant_provider:{generation.tenant}/{model.provider}",
-            f"tenant_content:{generation.tenant}/{generation.content_type}",
-        ]
-        if candidate.provider.key_name:
-            scopes.append(f"key:{candidate.provider.key_name}")
-        if generation.campaign:
-            scopes.append(f"campaign:{generation.tenant}/{generation.campaign}")
-        output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
-        amounts = Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)
-        permit = self._admission.try_admit(scopes, amounts)
-        if permit is not None:
-            return permit
+    async def _admit(self, request: InFlight, candidate: Candidate, claim: Claim) -> Permit | None:
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            claim = Claim(tuple(scopes), amounts, generation.tenant, priority, patience, only_paced)
             return await self._admission.admit(claim, remaining)
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
@@ -149,3 +130,22 @@ class Gate:
 
     def _refuse_all(self, request: InFlight, violations: tuple[QuotaViolation, ...]) -> None:
         request.refused.update((c.target, violations) for c in request.plan.candidates)
+
+
+def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[str, ...], Amounts]:
+    """The scopes of which an attempt takes, and how much of each."""
+    generation, model = request.generation, candidate.model
+    tenant, key = generation.tenant, candidate.provider.key_name
+    scopes = [
+        f"tenant:{tenant}",
+        f"provider:{model.provider}",
+        f"model:{model.id}",
+        f"tenant_provider:{tenant}/{model.provider}",
+        f"tenant_content:{tenant}/{generation.content_type}",
+    ]
+    if key:
+        scopes.append(f"key:{key}")
+    if generation.campaign:
+        scopes.append(f"campaign:{tenant}/{generation.campaign}")
+    output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
+    return tuple(scopes), Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)

@@ -157,7 +157,7 @@ class ConcurrentAdmission:
 def _provider_of(scopes: Sequence[str]) -> str:
     """Empty: of none."""
     for scope in scopes:
-        if scope.startswith(_PROVIDER):
+        if scope[: len(_PROVIDER)] == _PROVIDER:
             return scope[len(_PROVIDER) :]
     return ""
 

@@ -140,7 +140,8 @@ class Generate:
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
         self._budget.record_request(started)
         envelope = _envelope(generation, plan)
-        request = InFlight(generation, plan, envelope, stream, started, span, Relay(generation.request_id))
+        relay = Relay(generation.request_id)
+        request = InFlight(generation, plan, envelope, stream, started, span, relay, stance=plan.stance)
         if plan.thrifty:
             request.degradation = Degradation.CHEAPER_MODEL
         return request

@@ -8,7 +8,7 @@ from libs.errors import QuotaViolation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
 from services.router.attempt import Attempt
-from services.router.domain.budget import Budget, Notice
+from services.router.domain.budget import Budget, Notice, Stance
 from services.router.domain.events import Degradation, Result, UsageRecord
 from services.router.domain.generation import Completion, Generation, ProviderFailure
 from services.router.domain.limit_state import LimitState
@@ -53,6 +53,8 @@ class InFlight(Struct):
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
     stepped_down: bool = False
+    #: What budgets said as the plan was made; None: an attempt has begun since.
+    stance: Stance | None = None
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
 
@@ -79,12 +81,10 @@ class InFlight(Struct):
     def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
         """How long an attempt may take; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
-        tried = {candidate.target, *[f.candidate.target for f in self.failed]}
-        others = False
-        for other in self.plan.candidates:
-            if other.target not in tried and other.target not in self.refused:
-                others = True
-                break
+        others = len(self.plan.candidates) > 1
+        if others and (self.failed or self.refused):
+            out = {candidate.target, *[f.candidate.target for f in self.failed], *self.refused}
+            others = not all(other.target in out for other in self.plan.candidates)
         return attempt_limits(
             learned,
             candidate.provider.timeouts,

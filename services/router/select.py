@@ -14,6 +14,7 @@ from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from libs.types import Usage, UsageAccuracy
 from services.router.attempt import Pricer
 from services.router.budgets import Budgets
+from services.router.domain.budget import Stance
 from services.router.domain.failure import why_given_up
 from services.router.domain.generation import Generation, Strategy
 from services.router.domain.health import TargetHealth
@@ -63,29 +64,31 @@ class Planner:
 
         budgets = self._budgets.of(catalog, tenant, generation)
         slots = self._slots_for(catalog, tenant, generation)
+        policy = catalog.policy_for(tenant, generation.content_type)
+        health = self._set_aside.view(self._health, catalog, generation, stream=stream)
 
-        def planned(generation: Generation, rng: Random, cheap: str) -> Plan:
+        def planned(generation: Generation, rng: Random, stance: Stance) -> Plan:
             return make_plan(
                 slots,
                 generation,
                 tenant,
-                catalog.policy_for(tenant, generation.content_type),
-                self._set_aside.view(self._health, catalog, generation, stream=stream),
+                policy,
+                health,
                 cost,
                 rng,
                 stream=stream,
                 unusable=self._unusable,
-                cheap=cheap,
                 budgets=budgets,
+                stance=stance,
             )
 
-        cheap = self._budgets.look(budgets).cheaper if budgets else ""
-        if not cheap:
-            return planned(generation, self._rng, "")
+        stance = self._budgets.look(budgets)
+        if not stance.cheaper:
+            return planned(generation, self._rng, stance)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        usual = planned(generation, Random(seed), "")
-        plan = planned(structs.replace(generation, strategy=Strategy.COST_FIRST), Random(seed), cheap)
+        usual = planned(generation, Random(seed), structs.replace(stance, cheaper=""))
+        plan = planned(structs.replace(generation, strategy=Strategy.COST_FIRST), Random(seed), stance)
         changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
         return structs.replace(plan, thrifty=changed)
 

@@ -14,6 +14,8 @@ from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
     error_class_to_proto,
+    fill_duration,
+    fill_timestamp,
     fill_usage,
     finish_reason_to_proto,
 )
@@ -24,7 +26,7 @@ from services.router.domain.events import Outcome, UsageRecord
 
 #: How often the spool is looked at, seconds: how stale a dashboard may be, and how many records share a message and a
 #: commit.
-INTERVAL = 0.1
+INTERVAL = 0.2
 #: How long an acknowledgement may take before the stream is given up, seconds.
 ACK_TIMEOUT = 30.0
 #: What a drain waits for the last records to be acknowledged, seconds.
@@ -131,22 +133,28 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         request_id=record.request_id,
         attempt_number=record.attempt_number,
         tenant=record.tenant,
-        campaign=record.campaign,
         content_type=record.content_type,
         provider=record.provider,
         model=record.model,
         outcome=_OUTCOMES[record.outcome],
-        error_class=error_class_to_proto(record.error_class),
-        http_status=record.http_status,
         finish_reason=finish_reason_to_proto(record.finish_reason),
-        streamed=record.streamed,
-        hedge=record.hedge,
         trace_id=record.trace_id,
     )
-    event.started.FromNanoseconds(round(record.started * 1e9))
-    event.latency.FromNanoseconds(round(record.latency * 1e9))
+    # Most records have none of these.
+    if record.campaign:
+        event.campaign = record.campaign
+    if record.error_class is not None:
+        event.error_class = error_class_to_proto(record.error_class)
+    if record.http_status:
+        event.http_status = record.http_status
+    if record.streamed:
+        event.streamed = True
+    if record.hedge:
+        event.hedge = True
+    fill_timestamp(event.started, record.started)
+    fill_duration(event.latency, record.latency)
     if record.time_to_first_token is not None:
-        event.time_to_first_token.FromNanoseconds(round(record.time_to_first_token * 1e9))
+        fill_duration(event.time_to_first_token, record.time_to_first_token)
     event.cost.micro_usd = record.cost_micro_usd
     if record.usage is not None:
         fill_usage(event.usage, record.usage)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 import grpc
 from msgspec import structs
@@ -45,6 +46,8 @@ PROBE_INTERVAL = 0.25
 PROBE_TIMEOUT = 1.0
 #: How often the local window is counted, seconds: often enough to order candidates by.
 COUNT_INTERVAL = 0.1
+#: Successes that wait to be taken in, at most.
+SUCCESSES = 1000
 #: Calls from which on a learned percentile is believed.
 HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
@@ -100,6 +103,19 @@ class _Target:
     counted_until: float = 0.0
     latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
+    #: While its circuit is closed: not taken in yet.
+    successes: list[_Success] = field(default_factory=list)
+
+
+class _Success(NamedTuple):
+    """A call that gave the answer. `at`: epoch seconds."""
+
+    at: float
+    model: Model
+    ticket: CallTicket
+    latency: float
+    first_token: float | None
+    tokens: int
 
 
 @dataclass(slots=True)
@@ -165,6 +181,7 @@ class HealthClient:
                 Availability.DOWN, reason=reason, retry_after=back, trial=tried and now >= target.next_trial
             )
         if now >= target.counted_until:
+            self._take_in(target)
             counts = target.breaker.counts(now)
             enough = counts.calls >= LOCAL_EVIDENCE
             target.counted = 1 - counts.failure_rate if enough else None
@@ -189,6 +206,7 @@ class HealthClient:
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         """The learned 95th percentile."""
         target = self._target(model.provider, model.name)
+        self._take_in(target)
         learned = target.first_tokens if stream else target.latencies
         if learned.samples(self._clock.now()) < HEDGE_SAMPLES:
             return None
@@ -215,7 +233,28 @@ class HealthClient:
         self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
     ) -> None:
         """After a call that gave the answer."""
-        now = self._clock.now()
+        success = _Success(self._clock.now(), model, ticket, latency, first_token, tokens)
+        provider, target = self._pair(model)
+        if (
+            provider.breaker.state.state is CircuitState.CLOSED
+            and target.breaker.state.state is CircuitState.CLOSED
+            and len(target.successes) < SUCCESSES
+        ):
+            target.successes.append(success)
+        else:
+            self._take_in(target)
+            self._succeeded(success)
+
+    def _take_in(self, target: _Target) -> None:
+        """Successes only matter where something is decided. Until then they wait: a few taken in together cost much
+        less than each by itself."""
+        if target.successes:
+            successes, target.successes = target.successes, []
+            for success in successes:
+                self._succeeded(success)
+
+    def _succeeded(self, success: _Success) -> None:
+        now, model, ticket, latency, first_token, tokens = success
         provider, target = self._pair(model)
         slow = int(self._settings.is_slow(latency, tokens))
         evidence = Evidence(1, slow=slow, generation=ticket.generation)
@@ -240,6 +279,7 @@ class HealthClient:
         """After one that did not."""
         now = self._clock.now()
         provider, target = self._pair(model)
+        self._take_in(target)
         until = now + retry_after if retry_after is not None else None
         evidence = Evidence(failures={error_class: 1}, generation=ticket.generation, retry_not_before=until)
         self._record(now, model, ticket, provider, target, evidence)
@@ -289,6 +329,8 @@ class HealthClient:
                 sequence = 0
                 while True:
                     await asyncio.sleep(REPORT_INTERVAL)
+                    for target in self._targets.values():
+                        self._take_in(target)
                     if not self._tallies:
                         continue
                     tallies, self._tallies = self._tallies, {}
@@ -385,6 +427,7 @@ class HealthClient:
         now = self._clock.now()
         for state in answer.providers:
             target = self._target(state.provider, state.model)
+            self._take_in(target)
             taken_out = state.mode in _TAKEN_OUT
             target.taken_out = (state.reason or "an operator has taken it out") if taken_out else ""
             target.degraded = state.status == health_pb2.PROVIDER_STATUS_DEGRADED

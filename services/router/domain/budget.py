@@ -82,6 +82,8 @@ def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
             unsure = True
             continue
         used, limit = known
+        if used * 100 < budget.spec.thresholds[0].percent * limit:
+            continue
         reached = [t for t in budget.spec.thresholds if used * 100 >= t.percent * limit]
         if not reached:
             continue

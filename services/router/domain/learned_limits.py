@@ -100,9 +100,10 @@ class Rate:
     def add(self, now: float) -> None:
         """One more."""
         self._advance(now)
-        if not any(self._counts):
+        slot = self._slot % 6
+        if not self._counts[slot] and not any(self._counts):
             self._first = now
-        self._counts[self._slot % 6] += 1
+        self._counts[slot] += 1
 
     def count(self, now: float) -> int:
         """In the last 50 to 60 seconds."""

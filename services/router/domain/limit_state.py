@@ -24,7 +24,10 @@ class LimitState(Struct, frozen=True):
 def limit_state(unit: str, period: str, limit: int, left: int, held: int, age: float) -> LimitState:
     """From what was left of it `age` seconds ago beyond what this router holds, and what of that is free now."""
     whole = FLOWS.get(period)
-    flowed = 0 if whole is None else int(limit * age / whole)
-    remaining = max(0, min(limit, left + held + flowed))
+    remaining = left + held
+    if whole is not None:
+        remaining += int(limit * age / whole)
+    remaining = min(remaining, limit)
+    remaining = max(remaining, 0)
     reset = None if whole is None or limit <= 0 else (limit - remaining) / limit * whole
     return LimitState(unit, period, limit, remaining, reset)

@@ -16,7 +16,7 @@ from random import Random
 from msgspec import Struct
 
 from libs.catalog.model import DEFAULT, Catalog, Model, Policy, Provider, Tenant
-from services.router.domain.budget import Budget, dearest
+from services.router.domain.budget import CALM, Budget, Stance, dearest
 from services.router.domain.generation import Generation, Prompt, Role, Strategy
 from services.router.domain.health import Availability, TargetHealth
 
@@ -122,8 +122,9 @@ class Plan(Struct, frozen=True):
     excluded: tuple[Candidate, ...]
     policy: Policy
     input_tokens: int
-    #: What pays for the request.
+    #: What pays for the request, and what that said as the plan was made.
     budgets: tuple[Budget, ...] = ()
+    stance: Stance = CALM
     #: A budget's use chose: without it another model would be the first.
     thrifty: bool = False
 
@@ -220,11 +221,10 @@ def make_plan(
     *,
     stream: bool,
     unusable: Callable[[Provider], str] = lambda _: "",
-    cheap: str = "",
     budgets: tuple[Budget, ...] = (),
+    stance: Stance = CALM,
 ) -> Plan:
-    """Applies the hard constraints, scores what is left and orders it. `cheap`: why dear models are left out; empty:
-    they are not."""
+    """Applies the hard constraints, scores what is left and orders it. `stance`: what the budgets say."""
     prompt = generation.prompt
     needs = needs_of(prompt, stream=stream)
     input_tokens = estimate_input_tokens(prompt)
@@ -260,6 +260,7 @@ def make_plan(
         for _, candidate in fit:
             excluded.remove(candidate)
             candidate.excluded = ""
+    cheap = stance.cheaper
     if cheap and fit:
         most = dearest(candidate.estimated_micro_usd for _, candidate in fit)
         for _, candidate in fit:
@@ -268,7 +269,7 @@ def make_plan(
                 excluded.append(candidate)
         fit = [(slot, candidate) for slot, candidate in fit if not candidate.excluded]
     ordered = _ordered(fit, generation, rng, passed_over=passed_over)
-    return Plan(tuple(ordered), tuple(excluded), policy, input_tokens, budgets)
+    return Plan(tuple(ordered), tuple(excluded), policy, input_tokens, budgets, stance)
 
 
 def _why_not(

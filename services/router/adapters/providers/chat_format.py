@@ -90,7 +90,8 @@ def is_strict(value: Any) -> bool:
 
 def cache_key(prompt: Prompt) -> str:
     """A key that keeps requests with the same long instructions on the same cache; empty where they are short."""
-    text = "\n".join(message.text for message in prompt.messages if message.role is Role.SYSTEM)
+    texts = [message.text for message in prompt.messages if message.role is Role.SYSTEM]
+    text = "\n".join(texts) if texts else ""
     if len(text) < CACHEABLE_CHARACTERS:
         return ""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()

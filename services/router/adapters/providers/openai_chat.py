@@ -27,7 +27,6 @@ from services.router.adapters.providers.fields import (
     as_str,
     decode,
     encode,
-    given,
     text_of,
 )
 from services.router.adapters.providers.openai_compatible import Dialect
@@ -112,11 +111,14 @@ class OpenAIChatWire:
             prefill = {"role": "assistant", "content": prompt.prefill}
             body["messages"].append({**prefill, **(dialect.prefill_fields or {})})
             body.update(dialect.prefill_body or {})
-        body |= given(temperature=prompt.temperature, top_p=prompt.top_p)
-        if dialect.penalties:
-            body |= given(
-                presence_penalty=prompt.presence_penalty, frequency_penalty=prompt.frequency_penalty
-            )
+        if prompt.temperature is not None:
+            body["temperature"] = prompt.temperature
+        if prompt.top_p is not None:
+            body["top_p"] = prompt.top_p
+        if dialect.penalties and prompt.presence_penalty is not None:
+            body["presence_penalty"] = prompt.presence_penalty
+        if dialect.penalties and prompt.frequency_penalty is not None:
+            body["frequency_penalty"] = prompt.frequency_penalty
         if prompt.seed is not None and dialect.seed:
             body[dialect.seed] = prompt.seed
         if prompt.stop_sequences:
@@ -262,7 +264,8 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
         reasoning = as_count(usage.get("reasoning_tokens")) or 0
     if dialect.reasoning_apart:
         output += reasoning
-    output += sum(as_count(usage.get(name)) or 0 for name in dialect.output_apart)
+    for name in dialect.output_apart:
+        output += as_count(usage.get(name)) or 0
     if cached > prompt:
         # Azure AI's Grok counts cached tokens beside the prompt's.
         prompt += cached
@@ -270,6 +273,8 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
 
 
 def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    if not message.get("tool_calls") and not message.get("function_call"):
+        return ()
     calls = [
         ToolCall(
             as_str(call.get("id")), as_str(function.get("name")), as_json_text(function.get("arguments"))
