@@ -10,18 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from random import getrandbits
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 Value = str | bool | int | float | tuple[str, ...]
 
-_ids = RandomIdGenerator()
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _SCOPE = InstrumentationScope("pointsman")
@@ -74,7 +73,7 @@ class Span:
             self._trace_id = parent.trace_id
             self._sampled = parent.trace_flags.sampled
         else:
-            self._trace_id = trace_id = _ids.generate_trace_id()
+            self._trace_id = trace_id = getrandbits(128) or 1
             self._sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _Exporting.bound
         self.recording = self._sampled and _Exporting.processor is not None
         self.attributes: dict[str, Value] = dict(attributes) if attributes and self.recording else {}
@@ -86,7 +85,7 @@ class Span:
         if self._context is None:
             flags = _SAMPLED if self._sampled else _NOT_SAMPLED
             state = None if self._parent is None else self._parent.trace_state
-            self._context = SpanContext(self._trace_id, _ids.generate_span_id(), False, flags, state)
+            self._context = SpanContext(self._trace_id, getrandbits(64) or 1, False, flags, state)
         return self._context
 
     @property

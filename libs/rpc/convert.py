@@ -98,11 +98,13 @@ def usage_from_proto(value: types_pb2.Usage) -> Usage:
 
 
 def fill_duration(proto: Duration, seconds: float) -> None:
-    """Writes a duration into a message of which it is a part."""
+    """Writes a duration into a new message of which it is a part."""
     nanos = round(seconds * _NANOS)
     if nanos < 0:
         # Duration wants both parts of one sign.
         proto.seconds, proto.nanos = -(-nanos // _NANOS), -(-nanos % _NANOS)
+    elif nanos < _NANOS:
+        proto.nanos = nanos
     else:
         proto.seconds, proto.nanos = nanos // _NANOS, nanos % _NANOS
 

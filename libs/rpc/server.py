@@ -1,7 +1,7 @@
 """The gRPC server every service runs: layers around each call, health, reflection, and an end that does not hang.
 
-A call passes the layers in the order of the list in `GrpcServer`: observe (span, metrics), deadline, identity, then
-the servicer. Whatever the servicer raises becomes a google.rpc status here and nowhere else.
+A call passes the layers in this order: observe (span, metrics), deadline, identity, then the servicer. Whatever the
+servicer raises becomes a google.rpc status here and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
-from msgspec import Struct
 
 from libs.errors import DeadlineExceeded, FieldViolation, InvalidArgument, PointsmanError, Unavailable
 from libs.rpc.channel import MAX_MESSAGE_BYTES
@@ -36,6 +35,8 @@ OPTIONS = (
 )
 _PUBLIC_SERVICES = (HEALTH_SERVICE, reflection.SERVICE_NAME)
 
+_Metadata = Mapping[str, str | bytes]
+
 log = get_logger(__name__)
 
 
@@ -48,15 +49,6 @@ class Registration:
     servicer: object
     name: str
     long_lived: frozenset[str] = frozenset()
-
-
-class Call(Struct):
-    """One call on its way through the layers."""
-
-    method: str
-    context: grpc.aio.ServicerContext[Any, Any]
-    metadata: Mapping[str, str | bytes]
-    observation: CallObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +69,6 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
             return _Undecodable(str(error).rpartition(": ")[2])
 
     return decode if deserialize is not None else None
-
-
-def _not_decoded(request: _Undecodable) -> InvalidArgument:
-    return InvalidArgument(
-        [FieldViolation("request", f"is not a valid message: {request.why}")], reason="BAD_MESSAGE"
-    )
-
-
-class Layer(Protocol):
-    """Acts before a call; may raise a PointsmanError to refuse it."""
-
-    def enter(self, call: Call) -> None:
-        """Runs in the call's own task."""
-        ...
-
-
-class Deadline:
-    """Refuses calls that nobody waits for any more."""
-
-    def enter(self, call: Call) -> None:
-        remaining = call.context.time_remaining()
-        if remaining is not None and remaining <= 0:
-            raise DeadlineExceeded(
-                "The deadline had passed before the call began", reason="DEADLINE_IN_THE_PAST"
-            )
-
-
-class Identity:
-    """Finds out who calls."""
-
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
-
-    def enter(self, call: Call) -> None:
-        set_caller(self._authenticator.authenticate(bearer_key(call.metadata.get("authorization"))))
 
 
 @dataclass(slots=True)
@@ -151,13 +108,13 @@ class _Layered:
         self,
         server: grpc.aio.Server,
         observer: Observer,
-        layers: Sequence[Layer],
+        authenticator: Authenticator,
         long_lived: frozenset[str],
         streams: _Streams,
     ) -> None:
         self._server = server
         self._observer = observer
-        self._layers = tuple(layers)
+        self._authenticator = authenticator
         self._long_lived = long_lived
         self._streams = streams
 
@@ -175,7 +132,6 @@ class _Layered:
     def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The method with its layers."""
         public = method.startswith(tuple(f"/{name}/" for name in _PUBLIC_SERVICES))
-        layers = () if public else self._layers
         ends = method in self._long_lived
         deserialize = handler.request_deserializer
         codecs = {
@@ -183,86 +139,103 @@ class _Layered:
             "response_serializer": handler.response_serializer,
         }
         if handler.response_streaming:
-            stream = self._stream(method, handler.unary_stream or handler.stream_stream, layers, ends)
+            stream = self._stream(method, handler.unary_stream or handler.stream_stream, public, ends)
             if handler.request_streaming:
                 return grpc.stream_stream_rpc_method_handler(stream, **codecs)
             return grpc.unary_stream_rpc_method_handler(stream, **codecs)
-        unary = self._unary(method, handler.unary_unary or handler.stream_unary, layers)
+        unary = self._unary(method, handler.unary_unary or handler.stream_unary, public)
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(unary, **codecs)
         return grpc.unary_unary_rpc_method_handler(unary, **codecs)
 
-    def _begin(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        metadata = dict(context.invocation_metadata() or ())
-        return Call(method, context, metadata, self._observer.begin(method, metadata))
+    def _enter(
+        self, public: bool, request: Any, context: grpc.aio.ServicerContext[Any, Any], metadata: _Metadata
+    ) -> None:
+        """Refuses calls that nobody waits for any more, finds out who calls, and refuses what is no message. Raises
+        PointsmanError."""
+        if not public:
+            remaining = context.time_remaining()
+            if remaining is not None and remaining <= 0:
+                raise DeadlineExceeded(
+                    "The deadline had passed before the call began", reason="DEADLINE_IN_THE_PAST"
+                )
+            set_caller(self._authenticator.authenticate(bearer_key(metadata.get("authorization"))))
+        if isinstance(request, _Undecodable):
+            violation = FieldViolation("request", f"is not a valid message: {request.why}")
+            raise InvalidArgument([violation], reason="BAD_MESSAGE")
 
-    def _unary(self, method: str, behavior: Any, layers: Sequence[Layer]) -> Any:
+    def _unary(self, method: str, behavior: Any, public: bool) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            call = self._begin(method, context)
+            metadata = dict(context.invocation_metadata() or ())
+            observation = self._observer.begin(method, metadata)
             try:
-                for layer in layers:
-                    layer.enter(call)
-                if isinstance(request, _Undecodable):
-                    raise _not_decoded(request)
+                self._enter(public, request, context, metadata)
                 response = await behavior(request, context)
             except BaseException as error:
-                await self._fail(call, error)
+                await self._fail(observation, context, error)
                 raise
-            self._observer.end(call.observation, grpc.StatusCode.OK)
+            self._observer.end(observation, grpc.StatusCode.OK)
             return response
 
         return handle
 
-    def _stream(self, method: str, behavior: Any, layers: Sequence[Layer], ends: bool) -> Any:
+    def _stream(self, method: str, behavior: Any, public: bool, ends: bool) -> Any:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            call = self._begin(method, context)
+            metadata = dict(context.invocation_metadata() or ())
+            observation = self._observer.begin(method, metadata)
             task = asyncio.current_task()
             if ends and task is not None:
                 self._streams.tasks.add(task)
                 task.add_done_callback(self._streams.tasks.discard)
             responses = None
             try:
-                for layer in layers:
-                    layer.enter(call)
-                if isinstance(request, _Undecodable):
-                    raise _not_decoded(request)
+                self._enter(public, request, context, metadata)
                 responses = behavior(request, context)
                 async for response in responses:
                     yield response
             except BaseException as error:
                 if ends and self._streams.draining and isinstance(error, asyncio.CancelledError):
                     error = Unavailable("The server is draining", reason="DRAINING", retry_after=0.0)
-                await self._fail(call, error)
+                await self._fail(observation, context, error)
                 raise
             finally:
                 if responses is not None and hasattr(responses, "aclose"):
                     await responses.aclose()
-            self._observer.end(call.observation, grpc.StatusCode.OK)
+            self._observer.end(observation, grpc.StatusCode.OK)
 
         return handle
 
-    async def _fail(self, call: Call, error: BaseException) -> None:
+    async def _fail(
+        self,
+        observation: CallObservation,
+        context: grpc.aio.ServicerContext[Any, Any],
+        error: BaseException,
+    ) -> None:
         """Ends the call with the error's status. Returns only for what gRPC must see itself: cancellation."""
         if isinstance(error, PointsmanError):
             code = code_of(error)
             if code is grpc.StatusCode.INTERNAL:
-                log.error("internal_error", method=call.method, reason=error.reason, error=error.message)
-            self._observer.end(call.observation, code, error.reason)
-            await call.context.abort(
+                log.error(
+                    "internal_error", method=observation.method, reason=error.reason, error=error.message
+                )
+            self._observer.end(observation, code, error.reason)
+            await context.abort(
                 code,
                 error.message[:1000],
                 trailing_metadata=((DETAILS_KEY, to_status(error).SerializeToString()),),
             )
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._observer.end(call.observation, grpc.StatusCode.CANCELLED, "CANCELLED")
+            self._observer.end(observation, grpc.StatusCode.CANCELLED, "CANCELLED")
             return
         if isinstance(error, grpc.aio.AbortError):
-            self._observer.end(call.observation, grpc.StatusCode.UNKNOWN, "ABORTED_BY_SERVICER")
+            self._observer.end(observation, grpc.StatusCode.UNKNOWN, "ABORTED_BY_SERVICER")
             return
-        log.error("unexpected_error", method=call.method, error_type=type(error).__name__, exc_info=error)
+        log.error(
+            "unexpected_error", method=observation.method, error_type=type(error).__name__, exc_info=error
+        )
         hidden = PointsmanError("Internal error", reason="INTERNAL")
-        self._observer.end(call.observation, grpc.StatusCode.INTERNAL, type(error).__name__)
-        await call.context.abort(
+        self._observer.end(observation, grpc.StatusCode.INTERNAL, type(error).__name__)
+        await context.abort(
             grpc.StatusCode.INTERNAL,
             hidden.message,
             trailing_metadata=((DETAILS_KEY, to_status(hidden).SerializeToString()),),
@@ -284,13 +257,7 @@ class GrpcServer:
         long_lived = {f"/{r.name}/{method}" for r in registrations for method in r.long_lived}
         long_lived.add(f"/{HEALTH_SERVICE}/Watch")
         self._server = grpc.aio.server(options=OPTIONS)
-        layered: Any = _Layered(
-            self._server,
-            observer,
-            [Deadline(), Identity(authenticator)],
-            frozenset(long_lived),
-            self._streams,
-        )
+        layered: Any = _Layered(self._server, observer, authenticator, frozenset(long_lived), self._streams)
         for registration in registrations:
             registration.add(registration.servicer, layered)
         add_health(self.health, layered)

@@ -44,6 +44,8 @@ class ProviderClient:
         self._clock = clock
         self._learner = learner or LimitLearner()
         self._paces: dict[tuple[str, str | None], Pace] = {}
+        #: By model id: made anew when the catalog or the key changes.
+        self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned(self, model: Model, prompt: Prompt) -> Learned:
@@ -200,7 +202,11 @@ class ProviderClient:
         key = self._keys(provider)
         if key is None:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
-        return wire, Endpoint(provider.base_url, model.wire_name, key, provider.options)
+        known = self._endpoints.get(model.id)
+        if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
+            endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)
+            known = self._endpoints[model.id] = (provider, model, endpoint)
+        return wire, known[2]
 
 
 def _last_words(
