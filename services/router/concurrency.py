@@ -75,13 +75,15 @@ class Concurrency:
 
     def load(self, model: Model) -> int:
         """What runs at the model's provider as a call begins, itself included."""
-        return 0 if self.mode is Mode.OFF else self.of(model.provider).in_flight
+        if self.mode is Mode.OFF:
+            return 0
+        return (self._limits.get(model.provider) or self.of(model.provider)).in_flight
 
     def succeeded(self, model: Model, load: int, seconds: float, tokens: int) -> None:
         """A call that began under `load` gave its answer of so many output tokens."""
         if self.mode is not Mode.OFF:
-            now = self._clock.monotonic()
-            self.of(model.provider).succeeded(model.id, load, seconds, tokens, now)
+            limit = self._limits.get(model.provider) or self.of(model.provider)
+            limit.succeeded(model.id, load, seconds, tokens, self._clock.monotonic())
 
     def failed(self, model: Model, error_class: ErrorClass) -> None:
         """A call did not."""

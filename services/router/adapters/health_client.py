@@ -433,7 +433,7 @@ class HealthClient:
             target.degraded = state.status == health_pb2.PROVIDER_STATUS_DEGRADED
             # A ramp of 0 only says that a permit is needed, which the circuit says too.
             target.ramp = state.ramp or 1.0
-            target.success_rate = state.success_rate
+            target.success_rate = min(1.0, max(0.0, state.success_rate))
             if state.HasField("response_time"):
                 target.latency = duration_from_proto(state.response_time)
             if state.HasField("time_to_first_token"):

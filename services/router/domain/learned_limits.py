@@ -99,7 +99,8 @@ class Rate:
 
     def add(self, now: float) -> None:
         """One more."""
-        self._advance(now)
+        if int(now / 10) != self._slot:
+            self._advance(now)
         slot = self._slot % 6
         if not self._counts[slot] and not any(self._counts):
             self._first = now
@@ -295,7 +296,7 @@ class LimitLearner:
 
     def answered(self, now: float, target: str) -> bool:
         """A call was let through. Whether its headers are worth reading now."""
-        known = self._of(target)
+        known = self._targets.get(target) or self._of(target)
         known.refusals.answered(now)
         if now < known.next_read:
             return False

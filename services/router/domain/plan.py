@@ -57,6 +57,10 @@ _STRATEGY_REASON = {
 }
 
 
+#: Every score to two digits: writing floats is slow, and each answer explains itself.
+_TEXT = tuple(f"{hundredths / 100:.2f}" for hundredths in range(101))
+
+
 class Slot(Struct, frozen=True):
     """A place in a policy: who could serve, before the request's own needs and health are looked at."""
 
@@ -106,9 +110,11 @@ class Candidate(Struct):
         """The reason in words, for a person."""
         scores = self.scores
         text = (
-            f"tier {self.tier + 1}, score {scores.total:.2f} (cost {scores.cost:.2f}, "
-            f"performance {scores.performance:.2f}, reliability {scores.reliability:.2f}, "
-            f"suitability {scores.suitability:.2f})"
+            f"tier {self.tier + 1}, score {_TEXT[int(scores.total * 100 + 0.5)]} "
+            f"(cost {_TEXT[int(scores.cost * 100 + 0.5)]}, "
+            f"performance {_TEXT[int(scores.performance * 100 + 0.5)]}, "
+            f"reliability {_TEXT[int(scores.reliability * 100 + 0.5)]}, "
+            f"suitability {_TEXT[int(scores.suitability * 100 + 0.5)]})"
         )
         if self.rank > 0:
             return f"fallback {self.rank}: {text}"
