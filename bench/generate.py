@@ -3,12 +3,12 @@
 python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
 Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio
-pass-through (bench/support/passthrough.py), both calling the same simulated provider. Rounds alternate, a slice of
-calls at a time, between three kinds of calls: to the router as shipped, which records a tenth of the traces that
-begin with it; to the router within a trace that its caller records, so that every call is traced (`traced`); and to
-the pass-through. Each figure is CPU time of the server process (user and system, from the kernel) per call, so the
-load generator and the provider do not count. The ratio to the pass-through of the same round is taken and their
-median printed. Unary and streamed. Last comes `ratio`, that of unary calls as shipped.
+pass-through (bench/support/passthrough.py), both calling the same simulated provider. Slices of calls to the one and
+the other alternate: first to the router as shipped, which records a tenth of the traces that begin with it; then to
+the router within traces that the caller records, so that every call is traced (`traced`). Each figure is CPU time of
+the server process (user and system, from the kernel) per call, so the load generator and the provider do not count.
+The ratio to the pass-through of the same round is taken and their median printed. Unary and streamed. Last comes
+`ratio`, that of unary calls as shipped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,8 @@ CONCURRENCY = 16
 #: Calls after which the other side has its turn: a machine that gets slower for a second slows both alike.
 SLICE = 100
 TOKENS = 60
+#: A little longer than spans wait for their export (OpenTelemetry's default is 5 s).
+EXPORT_SECONDS = 6.0
 #: Streams come a token at a time, at 200 tokens a second.
 TOKEN_MS = 5.0
 PROMPT = (
@@ -78,6 +81,14 @@ tenants:
 """
 
 Send = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A process under test, and how it is called."""
+
+    process: psutil.Process
+    send: Send
 
 
 def cpu(process: psutil.Process) -> float:
@@ -148,6 +159,23 @@ def calls(channel: grpc.aio.Channel, key: str, *, traced: bool = False) -> dict[
     return {"unary": unary, "stream": stream}
 
 
+async def rounds_of(ours: Side, theirs: Side, count: int, rounds: int) -> tuple[list[float], list[float]]:
+    """CPU seconds per call of both in each round. Their slices alternate; what a process does after its slice (usage
+    and traces are sent a little later) is its own all the same."""
+    samples: tuple[list[float], list[float]] = ([], [])
+    slices = max(1, count // SLICE)
+    calls_a_slice = count // slices
+    for number in range(rounds + 1):
+        before = cpu(ours.process), cpu(theirs.process)
+        for _ in range(slices):
+            await load(ours.send, calls_a_slice, CONCURRENCY)
+            await load(theirs.send, calls_a_slice, CONCURRENCY)
+        if number > 0:  # the first round warms up
+            for used, process, began in zip(samples, (ours.process, theirs.process), before, strict=True):
+                used.append((cpu(process) - began) / (slices * calls_a_slice))
+    return samples
+
+
 async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[str, dict[str, float]]:
     """All figures of unary and of streamed calls."""
     router = stack.process("router")
@@ -158,44 +186,31 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
         grpc.aio.insecure_channel(stack.addresses["router"]) as ours,
         grpc.aio.insecure_channel(address) as theirs,
     ):
-        sides = {
-            "router": (router, calls(ours, key)),
-            "traced": (router, calls(ours, key, traced=True)),
-            "passthrough": (bare, calls(theirs, key)),
-        }
         for kind, pace, count in (("unary", 0.0, calls_a_round), ("stream", TOKEN_MS, calls_a_round // 4)):
             await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=pace, unary_ms=0)
-            samples: dict[str, list[float]] = {name: [] for name in sides}
-            slices = max(1, count // SLICE)
-            for number in range(rounds + 1):
-                used = dict.fromkeys(sides, 0.0)
-                for _ in range(slices):
-                    for name, (process, sends) in sides.items():
-                        before = cpu(process)
-                        await load(sends[kind], count // slices, CONCURRENCY)
-                        used[name] += cpu(process) - before
-                if number > 0:  # the first round warms up
-                    for name in sides:
-                        samples[name].append(used[name] / (count // slices * slices))
-            ratios = {
-                name: [a / b for a, b in zip(samples[name], samples["passthrough"], strict=True)]
-                for name in ("router", "traced")
-            }
-            sequential = {
-                name: 1000 * await load(sides[name][1][kind], count // 8, 1) / (count // 8)
-                for name in ("router", "passthrough")
-            }
-            ms = {name: 1000 * statistics.median(values) for name, values in samples.items()}
+            shipped = Side(router, calls(ours, key)[kind])
+            traced = Side(router, calls(ours, key, traced=True)[kind])
+            through = Side(bare, calls(theirs, key)[kind])
+            mine, bares = await rounds_of(shipped, through, count, rounds)
+            sequential = [
+                1000 * await load(side.send, count // 8, 1) / (count // 8) for side in (shipped, through)
+            ]
+            traces, beside = await rounds_of(traced, through, count, rounds)
+            # Spans that wait are exported before anything else is measured.
+            await asyncio.sleep(EXPORT_SECONDS)
+            ratios = [a / b for a, b in zip(mine, bares, strict=True)]
             figures[kind] = {
-                "router_cpu_ms": round(ms["router"], 3),
-                "traced_cpu_ms": round(ms["traced"], 3),
-                "passthrough_cpu_ms": round(ms["passthrough"], 3),
-                "ratio": round(statistics.median(ratios["router"]), 2),
-                "ratio_min": round(min(ratios["router"]), 2),
-                "ratio_max": round(max(ratios["router"]), 2),
-                "ratio_traced": round(statistics.median(ratios["traced"]), 2),
-                "requests_per_second_per_core": round(1000 / ms["router"]),
-                "added_latency_ms_sequential": round(sequential["router"] - sequential["passthrough"], 2),
+                "router_cpu_ms": round(1000 * statistics.median(mine), 3),
+                "traced_cpu_ms": round(1000 * statistics.median(traces), 3),
+                "passthrough_cpu_ms": round(1000 * statistics.median(bares), 3),
+                "ratio": round(statistics.median(ratios), 2),
+                "ratio_min": round(min(ratios), 2),
+                "ratio_max": round(max(ratios), 2),
+                "ratio_traced": round(
+                    statistics.median(a / b for a, b in zip(traces, beside, strict=True)), 2
+                ),
+                "requests_per_second_per_core": round(1 / statistics.median(mine)),
+                "added_latency_ms_sequential": round(sequential[0] - sequential[1], 2),
             }
             print(f"{kind:>6}: {figures[kind]}")
     return figures
