@@ -33,6 +33,16 @@ def parse_address(value: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def why_unbound(listen: str) -> str:
+    """A sentence on why nothing can listen on `host:port`, as far as can be told. Looks the host up."""
+    host, _ = parse_address(listen)
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return f"cannot listen on {listen}: there is no host called {host}"
+    return f"cannot listen on {listen}: is the port taken?"
+
+
 def _address(value: str) -> str:
     parse_address(value)
     return value

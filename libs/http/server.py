@@ -12,7 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from libs.http.observe import Handler, HttpObserver
-from libs.settings import parse_address
+from libs.settings import parse_address, why_unbound
 
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
@@ -87,7 +87,7 @@ class HttpServer:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(f"cannot listen on {listen}: is the port taken?") from error
+            raise OSError(why_unbound(listen)) from error
         self.port = int(self._runner.addresses[0][1])
 
     def serving(self) -> None:

@@ -21,6 +21,7 @@ from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
 from libs.rpc.identity import Authenticator, bearer_key, set_caller
 from libs.rpc.observe import CallObservation, Observer
 from libs.rpc.status import DETAILS_KEY, code_of, to_status
+from libs.settings import why_unbound
 from libs.telemetry import get_logger
 
 OPTIONS = (
@@ -273,7 +274,7 @@ class GrpcServer:
                 else self._server.add_insecure_port(listen)
             )
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {listen}: is the port taken?") from error
+            raise OSError(why_unbound(listen)) from error
         await self._server.start()
 
     def serving(self) -> None:

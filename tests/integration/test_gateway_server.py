@@ -259,6 +259,7 @@ async def test_a_process_with_https(router: FakeRouter, tmp_path: Path) -> None:
         ({"ROUTER_TARGET": ""}, 64, "POINTSMAN_GATEWAY_ROUTER_TARGET"),
         ({"HTTP_KEY": "x.pem"}, 64, "POINTSMAN_GATEWAY_HTTP_KEY"),
         ({"LISTEN": "{taken}"}, 69, "is the port taken?"),
+        ({"LISTEN": "nobody.invalid:0"}, 69, "there is no host called nobody.invalid"),
     ],
 )
 async def test_what_keeps_it_from_starting_is_one_sentence(

@@ -53,6 +53,18 @@ async def test_a_metrics_port_that_is_taken_is_named() -> None:
     assert (status, lines) == (69, [f"analytics: {sentence}"])
 
 
+async def test_a_host_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """It is not the port that is taken."""
+    variables = {
+        "POINTSMAN_ROUTER_LISTEN": "nobody.invalid:0",
+        "POINTSMAN_ROUTER_SPOOL_DIR": str(tmp_path / "spool"),
+    }
+    status, lines = await start("router", variables)
+    sentence = "cannot listen on nobody.invalid:0: there is no host called nobody.invalid"
+    # gRPC writes a line of its own before it.
+    assert (status, lines[-1]) == (69, f"router: {sentence}")
+
+
 @pytest.mark.parametrize("service", ["router", "gateway"])
 async def test_junk_for_a_certificate_is_a_fault_of_the_settings(service: str, tmp_path: Path) -> None:
     """One line for each, before anything is opened."""
