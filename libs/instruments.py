@@ -8,17 +8,39 @@ prometheus_client from the numbers as they are then.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
+from typing import Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+Child = TypeVar("Child")
 
-def _key(names: Sequence[str], values: Sequence[object]) -> tuple[str, ...]:
-    if len(values) != len(names):
-        raise ValueError(f"{len(names)} labels are wanted ({', '.join(names)}), not {len(values)}")
-    return tuple(map(str, values))
+
+class _Labelled(Collector, Generic[Child]):
+    """A child for each set of label values; without labels one from the start."""
+
+    def __init__(
+        self, name: str, description: str, labels: Sequence[str], child: Callable[[], Child]
+    ) -> None:
+        self._name, self._description, self._labels = name, description, tuple(labels)
+        self._child = child
+        self._children: dict[tuple[str, ...], Child] = {}
+        if not self._labels:
+            self.labels()
+
+    def labels(self, *values: object) -> Child:
+        """The child for these, to be kept by whoever counts often. Raises ValueError."""
+        if len(values) != len(self._labels):
+            wanted = f"{len(self._labels)} labels are wanted ({', '.join(self._labels)})"
+            raise ValueError(f"{wanted}, not {len(values)}")
+        key = tuple(map(str, values))
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._child()
+        return child
 
 
 class Count:
@@ -34,22 +56,11 @@ class Count:
         self.value += amount
 
 
-class Counter(Collector):
+class Counter(_Labelled[Count]):
     """A count that only grows, for each set of label values."""
 
     def __init__(self, name: str, description: str, labels: Sequence[str] = ()) -> None:
-        self._name, self._description, self._labels = name, description, tuple(labels)
-        self._children: dict[tuple[str, ...], Count] = {}
-        if not self._labels:
-            self.labels()
-
-    def labels(self, *values: object) -> Count:
-        """The number for these, to be kept by whoever counts often. Raises ValueError."""
-        key = _key(self._labels, values)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = Count()
-        return child
+        super().__init__(name, description, labels, Count)
 
     def inc(self, amount: float = 1) -> None:
         """Adds to a counter without labels."""
@@ -79,24 +90,13 @@ class Distribution:
         self.sum += value
 
 
-class Histogram(Collector):
+class Histogram(_Labelled[Distribution]):
     """A distribution for each set of label values."""
 
     def __init__(self, name: str, description: str, labels: Sequence[str], buckets: Sequence[float]) -> None:
         """`buckets`: their upper bounds, ascending; the last, without a bound, comes by itself."""
-        self._name, self._description, self._labels = name, description, tuple(labels)
         self._bounds = tuple(buckets)
-        self._children: dict[tuple[str, ...], Distribution] = {}
-        if not self._labels:
-            self.labels()
-
-    def labels(self, *values: object) -> Distribution:
-        """The distribution for these. Raises ValueError."""
-        key = _key(self._labels, values)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = Distribution(self._bounds)
-        return child
+        super().__init__(name, description, labels, partial(Distribution, self._bounds))
 
     def observe(self, value: float) -> None:
         """Takes a value into a histogram without labels."""
