@@ -230,7 +230,7 @@ class FileSpool:
 
     def _append(self, kind: bytes, payload: bytes) -> None:
         size = _HEAD.size + len(payload)
-        backlog = self._written_bytes - self._acknowledged.offset
+        backlog = self.backlog_bytes
         if backlog + size > self._max_bytes or not (
             self._segment.append(kind, payload) or self._fits_new(kind, payload)
         ):

@@ -435,7 +435,7 @@ class HealthClient:
             target.ramp = state.ramp or 1.0
             target.success_rate = min(1.0, max(0.0, state.success_rate))
             if state.HasField("response_time"):
-                target.latency = duration_from_proto(state.response_time)
+                target.latency = max(0.0, duration_from_proto(state.response_time))
             if state.HasField("time_to_first_token"):
                 target.first_token = duration_from_proto(state.time_to_first_token)
             target.breaker.merge(now, _circuit(state.circuit))

@@ -66,7 +66,7 @@ def by_unit(amounts: Amounts) -> dict[str, int]:
     """What an admission takes from a limit of each unit."""
     return {
         "requests": amounts.requests,
-        CONCURRENCY: amounts.requests if amounts.concurrency is None else amounts.concurrency,
+        CONCURRENCY: amounts.slots,
         "input_tokens": amounts.input_tokens,
         "output_tokens": amounts.output_tokens,
         "total_tokens": amounts.input_tokens + amounts.output_tokens,
