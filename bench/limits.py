@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
 
 from redis.asyncio import Redis
 
@@ -24,11 +27,17 @@ from libs.clock import SystemClock
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
-from services.ratelimit.ports import Admission
+from services.ratelimit.ports import Admission, Granted
 
 CALLERS = 8
 PIPELINE = 100
 PLENTY = 10**9
+FEW = 10
+ROUNDS = 8
+#: Rounds before, in which the server takes memory again that it gave back when the first records were deleted.
+WARM_UP = 2
+#: After which the minutes' limits are idle; the day's not.
+IDLE_SECONDS = 120
 
 
 def tenant_limits(tenant: int) -> tuple[Limit, ...]:
@@ -45,7 +54,12 @@ def tenant_limits(tenant: int) -> tuple[Limit, ...]:
 
 def packed(*parts: str | bytes | int | float) -> bytes:
     """One command of the wire protocol."""
-    out = [b"*%d\r\n" % len(parts)]
+    return b"*%d\r\n" % len(parts) + arguments(*parts)
+
+
+def arguments(*parts: str | bytes | int | float) -> bytes:
+    """Some of a command's."""
+    out = []
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
         out.append(b"$%d\r\n%s\r\n" % (len(data), data))
@@ -68,7 +82,8 @@ class Bench:
         self._redis = redis
         self._password = server.url.split(":")[2].split("@")[0]
 
-    async def _cpu(self) -> float:
+    async def cpu(self) -> float:
+        """Seconds the server's main thread has used."""
         info = await self._redis.info("cpu")
         return float(info["used_cpu_user_main_thread"]) + float(info["used_cpu_sys_main_thread"])
 
@@ -97,9 +112,9 @@ class Bench:
                     await reader.readuntil(b"end-of-batch\r\n")
                 done += batch
 
-        cpu, begin = await self._cpu(), time.perf_counter()
+        cpu, begin = await self.cpu(), time.perf_counter()
         await asyncio.gather(*(call(reader, writer, begin + seconds) for reader, writer in streams))
-        wall, spent = time.perf_counter() - begin, await self._cpu() - cpu
+        wall, spent = time.perf_counter() - begin, await self.cpu() - cpu
         for _, writer in streams:
             writer.close()
         return Cost(spent / done * 1e6, wall / done * 1e6)
@@ -113,37 +128,29 @@ async def _answer(reader: asyncio.StreamReader) -> None:
         raise RuntimeError(line.decode())
 
 
+def asking(tenant: int, record: str) -> Admission:
+    """Five dimensions, kept open to the end of the benchmark: nothing expires in it."""
+    return Admission(
+        record, "router-1", "print", tenant_limits(tenant), (1, 9, 4, 1, 9), (1, 9, 4, 1, 9), 3600.0, 2, 0
+    )
+
+
 def admissions(store: RedisLimitStore, tenants: int) -> Callable[[], Iterator[bytes]]:
-    """Endless admissions, round the tenants; each takes a new record."""
-    sample = [tenant_limits(i) for i in range(tenants)]
+    """Endless admissions, round the tenants; each takes a new record. All but the record's name is packed beforehand,
+    so that the client costs the same for ten tenants as for many, and the server does not wait for it."""
+    now_ms = int(time.time() * 1000)
+    prepared = []
+    for tenant in range(tenants):
+        name, keys, args = store._admit_call(asking(tenant, ""), now_ms)
+        head = b"*%d\r\n" % (3 + len(keys) + len(args)) + arguments("FCALL", name, len(keys), *keys[:2])
+        prepared.append((head, arguments(*keys[3:], *args)))
+    prefix = store._keys.record("")
 
     def endless() -> Iterator[bytes]:
-        count = 0
-        # The parts that differ between calls are the record's name and the tenant's keys; packing per call is the
-        # client's cost, prepared here so that the server is never waiting.
         run = time.monotonic_ns()
-        now_ms = int(time.time() * 1000)
-        cached: dict[int, tuple[list[str], list[str | bytes | int | float]]] = {}
-        while True:
-            tenant = count % tenants
-            if tenant not in cached:
-                ask = Admission(
-                    "x",
-                    "router-1",
-                    "print",
-                    sample[tenant],
-                    (1, 900, 400, 1, 900),
-                    (1, 900, 400, 1, 900),
-                    8.0,
-                    2,
-                    0,
-                )
-                _, keys, args = store._admit_call(ask, now_ms)
-                cached[tenant] = (keys, args)
-            keys, args = cached[tenant]
-            count += 1
-            record = f"{keys[2]}{run}-{count}"
-            yield packed("FCALL", "pointsman_v1_admit", len(keys), *keys[:2], record, *keys[3:], *args)
+        for count in itertools.count():
+            head, tail = prepared[count % tenants]
+            yield head + arguments(f"{prefix}{run}-{count}") + tail
 
     return endless
 
@@ -155,19 +162,36 @@ def increments() -> Iterator[bytes]:
         yield command
 
 
-async def measure(seconds: float, tenants: int) -> dict[str, object]:
-    """All of it."""
+@dataclass(slots=True)
+class Bed:
+    """A server of its own, empty at first, that keeps nothing on disk."""
+
+    redis: Redis
+    bench: Bench
+    store: RedisLimitStore
+
+
+@asynccontextmanager
+async def bed() -> AsyncIterator[Bed]:
+    """Ends the server."""
     async with valkey() as server:
         redis = connect(server.url, 60)
         await redis.config_set("appendonly", "no")
-        result: dict[str, object] = {}
-        bench = Bench(server, redis)
         store = RedisLimitStore(Functions(redis), "bench", SystemClock(), trust=True)
         await store.beat(())
+        yield Bed(redis, Bench(server, redis), store)
+        await redis.aclose()
+
+
+async def measure(seconds: float, tenants: int) -> dict[str, object]:
+    """All of it."""
+    result: dict[str, object] = {}
+    async with bed() as one:
+        admit = admissions(one.store, FEW)
         for name, batch in (("call", 1), ("pipelined", PIPELINE)):
-            incr = await bench.run(increments, seconds, batch)
-            few = await bench.run(admissions(store, 10), seconds, batch)
-            again = await bench.run(increments, seconds, batch)
+            incr = await one.bench.run(increments, seconds, batch)
+            few = await one.bench.run(admit, seconds, batch)
+            again = await one.bench.run(increments, seconds, batch)
             base = Cost((incr.server_cpu + again.server_cpu) / 2, (incr.wall + again.wall) / 2)
             result[name] = {
                 "incr_us": round(base.server_cpu, 2),
@@ -176,55 +200,75 @@ async def measure(seconds: float, tenants: int) -> dict[str, object]:
                 "admit_wall_us": round(few.wall, 2),
                 "ratio": round(few.server_cpu / base.server_cpu, 2),
             }
-        await redis.flushall(asynchronous=False)
-        store = RedisLimitStore(Functions(redis), "bench", SystemClock(), trust=True)
-        await store.beat(())
-        few = await bench.run(admissions(store, 10), seconds, PIPELINE)
-        await redis.flushall(asynchronous=False)
-        store = RedisLimitStore(Functions(redis), "bench", SystemClock(), trust=True)
-        await store.beat(())
-        memory = await _idle_tenants(store, redis, tenants)
-        many = await bench.run(admissions(store, tenants), seconds, PIPELINE)
-        result["tenants"] = {
-            "few_us": round(few.server_cpu, 2),
-            "many_us": round(many.server_cpu, 2),
-            "many": tenants,
-            "ratio": round(many.server_cpu / few.server_cpu, 2),
-            **memory,
-        }
-        result["ratio"] = result["call"]["ratio"]  # type: ignore[index]
-        await redis.aclose()
-        return result
+    result["tenants"] = await flat(seconds, tenants)
+    result["ratio"] = result["call"]["ratio"]  # type: ignore[index]
+    return result
 
 
-async def _idle_tenants(store: RedisLimitStore, redis: Redis, tenants: int) -> dict[str, float]:
-    """Bytes per tenant with counters in use, reservation records left out."""
-    before = int((await redis.info("memory"))["used_memory"])
-    for first in range(0, tenants, 500):
-        asks = [
-            Admission(
-                f"idle-{i}",
-                "router-1",
-                "print",
-                tenant_limits(i),
-                (1, 9, 4, 1, 9),
-                (1, 9, 4, 1, 9),
-                60.0,
-                2,
-                0,
-            )
-            for i in range(first, min(first + 500, tenants))
-        ]
-        await store.admit(asks)
-    used = int((await redis.info("memory"))["used_memory"])
-    records = [f"{store._keys.prefix}r:idle-{i}" for i in range(tenants)]
-    for first in range(0, tenants, 1000):
-        await redis.delete(*records[first : first + 1000])
-        await redis.zrem(store._keys.due, *("r" + key for key in records[first : first + 1000]))
-    counters = int((await redis.info("memory"))["used_memory"])
+async def flat(seconds: float, tenants: int) -> dict[str, float]:
+    """The same admissions with few tenants and with many, on two servers in turns, so that both see the same machine
+    (medians); then with all of the many fallen idle at once, and what it takes to forget them."""
+    async with bed() as small, bed() as large:
+        await _use(small.store, FEW)
+        memory = await _memory(large, tenants)
+        few, many = admissions(small.store, FEW), admissions(large.store, tenants)
+        sides: tuple[list[float], list[float]] = ([], [])
+        for turn in range(WARM_UP + ROUNDS):
+            for side, bench, commands in ((0, small.bench, few), (1, large.bench, many)):
+                cost = await bench.run(commands, seconds / 2, PIPELINE)
+                if turn >= WARM_UP:
+                    sides[side].append(cost.server_cpu)
+        few_us, many_us = (median(side) for side in sides)
+        later = int((time.time() + IDLE_SECONDS) * 1000)
+        store = RedisLimitStore(
+            Functions(large.redis), "bench", SystemClock(), trust=True, test_now=lambda: later
+        )
+        await store.beat(())
+        idle = await large.bench.run(admissions(store, tenants), seconds, PIPELINE)
+        cpu = await large.bench.cpu()
+        before = await large.redis.dbsize()
+        while (await store.beat(())).backlog:
+            pass
+        forgotten = before - await large.redis.dbsize()
+        forget_us = (await large.bench.cpu() - cpu) / forgotten * 1e6
     return {
-        "bytes_per_tenant_in_use": round((counters - before) / tenants),
-        "bytes_per_open_reservation": round((used - counters) / tenants),
+        "few": FEW,
+        "few_us": round(few_us, 2),
+        "many": tenants,
+        "many_us": round(many_us, 2),
+        "ratio": round(many_us / few_us, 2),
+        "many_idle_us": round(idle.server_cpu, 2),
+        "forget_us": round(forget_us, 2),
+        **memory,
+    }
+
+
+async def _use(store: RedisLimitStore, tenants: int) -> list[str]:
+    """Every tenant's counters are made. Returns the records' keys."""
+    for first in range(0, tenants, 500):
+        asks = [asking(i, f"first-{i}") for i in range(first, min(first + 500, tenants))]
+        for answer in await store.admit(asks):
+            if not isinstance(answer, Granted):
+                raise RuntimeError(f"not admitted: {answer}")
+    return [store._keys.record(f"first-{i}") for i in range(tenants)]
+
+
+async def _memory(large: Bed, tenants: int) -> dict[str, float]:
+    """Bytes per tenant with counters in use, reservation records left out."""
+
+    async def used() -> int:
+        return int((await large.redis.info("memory"))["used_memory"])
+
+    empty = await used()
+    records = await _use(large.store, tenants)
+    full = await used()
+    for first in range(0, tenants, 1000):
+        await large.redis.delete(*records[first : first + 1000])
+        await large.redis.zrem(large.store._keys.due, *("r" + key for key in records[first : first + 1000]))
+    counters = await used()
+    return {
+        "bytes_per_tenant_in_use": round((counters - empty) / tenants),
+        "bytes_per_open_reservation": round((full - counters) / tenants),
     }
 
 

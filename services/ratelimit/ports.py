@@ -78,8 +78,8 @@ class RecordLife:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The store's pulse. `backlog`: whether more was due than one beat expires. `learning`: seconds until slices of
-    an earlier life of the store are dead."""
+    """The store's pulse. `backlog`: whether more was due or idle than one beat takes. `learning`: seconds until
+    slices of an earlier life of the store are dead."""
 
     now: float
     version: int

@@ -17,7 +17,7 @@ from dev.engines.valkey import Valkey, binary, valkey
 from libs.clock import SystemClock
 from libs.errors import NotFound, Unavailable
 from services.ratelimit.adapters.redis_functions import Functions, connect
-from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.adapters.redis_limits import SWEEP_BATCH, RedisLimitStore
 from services.ratelimit.domain.limits import Amounts, Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, SeedNeeded
@@ -190,6 +190,42 @@ async def test_regression_memory_of_requests_does_not_grow(redis: Redis) -> None
     lives = [await redis.pttl(key) for key in records]
     assert all(0 < life <= 3_600_000 for life in lives)
     assert [key for key in left if key not in records] == [target._keys.meta.encode()]
+
+
+async def test_an_admission_forgets_nothing_and_a_beat_only_so_much(redis: Redis) -> None:
+    """However many limits are idle at once, an admission's work stays the same: beats forget them, a batch each."""
+    clock = Clock()
+    target = store(redis, clock)
+    for i in range(SWEEP_BATCH + 1):
+        await admit(target, [limit("requests", "minute", 60, f"tenant:t{i}")], [1], record_id=f"r{i}")
+        await target.cancel(f"r{i}", "router-1")
+    clock.now += 3_600_000
+
+    async def counters() -> int:
+        return len(await redis.keys(target._keys.prefix + "d:*"))
+
+    await admit(target, [RPM], [1])
+    assert await counters() == SWEEP_BATCH + 2
+    assert (await target.beat(())).backlog
+    assert await counters() == 2
+    assert not (await target.beat(())).backlog
+    assert await redis.keys(target._keys.prefix + "d:*") == [target._keys.dimension(RPM.key).encode()]
+
+
+async def test_idle_limits_listed_by_an_earlier_revision_are_forgotten(redis: Redis) -> None:
+    """Up to revision 3 of the library they were in the set of records that are due."""
+    clock = Clock()
+    target = store(redis, clock)
+    await admit(target, [RPM], [1], record_id="a")
+    await target.cancel("a", "router-1")
+    idle, counter = target._keys.due + ":idle", target._keys.dimension(RPM.key)
+    ((member, score),) = await redis.zrange(idle, 0, -1, withscores=True)
+    await redis.delete(idle)
+    await redis.zadd(target._keys.due, {member: score})
+    clock.now += 3_600_000
+    assert isinstance(await admit(target, [SLOTS], [1]), Granted)
+    await target.beat(())
+    assert await redis.exists(counter) == 0
 
 
 # Lives of the store.

@@ -1,5 +1,5 @@
 #!lua name=pointsman_limits_v1
--- revision 3: raised with every change, so that of two replicas' libraries the newer one stays.
+-- revision 4: raised with every change, so that of two replicas' libraries the newer one stays.
 --
 -- The limiter: every dimension of an admission is evaluated, then all are written, or none.
 --
@@ -19,10 +19,11 @@
 --
 -- Reservations and leases are one thing: a record with one slice per dimension, found by its id. It expires through
 -- the sorted set `due`, a bounded batch at each call: concurrency is released; money and quotas are posted at the
--- estimate as uncertain; bucket capacity counts as used. A late close, within an hour, corrects the quotas. Idle dimensions
--- (full, over or empty) are deleted through the same set.
+-- estimate as uncertain; bucket capacity counts as used. A late close, within an hour, corrects the quotas. Idle
+-- dimensions (full, over or empty) are in a set of their own, which only `beat` looks at: no admission waits while
+-- others are forgotten, nor searches among them.
 --
--- Clock. It never goes back behind `floor`, its high-water mark as of the last `beat` or deletion, nor a dimension
+-- Clock. It never goes back behind `floor`, its high-water mark as of the last `beat`, nor a dimension
 -- behind its own last change. A clock that was far ahead and is set right begins a new life rather than stand still.
 --
 -- Lives. `lives` exists in this process's memory only: after a restart, failover or slot migration it is empty, and
@@ -243,6 +244,8 @@ local function post(r, o, s, mode, used, overrun, now, born)
   return pack(COUNT, out < 0 and 0 or out)
 end
 
+local function idle_key(due_key) return due_key .. ':idle' end
+
 -- When a dimension's key may be forgotten, at the earliest: a minute of rest, so that busy limits are not made and
 -- deleted all the time.
 local function idle_at(kind, s, now)
@@ -308,7 +311,7 @@ local function post_all(m, due_key, r, n, keys, changes, now)
       if s then
         call('SET', keys[i], s)
         if not states[i] then
-          call('ZADD', due_key, idle_at(r[o + 1], s, now), r[o + 1] .. keys[i])
+          call('ZADD', idle_key(due_key), idle_at(r[o + 1], s, now), r[o + 1] .. keys[i])
         end
       end
     end
@@ -338,37 +341,57 @@ local function expire(m, due_key, key, now)
   call('ZREM', due_key, 'r' .. key)
 end
 
-local function forget(m, due_key, member, kind, key, now)
-  local s = call('GET', key)
-  local idle = true
-  if s and kind == 1 then
-    local capacity, limit, P = read_doubles('<ddd', s, 49)
-    local level = bucket(s, limit, capacity, P, floor(now / TICK), ceil(m.born / TICK))
-    idle = level >= capacity * P
-  elseif s and kind == 2 then
-    local _, finish = read_doubles('<dd', s)
-    idle = now >= finish + KEEP_EXPIRED
-  elseif s then
-    idle = read_doubles(COUNT, s) == 0
-  end
-  if idle then
-    call('DEL', key)
-    call('ZREM', due_key, member)
-    if m.floor < now then m.floor = now end
-  else
-    call('ZADD', due_key, idle_at(kind, s, now), member)
-  end
-end
-
--- Expires what is due, at most `batch`. Changes m; the caller writes it.
+-- Expires records that are due, at most `batch`. Changes m; the caller writes it.
 local function sweep(m, due_key, now, batch)
   local members = call('ZRANGE', due_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, batch)
   for _, member in ipairs(members) do
-    local kind, key = string.sub(member, 1, 1), string.sub(member, 2)
-    if kind == 'r' then expire(m, due_key, key, now) else forget(m, due_key, member, tonumber(kind), key, now) end
+    if string.sub(member, 1, 1) == 'r' then
+      expire(m, due_key, string.sub(member, 2), now)
+    else -- Revisions up to 3 listed idle dimensions here.
+      call('ZREM', due_key, member)
+      call('ZADD', idle_key(due_key), now, member)
+    end
   end
   local first = call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
   m.due = first[2] and tonumber(first[2]) or NEVER
+  return #members
+end
+
+-- Whether a dimension says no more than its absence would.
+local function is_idle(m, kind, s, now)
+  if kind == 1 then
+    local capacity, limit, P = read_doubles('<ddd', s, 49)
+    return bucket(s, limit, capacity, P, floor(now / TICK), ceil(m.born / TICK)) >= capacity * P
+  elseif kind == 2 then
+    local _, finish = read_doubles('<dd', s)
+    return now >= finish + KEEP_EXPIRED
+  end
+  return read_doubles(COUNT, s) == 0
+end
+
+-- Deletes idle dimensions, at most `batch`: nobody waits for it. The caller raises the clock's floor: what is deleted
+-- forgets its last change.
+local function forget(m, due_key, now, batch)
+  local list = idle_key(due_key)
+  local members = call('ZRANGE', list, '-inf', now, 'BYSCORE', 'LIMIT', 0, batch)
+  if #members == 0 then return 0 end
+  local keys, gone, names, later = {}, {}, {}, {}
+  for i, member in ipairs(members) do keys[i] = string.sub(member, 2) end
+  local states = call('MGET', unpack(keys))
+  for i, member in ipairs(members) do
+    local kind, s = tonumber(string.sub(member, 1, 1)), states[i]
+    if not s or is_idle(m, kind, s, now) then
+      gone[#gone + 1], names[#names + 1] = keys[i], member
+    else
+      local z = #later
+      later[z + 1], later[z + 2] = idle_at(kind, s, now), member
+    end
+  end
+  if #gone > 0 then
+    call('DEL', unpack(gone))
+    call('ZREM', list, unpack(names))
+  end
+  if #later > 0 then call('ZADD', list, unpack(later)) end
   return #members
 end
 
@@ -511,23 +534,19 @@ local function admit(keys, argv)
   if verdict == 'S' then return 'S' .. pack(doubles(#views), unpack(views)) end
   local due = now + ttl
   if verdict == 'G' then
-    local w, z = #mset, #zadd
+    local w = #mset
     mset[w + 1] = keys[3]
     mset[w + 2] = pack(HEAD, 0, due, n, ttl, FRESH)
       .. string.sub(args, ARGS_HEAD + 1)
       .. pack(doubles(n * FRESH), unpack(claims))
       .. argv[2] .. '\n' .. argv[3] .. '\n' .. table.concat(keys, '\n', 4)
-    zadd[z + 1], zadd[z + 2] = due, 'r' .. keys[3]
-    local soonest = due
-    for i = 1, z, 2 do
-      if zadd[i] < soonest then soonest = zadd[i] end
-    end
-    if soonest < m.due then
-      m.due = soonest
+    if due < m.due then
+      m.due = due
       mset[w + 3], mset[w + 4] = keys[1], meta_blob(m)
     end
     call('MSET', unpack(mset))
-    call('ZADD', keys[2], unpack(zadd))
+    call('ZADD', keys[2], due, 'r' .. keys[3])
+    if #zadd > 0 then call('ZADD', idle_key(keys[2]), unpack(zadd)) end
   end
   return verdict .. pack(doubles(n * 4 + 2), now, due, unpack(views))
 end
@@ -683,7 +702,7 @@ local function seed(keys, argv)
     end
   end
   call('SET', keys[3], pack(CALENDAR, start, finish_, posted, out, uncertain, m.born))
-  call('ZADD', keys[2], finish_ + KEEP_EXPIRED, '2' .. keys[3])
+  call('ZADD', idle_key(keys[2]), finish_ + KEEP_EXPIRED, '2' .. keys[3])
   return 'O'
 end
 
@@ -719,16 +738,18 @@ local function begin(keys, argv)
   return m.epoch
 end
 
--- The replica's heartbeat: expires what is due, keeps the high-water mark of the clock, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch,
--- then the replica's holders. Answers G, now, version, swept, first due, holders, ms until slices of earlier lives are
--- dead.
+-- The replica's heartbeat: expires what is due, forgets what is idle, at most `batch` of each, keeps the high-water
+-- mark of the clock, counts the routers. KEYS: meta, due, holders. ARGV: epoch, now, batch, then the replica's holders.
+-- Answers G, now, version, the larger of expired and forgotten, first due, holders, ms until slices of earlier lives
+-- are dead.
 local function beat(keys, argv)
   if not call then return 'E' end
   local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[2]))
   if not m then return answer end
   local now = m.now
-  local swept = 0
-  if m.due <= now then swept = sweep(m, keys[2], now, tonumber(argv[3])) end
+  local batch, swept = tonumber(argv[3]), 0
+  if m.due <= now then swept = sweep(m, keys[2], now, batch) end
+  swept = max(swept, forget(m, keys[2], now, batch))
   if m.floor < now then m.floor = now end
   call('SET', keys[1], meta_blob(m))
   for i = 4, #argv do call('ZADD', keys[3], now + 5000, argv[i]) end

@@ -34,8 +34,8 @@ from services.ratelimit.ports import (
 
 log = structlog.get_logger(__name__)
 
-#: Expired in one beat.
-SWEEP_BATCH = 500
+#: Records expired, and idle limits forgotten, in one beat: about a millisecond of the store's time.
+SWEEP_BATCH = 50
 #: New epochs and new windows in a row before giving up on a store that does not settle.
 _ATTEMPTS = 4
 
