@@ -38,7 +38,8 @@ class Breaker:
     def __init__(self, settings: BreakerSettings, rng: Random, state: BreakerState | None = None) -> None:
         self._settings = settings
         self._rng = rng
-        self._state = state or BreakerState()
+        #: As of the last call; written here alone.
+        self.state = state or BreakerState()
         self._window = SlidingCounts(settings.window_seconds, settings.buckets)
         self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
         self._consecutive = 0
@@ -46,11 +47,6 @@ class Breaker:
         self._account: dict[ErrorClass, int] = {}
         self._probe_successes = 0
         self._not_before = 0.0
-
-    @property
-    def state(self) -> BreakerState:
-        """As of the last call."""
-        return self._state
 
     @property
     def consecutive_failures(self) -> int:
@@ -78,7 +74,7 @@ class Breaker:
         A mere cooldown (the provider said when to come back, nothing is broken) closes instead. The new state's
         `since` is the planned instant, so that all replicas arrive at the same state.
         """
-        state = self._state
+        state = self.state
         if state.state is CircuitState.OPEN and now >= state.open_until:
             closed = state.cause is TripCause.COOLDOWN
             self._enter(
@@ -86,7 +82,7 @@ class Breaker:
                 TripCause.NONE if closed else state.cause,
                 since=state.open_until,
             )
-        return self._state
+        return self.state
 
     def acquire(self, now: float) -> Permit | None:
         """Permission for one call: always when closed, leased when half-open, None when refused.
@@ -110,7 +106,7 @@ class Breaker:
         seen = evidence.generation
         if seen is not None and seen > state.generation:
             # Whoever saw a later generation knows more (this replica restarted); like a Lamport clock, catch up.
-            self._state = state = replace(state, generation=seen)
+            self.state = state = replace(state, generation=seen)
         if state.state is CircuitState.CLOSED:
             if seen is None or seen >= state.generation:
                 self._weigh_closed(now, evidence)
@@ -118,7 +114,7 @@ class Breaker:
             self._weigh_tried(now, evidence)
         if evidence.retry_not_before is not None and any(evidence.failures.values()):
             self._cool_down(now, evidence.retry_not_before)
-        return self._state
+        return self.state
 
     def trip(self, now: float, cause: TripCause, seconds: float | None = None) -> BreakerState:
         """Opens the circuit for `seconds`, or for its own next period; an open one only ever opens longer."""
@@ -130,17 +126,17 @@ class Breaker:
         until = max(now + (self._period(cause, trips) if seconds is None else seconds), self._not_before)
         if state.state is CircuitState.OPEN and cause is not TripCause.OPERATOR:
             if until > state.open_until:
-                self._state = replace(state, open_until=until, cause=cause)
-            return self._state
+                self.state = replace(state, open_until=until, cause=cause)
+            return self.state
         until = max(until, state.open_until)
         self._enter(CircuitState.OPEN, cause, since=now, open_until=until, trips=trips)
-        return self._state
+        return self.state
 
     def reset(self, now: float) -> BreakerState:
         """Closes the circuit at full traffic and forgets all evidence: an operator's rehabilitation."""
         self._not_before = 0.0
         self._enter(CircuitState.CLOSED, TripCause.NONE, since=now, trips=0)
-        return self._state
+        return self.state
 
     def allow_early(self, now: float) -> BreakerState:
         """Half-opens an open circuit before its time, because something free says it may be back.
@@ -151,7 +147,7 @@ class Breaker:
         held = state.cause in (TripCause.OPERATOR, TripCause.COOLDOWN) or now < self._not_before
         if state.state is CircuitState.OPEN and not held:
             self._enter(CircuitState.HALF_OPEN, state.cause, since=now)
-        return self._state
+        return self.state
 
     def merge(self, now: float, other: BreakerState) -> BreakerState:
         """Takes over another replica's state where it is the larger one.
@@ -161,10 +157,10 @@ class Breaker:
         """
         if other.open_until > now + self._settings.longest_open:
             return self.tick(now)
-        mine = self._state
+        mine = self.state
         winner = mine.merge(other)
         if winner is not mine:
-            self._state = winner
+            self.state = winner
             if winner.generation > mine.generation:
                 self._forget_tries()
                 if winner.state is CircuitState.CLOSED:
@@ -220,7 +216,7 @@ class Breaker:
 
     def _weigh_tried(self, now: float, evidence: Evidence) -> None:
         """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
-        state = self._state
+        state = self.state
         faults = evidence.faults
         account = next((c for e, c in _ACCOUNT_CAUSES.items() if evidence.failures.get(e, 0)), None)
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
@@ -243,10 +239,10 @@ class Breaker:
 
     def _reopen_until(self, until: float, since: float) -> None:
         """Makes the circuit open at least until then. Never shortens."""
-        state = self._state
+        state = self.state
         if state.state is CircuitState.OPEN:
             if until > state.open_until:
-                self._state = replace(state, open_until=until)
+                self.state = replace(state, open_until=until)
         else:
             cause = TripCause.COOLDOWN if state.state is CircuitState.CLOSED else state.cause
             self._enter(CircuitState.OPEN, cause, since=since, open_until=until)
@@ -270,15 +266,15 @@ class Breaker:
         open_until: float = 0.0,
         trips: int | None = None,
     ) -> None:
-        old = self._state
-        self._state = BreakerState(
+        old = self.state
+        self.state = BreakerState(
             state, old.generation + 1, open_until, cause, since, old.trips if trips is None else trips
         )
         self._forget_tries()
 
     def _forget_tries(self) -> None:
         self._probe_successes = 0
-        if self._state.state is CircuitState.CLOSED:
+        if self.state.state is CircuitState.CLOSED:
             self._consecutive = 0
             self._only_transport = True
             self._account.clear()

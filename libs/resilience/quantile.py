@@ -7,7 +7,8 @@ import math
 # Buckets grow by 10 %: an estimate is within 5 % of the true value. 1 ms to 1 h needs 159 of them.
 _GROWTH = math.log(1.1)
 _SMALLEST = 0.001
-_BUCKETS = 1 + math.ceil(math.log(3600 / _SMALLEST) / _GROWTH)
+_LARGEST = 3600.0
+_BUCKETS = 1 + math.ceil(math.log(_LARGEST / _SMALLEST) / _GROWTH)
 
 
 class DecayingQuantile:
@@ -27,14 +28,26 @@ class DecayingQuantile:
         self._weights = [0.0] * _BUCKETS
         self._total = 0.0
 
-    def add(self, now: float, seconds: float, weight: float = 1.0) -> None:
-        """Takes one sample, or `weight` equal ones. Below 1 ms and above 1 h it counts as that bound."""
-        if not math.isfinite(seconds) or seconds < 0 or weight <= 0:
+    def add(self, now: float, *seconds: float, weight: float = 1.0) -> None:
+        """Takes samples, each standing for `weight` equal ones. Below 1 ms and above 1 h one counts as that bound;
+        what is negative or not finite does not count."""
+        if weight <= 0:
             return
         scaled = weight * self._growth(now)
-        position = math.ceil(math.log(seconds / _SMALLEST) / _GROWTH) if seconds > _SMALLEST else 0
-        self._weights[position if position < _BUCKETS else _BUCKETS - 1] += scaled
-        self._total += scaled
+        weights = self._weights
+        for sample in seconds:
+            if sample <= _SMALLEST:
+                if not sample >= 0:
+                    continue
+                position = 0
+            elif sample < _LARGEST:
+                position = math.ceil(math.log(sample / _SMALLEST) / _GROWTH)
+            elif sample < math.inf:
+                position = _BUCKETS - 1
+            else:
+                continue
+            weights[position] += scaled
+            self._total += scaled
 
     def samples(self, now: float) -> float:
         """How many samples' worth of weight is left: a measure of how much to trust the estimate."""

@@ -55,9 +55,9 @@ class Judgement:
         if outcome.successes:
             self.last_success = now
         if outcome.latency is not None:
-            self._latency.add(now, outcome.latency, outcome.successes)
+            self._latency.add(now, outcome.latency, weight=outcome.successes)
         if outcome.first_token is not None:
-            self._first_token.add(now, outcome.first_token, outcome.first_token_count)
+            self._first_token.add(now, outcome.first_token, weight=outcome.first_token_count)
         if outcome.successes:
             self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
 

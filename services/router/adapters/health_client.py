@@ -8,8 +8,10 @@ goes on with the last known judgements and the local breakers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
@@ -101,6 +103,9 @@ class _Target:
     #: The local success rate as last counted; None: too few calls.
     counted: float | None = None
     counted_until: float = 0.0
+    #: The judgement made with that count, as of so many changes; None: calls may not just go there.
+    known: TargetHealth | None = None
+    known_as_of: int = 0
     latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
     #: While its circuit is closed: not taken in yet.
@@ -133,6 +138,7 @@ class _Tally:
 
 
 _Key = tuple[str, str, int, int, str]
+_ticket = attrgetter("ticket")
 
 
 class HealthClient:
@@ -160,6 +166,8 @@ class HealthClient:
         self._wanted: asyncio.Queue[Model] = asyncio.Queue()
         self._watching = False
         self._epoch, self._version = "", 0
+        #: How often something happened that judgements must not miss.
+        self._changes = 0
         #: Set once the first judgements are here.
         self.known = asyncio.Event()
         self._connected = metrics.gauge("health_connected", "1 while the watch on the health service is up")
@@ -168,6 +176,8 @@ class HealthClient:
         """The present judgement."""
         now = self._clock.now()
         provider, target = self._pair(model)
+        if target.known is not None and target.known_as_of == self._changes and now < target.counted_until:
+            return target.known
         taken_out = provider.taken_out or target.taken_out
         if taken_out:
             return TargetHealth(Availability.DOWN, reason=taken_out)
@@ -195,13 +205,12 @@ class HealthClient:
                     Availability.DOWN, reason="it is being probed after a failure", retry_after=PROBE_INTERVAL
                 )
             availability = Availability.PROBING
-        return TargetHealth(
-            availability,
-            success_rate,
-            target.latency,
-            target.first_token,
-            1.0 if availability is Availability.PROBING else min(provider.ramp, target.ramp),
-        )
+        probing = availability is Availability.PROBING
+        ramp = 1.0 if probing else min(provider.ramp, target.ramp)
+        known = TargetHealth(availability, success_rate, target.latency, target.first_token, ramp)
+        if not probing:
+            target.known, target.known_as_of = known, self._changes
+        return known
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         """The learned 95th percentile."""
@@ -217,6 +226,8 @@ class HealthClient:
         now = self._clock.now()
         provider, target = self._pair(model)
         mine, theirs = target.breaker.tick(now), provider.breaker.tick(now)
+        if mine.state is CircuitState.CLOSED and theirs.state is CircuitState.CLOSED:
+            return CallTicket("", mine.generation, theirs.generation)
         permit = ""
         state = worse(theirs, mine)
         if state.state is CircuitState.OPEN:
@@ -243,35 +254,42 @@ class HealthClient:
             target.successes.append(success)
         else:
             self._take_in(target)
-            self._succeeded(success)
+            self._succeeded([success])
 
     def _take_in(self, target: _Target) -> None:
         """Successes only matter where something is decided. Until then they wait: a few taken in together cost much
         less than each by itself."""
         if target.successes:
             successes, target.successes = target.successes, []
-            for success in successes:
-                self._succeeded(success)
+            for _, alike in groupby(successes, _ticket):
+                self._succeeded(list(alike))
 
-    def _succeeded(self, success: _Success) -> None:
-        now, model, ticket, latency, first_token, tokens = success
+    def _succeeded(self, successes: Sequence[_Success]) -> None:
+        """Calls that began under one ticket, as if all had ended with the last of them."""
+        now, model, ticket = successes[-1][:3]
         provider, target = self._pair(model)
-        slow = int(self._settings.is_slow(latency, tokens))
-        evidence = Evidence(1, slow=slow, generation=ticket.generation)
-        self._record(now, model, ticket, provider, target, evidence)
-        target.latency = _average(target.latency, latency)
         tally = self._tally(model, ticket)
-        tally.successes += 1
-        tally.latency_sum += latency
-        tally.latency_max = max(tally.latency_max, latency)
-        tally.tokens += tokens
-        if first_token is None:
-            target.latencies.add(now, latency)
-        else:
-            target.first_tokens.add(now, first_token)
-            target.first_token = _average(target.first_token, first_token)
-            tally.first_token_sum += first_token
-            tally.first_token_count += 1
+        whole: list[float] = []
+        streamed: list[float] = []
+        slow = 0
+        for _, _, _, latency, first_token, tokens in successes:
+            slow += self._settings.is_slow(latency, tokens)
+            target.latency = _average(target.latency, latency)
+            tally.latency_sum += latency
+            tally.latency_max = max(tally.latency_max, latency)
+            tally.tokens += tokens
+            if first_token is None:
+                whole.append(latency)
+            else:
+                streamed.append(first_token)
+                target.first_token = _average(target.first_token, first_token)
+        tally.successes += len(successes)
+        tally.first_token_sum += sum(streamed)
+        tally.first_token_count += len(streamed)
+        target.latencies.add(now, *whole)
+        target.first_tokens.add(now, *streamed)
+        evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
+        self._record(now, model, ticket, provider, target, evidence)
 
     def failed(
         self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
@@ -280,6 +298,7 @@ class HealthClient:
         now = self._clock.now()
         provider, target = self._pair(model)
         self._take_in(target)
+        self._changes += 1
         until = now + retry_after if retry_after is not None else None
         evidence = Evidence(failures={error_class: 1}, generation=ticket.generation, retry_not_before=until)
         self._record(now, model, ticket, provider, target, evidence)
@@ -415,6 +434,7 @@ class HealthClient:
         before = target.breaker.state
         after = target.breaker.record(now, evidence)
         if after.state is not before.state:
+            self._changes += 1
             log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
 
     def _want(self, model: Model, target: _Target, now: float) -> None:
@@ -424,6 +444,7 @@ class HealthClient:
 
     def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
         self._epoch, self._version = answer.epoch, answer.version
+        self._changes += 1
         now = self._clock.now()
         for state in answer.providers:
             target = self._target(state.provider, state.model)

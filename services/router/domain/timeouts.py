@@ -141,7 +141,17 @@ class Pace:
     become slower, grow again by themselves once more than one call in twenty is cut.
     """
 
-    __slots__ = ("_answers", "_first", "_known", "_pace", "_per_token", "_silence", "_tokens", "_until")
+    __slots__ = (
+        "_answered",
+        "_answers",
+        "_first",
+        "_known",
+        "_pace",
+        "_per_token",
+        "_silence",
+        "_tokens",
+        "_until",
+    )
 
     def __init__(self) -> None:
         self._first = DecayingQuantile()
@@ -152,8 +162,10 @@ class Pace:
         self._pace = DecayingQuantile()
         self._known = UNKNOWN
         self._until = 0.0
-        #: (when, seconds, tokens) of whole answers since quantiles were last looked at: they matter only then.
-        self._answers: list[tuple[float, float, int]] = []
+        #: (seconds, tokens) of whole answers since quantiles were last looked at: they matter only then.
+        self._answers: list[tuple[float, int]] = []
+        #: When the last of them came.
+        self._answered = 0.0
 
     def streamed(self, now: float, watch: Watch) -> None:
         """A stream ended, however it did."""
@@ -167,7 +179,8 @@ class Pace:
 
     def answered(self, now: float, seconds: float, tokens: int) -> None:
         """A whole answer came."""
-        self._answers.append((now, seconds, tokens))
+        self._answers.append((seconds, tokens))
+        self._answered = now
 
     def unanswered(self, now: float, limits: Limits) -> None:
         """A whole answer did not come within its limit."""
@@ -178,10 +191,11 @@ class Pace:
         """What is known, at most a second old."""
         if now >= self._until:
             self._until = now + REFRESH
-            for when, seconds, output in self._answers:
-                self._per_token.add(when, seconds / (output + OVERHEAD_TOKENS))
-                self._tokens.add(when, output / 1000)
-            self._answers.clear()
+            if self._answers:
+                per_token = [seconds / (output + OVERHEAD_TOKENS) for seconds, output in self._answers]
+                self._per_token.add(self._answered, *per_token)
+                self._tokens.add(self._answered, *[output / 1000 for _, output in self._answers])
+                self._answers.clear()
             tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
             self._known = Learned(
                 _believed(self._first, now, 0.95),
