@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from random import getrandbits
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from libs.catalog.model import Catalog, Tenant
 from libs.errors import FieldViolation, InvalidArgument
 from libs.types import Priority
 from services.router.domain.generation import (
     Generation,
-    Message,
     Prompt,
-    ReasoningEffort,
-    ResponseFormat,
     Role,
     Strategy,
-    Tool,
 )
 
 MAX_ID = 128
@@ -33,36 +30,29 @@ MAX_LABELS = 16
 MAX_ATTEMPTS = 10
 DEFAULT_ATTEMPTS = 4
 
-_RANGES = (
-    ("max_output_tokens", 1, MAX_OUTPUT_TOKENS),
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("presence_penalty", -2, 2),
-    ("frequency_penalty", -2, 2),
-    ("max_attempts", 1, MAX_ATTEMPTS),
-)
+_RANGES = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+_ranged = attrgetter(*_RANGES)
+#: Most requests name none of them.
+_NONE_OF_THEM = (None,) * len(_RANGES)
 _Check = Callable[[bool, str, str], None]
 
 
 class Draft(Struct, frozen=True):
     """A request as it was sent. None and empty mean unset."""
 
-    messages: tuple[tuple[Role | None, Message], ...] = ()
+    #: With 0 output tokens where it names none.
+    prompt: Prompt
+    #: Which of its messages have no role.
+    roleless: tuple[int, ...] = ()
     request_id: str = ""
     content_type: str = ""
-    max_output_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop_sequences: tuple[str, ...] = ()
-    response_format: ResponseFormat | None = None
     #: The answer must fit a schema, so there must be one.
     needs_schema: bool = False
-    tools: tuple[Tool, ...] = ()
-    tool_choice: str = ""
-    reasoning_effort: ReasoningEffort | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     models: tuple[str, ...] = ()
     strategy: Strategy | None = None
     priority: Priority | None = None
@@ -93,24 +83,14 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     strategy = content_type.strategy or policy.strategy or tenant.strategy
     bounds = (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd)
     costs = [bound for bound in bounds if bound]
+    prompt = draft.prompt
+    if not prompt.max_output_tokens:
+        prompt = structs.replace(prompt, max_output_tokens=content_type.max_output_tokens)
     return Generation(
         request_id=draft.request_id or f"{getrandbits(128):032x}",
         tenant=tenant.name,
         content_type=content_type.name,
-        prompt=Prompt(
-            messages=tuple([message for _, message in draft.messages]),
-            max_output_tokens=draft.max_output_tokens or content_type.max_output_tokens,
-            temperature=draft.temperature,
-            top_p=draft.top_p,
-            seed=draft.seed,
-            stop_sequences=draft.stop_sequences,
-            response_format=draft.response_format,
-            tools=draft.tools,
-            tool_choice=draft.tool_choice,
-            reasoning_effort=draft.reasoning_effort,
-            presence_penalty=draft.presence_penalty,
-            frequency_penalty=draft.frequency_penalty,
-        ),
+        prompt=prompt,
         deadline=now + (tenant.default_deadline if remaining is None else remaining),
         models=draft.models,
         strategy=draft.strategy or (Strategy(strategy) if strategy else Strategy.BALANCED),
@@ -130,14 +110,22 @@ def _violations(draft: Draft) -> list[FieldViolation]:
         if not ok:
             found.append(FieldViolation(f"generation.{name}", description))
 
-    for name, low, high in _RANGES:
-        value = getattr(draft, name)
-        if value is not None and not low <= value <= high:
-            check(False, name, f"must be from {low:,} to {high:,}")
+    def check_range(value: float, name: str, low: int, high: int) -> None:
+        check(low <= value <= high, name, f"must be from {low:,} to {high:,}")
+
+    prompt = draft.prompt
+    if prompt.max_output_tokens:
+        check_range(prompt.max_output_tokens, "max_output_tokens", 1, MAX_OUTPUT_TOKENS)
+    if draft.max_attempts is not None:
+        check_range(draft.max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
+    values = _ranged(prompt)
+    if values != _NONE_OF_THEM:
+        for (name, (low, high)), value in zip(_RANGES.items(), values, strict=True):
+            if value is not None:
+                check_range(value, name, low, high)
+        check(prompt.top_p != 0, "top_p", "must be above 0")
     for name in draft.unknown:
         check(False, name, "has a value that this router does not know")
-    if draft.top_p == 0:
-        check(False, "top_p", "must be above 0")
     if draft.max_cost_micro_usd is not None and draft.max_cost_micro_usd <= 0:
         check(False, "max_cost", "must be above 0; leave it unset for no bound")
     if draft.request_id:
@@ -146,11 +134,13 @@ def _violations(draft: Draft) -> list[FieldViolation]:
     if draft.campaign:
         ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
         check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
-    if draft.stop_sequences:
+    if prompt.stop_sequences:
         check(
-            len(draft.stop_sequences) <= MAX_STOP_SEQUENCES, "stop_sequences", f"at most {MAX_STOP_SEQUENCES}"
+            len(prompt.stop_sequences) <= MAX_STOP_SEQUENCES,
+            "stop_sequences",
+            f"at most {MAX_STOP_SEQUENCES}",
         )
-        check(all(draft.stop_sequences), "stop_sequences", "none may be empty")
+        check(all(prompt.stop_sequences), "stop_sequences", "none may be empty")
     if len(draft.models) > MAX_MODELS:
         check(False, "models", f"at most {MAX_MODELS}")
     if draft.labels:
@@ -160,8 +150,8 @@ def _violations(draft: Draft) -> list[FieldViolation]:
             _check_kept("labels", name, check)
             _check_kept("labels", text, check)
     _check_messages(draft, check)
-    if draft.tools or draft.tool_choice or draft.response_format is not None:
-        _check_tools(draft, check)
+    if prompt.tools or prompt.tool_choice or prompt.response_format is not None:
+        _check_tools(prompt, check, needs_schema=draft.needs_schema)
     return found
 
 
@@ -172,44 +162,47 @@ def _check_kept(name: str, text: str, check: _Check) -> None:
 
 
 def _check_messages(draft: Draft, check: _Check) -> None:
-    count = len(draft.messages)
+    messages = draft.prompt.messages
+    count = len(messages)
     if not 0 < count <= MAX_MESSAGES:
         check(False, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
     size = 0
-    for index, (role, message) in enumerate(draft.messages):
-        size += len(message.text) if message.text.isascii() else len(message.text.encode())
+    for index, message in enumerate(messages):
+        text = message.text
+        size += len(text) if text.isascii() else len(text.encode())
+        role = message.role
         # Tools may have nothing to say, and a model's own turn may have been empty.
-        if role is Role.USER and not message.tool_calls and message.text and not message.text.isspace():
+        if role is Role.USER and not message.tool_calls and text and not text.isspace():
             continue
         at = f"messages[{index}]"
-        spoken = bool(message.text.strip()) or role in (Role.TOOL, Role.ASSISTANT)
+        spoken = bool(text.strip()) or role in (Role.TOOL, Role.ASSISTANT)
         check(spoken, f"{at}.text", "must not be empty")
-        check(role is not None, f"{at}.role", "must be set")
         check(role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call")
         check(
             not message.tool_calls or role is Role.ASSISTANT,
             f"{at}.tool_calls",
             "only an assistant calls tools",
         )
+    for index in draft.roleless:
+        check(False, f"messages[{index}].role", "must be set")
     if size > MAX_PROMPT_BYTES:
         check(False, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
-    if draft.messages and draft.messages[-1][0] is Role.SYSTEM:
+    if messages and messages[-1].role is Role.SYSTEM:
         check(False, "messages", "the last must not be a system message")
 
 
-def _check_tools(draft: Draft, check: _Check) -> None:
-    check(len(draft.tools) <= MAX_TOOLS, "tools", f"at most {MAX_TOOLS}")
-    for index, tool in enumerate(draft.tools):
+def _check_tools(prompt: Prompt, check: _Check, *, needs_schema: bool) -> None:
+    tools = prompt.tools
+    check(len(tools) <= MAX_TOOLS, "tools", f"at most {MAX_TOOLS}")
+    for index, tool in enumerate(tools):
         check(0 < len(tool.name) <= 64, f"tools[{index}].name", "must be 1 to 64 characters")
         ok = not tool.parameters_json or _is_object(tool.parameters_json)
         check(ok, f"tools[{index}].parameters_json", "must be a JSON object")
-        check(
-            tool.name not in {t.name for t in draft.tools[:index]}, f"tools[{index}].name", "must be unique"
-        )
-    names = {"", "auto", "none", *(["required"] if draft.tools else []), *(tool.name for tool in draft.tools)}
-    check(draft.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool")
-    shape = draft.response_format
-    if shape is not None and (shape.schema_json or draft.needs_schema):
+        check(tool.name not in {t.name for t in tools[:index]}, f"tools[{index}].name", "must be unique")
+    names = {"", "auto", "none", *(["required"] if tools else []), *(tool.name for tool in tools)}
+    check(prompt.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool")
+    shape = prompt.response_format
+    if shape is not None and (shape.schema_json or needs_schema):
         check(_is_object(shape.schema_json), "response_format.schema_json", "must be a JSON object")
         check(len(shape.schema_name) <= 64, "response_format.schema_name", "must be 1 to 64 characters")
 

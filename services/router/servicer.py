@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
+from msgspec import Struct
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
@@ -40,6 +41,7 @@ from services.router.domain.events import (
 from services.router.domain.generation import (
     Generation,
     Message,
+    Prompt,
     ReasoningEffort,
     ResponseFormat,
     Role,
@@ -200,27 +202,30 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
 
 def _draft(request: pb.Generation) -> Draft:
     """Only fields that are set are looked at: most are not."""
-    fields: dict[str, Any] = {}
+    draft: dict[str, Any] = {}
+    prompt: dict[str, Any] = {"messages": (), "max_output_tokens": 0}
     unknown = []
     for field, value in request.ListFields():
-        name, read = _FIELDS[field.name]
-        fields[name] = found = value if read is None else read(value)
+        name, part, read = _FIELDS[field.number]
+        found = value if read is None else read(value)
+        (prompt if part is Prompt else draft)[name] = found
         # An enum that is unset is not among them.
         if found is None and (name != "response_format" or value.kind):
             unknown.append("response_format.kind" if name == "response_format" else name)
-    if "response_format" in fields:
-        fields["needs_schema"] = request.response_format.kind == pb.ResponseFormat.KIND_JSON_SCHEMA
-    return Draft(**fields, unknown=tuple(unknown))
+    if unknown:
+        draft["unknown"] = tuple(unknown)
+    if "response_format" in prompt:
+        draft["needs_schema"] = request.response_format.kind == pb.ResponseFormat.KIND_JSON_SCHEMA
+    roleless = [i for i, message in enumerate(request.messages) if message.role not in _ROLES]
+    if roleless:
+        draft["roleless"] = tuple(roleless)
+    return Draft(Prompt(**prompt), **draft)
 
 
 def _shape(shape: pb.ResponseFormat) -> ResponseFormat | None:
     if shape.kind not in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA):
         return None
     return ResponseFormat(shape.schema_json, shape.schema_name or "answer")
-
-
-def _messages(messages: Iterable[pb.Message]) -> tuple[tuple[Role | None, Message], ...]:
-    return tuple([(_ROLES.get(message.role), _message(message)) for message in messages])
 
 
 def _message(message: pb.Message) -> Message:
@@ -331,18 +336,28 @@ def _fill_selection(proto: pb.Selection, candidate: Candidate) -> None:
     theirs.total = mine.total
 
 
-#: Proto field → the draft's field and how its value is read (None: as it is).
-_FIELDS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
-    field.name: (field.name, None) for field in pb.Generation.DESCRIPTOR.fields
-} | {
-    "messages": ("messages", _messages),
-    "stop_sequences": ("stop_sequences", tuple),
-    "response_format": ("response_format", _shape),
-    "tools": ("tools", lambda tools: tuple(Tool(t.name, t.description, t.parameters_json) for t in tools)),
-    "reasoning_effort": ("reasoning_effort", _EFFORTS.get),
-    "models": ("models", tuple),
-    "strategy": ("strategy", _STRATEGIES.get),
-    "priority": ("priority", priority_from_proto),
-    "max_cost": ("max_cost_micro_usd", lambda money: money.micro_usd),
-    "labels": ("labels", dict),
+_NAMES = {"max_cost": "max_cost_micro_usd"}
+#: How the value of a field is read; the others are taken as they are.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "messages": lambda messages: tuple([_message(message) for message in messages]),
+    # 0 is for those who name none.
+    "max_output_tokens": lambda tokens: tokens or -1,
+    "stop_sequences": tuple,
+    "response_format": _shape,
+    "tools": lambda tools: tuple(Tool(t.name, t.description, t.parameters_json) for t in tools),
+    "reasoning_effort": _EFFORTS.get,
+    "models": tuple,
+    "strategy": _STRATEGIES.get,
+    "priority": priority_from_proto,
+    "max_cost": lambda money: money.micro_usd,
+    "labels": dict,
+}
+#: Proto field's number → the field it becomes, of which, and how its value is read.
+_FIELDS: dict[int, tuple[str, type[Struct], Callable[[Any], Any] | None]] = {
+    field.number: (
+        _NAMES.get(field.name, field.name),
+        Prompt if field.name in Prompt.__struct_fields__ else Draft,
+        _READ.get(field.name),
+    )
+    for field in pb.Generation.DESCRIPTOR.fields
 }
