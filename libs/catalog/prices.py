@@ -61,20 +61,18 @@ class _Table:
         """Micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its total,
         which no provider should report, raises the total rather than making the rest negative."""
         read, written, reasoning = usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens
-        whole_input = usage.input_tokens
-        whole_input = max(whole_input, read + written)
-        visible = usage.output_tokens - reasoning if usage.output_tokens > reasoning else 0
+        fresh, visible = usage.input_tokens, usage.output_tokens
+        parts = read or written or reasoning
+        if parts:
+            fresh = max(0, fresh - read - written)
+            visible = max(0, visible - reasoning)
+        whole_input = fresh + read + written
         for rates in self.bands:
             if whole_input > rates.above:
                 break
-        amount = (
-            (whole_input - read - written) * rates.input
-            + read * rates.cache_read
-            + written * rates.cache_write
-            + visible * rates.output
-            + reasoning * rates.reasoning
-            + self.per_request
-        )
+        amount = fresh * rates.input + visible * rates.output + self.per_request
+        if parts:
+            amount += read * rates.cache_read + written * rates.cache_write + reasoning * rates.reasoning
         return (amount + self.scale // 2) // self.scale
 
 

@@ -17,6 +17,7 @@ from services.router.attempt import Attempt
 from services.router.domain.events import Event
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
 from services.router.domain.plan import Candidate, estimate_text_tokens
+from services.router.domain.relay import Relay
 from services.router.hedge import Entry, race
 from services.router.in_flight import InFlight
 from services.router.ports import HealthView, Providers
@@ -152,10 +153,12 @@ class Calls:
         limits = request.limits(candidate, learned, self._clock.monotonic())
         return self._providers.stream(candidate.provider, candidate.model, prompt, limits)
 
-    async def stream(self, request: InFlight, attempt: Attempt) -> AsyncGenerator[Event | Answered, None]:
+    async def stream(
+        self, request: InFlight, relay: Relay, attempt: Attempt
+    ) -> AsyncGenerator[Event | Answered, None]:
         """The caller's events as they come, last the answer's account. Raises ProviderFailure, already accounted
         for."""
-        relay, prompt = request.relay, request.generation.prompt
+        prompt = request.generation.prompt
         prefill = ""
         if request.allow_prefill and "prefill" in attempt.candidate.model.capabilities:
             prefill = relay.prefill()

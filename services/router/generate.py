@@ -98,6 +98,7 @@ class Generate:
         key = self._once(generation)
         try:
             request = self._start(catalog, tenant, generation, span, stream=True)
+            relay = request.relay = Relay(generation.request_id)
             while True:
                 attempt = await self._attempt(request, catalog, tenant)
                 if isinstance(attempt, Answer):
@@ -107,7 +108,7 @@ class Generate:
                     yield Completed(self._old(request, attempt))
                     return
                 try:
-                    async with aclosing(self._calls.stream(request, attempt)) as told:
+                    async with aclosing(self._calls.stream(request, relay, attempt)) as told:
                         async for event in told:
                             if not request.begun and isinstance(event, Delta):
                                 yield self._headed(request, event)
@@ -140,8 +141,7 @@ class Generate:
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
         self._budget.record_request(started)
         envelope = _envelope(generation, plan)
-        relay = Relay(generation.request_id)
-        request = InFlight(generation, plan, envelope, stream, started, span, relay, stance=plan.stance)
+        request = InFlight(generation, plan, envelope, stream, started, span, plan.stance)
         if plan.thrifty:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
@@ -198,7 +198,7 @@ class Generate:
         answer = None
         if isinstance(error, _DEGRADABLE) and "stale_cache" in request.plan.policy.degradation:
             answer = self._answers.find(request.generation, self._clock.monotonic())
-        if answer is None or request.relay.committed:
+        if answer is None or request.committed:
             raise error
         return answer
 

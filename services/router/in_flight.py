@@ -39,7 +39,10 @@ class InFlight(Struct):
     stream: bool
     started: float
     span: Span
-    relay: Relay
+    #: What budgets said as the plan was made; None: an attempt has begun since.
+    stance: Stance | None
+    #: What the caller of a stream is told.
+    relay: Relay | None = None
     failed: list[Failed] = []
     #: Targets that limits or breakers kept from being called.
     refused: dict[str, tuple[QuotaViolation, ...]] = {}
@@ -53,10 +56,13 @@ class InFlight(Struct):
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
     stepped_down: bool = False
-    #: What budgets said as the plan was made; None: an attempt has begun since.
-    stance: Stance | None = None
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
+
+    @property
+    def committed(self) -> bool:
+        """Whether content has reached the caller."""
+        return self.relay is not None and self.relay.committed
 
     def fail(
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
@@ -73,7 +79,7 @@ class InFlight(Struct):
                 failure.retry_after,
                 failure.retry_same,
                 record.cost_micro_usd,
-                self.relay.committed,
+                self.committed,
                 prefilled,
             )
         )

@@ -81,17 +81,25 @@ class _Segment:
         self.size = end
         return True
 
-    def frames(self, offset: int) -> Iterator[tuple[bytes, bytes, int]]:
-        """Kind, payload and the offset behind it, up to what is not whole."""
-        limit = self.capacity
-        while offset + _HEAD.size <= limit:
-            length, crc, kind = _HEAD.unpack_from(self.map, offset)
-            start = offset + _HEAD.size
+    def recover(self) -> Iterator[tuple[bytes, bytes]]:
+        """Kind and payload of each frame that a process before this one has left whole, which `size` then spans."""
+        while self.size + _HEAD.size <= self.capacity:
+            length, crc, kind = _HEAD.unpack_from(self.map, self.size)
+            start = self.size + _HEAD.size
             payload = self.map[start : start + length]
             if length == 0 or len(payload) < length or zlib.crc32(payload) != crc:
                 return
+            self.size = start + length
+            yield kind, payload
+
+    def ends(self, offset: int) -> Iterator[tuple[bytes, int]]:
+        """Payloads of ended attempts from `offset` on, and the offset behind each."""
+        while offset < self.size:
+            length, _, kind = _HEAD.unpack_from(self.map, offset)
+            start = offset + _HEAD.size
             offset = start + length
-            yield kind, payload, offset
+            if kind == _END:
+                yield self.map[start:offset], offset
 
     def delete(self) -> None:
         """Gives the space back."""
@@ -162,15 +170,16 @@ class FileSpool:
         records: list[UsageRecord] = []
         segment, offset = self._read.segment, self._read.offset
         while len(records) < BATCH_RECORDS:
-            for kind, payload, behind in self._segments[segment].frames(offset):
+            for payload, behind in self._segments[segment].ends(offset):
                 offset = behind
-                record = self._decoded(payload) if kind == _END else None
+                record = self._decoded(payload)
                 if record is not None:
                     records.append(record)
                     if len(records) == BATCH_RECORDS:
                         break
             else:
                 if segment == self._current:
+                    offset = self._segments[segment].size
                     break
                 segment, offset = min(n for n in self._segments if n > segment), 0
         self._read = Position(segment, offset)
@@ -207,8 +216,7 @@ class FileSpool:
                 path.unlink()
                 continue
             segment = self._segments[int(path.stem)] = _Segment(path, 0)
-            for kind, payload, behind in segment.frames(0):
-                segment.size = behind
+            for kind, payload in segment.recover():
                 record = self._decoded(payload)
                 if record is None:
                     continue

@@ -112,10 +112,12 @@ class Pool:
             if held.dead:
                 self._owe(held, share - amount)
                 continue
-            held.post(share - amount)
+            if share != amount:
+                held.post(share - amount)
             held.running -= 1
             held.reserved -= amount
             held.touched = now
+            held.changed = True
 
     def wanted(self, scopes: Sequence[str], now: float) -> list[tuple[str, Amounts]]:
         """After an admission: the scopes of which what is held will not last, with what to ask for."""

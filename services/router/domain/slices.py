@@ -64,7 +64,7 @@ class Slice:
             fits = max(self.used, self.amount)
             self.overrun += used - fits
             used = fits
-        self.used = max(0, used)
+        self.used = used if used > 0 else 0
         self.changed = True
 
     def done(self, now: float) -> bool:

@@ -70,6 +70,14 @@ def as_count(value: Any) -> int | None:
     return None
 
 
+def first_count(*values: Any) -> int:
+    """The first that is a count of tokens; 0 where none is."""
+    for value in values:
+        if value is not None and (count := as_count(value)) is not None:
+            return count
+    return 0
+
+
 def as_number(value: Any) -> float | None:
     """A finite number, also where it is written as text; else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

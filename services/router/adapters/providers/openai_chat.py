@@ -27,6 +27,7 @@ from services.router.adapters.providers.fields import (
     as_str,
     decode,
     encode,
+    first_count,
     text_of,
 )
 from services.router.adapters.providers.openai_compatible import Dialect
@@ -254,18 +255,15 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     prompt, output = prompt or 0, output or 0
     inputs = as_dict(usage.get("prompt_tokens_details"))
     outputs = as_dict(usage.get("completion_tokens_details"))
-    cached = as_count(inputs.get("cached_tokens"))
-    for name in ("prompt_cache_hit_tokens", "cached_tokens"):
-        cached = as_count(usage.get(name)) if cached is None else cached
-    cached = cached or 0
-    written = as_count(inputs.get("cache_write_tokens")) or 0
-    reasoning = as_count(outputs.get("reasoning_tokens"))
-    if reasoning is None:
-        reasoning = as_count(usage.get("reasoning_tokens")) or 0
+    cached = first_count(
+        inputs.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")
+    )
+    written = first_count(inputs.get("cache_write_tokens"))
+    reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
     if dialect.reasoning_apart:
         output += reasoning
     for name in dialect.output_apart:
-        output += as_count(usage.get(name)) or 0
+        output += first_count(usage.get(name))
     if cached > prompt:
         # Azure AI's Grok counts cached tokens beside the prompt's.
         prompt += cached
