@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 
 from libs.errors import QuotaViolation
 from libs.types import Priority
@@ -135,17 +136,27 @@ class Gate:
 def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[str, ...], Amounts]:
     """The scopes of which an attempt takes, and how much of each."""
     generation, model = request.generation, candidate.model
-    tenant, key = generation.tenant, candidate.provider.key_name
+    key = candidate.provider.key_name
+    scopes = _scopes(
+        generation.tenant, generation.content_type, generation.campaign, model.provider, model.id, key
+    )
+    output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
+    return scopes, Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)
+
+
+@lru_cache(maxsize=4096)
+def _scopes(
+    tenant: str, content_type: str, campaign: str, provider: str, model: str, key: str
+) -> tuple[str, ...]:
     scopes = [
         f"tenant:{tenant}",
-        f"provider:{model.provider}",
-        f"model:{model.id}",
-        f"tenant_provider:{tenant}/{model.provider}",
-        f"tenant_content:{tenant}/{generation.content_type}",
+        f"provider:{provider}",
+        f"model:{model}",
+        f"tenant_provider:{tenant}/{provider}",
+        f"tenant_content:{tenant}/{content_type}",
     ]
     if key:
         scopes.append(f"key:{key}")
-    if generation.campaign:
-        scopes.append(f"campaign:{tenant}/{generation.campaign}")
-    output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
-    return tuple(scopes), Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)
+    if campaign:
+        scopes.append(f"campaign:{tenant}/{campaign}")
+    return tuple(scopes)

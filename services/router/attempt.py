@@ -5,12 +5,10 @@ Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in betw
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import structs
 
-from libs.catalog.model import Model, Provider
 from libs.clock import Clock
 from libs.tracing import Span
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -19,13 +17,10 @@ from services.router.concurrency import Concurrency
 from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
-from services.router.domain.plan import Candidate, estimate_text_tokens
+from services.router.domain.plan import Candidate, Pricer, estimate_text_tokens
 from services.router.meters import Meters
 from services.router.ports import CallTicket, HealthView, Permit, UsageSpool
 from services.router.set_aside import SettingAside
-
-#: (provider, model, usage, epoch seconds, the model's name in the answer) → micro-USD.
-Pricer = Callable[[Provider, Model, Usage, float, str], int]
 
 #: After these the provider may have worked and billed although no answer came.
 _MAYBE_BILLED = frozenset(

@@ -12,13 +12,12 @@ from libs.catalog.model import Catalog, Model, Provider, Tenant
 from libs.clock import Clock
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from libs.types import Usage, UsageAccuracy
-from services.router.attempt import Pricer
 from services.router.budgets import Budgets
-from services.router.domain.budget import Stance
+from services.router.domain.budget import Budget, Stance
 from services.router.domain.failure import why_given_up
 from services.router.domain.generation import Generation, Strategy
 from services.router.domain.health import TargetHealth
-from services.router.domain.plan import Candidate, Plan, Slot, cheaper_slots, make_plan, slots_for
+from services.router.domain.plan import Candidate, Plan, Pricer, Slot, cheaper_slots, make_plan, slots_for
 from services.router.set_aside import SettingAside
 
 #: Plans' fixed parts that are remembered, each for one (tenant, content type, models).
@@ -57,40 +56,43 @@ class Planner:
 
     def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
         """The plan. Raises InvalidArgument for models the catalog does not know."""
-        at = self._clock.now()
-
-        def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
-            return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
-
         budgets = self._budgets.of(catalog, tenant, generation)
-        slots = self._slots_for(catalog, tenant, generation)
-        policy = catalog.policy_for(tenant, generation.content_type)
-        health = self._set_aside.view(self._health, catalog, generation, stream=stream)
-
-        def planned(generation: Generation, rng: Random, stance: Stance) -> Plan:
-            return make_plan(
-                slots,
-                generation,
-                tenant,
-                policy,
-                health,
-                cost,
-                rng,
-                stream=stream,
-                unusable=self._unusable,
-                budgets=budgets,
-                stance=stance,
-            )
-
         stance = self._budgets.look(budgets)
         if not stance.cheaper:
-            return planned(generation, self._rng, stance)
+            return self._made(catalog, tenant, generation, stream, budgets, stance, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        usual = planned(generation, Random(seed), structs.replace(stance, cheaper=""))
-        plan = planned(structs.replace(generation, strategy=Strategy.COST_FIRST), Random(seed), stance)
+        thrifty = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        plan = self._made(catalog, tenant, thrifty, stream, budgets, stance, Random(seed))
+        calm = structs.replace(stance, cheaper="")
+        usual = self._made(catalog, tenant, generation, stream, budgets, calm, Random(seed))
         changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
         return structs.replace(plan, thrifty=changed)
+
+    def _made(
+        self,
+        catalog: Catalog,
+        tenant: Tenant,
+        generation: Generation,
+        stream: bool,
+        budgets: tuple[Budget, ...],
+        stance: Stance,
+        rng: Random,
+    ) -> Plan:
+        return make_plan(
+            self._slots_for(catalog, tenant, generation),
+            generation,
+            tenant,
+            catalog.policy_for(tenant, generation.content_type),
+            self._set_aside.view(self._health, catalog, generation, stream=stream),
+            self._price,
+            self._clock.now(),
+            rng,
+            stream=stream,
+            unusable=self._unusable,
+            budgets=budgets,
+            stance=stance,
+        )
 
     def cheaper(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
@@ -101,27 +103,20 @@ class Planner:
             return structs.replace(plan, candidates=())
         at = self._clock.now()
 
-        def cost(provider: Provider, model: Model, input_tokens: int, output_tokens: int) -> int:
-            return self._price(provider, model, Usage(input_tokens, output_tokens), at, "")
+        def cost(model: Model) -> int:
+            most = Usage(plan.input_tokens, min(generation.prompt.max_output_tokens, model.max_output_tokens))
+            return self._price(catalog.providers[model.provider], model, most, at, "")
 
-        output = generation.prompt.max_output_tokens
         everyone = [*plan.candidates, *plan.excluded]
         cheapest = min((c.estimated_micro_usd for c in everyone), default=0)
-        slots = cheaper_slots(
-            catalog,
-            plan,
-            cheapest,
-            lambda m: cost(
-                catalog.providers[m.provider], m, plan.input_tokens, min(output, m.max_output_tokens)
-            ),
-        )
         return make_plan(
-            slots,
+            cheaper_slots(catalog, plan, cheapest, cost),
             generation,
             tenant,
             plan.policy,
             self._set_aside.view(self._health, catalog, generation, stream=stream),
-            cost,
+            self._price,
+            at,
             self._rng,
             stream=stream,
             unusable=self._unusable,

@@ -15,7 +15,7 @@ from libs.errors import QuotaViolation
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.attempt import Books, Pricer
+from services.router.attempt import Books
 from services.router.budgets import Budgets
 from services.router.concurrency import Concurrency, Mode
 from services.router.domain.amounts import AdmissionDenied, Amounts
@@ -33,6 +33,7 @@ from services.router.domain.generation import (
 )
 from services.router.domain.health import UNKNOWN, TargetHealth
 from services.router.domain.limit_state import LimitState
+from services.router.domain.plan import Pricer
 from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.domain.timeouts import Learned, Limits
 from services.router.generate import Generate

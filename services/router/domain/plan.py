@@ -16,6 +16,7 @@ from random import Random
 from msgspec import Struct
 
 from libs.catalog.model import DEFAULT, Catalog, Model, Policy, Provider, Tenant
+from libs.types import Usage
 from services.router.domain.budget import CALM, Budget, Stance, dearest
 from services.router.domain.generation import Generation, Prompt, Role, Strategy
 from services.router.domain.health import Availability, TargetHealth
@@ -140,7 +141,8 @@ class Plan(Struct, frozen=True):
         return min(waits) if waits else None
 
 
-Cost = Callable[[Provider, Model, int, int], int]
+#: (provider, model, usage, epoch seconds, the model's name in the answer) → micro-USD.
+Pricer = Callable[[Provider, Model, Usage, float, str], int]
 
 
 def estimate_input_tokens(prompt: Prompt) -> int:
@@ -222,7 +224,8 @@ def make_plan(
     tenant: Tenant,
     policy: Policy,
     health: Callable[[Model], TargetHealth],
-    cost: Cost,
+    price: Pricer,
+    at: float,
     rng: Random,
     *,
     stream: bool,
@@ -230,7 +233,8 @@ def make_plan(
     budgets: tuple[Budget, ...] = (),
     stance: Stance = CALM,
 ) -> Plan:
-    """Applies the hard constraints, scores what is left and orders it. `stance`: what the budgets say."""
+    """Applies the hard constraints, scores what is left and orders it. `at`: epoch seconds; `stance`:
+    what the budgets say."""
     prompt = generation.prompt
     needs = needs_of(prompt, stream=stream)
     input_tokens = estimate_input_tokens(prompt)
@@ -240,15 +244,9 @@ def make_plan(
     for slot in slots:
         model = slot.model
         state = health(model)
-        output_tokens = min(prompt.max_output_tokens, model.max_output_tokens)
-        candidate = Candidate(
-            slot.provider,
-            model,
-            slot.tier,
-            state,
-            cost(slot.provider, model, input_tokens, output_tokens),
-            state.latency,
-        )
+        usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
+        most = price(slot.provider, model, usage, at, "")
+        candidate = Candidate(slot.provider, model, slot.tier, state, most, state.latency)
         why = unusable(slot.provider) or _why_not(candidate, tenant, needs, input_tokens, generation)
         if not why and state.availability is Availability.DOWN:
             why = state.reason or "it is down"

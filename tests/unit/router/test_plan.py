@@ -40,7 +40,8 @@ def plan(
         tenant,
         found.policies["default"],
         lambda m: (states or {}).get(m.id, UNKNOWN),
-        lambda provider, m, inputs, outputs: PRICES[m.id],
+        lambda provider, m, usage, at, answered: PRICES[m.id],
+        0.0,
         Random(seed),
         stream=stream,
     )
@@ -147,7 +148,8 @@ def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:
             TENANT,
             found.policies["default"],
             lambda m, state=state: state,  # type: ignore[misc]
-            lambda provider, m, inputs, outputs: PRICES[m.id],
+            lambda provider, m, usage, at, answered: PRICES[m.id],
+            0.0,
             Random(1),
             stream=False,
             unusable=lambda provider: "set A_KEY" if provider.name == "a" else "",
