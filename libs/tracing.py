@@ -7,6 +7,7 @@ SDK's own `ReadableSpan`. Propagation, sampling by parent and trace-id ratio, ba
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -24,6 +25,8 @@ Value = str | bool | int | float | tuple[str, ...]
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _SCOPE = InstrumentationScope("pointsman")
+#: https://www.w3.org/TR/trace-context/#traceparent-header, of the only version there is.
+_PLAIN = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class _Exporting:
@@ -141,6 +144,12 @@ def propagation() -> list[tuple[str, str]]:
 
 def parent_of(traceparent: str, tracestate: str = "") -> SpanContext | None:
     """The caller's span as W3C Trace Context names it; None where the header is no such thing."""
+    plain = _PLAIN.fullmatch(traceparent) if not tracestate else None
+    if plain is not None:
+        # What nearly every caller sends; OpenTelemetry's parser takes twenty times as long for it.
+        trace_id, span_id, flags = (int(part, 16) for part in plain.groups())
+        context = SpanContext(trace_id, span_id, True, TraceFlags(flags))
+        return context if context.is_valid else None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier = {"traceparent": traceparent, "tracestate": tracestate}

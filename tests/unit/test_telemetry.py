@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.telemetry import configure_logging
 from libs.tracing import parent_of
@@ -44,3 +46,30 @@ def test_a_sound_tracestate_goes_along() -> None:
     parent = parent_of(TRACEPARENT, "vendor=1,other=2")
     assert parent is not None
     assert parent.trace_state.to_header() == "vendor=1,other=2"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        TRACEPARENT,
+        TRACEPARENT[:-2] + "00",
+        TRACEPARENT[:-2] + "ff",
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-" + "0" * 16 + "-01",
+        "ff" + TRACEPARENT[2:],
+        "01" + TRACEPARENT[2:],
+        "01" + TRACEPARENT[2:] + "-more",
+        TRACEPARENT + "-more",
+        TRACEPARENT.upper(),
+        TRACEPARENT[:-1],
+        f" {TRACEPARENT} ",
+        TRACEPARENT.replace("4", "٤", 1),
+        TRACEPARENT + "\n",
+        "",
+    ],
+)
+def test_a_caller_is_understood_as_opentelemetry_understands_it(header: str) -> None:
+    """Our short way for the plain header gives what its parser gives, for sound and unsound ones."""
+    carried = trace.get_current_span(TraceContextTextMapPropagator().extract({"traceparent": header}))
+    theirs = carried.get_span_context()
+    assert parent_of(header) == (theirs if theirs.is_valid else None)
