@@ -120,13 +120,14 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
         set_aside = SettingAside(clock, rng, metrics)
         budgets = Budgets(admission, clock, metrics)
-        planner = Planner(health.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)
+        targets = health.targets
+        planner = Planner(targets.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)
         generate = Generate(
             planner,
             providers,
             queue,
             budgets,
-            Books(spool, health, cost_micro_usd, clock, Meters(metrics), set_aside, concurrency),
+            Books(spool, targets, cost_micro_usd, clock, Meters(metrics), set_aside, concurrency),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),

@@ -16,6 +16,7 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.router.adapters.health_client import HealthClient
 from services.router.domain.health import Availability
+from services.router.targets import Targets
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
 
 LARGE = Model("acme", "large", "large", 8000, 1000)
@@ -29,25 +30,25 @@ async def server() -> AsyncIterator[Valkey]:
 
 
 @asynccontextmanager
-async def router(replica: Served, name: str) -> AsyncIterator[HealthClient]:
-    """A router's health client with its loops, its judgements arrived."""
+async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
+    """A router's targets, fed by a health client's loops, judgements arrived."""
     client = HealthClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
     async with AsyncExitStack() as stack:
         for task in (client.watch, client.report, client.probe):
             await stack.enter_async_context(background(name, task))
         await client.known.wait()
-        yield client
+        yield client.targets
 
 
-def fail(client: HealthClient, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
-    ticket = client.begin(model)
+def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
+    ticket = targets.begin(model)
     assert ticket is not None
-    client.failed(model, ticket, error, retry_after)
+    targets.failed(model, ticket, error, retry_after)
 
 
-async def until_it_is(client: HealthClient, model: Model, *wanted: Availability) -> None:
+async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
     async def reached() -> bool:
-        return client.target(model).availability in wanted
+        return targets.target(model).availability in wanted
 
     await until(reached)
 
@@ -66,9 +67,9 @@ async def test_what_one_router_learns_all_routers_know(server: Valkey) -> None:
             assert ticket is not None
             assert second.begin(LARGE) is None
             second.succeeded(LARGE, ticket, 0.5, 0.1, 50)
-            for client in (first, second):
-                await until_it_is(client, LARGE, Availability.DEGRADED, Availability.HEALTHY)
-                await until_it_is(client, LARGE, Availability.HEALTHY)
+            for targets in (first, second):
+                await until_it_is(targets, LARGE, Availability.DEGRADED, Availability.HEALTHY)
+                await until_it_is(targets, LARGE, Availability.HEALTHY)
 
 
 async def test_a_rate_limit_ends_by_itself_for_all_routers(server: Valkey) -> None:
@@ -78,23 +79,23 @@ async def test_a_rate_limit_ends_by_itself_for_all_routers(server: Valkey) -> No
         async with router(one, "r1") as first, router(one, "r2") as second:
             fail(first, LARGE, ErrorClass.RATE_LIMITED, retry_after=1.5)
             await until_it_is(second, LARGE, Availability.DOWN)
-            for client in (first, second):
-                await until_it_is(client, LARGE, Availability.HEALTHY)
-                assert client.begin(LARGE) is not None
+            for targets in (first, second):
+                await until_it_is(targets, LARGE, Availability.HEALTHY)
+                assert targets.begin(LARGE) is not None
 
 
 async def test_a_router_goes_on_without_health(server: Valkey) -> None:
     """It keeps what it was told, and its own breaker opens, half-opens with a permit of its own and closes."""
     async with fleet(server) as start:
         one = await start("a")
-        async with router(one, "r1") as client:
+        async with router(one, "r1") as targets:
             await one.server.drain(0.0)
-            assert client.target(LARGE).availability is Availability.HEALTHY
+            assert targets.target(LARGE).availability is Availability.HEALTHY
             for _ in range(3):
-                fail(client, LARGE, ErrorClass.TIMEOUT)
-            assert client.target(LARGE).availability is Availability.DOWN
-            await until_it_is(client, LARGE, Availability.PROBING)
-            ticket = client.begin(LARGE)
+                fail(targets, LARGE, ErrorClass.TIMEOUT)
+            assert targets.target(LARGE).availability is Availability.DOWN
+            await until_it_is(targets, LARGE, Availability.PROBING)
+            ticket = targets.begin(LARGE)
             assert ticket is not None
-            client.succeeded(LARGE, ticket, 0.5, None, 50)
-            assert client.target(LARGE).availability is not Availability.DOWN
+            targets.succeeded(LARGE, ticket, 0.5, None, 50)
+            assert targets.target(LARGE).availability is not Availability.DOWN
