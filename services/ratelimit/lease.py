@@ -174,6 +174,7 @@ class LeaseSession:
         return SlicesGranted(message.sequence, slices, unlimited, until)
 
     def _slice(self, record: str, index: int, amount: int, state: Quota, granted: Granted) -> Slice:
+        calendar = state.limit.key.period.seconds == 0
         return Slice(
             _slice_id(self._store.epoch, record, index),
             state.limit,
@@ -181,6 +182,7 @@ class LeaseSession:
             granted.expires,
             granted.expires - granted.now,
             state.remaining,
+            state.reset - granted.now if calendar and state.reset is not None else None,
         )
 
     async def _report(self, messages: Sequence[Report]) -> list[Answer]:

@@ -276,6 +276,7 @@ def _slice_to_proto(piece: Slice) -> pb.Slice:
         limit=piece.limit.limit,
         remaining=piece.remaining,
         shadow=piece.limit.shadow,
+        window_left=None if piece.window_left is None else duration_to_proto(piece.window_left),
     )
 
 

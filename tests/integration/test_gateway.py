@@ -256,7 +256,9 @@ async def test_a_stream_with_usage(client: AsyncOpenAI) -> None:
 
 LIMITS = (
     pb.LimitState(unit="requests", period="minute", limit=60, remaining=41, reset=duration_to_proto(19.0)),
-    pb.LimitState(unit="total_tokens", period="day", limit=9000, remaining=100),
+    pb.LimitState(
+        unit="total_tokens", period="day", limit=9000, remaining=100, reset=duration_to_proto(7200.0)
+    ),
 )
 LIMIT_HEADERS = {
     "x-ratelimit-limit-requests": "60",

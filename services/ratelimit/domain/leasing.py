@@ -46,7 +46,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a limit, to be spent until `expires` (epoch seconds), `ttl` seconds from now."""
+    """A part of a limit, to be spent until `expires` (epoch seconds), `ttl` seconds from now. `window_left`: seconds
+    until the calendar window in use is over; None: there is none."""
 
     slice_id: str
     limit: Limit
@@ -54,6 +55,7 @@ class Slice:
     expires: float
     ttl: float
     remaining: int
+    window_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

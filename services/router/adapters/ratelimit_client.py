@@ -341,6 +341,7 @@ def _slice(granted: pb.Slice, asked_at: float) -> Slice:
         granted.shadow,
         granted.limit,
         granted.remaining,
+        asked_at + duration_from_proto(granted.window_left) if granted.HasField("window_left") else None,
     )
 
 

@@ -200,6 +200,7 @@ class Pool:
                 dimension = holding.dimensions[key] = Dimension(*key, Demand(now))
             dimension.shadow, dimension.heard = granted.shadow, now
             dimension.limit, dimension.left = granted.limit, granted.left
+            dimension.window_ends = granted.window_ends
             granted.home = dimension
             holding.unlimited = 0.0
             granted.touched = now

@@ -21,13 +21,16 @@ class LimitState(Struct, frozen=True):
     reset: float | None
 
 
-def limit_state(unit: str, period: str, limit: int, left: int, held: int, age: float) -> LimitState:
-    """From what was left of it `age` seconds ago beyond what this router holds, and what of that is free now."""
+def limit_state(
+    unit: str, period: str, limit: int, left: int, age: float, window_left: float | None = None
+) -> LimitState:
+    """From what was left of it `age` seconds ago, less what this router has used since. `window_left`: seconds until
+    the calendar window is over, None: not known, or there is none."""
     whole = FLOWS.get(period)
-    remaining = left + held
+    remaining, reset = left, window_left
     if whole is not None:
         remaining += int(limit * age / whole)
-    remaining = min(remaining, limit)
-    remaining = max(remaining, 0)
-    reset = None if whole is None or limit <= 0 else (limit - remaining) / limit * whole
-    return LimitState(unit, period, limit, remaining, reset)
+    remaining = max(0, min(remaining, limit))
+    if whole is not None and limit > 0:
+        reset = (limit - remaining) / limit * whole
+    return LimitState(unit, period, limit, remaining, None if reset is None else max(0.0, reset))

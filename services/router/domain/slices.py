@@ -34,6 +34,8 @@ class Slice:
     #: The limit, and what was left of it after the grant, all routers together.
     limit: int = 0
     left: int = 0
+    #: When the limit's calendar window is over; None: it has none, or nothing of it is used.
+    window_ends: float | None = None
     #: What it is a slice of; set when it is taken in.
     home: Dimension | None = None
     used: int = 0
@@ -98,6 +100,8 @@ class Dimension:
     limit: int = 0
     left: int = 0
     heard: float | None = None
+    #: When the calendar window in use is over; None: there is none.
+    window_ends: float | None = None
 
     @property
     def budget(self) -> bool:
@@ -136,8 +140,9 @@ class Dimension:
         """For who may use it. None: it is not for callers, or not known."""
         if self.heard is None or self.shadow or self.unit not in TOLD:
             return None
-        held = self.available(now)
-        return limit_state(self.unit, self.period, self.limit, self.left, held, now - self.heard)
+        left, age = self.left + self.available(now), now - self.heard
+        over = None if self.window_ends is None else self.window_ends - now
+        return limit_state(self.unit, self.period, self.limit, left, age, over)
 
     def look(self, now: float) -> None:
         """Notices how many calls run."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -61,6 +63,22 @@ async def test_a_slice_per_limit_with_its_life() -> None:
         ("CONCURRENCY", 2, 8.0, 2),
     ]
     assert len({s.slice_id for s in granted.slices}) == 2
+
+
+async def test_a_slice_of_a_day_tells_when_the_day_is_over() -> None:
+    """In the limit's time zone; buckets have no such end."""
+    day = limit("total_tokens", "day", 9000, time_zone="America/New_York")
+    bed = Bed((RPM, day))
+    (granted,) = await (await bed.session()).handle(
+        [Acquire(1, ("tenant:acme",), Amounts(1, 10, 10), Amounts(1, 10, 10))]
+    )
+    assert isinstance(granted, SlicesGranted)
+    minute, of_day = granted.slices
+    assert minute.window_left is None
+    assert of_day.window_left is not None
+    over = datetime.fromtimestamp(bed.clock.now() + of_day.window_left, ZoneInfo("America/New_York"))
+    assert (over.hour, over.minute, over.second) == (0, 0, 0)
+    assert 0 < of_day.window_left <= 86_400
 
 
 async def test_scopes_without_limits_are_free_for_a_while() -> None:

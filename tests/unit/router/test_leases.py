@@ -25,9 +25,12 @@ def a_slice(
     left: int = 0,
     scope: str = SCOPE,
     limit: int = 1_000_000,
+    window_ends: float | None = None,
 ) -> Slice:
     """Granted now for eight seconds."""
-    return Slice(f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, limit, left)
+    return Slice(
+        f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, limit, left, window_ends
+    )
 
 
 def holding(*slices: Slice, now: float = 0.0) -> Pool:
@@ -195,16 +198,19 @@ def test_what_was_heard_of_a_budget_grows_old() -> None:
 
 def test_limits_are_known_without_asking() -> None:
     """What is left is what was left for all, what is held and free, and what has flowed back since. Money and slots
-    are not told, nor what is only counted; a day's end is not known here."""
+    are not told, nor what is only counted. A day's end is the limiter's word, where it has given it."""
     pool = holding(
         a_slice("requests", "minute", 20, left=40, limit=60),
-        a_slice("total_tokens", "day", 1000, left=500, limit=5000),
+        a_slice("total_tokens", "day", 1000, left=500, limit=5000, window_ends=3600.0),
+        a_slice("requests", "month", 10, left=5, limit=100),
         a_slice("concurrency", "", 5),
         a_slice("micro_usd", "day", 100_000),
     )
     take(pool, 0.0)
-    requests, tokens = pool.states(SCOPE, 0.0)
+    requests, tokens, month = pool.states(SCOPE, 0.0)
     assert (requests.limit, requests.remaining, requests.reset) == (60, 59, 1.0)
-    assert (tokens.unit, tokens.period, tokens.remaining, tokens.reset) == ("total_tokens", "day", 900, None)
+    assert (tokens.unit, tokens.period, tokens.remaining, tokens.reset) == ("total_tokens", "day", 900, 3600)
+    assert (month.remaining, month.reset) == (14, None)
     assert pool.states(SCOPE, 1.0)[0].remaining == 60
+    assert pool.states(SCOPE, 4000.0)[1].reset == 0.0
     assert pool.states("tenant:nobody", 0.0) == ()
