@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import attrgetter
 from random import getrandbits
 
@@ -39,7 +39,6 @@ _RANGES = {
 _ranged = attrgetter(*_RANGES)
 #: Most requests name none of them.
 _NONE_OF_THEM = (None,) * len(_RANGES)
-_Check = Callable[[bool, str, str], None]
 
 
 class Draft(Struct, frozen=True):
@@ -103,69 +102,74 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     )
 
 
-def _violations(draft: Draft) -> list[FieldViolation]:
-    found: list[FieldViolation] = []
+class _Faults(list[FieldViolation]):
+    """What is wrong with a request."""
 
-    def check(ok: bool, name: str, description: str) -> None:
+    def check(self, ok: bool, name: str, description: str) -> None:
+        """Notes the fault where it is not `ok`."""
         if not ok:
-            found.append(FieldViolation(f"generation.{name}", description))
+            self.append(FieldViolation(f"generation.{name}", description))
 
-    def check_range(value: float, name: str, low: int, high: int) -> None:
-        check(low <= value <= high, name, f"must be from {low:,} to {high:,}")
+    def check_range(self, value: float, name: str, low: int, high: int) -> None:
+        """Bounds included."""
+        if not low <= value <= high:
+            self.check(False, name, f"must be from {low:,} to {high:,}")
 
+    def check_kept(self, name: str, text: str) -> None:
+        """What the ledger keeps: bounded, and without NUL, which PostgreSQL cannot store."""
+        self.check(len(text) <= MAX_ID, name, f"must be at most {MAX_ID} characters")
+        self.check("\0" not in text, name, "must not hold NUL characters")
+
+
+def _violations(draft: Draft) -> list[FieldViolation]:
+    found = _Faults()
     prompt = draft.prompt
     if prompt.max_output_tokens:
-        check_range(prompt.max_output_tokens, "max_output_tokens", 1, MAX_OUTPUT_TOKENS)
+        found.check_range(prompt.max_output_tokens, "max_output_tokens", 1, MAX_OUTPUT_TOKENS)
     if draft.max_attempts is not None:
-        check_range(draft.max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
+        found.check_range(draft.max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
     values = _ranged(prompt)
     if values != _NONE_OF_THEM:
         for (name, (low, high)), value in zip(_RANGES.items(), values, strict=True):
             if value is not None:
-                check_range(value, name, low, high)
-        check(prompt.top_p != 0, "top_p", "must be above 0")
+                found.check_range(value, name, low, high)
+        found.check(prompt.top_p != 0, "top_p", "must be above 0")
     for name in draft.unknown:
-        check(False, name, "has a value that this router does not know")
+        found.check(False, name, "has a value that this router does not know")
     if draft.max_cost_micro_usd is not None and draft.max_cost_micro_usd <= 0:
-        check(False, "max_cost", "must be above 0; leave it unset for no bound")
+        found.check(False, "max_cost", "must be above 0; leave it unset for no bound")
     if draft.request_id:
-        _check_kept("request_id", draft.request_id, check)
+        found.check_kept("request_id", draft.request_id)
     # A campaign names a limit's scope.
     if draft.campaign:
         ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
-        check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
+        found.check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
     if prompt.stop_sequences:
-        check(
+        found.check(
             len(prompt.stop_sequences) <= MAX_STOP_SEQUENCES,
             "stop_sequences",
             f"at most {MAX_STOP_SEQUENCES}",
         )
-        check(all(prompt.stop_sequences), "stop_sequences", "none may be empty")
+        found.check(all(prompt.stop_sequences), "stop_sequences", "none may be empty")
     if len(draft.models) > MAX_MODELS:
-        check(False, "models", f"at most {MAX_MODELS}")
+        found.check(False, "models", f"at most {MAX_MODELS}")
     if draft.labels:
-        check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
+        found.check(len(draft.labels) <= MAX_LABELS, "labels", f"at most {MAX_LABELS}")
         for name, text in draft.labels.items():
-            check(bool(name), "labels", "a name must not be empty")
-            _check_kept("labels", name, check)
-            _check_kept("labels", text, check)
-    _check_messages(draft, check)
+            found.check(bool(name), "labels", "a name must not be empty")
+            found.check_kept("labels", name)
+            found.check_kept("labels", text)
+    _check_messages(draft, found)
     if prompt.tools or prompt.tool_choice or prompt.response_format is not None:
-        _check_tools(prompt, check, needs_schema=draft.needs_schema)
+        _check_tools(prompt, found, needs_schema=draft.needs_schema)
     return found
 
 
-def _check_kept(name: str, text: str, check: _Check) -> None:
-    """What the ledger keeps: bounded, and without NUL, which PostgreSQL cannot store."""
-    check(len(text) <= MAX_ID, name, f"must be at most {MAX_ID} characters")
-    check("\0" not in text, name, "must not hold NUL characters")
-
-
-def _check_messages(draft: Draft, check: _Check) -> None:
+def _check_messages(draft: Draft, found: _Faults) -> None:
     messages = draft.prompt.messages
     count = len(messages)
     if not 0 < count <= MAX_MESSAGES:
-        check(False, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
+        found.check(False, "messages", f"needs from 1 to {MAX_MESSAGES} messages")
     size = 0
     for index, message in enumerate(messages):
         text = message.text
@@ -176,35 +180,41 @@ def _check_messages(draft: Draft, check: _Check) -> None:
             continue
         at = f"messages[{index}]"
         spoken = bool(text.strip()) or role in (Role.TOOL, Role.ASSISTANT)
-        check(spoken, f"{at}.text", "must not be empty")
-        check(role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call")
-        check(
+        found.check(spoken, f"{at}.text", "must not be empty")
+        found.check(
+            role is not Role.TOOL or bool(message.tool_call_id), f"{at}.tool_call_id", "must name the call"
+        )
+        found.check(
             not message.tool_calls or role is Role.ASSISTANT,
             f"{at}.tool_calls",
             "only an assistant calls tools",
         )
     for index in draft.roleless:
-        check(False, f"messages[{index}].role", "must be set")
+        found.check(False, f"messages[{index}].role", "must be set")
     if size > MAX_PROMPT_BYTES:
-        check(False, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
+        found.check(False, "messages", f"are {size} bytes; at most {MAX_PROMPT_BYTES} are accepted")
     if messages and messages[-1].role is Role.SYSTEM:
-        check(False, "messages", "the last must not be a system message")
+        found.check(False, "messages", "the last must not be a system message")
 
 
-def _check_tools(prompt: Prompt, check: _Check, *, needs_schema: bool) -> None:
+def _check_tools(prompt: Prompt, found: _Faults, *, needs_schema: bool) -> None:
     tools = prompt.tools
-    check(len(tools) <= MAX_TOOLS, "tools", f"at most {MAX_TOOLS}")
+    found.check(len(tools) <= MAX_TOOLS, "tools", f"at most {MAX_TOOLS}")
     for index, tool in enumerate(tools):
-        check(0 < len(tool.name) <= 64, f"tools[{index}].name", "must be 1 to 64 characters")
+        found.check(0 < len(tool.name) <= 64, f"tools[{index}].name", "must be 1 to 64 characters")
         ok = not tool.parameters_json or _is_object(tool.parameters_json)
-        check(ok, f"tools[{index}].parameters_json", "must be a JSON object")
-        check(tool.name not in {t.name for t in tools[:index]}, f"tools[{index}].name", "must be unique")
+        found.check(ok, f"tools[{index}].parameters_json", "must be a JSON object")
+        found.check(
+            tool.name not in {t.name for t in tools[:index]}, f"tools[{index}].name", "must be unique"
+        )
     names = {"", "auto", "none", *(["required"] if tools else []), *(tool.name for tool in tools)}
-    check(prompt.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool")
+    found.check(
+        prompt.tool_choice in names, "tool_choice", "must be auto, none, required or the name of a tool"
+    )
     shape = prompt.response_format
     if shape is not None and (shape.schema_json or needs_schema):
-        check(_is_object(shape.schema_json), "response_format.schema_json", "must be a JSON object")
-        check(len(shape.schema_name) <= 64, "response_format.schema_name", "must be 1 to 64 characters")
+        found.check(_is_object(shape.schema_json), "response_format.schema_json", "must be a JSON object")
+        found.check(len(shape.schema_name) <= 64, "response_format.schema_name", "must be 1 to 64 characters")
 
 
 def _is_object(text: str) -> bool:
