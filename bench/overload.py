@@ -186,7 +186,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of each of the two phases")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each of the two phases")
     parser.add_argument("--slots", type=int, default=16, help="calls the provider takes at a time")
     parser.add_argument("--overload", type=float, default=3.0, help="times the capacity")
     options = parser.parse_args()
