@@ -181,21 +181,19 @@ class Attempt:
         if usage.input_tokens or usage.output_tokens:
             started = self.record.started
             cost = books.price(candidate.provider, candidate.model, usage, started, response_model)
-        record = structs.replace(
-            self.record,
-            latency=books.clock.monotonic() - self._began,
-            time_to_first_token=self.first_token,
-            outcome=outcome,
-            error_class=error_class,
-            http_status=http_status,
-            usage=usage,
-            cost_micro_usd=cost,
-            finish_reason=finish_reason,
-        )
+        record = self.record
+        record.latency = books.clock.monotonic() - self._began
+        record.time_to_first_token = self.first_token
+        record.outcome = outcome
+        record.error_class = error_class
+        record.http_status = http_status
+        record.usage = usage
+        record.cost_micro_usd = cost
+        record.finish_reason = finish_reason
         books.spool.end(record)
         books.meters.ended(record)
         # What a provider says may repeat the prompt: its caller is told, but it is not kept.
-        self.record = structs.replace(record, message=message) if message else record
-        spans.attempt_ended(self._span, self.record)
+        record.message = message
+        spans.attempt_ended(self._span, record)
         self._admission.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
-        return self.record
+        return record

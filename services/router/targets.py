@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from random import Random
-from typing import NamedTuple
 
 from msgspec import Struct, structs
 
@@ -85,15 +84,9 @@ class _Target:
     successes: list[_Success] = field(default_factory=list)
 
 
-class _Success(NamedTuple):
-    """A call that gave the answer. `at`: epoch seconds."""
-
-    at: float
-    model: Model
-    ticket: CallTicket
-    latency: float
-    first_token: float | None
-    tokens: int
+#: A call that gave the answer: when (epoch seconds), the model, the ticket, seconds in all and to the first token,
+#: tokens.
+_Success = tuple[float, Model, CallTicket, float, float | None, int]
 
 
 @dataclass(slots=True)
@@ -112,7 +105,6 @@ class Tally:
 
 #: Provider, model, and the ticket under which calls began.
 TallyKey = tuple[str, str, CallTicket]
-_ticket = attrgetter("ticket")
 
 
 class Targets:
@@ -209,7 +201,7 @@ class Targets:
         self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
     ) -> None:
         """After a call that gave the answer."""
-        success = _Success(self._clock.now(), model, ticket, latency, first_token, tokens)
+        success = (self._clock.now(), model, ticket, latency, first_token, tokens)
         provider, target = self._pair(model)
         if (
             provider.breaker.state.state is CircuitState.CLOSED
@@ -226,7 +218,7 @@ class Targets:
         less than each by itself."""
         if target.successes:
             successes, target.successes = target.successes, []
-            for _, alike in groupby(successes, _ticket):
+            for _, alike in groupby(successes, itemgetter(2)):
                 self._succeeded(list(alike))
 
     def _succeeded(self, successes: Sequence[_Success]) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
 from random import Random
-
-from msgspec import Struct
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.errors import QuotaViolation
@@ -93,7 +91,7 @@ def generation(text: str = "Describe a shovel", *, deadline: float = 1060.0, **c
     return Generation(**(fields | changes))  # type: ignore[arg-type]
 
 
-def flat_price(provider: Provider, model: Model, usage: Usage, at: datetime, response_model: str) -> int:
+def flat_price(provider: Provider, model: Model, usage: Usage, at: float, response_model: str) -> int:
     """A micro-dollar a token."""
     return usage.input_tokens + usage.output_tokens
 
@@ -159,7 +157,7 @@ class ScriptedProviders:
                     limit = limits.silence if step is not steps[0] else limits.first_content
                     async with asyncio.timeout(limit):
                         await asyncio.Event().wait()
-                yield [step if isinstance(step, Struct) else TextDelta(step)]
+                yield [step if isinstance(step, StreamEvent) else TextDelta(step)]
                 if isinstance(step, StreamEnd):
                     finished = True
                     return
@@ -283,11 +281,11 @@ class MemorySpool:
     ended: list[UsageRecord] = field(default_factory=list)
 
     def begin(self, record: UsageRecord) -> None:
-        self.begun[record.attempt_id] = record
+        self.begun[record.attempt_id] = copy(record)
 
     def end(self, record: UsageRecord) -> None:
         self.begun.pop(record.attempt_id, None)
-        self.ended.append(record)
+        self.ended.append(copy(record))
 
 
 @dataclass

@@ -32,9 +32,10 @@ class Degradation(StrEnum):
     QUEUED = "queued"
 
 
-class UsageRecord(Struct, frozen=True, array_like=True):
-    """One attempt for the ledger. `started` is epoch seconds, durations are seconds. Plain values only: it is
-    written to disk as it is, in this order: add fields at the end, with defaults."""
+class UsageRecord(Struct, array_like=True):
+    """One attempt for the ledger; written by the attempt alone, which knows its end later than its beginning.
+    `started` is epoch seconds, durations are seconds. Plain values only: it is written to disk as it is, in this
+    order: add fields at the end, with defaults."""
 
     attempt_id: str
     request_id: str

@@ -99,6 +99,14 @@ async def test_a_provider_fault_goes_to_the_next_provider(error_class: ErrorClas
     h.assert_settled()
 
 
+async def test_what_a_provider_says_went_wrong_is_told_and_never_kept() -> None:
+    """It may repeat the prompt: the caller hears it, the spool never gets it."""
+    h = Harness(THREE, {"a/m": [fail(ErrorClass.SERVER_ERROR)], "b/m": ["fine"]})
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    assert result.attempts[0].message
+    assert [(r.message, r.error_class) for r in h.spool.ended] == [("", ErrorClass.SERVER_ERROR), ("", None)]
+
+
 async def test_a_content_refusal_is_never_routed_around() -> None:
     """A refusal reaches the caller as that; nobody else is asked."""
     h = Harness(THREE, {"a/m": [fail(ErrorClass.CONTENT_REFUSED)]})
