@@ -40,7 +40,9 @@ class Ledger:
 def event(spent: Spent) -> pb.UsageEvent:
     """As a router reports it."""
     made = an_event(secrets.token_hex(8), spent.at, spent.micro_usd)
-    made.started.CopyFrom(timestamp_to_proto(spent.at))
+    started = timestamp_to_proto(spent.at)
+    assert started is not None
+    made.started.CopyFrom(started)
     for name in ("tenant", "provider", "model", "campaign", "content_type"):
         setattr(made, name, getattr(spent, name))
     made.usage.CopyFrom(

@@ -35,7 +35,8 @@ async def read(
     stream: openai.AsyncStream[openai.types.chat.ChatCompletionChunk],
 ) -> tuple[str, dict[str, Any]]:
     """The text, and the account in the last chunk."""
-    text, account = "", {}
+    text = ""
+    account: dict[str, Any] = {}
     async for chunk in stream:
         text += "".join(choice.delta.content or "" for choice in chunk.choices)
         account = (chunk.model_extra or {}).get("pointsman", account)
@@ -79,7 +80,7 @@ async def test_whole_streamed_and_as_a_response(shared: Shared, client: AsyncOpe
 async def test_a_cut_stream_comes_whole(shared: Shared, client: AsyncOpenAI, fallback: str) -> None:
     """The provider hangs up in the middle of its answer; a client that can only append gets all of it, whether the
     next provider goes on from a prefill or says it all again."""
-    chain = {"model": "openai/gpt-4.1-mini", "extra_body": {"fallbacks": [fallback]}}
+    chain: dict[str, Any] = {"model": "openai/gpt-4.1-mini", "extra_body": {"fallbacks": [fallback]}}
     expected = (await client.chat.completions.create(**chain, **ASK)).choices[0].message.content
     cut = [{"kind": "cut", "after_tokens": 20}]
     await shared.stack.simulator.set("openai", expect_key=OPENAI_SECRET, faults=cut, ms_per_token=2)
@@ -93,7 +94,10 @@ async def test_a_failed_provider_is_not_seen(shared: Shared, client: AsyncOpenAI
     """The head of a stream waits for the first content, so its headers name who answered, not who failed."""
     down = [{"kind": "status", "preset": "overloaded"}]
     await shared.stack.simulator.set("openai", expect_key=OPENAI_SECRET, faults=down)
-    chain = {"model": "openai/gpt-4.1-mini", "extra_body": {"models": ["gemini/gemini-2.5-flash"]}}
+    chain: dict[str, Any] = {
+        "model": "openai/gpt-4.1-mini",
+        "extra_body": {"models": ["gemini/gemini-2.5-flash"]},
+    }
     async with client.chat.completions.with_streaming_response.create(**chain, **ASK, stream=True) as raw:
         assert raw.headers["x-pointsman-provider"] == "gemini"
         text, _ = await read(await raw.parse())
@@ -114,6 +118,7 @@ async def test_a_client_that_goes_away_stops_the_provider(
     )
     if streamed:
         stream = await asking
+        assert isinstance(stream, openai.AsyncStream)
         await anext(aiter(stream))
         await stream.close()
     else:

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +32,7 @@ def catalog() -> str:
         "capabilities": ["streaming", "system"],
         "price": {"input": 1, "output": 2},
     }
-    tenants = {
+    tenants: dict[str, dict[str, Any]] = {
         name: {
             "key_sha256": [hashlib.sha256(name.encode()).hexdigest()],
             "policies": {"default": "queueing" if name == "patient" else "default"},

@@ -27,7 +27,7 @@ from libs.errors import (
     Unavailable,
 )
 from libs.types import ErrorClass
-from tests.support.router import KEY, NAME, FakeRouter, fake_router, result, selection
+from tests.support.router import KEY, NAME, Answer, FakeRouter, fake_router, result, selection
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -44,7 +44,7 @@ async def client(router: FakeRouter) -> AsyncIterator[Client]:
         yield connected
 
 
-def raising(error: PointsmanError):
+def raising(error: PointsmanError) -> Answer:
     """An answer that fails."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -58,7 +58,7 @@ async def forever(generation: pb.Generation) -> pb.Result:
     raise AssertionError
 
 
-async def test_three_lines_generate(router: FakeRouter):
+async def test_three_lines_generate(router: FakeRouter) -> None:
     """The quickstart works as written."""
     async with Client(router.address, key=KEY) as client:
         answer = await client.generate("a blue mug", content_type="product_description")
@@ -68,7 +68,7 @@ async def test_three_lines_generate(router: FakeRouter):
     assert router.metadata[0]["authorization"] == f"Bearer {KEY}"
 
 
-async def test_a_stream_gives_events_and_ends_with_completed(router: FakeRouter, client: Client):
+async def test_a_stream_gives_events_and_ends_with_completed(router: FakeRouter, client: Client) -> None:
     """Selected first, completed last, and a stream read to its end is no cancellation for the server."""
     events = [event async for event in client.stream("a mug", request_id="s-1")]
     assert isinstance(events[0], Selected)
@@ -78,7 +78,7 @@ async def test_a_stream_gives_events_and_ends_with_completed(router: FakeRouter,
     assert router.cancelled == []
 
 
-async def test_a_restarted_stream_assembles_to_the_second_answer(router: FakeRouter, client: Client):
+async def test_a_restarted_stream_assembles_to_the_second_answer(router: FakeRouter, client: Client) -> None:
     """The part before Restarted is not in the answer."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
@@ -105,7 +105,7 @@ async def test_a_restarted_stream_assembles_to_the_second_answer(router: FakeRou
     assert [(e.from_provider, e.error_class) for e in restarts] == [("alpha", ErrorClass.STALLED)]
 
 
-async def test_a_stream_without_completed_is_an_error(router: FakeRouter, client: Client):
+async def test_a_stream_without_completed_is_an_error(router: FakeRouter, client: Client) -> None:
     """A cut answer never passes for a whole one, even where the transport says OK."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
@@ -117,7 +117,7 @@ async def test_a_stream_without_completed_is_an_error(router: FakeRouter, client
     assert caught.value.reason == "STREAM_INCOMPLETE"
 
 
-async def test_an_error_in_mid_stream_carries_its_details(router: FakeRouter, client: Client):
+async def test_an_error_in_mid_stream_carries_its_details(router: FakeRouter, client: Client) -> None:
     """Events before the failure arrive; then the typed exception."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
@@ -137,7 +137,7 @@ async def test_an_error_in_mid_stream_carries_its_details(router: FakeRouter, cl
     assert (caught.value.reason, caught.value.retry_after) == ("ALL_PROVIDERS_FAILED", 2.5)
 
 
-async def test_closing_the_stream_cancels_the_call(router: FakeRouter, client: Client):
+async def test_closing_the_stream_cancels_the_call(router: FakeRouter, client: Client) -> None:
     """Who leaves early stops the server's work."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
@@ -152,7 +152,7 @@ async def test_closing_the_stream_cancels_the_call(router: FakeRouter, client: C
     await router.until(lambda r: r.cancelled == ["left"])
 
 
-async def test_cancelling_the_task_cancels_the_call(router: FakeRouter, client: Client):
+async def test_cancelling_the_task_cancels_the_call(router: FakeRouter, client: Client) -> None:
     """A cancelled caller does not leave a generation running."""
     router.answer = forever
     task = asyncio.create_task(client.generate("x", request_id="gone"))
@@ -163,7 +163,7 @@ async def test_cancelling_the_task_cancels_the_call(router: FakeRouter, client: 
     await router.until(lambda r: r.cancelled == ["gone"])
 
 
-async def test_select_and_estimate(client: Client):
+async def test_select_and_estimate(client: Client) -> None:
     """The dry runs come back typed, excluded candidates with their reason."""
     chosen = await client.select("x")
     assert (chosen.selection.provider, chosen.selection.estimated_cost_micro_usd) == ("alpha", 40)
@@ -172,7 +172,7 @@ async def test_select_and_estimate(client: Client):
     assert (estimate.expected_micro_usd, estimate.maximum_micro_usd) == (30, 90)
 
 
-async def test_deadlines_default_and_per_call(router: FakeRouter):
+async def test_deadlines_default_and_per_call(router: FakeRouter) -> None:
     """The client's timeout is every call's deadline unless the call names its own."""
     async with Client(router.address, key=KEY, timeout=40.0) as client:
         await client.generate("x")
@@ -188,7 +188,7 @@ async def test_deadlines_default_and_per_call(router: FakeRouter):
     assert none is None
 
 
-async def test_a_deadline_that_passes_is_deadline_exceeded(router: FakeRouter, client: Client):
+async def test_a_deadline_that_passes_is_deadline_exceeded(router: FakeRouter, client: Client) -> None:
     """And the server's work is cancelled."""
     router.answer = forever
     with pytest.raises(DeadlineExceeded):
@@ -196,7 +196,7 @@ async def test_a_deadline_that_passes_is_deadline_exceeded(router: FakeRouter, c
     await router.until(lambda r: r.cancelled == ["slow"])
 
 
-async def test_quota_details_survive_the_wire(router: FakeRouter, client: Client):
+async def test_quota_details_survive_the_wire(router: FakeRouter, client: Client) -> None:
     """A denial names each dimension and when to come back."""
     violations = [
         QuotaViolation("tenant:acme requests minute", "100 of 100 used", limit=100),
@@ -214,7 +214,7 @@ async def test_quota_details_survive_the_wire(router: FakeRouter, client: Client
     ]
 
 
-async def test_bad_request_details_survive_the_wire(router: FakeRouter, client: Client):
+async def test_bad_request_details_survive_the_wire(router: FakeRouter, client: Client) -> None:
     """Every wrong field is named."""
     violations = (FieldViolation("generation.content_type", "unknown"), FieldViolation("b", "too long"))
     router.answer = raising(InvalidArgument(violations))
@@ -223,7 +223,7 @@ async def test_bad_request_details_survive_the_wire(router: FakeRouter, client: 
     assert caught.value.violations == violations
 
 
-async def test_a_content_refusal_is_told_from_other_preconditions(router: FakeRouter, client: Client):
+async def test_a_content_refusal_is_told_from_other_preconditions(router: FakeRouter, client: Client) -> None:
     """The reason survives."""
     router.answer = raising(FailedPrecondition("refused", reason="CONTENT_REFUSED"))
     with pytest.raises(FailedPrecondition) as caught:
@@ -231,7 +231,7 @@ async def test_a_content_refusal_is_told_from_other_preconditions(router: FakeRo
     assert caught.value.reason == "CONTENT_REFUSED"
 
 
-async def test_a_bug_in_the_server_is_an_internal_error(router: FakeRouter, client: Client):
+async def test_a_bug_in_the_server_is_an_internal_error(router: FakeRouter, client: Client) -> None:
     """Anything outside of the table is the base class."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -243,7 +243,7 @@ async def test_a_bug_in_the_server_is_an_internal_error(router: FakeRouter, clie
     assert (type(caught.value), caught.value.reason) == (PointsmanError, "INTERNAL")
 
 
-async def test_a_wrong_key_is_unauthenticated(router: FakeRouter):
+async def test_a_wrong_key_is_unauthenticated(router: FakeRouter) -> None:
     """Nothing reaches the servicer."""
     async with Client(router.address, key="wrong") as client:
         with pytest.raises(Unauthenticated):
@@ -251,7 +251,7 @@ async def test_a_wrong_key_is_unauthenticated(router: FakeRouter):
     assert router.requests == []
 
 
-async def test_a_dead_channel_is_unavailable_with_a_reason_of_its_own():
+async def test_a_dead_channel_is_unavailable_with_a_reason_of_its_own() -> None:
     """The caller can tell "no router answers" from "all providers failed"."""
     async with fake_router() as gone:
         address = gone.address
@@ -265,7 +265,7 @@ async def test_a_dead_channel_is_unavailable_with_a_reason_of_its_own():
         assert waited.value.reason == "UNREACHABLE"
 
 
-async def test_a_generate_is_never_sent_twice_by_the_transport(router: FakeRouter, client: Client):
+async def test_a_generate_is_never_sent_twice_by_the_transport(router: FakeRouter, client: Client) -> None:
     """UNAVAILABLE from the server reaches the caller after one request: it may have been paid for."""
     router.answer = raising(Unavailable("down"))
     with pytest.raises(Unavailable):
@@ -273,7 +273,7 @@ async def test_a_generate_is_never_sent_twice_by_the_transport(router: FakeRoute
     assert len(router.requests) == 1
 
 
-async def test_a_router_that_comes_back_is_used_again():
+async def test_a_router_that_comes_back_is_used_again() -> None:
     """The channel reconnects by itself."""
     async with fake_router() as first:
         address = first.address
@@ -289,7 +289,7 @@ async def test_a_router_that_comes_back_is_used_again():
         await client.__aexit__(None, None, None)
 
 
-async def test_a_router_that_is_not_serving_gets_no_calls(router: FakeRouter, client: Client):
+async def test_a_router_that_is_not_serving_gets_no_calls(router: FakeRouter, client: Client) -> None:
     """Client health checking takes a draining server out of the rotation."""
     await client.generate("x")
     router.health.set(NAME, serving=False)
@@ -304,7 +304,7 @@ async def test_a_router_that_is_not_serving_gets_no_calls(router: FakeRouter, cl
     assert len(router.requests) == len(router.finished)
 
 
-async def test_the_callers_trace_goes_along(router: FakeRouter, client: Client):
+async def test_the_callers_trace_goes_along(router: FakeRouter, client: Client) -> None:
     """W3C traceparent of the current span, and none where there is no span."""
     await client.generate("x")
     span = NonRecordingSpan(
@@ -317,7 +317,7 @@ async def test_the_callers_trace_goes_along(router: FakeRouter, client: Client):
     assert [m.get("traceparent") for m in router.metadata] == [None, expected, expected]
 
 
-async def test_tls_carries_the_key_as_call_credentials():
+async def test_tls_carries_the_key_as_call_credentials() -> None:
     """The same three lines over TLS; a client that does not trust the server fails."""
     certificate = (SUPPORT / "localhost_cert.pem").read_bytes()
     credentials = grpc.ssl_server_credentials([((SUPPORT / "localhost_key.pem").read_bytes(), certificate)])

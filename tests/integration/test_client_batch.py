@@ -65,7 +65,7 @@ def index_of(generation: pb.Generation) -> int:
     return int(generation.request_id.rsplit("-", 1)[1])
 
 
-async def test_every_row_once(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_every_row_once(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """One line and one request per row; repeated ids are rows of their own; options and request ids arrive."""
     bench = Bench(client, tmp_path / "out.jsonl")
     lines = await bench.run()
@@ -77,7 +77,9 @@ async def test_every_row_once(router: FakeRouter, client: Client, tmp_path: Path
     assert [r.request_id for r in router.requests if r.content_type == "blog"] == [ids[0]]
 
 
-async def test_concurrency_is_reached_and_not_exceeded(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_concurrency_is_reached_and_not_exceeded(
+    router: FakeRouter, client: Client, tmp_path: Path
+) -> None:
     """Exactly that many calls are under way while there is work."""
     running, most, full = 0, 0, asyncio.Event()
 
@@ -97,7 +99,7 @@ async def test_concurrency_is_reached_and_not_exceeded(router: FakeRouter, clien
     assert most == 4
 
 
-async def test_limits_and_outages_are_waited_for(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_limits_and_outages_are_waited_for(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """A row that is told when to come back comes back, under the same request id, and succeeds."""
     tries: Counter[str] = Counter()
 
@@ -116,7 +118,7 @@ async def test_limits_and_outages_are_waited_for(router: FakeRouter, client: Cli
     assert [tries[f"{bench.journal.run_id}-{n}"] for n in range(4)] == [2, 3, 2, 1]
 
 
-async def test_patience_ends(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_patience_ends(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """A wait beyond --max-wait is a failure at once, with its details in the line."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -130,7 +132,9 @@ async def test_patience_ends(router: FakeRouter, client: Client, tmp_path: Path)
     assert (bench.tally.failed, bench.tally.errors) == (30, Counter({"RESOURCE_EXHAUSTED": 30}))
 
 
-async def test_a_failed_row_does_not_stop_the_others(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_a_failed_row_does_not_stop_the_others(
+    router: FakeRouter, client: Client, tmp_path: Path
+) -> None:
     """And the next run tries only the failed one, under its old request id."""
     refuse = True
 
@@ -153,7 +157,7 @@ async def test_a_failed_row_does_not_stop_the_others(router: FakeRouter, client:
     assert [r.request_id for r in router.requests] == [f"{first.journal.run_id}-7"]
 
 
-async def test_a_key_that_is_refused_ends_the_run(router: FakeRouter, tmp_path: Path):
+async def test_a_key_that_is_refused_ends_the_run(router: FakeRouter, tmp_path: Path) -> None:
     """No row can succeed, so none is recorded as failed."""
     async with Client(router.address, key="wrong") as client:
         bench = Bench(client, tmp_path / "out.jsonl")
@@ -164,7 +168,7 @@ async def test_a_key_that_is_refused_ends_the_run(router: FakeRouter, tmp_path: 
 
 async def test_an_unexpected_error_of_the_server_is_a_failed_row(
     router: FakeRouter, client: Client, tmp_path: Path
-):
+) -> None:
     """INTERNAL is recorded, not retried."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -176,7 +180,7 @@ async def test_an_unexpected_error_of_the_server_is_a_failed_row(
     assert len(router.requests) == 30
 
 
-async def test_stop_lets_rows_under_way_finish(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_stop_lets_rows_under_way_finish(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """What was begun is recorded; nothing new begins."""
     go = asyncio.Event()
 
@@ -194,7 +198,7 @@ async def test_stop_lets_rows_under_way_finish(router: FakeRouter, client: Clien
     assert len(router.requests) == 4
 
 
-async def test_a_second_stop_drops_rows_under_way(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_a_second_stop_drops_rows_under_way(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """They are cancelled at the router and leave no line."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -211,7 +215,7 @@ async def test_a_second_stop_drops_rows_under_way(router: FakeRouter, client: Cl
     await router.until(lambda r: len(r.cancelled) == 4)
 
 
-async def test_stop_ends_a_wait_for_a_limit(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_stop_ends_a_wait_for_a_limit(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """A row that waits to be tried again is not begun, so it is left for the next run."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -225,7 +229,7 @@ async def test_stop_ends_a_wait_for_a_limit(router: FakeRouter, client: Client, 
     assert await run == []
 
 
-async def test_a_router_that_restarts_costs_no_row(tmp_path: Path):
+async def test_a_router_that_restarts_costs_no_row(tmp_path: Path) -> None:
     """Rows that meet a dead channel wait for it, within their patience."""
     path = tmp_path / "out.jsonl"
     async with fake_router() as first:
@@ -252,7 +256,7 @@ async def test_a_router_that_restarts_costs_no_row(tmp_path: Path):
     assert [line["error"] for line in lines if not line["ok"]] == []
 
 
-async def test_a_router_that_stays_away_ends_the_run(tmp_path: Path):
+async def test_a_router_that_stays_away_ends_the_run(tmp_path: Path) -> None:
     """The rows left are not recorded as failed one by one, each after its own wait: they are for the next run."""
     async with fake_router() as router:
         last = asyncio.Event()
@@ -277,7 +281,9 @@ async def test_a_router_that_stays_away_ends_the_run(tmp_path: Path):
     assert all(line["ok"] for line in lines)
 
 
-async def test_a_row_that_breaks_every_call_fails_alone(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_a_row_that_breaks_every_call_fails_alone(
+    router: FakeRouter, client: Client, tmp_path: Path
+) -> None:
     """Where the router itself is there, the others go on."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -293,7 +299,7 @@ async def test_a_row_that_breaks_every_call_fails_alone(router: FakeRouter, clie
     assert len(lines) == 30
 
 
-async def test_an_output_that_breaks_ends_the_run(router: FakeRouter, client: Client, tmp_path: Path):
+async def test_an_output_that_breaks_ends_the_run(router: FakeRouter, client: Client, tmp_path: Path) -> None:
     """A full disk stops spending at once."""
     bench = Bench(client, tmp_path / "out.jsonl", concurrency=1)
     full = os.open("/dev/full", os.O_WRONLY)
@@ -305,6 +311,6 @@ async def test_an_output_that_breaks_ends_the_run(router: FakeRouter, client: Cl
     os.close(bench.journal._descriptor)
 
 
-def test_the_grace_period_is_short():
+def test_the_grace_period_is_short() -> None:
     """Ctrl-C is answered within a few seconds."""
     assert batch_module.GRACE <= 5.0

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def shell(tmp_path: Path, router: FakeRouter) -> Shell:
     return Shell(tmp_path, router)
 
 
-async def test_one_prompt_for_a_person(shell: Shell, router: FakeRouter):
+async def test_one_prompt_for_a_person(shell: Shell, router: FakeRouter) -> None:
     """Text, provider, reason, attempts, latency, tokens and cost; options arrive at the router."""
     ended = await shell(
         "generate", "a mug", "--content-type", "blog", "--max-cost", "0.01", "--model", "alpha/small"
@@ -128,7 +128,7 @@ async def test_one_prompt_for_a_person(shell: Shell, router: FakeRouter):
     )
 
 
-async def test_one_prompt_as_json_from_standard_input(shell: Shell):
+async def test_one_prompt_as_json_from_standard_input(shell: Shell) -> None:
     """One object; its keys are a promise."""
     ended = await shell("generate", "--json", stdin="ein Häferl".encode())
     assert ended.code == 0, ended.err
@@ -152,7 +152,7 @@ async def test_one_prompt_as_json_from_standard_input(shell: Shell):
     }
 
 
-async def test_a_restarted_stream(shell: Shell, router: FakeRouter):
+async def test_a_restarted_stream(shell: Shell, router: FakeRouter) -> None:
     """For a person the break is marked; as JSON the completed event holds the valid text alone."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
@@ -175,7 +175,7 @@ async def test_a_restarted_stream(shell: Shell, router: FakeRouter):
     assert events[-1]["result"]["text"] == "whole"
 
 
-async def test_a_failed_call(shell: Shell, router: FakeRouter):
+async def test_a_failed_call(shell: Shell, router: FakeRouter) -> None:
     """Exit status 1, nothing on stdout, every detail on stderr, as words and as JSON."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -198,7 +198,7 @@ async def test_a_failed_call(shell: Shell, router: FakeRouter):
     )
 
 
-async def test_ctrl_c_cancels_the_call(shell: Shell, router: FakeRouter):
+async def test_ctrl_c_cancels_the_call(shell: Shell, router: FakeRouter) -> None:
     """Exit status 130 without a traceback, and the router's work ends."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -215,7 +215,7 @@ async def test_ctrl_c_cancels_the_call(shell: Shell, router: FakeRouter):
     await router.until(lambda r: len(r.cancelled) == 1)
 
 
-async def test_select(shell: Shell):
+async def test_select(shell: Shell) -> None:
     """The dry run, for a person and as JSON."""
     shown, parsed = await asyncio.gather(shell("select", "x"), shell("select", "x", "--json"))
     assert (shown.code, parsed.code) == (0, 0)
@@ -224,7 +224,7 @@ async def test_select(shell: Shell):
     assert [a["excluded_because"] for a in parsed.json["alternatives"]] == ["", "circuit open"]
 
 
-async def test_products_to_descriptions(shell: Shell, router: FakeRouter):
+async def test_products_to_descriptions(shell: Shell, router: FakeRouter) -> None:
     """Product and prompt rows, one line each; the closing figures add up; a second run has nothing to do."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -258,7 +258,7 @@ async def test_products_to_descriptions(shell: Shell, router: FakeRouter):
     assert len(router.requests) == 3
 
 
-async def test_rows_that_fail_make_the_command_fail(shell: Shell, router: FakeRouter):
+async def test_rows_that_fail_make_the_command_fail(shell: Shell, router: FakeRouter) -> None:
     """Exit status 1, the reason in the table and in the row; the next run tries them again."""
     full = True
 
@@ -281,7 +281,9 @@ async def test_rows_that_fail_make_the_command_fail(shell: Shell, router: FakeRo
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["SIGINT", "SIGKILL"])
-async def test_a_run_that_is_ended_goes_on_where_it_was(shell: Shell, router: FakeRouter, killed: bool):
+async def test_a_run_that_is_ended_goes_on_where_it_was(
+    shell: Shell, router: FakeRouter, killed: bool
+) -> None:
     """Whether asked to end or killed: afterwards every row is there once, and no finished row was asked twice."""
     shell.write("in.jsonl", *({"id": "same", "prompt": f"prompt {n}"} for n in range(40)))
     held = asyncio.Event()
@@ -322,7 +324,7 @@ async def test_a_run_that_is_ended_goes_on_where_it_was(shell: Shell, router: Fa
     assert all(asked[line["request_id"]] == 1 for line in lines if line["index"] < 20)
 
 
-async def test_one_ctrl_c_lets_rows_under_way_finish(shell: Shell, router: FakeRouter):
+async def test_one_ctrl_c_lets_rows_under_way_finish(shell: Shell, router: FakeRouter) -> None:
     """What was paid for is kept."""
     shell.write("in.jsonl", *({"prompt": f"prompt {n}"} for n in range(10)))
     held = asyncio.Event()
@@ -348,7 +350,7 @@ async def test_one_ctrl_c_lets_rows_under_way_finish(shell: Shell, router: FakeR
     assert len(router.requests) == 3
 
 
-async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router: FakeRouter):
+async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router: FakeRouter) -> None:
     """Each case is one clear failure with exit status 2, and costs nothing."""
     good = shell.write("good.jsonl", {"prompt": "x"})
     (shell.cwd / "bad.jsonl").write_text('{"prompt": "fine"}\nnot json\n{"prompt": ""}\n')
@@ -389,7 +391,7 @@ async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router
     assert good.read_text() == '{"prompt": "x"}\n'
 
 
-async def test_without_a_command_the_help_is_shown(tmp_path: Path):
+async def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     """All commands, and nothing that looks like a failure."""
     ended = await end(await start(tmp_path))
     assert ended.code == 2
@@ -397,7 +399,7 @@ async def test_without_a_command_the_help_is_shown(tmp_path: Path):
     assert ended.err == ""
 
 
-async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
+async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path) -> None:
     """One sentence that says how to start; with the stack's own file, its address and key are used."""
     async with fake_router() as router:
         (tmp_path / ".data").mkdir()
@@ -419,7 +421,7 @@ async def test_no_stack_and_a_stack_that_has_gone(tmp_path: Path):
     assert gone_json.error["reason"] == "TRANSPORT_UNAVAILABLE"
 
 
-async def test_a_key_that_is_refused_ends_a_batch(shell: Shell, router: FakeRouter):
+async def test_a_key_that_is_refused_ends_a_batch(shell: Shell, router: FakeRouter) -> None:
     """One clear failure, no failed rows, and the next run with the right key does them all."""
     shell.write("in.jsonl", *({"prompt": f"prompt {n}"} for n in range(5)))
     command = ("generate", "-i", "in.jsonl", "-o", "out.jsonl")
@@ -485,11 +487,11 @@ class Operations(
         return analytics_pb2.GetCostsResponse(rows=[row], total=row)
 
 
-async def test_providers_quotas_and_costs(tmp_path: Path):
+async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
     """The operators' commands, for a person and as JSON, with the service token."""
-    operations = Operations()
+    operations = Operations()  # type: ignore[abstract]  # nobody calls the other methods
     names = ("health.v1.ProviderHealth", "ratelimit.v1.RateLimiter", "analytics.v1.Analytics")
-    adders = (
+    adders: tuple[Callable[[Any, grpc.aio.Server], None], ...] = (
         health_pb2_grpc.add_ProviderHealthServicer_to_server,
         ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
         analytics_pb2_grpc.add_AnalyticsServicer_to_server,

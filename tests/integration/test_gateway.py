@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
@@ -30,8 +30,8 @@ from libs.rpc.convert import duration_to_proto
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection
 
-ASK = [{"role": "user", "content": "a blue mug"}]
-WEATHER = {
+ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a blue mug"}]
+WEATHER: ChatCompletionFunctionToolParam = {
     "type": "function",
     "function": {
         "name": "weather",

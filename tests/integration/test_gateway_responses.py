@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import FunctionToolParam
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
@@ -14,7 +16,12 @@ from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, Una
 from tests.support.gateway import running_gateway
 from tests.support.router import FakeRouter, fake_router, result, selection
 
-WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+WEATHER: FunctionToolParam = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {"type": "object"},
+    "strict": False,
+}
 
 
 @pytest.fixture
@@ -246,7 +253,7 @@ async def test_a_stream_that_breaks_has_failed(client: AsyncOpenAI, router: Fake
     ],
 )
 async def test_what_does_not_map_is_refused_by_name(
-    client: AsyncOpenAI, router: FakeRouter, extra: dict[str, object], param: str
+    client: AsyncOpenAI, router: FakeRouter, extra: dict[str, Any], param: str
 ) -> None:
     """A 400 that names the parameter, and no call."""
     with pytest.raises(openai.BadRequestError) as caught:

@@ -86,7 +86,10 @@ async def test_a_burst_over_a_paced_limit_is_answered_one_by_one(valkey_server: 
     """All of it, one call each time the bucket has refilled by one, never two; the answers say that they waited."""
     async with bed(valkey_server, PACED) as b:
         tasks = [b.call(i) for i in range(BURST)]
-        done = lambda: sum(task.done() for task in tasks)  # noqa: E731
+
+        def done() -> int:
+            return sum(task.done() for task in tasks)
+
         await until(lambda: done() == 1 and b.waiting() == BURST - 1)
         for answered in range(2, BURST + 1):
             b.now_ms[0] += STEP_MS

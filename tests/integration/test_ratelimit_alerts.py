@@ -105,7 +105,7 @@ async def test_a_wrong_alert_is_refused_with_its_field_and_nothing_is_kept(
     """Not even the good one beside it."""
     bad = good()
     for name, value in change.items():
-        bad.ClearField(name)  # type: ignore[arg-type]
+        bad.ClearField(name)
         if isinstance(value, Timestamp):
             getattr(bad, name).CopyFrom(value)
         elif value is not None:

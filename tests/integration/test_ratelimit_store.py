@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -219,7 +219,8 @@ async def test_idle_limits_listed_by_an_earlier_revision_are_forgotten(redis: Re
     await admit(target, [RPM], [1], record_id="a")
     await target.cancel("a", "router-1")
     idle, counter = target._keys.due + ":idle", target._keys.dimension(RPM.key)
-    ((member, score),) = await redis.zrange(idle, 0, -1, withscores=True)
+    listed = await redis.zrange(idle, 0, -1, withscores=True)
+    ((member, score),) = cast(list[tuple[bytes, float]], listed)
     await redis.delete(idle)
     await redis.zadd(target._keys.due, {member: score})
     clock.now += 3_600_000
@@ -238,7 +239,8 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendonly", "no")
         target = store(redis, clock, "lives", trust=False, learn=10.0)
-        replica = Replica(target, [RPM, SLOTS, DAY], history=KnownHistory(450))
+        history = KnownHistory(450)
+        replica = Replica(target, [RPM, SLOTS, DAY], history=history)
         await target.beat(())
         clock.now += 3_600_000
         await target.seed(DAY, 0)
@@ -265,7 +267,7 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
         assert isinstance(waiting[0], Denial)
         slots = await admit(target, [RPM, SLOTS], [1, 1])
         assert [v.limit.key.unit.name for v in slots.violations] == ["CONCURRENCY"]
-        assert replica.history.asked == []
+        assert history.asked == []
         clock.now = born + 10_000
         granted = await replica.enforcer.admit([_ask("c")])
         assert isinstance(granted[0], Granted)

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from pointsman.health.v1 import health_pb2 as pb
 from pointsman.health.v1 import health_pb2_grpc
@@ -47,7 +48,7 @@ class Recovery:
             for _ in range(2):
                 now = time.time()
                 await asyncio.gather(*(self._answered(model) for model in self._models))
-                await _until(lambda now=now: self._told_since(now))
+                await _until(partial(self._told_since, now))
             await self._rehabilitate()
             await _until(self._in_order)
         faulty.clear()

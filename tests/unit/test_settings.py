@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ CERTIFICATE, KEY = SUPPORT / "localhost_cert.pem", SUPPORT / "localhost_key.pem"
 
 
 def faults(
-    monkeypatch: pytest.MonkeyPatch, kind: type[RouterSettings | GatewaySettings], values: dict[str, object]
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[RouterSettings | GatewaySettings],
+    values: Mapping[str, object],
 ) -> list[str]:
     """What is wrong with an environment; variables without their POINTSMAN_."""
     for name, value in values.items():

@@ -37,7 +37,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_a_new_file_gets_a_run_id_and_whole_lines(tmp_path: Path):
+def test_a_new_file_gets_a_run_id_and_whole_lines(tmp_path: Path) -> None:
     """Every line is in the file at once, before close."""
     path = tmp_path / "out.jsonl"
     with opened(path) as journal:
@@ -46,10 +46,10 @@ def test_a_new_file_gets_a_run_id_and_whole_lines(tmp_path: Path):
         assert lines(path)[0]["text"] == "Überraschung"
         first = journal.run_id
     with opened(path) as again:
-        assert (again.run_id, again.done) == (first, {2})
+        assert (again.run_id, again.done) == (first, frozenset({2}))
 
 
-def test_successes_are_skipped_and_failures_forgotten(tmp_path: Path):
+def test_successes_are_skipped_and_failures_forgotten(tmp_path: Path) -> None:
     """A failed row is tried again, and in the end has one line."""
     path = tmp_path / "out.jsonl"
     with opened(path) as journal:
@@ -62,17 +62,17 @@ def test_successes_are_skipped_and_failures_forgotten(tmp_path: Path):
     assert [(r["index"], r["ok"]) for r in lines(path)] == [(0, True), (1, True)]
 
 
-def test_failures_may_be_kept(tmp_path: Path):
+def test_failures_may_be_kept(tmp_path: Path) -> None:
     """Where the caller says so they count as done, as failures."""
     path = tmp_path / "out.jsonl"
     with opened(path) as journal:
         journal.append(record(1, ok=False))
     with opened(path, retry_failed=False) as journal:
-        assert (journal.done, journal.kept_failures) == ({1}, 1)
+        assert (journal.done, journal.kept_failures) == (frozenset({1}), 1)
 
 
 @pytest.mark.parametrize("torn", [b'{"index": 1, "id', b"{", b"\x00\x00\x00"])
-def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: bytes):
+def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: bytes) -> None:
     """A crash in the middle of a write costs that row only."""
     path = tmp_path / "out.jsonl"
     with opened(path) as journal:
@@ -85,7 +85,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: bytes):
     assert [r["index"] for r in lines(path)] == [0, 1]
 
 
-def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path):
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
     """The next line does not run into it."""
     path = tmp_path / "out.jsonl"
     path.write_text(json.dumps(record(0)))
@@ -95,7 +95,7 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path):
     assert [r["index"] for r in lines(path)] == [0, 1]
 
 
-def test_a_row_with_two_lines_keeps_the_success(tmp_path: Path):
+def test_a_row_with_two_lines_keeps_the_success(tmp_path: Path) -> None:
     """At most one line per row, whatever the file went through."""
     path = tmp_path / "out.jsonl"
     many = [record(0, ok=False), record(0, text="kept"), record(0, text="late"), record(1, ok=False)]
@@ -117,7 +117,7 @@ def test_a_row_with_two_lines_keeps_the_success(tmp_path: Path):
         "",
     ],
 )
-def test_a_file_of_another_input_is_left_alone(tmp_path: Path, line: str):
+def test_a_file_of_another_input_is_left_alone(tmp_path: Path, line: str) -> None:
     """Named with its line; not a byte is changed."""
     path = tmp_path / "out.jsonl"
     path.write_text(json.dumps(record(3)) + "\n" + line + "\n")
@@ -128,7 +128,7 @@ def test_a_file_of_another_input_is_left_alone(tmp_path: Path, line: str):
     assert os.listdir(tmp_path) == ["out.jsonl"]
 
 
-def test_two_runs_do_not_share_an_output(tmp_path: Path):
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
     """The second is refused, also after a repair put a new file in place, and let in when the first ends."""
     path = tmp_path / "out.jsonl"
     with opened(path), pytest.raises(CliError, match="another run"):
@@ -139,7 +139,7 @@ def test_two_runs_do_not_share_an_output(tmp_path: Path):
     opened(path).close()
 
 
-def test_a_repair_keeps_mode_and_symlink(tmp_path: Path):
+def test_a_repair_keeps_mode_and_symlink(tmp_path: Path) -> None:
     """The file in place is the one the caller named, with its rights."""
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     real.write_text(json.dumps(record(0, ok=False)) + "\n")
@@ -150,7 +150,7 @@ def test_a_repair_keeps_mode_and_symlink(tmp_path: Path):
     assert (real.stat().st_mode & 0o777, real.read_bytes()) == (0o640, b"")
 
 
-def test_an_output_that_cannot_be_written_is_named(tmp_path: Path):
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A missing folder, a directory, a device."""
     with pytest.raises(CliError, match="No such file"):
         opened(tmp_path / "none" / "out.jsonl")

@@ -20,7 +20,7 @@ def write(path: Path, *lines: str | bytes) -> Path:
     return path
 
 
-def test_rows_keep_their_order_and_repeated_ids(tmp_path: Path):
+def test_rows_keep_their_order_and_repeated_ids(tmp_path: Path) -> None:
     """The index is a row's identity; blank lines, a byte order mark and CRLF do not count."""
     path = write(
         tmp_path / "in.jsonl",
@@ -41,13 +41,13 @@ def test_rows_keep_their_order_and_repeated_ids(tmp_path: Path):
     assert len({r.fingerprint for r in rows}) == 4
 
 
-def test_an_option_sets_the_content_type_and_a_row_overrides_it(tmp_path: Path):
+def test_an_option_sets_the_content_type_and_a_row_overrides_it(tmp_path: Path) -> None:
     """Row, option, kind of row: in this order."""
     path = write(tmp_path / "in.jsonl", '{"prompt": "x", "content_type": "blog"}', '{"name": "Mug"}')
     assert [r.content_type for r in read_rows(path, content_type="seo")] == ["blog", "seo"]
 
 
-def test_every_wrong_line_is_named(tmp_path: Path):
+def test_every_wrong_line_is_named(tmp_path: Path) -> None:
     """All at once, by line number, and nothing is read twice."""
     path = write(
         tmp_path / "in.jsonl",
@@ -70,7 +70,7 @@ def test_every_wrong_line_is_named(tmp_path: Path):
     assert "11 lines" in caught.value.message
 
 
-def test_very_many_wrong_lines_are_counted(tmp_path: Path):
+def test_very_many_wrong_lines_are_counted(tmp_path: Path) -> None:
     """A file of another kind does not flood the terminal."""
     with pytest.raises(CliError) as caught:
         read_rows(write(tmp_path / "in.jsonl", *["no"] * 100))
@@ -78,7 +78,7 @@ def test_very_many_wrong_lines_are_counted(tmp_path: Path):
     assert caught.value.problems[-1] == "and 80 more"
 
 
-def test_a_template_that_names_a_missing_field_names_the_line(tmp_path: Path):
+def test_a_template_that_names_a_missing_field_names_the_line(tmp_path: Path) -> None:
     """Found before anything is sent."""
     path = write(tmp_path / "in.jsonl", '{"name": "a", "brand": "x"}', '{"name": "b"}', '{"brand": ""}')
     with pytest.raises(CliError) as caught:
@@ -87,14 +87,14 @@ def test_a_template_that_names_a_missing_field_names_the_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
-def test_an_empty_file_is_a_mistake(tmp_path: Path, content: bytes):
+def test_an_empty_file_is_a_mistake(tmp_path: Path, content: bytes) -> None:
     """Nothing to do is said, not done."""
     (tmp_path / "in.jsonl").write_bytes(content)
     with pytest.raises(CliError, match="no rows"):
         read_rows(tmp_path / "in.jsonl")
 
 
-def test_a_missing_file_and_a_directory_are_named(tmp_path: Path):
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
     """With the operating system's reason."""
     with pytest.raises(CliError, match="No such file"):
         read_rows(tmp_path / "none.jsonl")
@@ -103,7 +103,7 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path):
 
 
 @pytest.mark.real_data
-def test_every_real_product_makes_a_prompt():
+def test_every_real_product_makes_a_prompt() -> None:
     """No product is left out, and none shows its reference description."""
     if not PRODUCTS.is_file():
         pytest.skip("../shared/data/ecommerce is not there")

@@ -21,12 +21,12 @@ from cli.template import Template, TemplateError, default_prompt, plain
         ("Mug", "Mug"),
     ],
 )
-def test_the_name_prefers_english(name: Any, expected: str):
+def test_the_name_prefers_english(name: Any, expected: str) -> None:
     """en-US, en-GB, any English, then the first that is not empty."""
     assert f"Name: {expected}" in default_prompt({"name": name}).splitlines()
 
 
-def test_the_default_prompt_holds_the_facts_and_not_the_reference():
+def test_the_default_prompt_holds_the_facts_and_not_the_reference() -> None:
     """Name, categories and attributes; what the answer will be compared with stays out."""
     prompt = default_prompt(
         {
@@ -43,12 +43,12 @@ def test_the_default_prompt_holds_the_facts_and_not_the_reference():
 
 
 @pytest.mark.parametrize("row", [{}, {"name": ""}, {"name": {}}, {"name": {"en-US": ""}}, {"name": None}])
-def test_a_row_without_a_name_has_no_default_prompt(row: dict[str, Any]):
+def test_a_row_without_a_name_has_no_default_prompt(row: dict[str, Any]) -> None:
     """Empty rather than a prompt about nothing."""
     assert default_prompt(row) == ""
 
 
-def test_a_template_reads_fields_and_looks_into_mappings():
+def test_a_template_reads_fields_and_looks_into_mappings() -> None:
     """Localised texts, lists and nested values; doubled braces are braces."""
     row = {
         "name": {"de-DE": "Becher", "en-US": "Mug"},
@@ -61,20 +61,20 @@ def test_a_template_reads_fields_and_looks_into_mappings():
 
 
 @pytest.mark.parametrize("text", ["{missing}", "{name.__class__}", "{price.EUR}"])
-def test_a_field_that_a_row_lacks_is_named(text: str):
+def test_a_field_that_a_row_lacks_is_named(text: str) -> None:
     """Python attributes are no fields."""
     with pytest.raises(TemplateError, match="no field"):
         Template(text).fill({"name": "Mug", "price": {"USD": 1}})
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "{0}{", "{name!r}", "{name:>99999999999}", "}"])
-def test_a_template_that_cannot_be_read_is_refused(text: str):
+def test_a_template_that_cannot_be_read_is_refused(text: str) -> None:
     """At once, before any row."""
     with pytest.raises(TemplateError):
         Template(text)
 
 
-def test_plain_values():
+def test_plain_values() -> None:
     """Every JSON value has a text."""
     assert [plain(v) for v in (None, True, 3, 2.5, " x ", [1, None, "a"], {"k": [1]})] == [
         "",

@@ -47,14 +47,14 @@ def stack(path: Path, content: str | None = None) -> tuple[Path, ...]:
     return (path,)
 
 
-def test_the_local_stack_is_found(tmp_path: Path):
+def test_the_local_stack_is_found(tmp_path: Path) -> None:
     """Address and key, the tenant's for the router and the service token inside."""
     places = stack(tmp_path)
     assert find("router", None, None, places=places) == Endpoint("router", "127.0.0.1:7700", "dev-key")
     assert find("health", "", "", places=places) == Endpoint("health", "127.0.0.1:7701", "dev-token")
 
 
-def test_a_stack_that_was_killed_is_not_called(tmp_path: Path):
+def test_a_stack_that_was_killed_is_not_called(tmp_path: Path) -> None:
     """Its state file stays; the lock that it held is free. Its addresses may be somebody else's by now, so neither
     they nor its keys are used."""
     places = stack(tmp_path)
@@ -68,7 +68,7 @@ def test_a_stack_that_was_killed_is_not_called(tmp_path: Path):
     assert find("router", None, None, places=(*places, *stack(running))).key == "dev-key"
 
 
-def test_what_is_said_comes_before_the_local_stack(tmp_path: Path):
+def test_what_is_said_comes_before_the_local_stack(tmp_path: Path) -> None:
     """And the stack's key is not shown to a server elsewhere."""
     places = stack(tmp_path)
     assert find("router", "far:1", None, places=places) == Endpoint("router", "far:1", "")
@@ -77,7 +77,7 @@ def test_what_is_said_comes_before_the_local_stack(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"router": ""}'])
-def test_without_an_address_one_sentence_says_how_to_start(tmp_path: Path, content: str | None):
+def test_without_an_address_one_sentence_says_how_to_start(tmp_path: Path, content: str | None) -> None:
     """It names `make run`."""
     places = (tmp_path,) if content is None else stack(tmp_path, content)
     with pytest.raises(CliError, match="make run"):
@@ -85,13 +85,13 @@ def test_without_an_address_one_sentence_says_how_to_start(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"router": 5}'])
-def test_a_broken_state_file_is_named(tmp_path: Path, content: str):
+def test_a_broken_state_file_is_named(tmp_path: Path, content: str) -> None:
     """Not a traceback."""
     with pytest.raises(CliError, match=r"stack\.json"):
         find("router", None, None, places=stack(tmp_path, content))
 
 
-def test_a_key_that_can_never_work_is_a_mistake_of_use():
+def test_a_key_that_can_never_work_is_a_mistake_of_use() -> None:
     """And is not repeated in the message."""
     with pytest.raises(CliError) as caught:
         client(Client, Endpoint("router", "h:1", "schlüssel"), 1.0)
@@ -99,19 +99,19 @@ def test_a_key_that_can_never_work_is_a_mistake_of_use():
 
 
 @pytest.mark.parametrize(("text", "amount"), [("0.005", 5000), ("$1", 1_000_000), ("0.000001", 1)])
-def test_dollars_become_millionths_exactly(text: str, amount: int):
+def test_dollars_become_millionths_exactly(text: str, amount: int) -> None:
     """No float in between."""
     assert micro_usd(text) == amount
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "0.0000001", "x", "nan", "inf", "1e30", ""])
-def test_what_is_no_amount_is_refused(text: str):
+def test_what_is_no_amount_is_refused(text: str) -> None:
     """Zero, negative, finer than a millionth, absurd."""
     with pytest.raises(CliError):
         micro_usd(text)
 
 
-def test_instants():
+def test_instants() -> None:
     """Ago, a date in the zone, a date and time with its own offset."""
     zone = ZoneInfo("Europe/Vienna")
     assert parse_time("24h", 100_000.0, zone, "--since") == 100_000.0 - 86_400
@@ -125,7 +125,7 @@ def test_instants():
             parse_zone(wrong)
 
 
-def test_what_may_be_tried_again():
+def test_what_may_be_tried_again() -> None:
     """A named wait is never undercut; what waiting cannot help is not waited for."""
     rng = random.Random(7)
     assert 2.0 < (retry_delay(ResourceExhausted("", retry_after=2.0), 0, rng) or 0) <= 2.25
@@ -142,7 +142,7 @@ def test_what_may_be_tried_again():
     assert long <= LONGEST_BACKOFF
 
 
-def test_figures_for_a_person():
+def test_figures_for_a_person() -> None:
     """Money to the millionth, time in its natural unit, tokens with what is special."""
     assert [money(v) for v in (None, 0, 50, 1_234_567, 2_000_000_049, -50)] == [
         "—",
@@ -186,7 +186,7 @@ RESULT = Result(
 )
 
 
-def test_an_answer_shows_all_that_matters():
+def test_an_answer_shows_all_that_matters() -> None:
     """Provider, reason, attempts, latency, tokens and cost."""
     shown = rendered(RESULT)
     for text in (
@@ -203,7 +203,7 @@ def test_an_answer_shows_all_that_matters():
     assert "incomplete" not in shown
 
 
-def test_a_cut_answer_is_shown_as_such():
+def test_a_cut_answer_is_shown_as_such() -> None:
     """A truncated answer never looks like a whole one; a degraded one says so."""
     shown = rendered(
         replace(RESULT, finish_reason=FinishReason.LENGTH, degradation=Degradation.STALE_CACHE, cached=True)
@@ -212,7 +212,7 @@ def test_a_cut_answer_is_shown_as_such():
     assert "stale cache" in shown
 
 
-def test_a_models_words_cannot_drive_the_terminal():
+def test_a_models_words_cannot_drive_the_terminal() -> None:
     """Neither escape sequences nor rich markup are obeyed."""
     shown = rendered(replace(RESULT, text="\x1b[31m[bold]x[/bold]\x07\r\x9b0m"))
     assert "\x1b" not in shown
@@ -239,7 +239,7 @@ def test_a_models_words_cannot_drive_the_terminal():
 )
 def test_errors_as_json(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, expected: dict[str, object]
-):
+) -> None:
     """One object on stderr, with the exit status in it."""
     with pytest.raises(typer.Exit) as caught, reporting(True):
         raise error
@@ -250,7 +250,7 @@ def test_errors_as_json(
     assert shown["error"].items() >= expected.items()
 
 
-def test_an_error_for_a_person_has_no_markup_and_all_details(capsys: pytest.CaptureFixture[str]):
+def test_an_error_for_a_person_has_no_markup_and_all_details(capsys: pytest.CaptureFixture[str]) -> None:
     """Each violated dimension on its line, and when to come back."""
     error = ResourceExhausted("no [red]room", [QuotaViolation("tenant:acme", "100 of 100")], retry_after=2)
     with pytest.raises(typer.Exit), reporting(False, "the router"):

@@ -35,12 +35,12 @@ from tests.support import router as fake
 HERE = Selection("alpha", "small")
 
 
-def test_a_bare_prompt_sets_one_user_message_and_nothing_else():
+def test_a_bare_prompt_sets_one_user_message_and_nothing_else() -> None:
     """What the caller did not say stays unset on the wire."""
     assert generation_to_proto("hi", {}) == pb.Generation(messages=[pb.Message(role=pb.ROLE_USER, text="hi")])
 
 
-def test_every_option_reaches_its_field():
+def test_every_option_reaches_its_field() -> None:
     """No option is lost, and explicit zeros are sent as zeros."""
     made = generation_to_proto(
         [Message(Role.USER, "a"), Message(Role.TOOL, "b", (ToolCall("1", "f", "{}"),), "1")],
@@ -114,13 +114,13 @@ def test_every_option_reaches_its_field():
     "options",
     [{"max_output_tokens": 2**40}, {"strategy": "lucky"}, {"nonsense": 1}, {"campaign": 5}],
 )
-def test_what_cannot_be_put_on_the_wire_is_an_invalid_argument(options: dict[str, object]):
+def test_what_cannot_be_put_on_the_wire_is_an_invalid_argument(options: dict[str, object]) -> None:
     """The caller meets one kind of error for a bad request, wherever it is found."""
     with pytest.raises(InvalidArgument):
         generation_to_proto("hi", options)  # type: ignore[arg-type]
 
 
-def test_text_that_is_not_unicode_is_refused_without_quoting_it():
+def test_text_that_is_not_unicode_is_refused_without_quoting_it() -> None:
     """A lone surrogate cannot be sent, and the prompt does not end up in the message."""
     with pytest.raises(InvalidArgument) as caught:
         generation_to_proto("secret \ud800 prompt", {})
@@ -128,7 +128,7 @@ def test_text_that_is_not_unicode_is_refused_without_quoting_it():
     assert caught.value.__cause__ is None
 
 
-def test_a_result_keeps_unset_apart_from_zero():
+def test_a_result_keeps_unset_apart_from_zero() -> None:
     """A cost of nothing and a cost not known are different."""
     proto = fake.result("r", "text", failed=("beta",))
     proto.degradation = pb.DEGRADATION_QUEUED
@@ -143,7 +143,7 @@ def test_a_result_keeps_unset_apart_from_zero():
     assert made.time_to_first_token is None
 
 
-def test_enum_numbers_of_a_newer_server_become_none():
+def test_enum_numbers_of_a_newer_server_become_none() -> None:
     """An old client survives a new server."""
     proto = fake.result("r", "text")
     proto.selection.reason = 99  # type: ignore[assignment]
@@ -153,12 +153,12 @@ def test_enum_numbers_of_a_newer_server_become_none():
     assert (made.selection.reason, made.degradation, made.finish_reason) == (None, None, None)
 
 
-def test_an_event_of_a_newer_server_is_skipped():
+def test_an_event_of_a_newer_server_is_skipped() -> None:
     """An event kind that this client does not know is no event."""
     assert event_from_proto(pb.StreamGenerateResponse()) is None
 
 
-def test_the_assembler_discards_at_restarted_and_keeps_at_switched():
+def test_the_assembler_discards_at_restarted_and_keeps_at_switched() -> None:
     """The text is what a reader should be shown now; tool calls follow the same rule."""
     assembler = TextAssembler()
     for event in (
@@ -188,14 +188,14 @@ def test_the_assembler_discards_at_restarted_and_keeps_at_switched():
         ("h:1", "k", 0),
     ],
 )
-def test_a_client_that_could_never_work_is_not_built(target: str, key: str, timeout: float):
+def test_a_client_that_could_never_work_is_not_built(target: str, key: str, timeout: float) -> None:
     """The constructor validates; the message holds no key."""
     with pytest.raises(ValueError, match=r"must be|is empty") as caught:
         Client(target, key, timeout=timeout)
     assert key == "k" or key not in str(caught.value)
 
 
-async def test_a_client_outside_of_async_with_says_so():
+async def test_a_client_outside_of_async_with_says_so() -> None:
     """A mistake of use is named, not a crash in the transport."""
     with pytest.raises(RuntimeError, match="async with"):
         await Client("127.0.0.1:1").generate("hi")

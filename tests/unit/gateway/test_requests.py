@@ -77,7 +77,7 @@ def test_the_limit_of_tokens_is_named_as_it_was_sent() -> None:
 
 def test_null_is_unset() -> None:
     """Clients send null for what they do not set; nothing of it is passed on."""
-    nulls = (
+    nulls: tuple[str, ...] = (
         "temperature",
         "top_p",
         "seed",

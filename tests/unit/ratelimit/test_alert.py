@@ -55,7 +55,8 @@ class Bed:
         self._number += 1
         need = Amounts(amount)
         record = f"r{self._number}"
-        ask = Admission(record, "h", record, self.limits, *([(amount,) * len(self.limits)] * 2), 60.0, 2, 0)
+        each = (amount,) * len(self.limits)
+        ask = Admission(record, "h", record, self.limits, each, each, 60.0, 2, 0)
         await self.store.admit([ask])
         await self.store.settle(record, "h", need)
 

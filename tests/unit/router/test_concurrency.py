@@ -283,8 +283,13 @@ async def test_off_nothing_is_counted() -> None:
     assert (bed.value("in_flight"), bed.concurrency.of("a").limit) == (0, 2)
 
 
+def settings(**values: Any) -> RouterSettings:
+    """The router's, with these."""
+    return RouterSettings(**values)
+
+
 def test_a_ceiling_below_the_floor_is_a_fault_of_the_settings() -> None:
     """Named as one."""
     with pytest.raises(ValidationError, match="adaptive_concurrency_ceiling"):
-        RouterSettings(adaptive_concurrency_floor=10, adaptive_concurrency_ceiling=9)
-    assert RouterSettings(adaptive_concurrency_floor=50).adaptive_concurrency == "count"
+        settings(adaptive_concurrency_floor=10, adaptive_concurrency_ceiling=9)
+    assert settings(adaptive_concurrency_floor=50).adaptive_concurrency == "count"

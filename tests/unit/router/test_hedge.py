@@ -30,7 +30,8 @@ class Bed:
     dropped: list[Attempt] = field(default_factory=list)
 
     def enter(self, attempt: Attempt) -> Entry[str]:
-        show = self.shows[attempt] = asyncio.get_running_loop().create_future()
+        show: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.shows[attempt] = show
 
         async def shown() -> str:
             return await show

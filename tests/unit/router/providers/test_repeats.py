@@ -51,7 +51,7 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arg
 TELLING: list[dict[str, Any]] = [
     {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "msg_1", "delta": "Hi you"},
     {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "item_id": "msg_1", "text": "Hi you"},
-    {"type": "response.content_part.done", "output_index": 0, "content_index": 0, "item_id": "msg_1", "part": MESSAGE["content"][0]},  # type: ignore[index]
+    {"type": "response.content_part.done", "output_index": 0, "content_index": 0, "item_id": "msg_1", "part": MESSAGE["content"][0]},
     {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE},
     {"type": "response.output_item.added", "output_index": 1, "item": {**CALL, "arguments": ""}},
     {"type": "response.function_call_arguments.delta", "output_index": 1, "item_id": "fc_1", "delta": '{"x":1}'},

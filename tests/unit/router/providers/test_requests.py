@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -277,7 +278,7 @@ def test_anthropic_thinking() -> None:
 def test_thoughts_leave_room_for_the_answer() -> None:
     """Half of what may be written at most, as for Anthropic; Gemini takes no budget below 512."""
     think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=4000)
-    budget = {
+    budget: dict[str, Callable[[dict[str, Any]], Any]] = {
         "gemini": lambda body: body["generationConfig"].get("thinkingConfig", {}).get("thinkingBudget"),
         "vertex": lambda body: body["generationConfig"].get("thinkingConfig", {}).get("thinkingBudget"),
         "cohere": lambda body: body["thinking"]["token_budget"],
