@@ -75,20 +75,21 @@ class Pool:
                 else:
                     return None
                 if room >= need and held.expires > now:
-                    taken.append((held, need))
+                    taken.append((held, need, False))
                     continue
                 parts = dimension.split(need, now)
                 if parts is None:
                     return None
                 taken += parts
-        for held, part in taken:
+        for held, part, _ in taken:
             held.used += part
             held.running += 1
             held.reserved += part
             held.touched = now
             held.changed = True
-            if held.home is not None and part > held.home.demand.largest:
-                held.home.demand.largest = part
+            home = held.home
+            if home is not None and part > home.demand.largest:
+                home.demand.largest = part
         return taken
 
     def settle(self, taken: Sequence[Taken], used: Amounts, now: float) -> None:
@@ -96,19 +97,18 @@ class Pool:
         real = by_unit(used)
         # Slots flow back whole.
         real[CONCURRENCY] = 0
-        limit, left = None, 0
-        for index, (held, amount) in enumerate(taken, 1):
-            home = held.home
-            if home is None or home is not limit:
-                limit, left = home, real[held.unit]
-            share = left
+        carried = 0
+        for held, amount, more in taken:
+            share = real[held.unit] - carried
             # Where several slices served one admission, the last carries what was used beyond the estimate.
-            if share > amount and index < len(taken) and taken[index][0].home is home:
+            if more and share > amount:
                 share = amount
-            left -= share
+            carried = carried + share if more else 0
+            home = held.home
             if home is not None:
-                home.demand.used += share
-                home.demand.calls += 1
+                demand = home.demand
+                demand.used += share
+                demand.calls += 1
             if held.dead:
                 self._owe(held, share - amount)
                 continue

@@ -166,23 +166,23 @@ class Dimension:
             return max(0, self.demand.slots() - self.held)
         return max(0, self.demand.target(now) - self.available(now))
 
-    def split(self, need: int, now: float) -> list[tuple[Slice, int]] | None:
+    def split(self, need: int, now: float) -> list[Taken] | None:
         """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
         gives whatever is asked."""
         live = [s for s in self.slices if s.expires > now]
-        parts = []
+        parts: list[Taken] = []
         for held in live:
             part = min(need, max(0, held.remaining))
             if self.shadow and held is live[-1]:
                 part = need
             if part > 0:
-                parts.append((held, part))
                 need -= part
+                parts.append((held, part, need > 0))
         return parts if need == 0 and live else None
 
 
-#: What one admission took from one slice.
-Taken = tuple[Slice, int]
+#: What one admission took from one slice, and whether the next one is of the same limit.
+Taken = tuple[Slice, int, bool]
 
 
 @dataclass(slots=True, eq=False)
