@@ -62,10 +62,8 @@ class _Target:
     """A provider, or a model on it."""
 
     breaker: Breaker
-    taken_out: str = ""
-    degraded: bool = False
-    ramp: float = 1.0
-    success_rate: float = 1.0
+    #: By the health service, last.
+    said: Judgement
     latency: float | None = None
     first_token: float | None = None
     permit: str | None = None
@@ -135,7 +133,7 @@ class Targets:
         provider, target = self._pair(model)
         if target.known is not None and target.known_as_of == self._changes and now < target.counted_until:
             return target.known
-        taken_out = provider.taken_out or target.taken_out
+        taken_out = provider.said.taken_out or target.said.taken_out
         if taken_out:
             return TargetHealth(Availability.DOWN, reason=taken_out)
         state = worse(provider.breaker.tick(now), target.breaker.tick(now))
@@ -153,8 +151,10 @@ class Targets:
             enough = counts.calls >= LOCAL_EVIDENCE
             target.counted = 1 - counts.failure_rate if enough else None
             target.counted_until = now + COUNT_INTERVAL
-        success_rate = target.success_rate if target.counted is None else target.counted
-        availability = Availability.DEGRADED if target.degraded or provider.degraded else Availability.HEALTHY
+        success_rate = target.said.success_rate if target.counted is None else target.counted
+        availability = (
+            Availability.DEGRADED if target.said.degraded or provider.said.degraded else Availability.HEALTHY
+        )
         if state.state is CircuitState.HALF_OPEN:
             if target.permit is None or now >= target.permit_until:
                 self._want(model, target, now)
@@ -163,7 +163,7 @@ class Targets:
                 )
             availability = Availability.PROBING
         probing = availability is Availability.PROBING
-        ramp = 1.0 if probing else min(provider.ramp, target.ramp)
+        ramp = 1.0 if probing else min(provider.said.ramp, target.said.ramp)
         known = TargetHealth(availability, success_rate, target.latency, target.first_token, ramp)
         if not probing:
             target.known, target.known_as_of = known, self._changes
@@ -269,10 +269,7 @@ class Targets:
         target = self._target(provider, model)
         self._take_in(target)
         self._changes += 1
-        target.taken_out = judgement.taken_out
-        target.degraded = judgement.degraded
-        target.ramp = judgement.ramp
-        target.success_rate = judgement.success_rate
+        target.said = judgement
         if judgement.latency is not None:
             target.latency = judgement.latency
         if judgement.first_token is not None:
@@ -300,7 +297,9 @@ class Targets:
     def _target(self, provider: str, model: str) -> _Target:
         target = self._targets.get((provider, model))
         if target is None:
-            target = self._targets[provider, model] = _Target(Breaker(self._settings, self._rng))
+            target = self._targets[provider, model] = _Target(
+                Breaker(self._settings, self._rng), Judgement(BreakerState())
+            )
         return target
 
     def _pair(self, model: Model) -> tuple[_Target, _Target]:
