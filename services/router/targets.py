@@ -287,6 +287,11 @@ class Targets:
         if permit is not None:
             self.permitted(model, permit.id, permit.expires)
 
+    @property
+    def pressing(self) -> bool:
+        """Whether there is evidence that others should hear at once: a failure, or how a probe ended."""
+        return any(tally.failures or ticket.permit for (_, _, ticket), tally in self._tallies.items())
+
     def evidence(self) -> dict[TallyKey, Tally]:
         """All outcomes since this was last called."""
         for target in self._targets.values():

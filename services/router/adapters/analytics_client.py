@@ -26,7 +26,7 @@ from services.router.domain.events import Outcome, UsageRecord
 
 #: How often the spool is looked at, seconds: how stale a dashboard may be, and how many records share a message and a
 #: commit.
-INTERVAL = 0.2
+INTERVAL = 1.0
 #: How long an acknowledgement may take before the stream is given up, seconds.
 ACK_TIMEOUT = 30.0
 #: What a drain waits for the last records to be acknowledged, seconds.

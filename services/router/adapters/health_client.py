@@ -1,7 +1,8 @@
 """What the health service says, brought to the router's targets, and what they saw, carried away.
 
-Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away four times a
-second, `AcquireProbe` is asked beside the request path when a circuit is half-open.
+Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away (failures
+within a quarter of a second, mere successes within a second), and `AcquireProbe` is asked beside the request path
+when a circuit is half-open.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
 from services.router.targets import Judgement, Tally, TallyKey, Targets
 
-#: How often evidence is sent, seconds.
+#: How often evidence that others should hear at once is sent, and any other, seconds.
 REPORT_INTERVAL = 0.25
+CALM_INTERVAL = 1.0
 #: Heartbeats come every 5 s; a stream silent for longer than this is dead.
 WATCH_SILENCE = 16.0
 #: How long the answer to a question for a permit may take, seconds.
@@ -123,10 +125,13 @@ class HealthClient:
         while True:
             call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
             try:
-                sequence = 0
+                sequence, waited = 0, 0.0
                 while True:
                     await asyncio.sleep(REPORT_INTERVAL)
-                    evidence = self.targets.evidence()
+                    waited += REPORT_INTERVAL
+                    if waited < CALM_INTERVAL and not self.targets.pressing:
+                        continue
+                    evidence, waited = self.targets.evidence(), 0.0
                     if not evidence:
                         continue
                     sequence += 1

@@ -112,6 +112,25 @@ def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
     assert bed.targets.evidence() == {}
 
 
+def test_failures_and_probes_are_pressing_and_mere_successes_are_not(bed: Bed) -> None:
+    """Others act on the first two; the third only says that nothing has changed."""
+    assert not bed.targets.pressing
+    bed.succeed()
+    assert not bed.targets.pressing
+    bed.fail()
+    assert bed.targets.pressing
+    bed.targets.evidence()
+    for _ in range(3):
+        bed.fail()
+    bed.targets.evidence()
+    assert not bed.targets.pressing
+    while "its circuit is open" in bed.targets.target(LARGE).reason:
+        bed.clock.advance(0.5)
+    bed.targets.permitted(LARGE, "permit", bed.clock.now() + 5)
+    bed.succeed()
+    assert bed.targets.pressing
+
+
 def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Bed) -> None:
     """Asked for while it is planned with, not more often than it could be answered."""
     for _ in range(3):
