@@ -1,7 +1,7 @@
 """Bounds on what a server takes in: bytes of requests being served, and answers to unknown callers.
 
-Both doors of a process, gRPC and HTTP, share one `BytesInFlight` and one `UnknownCallers`, so that the bounds hold for
-the process and not for each door.
+Both doors of a process, gRPC and HTTP, share one `BytesInFlight` and one `UnknownCallers`, so that the bounds hold
+for the process and not for each door.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BytesInFlight:
     __slots__ = ("_held", "_most", "_most_of_one", "_total")
 
     def __init__(self, most: int, most_of_one: int) -> None:
-        """`most`: bytes of all callers; `most_of_one`: bytes of one caller. Raises ValueError unless 0 < one <= all."""
+        """`most`: bytes of all callers; `most_of_one`: of one caller. Raises ValueError unless 0 < one <= all."""
         if not 0 < most_of_one <= most:
             raise ValueError("the bound of one caller must be above 0 and at most the bound of all")
         self._most = most
@@ -63,8 +63,8 @@ class BytesInFlight:
 class UnknownCallers:
     """Bounds how many unknown callers are told a second that they are unknown.
 
-    A token bucket: `burst` at once, `rate` a second in the long run. Beyond it they are told RESOURCE_EXHAUSTED, which
-    is neither logged nor traced. Callers with a known key never pass here.
+    A token bucket: `burst` at once, `rate` a second in the long run. Beyond it they are told RESOURCE_EXHAUSTED,
+    which is neither logged nor traced. Callers with a known key never pass here.
     """
 
     __slots__ = ("_burst", "_clock", "_filled", "_rate", "_tokens")

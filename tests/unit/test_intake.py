@@ -43,7 +43,7 @@ def test_bounds_that_bound_nothing_are_refused(most: int, most_of_one: int) -> N
 
 
 def test_unknown_callers_are_told_so_at_a_bounded_rate() -> None:
-    """Beyond the burst they are told to come back later; the bucket fills again with time and never above the burst."""
+    """Beyond the burst they are told to come back later; the bucket fills again with time, up to the burst."""
     clock = ManualClock()
     unknown = UnknownCallers(clock, rate=2, burst=3)
     refusal = Unauthenticated("No tenant has this key", reason="KEY_UNKNOWN")
