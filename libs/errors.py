@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+#: Violations that a message names; a caller may send any number of wrong fields.
+MOST_NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -62,7 +65,9 @@ class InvalidArgument(PointsmanError):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        message = "; ".join(f"{v.field}: {v.description}" for v in violations[:MOST_NAMED])
+        if len(violations) > MOST_NAMED:
+            message += f"; and {len(violations) - MOST_NAMED} more"
         super().__init__(message, reason=reason, metadata=metadata)
         self.violations = tuple(violations)
 

@@ -21,6 +21,7 @@ import uvloop
 
 from libs.catalog.faults import CatalogError
 from libs.clock import Clock, SystemClock
+from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
@@ -43,12 +44,15 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields."""
+    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields. All doors of
+    the process share the two bounds on what they take in."""
 
     instance_id: str
     clock: Clock
     metrics: Metrics
     authenticator: Authenticator
+    bytes_in_flight: BytesInFlight
+    unknown_callers: UnknownCallers
 
 
 class Server(Protocol):
@@ -88,7 +92,12 @@ class _Process(Generic[SettingsT]):
         telemetry = Telemetry(self.service, settings, instance)
         clock = SystemClock()
         runtime = Runtime(
-            instance, clock, telemetry.metrics, ServiceToken(settings.service_token.get_secret_value())
+            instance,
+            clock,
+            telemetry.metrics,
+            ServiceToken(settings.service_token.get_secret_value()),
+            BytesInFlight(),
+            UnknownCallers(clock),
         )
         try:
             telemetry.start()
@@ -113,7 +122,13 @@ class _Process(Generic[SettingsT]):
         if not isinstance(served, Sequence):
             await served.start(settings.listen)
             return served
-        server = GrpcServer(served, Observer(runtime.metrics, runtime.clock), runtime.authenticator)
+        server = GrpcServer(
+            served,
+            Observer(runtime.metrics, runtime.clock),
+            runtime.authenticator,
+            bytes_in_flight=runtime.bytes_in_flight,
+            unknown_callers=runtime.unknown_callers,
+        )
         await server.start(settings.listen, _server_credentials(settings))
         return server
 
