@@ -3,10 +3,10 @@
 A call passes them in this order: identity, observe (span, metrics), deadline, receive (bounds, decoding), then the
 servicer. Whatever is raised becomes a google.rpc status here and nowhere else.
 
-A failed call leaves nothing behind. `abort` raises an error that the runtime keeps with the call; its traceback would
-keep our frame, the frame the call, in a circle that only the garbage collector opens, hundreds of calls later. So it
-is called after the failure has been dealt with, and what it raises is caught and loses its traceback; the runtime
-raises it again by itself.
+A failed call leaves nothing behind. An error keeps the frames that it passed through, and a frame its variables: the
+request among them, and the error itself. Such a circle lives until the garbage collector comes, hundreds of calls
+later. So errors lose their tracebacks here once they have been logged. The error that `abort` raises, which the
+runtime keeps with the call, is caught and loses its own; the runtime raises it again by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from libs.telemetry import get_logger
 
 #: What anyone may ask without a key.
 PUBLIC_SERVICES = (HEALTH_SERVICE, REFLECTION_SERVICE)
+
+#: Errors that led to one another: more than any code of ours chains, and an end where a chain has none.
+MOST_IN_CHAIN = 32
 
 log = get_logger(__name__)
 
@@ -99,9 +102,12 @@ class Layers:
         full_name = f"/{service}/{name}"
         shape = shape_of(_input_of(service, name))
         assert handler.request_deserializer is not None
+        behavior: Any = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
         method = _Method(
             full_name,
-            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
+            behavior,
             decoder(handler.request_deserializer, shape, self._bounds.get(service, Bounds())),
             service in PUBLIC_SERVICES,
             full_name in self._long_lived,
@@ -212,6 +218,7 @@ class Layers:
         try:
             caller = self._authenticator.authenticate(bearer_key(metadata.get("authorization")))
         except PointsmanError as error:
+            _forget_frames(error)
             return "", error
         set_caller(caller)
         return caller, None
@@ -238,18 +245,23 @@ class Layers:
             self._observer.end(observation, grpc.StatusCode.CANCELLED, "CANCELLED")
             return None
         if isinstance(error, PointsmanError):
-            code = code_of(error)
-            self._observer.end(observation, code, error.reason)
-            if code is grpc.StatusCode.INTERNAL:
+            failure = error
+            self._observer.end(observation, code_of(error), error.reason)
+            if code_of(error) is grpc.StatusCode.INTERNAL:
                 log.error(
                     "internal_error", method=observation.method, reason=error.reason, error=error.message
                 )
-            return error
-        self._observer.end(observation, grpc.StatusCode.INTERNAL, type(error).__name__)
-        log.error(
-            "unexpected_error", method=observation.method, error_type=type(error).__name__, exc_info=error
-        )
-        return PointsmanError("Internal error", reason="INTERNAL")
+        else:
+            failure = PointsmanError("Internal error", reason="INTERNAL")
+            self._observer.end(observation, grpc.StatusCode.INTERNAL, type(error).__name__)
+            log.error(
+                "unexpected_error",
+                method=observation.method,
+                error_type=type(error).__name__,
+                exc_info=error,
+            )
+        _forget_frames(error)
+        return failure
 
 
 async def _write_all(responses: Any, context: Context) -> None:
@@ -267,9 +279,16 @@ async def _abort(context: Context, error: PointsmanError) -> None:
     try:
         await context.abort(code_of(error), message, trailing_metadata=trailers)
     except grpc.aio.AbortError as aborted:
-        aborted.__traceback__ = None
-    finally:
+        _forget_frames(aborted)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Of an error and of those that led to it."""
+    for _ in range(MOST_IN_CHAIN):
+        if error is None:
+            return
         error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _check_deadline(context: Context) -> None:

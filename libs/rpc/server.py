@@ -82,7 +82,7 @@ class GrpcServer:
             registration.add(registration.servicer, layers)
         add_health(self.health, layers)
         # Not by `enable_server_reflection`, which takes a server that is not grpc.aio's own for one of threads.
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the library's
             reflection.ReflectionServicer([*self._names, *PUBLIC_SERVICES]), layers
         )
         self.port = 0
