@@ -186,7 +186,7 @@ class Layers:
     async def _converse(self, method: _Method, context: Context, caller: str) -> None:
         """Many requests, many responses. Where anyone may call, the whole of it takes one turn."""
         requests = Requests(self._receiver, context, caller, method.decode, public=method.public)
-        turns = self._receiver.anyone
+        turns = self._receiver.open_streams
         turn = await turns.take(caller) if method.public else None
         try:
             await _write_all(method.behavior(requests, context), context)

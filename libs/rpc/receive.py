@@ -68,17 +68,20 @@ class Receiver:
 
     def __init__(self, clock: Clock, bytes_in_flight: BytesInFlight) -> None:
         self._bytes_in_flight = bytes_in_flight
-        #: 12 messages of at most 10 MiB (a router's bound) fit beside everything else into a pod of 512 MiB.
+        # With a router's messages, of at most 10 MiB, all turns fit beside everything else into a pod of 512 MiB.
         self._known = Turns(clock, most=12, most_of_one=6, most_waiting=512)
-        #: Callers of public methods, by address: apart, so that they cannot take turns from those with a key.
-        self.anyone = Turns(clock, most=4, most_of_one=2, most_waiting=128)
+        # Callers of public methods, by address: apart, so that they take no turns from those with a key. What they
+        # send fits into one packet.
+        self._anyone = Turns(clock, most=4, most_of_one=2, most_waiting=128, allowed=2.0, pressed=0.1)
+        #: Of streams that anyone may open: a turn is the whole of it.
+        self.open_streams = Turns(clock, most=4, most_of_one=2, most_waiting=32)
 
     async def receive(
         self, context: Context, caller: str, decode: Decode, *, public: bool
     ) -> tuple[Any, int]:
         """Returns the call's one request and how many bytes of it the caller must give back when the call ends.
         Raises PointsmanError where there is none, or none within the bounds."""
-        turns = self.anyone if public else self._known
+        turns = self._anyone if public else self._known
         turn = await turns.take(caller)
         try:
             message = await context.read()

@@ -29,6 +29,9 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # Of a message that nobody has asked for yet, a connection takes no more than HTTP/2's first window of 64 KiB: the
+    # runtime would let it grow with the bandwidth, to megabytes for each call.
+    ("grpc.http2.bdp_probe", 0),
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )

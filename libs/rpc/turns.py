@@ -6,7 +6,8 @@ its turn. Until then it waits, at the cost of the transport's window (64 KiB a c
 already takes its turn for one round of the event loop, so that a burst of small calls passes at once.
 
 A turn ends after `allowed` seconds, and after `pressed` seconds already where others wait for it: who sends slowly or
-not at all keeps nobody out for long, and itself out first, since no caller has more than `most_of_one` turns.
+not at all keeps nobody out for long, and itself out first, since no caller has more than `most_of_one` turns. Of
+those that wait the newest is next: where many wait, the old ones are those that send nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +19,6 @@ from msgspec import Struct
 from libs.clock import Clock
 from libs.errors import DeadlineExceeded, ResourceExhausted
 from libs.intake import RETRY_AFTER
-
-#: Seconds between looks at who has had a turn for too long.
-LOOK_EVERY = 0.25
 
 
 class Turn(Struct, eq=False):
@@ -46,7 +44,10 @@ class Turns:
         allowed: float = 10.0,
         pressed: float = 1.0,
     ) -> None:
-        """`most` turns at once, `most_of_one` of one caller; as many calls of one caller as `most_waiting` wait."""
+        """`most` turns at once, `most_of_one` of one caller; as many calls of one caller as `most_waiting` wait.
+        Raises ValueError for bounds out of order."""
+        if not 0 < most_of_one <= most or most_waiting < 0 or not 0 < pressed <= allowed:
+            raise ValueError("bounds of turns are out of order")
         self._clock = clock
         self._most = most
         self._most_of_one = most_of_one
@@ -73,7 +74,7 @@ class Turns:
         turn = Turn(caller, task, self._clock.monotonic())
         self._turns[turn] = None
         if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+            self._looking = asyncio.get_running_loop().call_later(self._pressed / 4, self._look)
         return turn
 
     def give_back(self, turn: Turn) -> None:
@@ -121,15 +122,14 @@ class Turns:
         for name, queue in self._waiting.items():
             held = self._taken_by.get(name, 0)
             if held < self._most_of_one:
-                first = next(iter(queue))
-                del queue[first]
+                newest, _ = queue.popitem()
                 # Behind the others next time.
                 del self._waiting[name]
                 if queue:
                     self._waiting[name] = queue
                 self._taken += 1
                 self._taken_by[name] = held + 1
-                first.set_result(None)
+                newest.set_result(None)
                 return
 
     def _look(self) -> None:
@@ -143,4 +143,6 @@ class Turns:
             if not turn.over and (age >= self._allowed or wanted):
                 turn.over = True
                 turn.task.cancel()
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look) if self._turns else None
+        self._looking = (
+            asyncio.get_running_loop().call_later(self._pressed / 4, self._look) if self._turns else None
+        )

@@ -16,6 +16,7 @@ from libs.catalog.watch import CatalogHolder
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
+from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.router.adapters.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
@@ -42,6 +43,9 @@ from services.router.settings import RouterSettings
 SERVICE = "pointsman.router.v1.Router"
 #: How long the start waits for the limiter and the health service before it serves without them, seconds.
 FIRST_CONTACT = 2.0
+#: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
+#: says so; a thousand turns with ten tool calls each are 50,000 fields.
+REQUEST_BOUNDS = Bounds(message_bytes=10 * 1024 * 1024, elements=50_000)
 
 log = get_logger(__name__)
 
@@ -141,6 +145,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
                 router_pb2_grpc.add_RouterServicer_to_server,
                 RouterServicer(lambda: catalog.current, generate, planner, set_aside, clock),
                 SERVICE,
+                bounds=REQUEST_BOUNDS,
             )
         ]
 
