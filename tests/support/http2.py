@@ -119,6 +119,8 @@ class HalfSent:
         for stream, sent in self._sent.items():
             while (room := min(self._windows[0], self._windows[stream], self._size + 4 - sent, 16_384)) > 0:
                 prefix = b"" if sent else b"\0" + struct.pack(">I", self._size)
+                if room < len(prefix):
+                    break
                 writer.write(_frame(_DATA, 0, stream, prefix + bytes(room - len(prefix))))
                 sent = self._sent[stream] = sent + room
                 self._windows[0] -= room

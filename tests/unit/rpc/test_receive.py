@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2
 from pointsman.router.v1 import router_pb2
 
@@ -32,6 +34,18 @@ REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 METHODS = (GENERATE, STREAM_GENERATE)
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No log, whose renderer of tracebacks takes a second for each."""
+
+    def drop(*_: object) -> NoReturn:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[drop])
+    yield
+    structlog.reset_defaults()
+
+
 def request(request_id: str = "", size: int = 0) -> bytes:
     """A serialized request: of both methods, whose requests have the same shape."""
     made = router_pb2.GenerateRequest()
@@ -46,8 +60,12 @@ async def send(
     """A call with exactly these bytes. Raises what the status means."""
     try:
         if method == STREAM_GENERATE:
-            async for _ in channel.unary_stream(method)(message, metadata=metadata(key), **more):
-                pass
+            call = channel.unary_stream(method)(message, metadata=metadata(key), **more)
+            try:
+                async for _ in call:
+                    pass
+            finally:
+                call.cancel()
         else:
             await channel.unary_unary(method)(message, metadata=metadata(key), **more)
     except grpc.aio.AioRpcError as error:
