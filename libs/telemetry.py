@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge
 
 from libs import tracing
 from libs.instruments import Counter, Histogram
-from libs.settings import ServiceSettings, parse_address
+from libs.settings import ServiceSettings
 
 # OpenTelemetry semantic conventions, GenAI and RPC (stable names as of 1.43).
 GEN_AI_OPERATION = "gen_ai.operation.name"
@@ -143,7 +141,7 @@ class Metrics:
 
 
 class Telemetry:
-    """Starts and stops what exports."""
+    """What a process says of itself: it logs, counts and traces from here on, until `stop`."""
 
     def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
         configure_logging(service, settings.log_level)
@@ -156,26 +154,8 @@ class Telemetry:
             self._spans = BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=insecure))
         resource = Resource.create({"service.name": f"pointsman-{service}", "service.instance.id": instance})
         tracing.export_to(self._spans, resource, settings.trace_sample_ratio)
-        self._scrape: tuple[WSGIServer, threading.Thread] | None = None
-        self._metrics_listen = settings.metrics_listen
-
-    def start(self) -> None:
-        """Opens the Prometheus endpoint. Raises OSError with a sentence where the address cannot be had."""
-        if self._metrics_listen:
-            host, port = parse_address(self._metrics_listen)
-            try:
-                self._scrape = start_http_server(port, host, self.metrics.registry)
-            except OSError as error:
-                raise OSError(
-                    f"cannot listen on {self._metrics_listen} for metrics: {error.strerror}"
-                ) from error
 
     def stop(self) -> None:
-        """Flushes traces and closes the endpoint."""
-        if self._scrape is not None:
-            server, thread = self._scrape
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        """Flushes traces."""
         if self._spans is not None:
             self._spans.shutdown()  # type: ignore[no-untyped-call]
