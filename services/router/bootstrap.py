@@ -62,7 +62,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
         try:
-            spool = FileSpool(settings.spool_dir, metrics, max_bytes=settings.spool_max_bytes)
+            spool = FileSpool(settings.spool_dir, metrics, clock, max_bytes=settings.spool_max_bytes)
         except SpoolLocked as error:
             raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
         except OSError as error:
