@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -61,8 +61,31 @@ def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structl
     return event
 
 
-def configure_logging(service: str, level: str = "info") -> None:
-    """JSON lines on stderr from structlog and from the standard library's loggers alike."""
+class LogStream:
+    """Standard error, for log lines. One that cannot be written (a full disk behind it, a reader that is gone) is
+    lost and counted in `lost`: what is logged must not fail because its log does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def write(self, line: str) -> int:
+        """Writes it at once."""
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except OSError:
+            self.lost += 1
+        return len(line)
+
+    def flush(self) -> None:
+        """Does nothing: every line has been flushed, or is lost."""
+
+
+def configure_logging(service: str, level: str = "info") -> LogStream:
+    """JSON lines on stderr from structlog and from the standard library's loggers alike. Returns the stream they go
+    to."""
+    stream = LogStream(sys.stderr)
     number = logging.getLevelName(level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -83,10 +106,10 @@ def configure_logging(service: str, level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, name_service],
@@ -102,6 +125,7 @@ def configure_logging(service: str, level: str = "info") -> None:
     for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    return stream
 
 
 class Metrics:
@@ -144,8 +168,10 @@ class Telemetry:
     """What a process says of itself: it logs, counts and traces from here on, until `stop`."""
 
     def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
-        configure_logging(service, settings.log_level)
+        stream = configure_logging(service, settings.log_level)
         self.metrics = Metrics()
+        lost = self.metrics.gauge("log_lines_lost", "Log lines that could not be written to stderr")
+        lost.set_function(lambda: stream.lost)
         self._spans: BatchSpanProcessor | None = None
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from libs.telemetry import configure_logging
+from libs.telemetry import configure_logging, get_logger
 from libs.tracing import parent_of
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -39,6 +40,19 @@ def test_what_callers_send_as_trace_is_not_logged(capsys: pytest.CaptureFixture[
     logging.getLogger("another").warning("seen")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "seen"
+
+
+def test_a_log_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a full disk behind stderr every line raised OSError where it was logged, in the middle of calls. It is
+    lost and counted."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        stream = configure_logging("router")
+        get_logger("one").error("event", key=1)
+        logging.getLogger("another").error("event")
+        assert stream.lost == 2
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_a_sound_tracestate_goes_along() -> None:
