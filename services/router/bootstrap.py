@@ -76,7 +76,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             for target in (settings.analytics_target, settings.health_target, settings.ratelimit_target)
         ]
         me = runtime.instance_id
-        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, rng)
+        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, clock, rng)
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
