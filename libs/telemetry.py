@@ -8,6 +8,7 @@ an endpoint is set. None of them ever holds a key or a prompt.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,30 +63,35 @@ def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structl
 
 
 class LogStream:
-    """Standard error, for log lines. One that cannot be written (a full disk behind it, a reader that is gone) is
-    lost and counted in `lost`: what is logged must not fail because its log does."""
+    """Writes log lines to a file descriptor, each at once.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    One that cannot be written (a full disk, a reader that is gone) is lost and counted in `lost`: what is logged must
+    not fail because its log does. Nothing is buffered, or the interpreter would fail at its end for what it could not
+    write then.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self.lost = 0
 
     def write(self, line: str) -> int:
-        """Writes it at once."""
+        """Writes it, or counts it."""
+        rest = line.encode(errors="backslashreplace")
         try:
-            self._stream.write(line)
-            self._stream.flush()
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
             self.lost += 1
         return len(line)
 
     def flush(self) -> None:
-        """Does nothing: every line has been flushed, or is lost."""
+        """Does nothing: nothing is kept back."""
 
 
 def configure_logging(service: str, level: str = "info") -> LogStream:
     """JSON lines on stderr from structlog and from the standard library's loggers alike. Returns the stream they go
     to."""
-    stream = LogStream(sys.stderr)
+    stream = LogStream(sys.stderr.fileno())
     number = logging.getLevelName(level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
