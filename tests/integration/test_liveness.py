@@ -72,7 +72,7 @@ async def test_a_blocked_loop_is_not_alive_and_says_where_it_is_blocked() -> Non
     assert process.stderr is not None
     try:
         async with asyncio.timeout(60):
-            logged = []
+            logged: list[dict[str, object]] = []
             while not logged or logged[-1]["event"] != "serving":
                 logged.append(json.loads(await process.stderr.readline()))
             assert [line["event"] for line in logged] == ["no_service_token", "serving"]
