@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from libs.clock import SystemClock
 from libs.telemetry import Metrics
 from libs.types import Usage, UsageAccuracy
 from services.router.adapters.file_spool import FileSpool, SpoolLocked
 from services.router.domain.events import Outcome, UsageRecord
+from tests.support.clock import ManualClock
 from tests.support.routing import MemorySpool
 
 Ended = Callable[[], list[UsageRecord]]
@@ -144,6 +146,19 @@ def test_a_full_spool_drops_and_counts(tmp_path: Path) -> None:
     dropped = metrics.registry.get_sample_value("pointsman_spool_dropped_records_total")
     assert 0 < kept < 50
     assert dropped == 50 - kept
+
+
+def test_what_is_lost_for_each_record_is_not_said_for_each(tmp_path: Path) -> None:
+    """A line at once, then one in ten seconds with how many there were; it was a line for every record."""
+    clock = ManualClock()
+    spool = FileSpool(tmp_path, Metrics(), clock, max_bytes=3000)
+    with structlog.testing.capture_logs() as said:
+        for number in range(1000):
+            spool.end(record(str(number)))
+        clock.advance(10.0)
+        spool.end(record("later"))
+    lines = [line for line in said if line["event"] == "spool_full"]
+    assert [line["records"] for line in lines] == [1, 1001 - len(spool.read()[0]) - 1]
 
 
 def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:

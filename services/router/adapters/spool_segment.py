@@ -18,13 +18,13 @@ class Segment:
         later. Raises OSError."""
         self.path = path
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        made = os.fstat(file).st_size == 0
+        self._made = os.fstat(file).st_size == 0
         try:
-            if made:
+            if self._made:
                 os.posix_fallocate(file, 0, capacity)
             self.map = mmap.mmap(file, 0)
         except OSError:
-            if made:
+            if self._made:
                 path.unlink(missing_ok=True)
             raise
         finally:
@@ -50,16 +50,18 @@ class Segment:
 
     def recover(self, losses: Losses) -> Iterator[Frame]:
         """Each frame that a process before this one has left intact; `size` then spans them all."""
-        for frame in self._frames(0, self.capacity):
+        for frame in self._found(0, self.capacity):
             losses.at(frame, follows=frame.start == self.size)
             self.size = frame.end
             yield frame
 
     def frames(self, offset: int) -> Iterator[Frame]:
         """Its intact frames from `offset` on."""
-        return self._frames(offset, self.size)
+        if self._made:
+            return frames(self.map, offset, self.size, trusted=True)
+        return self._found(offset, self.size)
 
-    def _frames(self, offset: int, end: int) -> Iterator[Frame]:
+    def _found(self, offset: int, end: int) -> Iterator[Frame]:
         return (old_frames if self.old else frames)(self.map, offset, end)
 
     def delete(self) -> None:
