@@ -66,7 +66,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
         try:
-            spool = FileSpool(settings.spool_dir, metrics, max_bytes=settings.spool_max_bytes)
+            spool = FileSpool(settings.spool_dir, metrics, clock, max_bytes=settings.spool_max_bytes)
         except SpoolLocked as error:
             raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
         except OSError as error:
@@ -80,7 +80,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             for target in (settings.analytics_target, settings.health_target, settings.ratelimit_target)
         ]
         me = runtime.instance_id
-        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, rng)
+        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, clock, rng)
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)

@@ -305,6 +305,26 @@ async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None
         await redis.aclose()
 
 
+async def test_two_databases_of_one_server_are_two_limiters(valkey_server: Valkey) -> None:  # noqa: F811
+    """The server's memory of lives is one for all its databases: the same domain in two of them began a new life at
+    each other's every call, which closed the budgets of both for the learning period, again and again."""
+    clock, domain = Clock(), uuid.uuid4().hex
+    clients = [connect(valkey_server.url.removesuffix("/0") + f"/{number}") for number in (0, 1)]
+    first, second = (store(client, clock, domain, trust=False) for client in clients)
+    await first.seed(DAY, 0)
+    await second.seed(DAY, 0)
+    epochs = (first.epoch, second.epoch)
+    clock.now += 20_000
+    for _ in range(4):
+        for target in (first, second):
+            assert isinstance(await admit(target, [DAY, SLOTS], [100, 0]), Granted)
+    assert (first.epoch, second.epoch) == epochs
+    for target in (first, second):
+        assert isinstance(await admit(target, [DAY], [101]), Denial)
+    for client in clients:
+        await client.aclose()
+
+
 async def test_a_clock_set_right_after_being_far_ahead_does_not_stop_the_limiter(redis: Redis) -> None:
     """A year ahead and back: a new life; buckets start empty and refill in real time, the slot taken on the wrong
     clock is released, today is counted as today."""

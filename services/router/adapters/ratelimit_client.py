@@ -24,6 +24,7 @@ from libs.rpc import channel as rpc
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
 from libs.tracing import Span
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from services.router.domain.learned_limits import LearnedLimit, LimitLearner, Source
@@ -92,6 +93,7 @@ class LeaseStream:
         self._pool = pool
         self._clock = clock
         self._rng = rng
+        self._broken = Throttle(clock)
         self._call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse] | None = None
         self._outbox: asyncio.Queue[pb.LeaseRequest] = asyncio.Queue()
         self._sequence = 0
@@ -216,7 +218,8 @@ class LeaseStream:
                 await self._session()
                 failures = 0
             except grpc.aio.AioRpcError as error:
-                log.warning("lease_stream_broken", error=str(from_rpc_error(error)))
+                if times := self._broken.due():
+                    log.warning("lease_stream_broken", error=str(from_rpc_error(error)), times=times)
                 failures += 1
             finally:
                 self._disconnected()
