@@ -11,7 +11,7 @@ from msgspec import structs
 
 from libs.clock import Clock
 from libs.tracing import Span
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import PROVIDER_FAULTS, ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router import spans
 from services.router.concurrency import Concurrency
 from services.router.domain.amounts import Amounts
@@ -26,6 +26,8 @@ from services.router.set_aside import SettingAside
 _MAYBE_BILLED = frozenset(
     {ErrorClass.TIMEOUT, ErrorClass.STALLED, ErrorClass.MALFORMED, ErrorClass.CANCELLED}
 )
+#: After these a stated wait is meant for everybody; after others for the request, or for the account.
+_WAITS = PROVIDER_FAULTS | {ErrorClass.RATE_LIMITED}
 
 
 @dataclass(slots=True)
@@ -133,11 +135,20 @@ class Attempt:
             message=failure.message,
         )
         blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
-        self._books.health.failed(self.candidate.model, self._ticket, blamed, failure.retry_after)
+        if blamed is ErrorClass.RATE_LIMITED and not failure.retry_same:
+            # The request alone is larger than the account's rate: others are not.
+            blamed = ErrorClass.CONTEXT_TOO_LONG
+        wait = failure.retry_after if blamed in _WAITS else None
+        self._books.health.failed(self.candidate.model, self._ticket, blamed, wait)
         self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
-                self.candidate, self._generation, record.started, blamed, stream=record.streamed
+                self.candidate,
+                self._generation,
+                record.started,
+                blamed,
+                explicit=failure.explicit,
+                stream=record.streamed,
             )
         return record
 

@@ -303,11 +303,13 @@ class Harness:
     #: In front of `admission`.
     queue: Admission | None = None
     concurrency: Concurrency | None = None
+    #: The version of every provider's key.
+    key: str = ""
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
-        self.set_aside = SettingAside(self.clock, Random(7), Metrics())
+        self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
@@ -341,9 +343,19 @@ class Harness:
 
 
 def fail(
-    error_class: ErrorClass, *, retry_after: float | None = None, retry_same: bool = False, status: int = 0
+    error_class: ErrorClass,
+    *,
+    retry_after: float | None = None,
+    retry_same: bool = False,
+    status: int = 0,
+    explicit: bool = True,
 ) -> ProviderFailure:
     """A provider's failure."""
     return ProviderFailure(
-        error_class, "scripted", http_status=status, retry_after=retry_after, retry_same=retry_same
+        error_class,
+        "scripted",
+        http_status=status,
+        retry_after=retry_after,
+        retry_same=retry_same,
+        explicit=explicit,
     )
