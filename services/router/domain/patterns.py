@@ -254,12 +254,12 @@ class Patterns:
                 self._suspicions.popitem(last=False)
         self._suspicions.move_to_end(combination)
         suspicion.add(now, call, error_class, explicit=explicit)
-        others = any(
-            now - place.but(call.generation.tenant) <= RECENT
+        others = [
+            place.but(call.generation.tenant)
             for name, place in models.items()
             if combination.model in ("", name)
-        )
-        if not suspicion.proven(successes, others=others):
+        ]
+        if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
             return None
         return self._set_aside(now, combination, error_class, suspicion.why(error_class), key)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.types import ErrorClass
+from services.router.domain.callers import RECENT
 from services.router.domain.combinations import Call, Combination, Kind, mark_of
 
 #: Successes of other requests on the same model that it takes to blame a shape.
@@ -19,6 +20,8 @@ CONTRAST = 3
 REFUSALS = 10
 #: Different requests of the only tenant that calls that are as good as those of two tenants.
 UNRELATED = 3
+#: Another tenant's answer contradicts one tenant's failures, however explicit they are, for so long, seconds.
+CONTRADICTED = 10.0
 
 
 @dataclass(slots=True)
@@ -58,18 +61,20 @@ class Suspicion:
         """How many it takes."""
         return REFUSALS if self.refused else self.combination.rule.failures
 
-    def proven(self, successes: int, *, others: bool) -> bool:
-        """True once it is enough. `successes`: the model's by now; `others`: another tenant was answered there a
-        moment ago."""
+    def proven(self, successes: int, quiet: float) -> bool:
+        """True once it is enough. `successes`: the model's by now; `quiet`: seconds since another tenant than the one
+        that fails was answered there."""
         if self.count < self.failures:
             return False
         if self.combination.kind is Kind.SHAPE:
             return len(self.prompts) >= self.failures and successes - self.baseline >= CONTRAST
         if self.combination.kind is Kind.KEY and len(self.models) < self.combination.rule.different:
             return False
-        if self.explicit >= self.failures or len(self.tenants) > 1:
+        if len(self.tenants) > 1:
             return True
-        return len(self.prompts) >= UNRELATED and not others
+        if self.explicit >= self.failures:
+            return quiet > CONTRADICTED
+        return quiet > RECENT and len(self.prompts) >= UNRELATED
 
     def why(self, error_class: ErrorClass) -> str:
         """For a person."""
