@@ -110,7 +110,12 @@ class Attempt:
             usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
         record = self._end(Outcome.SUCCESS, usage, response_model, finish_reason=finish)
         self._books.health.succeeded(
-            self.candidate.model, self._ticket, record.latency, self.first_token, usage.output_tokens
+            self.candidate.model,
+            self._ticket,
+            record.latency,
+            self.first_token,
+            usage.output_tokens,
+            self._generation.tenant,
         )
         self._books.concurrency.succeeded(
             self.candidate.model, self._load, record.latency, usage.output_tokens
@@ -138,8 +143,9 @@ class Attempt:
         if blamed is ErrorClass.RATE_LIMITED and not failure.retry_same:
             # The request alone is larger than the account's rate: others are not.
             blamed = ErrorClass.CONTEXT_TOO_LONG
-        wait = failure.retry_after if blamed in _WAITS else None
-        self._books.health.failed(self.candidate.model, self._ticket, blamed, wait)
+        wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
+        tenant = self._generation.tenant
+        self._books.health.failed(self.candidate.model, self._ticket, blamed, wait, tenant)
         self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
@@ -158,7 +164,9 @@ class Attempt:
         record = self._end(
             Outcome.CANCELLED, self._consumed(failure, text), "", error_class=ErrorClass.CANCELLED
         )
-        self._books.health.failed(self.candidate.model, self._ticket, ErrorClass.CANCELLED, None)
+        self._books.health.failed(
+            self.candidate.model, self._ticket, ErrorClass.CANCELLED, None, self._generation.tenant
+        )
         return record
 
     def _consumed(self, failure: ProviderFailure, text: str) -> Usage:

@@ -139,7 +139,7 @@ class Generate:
         span = span or Span("generate", SpanKind.INTERNAL, None)
         spans.asked(span, generation, stream=stream)
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-        self._budget.record_request(started, tenant.name)
+        self._budget.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.stance)
         if plan.thrifty:

@@ -99,7 +99,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events and failures."""
+    failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
+    one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -114,7 +115,8 @@ class ScriptedProviders:
         self.prompts.append(prompt)
         steps = self.script[model.id]
         self.clock.advance(self.seconds)
-        return steps.pop(0) if len(steps) > 1 else steps[0]
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        return step(prompt) if callable(step) else step
 
     def unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
@@ -200,13 +202,24 @@ class FakeHealth:
         return CallTicket()
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, None))
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, error_class))

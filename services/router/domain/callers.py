@@ -8,6 +8,8 @@ from __future__ import annotations
 
 #: Callers that were answered this recently still call, seconds.
 RECENT = 60.0
+#: Another's answer contradicts one caller's failures, however plain they are, for so long, seconds.
+CONTRADICTED = 5.0
 
 
 class Answered:

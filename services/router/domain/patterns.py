@@ -67,12 +67,19 @@ class SetAside:
     times: int
     #: The version of the key that was used; empty: another kind.
     key: str = ""
+    #: Words alone have said so: where nobody else is left, it may be called after all.
+    doubtful: bool = False
     #: A trial is running until then at the latest; 0: none.
     trial_until: float = 0.0
 
     def closed(self, now: float) -> bool:
         """Whether no call may go there now: its time is not over, or somebody is trying."""
         return now < max(self.until, self.trial_until)
+
+    @property
+    def last_resort(self) -> bool:
+        """Whether it may be called where nobody else is left."""
+        return self.doubtful or self.combination.kind in LAST_RESORT
 
 
 @dataclass(slots=True)
@@ -178,14 +185,14 @@ class Patterns:
         return Verdict(
             last.reason,
             max(last.until, last.trial_until) - now,
-            all(entry.combination.kind in LAST_RESORT for entry in closed),
+            all(entry.last_resort for entry in closed),
             last.combination.kind,
         )
 
     def begin(self, now: float, call: Call) -> bool:
         """Before the call is made; takes the trial where one is due. False: it must not be made after all."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
-        if any(e.closed(now) and e.combination.kind not in LAST_RESORT for e in entries):
+        if any(e.closed(now) and not e.last_resort for e in entries):
             return False
         for entry in entries:
             if not entry.closed(now):
@@ -254,14 +261,17 @@ class Patterns:
                 self._suspicions.popitem(last=False)
         self._suspicions.move_to_end(combination)
         suspicion.add(now, call, error_class, explicit=explicit)
+        # An answer of any model shows that the key is good.
         others = [
             place.but(call.generation.tenant)
             for name, place in models.items()
-            if combination.model in ("", name)
+            if combination.kind is Kind.KEY or combination.model == name
         ]
         if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
             return None
-        return self._set_aside(now, combination, error_class, suspicion.why(error_class), key)
+        made = self._set_aside(now, combination, error_class, suspicion.why(error_class), key)
+        made.doubtful = suspicion.explicit < suspicion.failures
+        return made
 
     def _fault(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
         """Blames a region when several of its providers fail, none works, and other regions do."""

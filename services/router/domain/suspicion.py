@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.types import ErrorClass
-from services.router.domain.callers import RECENT
+from services.router.domain.callers import CONTRADICTED, RECENT
 from services.router.domain.combinations import Call, Combination, Kind, mark_of
 
 #: Successes of other requests on the same model that it takes to blame a shape.
@@ -20,8 +20,6 @@ CONTRAST = 3
 REFUSALS = 10
 #: Different requests of the only tenant that calls that are as good as those of two tenants.
 UNRELATED = 3
-#: Another tenant's answer contradicts one tenant's failures, however explicit they are, for so long, seconds.
-CONTRADICTED = 10.0
 
 
 @dataclass(slots=True)
