@@ -157,9 +157,7 @@ class _Layered:
         if not public:
             remaining = context.time_remaining()
             if remaining is not None and remaining <= 0:
-                raise DeadlineExceeded(
-                    "The deadline had passed before the call began", reason="DEADLINE_IN_THE_PAST"
-                )
+                raise DeadlineExceeded("The deadline had passed before the call began")
             set_caller(self._authenticator.authenticate(bearer_key(metadata.get("authorization"))))
         if isinstance(request, _Undecodable):
             violation = FieldViolation("request", f"is not a valid message: {request.why}")
@@ -226,7 +224,10 @@ class _Layered:
                 trailing_metadata=((DETAILS_KEY, to_status(error).SerializeToString()),),
             )
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._observer.end(observation, grpc.StatusCode.CANCELLED, "CANCELLED")
+            remaining = context.time_remaining()
+            late = remaining is not None and remaining <= 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            self._observer.end(observation, code, code.name)
             return
         if isinstance(error, grpc.aio.AbortError):
             self._observer.end(observation, grpc.StatusCode.UNKNOWN, "ABORTED_BY_SERVICER")
