@@ -40,7 +40,7 @@ from services.router.domain.generation import (
     Generation,
     ProviderFailure,
 )
-from services.router.domain.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Wait, next_step
+from services.router.domain.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Try, Wait, next_step
 from services.router.domain.plan import Plan
 from services.router.domain.relay import Relay
 from services.router.in_flight import InFlight
@@ -253,15 +253,14 @@ class Generate:
             )
             if isinstance(step, GiveUp):
                 raise self._error(request, step.why)
-            waits = isinstance(step, Wait)
-            request.spent_retry = waits or step.spends_retry
+            request.spent_retry = isinstance(step, Wait) or step.spends_retry
             if request.spent_retry and not self._budget.try_spend(now, request.generation.tenant):
                 raise self._error(request, "RETRY_BUDGET_EXHAUSTED")
             attempt = None
             try:
-                if waits:
+                if isinstance(step, Wait):
                     await asyncio.sleep(step.seconds)
-                request.allow_prefill = not waits and step.prefill
+                request.allow_prefill = isinstance(step, Try) and step.prefill
                 attempt = await self._gate.begin(request, step.candidate)
             finally:
                 # Not begun, or no longer wanted.

@@ -79,8 +79,8 @@ class ProviderClient:
                 failure.at_fault = now() - began >= limits.fair
             raise
         if status >= 300:
-            failure = wire.failure(status, headers, body)
-            raise self._refused(provider, model, endpoint, failure, headers)
+            refusal = wire.failure(status, headers, body)
+            raise self._refused(provider, model, endpoint, refusal, headers)
         self._heard(provider, model, headers)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
