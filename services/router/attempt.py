@@ -146,7 +146,8 @@ class Attempt:
         wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
         tenant = self._generation.tenant
         self._books.health.failed(self.candidate.model, self._ticket, blamed, wait, tenant)
-        self._books.concurrency.failed(self.candidate.model, blamed)
+        if failure.explicit:
+            self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
                 self.candidate,

@@ -166,7 +166,8 @@ class ProviderClient:
         wrong with a key that has been replaced since nothing about its successor."""
         failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
         if failure.error_class is ErrorClass.RATE_LIMITED:
-            learn = self._learner.refused if failure.retry_same else self._learner.observed
+            of_rate = failure.retry_same and failure.explicit
+            learn = self._learner.refused if of_rate else self._learner.observed
             learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
         return failure
 
