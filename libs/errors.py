@@ -132,6 +132,11 @@ class Unavailable(PointsmanError):
     default_reason = "UNAVAILABLE"
 
 
+#: Reasons of an Unavailable that time alone does not mend: our key is refused, the account's quota is spent, the
+#: model is gone. Without a `retry_after` the same call would fail again until somebody has changed something.
+LASTING = frozenset({"PROVIDER_KEY_REFUSED", "PROVIDER_QUOTA_EXHAUSTED", "MODEL_RETIRED"})
+
+
 class DeadlineExceeded(PointsmanError):
     """The caller's deadline passed, or cannot be met."""
 

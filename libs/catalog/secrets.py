@@ -3,6 +3,7 @@ shown."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -37,6 +38,12 @@ class Keys:
         except ValueError as error:
             return str(error)
         return None
+
+    def version(self, provider: Provider) -> str:
+        """Tells the provider's present key from its others without showing it: a prefix of its hash. Empty where
+        there is none."""
+        key = self(provider)
+        return hashlib.sha256(key.encode()).hexdigest()[:12] if key else ""
 
     def _read(self, provider: Provider) -> str:
         if provider.api_key_env:

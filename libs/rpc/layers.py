@@ -137,7 +137,7 @@ class Layers:
                 self._observer.end(observation, grpc.StatusCode.OK)
                 return response
             except BaseException as error:
-                failure = self._failure(observation, error)
+                failure = self._failure(observation, context, error)
                 if failure is None:
                     raise
             finally:
@@ -168,7 +168,7 @@ class Layers:
             except BaseException as error:
                 if method.ends and self._streams.draining and isinstance(error, asyncio.CancelledError):
                     error = Unavailable("The server is draining", reason="DRAINING", retry_after=0.0)
-                failure = self._failure(observation, error)
+                failure = self._failure(observation, context, error)
                 if failure is None:
                     raise
             await _abort(context, failure)
@@ -239,10 +239,13 @@ class Layers:
             self._observer.count(method.name, code_of(told))
         await _abort(context, told)
 
-    def _failure(self, observation: CallObservation, error: BaseException) -> PointsmanError | None:
+    def _failure(
+        self, observation: CallObservation, context: Context, error: BaseException
+    ) -> PointsmanError | None:
         """Returns the error that the caller is told; None for what gRPC must see itself: cancellation."""
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._observer.end(observation, grpc.StatusCode.CANCELLED, "CANCELLED")
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if _is_late(context) else grpc.StatusCode.CANCELLED
+            self._observer.end(observation, code, code.name)
             return None
         if isinstance(error, PointsmanError):
             failure = error
@@ -293,9 +296,14 @@ def _forget_frames(error: BaseException | None) -> None:
 
 def _check_deadline(context: Context) -> None:
     """Raises DeadlineExceeded where nobody waits for the call any more."""
+    if _is_late(context):
+        raise DeadlineExceeded("The deadline had passed before the call began")
+
+
+def _is_late(context: Context) -> bool:
+    """Returns True if the caller's deadline has passed."""
     remaining = context.time_remaining()
-    if remaining is not None and remaining <= 0:
-        raise DeadlineExceeded("The deadline had passed before the call began", reason="DEADLINE_IN_THE_PAST")
+    return remaining is not None and remaining <= 0
 
 
 def _input_of(service: str, method: str) -> Descriptor:

@@ -122,7 +122,8 @@ def to_status(error: PointsmanError) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
     """The error a failed call means, details included. Never raises: a status from elsewhere (a proxy, a dead
-    channel) becomes the type of its code with the reason `TRANSPORT_<CODE>`."""
+    channel) becomes the type of its code with the reason `TRANSPORT_<CODE>`. A deadline that passed is the same
+    whoever noticed it."""
     code = error.code()
     status = status_pb2.Status()
     for key, value in error.trailing_metadata() or ():
@@ -130,6 +131,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
             with suppress(DecodeError):  # details from elsewhere; the code and message still stand
                 status.ParseFromString(value)
     reason, metadata, retry_after = f"TRANSPORT_{code.name}", {}, None
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        reason = DeadlineExceeded.default_reason
     fields: list[FieldViolation] = []
     quotas: list[QuotaViolation] = []
     for detail in status.details:

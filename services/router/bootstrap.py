@@ -122,7 +122,7 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
-        set_aside = SettingAside(clock, rng, metrics)
+        set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
         planner = Planner(targets.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)

@@ -68,13 +68,24 @@ class HealthView(Protocol):
         ...
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
-        """After a call that gave the answer. Seconds; `tokens`: generated ones."""
+        """After a call of the tenant's that gave the answer. Seconds; `tokens`: generated ones."""
         ...
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
         """After one that did not. `retry_after`: seconds that the provider asked for."""
         ...

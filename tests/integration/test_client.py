@@ -189,11 +189,16 @@ async def test_deadlines_default_and_per_call(router: FakeRouter) -> None:
 
 
 async def test_a_deadline_that_passes_is_deadline_exceeded(router: FakeRouter, client: Client) -> None:
-    """And the server's work is cancelled."""
+    """And the server's work is cancelled. One type and one reason, whether our clock, the server's or the router's
+    plan noticed."""
     router.answer = forever
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as ours:
         await client.generate("x", timeout=0.2, request_id="slow")
     await router.until(lambda r: r.cancelled == ["slow"])
+    router.answer = raising(DeadlineExceeded("no time for another attempt"))
+    with pytest.raises(DeadlineExceeded) as theirs:
+        await client.generate("x")
+    assert ours.value.reason == theirs.value.reason == "DEADLINE_EXCEEDED"
 
 
 async def test_quota_details_survive_the_wire(router: FakeRouter, client: Client) -> None:

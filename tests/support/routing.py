@@ -99,7 +99,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events and failures."""
+    failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
+    one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -114,7 +115,8 @@ class ScriptedProviders:
         self.prompts.append(prompt)
         steps = self.script[model.id]
         self.clock.advance(self.seconds)
-        return steps.pop(0) if len(steps) > 1 else steps[0]
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        return step(prompt) if callable(step) else step
 
     def unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
@@ -200,13 +202,24 @@ class FakeHealth:
         return CallTicket()
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, None))
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, error_class))
@@ -303,11 +316,13 @@ class Harness:
     #: In front of `admission`.
     queue: Admission | None = None
     concurrency: Concurrency | None = None
+    #: The version of every provider's key.
+    key: str = ""
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
-        self.set_aside = SettingAside(self.clock, Random(7), Metrics())
+        self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
@@ -341,9 +356,19 @@ class Harness:
 
 
 def fail(
-    error_class: ErrorClass, *, retry_after: float | None = None, retry_same: bool = False, status: int = 0
+    error_class: ErrorClass,
+    *,
+    retry_after: float | None = None,
+    retry_same: bool = False,
+    status: int = 0,
+    explicit: bool = True,
 ) -> ProviderFailure:
     """A provider's failure."""
     return ProviderFailure(
-        error_class, "scripted", http_status=status, retry_after=retry_after, retry_same=retry_same
+        error_class,
+        "scripted",
+        http_status=status,
+        retry_after=retry_after,
+        retry_same=retry_same,
+        explicit=explicit,
     )

@@ -14,6 +14,7 @@ from http import HTTPStatus
 import msgspec
 
 from libs.errors import (
+    LASTING,
     Aborted,
     AlreadyExists,
     DeadlineExceeded,
@@ -92,7 +93,10 @@ def key_required() -> ApiError:
 def from_failure(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
     """What the router's error means to the client. `names`: the router's name of a field → the client's."""
     answer = _answer(error, names)
-    if error.retry_after is not None or answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    lasting = error.retry_after is None and error.reason in LASTING
+    if lasting:
+        answer.headers |= DO_NOT_RETRY
+    elif error.retry_after is not None or answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
         wait = DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after
         answer.headers["retry-after"] = str(max(1, math.ceil(wait)))
         answer.headers["retry-after-ms"] = str(max(1, math.ceil(wait * 1000)))

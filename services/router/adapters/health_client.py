@@ -48,8 +48,6 @@ _CAUSES = {
     health_pb2.CIRCUIT_CAUSE_TRANSPORT: TripCause.TRANSPORT,
     health_pb2.CIRCUIT_CAUSE_SLOW: TripCause.SLOW,
     health_pb2.CIRCUIT_CAUSE_COOLDOWN: TripCause.COOLDOWN,
-    health_pb2.CIRCUIT_CAUSE_AUTHENTICATION: TripCause.AUTHENTICATION,
-    health_pb2.CIRCUIT_CAUSE_QUOTA: TripCause.QUOTA,
     health_pb2.CIRCUIT_CAUSE_OPERATOR: TripCause.OPERATOR,
 }
 _TAKEN_OUT = frozenset(

@@ -22,6 +22,7 @@ from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
 USABLE_FOR = 1.0
+_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
@@ -78,7 +79,8 @@ class ProviderClient:
                 failure.at_fault = now() - began >= limits.fair
             raise
         if status >= 300:
-            raise self._refused(provider, model, wire.failure(status, headers, body), headers)
+            refusal = wire.failure(status, headers, body)
+            raise self._refused(provider, model, endpoint, refusal, headers)
         self._heard(provider, model, headers)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
@@ -96,7 +98,7 @@ class ProviderClient:
         watch = Watch(limits, now())
         async with AsyncExitStack() as stack:
             try:
-                response = await self._open(stack, wire, request, watch, provider, model)
+                response = await self._open(stack, wire, request, watch, provider, model, endpoint)
                 # What goes on from text already sent may have nothing to add.
                 decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
                 events: Sequence[StreamEvent] = ()
@@ -121,6 +123,7 @@ class ProviderClient:
         watch: Watch,
         provider: Provider,
         model: Model,
+        endpoint: Endpoint,
     ) -> HttpResponse:
         """The head of a good answer. Raises ProviderFailure for any other."""
         now = self._clock.monotonic
@@ -143,7 +146,7 @@ class ProviderClient:
             # The status alone says enough.
             pass
         failure = wire.failure(response.status, response.headers, body)
-        raise self._refused(provider, model, failure, response.headers)
+        raise self._refused(provider, model, endpoint, failure, response.headers)
 
     def _heard(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
         """A call was let through."""
@@ -152,11 +155,19 @@ class ProviderClient:
             self._learner.observed(now, model.id, stated_limits(provider.kind, headers))
 
     def _refused(
-        self, provider: Provider, model: Model, failure: ProviderFailure, headers: Mapping[str, str]
+        self,
+        provider: Provider,
+        model: Model,
+        endpoint: Endpoint,
+        failure: ProviderFailure,
+        headers: Mapping[str, str],
     ) -> ProviderFailure:
-        """One was not. That it was larger than the account's rate says nothing about the rate of others."""
+        """One was not. That it was larger than the account's rate says nothing about the rate of others, and what was
+        wrong with a key that has been replaced since nothing about its successor."""
+        failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
         if failure.error_class is ErrorClass.RATE_LIMITED:
-            learn = self._learner.refused if failure.retry_same else self._learner.observed
+            of_rate = failure.retry_same and failure.explicit
+            learn = self._learner.refused if of_rate else self._learner.observed
             learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
         return failure
 

@@ -162,8 +162,9 @@ class ProviderFailure(Exception):
 
     `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds the
     provider asked to stay away, None where it said nothing. `retry_same`: whether the same provider and model may
-    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed. `at_fault`
-    False: says nothing about the provider, the caller's deadline left it no fair time.
+    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed.
+    `explicit`: a status or a machine-readable code says it; False: words alone. `at_fault` False: says nothing about
+    the provider, since the caller's deadline left it no fair time, or its key has been replaced since.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class ProviderFailure(Exception):
         retry_after: float | None = None,
         retry_same: bool = False,
         usage: Usage | None = None,
+        explicit: bool = True,
     ) -> None:
         super().__init__(f"{error_class}: {message}")
         self.error_class = error_class
@@ -183,4 +185,5 @@ class ProviderFailure(Exception):
         self.retry_after = retry_after
         self.retry_same = retry_same
         self.usage = usage
+        self.explicit = explicit
         self.at_fault = True

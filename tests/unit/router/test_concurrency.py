@@ -240,11 +240,20 @@ async def test_refusals_by_an_overloaded_provider_shrink_its_limit(
     """Other failures say nothing about how much it takes; nothing stays in flight."""
     bed = Bed()
     before = bed.concurrency.of("a").limit = 20
-    h = routed(bed, [A], [B], script={"a/m": [fail(error_class)], "b/m": ["b"]})
+    h = routed(bed, [A], [B], script={"a/m": [fail(error_class, retry_same=True)], "b/m": ["b"]})
     await whole(h)
     assert (bed.concurrency.of("a").limit < before) == shrinks
     assert (bed.value("in_flight"), bed.value("in_flight", "b")) == (0, 0)
     h.assert_settled()
+
+
+async def test_a_request_that_is_larger_than_the_whole_rate_shrinks_nothing() -> None:
+    """It is refused with the class of a rate limit, but however often it comes, others are not."""
+    bed = Bed()
+    before = bed.concurrency.of("a").limit = 20
+    h = routed(bed, [A], [B], script={"a/m": [fail(ErrorClass.RATE_LIMITED)], "b/m": ["b"]})
+    await whole(h)
+    assert bed.concurrency.of("a").limit == before
 
 
 async def test_a_timeout_that_the_caller_is_to_blame_for_shrinks_nothing() -> None:
