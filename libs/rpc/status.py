@@ -26,6 +26,7 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
+from libs.limits import LimitKey, Period, QueueKey, Unit, scope_of
 
 DOMAIN = "pointsman"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -73,6 +74,7 @@ def to_status(error: PointsmanError) -> status_pb2.Status:
                 subject=dimension.subject,
                 description=dimension.description,
                 quota_id=dimension.subject,
+                quota_dimensions=_dimensions(dimension.key),
                 quota_value=dimension.limit,
             )
         details.append(_pack(quota))
@@ -105,7 +107,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
         elif detail.Unpack(bad):
             fields = [FieldViolation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(quota):
-            quotas = [QuotaViolation(v.subject, v.description, limit=v.quota_value) for v in quota.violations]
+            quotas = [QuotaViolation(_key(v), v.description, limit=v.quota_value) for v in quota.violations]
     message = error.details() or code.name
     error_type = _TYPES.get(code, PointsmanError)
     if error_type is InvalidArgument:
@@ -114,6 +116,25 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
     if error_type is ResourceExhausted:
         return ResourceExhausted(message, quotas, reason=reason, retry_after=retry_after, metadata=metadata)
     return error_type(message, reason=reason, retry_after=retry_after, metadata=metadata)
+
+
+def _dimensions(key: LimitKey | QueueKey | str) -> dict[str, str]:
+    """A limit's name in parts, as `quota_dimensions` carries it; of a queue, the scope alone."""
+    if isinstance(key, LimitKey):
+        return {"scope": str(key.scope), "unit": key.unit, "period": key.period}
+    return {"scope": str(key.scope)} if isinstance(key, QueueKey) else {}
+
+
+def _key(violation: error_details_pb2.QuotaFailure.Violation) -> LimitKey | QueueKey | str:
+    """The name that `_dimensions` gave; of one of another version, its text."""
+    parts = dict(violation.quota_dimensions)
+    try:
+        scope = scope_of(parts["scope"])
+        if "unit" not in parts:
+            return QueueKey(scope)
+        return LimitKey(scope, Unit(parts["unit"]), Period(parts["period"]))
+    except (KeyError, ValueError):
+        return str(violation.subject)
 
 
 def _pack(message: error_details_pb2.ErrorInfo | object) -> AnyProto:

@@ -27,6 +27,7 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
+from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -162,8 +163,10 @@ def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
 
 def _exhausted(error: ResourceExhausted) -> ApiError:
     headers = limit_headers(error.violations, error.retry_after)
-    units = {unit for _, unit, _ in map(_dimension, error.violations)}
-    if "micro_usd" in units:
+    if error.reason == "REQUEST_ABOVE_LIMIT":
+        headers |= DO_NOT_RETRY
+    units = {v.key.unit for v in error.violations if isinstance(v.key, LimitKey)}
+    if Unit.MICRO_USD in units:
         return ApiError(
             429,
             error.message,
@@ -171,23 +174,19 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
             kind="insufficient_quota",
             headers=headers | DO_NOT_RETRY,
         )
-    kind = "tokens" if any(unit.endswith("tokens") for unit in units) else "requests"
+    kind = "tokens" if any(unit.tokens for unit in units) else "requests"
     return ApiError(429, error.message, code="rate_limit_exceeded", kind=kind, headers=headers)
-
-
-def _dimension(violation: QuotaViolation) -> tuple[str, str, str]:
-    """Scope, unit and period of `scope unit period`."""
-    scope, unit, period = ([*violation.subject.split(" "), "", "", ""])[:3]
-    return scope, unit, period
 
 
 def limit_headers(violations: tuple[QuotaViolation, ...], retry_after: float | None) -> dict[str, str]:
     """The rate-limit set of a denial, for what is known: the violated limits of requests and tokens."""
     headers: dict[str, str] = {}
     for violation in violations:
-        _, unit, _ = _dimension(violation)
-        what = "requests" if unit == "requests" else "tokens" if unit.endswith("tokens") else ""
-        if not what or not violation.limit:
+        if not isinstance(violation.key, LimitKey) or not violation.limit:
+            continue
+        unit = violation.key.unit
+        what = "requests" if unit is Unit.REQUESTS else "tokens" if unit.tokens else ""
+        if not what:
             continue
         headers[f"x-ratelimit-limit-{what}"] = str(violation.limit)
         if what == "requests":
