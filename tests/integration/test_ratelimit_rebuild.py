@@ -15,13 +15,14 @@ import pytest
 from dev.engines import Postgres
 from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
+from libs.limits import Amounts
 from libs.rpc.channel import connect as channel_to
 from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from tests.support.analytics import Analytics, an_event, analytics, send
 from tests.support.leasing import RunningLimiter, admission_at, claim, limiter_on
 from tests.support.limits import limit

@@ -33,6 +33,7 @@ from services.gateway.domain.chat_request import NAMES
 from services.gateway.domain.errors import ApiError, from_failure
 from services.gateway.domain.models import entries, find
 from services.gateway.domain.responses import ResponsesExchange
+from tests.support.names import limit_key
 
 ALPHA = Selection("alpha", "small")
 BETA = Selection("beta", "large")
@@ -235,9 +236,9 @@ def test_the_wait_is_never_zero_and_never_too_short() -> None:
 def test_the_rate_limit_set_of_a_denial() -> None:
     """Limits of requests and of tokens; what is left is known for requests alone; other units have no header."""
     violations = [
-        QuotaViolation("tenant:acme requests minute", "full", limit=60),
-        QuotaViolation("provider:openai total_tokens minute", "full", limit=9000),
-        QuotaViolation("tenant:acme concurrency", "full", limit=4),
+        QuotaViolation(limit_key("tenant:acme requests minute"), "full", limit=60),
+        QuotaViolation(limit_key("provider:openai total_tokens minute"), "full", limit=9000),
+        QuotaViolation(limit_key("tenant:acme concurrency"), "full", limit=4),
     ]
     error = from_failure(ResourceExhausted("full", violations, retry_after=1.5), {})
     assert (error.status, error.code, error.kind) == (429, "rate_limit_exceeded", "tokens")

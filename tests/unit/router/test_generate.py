@@ -17,9 +17,9 @@ from libs.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from libs.limits import Amounts, Scope, scope_of
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
-from services.router.domain.amounts import Amounts
 from services.router.domain.events import (
     Completed,
     Degradation,
@@ -534,8 +534,8 @@ async def test_a_hedge_that_is_not_wanted_any_more_leaves_no_trace() -> None:
 class HangingAdmission(FakeAdmission):
     """Admits calls to provider a at once, and never answers for others."""
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
-        return super().try_admit(scopes, amounts) if "provider:a" in scopes else None
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+        return super().try_admit(scopes, amounts) if scope_of("provider:a") in scopes else None
 
     async def admit(self, claim: Claim, timeout: float) -> FakePermit:
         self.claims.append(claim)
