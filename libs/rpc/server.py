@@ -34,6 +34,10 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
+#: A draining server takes calls until none has begun for QUIET seconds, but no longer than LINGER: callers that watch
+#: its health need a moment to turn away, and what they send meanwhile would be lost.
+QUIET = 0.1
+LINGER = 2.0
 _PUBLIC_SERVICES = (HEALTH_SERVICE, reflection.SERVICE_NAME)
 
 _Metadata = Mapping[str, str | bytes]
@@ -74,10 +78,11 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
 
 @dataclass(slots=True)
 class _Streams:
-    """Streams that must be ended by hand."""
+    """Streams that must be ended by hand, and how many calls have begun that are not for everyone."""
 
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     draining: bool = False
+    begun: int = 0
 
 
 class _Generic(grpc.GenericRpcHandler):
@@ -155,6 +160,7 @@ class _Layered:
         """Refuses calls that nobody waits for any more, finds out who calls, and refuses what is no message. Raises
         PointsmanError."""
         if not public:
+            self._streams.begun += 1
             remaining = context.time_remaining()
             if remaining is not None and remaining <= 0:
                 raise DeadlineExceeded(
@@ -283,14 +289,25 @@ class GrpcServer:
             self.health.set(name, serving=True)
 
     async def drain(self, seconds: float) -> None:
-        """NOT_SERVING; long-lived streams end; running calls get `seconds` to finish."""
+        """NOT_SERVING; calls are taken until callers have turned away; then long-lived streams end, and running calls
+        get what is left of `seconds` to finish."""
         for name in ("", *self._names):
             self.health.set(name, serving=False)
         self._streams.draining = True
         # Watchers see NOT_SERVING before their stream ends.
         await asyncio.sleep(0)
-        stopping = asyncio.ensure_future(self._server.stop(seconds))
+        lingered = await self._linger(min(LINGER, seconds / 2))
+        stopping = asyncio.ensure_future(self._server.stop(seconds - lingered))
         await asyncio.sleep(0.05)
         for task in list(self._streams.tasks):
             task.cancel()
         await stopping
+
+    async def _linger(self, most: float) -> float:
+        """Returns once no call comes any more, at the latest after `most` seconds, with how long that took."""
+        lingered, begun = 0.0, -1
+        while self._streams.begun != begun and lingered + QUIET <= most:
+            begun = self._streams.begun
+            await asyncio.sleep(QUIET)
+            lingered += QUIET
+        return lingered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -40,7 +40,7 @@ from services.router.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
-#: How long the start waits for the limiter and the health service before it serves without them, seconds.
+#: How long the start waits for the health service before it serves without it, seconds.
 FIRST_CONTACT = 2.0
 
 log = get_logger(__name__)
@@ -133,9 +133,12 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             attempt_prefix=secrets.token_hex(8),
         )
         runtime.authenticator = TenantKeys(lambda: catalog.current, token)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_CONTACT):
-                await asyncio.gather(health.known.wait(), admission.known.wait())
+        # Nobody but the limiter can admit what has a budget, so a router that serves before it would lose calls that
+        # its replicas could answer.
+        await asyncio.gather(
+            _until(health.known, FIRST_CONTACT, "health"),
+            _until(admission.known, settings.limiter_wait, "ratelimit"),
+        )
         yield [
             Registration(
                 router_pb2_grpc.add_RouterServicer_to_server,
@@ -143,6 +146,15 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
                 SERVICE,
             )
         ]
+
+
+async def _until(known: asyncio.Event, seconds: float, service: str) -> None:
+    """Returns once the service has answered, or after that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await known.wait()
+    except TimeoutError:
+        log.warning("starts_without", service=service, waited=seconds)
 
 
 def main() -> int:
