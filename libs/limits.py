@@ -118,7 +118,7 @@ class Scope(Struct, frozen=True, cache_hash=True, order=True):
 
     def __post_init__(self) -> None:
         named = f"{self.tenant}/{self.name}" if self.kind.of_tenant else self.name
-        if not 1 <= len(named) <= MAX_NAME or not named.isprintable():
+        if not self.name or len(named) > MAX_NAME or not named.isprintable():
             raise ValueError(f"must be kind:name, name 1 to {MAX_NAME} printable characters")
         if "/" in self.tenant or bool(self.tenant) is not self.kind.of_tenant:
             raise ValueError(f"a scope of kind {self.kind} has {_PARTS[self.kind.of_tenant]}")

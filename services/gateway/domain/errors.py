@@ -163,10 +163,8 @@ def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
 
 def _exhausted(error: ResourceExhausted) -> ApiError:
     headers = limit_headers(error.violations, error.retry_after)
-    if error.reason == "REQUEST_ABOVE_LIMIT":
-        headers |= DO_NOT_RETRY
-    units = {v.key.unit for v in error.violations if isinstance(v.key, LimitKey)}
-    if Unit.MICRO_USD in units:
+    keys = [v.key for v in error.violations if isinstance(v.key, LimitKey)]
+    if any(key.budget for key in keys):
         return ApiError(
             429,
             error.message,
@@ -174,7 +172,10 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
             kind="insufficient_quota",
             headers=headers | DO_NOT_RETRY,
         )
-    kind = "tokens" if any(unit.tokens for unit in units) else "requests"
+    kind = "tokens" if any(key.unit.tokens for key in keys) else "requests"
+    if error.reason == "REQUEST_ABOVE_LIMIT":
+        code = error.reason.lower()
+        return ApiError(429, error.message, code=code, kind=kind, headers=headers | DO_NOT_RETRY)
     return ApiError(429, error.message, code="rate_limit_exceeded", kind=kind, headers=headers)
 
 

@@ -99,6 +99,8 @@ class LeasedAdmission:
         )
         #: Set once the limiter has answered.
         self.known = self._leases.known
+        #: Set while the limiter is connected.
+        self.connection = self._leases.connection
         self.run = self._leases.run
         self.finish = self._leases.finish
         #: What is being asked for, by the scopes of a request; or ahead, by scope.
