@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from libs.limits import LimitKey, QueueKey
+
 #: Violations that a message names; a caller may send any number of wrong fields.
 MOST_NAMED = 20
 
@@ -19,16 +21,23 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One dimension that has no room. `subject` is `scope unit period`; amounts are in the unit. `paced`: its limit
-    is to be waited for rather than refused."""
+    """One limit, or queue for one, that has no room; amounts are in the limit's unit. `key` is a text where a server
+    of another version named it. `paced`: the limit is to be waited for rather than refused. `unknown`: nobody knows
+    whether there is room, as the limiter is gone or does not know the window's past."""
 
-    subject: str
+    key: LimitKey | QueueKey | str
     description: str
     limit: int = 0
     used: int = 0
     requested: int = 0
     reset_seconds: float | None = None
     paced: bool = False
+    unknown: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The name for people."""
+        return str(self.key)
 
 
 class PointsmanError(Exception):

@@ -42,10 +42,11 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Streams:
-    """Streams that must be ended by hand."""
+    """Streams that must be ended by hand, and how many calls of known callers have begun."""
 
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     draining: bool = False
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,7 @@ class Layers:
             _forget_frames(error)
             return "", error
         set_caller(caller)
+        self._streams.begun += 1
         return caller, None
 
     async def _refuse(

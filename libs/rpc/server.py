@@ -35,6 +35,10 @@ OPTIONS = (
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
+#: A draining server takes calls until none has begun for QUIET seconds, but no longer than LINGER: callers that watch
+#: its health need a moment to turn away, and what they send meanwhile would be lost.
+QUIET = 0.1
+LINGER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +112,25 @@ class GrpcServer:
             self.health.set(name, serving=True)
 
     async def drain(self, seconds: float) -> None:
-        """NOT_SERVING; long-lived streams end; running calls get `seconds` to finish."""
+        """NOT_SERVING; calls are taken until callers have turned away; then long-lived streams end, and running calls
+        get what is left of `seconds` to finish."""
         for name in ("", *self._names):
             self.health.set(name, serving=False)
         self._streams.draining = True
         # Watchers see NOT_SERVING before their stream ends.
         await asyncio.sleep(0)
-        stopping = asyncio.ensure_future(self._server.stop(seconds))
+        lingered = await self._linger(min(LINGER, seconds / 2))
+        stopping = asyncio.ensure_future(self._server.stop(seconds - lingered))
         await asyncio.sleep(0.05)
         for task in list(self._streams.tasks):
             task.cancel()
         await stopping
+
+    async def _linger(self, most: float) -> float:
+        """Returns once no call comes any more, at the latest after `most` seconds, with how long that took."""
+        lingered, begun = 0.0, -1
+        while self._streams.begun != begun and lingered + QUIET <= most:
+            begun = self._streams.begun
+            await asyncio.sleep(QUIET)
+            lingered += QUIET
+        return lingered

@@ -26,6 +26,7 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
+from libs.limits import LimitKey, Period, QueueKey, Unit, scope_of
 
 DOMAIN = "pointsman"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -42,6 +43,8 @@ MAX_TEXT = 500
 MAX_NAME = 128
 #: `scope unit period` of a quota, whose scope is a name that a catalog or a caller gave.
 MAX_SUBJECT = 256
+#: A scope is carried whole, so that it can be read back: a campaign and its tenant of 128 characters each.
+MAX_SCOPE = 1_200
 MAX_VIOLATIONS = 20
 #: Bytes of lengths and tags around an entry, and around a detail with its type's name.
 _ENTRY = 8
@@ -111,6 +114,7 @@ def to_status(error: PointsmanError) -> status_pb2.Status:
                 subject=subject,
                 description=_cut(dimension.description, MAX_TEXT),
                 quota_id=subject,
+                quota_dimensions=_dimensions(dimension.key),
                 quota_value=min(max(dimension.limit, -MAX_INT64), MAX_INT64),
             )
             if quota.ByteSize() > room:
@@ -147,7 +151,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
         elif detail.Unpack(bad):
             fields = [FieldViolation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(quota):
-            quotas = [QuotaViolation(v.subject, v.description, limit=v.quota_value) for v in quota.violations]
+            quotas = [QuotaViolation(_key(v), v.description, limit=v.quota_value) for v in quota.violations]
     # The details hold more of a message that is not ASCII.
     told = status.message if status.code == code.value[0] else ""
     message = told or error.details() or code.name
@@ -158,6 +162,25 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
     if error_type is ResourceExhausted:
         return ResourceExhausted(message, quotas, reason=reason, retry_after=retry_after, metadata=metadata)
     return error_type(message, reason=reason, retry_after=retry_after, metadata=metadata)
+
+
+def _dimensions(key: LimitKey | QueueKey | str) -> dict[str, str]:
+    """A limit's name in parts, as `quota_dimensions` carries it; of a queue, the scope alone."""
+    if isinstance(key, LimitKey):
+        return {"scope": _cut(str(key.scope), MAX_SCOPE), "unit": key.unit, "period": key.period}
+    return {"scope": _cut(str(key.scope), MAX_SCOPE)} if isinstance(key, QueueKey) else {}
+
+
+def _key(violation: error_details_pb2.QuotaFailure.Violation) -> LimitKey | QueueKey | str:
+    """The name that `_dimensions` gave; of one of another version, its text."""
+    parts = dict(violation.quota_dimensions)
+    try:
+        scope = scope_of(parts["scope"])
+        if "unit" not in parts:
+            return QueueKey(scope)
+        return LimitKey(scope, Unit(parts["unit"]), Period(parts["period"]))
+    except (KeyError, ValueError):
+        return str(violation.subject)
 
 
 def _cut(text: str, most: int, size: Callable[[str], int] | None = None) -> str:

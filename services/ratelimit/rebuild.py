@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from libs.clock import Clock
 from libs.errors import Unavailable
+from libs.limits import LimitKey, Unit
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.ratelimit.domain.limits import Limit, LimitKey, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.ports import LimitStore, SpendHistory
 
 log = get_logger(__name__)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from libs.clock import Clock
+from libs.limits import Amounts
 from libs.tracing import Span
 from libs.types import PROVIDER_FAULTS, ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router import spans
 from services.router.concurrency import Concurrency
-from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
 from services.router.domain.plan import Candidate, Pricer, estimate_text_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -41,7 +41,7 @@ from services.router.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
-#: How long the start waits for the limiter and the health service before it serves without them, seconds.
+#: How long the start waits for the health service before it serves without it, seconds.
 FIRST_CONTACT = 2.0
 #: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
 #: says so; a thousand turns with ten tool calls each are 50,000 fields.
@@ -137,9 +137,12 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             attempt_prefix=secrets.token_hex(8),
         )
         runtime.authenticator = TenantKeys(lambda: catalog.current, token)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_CONTACT):
-                await asyncio.gather(health.known.wait(), admission.known.wait())
+        # Nobody but the limiter can admit what has a budget, so a router that serves before it would lose calls that
+        # its replicas could answer.
+        await asyncio.gather(
+            _until(health.known, FIRST_CONTACT, "health"),
+            _until(admission.known, settings.limiter_wait, "ratelimit"),
+        )
         yield [
             Registration(
                 router_pb2_grpc.add_RouterServicer_to_server,
@@ -148,6 +151,15 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
                 bounds=REQUEST_BOUNDS,
             )
         ]
+
+
+async def _until(known: asyncio.Event, seconds: float, service: str) -> None:
+    """Returns once the service has answered, or after that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await known.wait()
+    except TimeoutError:
+        log.warning("starts_without", service=service, waited=seconds)
 
 
 def main() -> int:

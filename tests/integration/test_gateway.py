@@ -28,6 +28,7 @@ from libs.errors import (
 )
 from libs.rpc.convert import duration_to_proto
 from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.names import limit_key
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a blue mug"}]
@@ -365,8 +366,10 @@ async def test_tool_calls_whole_and_streamed(client: AsyncOpenAI, router: FakeRo
         assert (call.id, call.function.name, call.function.arguments) == ("c1", "weather", arguments)
 
 
-QUOTA = QuotaViolation("tenant:acme requests minute", "acme is at 60 of 60 requests a minute", limit=60)
-BUDGET = QuotaViolation("tenant:acme micro_usd day", "acme has spent its budget", limit=1_000_000)
+QUOTA = QuotaViolation(
+    limit_key("tenant:acme requests minute"), "acme is at 60 of 60 requests a minute", limit=60
+)
+BUDGET = QuotaViolation(limit_key("tenant:acme micro_usd day"), "acme has spent its budget", limit=1_000_000)
 WRONG = FieldViolation("generation.messages[0].text", "must not be empty")
 NO_MODEL = FieldViolation("generation.models[0]", "no model 'gpt-9'")
 ERRORS = [

@@ -10,13 +10,14 @@ from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.errors import QuotaViolation
+from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.attempt import Books
 from services.router.budgets import Budgets
 from services.router.concurrency import Concurrency, Mode
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import (
     Completion,
@@ -40,6 +41,7 @@ from services.router.ports import Admission, CallTicket, Claim
 from services.router.select import Planner
 from services.router.set_aside import SettingAside
 from tests.support.clock import ManualClock
+from tests.support.names import limit_key
 
 CAPABILITIES = frozenset({"streaming", "system", "json", "json_schema", "tools", "stop"})
 TENANT = Tenant("acme")
@@ -256,14 +258,14 @@ class FakeAdmission:
     #: Whether anything can be admitted without asking.
     leased: bool = True
 
-    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
-        return None if self.hidden else self.budgets.get((scope, period))
+    def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
+        return None if self.hidden else self.budgets.get((str(scope), period))
 
-    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
-        return self.states.get(scope, ())
+    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
+        return self.states.get(str(scope), ())
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
-        if self.hidden or not self.leased or any(scope in self.denied for scope in scopes):
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+        if self.hidden or not self.leased or any(str(scope) in self.denied for scope in scopes):
             return None
         self.open += 1
         return FakePermit(self, amounts)
@@ -272,8 +274,8 @@ class FakeAdmission:
         self.hidden = False
         self.claims.append(claim)
         for scope in claim.scopes:
-            if scope in self.denied:
-                raise self.denied[scope]
+            if str(scope) in self.denied:
+                raise self.denied[str(scope)]
         self.open += 1
         return FakePermit(self, claim.amounts)
 
@@ -282,7 +284,8 @@ def denial(
     scope: str, retry_after: float | None = 7.0, *, limit: int = 5, paced: bool = False
 ) -> AdmissionDenied:
     """A denial by one dimension of a scope."""
-    violation = QuotaViolation(f"{scope} requests minute", f"{scope} is full", limit, limit, 1, paced=paced)
+    key = limit_key(f"{scope} requests minute")
+    violation = QuotaViolation(key, f"{scope} is full", limit, limit, 1, paced=paced)
     return AdmissionDenied([violation], retry_after)
 
 

@@ -28,6 +28,7 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
+from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -166,8 +167,8 @@ def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
 
 def _exhausted(error: ResourceExhausted) -> ApiError:
     headers = limit_headers(error.violations, error.retry_after)
-    units = {unit for _, unit, _ in map(_dimension, error.violations)}
-    if "micro_usd" in units:
+    keys = [v.key for v in error.violations if isinstance(v.key, LimitKey)]
+    if any(key.budget for key in keys):
         return ApiError(
             429,
             error.message,
@@ -175,23 +176,22 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
             kind="insufficient_quota",
             headers=headers | DO_NOT_RETRY,
         )
-    kind = "tokens" if any(unit.endswith("tokens") for unit in units) else "requests"
+    kind = "tokens" if any(key.unit.tokens for key in keys) else "requests"
+    if error.reason == "REQUEST_ABOVE_LIMIT":
+        code = error.reason.lower()
+        return ApiError(429, error.message, code=code, kind=kind, headers=headers | DO_NOT_RETRY)
     return ApiError(429, error.message, code="rate_limit_exceeded", kind=kind, headers=headers)
-
-
-def _dimension(violation: QuotaViolation) -> tuple[str, str, str]:
-    """Scope, unit and period of `scope unit period`."""
-    scope, unit, period = ([*violation.subject.split(" "), "", "", ""])[:3]
-    return scope, unit, period
 
 
 def limit_headers(violations: tuple[QuotaViolation, ...], retry_after: float | None) -> dict[str, str]:
     """The rate-limit set of a denial, for what is known: the violated limits of requests and tokens."""
     headers: dict[str, str] = {}
     for violation in violations:
-        _, unit, _ = _dimension(violation)
-        what = "requests" if unit == "requests" else "tokens" if unit.endswith("tokens") else ""
-        if not what or not violation.limit:
+        if not isinstance(violation.key, LimitKey) or not violation.limit:
+            continue
+        unit = violation.key.unit
+        what = "requests" if unit is Unit.REQUESTS else "tokens" if unit.tokens else ""
+        if not what:
             continue
         headers[f"x-ratelimit-limit-{what}"] = str(violation.limit)
         if what == "requests":

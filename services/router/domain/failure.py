@@ -84,11 +84,19 @@ def _never_tried(
     plan: Plan, refused: Mapping[str, Sequence[QuotaViolation]], quota_retry_after: float | None
 ) -> PointsmanError:
     violations = tuple(dict.fromkeys(v for found in refused.values() for v in found))
+    if any(found and all(v.unknown for v in found) for found in refused.values()):
+        # One candidate at least may have room: that nobody can tell is no sign of a limit that is used up.
+        return Unavailable(
+            "The limiter does not answer. " + "; ".join(v.description for v in violations if v.unknown),
+            reason="LIMITER_UNAVAILABLE",
+            retry_after=quota_retry_after or DEFAULT_RETRY_AFTER,
+        )
     if violations:
+        known = [v for v in violations if not v.unknown]
         return ResourceExhausted(
-            "; ".join(v.description for v in violations),
-            violations,
-            reason="LIMIT_EXCEEDED",
+            "; ".join(v.description for v in known),
+            known,
+            reason="LIMIT_EXCEEDED" if quota_retry_after is not None else "REQUEST_ABOVE_LIMIT",
             retry_after=quota_retry_after,
         )
     down = [c for c in plan.excluded if c.health.availability is Availability.DOWN]

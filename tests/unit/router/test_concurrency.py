@@ -10,10 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from libs.errors import ResourceExhausted
+from libs.limits import Amounts, Scope, scope_of
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Priority, Usage
 from services.router.concurrency import PROVIDERS, Concurrency, ConcurrentAdmission, Mode
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import Degradation, Result
 from services.router.domain.generation import Completion
 from services.router.ports import Claim
@@ -36,8 +37,8 @@ A, B = model("a/m"), model("b/m")
 ONE = Amounts(1, 10, 10)
 
 
-def scopes(provider: str) -> tuple[str, ...]:
-    return ("tenant:acme", f"provider:{provider}", f"model:{provider}/m")
+def scopes(provider: str) -> tuple[Scope, ...]:
+    return tuple(map(scope_of, ("tenant:acme", f"provider:{provider}", f"model:{provider}/m")))
 
 
 def claim(provider: str = "a", patience: float = 0.0) -> Claim:
@@ -120,7 +121,7 @@ async def test_regression_who_still_asks_the_limiter_keeps_nobody_out() -> None:
     bed = Bed(limits=Slow(leased=False, denied={"tenant:acme": denial("tenant:acme")}))
     asking = [asyncio.create_task(bed.admission.admit(claim(), 1.0)) for _ in range(10)]
     await asyncio.sleep(0)
-    other = Claim(("tenant:other", "provider:a"), ONE, "other", Priority.STANDARD)
+    other = Claim((scope_of("tenant:other"), scope_of("provider:a")), ONE, "other", Priority.STANDARD)
     await bed.admission.admit(other, 1.0)
     refused = await asyncio.gather(*asking, return_exceptions=True)
     assert {v.subject for r in refused if isinstance(r, AdmissionDenied) for v in r.violations} == {
