@@ -17,9 +17,19 @@ import grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
+from libs.catalog.limits import MAX_BUCKET, MAX_COUNTER
 from libs.clock import Clock
 from libs.errors import QuotaViolation
-from libs.limits import PERIOD_BY_NUMBER, UNIT_BY_NUMBER, Amounts, LimitKey, Scope, scope_of
+from libs.limits import (
+    PERIOD_BY_NUMBER,
+    UNIT_BY_NUMBER,
+    Amounts,
+    LimitKey,
+    Period,
+    Scope,
+    ScopeKind,
+    scope_of,
+)
 from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
@@ -36,11 +46,10 @@ from services.router.domain.slices import Slice
 REPORT_INTERVAL = 2.0
 #: Slices in one report.
 REPORT_SIZE = 500
-#: How often what was learned of limits is told again although nothing is new, seconds; entries of each kind in one
-#: message; and the largest limits per period that the limiter counts.
+#: How often what was learned of limits is told again although nothing is new, seconds; and entries of each kind in
+#: one message.
 OBSERVED_INTERVAL = 10.0
 OBSERVED_SIZE = 2048
-_MOST = dict.fromkeys(("second", "minute", "hour"), 10**10)
 #: How long the end waits for the limiter to take back what is left, seconds.
 RETURN_TIMEOUT = 1.0
 
@@ -164,9 +173,7 @@ class LeaseStream:
         if self._call is None:
             return
         now = self._clock.now()
-        limits = [
-            limit for limit in self._learner.learned(now) if limit.value <= _MOST.get(limit.period, 10**15)
-        ]
+        limits = [limit for limit in self._learner.learned(now) if limit.value <= _most(limit)]
         news = {(e.target, e.unit, e.period, e.source): (e.value, round(e.confidence, 2)) for e in limits}
         if news == self._told and now - self._told_at < OBSERVED_INTERVAL:
             return
@@ -177,7 +184,7 @@ class LeaseStream:
         observed = pb.LeaseObserved(
             limits=[_observed(limit) for limit in limits[:OBSERVED_SIZE]],
             loads=[
-                pb.ObservedLoad(scope=f"model:{target}", calls=calls)
+                pb.ObservedLoad(scope=_model(target), calls=calls)
                 for target, calls in itertools.islice(loads.items(), OBSERVED_SIZE)
             ],
             at=timestamp_to_proto(now),
@@ -325,9 +332,18 @@ class LeaseStream:
         self._heard.set()
 
 
+def _most(limit: LearnedLimit) -> int:
+    """The most that the limiter counts of a limit like this."""
+    return MAX_BUCKET if Period(limit.period).seconds else MAX_COUNTER
+
+
+def _model(target: str) -> str:
+    return str(Scope(ScopeKind.MODEL, target))
+
+
 def _observed(limit: LearnedLimit) -> pb.ObservedLimit:
     return pb.ObservedLimit(
-        scope=f"model:{limit.target}",
+        scope=_model(limit.target),
         unit=f"UNIT_{limit.unit.upper()}",
         period=f"PERIOD_{limit.period.upper()}",
         limit=limit.value,

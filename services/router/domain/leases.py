@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from libs.limits import Amounts, Period, Scope, Unit, by_unit
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.domain.amounts import amounts_of
 from services.router.domain.demand import Demand
 from services.router.domain.limit_state import LimitState
@@ -99,7 +99,7 @@ class Pool:
         """Replaces the estimate by what was used: the difference returns to the slice, or is owed."""
         real = by_unit(used)
         # Slots flow back whole.
-        real[Unit.CONCURRENCY] = 0
+        real[CONCURRENCY] = 0
         carried = 0
         for held, amount, more in taken:
             share = real[held.unit] - carried

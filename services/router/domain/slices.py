@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from libs.limits import Amounts, Period, Scope, Unit, by_unit
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.domain.demand import HORIZON, SLOTS_SPARE, Demand
 from services.router.domain.limit_state import TOLD, LimitState, limit_state
 
@@ -73,7 +73,7 @@ class Slice:
         """Whether its last report is due."""
         if self.running:
             return False
-        idle = self.unit is Unit.CONCURRENCY and now - self.touched > IDLE
+        idle = self.unit is CONCURRENCY and now - self.touched > IDLE
         if idle and self.home is not None and not self.retired:
             self.home.demand.turn(now)
             idle = self.home.held - self.amount >= self.home.demand.slots()
@@ -154,7 +154,7 @@ class Dimension:
         """Whether more should be asked for."""
         if self.shadow:
             return not self.live(now + HORIZON)
-        if self.unit is Unit.CONCURRENCY:
+        if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
         if self.budget and now - (self.heard or 0.0) > FRESH:
             return True
@@ -162,7 +162,7 @@ class Dimension:
 
     def want(self, now: float) -> int:
         """What to ask for."""
-        if self.unit is Unit.CONCURRENCY:
+        if self.unit is CONCURRENCY:
             return max(0, self.demand.slots() - self.held)
         return max(0, self.demand.target(now) - self.available(now))
 
