@@ -239,7 +239,7 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
 
 def _nested(text: str) -> Any:
     """The JSON that a message is, or None where it is prose."""
-    if not text.startswith(("{", "[")):
+    if not text.startswith(("{", "[")) or len(text) > _MAX_BODY_BYTES:
         return None
     try:
         return decode(text)

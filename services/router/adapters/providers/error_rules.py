@@ -211,17 +211,24 @@ def verdict_of(
     found = next(
         (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
     )
-    if found is None:
-        other = ErrorClass.INVALID_REQUEST if 400 <= status < 500 else ErrorClass.SERVER_ERROR
-        # A firewall's 403 is no word about a key.
-        found = Verdict(_STATUSES.get(status, other), explicit=status != 403)
-    return _unless_upstream(status, error, _rate(found, error))
+    return _unless_upstream(status, error, _rate(found or _by_status(status), error))
+
+
+def class_of_status(status: int) -> ErrorClass:
+    """What a status means by itself."""
+    other = ErrorClass.INVALID_REQUEST if 400 <= status < 500 else ErrorClass.SERVER_ERROR
+    return _STATUSES.get(status, other)
 
 
 def break_class(reason: str) -> ErrorClass | None:
     """The class of failure that a finish reason stands for; None where it may be the end of an answer."""
     lower = reason[:_MAX_REASON].lower()
     return next((error_class for words, error_class in _BREAKS if words.search(lower)), None)
+
+
+def _by_status(status: int) -> Verdict:
+    # A firewall's 403 is no word about a key.
+    return Verdict(class_of_status(status), explicit=status != 403)
 
 
 def _by_words(candidate: Rule, error: ErrorBody, status: int, wait: bool) -> Verdict | None:

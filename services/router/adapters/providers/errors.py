@@ -6,12 +6,13 @@ headers and waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.error_body import MAX_PROSE, ErrorBody, read_error, redact
-from services.router.adapters.providers.error_rules import Verdict, break_class, verdict_of
+from services.router.adapters.providers.error_rules import Verdict, break_class, class_of_status, verdict_of
 from services.router.adapters.providers.fields import as_dict, as_str
 from services.router.adapters.providers.limits import refill_wait
 from services.router.adapters.providers.waits import body_wait, header_wait
@@ -65,6 +66,29 @@ def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
     found = verdict_of(error.status, error, wait=stated is not None)
     message = error.message or "the provider reported an error without an explanation"
     return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
+
+
+def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes) -> None:
+    """Makes a failure fit to leave the adapters, in place: no key is in its message (`hide` takes out those that are
+    known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
+    from words that the request (`asked`, its body) holds itself."""
+    if failure.because and _is_echo(failure, asked):
+        status = failure.http_status
+        failure.error_class = class_of_status(status if status >= 400 else 0)
+        failure.retry_same = failure.error_class in _RETRY_SAME
+        failure.explicit = status != 403
+    failure.message = redact(hide(failure.said or failure.message))
+    failure.args = (f"{failure.error_class}: {failure.message}",)
+    failure.said = failure.because = ""
+    failure.__cause__ = failure.__context__ = None
+
+
+def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
+    # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
+    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
+        return False
+    words = [re.escape(word.encode()) for word in failure.because.split()]
+    return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
 
 
 def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> ProviderFailure | None:
