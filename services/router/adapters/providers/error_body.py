@@ -54,9 +54,8 @@ _CODE_FIELDS = (
     "key",
 )
 _SPACES = re.compile(r"\s+")
-#: Names of fields, functions and codes in running text: a word with an underscore or a bracket in it. They are the
-#: caller's as often as the provider's.
-_IDENTIFIER = re.compile(r"\S*[_\[\]]\S*")
+#: A word with one of these is the name of a field, a function or a code, as often the caller's as the provider's.
+_IN_NAMES = frozenset("_[]")
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 #: Stands in prose where something was quoted or named.
 NAMED = "*"
@@ -166,7 +165,8 @@ def without_names(words: str) -> str:
             end = words.find(close, end + 1)
         at = begun = len(words) if end < 0 else end + 1
     kept.append(words[begun:])
-    return _IDENTIFIER.sub(NAMED, "".join(kept))
+    said = "".join(kept).split(" ")
+    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in said)
 
 
 def redact(message: str) -> str:

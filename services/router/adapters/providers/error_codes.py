@@ -15,10 +15,21 @@ from libs.types import ErrorClass
 
 #: Beginnings of codes that name a fault of one field (OpenAI's `invalid_type`, `string_above_max_length`,
 #: `unsupported_value`, pydantic's `extra_forbidden`), at statuses that blame the request.
-_OF_A_FIELD = tuple(
-    (
-        "invalid missing unknown unsupported string array integer decimal number object duplicate extra literal value"
-    ).split()
+_OF_A_FIELD: tuple[str, ...] = (
+    "invalid",
+    "missing",
+    "unknown",
+    "unsupported",
+    "string",
+    "array",
+    "integer",
+    "decimal",
+    "number",
+    "object",
+    "duplicate",
+    "extra",
+    "literal",
+    "value",
 )
 _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.

@@ -31,13 +31,15 @@ _MAX_TEXT = 64
 _MAX_NESTED = 64 * 1024
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|s|m|h|d)")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
-_AMOUNT = r"\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
+#: No more digits than a number of seconds can mean, so that a run of them is not tried from each of its own.
+_NUMBER = r"\d{1,15}(?:\.\d{1,15})?"
+_PART = re.compile(rf"({_NUMBER}) ?(ms|milli|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+", re.ASCII)
+_AMOUNT = rf"{_NUMBER} ?(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
 _HINT = re.compile(
     r"(?:(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available|replenished)(?: again| your request)?"
     r"(?: in| after)|wait(?: for)?)(?: about| approximately| at least)? ~? ?"
-    rf"((?:{_AMOUNT}[\s,]*(?:and\s+)?|\d+(?:\.\d+)?[hmd](?=\d))+)",
+    rf"((?:{_AMOUNT},? ?(?:and )?|{_NUMBER}[hmd](?=\d))+)",
     re.IGNORECASE | re.ASCII,
 )
 #: As .NET writes a span of time: days, if any, then hours, minutes and seconds.
