@@ -23,7 +23,7 @@ from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
-USABLE_FOR = 1.0
+USABLE_FOR = 0.5
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
