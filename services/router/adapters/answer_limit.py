@@ -31,9 +31,9 @@ from services.router.domain.plan import estimate_input_tokens
 MAX_WHOLE_BYTES = 8 * 1024 * 1024
 _WHOLE_BYTES = 256 * 1024
 _WHOLE_BYTES_PER_TOKEN = 64
-#: Of a stream's content, characters.
-_CHARACTERS = 16 * 1024
-_CHARACTERS_PER_TOKEN = 16
+#: Of a stream's content, bytes.
+_CONTENT_BYTES = 16 * 1024
+_CONTENT_BYTES_PER_TOKEN = 16
 #: Of a stream as it comes, bytes.
 _STREAM_BYTES = 1024 * 1024
 _STREAM_BYTES_PER_TOKEN = 16 * 1024
@@ -56,13 +56,13 @@ def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
 class StreamLimit:
     """Counts one stream."""
 
-    __slots__ = ("_bytes", "_characters", "_most_bytes", "_most_characters")
+    __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content")
 
     def __init__(self, prompt: Prompt, asked: bytes) -> None:
         tokens = prompt.max_output_tokens
-        self._most_characters = _CHARACTERS + _CHARACTERS_PER_TOKEN * tokens
+        self._most_content = _CONTENT_BYTES + _CONTENT_BYTES_PER_TOKEN * tokens
         self._most_bytes = _STREAM_BYTES + _REPEATED * len(asked) + _STREAM_BYTES_PER_TOKEN * tokens
-        self._characters = 0
+        self._content = 0
         self._bytes = 0
 
     def came(self, size: int) -> None:
@@ -73,33 +73,38 @@ class StreamLimit:
         """Counts events. Returns True if with them the stream is longer than it may be."""
         for event in events:
             if type(event) is TextDelta:
-                self._characters += len(event.text)
+                self._content += _size(event.text)
             elif type(event) is ToolCallDelta:
-                self._characters += len(event.name) + len(event.arguments_json)
-        return self._characters > self._most_characters or self._bytes > self._most_bytes
+                self._content += _size(event.name) + _size(event.arguments_json)
+        return self._content > self._most_content or self._bytes > self._most_bytes
 
     def cut(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
         """The events that exceeded the limit, cut where they did, and the end."""
-        over = max(0, self._characters - self._most_characters)
+        # A character is a byte at least, so as many characters as bytes are cut.
+        over = max(0, self._content - self._most_content)
         kept = [event for event in events if type(event) is not StreamEnd]
         while over and kept:
             last = kept.pop()
             if type(last) is TextDelta:
-                size = len(last.text)
+                size = _size(last.text)
                 if size > over:
                     kept.append(TextDelta(last.text[:-over]))
             elif type(last) is ToolCallDelta:
-                size = len(last.name) + len(last.arguments_json)
-                if len(last.arguments_json) > over:
+                size = _size(last.name) + _size(last.arguments_json)
+                if _size(last.arguments_json) > over:
                     kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
             over = max(0, over - size)
-        characters = min(self._characters, self._most_characters)
-        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, characters), decoder.model)]
+        told = min(self._content, self._most_content)
+        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, told), decoder.model)]
 
 
-def _usage(told: Usage | None, characters: int) -> Usage | None:
+def _usage(told: Usage | None, size: int) -> Usage | None:
     """What was told so far, which is seldom the end of it. None: nothing was, so it is counted from the text."""
     if told is None:
         return None
-    output = max(told.output_tokens, characters // 4)
+    output = max(told.output_tokens, size // 4)
     return structs.replace(told, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
