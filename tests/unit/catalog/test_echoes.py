@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -16,6 +17,13 @@ from libs.catalog.model import Provider
 from libs.catalog.secrets import Keys
 
 KEY = "PROVKEY+7f/9_Q=x&\"y'\\z~01234567"
+
+
+def _between(before: str, after: str, key: str) -> str:
+    """The key among other bytes, in base64."""
+    return base64.b64encode(f"{before}{key}{after}".encode()).decode()
+
+
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "bare": str,
     "upper case": str.upper,
@@ -32,11 +40,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "in hexadecimal": lambda key: key.encode().hex(),
     "in upper hexadecimal": lambda key: key.encode().hex().upper(),
     **{
-        f"in base64 behind {before!r} before {after!r}": (
-            lambda key, before=before, after=after: base64.b64encode(
-                f"{before}{key}{after}".encode()
-            ).decode()
-        )
+        f"in base64 behind {before!r} before {after!r}": partial(_between, before, after)
         for before in ("", "a", "ab", "Bearer ", "user:")
         for after in ("", "x", "xy", "\n")
     },

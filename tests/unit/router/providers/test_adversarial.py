@@ -57,11 +57,18 @@ def _texts(pattern: str) -> Iterator[Callable[[int], str]]:
     words = sorted({word.strip() for word in re.findall(r"[A-Za-z</>:=_ -]+", pattern)}, key=len)[-24:]
     for word in filter(None, (*words, "9", " ", "<", "'", '"', "*", "a", "a ", "1m", "eyJ-")):
         for unit in (word, f"{word} ", f"{word}>", f"{word} 9"):
-            yield lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n]
+            yield partial(_repeated, unit)
         for run in (" ", "9", "a"):
-            yield lambda n, word=word, run=run: word + " " + run * n
-    everything = " ".join(words) + " "
-    yield lambda n: (everything * (n // len(everything) + 1))[:n]
+            yield partial(_before_a_run, word, run)
+    yield partial(_repeated, " ".join(words) + " ")
+
+
+def _repeated(unit: str, size: int) -> str:
+    return (unit * (size // len(unit) + 1))[:size]
+
+
+def _before_a_run(word: str, run: str, size: int) -> str:
+    return word + " " + run * size
 
 
 ROOM = _room()
@@ -101,6 +108,14 @@ def test_the_check_tells_quadratic_from_linear(bad: str) -> None:
     )
 
 
+def _page(unit: str, size: int) -> bytes:
+    return _repeated(unit, size).encode()
+
+
+def _field(unit: str, field: str, size: int) -> bytes:
+    return json.dumps({"error": {field: _repeated(unit, size)}}).encode()
+
+
 def _bodies() -> Iterable[tuple[str, Callable[[int], bytes]]]:
     for name, unit in (
         ("title", "<title>"),
@@ -117,14 +132,9 @@ def _bodies() -> Iterable[tuple[str, Callable[[int], bytes]]]:
         ("brackets", "["),
         ("escapes", "\\"),
     ):
-        yield name, lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n].encode()
+        yield name, partial(_page, unit)
         for field in ("message", "code", "type", "status", "param"):
-            yield (
-                f"{name} in {field}",
-                lambda n, unit=unit, field=field: json.dumps(
-                    {"error": {field: (unit * (n // len(unit) + 1))[:n]}}
-                ).encode(),
-            )
+            yield f"{name} in {field}", partial(_field, unit, field)
     yield "spaces behind a title", lambda n: b"<html><title>" + b" " * n
     yield "a request behind digits", lambda n: b"limit 1 requested " + b"9" * n
     yield "json in json", lambda n: json.dumps({"message": json.dumps({"message": "[" * n})}).encode()
