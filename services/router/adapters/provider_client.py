@@ -10,7 +10,9 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
+from services.router.adapters.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.adapters.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
+from services.router.adapters.providers.errors import sanitise
 from services.router.adapters.providers.limits import stated_limits
 from services.router.adapters.providers.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
@@ -21,14 +23,14 @@ from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
-USABLE_FOR = 1.0
+USABLE_FOR = 0.5
 _ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
 
 class ProviderClient:
-    """Satisfies `ports.Providers`."""
+    """Satisfies `ports.Providers`. Failures leave through `sanitise`: here the request and all keys are known."""
 
     def __init__(
         self,
@@ -69,10 +71,27 @@ class ProviderClient:
         """A whole answer."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=False)
+        try:
+            return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
+        except ProviderFailure as failure:
+            sanitise(failure, self._keys.hide, request.body)
+            raise
+
+    async def _whole(
+        self,
+        provider: Provider,
+        model: Model,
+        prompt: Prompt,
+        limits: Limits,
+        wire: Wire,
+        endpoint: Endpoint,
+        request: HttpRequest,
+    ) -> Completion:
         pace, now = self._pace(model, prompt), self._clock.monotonic
         began = now()
+        limit = whole_bytes(prompt, request.body)
         try:
-            status, headers, body = await self._transport.fetch(request, limits.total)
+            status, headers, body = await self._transport.fetch(request, limits.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
                 pace.unanswered(now(), limits)
@@ -82,6 +101,8 @@ class ProviderClient:
             refusal = wire.failure(status, headers, body)
             raise self._refused(provider, model, endpoint, refusal, headers)
         self._heard(provider, model, headers)
+        if len(body) > limit:
+            raise too_long(prompt, limit)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
@@ -95,7 +116,7 @@ class ProviderClient:
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=True)
         pace, now = self._pace(model, prompt), self._clock.monotonic
-        watch = Watch(limits, now())
+        watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
@@ -108,10 +129,15 @@ class ProviderClient:
                     if events and not response.ended:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
-                    events, more = await self._piece(response, decoder, watch, resumed)
+                    events, more = await self._piece(response, decoder, watch, limit, resumed)
+                    if limit.exceeded(events):
+                        events, more = limit.cut(events, decoder), False
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
+            except ProviderFailure as failure:
+                sanitise(failure, self._keys.hide, request.body)
+                raise
             finally:
                 pace.streamed(now(), watch)
 
@@ -172,7 +198,12 @@ class ProviderClient:
         return failure
 
     async def _piece(
-        self, response: HttpResponse, decoder: StreamDecoder, watch: Watch, resumed: float
+        self,
+        response: HttpResponse,
+        decoder: StreamDecoder,
+        watch: Watch,
+        limit: StreamLimit,
+        resumed: float,
     ) -> tuple[Sequence[StreamEvent], bool]:
         """The events of the next bytes, and whether there may be more. `resumed`: since when they are waited for."""
         now = self._clock.monotonic
@@ -192,6 +223,7 @@ class ProviderClient:
             return _last_words(decoder, failure, failure.__cause__), False
         if not chunk:
             return decoder.close(), False
+        limit.came(len(chunk))
         events = decoder.feed(chunk)
         content = bool(events) and type(events[0]) is not StreamEnd
         watch.came(now() - resumed, len(chunk), content=content)
