@@ -58,12 +58,6 @@ class Keys:
             return str(error)
         return None
 
-    def version(self, provider: Provider) -> str:
-        """Tells the provider's present key from its others without showing it: a prefix of its hash. Empty where
-        there is none."""
-        key = self(provider)
-        return hashlib.sha256(key.encode()).hexdigest()[:12] if key else ""
-
     def _read(self, provider: Provider) -> str:
         key = self._find(provider)
         if key and key not in self._known:
