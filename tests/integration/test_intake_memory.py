@@ -18,8 +18,8 @@ from tests.support.http2 import HalfSent
 from tests.support.scripted_router import GENERATE, STREAM_GENERATE
 
 MIB = 1024 * 1024
-#: Of one request's text. It is sent compressed: 2 kB on the wire.
-SIZE = 2 * MIB
+#: Of one request's text. It is sent compressed: 500 bytes on the wire.
+SIZE = MIB // 2
 #: Of one message that is sent by halves.
 HALF = 9 * MIB
 #: What calls one after another may take, with room for what the allocator keeps: a few copies of one request.
