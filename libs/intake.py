@@ -7,10 +7,14 @@ for the process and not for each door.
 from __future__ import annotations
 
 from libs.clock import Clock
-from libs.errors import PointsmanError, ResourceExhausted, Unauthenticated
+from libs.errors import PointsmanError, ResourceExhausted
 
 #: Seconds after which a caller that met a bound may try again.
 RETRY_AFTER = 1.0
+#: Bytes that requests being served may hold, as they came, of all callers and of one. Decoded, as text and written
+#: for a provider they take about four times that, which must fit into a pod of 512 MiB.
+MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES_OF_ONE = 32 * 1024 * 1024
 
 
 class BytesInFlight:
@@ -22,7 +26,7 @@ class BytesInFlight:
 
     __slots__ = ("_held", "_most", "_most_of_one", "_total")
 
-    def __init__(self, most: int, most_of_one: int) -> None:
+    def __init__(self, most: int = MOST_BYTES, most_of_one: int = MOST_BYTES_OF_ONE) -> None:
         """`most`: bytes of all callers; `most_of_one`: of one caller. Raises ValueError unless 0 < one <= all."""
         if not 0 < most_of_one <= most:
             raise ValueError("the bound of one caller must be above 0 and at most the bound of all")
@@ -79,7 +83,7 @@ class UnknownCallers:
         self._tokens = burst
         self._filled = clock.monotonic()
 
-    def answer(self, refusal: Unauthenticated) -> PointsmanError:
+    def answer(self, refusal: PointsmanError) -> PointsmanError:
         """Returns the error to answer with: `refusal` itself, or ResourceExhausted where too many were refused."""
         now = self._clock.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)

@@ -21,6 +21,7 @@ import uvloop
 
 from libs.catalog.faults import CatalogError
 from libs.clock import Clock, SystemClock
+from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
@@ -43,16 +44,19 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields."""
+    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields. All doors of
+    the process share the two bounds on what they take in."""
 
     instance_id: str
     clock: Clock
     metrics: Metrics
     authenticator: Authenticator
+    bytes_in_flight: BytesInFlight
+    unknown_callers: UnknownCallers
 
 
 class Server(Protocol):
-    """What listens. gRPC services yield registrations and get one; an HTTP service yields its own."""
+    """What listens."""
 
     port: int
 
@@ -69,7 +73,17 @@ class Server(Protocol):
         ...
 
 
-Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration] | Server]]
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that a composition root brings, with the address to bind it to. `name`: its protocol, for the log."""
+
+    name: str
+    server: Server
+    address: str
+
+
+#: Registrations are served over gRPC at `settings.listen`, by one server; beside it listens what is brought along.
+Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration | Listening]]]
 
 
 @dataclass(slots=True)
@@ -88,34 +102,54 @@ class _Process(Generic[SettingsT]):
         telemetry = Telemetry(self.service, settings, instance)
         clock = SystemClock()
         runtime = Runtime(
-            instance, clock, telemetry.metrics, ServiceToken(settings.service_token.get_secret_value())
+            instance,
+            clock,
+            telemetry.metrics,
+            ServiceToken(settings.service_token.get_secret_value()),
+            BytesInFlight(),
+            UnknownCallers(clock),
         )
         try:
             telemetry.start()
             async with self.assemble(settings, runtime) as served:
-                server = await self._start(served, runtime)
+                servers = await self._start(served, runtime)
                 # What lives as long as the process need not be scanned by every collection.
                 gc.collect()
                 gc.freeze()
                 # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
                 gc.set_threshold(20_000, 20, 20)
-                server.serving()
-                log.info("serving", port=server.port, instance=instance)
+                for server in servers.values():
+                    server.serving()
+                ports = {name: server.port for name, server in servers.items()}
+                log.info("serving", **ports, instance=instance)
                 await stop.wait()
                 log.info("draining", seconds=settings.drain_seconds)
-                await server.drain(settings.drain_seconds)
+                await asyncio.gather(*(server.drain(settings.drain_seconds) for server in servers.values()))
             log.info("stopped")
         finally:
             telemetry.stop()
 
-    async def _start(self, served: Sequence[Registration] | Server, runtime: Runtime) -> Server:
+    async def _start(self, served: Sequence[Registration | Listening], runtime: Runtime) -> dict[str, Server]:
+        """Binds what listens, or nothing; by the names that the log gives their ports. Raises OSError."""
         settings = self.settings
-        if not isinstance(served, Sequence):
-            await served.start(settings.listen)
-            return served
-        server = GrpcServer(served, Observer(runtime.metrics, runtime.clock), runtime.authenticator)
-        await server.start(settings.listen, _server_credentials(settings))
-        return server
+        registrations = [item for item in served if isinstance(item, Registration)]
+        servers: dict[str, Server] = {}
+        try:
+            if registrations:
+                server = GrpcServer(
+                    registrations, Observer(runtime.metrics, runtime.clock), runtime.authenticator
+                )
+                await server.start(settings.listen, _server_credentials(settings))
+                servers["port"] = server
+            for item in served:
+                if isinstance(item, Listening):
+                    await item.server.start(item.address)
+                    servers[f"{item.name}_port"] = item.server
+        except OSError:
+            for started in servers.values():
+                await started.drain(0)
+            raise
+        return servers
 
 
 def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:

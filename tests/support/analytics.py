@@ -16,6 +16,7 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
 from libs.clock import SystemClock
+from libs.intake import BytesInFlight, UnknownCallers
 from libs.lifecycle import Runtime
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
@@ -48,7 +49,9 @@ async def analytics(dsn: str) -> AsyncIterator[Analytics]:
     settings = AnalyticsSettings.model_validate(
         {"listen": fresh_address(), "postgres_dsn": dsn, "write_timeout": 1.0}
     )
-    runtime = Runtime("analytics-test", clock, metrics, ServiceToken(""))
+    runtime = Runtime(
+        "analytics-test", clock, metrics, ServiceToken(""), BytesInFlight(), UnknownCallers(clock)
+    )
     async with assemble(settings, runtime) as registrations:
         server = GrpcServer(registrations, Observer(metrics, clock), runtime.authenticator)
         await server.start(settings.listen)
