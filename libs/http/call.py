@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from libs.http.bounds import Bounds
+from libs.http.connections import Connection
 from libs.http.errors import HttpError
 from libs.intake import BytesInFlight
 
@@ -49,6 +50,9 @@ class HttpCall:
             await request.writer.write(CONTINUE)
             # It is no part of the answer.
             request.writer.output_size = 0
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.reading = content
         chunks: list[bytes] = []
         began = asyncio.get_running_loop().time()
         try:
@@ -59,6 +63,8 @@ class HttpCall:
                     limit.reschedule(began + self._bounds.body_seconds + self._held / self._bounds.body_rate)
         except TimeoutError:
             raise HttpError(408, "The request body came too slowly.", code="request_timeout") from None
+        finally:
+            connection.reading = None
         return b"".join(chunks)
 
     def close(self) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from libs.clock import Clock
 from libs.http.bounds import Bounds
@@ -28,7 +29,7 @@ class Connections:
     """Counts connections and ends those that take too long. `crowded` gives what is sent to one too many."""
 
     def __init__(self, bounds: Bounds, clock: Clock, refuse: Refuse, crowded: Callable[[], bytes]) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._clock = clock
         self.refuse = refuse
         self._crowded = crowded
@@ -41,11 +42,11 @@ class Connections:
 
     def watch(self) -> None:
         """Begins to look at connections; to be called in the loop that serves them."""
-        pause = max(LEAST_PAUSE, min(self._bounds.head_seconds, self._bounds.write_seconds) / LOOKS)
+        pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / LOOKS)
         now = self._clock.monotonic()
         for waiting, seconds in (
-            (self._new, self._bounds.head_seconds),
-            (self._unread, self._bounds.write_seconds),
+            (self._new, self.bounds.head_seconds),
+            (self._unread, self.bounds.write_seconds),
         ):
             while waiting:
                 oldest, since = next(iter(waiting.items()))
@@ -62,7 +63,7 @@ class Connections:
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Takes a new connection in; returns False where it was told to come later instead."""
-        if len(self._open) >= self._bounds.max_connections:
+        if len(self._open) >= self.bounds.max_connections:
             for waiting in (self._idle, self._new):
                 if waiting:
                     next(iter(waiting)).abort()
@@ -103,12 +104,16 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's connection, which tells what happens to it."""
 
-    __slots__ = ("_admitted", "_known")
+    __slots__ = ("_admitted", "_known", "_unwanted", "reading")
 
     def __init__(self, known: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._known = known
         self._admitted = False
+        #: Bytes that may still come to be thrown away; None: they are wanted.
+        self._unwanted: int | None = None
+        #: The body that somebody waits for.
+        self.reading: StreamReader | None = None
 
     def abort(self) -> None:
         """Ends it now, whatever waits to be sent."""
@@ -127,8 +132,24 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._admitted:
+        if self._unwanted is not None:
+            self._unwanted -= len(data)
+            if self._unwanted < 0:
+                self.abort()
+        elif self._admitted:
             super().data_received(data)
+            # Behind half a body there can be nothing but the parser's word that the rest is none; aiohttp does not
+            # tell the one who waits for it.
+            if self.reading is not None and self._messages and not self.reading.is_eof():
+                self.reading.set_exception(web.RequestPayloadError("the body is not what its head says"))
+
+    async def linger(self) -> None:
+        """Throws away what still comes of a request that has its answer, for a while."""
+        self._unwanted = self._known.bounds.max_body
+        if self.transport is not None:
+            with suppress(RuntimeError):  # it was not paused
+                self.transport.resume_reading()
+        await asyncio.sleep(self._known.bounds.linger_seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio.Protocol."""

@@ -96,7 +96,7 @@ class _Server(web.Server):
             "keepalive_timeout": bounds.idle_seconds,
             "access_log": None,
             "logger": _quiet,
-            # A body that nobody wants is not read on for the sake of the connection.
+            # `Connection.linger` throws away what aiohttp would go on to read, count and unpack.
             "lingering_time": 0,
             "auto_decompress": False,
         }
@@ -184,12 +184,15 @@ class HttpServer:
         self._known.busy(connection)
         self._running += 1
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         finally:
             self._known.idle(connection)
             self._running -= 1
             if self._running == 0:
                 self._idle.set()
+        if not request.content.is_eof():
+            await connection.linger()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Passes a request through the layers and sends the answer."""
