@@ -24,11 +24,14 @@ from libs.http.call import HttpCall
 from libs.http.connections import Connection, Connections
 from libs.http.errors import ErrorShape, HttpError
 from libs.http.observe import CLIENT_CLOSED_REQUEST, HttpObserver
+from libs.http.routes import Handler, Route, Routes
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.identity import Authenticator, bearer_key
 from libs.settings import parse_address, why_unbound
 from libs.telemetry import get_logger
 
+#: Seconds that a request which is cut gets to clean up.
+CUT = 0.02
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
 #: The longest id of a request that a caller may choose.
@@ -40,19 +43,6 @@ log = get_logger(__name__)
 #: aiohttp's log of bad requests quotes their headers, of which one is a key.
 _quiet = logging.getLogger("pointsman.http")
 _quiet.setLevel(logging.CRITICAL)
-
-Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`path` as traces and metrics have it; a last part in braces stands for all that follows. `public`: for callers
-    without a key too."""
-
-    method: str
-    path: str
-    handler: Handler
-    public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +119,10 @@ class HttpServer:
             Route("GET", "/healthz", self._healthz, public=True),
             Route("GET", "/readyz", self._readyz, public=True),
         )
-        self._routes: dict[str, dict[str, Route]] = {}
-        for route in (*routes, *own):
-            self._routes.setdefault(route.path.partition("{")[0], {})[route.method] = route
-        self._open_ended = [route.path.partition("{")[0] for route in routes if "{" in route.path]
+        self._routes = Routes((*routes, *own))
         self._known = Connections(self._bounds, door.clock, self._unreadable, self._crowded)
-        self._runner: web.ServerRunner | None = None
+        self._server: _Server | None = None
+        self._listener: asyncio.Server | None = None
         self._serving = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -143,18 +131,20 @@ class HttpServer:
     async def start(self, listen: str) -> None:
         """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
         host, port = parse_address(listen)
-        server = _Server(self._serve, self._known, self._bounds)
-        # `cleanup` need not wait: `drain` has done the waiting by then.
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.02)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=self._tls, backlog=BACKLOG)
+        self._server = _Server(self._serve, self._known, self._bounds)
         try:
-            await site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._server,
+                host,
+                port,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._bounds.head_seconds if self._tls else None,
+                backlog=BACKLOG,
+            )
         except OSError as error:
-            await self._runner.cleanup()
             raise OSError(why_unbound(listen)) from error
         self._known.watch()
-        self.port = int(self._runner.addresses[0][1])
+        self.port = int(self._listener.sockets[0].getsockname()[1])
 
     def serving(self) -> None:
         """Tells everyone who asks that requests may come."""
@@ -163,11 +153,10 @@ class HttpServer:
     async def drain(self, seconds: float) -> None:
         """Not ready; no new connections; idle ones end; running requests get `seconds` to finish, then are cut."""
         self._serving = False
-        assert self._runner is not None
-        for site in list(self._runner.sites):
-            await site.stop()
-        if self._runner.server is not None:
-            self._runner.server.pre_shutdown()
+        assert self._server is not None
+        assert self._listener is not None
+        self._listener.close()
+        self._server.pre_shutdown()
         self._idle.clear()
         if self._running:
             with contextlib.suppress(TimeoutError):
@@ -176,7 +165,7 @@ class HttpServer:
             # The last answer's end is on its way out.
             await asyncio.sleep(0)
         self._known.stop()
-        await self._runner.cleanup()
+        await self._server.shutdown(CUT)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -196,7 +185,7 @@ class HttpServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Passes a request through the layers and sends the answer."""
-        route = self._find(request)
+        route = self._routes.find(request.method, request.path)
         observer = self._door.observer
         observation = observer.begin(request, "none" if isinstance(route, HttpError) else route.path)
         call = HttpCall(request, self._id_of(request), self._door.bytes_in_flight, self._bounds)
@@ -227,24 +216,6 @@ class HttpServer:
         finally:
             call.close()
             observer.end(observation, status, traced=traced)
-
-    def _find(self, request: web.BaseRequest) -> Route | HttpError:
-        path = request.path
-        routes = self._routes.get(path)
-        if routes is None:
-            start = next(
-                (start for start in self._open_ended if path.startswith(start) and path != start), ""
-            )
-            routes = self._routes.get(start)
-        shown = path[:200].encode("ascii", "backslashreplace").decode()
-        if routes is None:
-            return HttpError(404, f"Unknown request URL: {request.method} {shown}.", code="unknown_url")
-        route = routes.get("GET" if request.method == "HEAD" else request.method)
-        if route is None:
-            text = f"Not allowed method for this URL: {request.method} {shown}."
-            allowed = {"allow": ",".join(sorted(routes))}
-            return HttpError(405, text, code="method_not_supported", headers=allowed)
-        return route
 
     def _id_of(self, request: web.BaseRequest) -> str:
         given = request.headers.get(REQUEST_ID, "")

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from libs.http.bounds import Bounds
+from libs.http.server import certificate as server_certificate
 from services.router.accept import Draft
 from services.router.domain.events import Event
 from tests.support.http_door import FakeEntry, RunningDoor, completed, delta, running_door, selected
@@ -232,6 +233,22 @@ async def port_of(child: asyncio.subprocess.Process, log: Path) -> int:
             assert child.returncode is None, log.read_text()
             await asyncio.sleep(0.02)
     return int(found[1])
+
+
+async def test_over_tls_silent_connections_end_too(entry: FakeEntry) -> None:
+    """Those that do not even begin the handshake, and those that send nothing after it."""
+    certificate = SUPPORT / "localhost_cert.pem"
+    tls = server_certificate(certificate, SUPPORT / "localhost_key.pem")
+    async with running_door(entry, Bounds(head_seconds=0.3), tls=tls) as door:
+        silent = await asyncio.open_connection("127.0.0.1", door.server.port)
+        trust = ssl.create_default_context(cafile=str(certificate))
+        shaken = await asyncio.open_connection(
+            "127.0.0.1", door.server.port, ssl=trust, server_hostname="localhost"
+        )
+        for reader, writer in (silent, shaken):
+            async with asyncio.timeout(20):
+                assert await reader.read() == b""
+            writer.close()
 
 
 async def test_a_process_with_https(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -210,6 +211,7 @@ async def running_door(
     bounds: Bounds | None = None,
     held: BytesInFlight | None = None,
     strangers: UnknownCallers | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RunningDoor]:
     """A door before `entry`, which knows one key. Request ids count: r-1, r-2, …"""
     numbers = count(1)
@@ -223,7 +225,7 @@ async def running_door(
         held,
         new_id=lambda: f"r-{next(numbers)}",
     )
-    server = HttpServer(HttpDoor(entry, clock).routes(), OpenAiErrors(), door, bounds)
+    server = HttpServer(HttpDoor(entry, clock).routes(), OpenAiErrors(), door, bounds, tls)
     await server.start("127.0.0.1:0")
     server.serving()
     try:

@@ -13,7 +13,7 @@ from libs.clock import Clock
 from libs.errors import PointsmanError
 from libs.http.call import HttpCall
 from libs.http.errors import HttpError
-from libs.http.server import Route
+from libs.http.routes import Route
 from services.router.accept import Draft
 from services.router.api.http_relay import Relay
 from services.router.api.openai.account import result_headers

@@ -12,10 +12,16 @@ from collections.abc import Mapping
 import msgspec
 
 from services.router.accept import MAX_MESSAGES, MAX_TOOLS, Draft
+from services.router.api.openai.chat_body import (
+    CallBody,
+    ChatBody,
+    ChoiceBody,
+    FormatBody,
+    MessageBody,
+    SchemaBody,
+    ToolBody,
+)
 from services.router.api.openai.decode import (
-    NOTHING,
-    Part,
-    Seed,
     check_count,
     decode,
     decode_small,
@@ -67,93 +73,6 @@ NAMES = {
     "max_cost": "x-pointsman-max-cost-usd",
     "max_attempts": "x-pointsman-max-attempts",
 }
-
-
-class _Called(msgspec.Struct):
-    name: str
-    arguments: str = ""
-
-
-class _ToolCall(msgspec.Struct):
-    id: str
-    type: str = "function"
-    function: _Called | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[Part] | None = None
-    tool_calls: list[_ToolCall] | None = None
-    tool_call_id: str | None = None
-    function_call: msgspec.Raw = NOTHING
-
-
-class _Function(msgspec.Struct):
-    name: str
-    description: str | None = None
-    parameters: msgspec.Raw = NOTHING
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    function: _Function | None = None
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _ToolChoice(msgspec.Struct):
-    type: str
-    function: _Named | None = None
-
-
-class _Schema(msgspec.Struct):
-    name: str = ""
-    schema: msgspec.Raw = NOTHING
-
-
-class _Format(msgspec.Struct):
-    type: str
-    json_schema: _Schema | None = None
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class ChatBody(msgspec.Struct):
-    """The fields that mean something here."""
-
-    messages: list[_Message]
-    model: str | None = None
-    models: msgspec.Raw = NOTHING
-    fallbacks: msgspec.Raw = NOTHING
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: Seed | None = None
-    stop: msgspec.Raw = NOTHING
-    response_format: _Format | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: str | _ToolChoice | None = None
-    reasoning_effort: str | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    user: str | None = None
-    metadata: msgspec.Raw = NOTHING
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    logit_bias: msgspec.Raw = NOTHING
-    modalities: msgspec.Raw = NOTHING
-    audio: msgspec.Raw = NOTHING
-    functions: msgspec.Raw = NOTHING
-    function_call: msgspec.Raw = NOTHING
-    web_search_options: msgspec.Raw = NOTHING
 
 
 _decoder = msgspec.json.Decoder(ChatBody)
@@ -263,7 +182,7 @@ def _stop(raw: msgspec.Raw) -> tuple[str, ...]:
     return (found,) if found and isinstance(found, str) else tuple(found or ())
 
 
-def _message(index: int, message: _Message) -> Message:
+def _message(index: int, message: MessageBody) -> Message:
     at = f"messages[{index}]"
     role = ROLES.get(message.role)
     if role is None:
@@ -279,13 +198,13 @@ def _message(index: int, message: _Message) -> Message:
     )
 
 
-def _tool_call(at: str, call: _ToolCall) -> ToolCall:
+def _tool_call(at: str, call: CallBody) -> ToolCall:
     if call.function is None or call.type != "function":
         raise unsupported(at, f"Only calls of functions are supported; '{at}' is of type '{call.type}'.")
     return ToolCall(call.id, call.function.name, call.function.arguments)
 
 
-def _tool(index: int, tool: _Tool) -> Tool:
+def _tool(index: int, tool: ToolBody) -> Tool:
     if tool.function is None or tool.type != "function":
         raise unsupported(
             f"tools[{index}]", f"Only functions are supported; 'tools[{index}]' is of type '{tool.type}'."
@@ -295,7 +214,7 @@ def _tool(index: int, tool: _Tool) -> Tool:
     return Tool(function.name, function.description or "", parameters)
 
 
-def _tool_choice(choice: str | _ToolChoice) -> str:
+def _tool_choice(choice: str | ChoiceBody) -> str:
     if isinstance(choice, str):
         return choice
     if choice.type != "function" or choice.function is None:
@@ -311,14 +230,14 @@ def response_format(param: str, schema: msgspec.Raw, name: str) -> ResponseForma
     return ResponseFormat(text, name or "answer")
 
 
-def _response_format(shape: _Format) -> ResponseFormat | None:
+def _response_format(shape: FormatBody) -> ResponseFormat | None:
     match shape.type:
         case "text":
             return None
         case "json_object":
             return ResponseFormat()
         case "json_schema":
-            given_schema = shape.json_schema or _Schema()
+            given_schema = shape.json_schema or SchemaBody()
             return response_format(
                 "response_format.json_schema.schema", given_schema.schema, given_schema.name
             )

@@ -247,6 +247,25 @@ def test_the_rate_limit_set_of_a_denial() -> None:
     }
 
 
+@pytest.mark.parametrize("campaign", ["spring", "spring sale", "requests day", "micro_usd"])
+def test_a_spent_budget_is_one_whatever_its_campaign_is_called(campaign: str) -> None:
+    """Names of scopes may hold blanks, and words that are units elsewhere."""
+    spent = QuotaViolation(f"campaign:acme/{campaign} micro_usd month", "spent", limit=1_000_000)
+    error = from_failure(ResourceExhausted("spent", [spent], retry_after=9.0), {})
+    assert (error.status, error.code, error.headers["x-should-retry"]) == (429, "insufficient_quota", "false")
+    full = QuotaViolation(f"campaign:acme/{campaign} requests day", "full", limit=60)
+    error = from_failure(ResourceExhausted("full", [full], retry_after=9.0), {})
+    assert (error.code, error.kind) == ("rate_limit_exceeded", "requests")
+    assert "x-should-retry" not in error.headers
+
+
+def test_what_is_larger_than_its_whole_limit_is_not_retried() -> None:
+    """There will never be room for it."""
+    large = QuotaViolation("tenant:acme total_tokens minute", "too large", limit=1000, requested=2000)
+    error = from_failure(ResourceExhausted("too large", [large], retry_after=9.0), {})
+    assert (error.code, error.headers["x-should-retry"]) == ("rate_limit_exceeded", "false")
+
+
 def test_attempts_of_a_failure_are_counted() -> None:
     """From what the router says it tried."""
     error = Unavailable("x", metadata={"attempts": "a/b=timeout,c/d=transport"})
