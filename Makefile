@@ -35,8 +35,9 @@ bench: .venv/.runtime gen/.stamp ## Run every benchmark, or one: BENCH=limits AR
 	$(if $(ARGS),$(if $(BENCH),,$(error ARGS are of one benchmark: make bench BENCH=<name> ARGS=..., of $(BENCHES))))
 	@set -e; for name in $(or $(BENCH),$(BENCHES)); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name" $(ARGS); done
 
-images: ## Build the container image of all services
-	docker build --tag pointsman:dev .
+images: ## Build the container images: of all services, and the one with the simulator
+	docker build --target production --tag pointsman:dev .
+	docker build --target development --tag pointsman-development:dev .
 
 k8s: ## Render the Kubernetes manifests of both overlays
 	@kubectl kustomize k8s/overlays/dev

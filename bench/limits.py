@@ -24,9 +24,10 @@ from redis.asyncio import Redis
 
 from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
+from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.ports import Admission, Granted
 
 CALLERS = 8
@@ -42,7 +43,7 @@ IDLE_SECONDS = 120
 
 def tenant_limits(tenant: int) -> tuple[Limit, ...]:
     """Five dimensions."""
-    scope, provider = f"tenant:t{tenant}", "provider:openai"
+    scope, provider = scope_of(f"tenant:t{tenant}"), scope_of("provider:openai")
     return (
         Limit(LimitKey(scope, Unit.REQUESTS, Period.MINUTE), PLENTY),
         Limit(LimitKey(scope, Unit.TOTAL_TOKENS, Period.MINUTE), PLENTY),

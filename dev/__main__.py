@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dev.stack import DEFAULT_PORT_BASE
+from dev.stack import DEFAULT_PORT_BASE, SPAN
 from dev.up import ROOT, Options, run
 
 
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Optio
         type=int,
         default=base,
         metavar="N",
-        help="the router's port, all others follow; 0 takes free ones (POINTSMAN_PORT_BASE)",
+        help=f"the router's port; all others follow, up to {SPAN} above it; 0 takes free ones (POINTSMAN_PORT_BASE)",
     )
     given = parser.parse_args(arguments)
     return given.command, Options(given.data, given.port_base, given.catalog, given.simulator, given.once)

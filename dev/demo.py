@@ -22,12 +22,14 @@ DESCRIBE = f"Write a product description of about 80 words for an online shop.\n
 ADVERTISE = (
     f"Write a short, friendly e-mail paragraph announcing this product to returning customers.\n\n{PRODUCT}"
 )
+#: What the texts are, for a catalog that knows it; any other has a default.
 CONTENT_TYPE = "product_description"
 
 
 async def demonstrate(stack: Stack) -> None:
     """Generate both texts and print them with their account. Raises StackError where the router refuses."""
-    screen = stack.screen
+    screen, catalog = stack.screen, stack.choice.catalog
+    content_type = CONTENT_TYPE if CONTENT_TYPE in catalog.content_types else catalog.default_content_type
     if not stack.tenant_key:
         screen.say(
             "This catalog admits its own tenants only: set POINTSMAN_KEY to the key of one to see two texts."
@@ -36,20 +38,20 @@ async def demonstrate(stack: Stack) -> None:
     try:
         async with Client(stack.plan.address("router"), stack.tenant_key, timeout=90.0) as client:
             screen.say("")
-            screen.say("Router.Generate:")
-            result = await client.generate(DESCRIBE, content_type=CONTENT_TYPE)
+            screen.say(f"Router.Generate, as {content_type}:")
+            result = await client.generate(DESCRIBE, content_type=content_type)
             screen.print(render_result(result, title="Fjord pour-over kettle"))
             screen.say("")
-            screen.say("Router.StreamGenerate:")
-            await _stream(client, stack)
+            screen.say(f"Router.StreamGenerate, as {content_type}:")
+            await _stream(client, stack, content_type)
     except PointsmanError as error:
         raise StackError(f"The router answered {error.reason}: {error.message}") from error
     screen.say("")
 
 
-async def _stream(client: Client, stack: Stack) -> None:
+async def _stream(client: Client, stack: Stack, content_type: str) -> None:
     assembler = TextAssembler()
-    async with aclosing(client.stream(ADVERTISE, content_type=CONTENT_TYPE)) as events:
+    async with aclosing(client.stream(ADVERTISE, content_type=content_type)) as events:
         async for event in events:
             assembler.feed(event)
             if isinstance(event, Delta):

@@ -23,6 +23,8 @@ OFFSETS = {
     "ratelimit metrics": 102,
     "analytics metrics": 103,
 }
+#: Ports above its base that a stack may take.
+SPAN = max(OFFSETS.values())
 #: Services that answer grpc.health.v1, in the order people read them; each is `python -m services.<name>`.
 GRPC_SERVICES = ("health", "ratelimit", "analytics", "router")
 #: Seconds a service may go on answering after SIGTERM: everything must be gone within five.
@@ -31,10 +33,8 @@ DRAIN_SECONDS = "1.0"
 
 def assign_ports(base: int, free: Callable[[], int]) -> dict[str, int]:
     """A port for every name; base 0 takes free ones. Raises ValueError where the base leaves no room."""
-    if base and not 1024 <= base <= 65535 - max(OFFSETS.values()):
-        raise ValueError(
-            f"the port base must be 0 or from 1024 to {65535 - max(OFFSETS.values())}, not {base}"
-        )
+    if base and not 1024 <= base <= 65535 - SPAN:
+        raise ValueError(f"the port base must be 0 or from 1024 to {65535 - SPAN}, not {base}")
     return {name: base + offset if base else free() for name, offset in OFFSETS.items()}
 
 

@@ -53,7 +53,7 @@ class Supervisor:
                 async with asyncio.TaskGroup() as group:
                     for life in together:
                         group.create_task(self._start(life))
-            except* EngineError as errors:
+            except* (EngineError, OSError) as errors:
                 raise StackError(str(errors.exceptions[0])) from errors
 
     async def keep(self) -> None:
@@ -97,7 +97,7 @@ class Supervisor:
                 try:
                     await self._start(life)
                     break
-                except EngineError as error:
+                except (EngineError, OSError) as error:  # OSError: the disk is full, for a while.
                     how = str(error).splitlines()[0]
 
 

@@ -18,7 +18,7 @@ from dev.engines.child import free_port, port_is_free
 from dev.engines.store import held, password, write_private
 from dev.members import Engine, Member, Probe, Process, grpc_serving, http_serving
 from dev.screen import Screen
-from dev.stack import GRPC_SERVICES, Plan, assign_ports
+from dev.stack import GRPC_SERVICES, SPAN, Plan, assign_ports
 from dev.supervisor import StackError, Supervisor
 from libs.clock import SystemClock
 
@@ -65,7 +65,8 @@ def run(options: Options, body: Body | None = None) -> int:
     """Bring the stack up, run `body`, and stay up until a signal (with `once`: until `body` is done)."""
     try:
         asyncio.run(_run(options, body))
-    except (EngineError, StackError) as error:
+    except (EngineError, StackError, OSError) as error:
+        # OSError: nothing can be written to the data directory, say because the disk is full.
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -142,8 +143,8 @@ def _check_ports(plan: Plan, names: set[str]) -> None:
     for name, port in plan.ports.items():
         if name.partition(" ")[0] in names and not port_is_free(port):
             raise EngineError(
-                f"Port {port} ({name}) is taken: end the program that has it, or move all ports with "
-                f"--port-base or POINTSMAN_PORT_BASE (0 takes free ones)."
+                f"Port {port} ({name}) is taken, maybe by another stack: end the program that has it, or move all "
+                f"ports, which go up to {SPAN} above --port-base or POINTSMAN_PORT_BASE (0 takes free ones)."
             )
 
 
@@ -182,7 +183,13 @@ async def _until(event: asyncio.Event, work: Awaitable[None]) -> None:
 
 async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once: bool) -> None:
     if body is not None:
-        await body(stack)
+        try:
+            await body(stack)
+        except StackError as error:
+            if once:
+                raise
+            # The stack is whole: whoever started it can look at what the router says.
+            stack.screen.say(f"{error}\n")
     if not once:
         for name, address in stack.addresses.items():
             stack.screen.say(f"  {name:<18} {address}")

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from libs.limits import LimitKey, QueueKey
+
+#: Violations that a message names; a caller may send any number of wrong fields.
+MOST_NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -16,16 +21,23 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One dimension that has no room. `subject` is `scope unit period`; amounts are in the unit. `paced`: its limit
-    is to be waited for rather than refused."""
+    """One limit, or queue for one, that has no room; amounts are in the limit's unit. `key` is a text where a server
+    of another version named it. `paced`: the limit is to be waited for rather than refused. `unknown`: nobody knows
+    whether there is room, as the limiter is gone or does not know the window's past."""
 
-    subject: str
+    key: LimitKey | QueueKey | str
     description: str
     limit: int = 0
     used: int = 0
     requested: int = 0
     reset_seconds: float | None = None
     paced: bool = False
+    unknown: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The name for people."""
+        return str(self.key)
 
 
 class PointsmanError(Exception):
@@ -62,7 +74,9 @@ class InvalidArgument(PointsmanError):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        message = "; ".join(f"{v.field}: {v.description}" for v in violations[:MOST_NAMED])
+        if len(violations) > MOST_NAMED:
+            message += f"; and {len(violations) - MOST_NAMED} more"
         super().__init__(message, reason=reason, metadata=metadata)
         self.violations = tuple(violations)
 
@@ -125,6 +139,11 @@ class Unavailable(PointsmanError):
     """Not now; the same call may succeed later."""
 
     default_reason = "UNAVAILABLE"
+
+
+#: Reasons of an Unavailable that time alone does not mend: our key is refused, the account's quota is spent, the
+#: model is gone. Without a `retry_after` the same call would fail again until somebody has changed something.
+LASTING = frozenset({"PROVIDER_KEY_REFUSED", "PROVIDER_QUOTA_EXHAUSTED", "MODEL_RETIRED"})
 
 
 class DeadlineExceeded(PointsmanError):

@@ -21,12 +21,15 @@ import uvloop
 
 from libs.catalog.faults import CatalogError
 from libs.clock import Clock, SystemClock
+from libs.http.operations import OperationsServer
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.settings import EX_USAGE, ServiceSettings, SettingsError, load_settings
 from libs.telemetry import Metrics, Telemetry, get_logger
+from libs.throttle import Throttle
+from libs.watchdog import Report, Watchdog
 
 #: sysexits.h EX_UNAVAILABLE and EX_SOFTWARE.
 EX_UNAVAILABLE = 69
@@ -109,8 +112,17 @@ class _Process(Generic[SettingsT]):
             BytesInFlight(),
             UnknownCallers(clock),
         )
+        if not settings.service_token.get_secret_value():
+            log.warning(
+                "no_service_token",
+                why="without POINTSMAN_SERVICE_TOKEN whoever reaches health, ratelimit or analytics may call them",
+            )
+        operations = OperationsServer(telemetry.metrics.registry)
+        watchdog = Watchdog(_blocked_loop(runtime))
+        watchdog.start()
         try:
-            telemetry.start()
+            if settings.metrics_listen:
+                await operations.start(settings.metrics_listen)
             async with self.assemble(settings, runtime) as served:
                 servers = await self._start(served, runtime)
                 # What lives as long as the process need not be scanned by every collection.
@@ -127,6 +139,8 @@ class _Process(Generic[SettingsT]):
                 await asyncio.gather(*(server.drain(settings.drain_seconds) for server in servers.values()))
             log.info("stopped")
         finally:
+            watchdog.stop()
+            await operations.stop()
             telemetry.stop()
 
     async def _start(self, served: Sequence[Registration | Listening], runtime: Runtime) -> dict[str, Server]:
@@ -137,7 +151,11 @@ class _Process(Generic[SettingsT]):
         try:
             if registrations:
                 server = GrpcServer(
-                    registrations, Observer(runtime.metrics, runtime.clock), runtime.authenticator
+                    registrations,
+                    Observer(runtime.metrics, runtime.clock),
+                    runtime.authenticator,
+                    bytes_in_flight=runtime.bytes_in_flight,
+                    unknown_callers=runtime.unknown_callers,
                 )
                 await server.start(settings.listen, _server_credentials(settings))
                 servers["port"] = server
@@ -150,6 +168,20 @@ class _Process(Generic[SettingsT]):
                 await started.drain(0)
             raise
         return servers
+
+
+def _blocked_loop(runtime: Runtime) -> Report:
+    """Counts each block of the event loop and logs its stack, throttled: one that blocks again and again is one
+    fault."""
+    blocks = runtime.metrics.counter("event_loop_blocks", "Times the event loop answered nobody for a second")
+    throttle = Throttle(runtime.clock)
+
+    def report(stack: Sequence[str]) -> None:
+        blocks.inc()
+        if times := throttle.due():
+            log.error("event_loop_blocked", stack=stack, times=times)
+
+    return report
 
 
 def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:

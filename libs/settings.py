@@ -25,10 +25,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 EX_USAGE = 64
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
 def parse_address(value: str) -> tuple[str, int]:
     """Splits `host:port` (IPv6 hosts in brackets). Raises ValueError with a sentence."""
     host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
+    if not separator or not host or not _is_number(port) or int(port) > 65535:
         raise ValueError(f"must be host:port with a port from 0 to 65535, not {value!r}")
     return host.strip("[]"), int(port)
 
@@ -49,12 +53,14 @@ def _address(value: str) -> str:
 
 
 def _optional_address(value: str) -> str:
+    if _is_number(value):
+        value = f"127.0.0.1:{value}"
     return _address(value) if value else value
 
 
 #: `host:port`; port 0 takes any free one.
 Address = Annotated[str, AfterValidator(_address)]
-#: `host:port`, or empty for off.
+#: `host:port`; a port alone is one of this machine's loopback; empty for off.
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 
 
@@ -118,7 +124,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     listen: Address
-    #: Where Prometheus scrapes; empty: nowhere.
+    #: Where Prometheus scrapes and an orchestrator asks for life; empty: nowhere.
     metrics_listen: OptionalAddress = ""
     config: Path = Field(Path("config/pointsman.yaml"), validation_alias=shared("CONFIG"))
     #: Unique per process life; empty: made from host, pid and chance.

@@ -8,22 +8,21 @@ an endpoint is set. None of them ever holds a key or a prompt.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
-from wsgiref.simple_server import WSGIServer
+from typing import Any, TextIO, cast
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge
 
 from libs import tracing
 from libs.instruments import Counter, Histogram
-from libs.settings import ServiceSettings, parse_address
+from libs.settings import ServiceSettings
 
 # OpenTelemetry semantic conventions, GenAI and RPC (stable names as of 1.43).
 GEN_AI_OPERATION = "gen_ai.operation.name"
@@ -63,8 +62,36 @@ def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structl
     return event
 
 
-def configure_logging(service: str, level: str = "info") -> None:
-    """JSON lines on stderr from structlog and from the standard library's loggers alike."""
+class LogStream:
+    """Writes log lines to a file descriptor, each at once.
+
+    One that cannot be written (a full disk, a reader that is gone) is lost and counted in `lost`: what is logged must
+    not fail because its log does. Nothing is buffered, or the interpreter would fail at its end for what it could not
+    write then.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.lost = 0
+
+    def write(self, line: str) -> int:
+        """Writes it, or counts it."""
+        rest = line.encode(errors="backslashreplace")
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            self.lost += 1
+        return len(line)
+
+    def flush(self) -> None:
+        """Does nothing: nothing is kept back."""
+
+
+def configure_logging(service: str, level: str = "info") -> LogStream:
+    """JSON lines on stderr from structlog and from the standard library's loggers alike. Returns the stream they go
+    to."""
+    stream = LogStream(sys.stderr.fileno())
     number = logging.getLevelName(level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -85,10 +112,10 @@ def configure_logging(service: str, level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, name_service],
@@ -104,6 +131,7 @@ def configure_logging(service: str, level: str = "info") -> None:
     for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    return stream
 
 
 class Metrics:
@@ -143,11 +171,13 @@ class Metrics:
 
 
 class Telemetry:
-    """Starts and stops what exports."""
+    """What a process says of itself: it logs, counts and traces from here on, until `stop`."""
 
     def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
-        configure_logging(service, settings.log_level)
+        stream = configure_logging(service, settings.log_level)
         self.metrics = Metrics()
+        lost = self.metrics.gauge("log_lines_lost", "Log lines that could not be written to stderr")
+        lost.set_function(lambda: stream.lost)
         self._spans: BatchSpanProcessor | None = None
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -156,26 +186,8 @@ class Telemetry:
             self._spans = BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=insecure))
         resource = Resource.create({"service.name": f"pointsman-{service}", "service.instance.id": instance})
         tracing.export_to(self._spans, resource, settings.trace_sample_ratio)
-        self._scrape: tuple[WSGIServer, threading.Thread] | None = None
-        self._metrics_listen = settings.metrics_listen
-
-    def start(self) -> None:
-        """Opens the Prometheus endpoint. Raises OSError with a sentence where the address cannot be had."""
-        if self._metrics_listen:
-            host, port = parse_address(self._metrics_listen)
-            try:
-                self._scrape = start_http_server(port, host, self.metrics.registry)
-            except OSError as error:
-                raise OSError(
-                    f"cannot listen on {self._metrics_listen} for metrics: {error.strerror}"
-                ) from error
 
     def stop(self) -> None:
-        """Flushes traces and closes the endpoint."""
-        if self._scrape is not None:
-            server, thread = self._scrape
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        """Flushes traces."""
         if self._spans is not None:
             self._spans.shutdown()  # type: ignore[no-untyped-call]

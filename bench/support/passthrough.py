@@ -18,6 +18,7 @@ import uvloop
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
+from services.router.adapters.answer_limit import MAX_WHOLE_BYTES
 from services.router.adapters.http_transport import HttpTransport
 from services.router.adapters.providers.wire import HttpRequest
 
@@ -68,7 +69,9 @@ class PassThrough(router_pb2_grpc.RouterServicer):
         return HttpRequest("POST", self._url, HEADERS, self._encode(body))
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
-        _, _, body = await self._transport.fetch(self._request(request.generation, stream=False), 60)
+        _, _, body = await self._transport.fetch(
+            self._request(request.generation, stream=False), 60, MAX_WHOLE_BYTES
+        )
         return pb.GenerateResponse(result=pb.Result(text=self._decode(body).choices[0].message.content))
 
     async def StreamGenerate(

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.catalog.checks import check, check_amount, check_choice
+from libs.limits import BUCKET_PERIODS, PERIODS, Period, Unit
 
-UNITS = ("requests", "input_tokens", "output_tokens", "total_tokens", "concurrency", "micro_usd")
-BUCKET_PERIODS = ("second", "minute", "hour")
-PERIODS = (*BUCKET_PERIODS, "day", "month")
 #: The most that the limiter counts exactly (see services/ratelimit/adapters/limits.lua).
 MAX_BUCKET = 10**10
 MAX_COUNTER = 10**15
@@ -41,14 +39,14 @@ DEFAULT_THRESHOLDS = (Threshold(50, "warn"), Threshold(80, "warn"), Threshold(10
 class LimitSpec:
     """One limit of a scope: how much of `unit` per `period`.
 
-    `period` is empty for concurrency alone. second, minute and hour are token buckets that hold at most
+    `period` is NONE for concurrency alone. second, minute and hour are token buckets that hold at most
     `burst` (None: `limit`); day and month are calendar quotas in the scope's time zone and have no burst.
     `limit` 0 admits nothing. `shadow`: count and report, but admit. `thresholds`: of a budget, ascending.
     `pace`, of buckets: who is short of it waits for the refill, whatever the policy's ladder says.
     """
 
-    unit: str
-    period: str
+    unit: Unit
+    period: Period
     limit: int
     burst: int | None = None
     shadow: bool = False
@@ -56,13 +54,11 @@ class LimitSpec:
     pace: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("unit", UNITS, self.unit)
-        if self.unit == "concurrency":
+        if self.unit is Unit.CONCURRENCY:
             check(not self.period, "concurrency has no period")
         else:
             check(bool(self.period), f"{self.unit} needs a period: {', '.join(PERIODS)}")
-            check_choice("period", PERIODS, self.period)
-        bucket = self.period in BUCKET_PERIODS
+        bucket = self.period.seconds > 0
         check_amount("limit", self.limit, high=MAX_BUCKET if bucket else MAX_COUNTER)
         if self.burst is not None:
             check(bucket, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
@@ -74,13 +70,13 @@ class LimitSpec:
 
     @property
     def budget(self) -> bool:
-        """Whether it bounds money in a calendar window."""
-        return self.unit == "micro_usd" and self.period in ("day", "month")
+        """Returns True if it bounds money in a calendar window."""
+        return self.unit is Unit.MICRO_USD and self.period.calendar
 
 
 def check_limits(limits: Sequence[LimitSpec]) -> None:
     """One scope's limits: at most one per unit and period."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[Unit, Period]] = set()
     for limit in limits:
         check(
             (limit.unit, limit.period) not in seen,

@@ -26,20 +26,18 @@ from libs.catalog.checks import (
     frozen,
 )
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import ACTIONS, BUCKET_PERIODS, PERIODS, UNITS, LimitSpec, Threshold, check_limits
+from libs.catalog.limits import ACTIONS, LimitSpec, Threshold, check_limits
 from libs.catalog.references import broken_references
+from libs.limits import Scope, ScopeKind
 from libs.types import Priority
 
 __all__ = [
     "ACTIONS",
-    "BUCKET_PERIODS",
     "CAPABILITIES",
     "DEFAULT",
     "DEGRADATIONS",
     "MAX_ATTEMPTS",
-    "PERIODS",
     "STRATEGIES",
-    "UNITS",
     "Catalog",
     "ContentType",
     "LimitSpec",
@@ -341,20 +339,25 @@ class Catalog:
         name = tenant.policies.get(content_type) or tenant.policies.get(DEFAULT)
         return self.policies[name or self.content_types[content_type].policy]
 
-    def limits(self) -> Iterator[tuple[str, str, LimitSpec]]:
+    def limits(self) -> Iterator[tuple[Scope, str, LimitSpec]]:
         """Every configured limit as (scope, time zone, limit)."""
+        for scope, zone, limits in self._scopes():
+            yield from ((scope, zone, limit) for limit in limits)
+
+    def _scopes(self) -> Iterator[tuple[Scope, str, tuple[LimitSpec, ...]]]:
         for provider in self.providers.values():
-            yield from ((f"provider:{provider.name}", "UTC", limit) for limit in provider.limits)
+            yield Scope(ScopeKind.PROVIDER, provider.name), "UTC", provider.limits
         for name, limits in self.keys.items():
-            yield from ((f"key:{name}", "UTC", limit) for limit in limits)
+            yield Scope(ScopeKind.KEY, name), "UTC", limits
         for model in self.models.values():
-            yield from ((f"model:{model.id}", "UTC", limit) for limit in model.limits)
+            yield Scope(ScopeKind.MODEL, model.id), "UTC", model.limits
         for tenant in self.tenants.values():
             zone = tenant.time_zone
-            yield from ((f"tenant:{tenant.name}", zone, limit) for limit in tenant.limits)
-            for name, limits in tenant.provider_limits.items():
-                yield from ((f"tenant_provider:{tenant.name}/{name}", zone, limit) for limit in limits)
-            for name, limits in tenant.content_limits.items():
-                yield from ((f"tenant_content:{tenant.name}/{name}", zone, limit) for limit in limits)
-            for name, limits in tenant.campaigns.items():
-                yield from ((f"campaign:{tenant.name}/{name}", zone, limit) for limit in limits)
+            yield Scope(ScopeKind.TENANT, tenant.name), zone, tenant.limits
+            for kind, by_name in (
+                (ScopeKind.TENANT_PROVIDER, tenant.provider_limits),
+                (ScopeKind.TENANT_CONTENT, tenant.content_limits),
+                (ScopeKind.CAMPAIGN, tenant.campaigns),
+            ):
+                for name, limits in by_name.items():
+                    yield Scope(kind, name, tenant.name), zone, limits

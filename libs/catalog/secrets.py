@@ -3,23 +3,31 @@ shown."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 
+from libs.catalog.echoes import forms_of, hide
 from libs.catalog.model import Provider
 
 #: A service account's JSON is 2 to 3 KiB.
 MAX_BYTES = 64 * 1024
+#: So many keys are known by sight, those read last: all that are used, and what they replaced.
+MOST_KNOWN = 1024
 
 
 class Keys:
-    """Finds keys. A file is read again when it changes (Kubernetes swaps secrets in place). `environ` None:
-    the process's environment, read at each call."""
+    """Finds keys, and hides them in what others write. A file is looked at with every question and read again when
+    it has changed (Kubernetes swaps secrets in place), so a new key is used by the next call. `environ` None: the
+    process's environment, read at each call."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self._files: dict[str, tuple[tuple[int, int, int, int], str]] = {}
+        #: Every key that was read, with its version and the forms to hide.
+        self._known: OrderedDict[str, tuple[str, tuple[str, ...]]] = OrderedDict()
 
     def __call__(self, provider: Provider) -> str | None:
         """The provider's key; empty where it takes none, None where it is missing (`why_missing` says
@@ -28,6 +36,18 @@ class Keys:
             return self._read(provider)
         except ValueError:
             return None
+
+    def version(self, provider: Provider) -> str:
+        """Twelve characters that change when the key does, and say nothing about it: what was learned under another
+        version was learned about another key. Empty where there is none. Safe to log, store and send."""
+        key = self(provider)
+        return self._known[key][0] if key else ""
+
+    def hide(self, text: str) -> str:
+        """The text without any key that was ever read here, in whatever usual encoding."""
+        for _, forms in self._known.values():
+            text = hide(text, forms)
+        return text
 
     def why_missing(self, provider: Provider) -> str | None:
         """A sentence naming the variable or file, never its content; None: the key is there, or none is
@@ -39,6 +59,19 @@ class Keys:
         return None
 
     def _read(self, provider: Provider) -> str:
+        key = self._find(provider)
+        if key and key not in self._known:
+            self._know(key)
+        return key
+
+    def _know(self, key: str) -> None:
+        # A digest of 48 bits of a secret that nobody can guess.
+        version = hashlib.blake2b(key.encode(), digest_size=6, person=b"key version").hexdigest()
+        self._known[key] = (version, forms_of(key))
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def _find(self, provider: Provider) -> str:
         if provider.api_key_env:
             value = self._environ.get(provider.api_key_env, "").strip()
             return _checked(value, f"the environment variable {provider.api_key_env}", "is not set")

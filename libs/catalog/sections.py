@@ -23,8 +23,6 @@ from libs.catalog.kinds import KINDS
 from libs.catalog.limits import (
     ACTIONS,
     DEFAULT_THRESHOLDS,
-    PERIODS,
-    UNITS,
     LimitSpec,
     Threshold,
     check_limits,
@@ -44,6 +42,7 @@ from libs.catalog.model import (
     Weighted,
 )
 from libs.catalog.reader import Section, substitute
+from libs.limits import PERIODS, Period, Unit
 from libs.types import Priority
 
 _STRATEGY = partial(check_choice, "strategy", STRATEGIES)
@@ -94,13 +93,17 @@ def thresholds(section: Section) -> tuple[Threshold, ...]:
 
 def _limit(section: Section, complete: Callable[[LimitSpec], LimitSpec]) -> LimitSpec | None:
     section.require("unit", "limit")
-    unit = section.text("unit", rule=partial(check_choice, "unit", (*UNITS, "usd")))
+    unit = section.text("unit", rule=partial(check_choice, "unit", (*Unit, "usd")))
     period = section.text("period", rule=partial(check_choice, "period", PERIODS))
     read = section.usd if unit == "usd" else section.whole
     amount, burst = read("limit"), read("burst")
     shadow, pace = section.flag("shadow"), section.flag("pace")
-    unit = "micro_usd" if unit == "usd" else unit
-    return section.make(lambda: complete(LimitSpec(unit, period, amount or 0, burst, shadow, pace=pace)))
+
+    def build() -> LimitSpec:
+        counted = Unit.MICRO_USD if unit == "usd" else Unit(unit)
+        return complete(LimitSpec(counted, Period(period), amount or 0, burst, shadow, pace=pace))
+
+    return section.make(build)
 
 
 def provider(name: str, section: Section, environ: Mapping[str, str], folder: Path) -> Provider | None:

@@ -32,9 +32,10 @@ class Client(Connection):
     """Calls the router. The constructor's arguments are those of `Connection`; `key` is the tenant's.
 
     Every method raises `libs.errors` exceptions with the server's details: InvalidArgument (`violations` by field),
-    Unauthenticated, ResourceExhausted (`violations` by dimension and `retry_after` seconds), FailedPrecondition
-    (no provider can serve it, or reason CONTENT_REFUSED), Unavailable (all providers failed, `retry_after`; or,
-    with reason TRANSPORT_UNAVAILABLE, no router answered), DeadlineExceeded, AlreadyExists. Nothing is retried
+    Unauthenticated, ResourceExhausted (`violations` by limit and `retry_after` seconds; None: it must not be
+    retried as it is, reason REQUEST_ABOVE_LIMIT), FailedPrecondition (no provider can serve it, or reason
+    CONTENT_REFUSED), Unavailable (all providers failed, or reason LIMITER_UNAVAILABLE, `retry_after`; or, with
+    reason TRANSPORT_UNAVAILABLE, no router answered), DeadlineExceeded, AlreadyExists. Nothing is retried
     here: a Generate that was sent may have been paid for, and the router has already tried every way it may.
     `timeout` is the call's deadline in seconds; None means the client's.
     """

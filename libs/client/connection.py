@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from libs.errors import Cancelled, PointsmanError, Unavailable
+from libs.errors import Cancelled, DeadlineExceeded, PointsmanError, Unavailable
 from libs.rpc.channel import connect, metadata
 from libs.rpc.identity import MAX_KEY
 from libs.rpc.status import from_rpc_error
@@ -19,6 +20,8 @@ from libs.rpc.status import from_rpc_error
 _Response = TypeVar("_Response")
 #: Seconds. Long enough for a long answer after one slow failure; a caller who knows better says so.
 DEFAULT_TIMEOUT = 120.0
+#: A server may see a deadline pass so much earlier than its client, seconds.
+CLOCKS_APART = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,19 @@ class Connection:
             "metadata": metadata(self._call_key),
         }
 
+    def _ends(self, timeout: float | None) -> float:
+        """When a call that begins now is over, by the loop's clock."""
+        seconds = self._timeout if timeout is None else timeout
+        return math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
+
     async def _unary(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Any, _Response], request: object, timeout: float | None
     ) -> _Response:
+        arguments, ends = self._arguments(timeout), self._ends(timeout)
         try:
-            return await method(request, **self._arguments(timeout))
+            return await method(request, **arguments)
         except grpc.aio.AioRpcError as error:
-            raise _failure(error) from None
+            raise _failure(error, ends) from None
 
     async def _stream(
         self,
@@ -142,12 +151,13 @@ class Connection:
         request: object,
         timeout: float | None,
     ) -> AsyncGenerator[_Response, None]:
+        ends = self._ends(timeout)
         call = method(request, **self._arguments(timeout))
         try:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise _failure(error) from None
+            raise _failure(error, ends) from None
         finally:
             # After a complete stream this does nothing; when the generator is closed early it stops the server.
             call.cancel()
@@ -160,10 +170,13 @@ def _checked(key: str) -> str:
     return key
 
 
-def _failure(error: grpc.aio.AioRpcError) -> PointsmanError:
-    """What a failed call means here. Our own cancellation is `asyncio.CancelledError`, so a bare CANCELLED status
-    was made by a server that was stopped in the middle: for the caller it is as gone as one that died."""
+def _failure(error: grpc.aio.AioRpcError, ends: float) -> PointsmanError:
+    """What a failed call that was to end by then means here. Our own cancellation is `asyncio.CancelledError`, so a
+    bare CANCELLED status was made by a server: one that saw the deadline pass a moment before we did, or one that was
+    stopped in the middle, which for the caller is as gone as one that died."""
     failure = from_rpc_error(error)
     if isinstance(failure, Cancelled) and failure.reason == "TRANSPORT_CANCELLED":
+        if asyncio.get_running_loop().time() + CLOCKS_APART >= ends:
+            return DeadlineExceeded("the deadline passed before an answer came")
         return Unavailable("the server ended the call", reason="TRANSPORT_UNAVAILABLE")
     return failure

@@ -3,6 +3,9 @@
 States as in resilience4j's CircuitBreaker (error-rate window, slow-call rate, half-open), generations as in
 sony/gobreaker (late results of an earlier state do not count), growing ejection times as in Envoy's outlier
 detection, slow start after recovery as in Envoy's load balancers.
+
+Only faults of the target count. What is wrong with the caller's request, or with our account there (its key, its
+quota), says nothing about the target and is nothing that time mends.
 """
 
 from __future__ import annotations
@@ -19,10 +22,6 @@ from libs.types import ErrorClass
 
 __all__ = ["Breaker", "BreakerSettings", "Evidence"]
 
-_ACCOUNT_CAUSES = {
-    ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
-    ErrorClass.QUOTA_EXHAUSTED: TripCause.QUOTA,
-}
 #: What is believed of a target before any evidence: one failure in a hundred calls, as firmly as after ten calls.
 _PRIOR_FAILURES, _PRIOR_CALLS = 0.1, 10
 #: Circuits that open by mere chance, in each window: one a day or less.
@@ -44,7 +43,6 @@ class Breaker:
         self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
         self._consecutive = 0
         self._only_transport = True
-        self._account: dict[ErrorClass, int] = {}
         self._probe_successes = 0
         self._not_before = 0.0
 
@@ -123,7 +121,7 @@ class Breaker:
             state.trips > 0 and now - state.since < self._settings.forgive_seconds
         )
         trips = state.trips + 1 if recovering else 1
-        until = max(now + (self._period(cause, trips) if seconds is None else seconds), self._not_before)
+        until = max(now + (self._period(trips) if seconds is None else seconds), self._not_before)
         if state.state is CircuitState.OPEN and cause is not TripCause.OPERATOR:
             if until > state.open_until:
                 self.state = replace(state, open_until=until, cause=cause)
@@ -176,15 +174,8 @@ class Breaker:
         if evidence.successes:
             self._consecutive = 0
             self._only_transport = True
-            self._account.clear()
         else:
             self._consecutive += faults
-            for error_class, cause in _ACCOUNT_CAUSES.items():
-                if count := evidence.failures.get(error_class, 0):
-                    self._account[error_class] = self._account.get(error_class, 0) + count
-                    if self._account[error_class] >= settings.account_failures:
-                        self.trip(now, cause)
-                        return
         if faults != evidence.failures.get(ErrorClass.TRANSPORT, 0):
             self._only_transport = False
         if not faults and not evidence.slow:
@@ -218,13 +209,12 @@ class Breaker:
         """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
         state = self.state
         faults = evidence.faults
-        account = next((c for e, c in _ACCOUNT_CAUSES.items() if evidence.failures.get(e, 0)), None)
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
         still_slow = state.cause is TripCause.SLOW and evidence.slow > 0
         self._consecutive = self._consecutive + faults if not evidence.successes else 0
-        if faults or account or still_slow:
+        if faults or still_slow:
             if state.state is CircuitState.HALF_OPEN:
-                self.trip(now, account or state.cause)
+                self.trip(now, state.cause)
         elif evidence.successes and state.cause is not TripCause.OPERATOR and now >= self._not_before:
             self._probe_successes += evidence.successes
             if self._probe_successes >= self._settings.half_open_successes:
@@ -247,14 +237,11 @@ class Breaker:
             cause = TripCause.COOLDOWN if state.state is CircuitState.CLOSED else state.cause
             self._enter(CircuitState.OPEN, cause, since=since, open_until=until)
 
-    def _period(self, cause: TripCause, trips: int) -> float:
+    def _period(self, trips: int) -> float:
         settings = self._settings
-        if cause in (TripCause.AUTHENTICATION, TripCause.QUOTA):
-            period = settings.account_open_seconds
-        else:
-            # The exponent is bounded only to keep the power finite; the cap has won long before.
-            growth = settings.open_factor ** min(trips - 1, 64)
-            period = min(settings.open_cap, settings.open_seconds * growth)
+        # The exponent is bounded only to keep the power finite; the cap has won long before.
+        growth = settings.open_factor ** min(trips - 1, 64)
+        period = min(settings.open_cap, settings.open_seconds * growth)
         return period * (1 + self._rng.uniform(0, settings.jitter))
 
     def _enter(
@@ -277,5 +264,4 @@ class Breaker:
         if self.state.state is CircuitState.CLOSED:
             self._consecutive = 0
             self._only_transport = True
-            self._account.clear()
             self._window.clear()

@@ -22,8 +22,6 @@ class TripCause(StrEnum):
     TRANSPORT = "transport"
     SLOW = "slow"
     COOLDOWN = "cooldown"
-    AUTHENTICATION = "authentication"
-    QUOTA = "quota"
     OPERATOR = "operator"
 
 

@@ -31,9 +31,6 @@ class BreakerSettings:
     open_factor: float = 3.0
     open_cap: float = 45.0
     jitter: float = 0.2
-    #: Authentication or quota failures in a row that open it, and for how long.
-    account_failures: int = 2
-    account_open_seconds: float = 300.0
     #: No `Retry-After` is believed beyond this.
     max_cooldown: float = 3600.0
     #: No state from elsewhere that is open longer than this is believed: its clock is wrong.
@@ -52,14 +49,12 @@ class BreakerSettings:
         counts = (
             self.minimum_calls,
             self.consecutive_failures,
-            self.account_failures,
             self.half_open_permits,
             self.half_open_successes,
         )
         times = (
             self.window_seconds,
             self.open_seconds,
-            self.account_open_seconds,
             self.max_cooldown,
             self.permit_ttl,
             self.ramp_seconds,

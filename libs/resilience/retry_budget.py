@@ -11,6 +11,15 @@ VAIN_SECONDS = 0.25
 #: or where neither an answer nor the beginning of one came for so many requests and so long a time (seconds).
 SILENT = 5
 SILENT_SECONDS = 3.0
+#: Of what is allowed, one part in so many is kept for callers who have had less than they are sure of.
+RESERVED = 4
+#: Callers with extra attempts in the window that are told apart; of more, the first are forgotten.
+MOST_CALLERS = 1024
+
+
+#: Parts of the window that are forgotten one by one: of all callers together, and of each.
+BUCKETS = 60
+BUCKETS_EACH = 6
 
 
 class RetryBudget:
@@ -22,17 +31,29 @@ class RetryBudget:
     The floor is `min_retries` as long as something answers: it lets failover work at any traffic. Where nothing does,
     it is `idle_retries`, so that little traffic keeps to the share, too. One who has not asked anybody yet takes it
     that they answer.
+
+    It is fair between callers. Half of what is allowed is for whoever comes first, the other half is divided among
+    all callers with requests in the window, each of whom is sure of one at least; one part in RESERVED more is for
+    those who come when the rest is gone. So nobody's failures cost others what they are sure of, and one who is alone
+    has it all. That nothing answers any more is believed of all callers only where more than one has seen it.
     """
 
     __slots__ = (
         "_answered",
+        "_callers",
+        "_callers_before",
+        "_callers_until",
         "_counts",
         "_idle_retries",
         "_min_retries",
         "_ratio",
         "_silent",
+        "_silent_callers",
         "_silent_since",
+        "_spent",
         "_vain",
+        "_vain_callers",
+        "_window",
     )
 
     def __init__(
@@ -49,22 +70,38 @@ class RetryBudget:
         self._min_retries = min_retries
         self._idle_retries = min(idle_retries, min_retries)
         # Requests are the window's successes, extra attempts its failures.
-        self._counts = SlidingCounts(window_seconds, 60)
+        self._counts = SlidingCounts(window_seconds, BUCKETS)
+        self._window = window_seconds
+        #: Callers with requests since the present window began, which ends then, and in the one before.
+        self._callers: set[str] = set()
+        self._callers_before: set[str] = set()
+        self._callers_until = float("-inf")
+        #: Extra attempts of those who have had any, oldest first.
+        self._spent: dict[str, SlidingCounts] = {}
         #: Since the last answer: when that was (or the first request), and extra attempts in vain.
         self._answered: float | None = None
         self._vain = 0
         #: Since the last sign of life: requests, and when the first of them came.
         self._silent = 0
         self._silent_since = 0.0
+        #: Whose those requests were, and whose the attempts in vain; two are as good as all.
+        self._silent_callers: set[str] = set()
+        self._vain_callers: set[str] = set()
 
-    def record_request(self, now: float) -> None:
+    def record_request(self, now: float, caller: str = "") -> None:
         """Counts one request (its first attempt) at `now` seconds on the monotonic clock."""
         self._counts.add(now, 1, 0)
+        if now >= self._callers_until:
+            self._turn(now)
+        self._callers.add(caller)
         if self._answered is None:
             self._answered = now
         if self._silent == 0:
             self._silent_since = now
+            self._silent_callers.clear()
         self._silent += 1
+        if len(self._silent_callers) < 2:
+            self._silent_callers.add(caller)
 
     def record_sign(self) -> None:
         """An answer has begun to come."""
@@ -74,33 +111,87 @@ class RetryBudget:
         """A request was answered, by whatever attempt."""
         self._answered = now
         self._vain = self._silent = 0
+        if self._vain_callers:
+            self._vain_callers.clear()
 
-    def record_vain(self) -> None:
+    def record_vain(self, caller: str = "") -> None:
         """An extra attempt did not give the answer either."""
         self._vain += 1
+        if len(self._vain_callers) < 2:
+            self._vain_callers.add(caller)
 
-    def try_spend(self, now: float) -> bool:
+    def try_spend(self, now: float, caller: str = "") -> bool:
         """Takes one extra attempt (retry, fallback or hedge) from the budget; False: there is none, do not try."""
-        if self.available(now) < 1:
+        if not self._may_spend(now, caller):
             return False
         self._counts.add(now, 0, 1)
+        self._account(caller, now, 1)
         return True
 
-    def refund(self, now: float) -> None:
+    def refund(self, now: float, caller: str = "") -> None:
         """Gives an extra attempt back that gave the answer: only attempts in vain make an outage worse."""
         self._counts.add(now, 0, -1)
+        self._account(caller, now, -1)
 
-    def answering(self, now: float) -> bool:
-        """Whether there is reason to believe that somebody answers."""
+    def answering(self, now: float, caller: str = "") -> bool:
+        """Whether there is reason to believe that somebody answers the caller."""
         since = now - (now if self._answered is None else self._answered)
-        in_vain = self._vain >= VAIN and since >= VAIN_SECONDS
-        silent = self._silent >= SILENT and now - self._silent_since >= SILENT_SECONDS
-        return not in_vain and not silent
+        if self._vain >= VAIN and since >= VAIN_SECONDS and _concerns(self._vain_callers, caller):
+            return False
+        return not (
+            self._silent >= SILENT
+            and now - self._silent_since >= SILENT_SECONDS
+            and _concerns(self._silent_callers, caller)
+        )
 
     def available(self, now: float) -> int:
-        """How many extra attempts could be taken now."""
-        totals = self._counts.totals(now)
-        floor = self._min_retries if self.answering(now) else self._idle_retries
-        allowed = max(floor, int(self._ratio * totals.successes + 1e-9))
+        """How many extra attempts could be taken now by one who is alone."""
         # An attempt that began before the window and worked in it has given back what it did not take from it.
-        return max(0, allowed - max(0, totals.failures))
+        return max(0, self._allowed(now, "") - max(0, self._counts.totals(now).failures))
+
+    def _allowed(self, now: float, caller: str) -> int:
+        floor = self._min_retries if self.answering(now, caller) else self._idle_retries
+        return max(floor, int(self._ratio * self._counts.totals(now).successes + 1e-9))
+
+    def _may_spend(self, now: float, caller: str) -> bool:
+        allowed, spent = self._allowed(now, caller), self._counts.totals(now).failures
+        callers = self._calling(now)
+        if callers <= 1:
+            return spent < allowed
+        common = allowed // 2
+        sure = max(1, (allowed - common) // callers)
+        if self._spent_by(caller, now) < sure:
+            return spent < allowed + allowed // RESERVED
+        return spent < allowed and sum(max(0, self._spent_by(c, now) - sure) for c in self._spent) < common
+
+    def _calling(self, now: float) -> int:
+        """How many callers have requests in a window, about."""
+        if now >= self._callers_until:
+            self._turn(now)
+        return max(len(self._callers), len(self._callers_before))
+
+    def _turn(self, now: float) -> None:
+        """Begins another window of callers."""
+        late = now - self._callers_until >= self._window
+        self._callers_before = set() if late else self._callers
+        self._callers = set()
+        self._callers_until = now + self._window
+
+    def _spent_by(self, caller: str, now: float) -> int:
+        counts = self._spent.get(caller)
+        return 0 if counts is None else max(0, counts.totals(now).failures)
+
+    def _account(self, caller: str, now: float, extra: int) -> None:
+        counts = self._spent.get(caller)
+        if counts is None:
+            if len(self._spent) >= MOST_CALLERS:
+                self._spent = {c: s for c, s in self._spent.items() if s.totals(now).failures > 0}
+            if len(self._spent) >= MOST_CALLERS:
+                del self._spent[next(iter(self._spent))]
+            counts = self._spent[caller] = SlidingCounts(self._window, BUCKETS_EACH)
+        counts.add(now, 0, extra)
+
+
+def _concerns(callers: set[str], caller: str) -> bool:
+    """Whether what these have seen is true of the caller, too."""
+    return len(callers) > 1 or caller in callers

@@ -62,12 +62,19 @@ class Observer:
         if observation.done:
             return
         observation.done = True
+        self._observe(observation.method, code, self._clock.monotonic() - observation.started)
+        if observation.span.recording:
+            observation.span.attributes[RPC_STATUS] = "OK" if code is grpc.StatusCode.OK else code.name
+            observation.span.end(error_type)
+
+    def count(self, method: str, code: grpc.StatusCode) -> None:
+        """Counts a call that was refused before anything was done for it: no span, and no duration to speak of."""
+        self._observe(method, code, 0.0)
+
+    def _observe(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         status = "OK" if code is grpc.StatusCode.OK else code.name
-        key = (observation.method, status)
+        key = (method, status)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._duration.labels(observation.method[1:], status)
-        child.observe(self._clock.monotonic() - observation.started)
-        if observation.span.recording:
-            observation.span.attributes[RPC_STATUS] = status
-            observation.span.end(error_type)
+            child = self._children[key] = self._duration.labels(method[1:], status)
+        child.observe(seconds)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from libs.clock import Clock
 from libs.errors import PointsmanError
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
 from services.analytics.domain.attempt import Attempt, UnusableAttempt, check_not_ahead
 from services.analytics.ports import Ledger, Recorded
 
@@ -37,6 +38,7 @@ class Recorder:
             raise ValueError("max_commit must be at least 1")
         self._ledger = ledger
         self._clock = clock
+        self._unexpected = Throttle(clock)
         self._max_commit = max_commit
         self._waiting: deque[_Batch] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -119,8 +121,8 @@ class Recorder:
         except Exception as error:
             # Whatever it is belongs to those who wait; a loop that died of it would leave the next ones waiting.
             self._failures.inc()
-            if not isinstance(error, PointsmanError):
-                log.error("commit_failed", events=len(attempts), exc_info=error)
+            if not isinstance(error, PointsmanError) and (times := self._unexpected.due()):
+                log.error("commit_failed", events=len(attempts), times=times, exc_info=error)
             for batch in batches:
                 if not batch.done.done():
                     batch.done.set_exception(error)

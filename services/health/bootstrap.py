@@ -60,6 +60,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             catalog.current.domain,
             runtime.instance_id,
             token=lambda: secrets.token_hex(8),
+            clock=clock,
             timeout=STORE_TIMEOUT,
         )
         client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from libs.clock import Clock
 from libs.errors import Unavailable
+from libs.limits import LimitKey
 from libs.telemetry import Metrics, get_logger
 from services.ratelimit.domain.burn import Alert, AlertKind, alarming
 from services.ratelimit.domain.exhaustion import foresee
-from services.ratelimit.domain.limits import Limit, LimitKey
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading, quota
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.ports import AlertSink

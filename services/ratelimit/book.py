@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from libs.limits import LimitKey, Scope
 from libs.telemetry import get_logger
-from services.ratelimit.domain.limits import Limit, LimitKey
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.ports import LimitSource, LimitStore, Override
 
 log = get_logger(__name__)
@@ -28,8 +29,8 @@ class LimitBook:
         self._teaching: Teaching = lambda configured, before: {}
         self._learned: Mapping[LimitKey, Limit] = {}
         self._limits: dict[LimitKey, Limit] = {}
-        self._by_scope: dict[str, tuple[Limit, ...]] = {}
-        self._by_scopes: dict[tuple[str, ...], tuple[Limit, ...]] = {}
+        self._by_scope: dict[Scope, tuple[Limit, ...]] = {}
+        self._by_scopes: dict[tuple[Scope, ...], tuple[Limit, ...]] = {}
         self._listeners: list[Callable[[frozenset[LimitKey]], None]] = []
         self.version = 0
         self._rebuild()
@@ -40,7 +41,7 @@ class LimitBook:
         self._listeners.append(changed)
         return lambda: self._listeners.remove(changed)
 
-    def of(self, scopes: tuple[str, ...]) -> tuple[Limit, ...]:
+    def of(self, scopes: tuple[Scope, ...]) -> tuple[Limit, ...]:
         """Every limit of the scopes, in their order."""
         found = self._by_scopes.get(scopes)
         if found is None:
@@ -59,10 +60,10 @@ class LimitBook:
         override = self._overrides.get(key)
         return override.version if override else 0
 
-    def all(self, scopes: Sequence[str] = ()) -> list[Limit]:
+    def all(self, scopes: Sequence[Scope] = ()) -> list[Limit]:
         """All limits, or those of the scopes, ordered by scope, unit and period."""
-        keys = sorted(limit.key for limit in (self.of(tuple(scopes)) if scopes else self._limits.values()))
-        return [self._limits[key] for key in keys]
+        found = self.of(tuple(scopes)) if scopes else self._limits.values()
+        return sorted(found, key=lambda limit: limit.key.position)
 
     async def refresh(self) -> None:
         """Reads the run-time limits again. Raises Unavailable."""
@@ -86,8 +87,8 @@ class LimitBook:
             if override.limit is not None:
                 limits[key] = override.limit
         self._limits = limits
-        by_scope: dict[str, list[Limit]] = {}
-        for limit in sorted(limits.values(), key=lambda limit: limit.key):
+        by_scope: dict[Scope, list[Limit]] = {}
+        for limit in sorted(limits.values(), key=lambda limit: limit.key.position):
             by_scope.setdefault(limit.key.scope, []).append(limit)
         self._by_scope = {scope: tuple(found) for scope, found in by_scope.items()}
         self._by_scopes = {}

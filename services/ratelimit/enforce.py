@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, Unavailable
+from libs.limits import Amounts, LimitKey, Scope, by_unit
 from libs.telemetry import Metrics
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.limits import MAX_DIMENSIONS, Amounts, Limit, LimitKey
+from services.ratelimit.domain.limits import MAX_DIMENSIONS, Limit
 from services.ratelimit.domain.quota import (
     Denial,
     Quota,
     Reading,
+    closed,
     closed_reading,
     denial,
+    denial_of_whole,
     needs,
     quota,
-    violation,
 )
 from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, StaleLimits
 from services.ratelimit.rebuild import Rebuild
@@ -33,15 +35,17 @@ _READ_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An admission before its limits are looked up. `ttl` in seconds."""
+    """An admission before its limits are looked up. `ttl` in seconds. `whole`: all that the request takes of which
+    this is a part, None: this is all."""
 
     record_id: str
     holder: str
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     need: Amounts
     want: Amounts
     ttl: float
     divisor: int = 1
+    whole: Amounts | None = None
 
 
 class Enforcer:
@@ -79,7 +83,7 @@ class Enforcer:
                 break
             admissions = [self._admission(asks[i]) for i in pending]
             for i, result in zip(pending, await self._store.admit(admissions), strict=True):
-                results[i] = result
+                results[i] = _of_whole(asks[i], result)
             await self._prepare(asks, results)
         for i, result in enumerate(results):
             if isinstance(result, StaleLimits | SeedNeeded):
@@ -126,7 +130,9 @@ class Enforcer:
                 [FieldViolation("scopes", f"have {len(limits)} limits together, more than {MAX_DIMENSIONS}")],
                 reason="TOO_MANY_LIMITS",
             )
-        print_ = hashlib.blake2b(repr((ask.scopes, ask.need)).encode(), digest_size=12).hexdigest()
+        print_ = hashlib.blake2b(
+            repr(([*map(str, ask.scopes)], ask.need)).encode(), digest_size=12
+        ).hexdigest()
         return Admission(
             ask.record_id,
             ask.holder,
@@ -150,10 +156,9 @@ class Enforcer:
         waits = await self._rebuild.open(list(dict.fromkeys(limit for s in seeds.values() for limit in s)))
         now = self._clock.now()
         for i, limits in seeds.items():
+            whole = by_unit(asks[i].whole or asks[i].need)
             violations = [
-                violation(
-                    limit, closed_reading(limit, now + waits[limit.key]), asks[i].need.of(limit.key.unit), now
-                )
+                closed(limit, whole[limit.key.unit], now + waits[limit.key], now)
                 for limit in limits
                 if limit.key in waits
             ]
@@ -165,6 +170,13 @@ class Enforcer:
             self._outcomes.labels("granted").inc()
             self._trends.touch(state.limit for state in result.quotas)
             for key in result.shadowed:
-                self._shadowed.labels(key.unit.name.lower(), key.period.name.lower()).inc()
+                self._shadowed.labels(key.unit, key.period or "none").inc()
         else:
             self._outcomes.labels("denied" if isinstance(result, Denial) else "error").inc()
+
+
+def _of_whole(ask: Ask, result: Granted | Denial | Exception) -> Granted | Denial | Exception:
+    """The result for the request of which the ask is a part."""
+    if isinstance(result, Denial) and ask.whole is not None:
+        return denial_of_whole(result, ask.whole)
+    return result

@@ -7,10 +7,10 @@ from enum import StrEnum
 
 from libs.clock import Clock
 from libs.errors import Unavailable
+from libs.limits import LimitKey
 from libs.telemetry import Metrics, get_logger
 from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.learned import HEADERS_COUNT, Learned, Observed, apply, merge
-from services.ratelimit.domain.limits import LimitKey
 from services.ratelimit.ports import LearnedStore
 
 log = get_logger(__name__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument
+from libs.limits import LimitKey, Scope
 from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.leasing import (
@@ -23,9 +24,9 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import MAX_AMOUNT, LimitKey, check_ids, check_scopes
+from services.ratelimit.domain.limits import MAX_AMOUNT, check_ids
 from services.ratelimit.domain.quota import Denial, Quota
-from services.ratelimit.domain.sizing import ahead, divisor
+from services.ratelimit.domain.sizing import divisor
 from services.ratelimit.enforce import Ask, Enforcer
 from services.ratelimit.learn import Learning
 from services.ratelimit.ports import Granted, LimitStore, SliceChange
@@ -129,9 +130,9 @@ class LeaseSession:
         return self.events() + answers
 
     async def _acquire(self, messages: Sequence[Acquire]) -> list[Answer]:
-        asks: list[tuple[Acquire, tuple[str, ...], Ask | None]] = []
+        asks: list[tuple[Acquire, tuple[Scope, ...], Ask | None]] = []
         for message in messages:
-            scopes = check_scopes(message.scopes, "acquire.scopes")
+            scopes = message.scopes
             unlimited = tuple(scope for scope in scopes if not self._book.of((scope,)))
             ask = None
             if len(unlimited) < len(scopes):
@@ -140,9 +141,10 @@ class LeaseSession:
                     self.holder,
                     scopes,
                     message.need,
-                    ahead(message.need, message.want),
+                    message.need.most(message.want),
                     self._ttl,
                     divisor(self._fleet.holders),
+                    message.whole,
                 )
             asks.append((message, unlimited, ask))
         results = iter(await self._enforcer.admit([ask for _, _, ask in asks if ask is not None]))
@@ -154,7 +156,7 @@ class LeaseSession:
     def _granted(
         self,
         message: Acquire,
-        unlimited: tuple[str, ...],
+        unlimited: tuple[Scope, ...],
         ask: Ask | None,
         result: Granted | Denial | Exception | None,
     ) -> Answer:

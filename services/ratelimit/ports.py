@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.limits import Amounts, LimitKey
 from services.ratelimit.domain.burn import Alert
 from services.ratelimit.domain.learned import Observed
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial, Quota, Reading
 
 

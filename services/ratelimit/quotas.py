@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from libs.errors import FieldViolation, InvalidArgument, NotFound
+from libs.limits import LimitKey
 from libs.telemetry import get_logger
 from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.exhaustion import Exhaustion, foresee
 from services.ratelimit.domain.learned import Learned
-from services.ratelimit.domain.limits import Limit, LimitKey, check_ids, check_scopes
+from services.ratelimit.domain.limits import Limit, check_ids, check_scopes
 from services.ratelimit.domain.quota import Quota
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.learn import Learning
@@ -23,6 +25,8 @@ log = get_logger(__name__)
 
 MAX_PAGE = 1000
 MAX_REASON = 500
+
+_read_position = msgspec.json.Decoder(tuple[str, int, int]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,10 @@ class Quotas:
             for key, word in self._learning.known().items()
             if self._book.get(key) is None and (not chosen or key.scope in chosen)
         ]
-        limits.sort(key=lambda limit: limit.key)
+        limits.sort(key=lambda limit: limit.key.position)
         if page_token:
             after = _decode(page_token)
-            limits = [limit for limit in limits if _position(limit.key) > after]
+            limits = [limit for limit in limits if limit.key.position > after]
         page = limits[:size]
         token = _encode(page[-1].key) if len(limits) > size else ""
         return Page(tuple(await self._enforcer.read(page)), token)
@@ -97,20 +101,14 @@ class Quotas:
         return foresee(limit, reading, now, self._trends.of(key))
 
 
-def _position(key: LimitKey) -> tuple[str, int, int]:
-    return key.scope, int(key.unit), int(key.period)
-
-
 def _encode(key: LimitKey) -> str:
-    text = f"{key.scope}|{int(key.unit)}|{int(key.period)}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode(key.position)).decode()
 
 
 def _decode(token: str) -> tuple[str, int, int]:
     try:
-        scope, unit, period = base64.urlsafe_b64decode(token.encode()).decode().rsplit("|", 2)
-        return scope, int(unit), int(period)
-    except (ValueError, binascii.Error):
+        return _read_position(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, msgspec.DecodeError):
         raise InvalidArgument(
             [FieldViolation("page_token", "is not one that this service gave")], reason="BAD_PAGE_TOKEN"
         ) from None

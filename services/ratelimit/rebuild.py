@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from libs.clock import Clock
 from libs.errors import Unavailable
+from libs.limits import LimitKey, Unit
 from libs.telemetry import Metrics, get_logger
-from services.ratelimit.domain.limits import Limit, LimitKey, Unit
+from libs.throttle import Throttle
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.ports import LimitStore, SpendHistory
 
 log = get_logger(__name__)
@@ -35,6 +37,7 @@ class Rebuild:
         self._store = store
         self._history = history
         self._clock = clock
+        self._said_closed, self._said_unknown = Throttle(clock), Throttle(clock)
         self._tasks: dict[LimitKey, asyncio.Task[None]] = {}
         #: When to ask again about those without an answer, monotonic seconds.
         self._again: dict[LimitKey, float] = {}
@@ -88,7 +91,8 @@ class Rebuild:
                 await self._seed(limit)
             self._again.pop(limit.key, None)
         except Unavailable as error:
-            log.warning("window_stays_closed", limit=str(limit.key), why=error.message)
+            if times := self._said_closed.due():
+                log.warning("window_stays_closed", limit=str(limit.key), why=error.message, windows=times)
             now = self._clock.monotonic()
             if len(self._again) >= _REMEMBERED:
                 self._again = {key: at for key, at in self._again.items() if at > now}
@@ -105,7 +109,8 @@ class Rebuild:
             self._unanswered.inc()
             if limit.key.unit is Unit.MICRO_USD and not limit.shadow:
                 raise
-            log.warning("window_without_past", limit=str(limit.key), why=error.message)
+            if times := self._said_unknown.due():
+                log.warning("window_without_past", limit=str(limit.key), why=error.message, windows=times)
             spent = None
         await self._store.seed(limit, spent or 0)
         self._seeded.labels("zero" if spent is None else "ledger").inc()

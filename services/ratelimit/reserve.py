@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.errors import FieldViolation, InvalidArgument
+from libs.limits import Amounts, by_unit
 from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.limits import Amounts, check_ids, check_scopes
+from services.ratelimit.domain.limits import check_ids, check_scopes
 from services.ratelimit.domain.quota import Denial, Quota
 from services.ratelimit.enforce import Ask, Enforcer
 from services.ratelimit.ports import LimitStore
@@ -40,7 +41,7 @@ class Reservations:
         check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
         checked = check_scopes(scopes)
         faults = []
-        if not amounts.slots and not any(amount for _, amount in amounts.items()):
+        if not any(by_unit(amounts).values()):
             faults.append(FieldViolation("amounts", "at least one must be above 0"))
         life = DEFAULT_TTL if ttl is None else ttl
         if not MIN_TTL <= life <= MAX_TTL:

@@ -12,6 +12,7 @@ from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from libs.limits import Amounts, LimitKey
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span, parent_of
 from services.ratelimit.domain.learned import Learned, Observation, Observed, Source
@@ -27,7 +28,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit, check_amounts, check_scopes, key_of
 from services.ratelimit.domain.quota import Quota, Violation
 from services.ratelimit.lease import LeaseSession
 from services.ratelimit.quotas import Quotas
@@ -120,7 +121,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: Any) -> pb.SetLimitResponse:
         asked = request.limit
-        key = _key(asked.scope, asked.unit, asked.period)
+        key = key_of(asked.scope, asked.unit, asked.period)
         limit = None if request.remove else _limit(asked, key)
         expected = request.expected_version if request.HasField("expected_version") else None
         quota = await self._quotas.set_limit(key, limit, expected, request.actor, request.reason)
@@ -129,7 +130,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
     async def ForecastExhaustion(
         self, request: pb.ForecastExhaustionRequest, context: Any
     ) -> pb.ForecastExhaustionResponse:
-        key = _key(request.scope, request.unit, request.period)
+        key = key_of(request.scope, request.unit, request.period)
         seen = await self._quotas.forecast(key)
         found = seen.forecast
         return pb.ForecastExhaustionResponse(
@@ -168,7 +169,10 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
     kind = request.WhichOneof("message")
     if kind == "acquire":
         ask = request.acquire
-        return Acquire(ask.sequence, tuple(ask.scopes), _amounts(ask.need), _amounts(ask.want))
+        scopes = check_scopes(ask.scopes, "acquire.scopes")
+        need = _amounts(ask.need)
+        whole = _amounts(ask.whole) if ask.HasField("whole") else need
+        return Acquire(ask.sequence, scopes, need, _amounts(ask.want), whole)
     if kind == "report":
         return Report(
             request.report.sequence,
@@ -180,7 +184,7 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
         said = request.observed
         return Observed(
             tuple(_observation(item) for item in said.limits),
-            {load.scope: load.calls for load in said.loads},
+            {check_scopes([load.scope], "observed.loads.scope")[0]: load.calls for load in said.loads},
             timestamp_from_proto(said.at),
         )
     if kind == "open":
@@ -195,7 +199,7 @@ def _observation(item: pb.ObservedLimit) -> Observation:
             [FieldViolation("observed.limits.source", "must be set")], reason="BAD_OBSERVATION"
         )
     return Observation(
-        _key(item.scope, item.unit, item.period),
+        key_of(item.scope, item.unit, item.period),
         item.limit,
         item.confidence,
         source,
@@ -206,18 +210,9 @@ def _observation(item: pb.ObservedLimit) -> Observation:
 
 def _amounts(value: pb.Amounts) -> Amounts:
     slots = value.concurrency if value.HasField("concurrency") else None
-    return Amounts(value.requests, value.input_tokens, value.output_tokens, value.micro_usd, slots)
-
-
-def _key(scope: str, unit: int, period: int) -> LimitKey:
-    faults = []
-    if unit not in Unit._value2member_map_:
-        faults.append(FieldViolation("unit", "must be set to a unit of this contract"))
-    if period not in Period._value2member_map_:
-        faults.append(FieldViolation("period", "must be a period of this contract"))
-    if faults:
-        raise InvalidArgument(faults, reason="BAD_LIMIT")
-    return LimitKey(scope, Unit(unit), Period(period))
+    return check_amounts(
+        Amounts(value.requests, value.input_tokens, value.output_tokens, value.micro_usd, slots)
+    )
 
 
 def _limit(value: pb.Limit, key: LimitKey) -> Limit:
@@ -226,7 +221,7 @@ def _limit(value: pb.Limit, key: LimitKey) -> Limit:
 
 
 def _names(key: LimitKey) -> dict[str, Any]:
-    return {"scope": key.scope, "unit": int(key.unit), "period": int(key.period)}
+    return {"scope": str(key.scope), "unit": key.unit.number, "period": key.period.number}
 
 
 def _limit_to_proto(limit: Limit) -> pb.Limit:
@@ -288,6 +283,7 @@ def _violation_to_proto(violation: Violation) -> pb.Violation:
         requested=violation.requested,
         reset=timestamp_to_proto(violation.reset),
         paced=violation.limit.pace,
+        unknown=violation.unknown,
     )
 
 
@@ -299,7 +295,7 @@ def _answer_to_proto(answer: Answer) -> pb.LeaseResponse:
             granted=pb.LeaseGranted(
                 sequence=answer.sequence,
                 slices=[_slice_to_proto(piece) for piece in answer.slices],
-                unlimited_scopes=answer.unlimited,
+                unlimited_scopes=map(str, answer.unlimited),
                 unlimited_until=timestamp_to_proto(answer.unlimited_until),
             )
         )

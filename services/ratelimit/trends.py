@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from services.ratelimit.domain.limits import Limit, LimitKey, Unit
+from libs.limits import LimitKey, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.trend import Trend
 
 #: Limits that are followed: those in use most recently.

@@ -6,18 +6,17 @@ import itertools
 from functools import lru_cache
 
 from libs.errors import QuotaViolation
+from libs.limits import Amounts, Scope, ScopeKind
 from libs.types import Priority
 from services.router.attempt import Attempt, Books
 from services.router.budgets import Budgets
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.budget import CALM, Stance, dearest
 from services.router.domain.events import Degradation
 from services.router.domain.plan import Candidate
 from services.router.in_flight import InFlight, Short
 from services.router.ports import Admission, Claim, Permit
 
-#: Scopes of the caller's own limits: where one has no room, no other provider would help.
-_OWN = ("tenant:", "tenant_content:", "campaign:")
 #: A wait in vain ends this long before the caller's deadline, seconds: so that the caller hears what is full and when
 #: to come back, not its own clock.
 LAST_WORD = 0.1
@@ -118,14 +117,15 @@ class Gate:
     async def _admit(self, request: InFlight, candidate: Candidate, claim: Claim) -> Permit | None:
         try:
             remaining = request.envelope.deadline - self._clock.monotonic()
-            return await self._admission.admit(claim, remaining)
+            return await self._admission.admit(claim, max(remaining - LAST_WORD, remaining / 2))
         except AdmissionDenied as denied:
             request.refused[candidate.target] = denied.violations
             if denied.retry_after is not None:
                 known = request.quota_retry_after
                 request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
                 request.short.append(Short(denied.retry_after, candidate, denied.paced))
-            if any(v.subject.startswith(_OWN) for v in denied.violations):
+            # Where the caller's own limit has no room, no other provider would help.
+            if any(not isinstance(v.key, str) and v.key.scope.kind.callers for v in denied.violations):
                 self._refuse_all(request, denied.violations)
             return None
 
@@ -133,7 +133,7 @@ class Gate:
         request.refused.update((c.target, violations) for c in request.plan.candidates)
 
 
-def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[str, ...], Amounts]:
+def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...], Amounts]:
     """The scopes of which an attempt takes, and how much of each."""
     generation, model = request.generation, candidate.model
     key = candidate.provider.key_name
@@ -147,16 +147,16 @@ def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[str, ...], A
 @lru_cache(maxsize=4096)
 def _scopes(
     tenant: str, content_type: str, campaign: str, provider: str, model: str, key: str
-) -> tuple[str, ...]:
+) -> tuple[Scope, ...]:
     scopes = [
-        f"tenant:{tenant}",
-        f"provider:{provider}",
-        f"model:{model}",
-        f"tenant_provider:{tenant}/{provider}",
-        f"tenant_content:{tenant}/{content_type}",
+        Scope(ScopeKind.TENANT, tenant),
+        Scope(ScopeKind.PROVIDER, provider),
+        Scope(ScopeKind.MODEL, model),
+        Scope(ScopeKind.TENANT_PROVIDER, provider, tenant),
+        Scope(ScopeKind.TENANT_CONTENT, content_type, tenant),
     ]
     if key:
-        scopes.append(f"key:{key}")
+        scopes.append(Scope(ScopeKind.KEY, key))
     if campaign:
-        scopes.append(f"campaign:{tenant}/{campaign}")
+        scopes.append(Scope(ScopeKind.CAMPAIGN, campaign, tenant))
     return tuple(scopes)

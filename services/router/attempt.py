@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from libs.clock import Clock
+from libs.limits import Amounts
 from libs.tracing import Span
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import PROVIDER_FAULTS, ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router import spans
 from services.router.concurrency import Concurrency
-from services.router.domain.amounts import Amounts
 from services.router.domain.events import Outcome, UsageRecord
 from services.router.domain.generation import Generation, ProviderFailure
 from services.router.domain.plan import Candidate, Pricer, estimate_text_tokens
@@ -26,6 +26,8 @@ from services.router.set_aside import SettingAside
 _MAYBE_BILLED = frozenset(
     {ErrorClass.TIMEOUT, ErrorClass.STALLED, ErrorClass.MALFORMED, ErrorClass.CANCELLED}
 )
+#: After these a stated wait is meant for everybody; after others for the request, or for the account.
+_WAITS = PROVIDER_FAULTS | {ErrorClass.RATE_LIMITED}
 
 
 @dataclass(slots=True)
@@ -108,7 +110,12 @@ class Attempt:
             usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
         record = self._end(Outcome.SUCCESS, usage, response_model, finish_reason=finish)
         self._books.health.succeeded(
-            self.candidate.model, self._ticket, record.latency, self.first_token, usage.output_tokens
+            self.candidate.model,
+            self._ticket,
+            record.latency,
+            self.first_token,
+            usage.output_tokens,
+            self._generation.tenant,
         )
         self._books.concurrency.succeeded(
             self.candidate.model, self._load, record.latency, usage.output_tokens
@@ -133,11 +140,22 @@ class Attempt:
             message=failure.message,
         )
         blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
-        self._books.health.failed(self.candidate.model, self._ticket, blamed, failure.retry_after)
-        self._books.concurrency.failed(self.candidate.model, blamed)
+        if blamed is ErrorClass.RATE_LIMITED and not failure.retry_same:
+            # The request alone is larger than the account's rate: others are not.
+            blamed = ErrorClass.CONTEXT_TOO_LONG
+        wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
+        tenant = self._generation.tenant
+        self._books.health.failed(self.candidate.model, self._ticket, blamed, wait, tenant)
+        if failure.explicit:
+            self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
-                self.candidate, self._generation, record.started, blamed, stream=record.streamed
+                self.candidate,
+                self._generation,
+                record.started,
+                blamed,
+                explicit=failure.explicit,
+                stream=record.streamed,
             )
         return record
 
@@ -147,7 +165,9 @@ class Attempt:
         record = self._end(
             Outcome.CANCELLED, self._consumed(failure, text), "", error_class=ErrorClass.CANCELLED
         )
-        self._books.health.failed(self.candidate.model, self._ticket, ErrorClass.CANCELLED, None)
+        self._books.health.failed(
+            self.candidate.model, self._ticket, ErrorClass.CANCELLED, None, self._generation.tenant
+        )
         return record
 
     def _consumed(self, failure: ProviderFailure, text: str) -> Usage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -13,12 +13,13 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
-from libs.http.bounds import Bounds
+from libs.http.bounds import Bounds as HttpBounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
+from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.router.adapters.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
@@ -45,8 +46,11 @@ from services.router.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
-#: How long the start waits for the limiter and the health service before it serves without them, seconds.
+#: How long the start waits for the health service before it serves without it, seconds.
 FIRST_CONTACT = 2.0
+#: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
+#: says so; a thousand turns with ten tool calls each are 50,000 fields.
+REQUEST_BOUNDS = Bounds(message_bytes=10 * 1024 * 1024, elements=50_000)
 
 log = get_logger(__name__)
 
@@ -69,7 +73,7 @@ async def assemble(
             log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
         try:
-            spool = FileSpool(settings.spool_dir, metrics, max_bytes=settings.spool_max_bytes)
+            spool = FileSpool(settings.spool_dir, metrics, clock, max_bytes=settings.spool_max_bytes)
         except SpoolLocked as error:
             raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
         except OSError as error:
@@ -83,7 +87,7 @@ async def assemble(
             for target in (settings.analytics_target, settings.health_target, settings.ratelimit_target)
         ]
         me = runtime.instance_id
-        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, rng)
+        analytics = AnalyticsClient(spool, channels[0], token, me, metrics, clock, rng)
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
@@ -125,7 +129,7 @@ async def assemble(
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
-        set_aside = SettingAside(clock, rng, metrics)
+        set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
         planner = Planner(targets.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)
@@ -140,9 +144,12 @@ async def assemble(
             attempt_prefix=secrets.token_hex(8),
         )
         runtime.authenticator = TenantKeys(lambda: catalog.current, token)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_CONTACT):
-                await asyncio.gather(health.known.wait(), admission.known.wait())
+        # Nobody but the limiter can admit what has a budget, so a router that serves before it would lose calls that
+        # its replicas could answer.
+        await asyncio.gather(
+            _until(health.known, FIRST_CONTACT, "health"),
+            _until(admission.known, settings.limiter_wait, "ratelimit"),
+        )
         entry = Entry(lambda: catalog.current, generate, planner, clock)
         yield _doors(settings, runtime, entry, RouterServicer(entry, set_aside))
 
@@ -153,7 +160,11 @@ def _doors(
     """What listens, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
     if settings.listen:
-        doors.append(Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE))
+        doors.append(
+            Registration(
+                router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE, bounds=REQUEST_BOUNDS
+            )
+        )
     if settings.http_listen:
         door = Door(
             runtime.clock,
@@ -167,11 +178,20 @@ def _doors(
             HttpDoor(entry, runtime.clock).routes(),
             OpenAiErrors(),
             door,
-            Bounds(max_body=settings.http_max_body),
+            HttpBounds(max_body=settings.http_max_body),
             certificate(settings.http_certificate, settings.http_key),
         )
         doors.append(Listening("http", server, settings.http_listen))
     return doors
+
+
+async def _until(known: asyncio.Event, seconds: float, service: str) -> None:
+    """Returns once the service has answered, or after that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await known.wait()
+    except TimeoutError:
+        log.warning("starts_without", service=service, waited=seconds)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 
 from libs.catalog.model import Catalog, Tenant
 from libs.clock import Clock
+from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics
 from services.router.domain.budget import CALM, Budget, Notice, Stance, budgets_of, stance
 from services.router.domain.generation import Generation
@@ -52,7 +53,7 @@ class Budgets:
 
     def limits(self, tenant: str) -> tuple[LimitState, ...]:
         """The tenant's own limits of requests and tokens now."""
-        return self._view.limit_states(f"tenant:{tenant}")
+        return self._view.limit_states(Scope(ScopeKind.TENANT, tenant))
 
     def told(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
         """Adds to what a request has met `before`, and counts what is new."""
@@ -62,5 +63,5 @@ class Budgets:
                 before[notice.budget] = notice
                 threshold, spec = notice.threshold, notice.budget.spec
                 self._reached.labels(
-                    notice.budget.kind, threshold.percent, threshold.action, str(spec.shadow).lower()
+                    notice.budget.scope.kind, threshold.percent, threshold.action, str(spec.shadow).lower()
                 ).inc()

@@ -115,12 +115,13 @@ class Calls:
         enter: Callable[[InFlight, Attempt], Entry[T]],
     ) -> tuple[Entry[T], T]:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
-        against the envelope's attempts and money and the fleet's retry budget, which a hedge that wins gives back."""
-        model = first.attempt.candidate.model
+        against the envelope's attempts and money and the fleet's retry budget, to which a hedge that gives the answer
+        is given back."""
+        model, tenant = first.attempt.candidate.model, request.generation.tenant
 
         async def second() -> Entry[T] | None:
             for other in _hedges(request, first.attempt.candidate):
-                if not self._budget.try_spend(self._clock.monotonic()):
+                if not self._budget.try_spend(self._clock.monotonic(), tenant):
                     return None
                 attempt = None
                 try:
@@ -128,8 +129,9 @@ class Calls:
                 finally:
                     # Not begun, or no longer wanted.
                     if attempt is None:
-                        self._budget.refund(self._clock.monotonic())
+                        self._budget.refund(self._clock.monotonic(), tenant)
                 if attempt is not None:
+                    request.spent_retry = True
                     return enter(request, attempt)
             return None
 
@@ -141,8 +143,7 @@ class Calls:
             lambda attempt, failure: request.fail(attempt, failure, "", self._clock.monotonic()),
             lambda attempt: request.records.append(attempt.abandon("")),
         )
-        if winner is not first:
-            self._budget.refund(self._clock.monotonic())
+        request.spent_retry = winner is not first
         return winner, shown
 
     def _open(

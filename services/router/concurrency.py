@@ -12,13 +12,13 @@ from enum import StrEnum
 from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.errors import QuotaViolation
+from libs.limits import Amounts, LimitKey, Period, Scope, ScopeKind, Unit
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.router.domain.adaptive_concurrency import Bounds, ProviderLimit
-from services.router.domain.amounts import CONCURRENCY, AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.ports import Admission, Claim, Permit
 
-_PROVIDER = "provider:"
 #: After these a provider has more than it can take.
 _OVERLOAD = frozenset({ErrorClass.OVERLOADED, ErrorClass.RATE_LIMITED, ErrorClass.TIMEOUT})
 #: Where a limit begins, calls at once.
@@ -117,7 +117,7 @@ class ConcurrentAdmission:
         self._concurrency = concurrency
         self._enforced = concurrency.mode is Mode.ENFORCE
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         """Admits from what is held, unless the provider is full."""
         provider = _provider_of(scopes)
         limit = self._concurrency.of(provider)
@@ -156,18 +156,18 @@ class ConcurrentAdmission:
         return _denied(provider, limit)
 
 
-def _provider_of(scopes: Sequence[str]) -> str:
+def _provider_of(scopes: Sequence[Scope]) -> str:
     """Empty: of none."""
     for scope in scopes:
-        if scope[: len(_PROVIDER)] == _PROVIDER:
-            return scope[len(_PROVIDER) :]
+        if scope.kind is ScopeKind.PROVIDER:
+            return scope.name
     return ""
 
 
 def _denied(provider: str, limit: ProviderLimit) -> AdmissionDenied:
     wait = limit.retry_after
     violation = QuotaViolation(
-        f"{_PROVIDER}{provider} {CONCURRENCY}",
+        LimitKey(Scope(ScopeKind.PROVIDER, provider), Unit.CONCURRENCY, Period.NONE),
         f"{provider} takes {limit.limit} calls at once without getting slower; {limit.in_flight} are running",
         limit.limit,
         limit.in_flight,

@@ -40,7 +40,7 @@ from services.router.domain.generation import (
     Generation,
     ProviderFailure,
 )
-from services.router.domain.next_step import Envelope, GiveUp, Try, Wait, next_step
+from services.router.domain.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Try, Wait, next_step
 from services.router.domain.plan import Plan
 from services.router.domain.relay import Relay
 from services.router.in_flight import InFlight
@@ -139,7 +139,7 @@ class Generate:
         span = span or Span("generate", SpanKind.INTERNAL, None)
         spans.asked(span, generation, stream=stream)
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-        self._budget.record_request(started)
+        self._budget.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.stance)
         if plan.thrifty:
@@ -221,8 +221,7 @@ class Generate:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""
         now = self._clock.monotonic()
         self._budget.record_answer(now)
-        if request.failed:
-            self._budget.refund(now)
+        self._refund(request)
         finish = answered.completion.finish_reason
         if finish is FinishReason.STOP and "stale_cache" in request.plan.policy.degradation:
             self._answers.keep(request.generation, Answer(answered.text, answered.candidate, now))
@@ -232,9 +231,17 @@ class Generate:
         return Completed(result)
 
     def _in_vain(self, request: InFlight) -> None:
-        """An attempt failed; the first of a request is not taken from the retry budget."""
-        if len(request.failed) > 1:
-            self._budget.record_vain()
+        """An attempt failed."""
+        if request.failed[-1].of_request:
+            # Somebody answers, if not this.
+            self._budget.record_sign()
+            self._refund(request)
+        elif request.spent_retry:
+            self._budget.record_vain(request.generation.tenant)
+
+    def _refund(self, request: InFlight) -> None:
+        if request.spent_retry:
+            self._budget.refund(self._clock.monotonic(), request.generation.tenant)
 
     async def _next(self, request: InFlight) -> Attempt:
         """The next attempt, begun. Raises libs.errors when there is none: the answer is a failure then."""
@@ -246,25 +253,34 @@ class Generate:
             )
             if isinstance(step, GiveUp):
                 raise self._error(request, step.why)
-            if request.failed and not self._budget.try_spend(now):
+            request.spent_retry = isinstance(step, Wait) or step.spends_retry
+            if request.spent_retry and not self._budget.try_spend(now, request.generation.tenant):
                 raise self._error(request, "RETRY_BUDGET_EXHAUSTED")
-            if isinstance(step, Wait):
-                await asyncio.sleep(step.seconds)
-            request.allow_prefill = isinstance(step, Try) and step.prefill
-            attempt = await self._gate.begin(request, step.candidate)
+            attempt = None
+            try:
+                if isinstance(step, Wait):
+                    await asyncio.sleep(step.seconds)
+                request.allow_prefill = isinstance(step, Try) and step.prefill
+                attempt = await self._gate.begin(request, step.candidate)
+            finally:
+                # Not begun, or no longer wanted.
+                if attempt is None:
+                    self._refund(request)
             if attempt is not None:
                 return attempt
-            if request.failed:
-                self._budget.refund(self._clock.monotonic())
 
     def _error(self, request: InFlight, why: str) -> PointsmanError:
+        now = self._clock.monotonic()
+        if now + SHORTEST_ATTEMPT >= request.envelope.deadline:
+            # Whoever noticed, it is the caller's time that is over.
+            why = "DEADLINE_EXCEEDED"
         return why_given_up(
             why,
             request.plan,
             request.failed,
             request.refused,
             request.quota_retry_after,
-            self._clock.monotonic(),
+            now,
         )
 
 

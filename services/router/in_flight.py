@@ -51,6 +51,8 @@ class InFlight(Struct):
     records: list[UsageRecord] = []
     first_token: float | None = None
     allow_prefill: bool = True
+    #: What runs now, or ended last, was taken from the retry budget.
+    spent_retry: bool = False
     degradation: Degradation | None = None
     #: The answer has begun to come.
     begun: bool = False

@@ -8,8 +8,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
+from libs.limits import Amounts, Period, Scope
 from libs.types import ErrorClass, Priority
-from services.router.domain.amounts import Amounts
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import Completion, Prompt, StreamEvent
 from services.router.domain.health import TargetHealth
@@ -68,13 +68,24 @@ class HealthView(Protocol):
         ...
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
-        """After a call that gave the answer. Seconds; `tokens`: generated ones."""
+        """After a call of the tenant's that gave the answer. Seconds; `tokens`: generated ones."""
         ...
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
         """After one that did not. `retry_after`: seconds that the provider asked for."""
         ...
@@ -95,7 +106,7 @@ class Permit(Protocol):
 class Claim(Struct, frozen=True):
     """What an attempt asks limits for, and how it stands in the queue for them."""
 
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     amounts: Amounts
     tenant: str
     priority: Priority
@@ -108,7 +119,7 @@ class Claim(Struct, frozen=True):
 class Admission(Protocol):
     """Limits, quotas and budgets."""
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         """Admits at once from what is leased; None: ask `admit`."""
         ...
 
@@ -121,12 +132,12 @@ class Admission(Protocol):
 class BudgetView(Protocol):
     """What is known of limits. Never waits."""
 
-    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
+    def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
         """Used of the scope's limit per `day` or `month` by all routers, money that calls have reserved included, and
         the limit, in micro-USD. None: not known."""
         ...
 
-    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
+    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
         """The scope's limits of requests and tokens, those that are known."""
         ...
 

@@ -16,15 +16,14 @@ from typing import Final
 
 from libs.clock import Clock
 from libs.errors import QuotaViolation
+from libs.limits import Amounts, QueueKey, Scope
 from libs.telemetry import Metrics, get_logger
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.queue import FairQueue, Room, Waiter
 from services.router.domain.shortage import seconds_each, shortage_of
 from services.router.meters import QueueMeters
 from services.router.ports import Admission, Claim, Permit
 
-#: Which lanes a claim passes last: those shared with other tenants. Whoever leads there has nothing else to wait for.
-_SHARED = ("provider:", "model:")
 #: RetryInfo of a refusal is at least this, seconds.
 SOONEST: Final = 0.1
 
@@ -62,7 +61,7 @@ class _Waiter(Waiter):
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    scope: str
+    scope: Scope
     queue: FairQueue[_Waiter]
     #: What the limiter last said.
     denied: AdmissionDenied
@@ -78,7 +77,7 @@ class _Watched:
 
     __slots__ = ("_owner", "_permit", "_scopes")
 
-    def __init__(self, owner: QueuedAdmission, permit: Permit, scopes: Sequence[str]) -> None:
+    def __init__(self, owner: QueuedAdmission, permit: Permit, scopes: Sequence[Scope]) -> None:
         self._owner = owner
         self._permit = permit
         self._scopes = scopes
@@ -100,10 +99,10 @@ class QueuedAdmission:
         self._clock = clock
         self._bounds = bounds
         self._room = Room(bounds.most, bounds.most_of_tenant, bounds.most_tokens)
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[Scope, _Lane] = {}
         self._meters = QueueMeters(metrics)
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         """Admits from what is held, unless somebody waits for any of the scopes."""
         if self._lanes and any(scope in self._lanes for scope in scopes):
             return None
@@ -125,7 +124,7 @@ class QueuedAdmission:
                 return _Watched(self, permit, claim.scopes)
         return await self._wait(claim, lane)
 
-    def ended(self, scopes: Sequence[str]) -> None:
+    def ended(self, scopes: Sequence[Scope]) -> None:
         """A call on these has ended, so there may be room."""
         if self._lanes:
             for scope in scopes:
@@ -133,14 +132,15 @@ class QueuedAdmission:
                     lane.ends += 1
                     lane.woken.set()
 
-    def _lane_of(self, claim: Claim, after: str = "") -> _Lane | None:
+    def _lane_of(self, claim: Claim, after: Scope | None = None) -> _Lane | None:
         """The first lane with waiters that the claim has to pass, of those that come after that of `after`."""
-        order = sorted(claim.scopes, key=lambda scope: scope.startswith(_SHARED))
+        # Those shared with other tenants come last: whoever leads there has nothing else to wait for.
+        order = sorted(claim.scopes, key=lambda scope: scope.kind.shared)
         if after in order:
             order = order[order.index(after) + 1 :]
         return next((self._lanes[scope] for scope in order if scope in self._lanes), None)
 
-    def _open(self, scope: str, denied: AdmissionDenied) -> _Lane:
+    def _open(self, scope: Scope, denied: AdmissionDenied) -> _Lane:
         now = self._clock.monotonic()
         lane = _Lane(scope, FairQueue(now, aging=self._bounds.longest * 2 / 3), denied)
         self._lanes[scope] = lane
@@ -258,7 +258,7 @@ class QueuedAdmission:
         """A lane ends with its last waiter. Where it failed instead, its waiters must not wait for ever."""
         if task.cancelled() or task.exception() is None:
             return
-        log.error("queue_lane_failed", scope=lane.scope, exc_info=task.exception())
+        log.error("queue_lane_failed", scope=str(lane.scope), exc_info=task.exception())
         self._lanes.pop(lane.scope, None)
         while (waiter := lane.queue.head(0.0)) is not None:
             self._refuse(lane, waiter, AdmissionDenied(lane.denied.violations, SOONEST))
@@ -279,7 +279,7 @@ class QueuedAdmission:
     def _refusal(self, lane: _Lane, claim: Claim, expected: float, detail: str = "") -> AdmissionDenied:
         waiting = len(lane.queue)
         violation = QuotaViolation(
-            f"{lane.scope} queue",
+            QueueKey(lane.scope),
             f"{waiting} requests wait for {lane.scope}; the next of class {claim.priority} would wait about "
             f"{expected:.1f} s" + (f"; {detail}" if detail else ""),
             self._bounds.most,

@@ -253,7 +253,7 @@ def _fill_result(proto: pb.Result, result: Result) -> None:
         proto.cached = True
     for notice in result.budgets:
         proto.budgets.add(
-            scope=notice.budget.scope,
+            scope=str(notice.budget.scope),
             period=notice.budget.spec.period,
             percent=notice.threshold.percent,
             action=f"BUDGET_ACTION_{notice.threshold.action.upper()}",

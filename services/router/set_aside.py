@@ -7,7 +7,7 @@ from random import Random
 
 from msgspec import structs
 
-from libs.catalog.model import Catalog, Model
+from libs.catalog.model import Catalog, Model, Provider
 from libs.clock import Clock
 from libs.errors import NotFound
 from libs.telemetry import Metrics, get_logger
@@ -26,9 +26,16 @@ Health = Callable[[Model], TargetHealth]
 class SettingAside:
     """The use case. Each router process learns by itself, from its own attempts."""
 
-    def __init__(self, clock: Clock, rng: Random, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        key_version: Callable[[Provider], str] = lambda _: "",
+    ) -> None:
+        """`key_version` tells a provider's present key from its others."""
         self._clock = clock
-        self._patterns = Patterns(rng)
+        self._patterns = Patterns(rng, key_version)
         self._catalog = ""
         self._gauge = metrics.gauge(
             "set_aside", "Combinations that are set aside, or wait for the trial that ends it", ("kind",)
@@ -51,6 +58,7 @@ class SettingAside:
             if state.availability is Availability.DOWN:
                 return state
             call = Call(catalog.providers[model.provider], model, generation, stream)
+            self._renew(call)
             verdict = self._patterns.verdict(now, call)
             if verdict is None:
                 return state
@@ -71,16 +79,13 @@ class SettingAside:
         if not self._patterns:
             return True
         call = Call(candidate.provider, candidate.model, generation, stream)
+        self._renew(call)
         return self._patterns.begin(self._clock.now(), call)
 
     def succeeded(self, candidate: Candidate, generation: Generation, began: float, *, stream: bool) -> None:
         """After an attempt that began at `began` (epoch seconds) and gave the answer."""
         call = Call(candidate.provider, candidate.model, generation, stream)
-        back = self._patterns.succeeded(self._clock.now(), began, call)
-        if back:
-            self._count()
-            for entry in back:
-                log.info("put_back", combination=entry.combination.name, by="a trial that succeeded")
+        self._put_back(self._patterns.succeeded(self._clock.now(), began, call), "a trial that succeeded")
 
     def failed(
         self,
@@ -89,12 +94,13 @@ class SettingAside:
         began: float,
         error_class: ErrorClass,
         *,
+        explicit: bool,
         stream: bool,
     ) -> None:
-        """After one that failed."""
+        """After one that failed; `explicit`: by a status or a code, not by words alone."""
         now = self._clock.now()
         call = Call(candidate.provider, candidate.model, generation, stream)
-        entry = self._patterns.failed(now, began, call, error_class)
+        entry = self._patterns.failed(now, began, call, error_class, explicit=explicit)
         if entry is not None:
             self._count()
             log.warning(
@@ -119,6 +125,15 @@ class SettingAside:
         self._count()
         log.warning("put_back", combination=name, by="an operator")
         return entry
+
+    def _renew(self, call: Call) -> None:
+        self._put_back(self._patterns.renewed(call.provider, call.model), "another key")
+
+    def _put_back(self, back: list[SetAside], by: str) -> None:
+        if back:
+            self._count()
+            for entry in back:
+                log.info("put_back", combination=entry.combination.name, by=by)
 
     def _count(self) -> None:
         counts = dict.fromkeys(Kind, 0)

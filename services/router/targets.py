@@ -20,7 +20,8 @@ from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
-from libs.types import ErrorClass
+from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.router.domain.doubt import Doubt
 from services.router.domain.health import Availability, TargetHealth
 from services.router.ports import CallTicket
 
@@ -59,7 +60,7 @@ class Judgement(Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Target:
-    """A provider, or a model on it."""
+    """A provider, or a model on it. What is said of calls, tenants and doubts is about a model."""
 
     breaker: Breaker
     #: By the health service, last.
@@ -80,11 +81,20 @@ class _Target:
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
     #: While its circuit is closed: not taken in yet.
     successes: list[_Success] = field(default_factory=list)
+    doubt: Doubt[_Failure] = field(default_factory=Doubt)
 
 
 #: A call that gave the answer: when (epoch seconds), the model, the ticket, seconds in all and to the first token,
-#: tokens.
-_Success = tuple[float, Model, CallTicket, float, float | None, int]
+#: tokens, the tenant.
+_Success = tuple[float, Model, CallTicket, float, float | None, int, str]
+
+
+class _Failure(Struct, frozen=True):
+    """A call that failed; `until`: when it may be made again, epoch seconds."""
+
+    ticket: CallTicket
+    error_class: ErrorClass
+    until: float | None
 
 
 @dataclass(slots=True)
@@ -198,10 +208,16 @@ class Targets:
         return CallTicket(permit, mine.generation, theirs.generation)
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
         """After a call that gave the answer."""
-        success = (self._clock.now(), model, ticket, latency, first_token, tokens)
+        success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
         if (
             provider.breaker.state.state is CircuitState.CLOSED
@@ -229,7 +245,8 @@ class Targets:
         whole: list[float] = []
         streamed: list[float] = []
         slow = 0
-        for _, _, _, latency, first_token, tokens in successes:
+        for at, _, _, latency, first_token, tokens, tenant in successes:
+            target.doubt.answered(at - latency, at, tenant)
             slow += self._settings.is_slow(latency, tokens)
             target.latency = _average(target.latency, latency)
             tally.latency_sum += latency
@@ -249,14 +266,31 @@ class Targets:
         self._record(now, model, ticket, provider, target, evidence)
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
-        """After one that did not."""
+        """After one that did not. A fault that one tenant alone meets may be held back (see `domain.doubt`), as long
+        as the circuits are closed."""
         now = self._clock.now()
         provider, target = self._pair(model)
         self._take_in(target)
         self._changes += 1
         until = now + retry_after if retry_after is not None else None
+        failures = [_Failure(ticket, error_class, until)]
+        closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
+        if closed and not ticket.permit and error_class in PROVIDER_FAULTS:
+            failures = target.doubt.failed(now, tenant, failures[0])
+        for failure in failures:
+            self._count_failure(now, model, provider, target, failure)
+
+    def _count_failure(
+        self, now: float, model: Model, provider: _Target, target: _Target, failure: _Failure
+    ) -> None:
+        ticket, error_class, until = failure.ticket, failure.error_class, failure.until
         evidence = Evidence(failures={error_class: 1}, generation=ticket.generation, retry_not_before=until)
         self._record(now, model, ticket, provider, target, evidence)
         tally = self._tally(model, ticket)

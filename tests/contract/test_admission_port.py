@@ -11,12 +11,13 @@ import pytest
 
 from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
+from libs.limits import Amounts
 from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.ports import Admission, Claim, Permit
 from services.router.queue import QueueBounds, QueuedAdmission
 from tests.support.leasing import admission_at, claim, limiter_on

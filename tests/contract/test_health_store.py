@@ -76,7 +76,9 @@ async def fleet(request: pytest.FixtureRequest, server: Valkey) -> AsyncIterator
     def replica(name: str) -> HealthStore:
         clients.append(connect(server))
         numbers = itertools.count()
-        return RedisHealthStore(clients[-1], domain, name, lambda: f"{name}{next(numbers)}", timeout=1.0)
+        return RedisHealthStore(
+            clients[-1], domain, name, lambda: f"{name}{next(numbers)}", SystemClock(), timeout=1.0
+        )
 
     async def expire(seconds: float) -> None:
         """Makes everything that expires within `seconds` expired, without waiting for it."""
@@ -223,9 +225,9 @@ async def test_the_real_store_merges_as_the_value_does(server: Valkey) -> None:
         for circuit in row:
             expected = expected.merge(circuit)
             # A fresh replica each time: it writes without knowing what is there.
-            store = RedisHealthStore(client, domain, "w", lambda: "x")
+            store = RedisHealthStore(client, domain, "w", lambda: "x", SystemClock())
             await store.exchange(Exchange({target: Shared(circuit, ModeRecord())}))
-        heard = await RedisHealthStore(client, domain, "r", lambda: "x").exchange(Exchange())
+        heard = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(Exchange())
         kept = heard.shared.get(target)
         assert (kept.circuit if kept else BreakerState()) == expected
     await client.aclose()
@@ -235,7 +237,7 @@ async def test_what_cannot_be_understood_is_passed_over(server: Valkey) -> None:
     """Rubbish and words of a later release in the store neither stop a replica nor stay where it has something."""
     client, domain = connect(server), secrets.token_hex(4)
     tag = f"{{pointsman:{domain}:health:1}}"
-    store = RedisHealthStore(client, domain, "a", lambda: "x")
+    store = RedisHealthStore(client, domain, "a", lambda: "x", SystemClock())
     await store.exchange(Exchange())
     rubbish = [
         b"",

@@ -8,21 +8,23 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dev.engines.valkey import Valkey
+from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.domain.learned import Observation, Observed, Source
-from services.ratelimit.domain.limits import LimitKey, Period, Unit
 from services.ratelimit.ports import LearnedStore
 from tests.support.limiter import MemoryLearned
 from tests.support.valkey import valkey_server  # noqa: F401
 
-KEY = LimitKey("model:together/meta-llama/Llama-3.3-70B:free", Unit.TOTAL_TOKENS, Period.DAY)
+KEY = LimitKey(scope_of("model:together/meta-llama/Llama-3.3-70B:free"), Unit.TOTAL_TOKENS, Period.DAY)
 WORD = Observed(
     (
         Observation(KEY, 10**12, 0.875, Source.HEADERS, 1_800_000_000.125, 12),
-        Observation(LimitKey("model:a/b", Unit.REQUESTS, Period.MINUTE), 1, 0.0, Source.REFUSALS, 0.5, 1),
+        Observation(
+            LimitKey(scope_of("model:a/b"), Unit.REQUESTS, Period.MINUTE), 1, 0.0, Source.REFUSALS, 0.5, 1
+        ),
     ),
-    {"model:a/b": 7},
+    {scope_of("model:a/b"): 7},
     1_800_000_001.0,
 )
 

@@ -13,9 +13,10 @@ import pytest
 from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
+from libs.limits import Amounts, LimitKey, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Amounts, Limit, LimitKey
+from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, LimitStore, SliceChange, StaleLimits
 from tests.support.limits import OracleStore, limit
@@ -392,7 +393,7 @@ async def test_a_changed_limit_keeps_what_was_used(bed: Bed) -> None:
 
 async def test_run_time_limits_have_versions_that_admissions_must_know(bed: Bed) -> None:
     """Set, changed, removed; an admission with older limits is told to read them again."""
-    key = LimitKey("tenant:acme", RPM.key.unit, RPM.key.period)
+    key = LimitKey(scope_of("tenant:acme"), RPM.key.unit, RPM.key.period)
     assert await bed.store.set_override(key, Limit(key, 5), None, "me", "test") == 1
     with pytest.raises(Aborted):
         await bed.store.set_override(key, Limit(key, 6), 0, "me", "test")

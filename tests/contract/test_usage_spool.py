@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
+from libs.clock import SystemClock
 from libs.telemetry import Metrics
 from libs.types import Usage, UsageAccuracy
 from services.router.adapters.file_spool import FileSpool, SpoolLocked
 from services.router.domain.events import Outcome, UsageRecord
+from tests.support.clock import ManualClock
 from tests.support.routing import MemorySpool
 
 Ended = Callable[[], list[UsageRecord]]
@@ -44,7 +47,7 @@ def record(attempt_id: str, outcome: Outcome = Outcome.SUCCESS, size: int = 0) -
 
 
 def open_spool(directory: Path, **more: int) -> FileSpool:
-    return FileSpool(directory, Metrics(), **more)
+    return FileSpool(directory, Metrics(), SystemClock(), **more)
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -99,7 +102,7 @@ def test_a_torn_tail_loses_only_itself(tmp_path: Path) -> None:
     first.end(record("whole"))
     end = first.backlog_bytes
     abandon(first)
-    (segment,) = tmp_path.glob("*.spool")
+    (segment,) = tmp_path.glob("*.usage")
     data = bytearray(segment.read_bytes())
     data[end : end + 8] = b"\x50\x00\x00\x00half"
     segment.write_bytes(data)
@@ -124,25 +127,38 @@ def test_acknowledged_segments_go_unless_an_attempt_that_began_there_still_runs(
     spool.begin(record("long", Outcome.UNKNOWN))
     for number in range(40):
         spool.end(record(str(number), size=50))
-    segments = len(list(tmp_path.glob("*.spool")))
+    segments = len(list(tmp_path.glob("*.usage")))
     assert segments > 3
     drain(spool)
-    assert len(list(tmp_path.glob("*.spool"))) == segments
+    assert len(list(tmp_path.glob("*.usage"))) == segments
     spool.end(record("long"))
     drain(spool)
-    assert len(list(tmp_path.glob("*.spool"))) <= 2
+    assert len(list(tmp_path.glob("*.usage"))) <= 2
 
 
 def test_a_full_spool_drops_and_counts(tmp_path: Path) -> None:
     """Beyond its bound the spool drops new records, says so in a metric, and keeps the old ones."""
     metrics = Metrics()
-    spool = FileSpool(tmp_path, metrics, max_bytes=3000)
+    spool = FileSpool(tmp_path, metrics, SystemClock(), max_bytes=3000)
     for number in range(50):
         spool.end(record(str(number)))
     kept = len(spool.read()[0])
     dropped = metrics.registry.get_sample_value("pointsman_spool_dropped_records_total")
     assert 0 < kept < 50
     assert dropped == 50 - kept
+
+
+def test_what_is_lost_for_each_record_is_not_said_for_each(tmp_path: Path) -> None:
+    """A line at once, then one in ten seconds with how many there were; it was a line for every record."""
+    clock = ManualClock()
+    spool = FileSpool(tmp_path, Metrics(), clock, max_bytes=3000)
+    with structlog.testing.capture_logs() as said:
+        for number in range(1000):
+            spool.end(record(str(number)))
+        clock.advance(10.0)
+        spool.end(record("later"))
+    lines = [line for line in said if line["event"] == "spool_full"]
+    assert [line["records"] for line in lines] == [1, 1001 - len(spool.read()[0]) - 1]
 
 
 def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
@@ -167,4 +183,5 @@ def abandon(spool: FileSpool) -> None:
     """Lets go of the lock as a death does, without the tidy end of `close`."""
     import os
 
+    assert spool._lock is not None
     os.close(spool._lock)

@@ -70,11 +70,8 @@ def assert_only_closed_budgets(load: Load) -> None:
     for failure in load.failures:
         assert failure.tenant == "budgeted", failure
         assert failure.error.retry_after is not None
-        if isinstance(failure.error, ResourceExhausted):
-            assert [v.subject for v in failure.error.violations] == ["tenant:budgeted micro_usd day"]
-        else:
-            # The budget was closed when a failed attempt was to be repeated: the provider's failure is the reason.
-            assert failure.error.reason == "PROVIDERS_FAILED", failure
+        # Where the budget was closed when a failed attempt was to be repeated, the provider's failure is the reason.
+        assert failure.error.reason in {"LIMITER_UNAVAILABLE", "PROVIDERS_FAILED"}, failure
 
 
 async def test_a_dead_health_service_is_not_noticed(stack: RunningStack, clients: dict[str, Client]) -> None:
@@ -96,7 +93,7 @@ async def test_a_dead_postgres_is_not_noticed(stack: RunningStack, clients: dict
 async def test_without_the_limiter_rates_go_on_and_money_is_closed(
     stack: RunningStack, clients: dict[str, Client], name: str
 ) -> None:
-    """Leases are lived off first; whoever is refused after that is told which limit is closed."""
+    """Leases are lived off first; whoever is refused after that is told that the limiter is what is missing."""
     await killed(stack, clients, name, may_close=True)
 
 
@@ -187,7 +184,7 @@ async def test_a_daily_quota_is_never_exceeded_whatever_dies(
 def used_up(error: Exception) -> bool:
     """Refused for the quota by a limiter that is there."""
     return isinstance(error, ResourceExhausted) and any(
-        v.subject == "tenant:quota requests day" and "are in use" in v.description for v in error.violations
+        v.subject == "tenant:quota requests day" for v in error.violations
     )
 
 

@@ -27,6 +27,7 @@ from libs.errors import (
     Unavailable,
 )
 from libs.types import ErrorClass
+from tests.support.names import limit_key
 from tests.support.router import KEY, NAME, Answer, FakeRouter, fake_router, result, selection
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -189,18 +190,23 @@ async def test_deadlines_default_and_per_call(router: FakeRouter) -> None:
 
 
 async def test_a_deadline_that_passes_is_deadline_exceeded(router: FakeRouter, client: Client) -> None:
-    """And the server's work is cancelled."""
+    """And the server's work is cancelled. One type and one reason, whether our clock, the server's or the router's
+    plan noticed."""
     router.answer = forever
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as ours:
         await client.generate("x", timeout=0.2, request_id="slow")
     await router.until(lambda r: r.cancelled == ["slow"])
+    router.answer = raising(DeadlineExceeded("no time for another attempt"))
+    with pytest.raises(DeadlineExceeded) as theirs:
+        await client.generate("x")
+    assert ours.value.reason == theirs.value.reason == "DEADLINE_EXCEEDED"
 
 
 async def test_quota_details_survive_the_wire(router: FakeRouter, client: Client) -> None:
     """A denial names each dimension and when to come back."""
     violations = [
-        QuotaViolation("tenant:acme requests minute", "100 of 100 used", limit=100),
-        QuotaViolation("provider:alpha total_tokens minute", "no room", limit=5000),
+        QuotaViolation(limit_key("tenant:acme requests minute"), "100 of 100 used", limit=100),
+        QuotaViolation(limit_key("provider:alpha total_tokens minute"), "no room", limit=5000),
     ]
     router.answer = raising(
         ResourceExhausted("no room", violations, reason="LIMIT", retry_after=1.25, metadata={"a": "b"})

@@ -25,6 +25,7 @@ from pointsman.types.v1 import types_pb2
 from libs.errors import QuotaViolation, ResourceExhausted
 from libs.rpc.convert import duration_to_proto
 from libs.rpc.server import Registration
+from tests.support.names import limit_key
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection, serve
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +182,7 @@ async def test_a_failed_call(shell: Shell, router: FakeRouter) -> None:
     async def answer(generation: pb.Generation) -> pb.Result:
         raise ResourceExhausted(
             "no room",
-            [QuotaViolation("tenant:acme requests minute", "5 of 5")],
+            [QuotaViolation(limit_key("tenant:acme requests minute"), "5 of 5")],
             reason="LIMIT",
             retry_after=12.0,
         )

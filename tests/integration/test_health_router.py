@@ -43,7 +43,7 @@ async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
 def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
     ticket = targets.begin(model)
     assert ticket is not None
-    targets.failed(model, ticket, error, retry_after)
+    targets.failed(model, ticket, error, retry_after, "acme")
 
 
 async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
@@ -66,7 +66,7 @@ async def test_what_one_router_learns_all_routers_know(server: Valkey) -> None:
             ticket = second.begin(LARGE)
             assert ticket is not None
             assert second.begin(LARGE) is None
-            second.succeeded(LARGE, ticket, 0.5, 0.1, 50)
+            second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.DEGRADED, Availability.HEALTHY)
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
@@ -97,5 +97,5 @@ async def test_a_router_goes_on_without_health(server: Valkey) -> None:
             await until_it_is(targets, LARGE, Availability.PROBING)
             ticket = targets.begin(LARGE)
             assert ticket is not None
-            targets.succeeded(LARGE, ticket, 0.5, None, 50)
+            targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
             assert targets.target(LARGE).availability is not Availability.DOWN

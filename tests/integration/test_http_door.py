@@ -24,6 +24,7 @@ from libs.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from libs.limits import Period, Unit
 from libs.tracing import current
 from libs.types import ErrorClass, FinishReason, Priority
 from services.router.accept import Draft
@@ -52,6 +53,7 @@ from tests.support.http_door import (
     selected,
     switched,
 )
+from tests.support.names import limit_key
 from tests.support.router import KEY
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a blue mug"}]
@@ -259,8 +261,8 @@ async def test_a_stream_with_usage(client: AsyncOpenAI) -> None:
 
 
 LIMITS = (
-    LimitState("requests", "minute", 60, 41, 19.0),
-    LimitState("total_tokens", "day", 9000, 100, 7200.0),
+    LimitState(Unit.REQUESTS, Period.MINUTE, 60, 41, 19.0),
+    LimitState(Unit.TOTAL_TOKENS, Period.DAY, 9000, 100, 7200.0),
 )
 LIMIT_HEADERS = {
     "x-ratelimit-limit-requests": "60",
@@ -357,8 +359,10 @@ async def test_tool_calls_whole_and_streamed(client: AsyncOpenAI, entry: FakeEnt
         assert (call.id, call.function.name, call.function.arguments) == ("c1", "weather", arguments)
 
 
-QUOTA = QuotaViolation("tenant:acme requests minute", "acme is at 60 of 60 requests a minute", limit=60)
-BUDGET = QuotaViolation("tenant:acme micro_usd day", "acme has spent its budget", limit=1_000_000)
+QUOTA = QuotaViolation(
+    limit_key("tenant:acme requests minute"), "acme is at 60 of 60 requests a minute", limit=60
+)
+BUDGET = QuotaViolation(limit_key("tenant:acme micro_usd day"), "acme has spent its budget", limit=1_000_000)
 WRONG = FieldViolation("generation.messages[0].text", "must not be empty")
 NO_MODEL = FieldViolation("generation.models[0]", "no model 'gpt-9'")
 ERRORS = [

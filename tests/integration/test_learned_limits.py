@@ -18,12 +18,12 @@ from dev.engines.valkey import Valkey
 from libs.client import QuotaClient
 from libs.clock import SystemClock
 from libs.lifecycle import background
+from libs.limits import LimitKey, Period, Unit, scope_of
 from libs.rpc.channel import connect as channel_to
 from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.domain.limits import LimitKey, Period, Unit
 from services.router.adapters import ratelimit_client
 from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.domain.amounts import AdmissionDenied
@@ -33,7 +33,7 @@ from tests.support.valkey import valkey_server  # noqa: F401
 
 TARGET = "openai/gpt-4o"
 SCOPE = f"model:{TARGET}"
-RPM = LimitKey(SCOPE, Unit.REQUESTS, Period.MINUTE)
+RPM = LimitKey(scope_of(SCOPE), Unit.REQUESTS, Period.MINUTE)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -14,13 +14,13 @@ from pointsman.analytics.v1 import analytics_pb2 as pb
 from dev.engines import Postgres
 from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
+from libs.limits import Amounts
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.status import from_rpc_error
 from services.ratelimit.adapters.analytics_client import AnalyticsAlerts
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.alert import Alerts
-from services.ratelimit.domain.limits import Amounts
 from services.ratelimit.ports import Admission
 from tests.support.analytics import Analytics, analytics
 from tests.support.limiter import Replica

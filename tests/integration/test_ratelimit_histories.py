@@ -14,9 +14,10 @@ import pytest_asyncio
 from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.errors import PointsmanError
+from libs.limits import Amounts, Unit
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.domain.limits import Amounts, Limit, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import TICKS
 from services.ratelimit.domain.windows import windows
 from services.ratelimit.ports import Admission, Granted, SliceChange

@@ -15,13 +15,15 @@ import pytest
 from dev.engines import Postgres
 from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
+from libs.errors import Unavailable
+from libs.limits import Amounts
 from libs.rpc.channel import connect as channel_to
 from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from tests.support.analytics import Analytics, an_event, analytics, send
 from tests.support.leasing import RunningLimiter, admission_at, claim, limiter_on
 from tests.support.limits import limit
@@ -162,7 +164,15 @@ async def test_without_the_ledger_money_stays_closed_and_requests_begin_at_zero(
                     break
             assert denied is not None
             assert denied.retry_after is not None
-            assert [v.subject for v in denied.violations] == [f"tenant:acme {unit} day"]
+            # No budget that is used up: nobody knows yet.
+            assert [(v.subject, v.unknown) for v in denied.violations] == [(f"tenant:acme {unit} day", True)]
             (await admission.admit(claim("tenant:other"), 1.0)).cancel()
             (state,) = await limiter.replica.enforcer.read([mine])
             assert state.remaining == (0 if not opens else state.remaining)
+            if not opens:
+                with pytest.raises(Unavailable) as caught:
+                    await limiter.replica.reservations.reserve(
+                        "r1", "h", ["tenant:acme"], Amounts(micro_usd=10), None
+                    )
+                assert caught.value.reason == "LIMIT_USE_UNKNOWN"
+                assert caught.value.retry_after is not None

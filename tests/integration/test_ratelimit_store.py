@@ -16,9 +16,10 @@ from dev.engines.child import free_port
 from dev.engines.valkey import Valkey, binary, valkey
 from libs.clock import SystemClock
 from libs.errors import NotFound, Unavailable
+from libs.limits import Amounts, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import SWEEP_BATCH, RedisLimitStore
-from services.ratelimit.domain.limits import Amounts, Limit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, SeedNeeded
 from tests.support.limiter import KnownHistory, Replica
@@ -113,7 +114,7 @@ async def test_limits_stored_by_an_earlier_version_can_be_read(redis: Redis) -> 
     not know the word."""
     bed = store(redis, Clock())
     await bed.set_override(RPM.key, limit("requests", "minute", 7), None, "me", "test")
-    field = f"{RPM.key.scope}|{int(RPM.key.unit)}|{int(RPM.key.period)}"
+    field = f"{RPM.key.scope}|{RPM.key.unit.number}|{RPM.key.period.number}"
     kept = (await redis.hgetall(bed._keys.limits))[field.encode()]
     assert b"pace" not in kept
     _, found = await bed.overrides()
@@ -261,12 +262,12 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
         (state,) = await replica.enforcer.read([DAY])
         assert (state.used, state.remaining) == (500, 0)
         slots = await admit(target, [RPM, SLOTS], [1, 1])
-        assert {v.limit.key.unit.name for v in slots.violations} == {"REQUESTS", "CONCURRENCY"}
+        assert {v.limit.key.unit for v in slots.violations} == {"requests", "concurrency"}
         clock.now = born + 9_000
         waiting = await replica.enforcer.admit([_ask("b")])
         assert isinstance(waiting[0], Denial)
         slots = await admit(target, [RPM, SLOTS], [1, 1])
-        assert [v.limit.key.unit.name for v in slots.violations] == ["CONCURRENCY"]
+        assert [v.limit.key.unit for v in slots.violations] == ["concurrency"]
         assert history.asked == []
         clock.now = born + 10_000
         granted = await replica.enforcer.admit([_ask("c")])
@@ -281,7 +282,7 @@ def _ask(name: str) -> Any:
     from services.ratelimit.enforce import Ask
 
     amounts = Amounts(1, micro_usd=10)
-    return Ask(name, "h", ("tenant:acme",), amounts, amounts, 10.0)
+    return Ask(name, "h", (scope_of("tenant:acme"),), amounts, amounts, 10.0)
 
 
 async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None:
@@ -303,6 +304,26 @@ async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None
         _, (reading,) = await target.read([RPM])
         assert reading.level == 55 * 6000
         await redis.aclose()
+
+
+async def test_two_databases_of_one_server_are_two_limiters(valkey_server: Valkey) -> None:  # noqa: F811
+    """The server's memory of lives is one for all its databases: the same domain in two of them began a new life at
+    each other's every call, which closed the budgets of both for the learning period, again and again."""
+    clock, domain = Clock(), uuid.uuid4().hex
+    clients = [connect(valkey_server.url.removesuffix("/0") + f"/{number}") for number in (0, 1)]
+    first, second = (store(client, clock, domain, trust=False) for client in clients)
+    await first.seed(DAY, 0)
+    await second.seed(DAY, 0)
+    epochs = (first.epoch, second.epoch)
+    clock.now += 20_000
+    for _ in range(4):
+        for target in (first, second):
+            assert isinstance(await admit(target, [DAY, SLOTS], [100, 0]), Granted)
+    assert (first.epoch, second.epoch) == epochs
+    for target in (first, second):
+        assert isinstance(await admit(target, [DAY], [101]), Denial)
+    for client in clients:
+        await client.aclose()
 
 
 async def test_a_clock_set_right_after_being_far_ahead_does_not_stop_the_limiter(redis: Redis) -> None:

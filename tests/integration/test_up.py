@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,3 +231,91 @@ async def test_the_demonstration_prints_both_answers_with_their_account(tmp_path
     assert "simulator" in text
     for word in ("provider", "reason", "attempts", "latency", "tokens", "cost"):
         assert text.count(word) >= 2, word
+
+
+#: With a content type of its own only, and a provider that the format names.
+CATALOG = """\
+version: 1
+providers:
+  openai: {{base_url: "{url}", api_key_env: ""}}
+models:
+  openai/gpt-4.1-mini:
+    context_window: 1_047_576
+    max_output_tokens: 32_768
+    capabilities: [streaming, system]
+policies:
+  default: {{tiers: [[openai/gpt-4.1-mini]]}}
+default_content_type: letter
+content_types:
+  letter: {{max_output_tokens: 100}}
+tenants:
+  demo: {{key_sha256: [c48a01f49fd0f2cc404bc3cbbc80e91457a3d41bb429a695243de4c61794155c]}}
+"""
+
+
+async def test_a_catalog_without_the_demonstrations_content_type_shows_its_own(tmp_path: Path) -> None:
+    """The router refused `product_description`, and that took the stack down."""
+    (tmp_path / "own.yaml").write_text(
+        CATALOG.format(url="${POINTSMAN_SIMULATOR_URL:-http://127.0.0.1:9}/openai/v1")
+    )
+    arguments = ("--catalog", str(tmp_path / "own.yaml"), "--simulator", "--once", "--port-base", "0")
+    process = await dev("demo", *arguments, "--data", str(tmp_path / "data"))
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    assert b"Router.Generate, as letter:" in output
+    assert output.count(b"cost") >= 2
+
+
+async def test_a_demonstration_that_fails_leaves_the_stack_up(tmp_path: Path) -> None:
+    """The sentence says why, and the addresses follow; told to show and end, it ends with a status."""
+    (tmp_path / "own.yaml").write_text(CATALOG.format(url="http://127.0.0.1:9/v1"))
+    arguments = (
+        "--catalog",
+        str(tmp_path / "own.yaml"),
+        "--port-base",
+        "0",
+        "--data",
+        str(tmp_path / "data"),
+    )
+    process = await dev("demo", *arguments)
+    assert process.stdout is not None
+    async with asyncio.timeout(100):
+        said = [line async for line in _until(process.stdout, b"Ctrl-C stops everything")]
+    assert any(line.startswith(b"The router answered ") for line in said)
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 0
+    once = await dev("demo", "--once", *arguments)
+    _, errors = await once.communicate()
+    assert once.returncode == 1
+    assert errors.startswith(b"error: The router answered ")
+    assert errors.count(b"\n") == 1
+
+
+async def _until(stream: asyncio.StreamReader, words: bytes) -> AsyncIterator[bytes]:
+    """Lines up to the first with these words."""
+    async for line in stream:
+        yield line
+        if words in line:
+            return
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 12 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(place)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+async def test_a_data_directory_on_a_full_disk_is_a_sentence(tiny_disk: Path) -> None:
+    """No database can start there; it was a traceback."""
+    process = await dev("up", "--port-base", "0", "--data", str(tiny_disk / "data"))
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert errors.startswith(b"error: ")
+    assert b"Traceback" not in errors

@@ -81,7 +81,7 @@ async def fleet(server: Valkey) -> AsyncIterator[Start]:
                 server.url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 1)
             )
             stack.push_async_callback(redis.aclose)
-            store = RedisHealthStore(redis, domain, name, lambda: secrets.token_hex(4))
+            store = RedisHealthStore(redis, domain, name, lambda: secrets.token_hex(4), SystemClock())
             replica = Replica(SystemClock(), store, name=name, settings=SETTINGS)
             replica.sharer._interval = SHARE
             registration = Registration(

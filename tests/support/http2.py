@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from google.rpc import error_details_pb2, status_pb2
 
-_DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 6, 7, 9
+_DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
+#: A setting, and its value until a peer has said another; also the connection's window.
+_INITIAL_WINDOW, _FIRST_WINDOW = 4, 65_535
 #: gRPC's own setting: binary headers may come as they are, without base64.
 _TRUE_BINARY = 0xFE03
 #: RFC 7541, appendix A, where gRPC's answers refer to it.
@@ -67,24 +69,78 @@ async def call(
         try:
             settings = struct.pack(">HI", _TRUE_BINARY, 1)
             writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, settings))
-            block = b"".join(
-                _literal(name, value)
-                for name, value in (
-                    (b":method", b"POST"),
-                    (b":scheme", b"http"),
-                    (b":path", path.encode()),
-                    (b":authority", address.encode()),
-                    (b"te", b"trailers"),
-                    (b"content-type", b"application/grpc"),
-                    *headers,
-                )
-            )
+            block = _request_headers(address, path, headers)
             writer.write(_frame(_HEADERS, _END_HEADERS, 1, block))
             body = b"\0" + struct.pack(">I", len(message)) + message
             writer.write(_frame(_DATA, _END_STREAM, 1, body))
             return await _answer(reader, writer)
         finally:
             writer.close()
+
+
+class HalfSent:
+    """One connection whose calls announce a message of `size` bytes and send all of it but the last, as far as the
+    server's windows let them. The calls stay open until the server ends them."""
+
+    def __init__(
+        self, address: str, path: str, size: int, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self._address = address
+        self._path = path
+        self._size = size
+        self._headers = headers
+        self._windows = {0: _FIRST_WINDOW}
+        self._first_window = _FIRST_WINDOW
+        self._sent: dict[int, int] = {}
+        #: Calls that the server has ended.
+        self.ended = 0
+
+    async def hold(self, calls: int) -> None:
+        """Returns when every call has been ended, or the connection."""
+        host, _, port = self._address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b""))
+            block = _request_headers(self._address, self._path, self._headers)
+            for stream in range(1, 2 * calls, 2):
+                writer.write(_frame(_HEADERS, _END_HEADERS, stream, block))
+                self._windows[stream], self._sent[stream] = self._first_window, 0
+            while self._sent:
+                self._send(writer)
+                head = await reader.readexactly(9)
+                payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+                self._take(writer, head[3], head[4], int.from_bytes(head[5:], "big"), payload)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+    def _send(self, writer: asyncio.StreamWriter) -> None:
+        for stream, sent in self._sent.items():
+            while (room := min(self._windows[0], self._windows[stream], self._size + 4 - sent, 16_384)) > 0:
+                prefix = b"" if sent else b"\0" + struct.pack(">I", self._size)
+                if room < len(prefix):
+                    break
+                writer.write(_frame(_DATA, 0, stream, prefix + bytes(room - len(prefix))))
+                sent = self._sent[stream] = sent + room
+                self._windows[0] -= room
+                self._windows[stream] -= room
+
+    def _take(self, writer: asyncio.StreamWriter, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == _WINDOW_UPDATE and stream in self._windows:
+            self._windows[stream] += int.from_bytes(payload, "big")
+        elif kind == _SETTINGS and not flags & _ACK:
+            for at in range(0, len(payload), 6):
+                name, value = struct.unpack(">HI", payload[at : at + 6])
+                if name == _INITIAL_WINDOW:
+                    for one in self._sent:
+                        self._windows[one] += value - self._first_window
+                    self._first_window = value
+            writer.write(_frame(_SETTINGS, _ACK, 0, b""))
+        elif kind == _PING and not flags & _ACK:
+            writer.write(_frame(_PING, _ACK, 0, payload))
+        elif kind == _RST or (kind == _HEADERS and flags & _END_STREAM):
+            self.ended += self._sent.pop(stream, None) is not None
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
@@ -112,6 +168,21 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             return Answer(headers, body, goaway=int.from_bytes(payload[4:8], "big"))
         if ended:
             return Answer(headers, body)
+
+
+def _request_headers(address: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(
+        _literal(name, value)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path.encode()),
+            (b":authority", address.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            *headers,
+        )
+    )
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

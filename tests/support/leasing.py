@@ -16,6 +16,7 @@ from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 from libs.catalog.model import Catalog
 from libs.clock import SystemClock
 from libs.lifecycle import background
+from libs.limits import Amounts, scope_of
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
 from libs.rpc.observe import Observer
@@ -27,7 +28,6 @@ from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
-from services.router.domain.amounts import Amounts
 from services.router.ports import Claim
 from tests.support.address import fresh_address
 from tests.support.limiter import Replica
@@ -98,4 +98,6 @@ def claim(
     patience: float = 0.0,
 ) -> Claim:
     """What an attempt of one request asks for; `tokens` are input tokens."""
-    return Claim(scopes, Amounts(requests, tokens, 0, micro_usd), tenant, priority, patience)
+    return Claim(
+        tuple(map(scope_of, scopes)), Amounts(requests, tokens, 0, micro_usd), tenant, priority, patience
+    )

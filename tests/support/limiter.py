@@ -10,6 +10,7 @@ from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
+from libs.limits import Amounts, LimitKey, ScopeKind, by_unit
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
 from libs.rpc.observe import Observer
@@ -17,7 +18,7 @@ from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.learned import Observed
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
 from services.ratelimit.enforce import Enforcer
 from services.ratelimit.keep_time import Pulse
@@ -88,12 +89,12 @@ class MemoryHistory:
     async def spent(self, limit: Limit, now: float) -> int | None:
         if self.gone:
             raise Unavailable("the ledger is away")
-        if limit.key.scope.startswith("key:"):
+        if limit.key.scope.kind is ScopeKind.KEY:
             return None
         start = windows(limit.key.period, limit.time_zone, int(now * 1000)).start / 1000
-        mine = [a for a in self.attempts if limit.key.scope in a.scopes and start <= a.at]
+        mine = [a for a in self.attempts if str(limit.key.scope) in a.scopes and start <= a.at]
         amounts = [Amounts(1, a.input_tokens, a.output_tokens, a.micro_usd) for a in mine]
-        return sum(amount.of(limit.key.unit) for amount in amounts)
+        return sum(by_unit(amount)[limit.key.unit] for amount in amounts)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, Unavailable
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey, Period, Unit
+from libs.limits import Amounts, LimitKey, Period, Unit, by_unit, scope_of
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial, Reading, denial, quota, ticks_per_period, violation
 from services.ratelimit.domain.windows import windows
 from services.ratelimit.ports import Admission, Beat, Granted, Override, RecordLife, SliceChange, StaleLimits
@@ -24,7 +25,7 @@ _BLUR = Fraction(1, 1000)
 
 def limit(unit: str, period: str = "", amount: int = 10, scope: str = "tenant:acme", **more: object) -> Limit:
     """Short for tests: limit("requests", "minute", 60)."""
-    key = LimitKey(scope, Unit[unit.upper()], Period[period.upper() or "NONE"])
+    key = LimitKey(scope_of(scope), Unit(unit), Period(period))
     return Limit(key, amount, **more)  # type: ignore[arg-type]
 
 
@@ -342,7 +343,8 @@ class OracleStore:
         now = self._tick()
         record = self._record(record_id, holder)
         wanted = [
-            0 if c.limit.key.unit is Unit.CONCURRENCY else used.of(c.limit.key.unit) for c in record.claims
+            0 if c.limit.key.unit is Unit.CONCURRENCY else by_unit(used)[c.limit.key.unit]
+            for c in record.claims
         ]
         if record.state == "settled":
             before = [

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.errors import QuotaViolation
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from libs.limits import Amounts, Scope
+from services.router.domain.amounts import AdmissionDenied
 from services.router.ports import Claim, Permit
+from tests.support.names import limit_key
 from tests.support.virtual import VirtualClock
 
 
@@ -47,8 +49,8 @@ class VirtualLimiter:
     granting: Callable[[], object] | None = None
     _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
-        return None if self._denial(scopes) else self._take(tuple(scopes), scopes[0])
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
+        return None if self._denial(scopes) else self._take(scopes, scopes[0].name)
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.asked += 1
@@ -62,21 +64,24 @@ class VirtualLimiter:
             self.granting()
         return self._take(claim.scopes, claim.tenant)
 
-    def _take(self, scopes: tuple[str, ...], tenant: str) -> Permit:
+    def _take(self, claimed: Sequence[Scope], tenant: str) -> Permit:
+        scopes = tuple(map(str, claimed))
         self.running.update(scopes)
-        self.admitted.append(tenant.removeprefix("tenant:"))
+        self.admitted.append(tenant)
         for scope in scopes:
             if scope in self.rates:
                 level, at = self._levels[scope]
                 self._levels[scope] = level - 1, at
         return _Slot(self, scopes)
 
-    def _denial(self, scopes: Sequence[str]) -> AdmissionDenied | None:
+    def _denial(self, scopes: Sequence[Scope]) -> AdmissionDenied | None:
         now = self.clock.monotonic()
         violations = []
-        for scope in scopes:
+        for scope in map(str, scopes):
             if self.running[scope] >= self.slots.get(scope, 10**9):
-                violations.append(QuotaViolation(f"{scope} concurrency", "full", reset_seconds=1.0))
+                violations.append(
+                    QuotaViolation(limit_key(f"{scope} concurrency"), "full", reset_seconds=1.0)
+                )
             if scope in self.rates:
                 rate, burst = self.rates[scope]
                 level, at = self._levels.get(scope, (burst, now))
@@ -84,7 +89,9 @@ class VirtualLimiter:
                 self._levels[scope] = level, now
                 if level < 1:
                     wait = (1 - level) / rate + 0.001
-                    violations.append(QuotaViolation(f"{scope} requests minute", "empty", reset_seconds=wait))
+                    violations.append(
+                        QuotaViolation(limit_key(f"{scope} requests minute"), "empty", reset_seconds=wait)
+                    )
         if not violations:
             return None
         return AdmissionDenied(violations, max(v.reset_seconds or 0.0 for v in violations))

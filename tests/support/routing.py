@@ -10,13 +10,14 @@ from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.errors import QuotaViolation
+from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.attempt import Books
 from services.router.budgets import Budgets
 from services.router.concurrency import Concurrency, Mode
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import UsageRecord
 from services.router.domain.generation import (
     Completion,
@@ -40,6 +41,7 @@ from services.router.ports import Admission, CallTicket, Claim
 from services.router.select import Planner
 from services.router.set_aside import SettingAside
 from tests.support.clock import ManualClock
+from tests.support.names import limit_key
 
 CAPABILITIES = frozenset({"streaming", "system", "json", "json_schema", "tools", "stop"})
 TENANT = Tenant("acme")
@@ -99,7 +101,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events and failures."""
+    failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
+    one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -114,7 +117,8 @@ class ScriptedProviders:
         self.prompts.append(prompt)
         steps = self.script[model.id]
         self.clock.advance(self.seconds)
-        return steps.pop(0) if len(steps) > 1 else steps[0]
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        return step(prompt) if callable(step) else step
 
     def unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
@@ -200,13 +204,24 @@ class FakeHealth:
         return CallTicket()
 
     def succeeded(
-        self, model: Model, ticket: CallTicket, latency: float, first_token: float | None, tokens: int
+        self,
+        model: Model,
+        ticket: CallTicket,
+        latency: float,
+        first_token: float | None,
+        tokens: int,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, None))
 
     def failed(
-        self, model: Model, ticket: CallTicket, error_class: ErrorClass, retry_after: float | None
+        self,
+        model: Model,
+        ticket: CallTicket,
+        error_class: ErrorClass,
+        retry_after: float | None,
+        tenant: str,
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, error_class))
@@ -243,14 +258,14 @@ class FakeAdmission:
     #: Whether anything can be admitted without asking.
     leased: bool = True
 
-    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
-        return None if self.hidden else self.budgets.get((scope, period))
+    def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
+        return None if self.hidden else self.budgets.get((str(scope), period))
 
-    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
-        return self.states.get(scope, ())
+    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
+        return self.states.get(str(scope), ())
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
-        if self.hidden or not self.leased or any(scope in self.denied for scope in scopes):
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+        if self.hidden or not self.leased or any(str(scope) in self.denied for scope in scopes):
             return None
         self.open += 1
         return FakePermit(self, amounts)
@@ -259,8 +274,8 @@ class FakeAdmission:
         self.hidden = False
         self.claims.append(claim)
         for scope in claim.scopes:
-            if scope in self.denied:
-                raise self.denied[scope]
+            if str(scope) in self.denied:
+                raise self.denied[str(scope)]
         self.open += 1
         return FakePermit(self, claim.amounts)
 
@@ -269,7 +284,8 @@ def denial(
     scope: str, retry_after: float | None = 7.0, *, limit: int = 5, paced: bool = False
 ) -> AdmissionDenied:
     """A denial by one dimension of a scope."""
-    violation = QuotaViolation(f"{scope} requests minute", f"{scope} is full", limit, limit, 1, paced=paced)
+    key = limit_key(f"{scope} requests minute")
+    violation = QuotaViolation(key, f"{scope} is full", limit, limit, 1, paced=paced)
     return AdmissionDenied([violation], retry_after)
 
 
@@ -303,11 +319,13 @@ class Harness:
     #: In front of `admission`.
     queue: Admission | None = None
     concurrency: Concurrency | None = None
+    #: The version of every provider's key.
+    key: str = ""
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock)
         rng = Random(7)
-        self.set_aside = SettingAside(self.clock, Random(7), Metrics())
+        self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
@@ -341,9 +359,19 @@ class Harness:
 
 
 def fail(
-    error_class: ErrorClass, *, retry_after: float | None = None, retry_same: bool = False, status: int = 0
+    error_class: ErrorClass,
+    *,
+    retry_after: float | None = None,
+    retry_same: bool = False,
+    status: int = 0,
+    explicit: bool = True,
 ) -> ProviderFailure:
     """A provider's failure."""
     return ProviderFailure(
-        error_class, "scripted", http_status=status, retry_after=retry_after, retry_same=retry_same
+        error_class,
+        "scripted",
+        http_status=status,
+        retry_after=retry_after,
+        retry_same=retry_same,
+        explicit=explicit,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,15 @@ from libs.settings import ServiceSettings
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"
 SERVICES = sorted(path.name for path in BASE.iterdir() if path.is_dir())
-#: The edges; the other services speak gRPC.
-HTTP = {"gateway"}
+#: What calls what in the cluster, by its port there.
+CALLS = {
+    "router": {"health": 7701, "ratelimit": 7702, "analytics": 7703},
+    "health": {},
+    "ratelimit": {"analytics": 7703},
+    "analytics": {},
+}
+#: What each needs outside: databases, wherever they are, and providers.
+OUTSIDE = {"router": {443}, "health": {443, 6379}, "ratelimit": {6379}, "analytics": {5432}}
 OVERLAYS = sorted(path.name for path in (BASE.parent / "overlays").iterdir())
 
 
@@ -93,31 +102,110 @@ def test_every_required_setting_is_given(service: str) -> None:
     assert required <= set(environment(service))
 
 
+def port_of(service: str, setting: str) -> int:
+    """The port in a `..._LISTEN` variable of its deployment."""
+    return int(environment(service)[f"POINTSMAN_{service.upper()}_{setting}"].rpartition(":")[2])
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_ports_agree(service: str) -> None:
     """Listening address, container port, probes and service name one port; so do metrics and their annotation."""
-    env, spec = environment(service), container(service)
+    spec = container(service)
     ports = {port["name"]: port["containerPort"] for port in spec["ports"]}
-    listen = int(env[f"POINTSMAN_{service.upper()}_LISTEN"].rpartition(":")[2])
-    metrics = int(env[f"POINTSMAN_{service.upper()}_METRICS_LISTEN"].rpartition(":")[2])
-    name = "http" if service in HTTP else "grpc"
-    assert ports == {name: listen, "metrics": metrics}
-    if service in HTTP:
-        probed = {kind: spec[kind]["httpGet"] for kind in ("startupProbe", "readinessProbe")}
-        assert probed["startupProbe"] == {"path": "/healthz", "port": "http"}
-        assert probed["readinessProbe"] == {"path": "/readyz", "port": "http"}
-    else:
-        assert spec["startupProbe"]["grpc"]["port"] == spec["readinessProbe"]["grpc"]["port"] == listen
-    assert spec["livenessProbe"]["tcpSocket"]["port"] == name
+    listen, metrics = port_of(service, "LISTEN"), port_of(service, "METRICS_LISTEN")
+    doors = {"http": port_of(service, "HTTP_LISTEN")} if service == "router" else {}
+    assert ports == {"grpc": listen, "metrics": metrics, **doors}
+    assert spec["startupProbe"]["grpc"]["port"] == spec["readinessProbe"]["grpc"]["port"] == listen
     exposed = {
         port["name"]: (port["port"], port["targetPort"])
         for port in manifest(service, "service")["spec"]["ports"]
     }
-    assert exposed == {name: (listen, name), "metrics": (metrics, "metrics")}
+    assert exposed == {"grpc": (listen, "grpc"), "metrics": (metrics, "metrics")}
     annotations = manifest(service, "deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(metrics)
     default = settings(service).model_fields["listen"].default
     assert int(str(default).rpartition(":")[2]) == listen
+
+
+def test_http_clients_have_one_address_of_the_router() -> None:
+    """A service of its own: that of gRPC has no address, and its clients see every pod."""
+    service = manifest("router", "service-http")
+    (port,) = service["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (port_of("router", "HTTP_LISTEN"), "http")
+    assert service["spec"]["selector"] == manifest("router", "service")["spec"]["selector"]
+    assert "clusterIP" not in service["spec"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_liveness_goes_through_the_event_loop(service: str) -> None:
+    """The kernel accepts a TCP connection for a process whose loop has been blocked for minutes."""
+    probe = container(service)["livenessProbe"]
+    assert probe["httpGet"] == {"path": "/livez", "port": "metrics"}
+    assert probe["timeoutSeconds"] < probe["periodSeconds"]
+
+
+def reached(service: str) -> tuple[set[tuple[str, int]], set[int]]:
+    """Where the pods may connect to: (label of a pod, port) in the namespace, and ports outside it, without DNS."""
+    inside, outside = set(), set()
+    for rule in manifest(service, "networkpolicy")["spec"]["egress"]:
+        ports = {entry["port"] for entry in rule["ports"]}
+        assert ports
+        if ports == {53}:
+            (peer,) = rule["to"]
+            assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
+            continue
+        for peer in rule.get("to", [{}]):
+            if "podSelector" in peer:
+                name = peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+                inside |= {(name, port) for port in ports}
+            else:
+                outside |= ports
+    return inside, outside
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_pod_connects_to_what_it_needs_and_nowhere_else(service: str) -> None:
+    """Egress is closed but for DNS, the services that its settings name, its database and providers; what it calls
+    lets it in."""
+    policy = manifest(service, "networkpolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    inside, outside = reached(service)
+    assert inside == {(f"pointsman-{peer}", port) for peer, port in CALLS[service].items()}
+    assert outside == OUTSIDE[service]
+    targets = [name.split("_")[2] for name in environment(service) if name.endswith("_TARGET")]
+    assert {target.lower() for target in targets} == set(CALLS[service])
+    for peer in CALLS[service]:
+        (rule, *_) = manifest(peer, "networkpolicy")["spec"]["ingress"]
+        callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in rule["from"]}
+        assert f"pointsman-{service}" in callers
+
+
+def test_providers_are_on_the_internet_and_not_in_the_cluster() -> None:
+    """Neither the network around the pods nor the cloud's metadata address is reached as one."""
+    for service in ("router", "health"):
+        blocks = [
+            peer["ipBlock"]
+            for rule in manifest(service, "networkpolicy")["spec"]["egress"]
+            for peer in rule.get("to", [])
+            if "ipBlock" in peer
+        ]
+        closed = [ip_network(one) for block in blocks for one in block["except"]]
+        for address in ("10.0.0.1", "169.254.169.254", "172.20.0.1", "192.168.1.1", "fd00::1", "fe80::1"):
+            assert any(ip_address(address) in network for network in closed), address
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_metrics_are_for_the_scraper_alone(service: str) -> None:
+    """Pods of Prometheus in the namespace of monitoring, and nobody else, reach the port."""
+    rules = [
+        rule
+        for rule in manifest(service, "networkpolicy")["spec"]["ingress"]
+        if {"port": "metrics"} in rule["ports"]
+    ]
+    (rule,) = rules
+    (peer,) = rule["from"]
+    assert peer.keys() == {"namespaceSelector", "podSelector"}
+    assert rule["ports"] == [{"port": "metrics"}]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -193,6 +281,34 @@ def test_the_spool_is_on_a_volume_of_its_own() -> None:
     place = environment("router")["POINTSMAN_ROUTER_SPOOL_DIR"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container("router")["volumeMounts"]}
     assert mounts[place] == "spool"
+
+
+def test_the_image_holds_no_tools_and_is_built_on_known_bytes() -> None:
+    """The stage that is built where none is named has nothing of dev/; the base is named by its digest."""
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert re.search(r"^ARG PYTHON_IMAGE=python:\S+@sha256:[0-9a-f]{64}$", stages[0], re.MULTILINE)
+    bodies = {stage.splitlines()[0].rpartition(" ")[2]: stage for stage in stages[1:]}
+    assert list(bodies)[-1] == "production"
+    assert bodies["production"].startswith("services ")
+    for name in ("services", "production"):
+        assert not re.search(r"^COPY .*\bdev\b", bodies[name], re.MULTILINE)
+    for stage in bodies.values():
+        assert stage.startswith(("${PYTHON_IMAGE} ", "services "))
+    simulator = [
+        d for d in yaml.safe_load_all((BASE.parent / "overlays/dev/simulator.yaml").read_text()) if d
+    ]
+    assert simulator[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "pointsman-development"
+
+
+def test_the_databases_of_the_throw_away_cluster_ask_for_a_password() -> None:
+    """Any pod of the cluster could read and write the limits."""
+    folder = BASE.parent / "overlays" / "dev"
+    deployment, _ = yaml.safe_load_all((folder / "valkey.yaml").read_text())
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    word = arguments[arguments.index("--requirepass") + 1]
+    literals = read(folder / "kustomization.yaml")["secretGenerator"][0]["literals"]
+    assert f"redis-url=redis://:{word}@valkey:6379/0" in literals
+    assert any(literal.startswith("postgres-dsn=postgresql://pointsman:") for literal in literals)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

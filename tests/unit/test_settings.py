@@ -92,3 +92,22 @@ def test_sentences_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without words of the library that checks."""
     (fault,) = faults(monkeypatch, RouterSettings, {"ROUTER_LISTEN": "nowhere"})
     assert fault.startswith("POINTSMAN_ROUTER_LISTEN: must be host:port")
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("7800", "127.0.0.1:7800"), ("0.0.0.0:7800", "0.0.0.0:7800"), ("[::1]:0", "[::1]:0"), ("", "")],
+)
+def test_metrics_are_shown_to_other_machines_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, given: str, address: str
+) -> None:
+    """A port alone is one of the loopback address; nothing at all is nowhere."""
+    monkeypatch.setenv("POINTSMAN_ROUTER_METRICS_LISTEN", given)
+    assert load_settings(RouterSettings).metrics_listen == address
+
+
+@pytest.mark.parametrize("port", ["²", "٧٨٠٠", "9" * 5000, "65536", "-1", ""])
+def test_what_is_no_port_is_one_sentence(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    """Digits of other scripts, and thousands of them, made Python raise a sentence of its own."""
+    (fault,) = faults(monkeypatch, RouterSettings, {"ROUTER_LISTEN": f"127.0.0.1:{port}"})
+    assert fault.startswith("POINTSMAN_ROUTER_LISTEN: must be host:port")

@@ -11,7 +11,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from libs.telemetry import configure_logging
+from libs.telemetry import configure_logging, get_logger
 from libs.tracing import parent_of
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -27,7 +27,7 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_what_callers_send_as_trace_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_callers_send_as_trace_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
     """A line at WARNING held the malformed `tracestate` of each call, so anybody could flood the log or write in it.
     It is dropped; the trace goes on. What other libraries warn of is still logged."""
     configure_logging("router")
@@ -37,8 +37,19 @@ def test_what_callers_send_as_trace_is_not_logged(capsys: pytest.CaptureFixture[
         assert not parent.trace_state
     assert parent_of("0" * 600, "") is None
     logging.getLogger("another").warning("seen")
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = capfd.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "seen"
+
+
+def test_a_log_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a full disk behind stderr every line raised OSError where it was logged, in the middle of calls. It is
+    lost and counted."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        stream = configure_logging("router")
+        get_logger("one").error("event", key=1)
+        logging.getLogger("another").error("event")
+    assert stream.lost == 2
 
 
 def test_a_sound_tracestate_goes_along() -> None:

@@ -12,9 +12,11 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.telemetry import get_logger
+from libs.throttle import Throttle
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
 from services.health.domain.fleet import Shared
 from services.health.domain.target import Mode, ModeRecord, Target
@@ -79,13 +81,21 @@ class RedisHealthStore:
     """`domain` separates fleets that use one server; `instance` is this replica; `token` makes unique words."""
 
     def __init__(
-        self, redis: Redis, domain: str, instance: str, token: Callable[[], str], timeout: float = 1.0
+        self,
+        redis: Redis,
+        domain: str,
+        instance: str,
+        token: Callable[[], str],
+        clock: Clock,
+        timeout: float = 1.0,
     ) -> None:
         tag = f"{{pointsman:{domain}:health:1}}"
         self._redis = redis
         self._instance = instance
         self._token = token
         self._timeout = timeout
+        #: The same values are read again and again.
+        self._not_understood = Throttle(clock)
         self._states, self._modes, self._stream = (
             f"{tag}:{name}" for name in ("states", "modes", "evidence")
         )
@@ -115,7 +125,7 @@ class RedisHealthStore:
                 pipeline.expire(self._stream, STREAM_SECONDS)
             answers = await pipeline.execute()
         states, modes, entries = answers[bool(news) : bool(news) + 3]
-        self._kept = _shared(states, modes)
+        self._kept = self._shared(states, modes)
         return self._heard(entries)
 
     async def acquire(
@@ -164,11 +174,27 @@ class RedisHealthStore:
                 evidence = _decode_evidence(entry.get(b"evidence", b""))
             except msgspec.MsgspecError as error:
                 # A replica of another release may say what this one does not understand.
-                log.warning("evidence_not_understood", error=str(error))
+                if times := self._not_understood.due():
+                    log.warning("evidence_not_understood", error=str(error), times=times)
                 continue
             outcomes += evidence.outcomes
             probes += evidence.probes
         return Exchange(self._kept, tuple(outcomes), tuple(probes))
+
+    def _shared(self, states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]) -> dict[Target, Shared]:
+        """What of the store's values is understood; a replica of another release may have written the others."""
+        circuits = {field: _circuit(value) for field, value in states.items()}
+        words = {field: _mode(value) for field, value in modes.items()}
+        for field, read in (*circuits.items(), *words.items()):
+            if read is None and (times := self._not_understood.due()):
+                log.warning("shared_state_not_understood", target=field.decode(errors="replace"), times=times)
+        return {
+            Target(*field.decode().partition("/")[::2]): Shared(
+                circuits.get(field) or BreakerState(), words.get(field) or ModeRecord()
+            )
+            for field in circuits.keys() | words.keys()
+            if circuits.get(field) or words.get(field)
+        }
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[None]:
@@ -181,17 +207,6 @@ class RedisHealthStore:
             raise Unavailable(
                 f"The shared health store does not answer: {type(error).__name__}", reason="STORE_UNAVAILABLE"
             ) from error
-
-
-def _shared(states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]) -> dict[Target, Shared]:
-    circuits = {field: circuit for field, value in states.items() if (circuit := _circuit(value))}
-    words = {field: mode for field, value in modes.items() if (mode := _mode(value))}
-    return {
-        Target(*field.decode().partition("/")[::2]): Shared(
-            circuits.get(field, BreakerState()), words.get(field, ModeRecord())
-        )
-        for field in circuits.keys() | words.keys()
-    }
 
 
 def _circuit(value: bytes) -> BreakerState | None:
@@ -207,7 +222,6 @@ def _circuit(value: bytes) -> BreakerState | None:
             int(trips),
         )
     except (msgspec.MsgspecError, ValueError, TypeError, IndexError):
-        log.warning("circuit_not_understood", value=value[:200])
         return None
 
 
@@ -217,5 +231,4 @@ def _mode(value: bytes) -> ModeRecord | None:
         version, at, mode, reason = _decode_order(value)
         return ModeRecord(Mode(mode), int(version), float(at), str(reason))
     except (msgspec.MsgspecError, ValueError, TypeError):
-        log.warning("mode_not_understood", value=value[:200])
         return None

@@ -15,9 +15,7 @@ from services.health.domain.judgement import Judgement
 from services.health.domain.target import Mode, ModeRecord, Target, TargetState
 
 #: Circuits that open for these reasons say something about the whole provider; a slow or cooling model does not.
-_PROVIDER_WIDE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT, TripCause.AUTHENTICATION, TripCause.QUOTA})
-#: What a free endpoint that answers disproves.
-_DISPROVED = frozenset({TripCause.TRANSPORT, TripCause.AUTHENTICATION})
+_PROVIDER_WIDE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT})
 _PROBE_FAILURES = 3
 #: While traffic succeeded this recently, a failing probe is not believed, in seconds.
 _TRAFFIC_SECONDS = 60.0
@@ -95,7 +93,7 @@ class Fleet:
         if provider.breaker.tick(now).state is CircuitState.CLOSED:
             # No evidence: it opens by its models alone. But a router may remember a later generation.
             provider.breaker.record(now, Evidence(generation=of_provider))
-            if any(error in PROVIDER_FAULTS or error in _ACCOUNT for error in outcome.failures):
+            if any(error in PROVIDER_FAULTS for error in outcome.failures):
                 self._judge_provider(now, provider)
         else:
             # A model's Retry-After is about that model; the provider's circuit keeps its own time.
@@ -107,18 +105,19 @@ class Fleet:
 
     def record_probe(self, now: float, result: ProbeResult) -> None:
         """Takes in what a free endpoint said. It can open a circuit where there is no traffic to contradict it, and
-        half-open one early; it never closes one, since listing models is not generating."""
+        half-open one early; it never closes one, since listing models is not generating. A refused key is shown, but
+        opens nothing: each router finds that out by itself, and when the key is another one."""
         provider = self._judgements.get(Target(result.provider))
         if provider is None:
             return
-        provider.checked(now)
-        if result.error is None:
+        provider.checked(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
+        if result.error in (None, ErrorClass.AUTHENTICATION):
             self._probe_failures.pop(result.provider, None)
             for judgement in (provider, *(self._judgements[m] for m in self._models[result.provider])):
-                if judgement.breaker.tick(now).cause in _DISPROVED:
+                if judgement.breaker.tick(now).cause is TripCause.TRANSPORT:
                     judgement.breaker.allow_early(now)
             return
-        if result.error not in PROVIDER_FAULTS and result.error is not ErrorClass.AUTHENTICATION:
+        if result.error not in PROVIDER_FAULTS:
             return
         failures = self._probe_failures[result.provider] = self._probe_failures.get(result.provider, 0) + 1
         closed = provider.breaker.tick(now).state is CircuitState.CLOSED
@@ -177,9 +176,7 @@ def _later(named: int | None, permitted: int | None) -> int | None:
     return max(known, default=None)
 
 
-_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 _PROBE_CAUSES = {
-    ErrorClass.AUTHENTICATION: TripCause.AUTHENTICATION,
     ErrorClass.TRANSPORT: TripCause.TRANSPORT,
     ErrorClass.TIMEOUT: TripCause.TRANSPORT,
 }

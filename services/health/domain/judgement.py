@@ -23,8 +23,6 @@ _CAUSES = {
     TripCause.TRANSPORT: "cannot be reached",
     TripCause.SLOW: "answers far too slowly",
     TripCause.COOLDOWN: "asked not to be called yet (Retry-After)",
-    TripCause.AUTHENTICATION: "does not accept our key",
-    TripCause.QUOTA: "the account's quota or credit is used up",
     TripCause.OPERATOR: "failed over by an operator",
     TripCause.NONE: "tripped",
 }
@@ -40,6 +38,8 @@ class Judgement:
         self.last_success: float | None = None
         self._note = ""
         self._last_checked: float | None = None
+        #: By the last probe, and no call has succeeded since.
+        self._key_refused = False
         self._shown = SlidingCounts(SHOWN_SECONDS, 60)
         self._latency = DecayingQuantile(_HALF_LIFE)
         self._first_token = DecayingQuantile(_HALF_LIFE)
@@ -54,6 +54,7 @@ class Judgement:
         self._consecutive = 0 if outcome.successes else self._consecutive + faults
         if outcome.successes:
             self.last_success = now
+            self._key_refused = False
         if outcome.latency is not None:
             self._latency.add(now, outcome.latency, weight=outcome.successes)
         if outcome.first_token is not None:
@@ -61,9 +62,10 @@ class Judgement:
         if outcome.successes:
             self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
 
-    def checked(self, now: float) -> None:
+    def checked(self, now: float, *, key_refused: bool) -> None:
         """A probe said something."""
         self._last_checked = now
+        self._key_refused = key_refused
 
     def explain(self, note: str) -> None:
         """An operator's reason for opening the circuit, shown while it is not closed."""
@@ -122,4 +124,6 @@ class Judgement:
             return Status.DEGRADED, f"{failure_rate:.0%} of the last minute's calls met a provider fault"
         if self._last_checked is None:
             return Status.UNKNOWN, "no evidence yet"
+        if self._key_refused:
+            return Status.UNKNOWN, "no call has succeeded since its free endpoint refused our key"
         return Status.HEALTHY, "works"

@@ -9,11 +9,12 @@ from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.errors import Unavailable
+from libs.limits import ScopeKind, Unit
 from libs.rpc import channel as rpc
 from libs.rpc.convert import duration_to_proto, timestamp_to_proto
 from libs.rpc.status import from_rpc_error
 from services.ratelimit.domain.burn import Alert
-from services.ratelimit.domain.limits import Limit, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
 
 #: A month of a busy tenant may take the ledger a while, seconds.
@@ -64,9 +65,9 @@ class AnalyticsAlerts:
 
 def _alert(alert: Alert) -> pb.QuotaAlert:
     return pb.QuotaAlert(
-        scope=alert.key.scope,
-        unit=alert.key.unit.name.lower(),
-        period=alert.key.period.name.lower(),
+        scope=str(alert.key.scope),
+        unit=alert.key.unit,
+        period=alert.key.period,
         kind=f"QUOTA_ALERT_KIND_{alert.kind.name}",
         window_start=timestamp_to_proto(alert.window_start),
         said=timestamp_to_proto(alert.said),
@@ -80,25 +81,28 @@ def _alert(alert: Alert) -> pb.QuotaAlert:
     )
 
 
+#: The query's field that holds a scope's name; the ledger does not know which key served a call.
+_FIELDS = {
+    ScopeKind.TENANT: "tenant",
+    ScopeKind.PROVIDER: "provider",
+    ScopeKind.MODEL: "model",
+    ScopeKind.TENANT_PROVIDER: "provider",
+    ScopeKind.TENANT_CONTENT: "content_type",
+    ScopeKind.CAMPAIGN: "campaign",
+}
+
+
 def query_of(limit: Limit, now: float) -> pb.Query | None:
     """The attempts that the limit has counted since its window began; None: the ledger cannot tell them apart."""
-    kind, _, name = limit.key.scope.partition(":")
-    tenant, _, rest = name.partition("/")
-    filters = {
-        "tenant": {"tenant": name},
-        "provider": {"provider": name},
-        "model": {"model": name},
-        "tenant_provider": {"tenant": tenant, "provider": rest},
-        "tenant_content": {"tenant": tenant, "content_type": rest},
-        "campaign": {"tenant": tenant, "campaign": rest},
-    }.get(kind)
-    # An empty filter would mean all.
-    if filters is None or not all(filters.values()) or not limit.key.period.calendar:
+    scope = limit.key.scope
+    field = _FIELDS.get(scope.kind)
+    if field is None or not limit.key.period.calendar:
         return None
     start = windows(limit.key.period, limit.time_zone, int(now * 1000)).start
     query = pb.Query(from_time=timestamp_to_proto(start / 1000))
-    for field, value in filters.items():
-        setattr(query, field, value)
+    setattr(query, field, scope.name)
+    if scope.tenant:
+        query.tenant = scope.tenant
     return query
 
 

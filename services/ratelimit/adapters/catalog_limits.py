@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from libs.catalog.model import Catalog, LimitSpec
 from libs.catalog.watch import CatalogHolder
 from libs.errors import InvalidArgument
+from libs.limits import LimitKey, Scope
 from libs.telemetry import get_logger
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit
 
 log = get_logger(__name__)
 
@@ -40,13 +41,16 @@ def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
         try:
             limit = limit_of(scope, zone, spec)
         except InvalidArgument as error:
-            log.error("limit_refused", scope=scope, unit=spec.unit, period=spec.period, why=error.message)
+            log.error(
+                "limit_refused", scope=str(scope), unit=spec.unit, period=spec.period, why=error.message
+            )
             continue
         found[limit.key] = limit
     return found
 
 
-def limit_of(scope: str, zone: str, spec: LimitSpec) -> Limit:
+def limit_of(scope: Scope, zone: str, spec: LimitSpec) -> Limit:
     """Raises InvalidArgument."""
-    key = LimitKey(scope, Unit[spec.unit.upper()], Period[spec.period.upper() or "NONE"])
-    return Limit(key, spec.limit, spec.burst, zone, spec.shadow, pace=spec.pace)
+    return Limit(
+        LimitKey(scope, spec.unit, spec.period), spec.limit, spec.burst, zone, spec.shadow, pace=spec.pace
+    )

@@ -6,7 +6,8 @@ import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
-from services.ratelimit.domain.limits import Limit, Period, Unit
+from libs.limits import Period, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading, ticks_per_period
 from services.ratelimit.domain.windows import Windows, windows
 
@@ -44,7 +45,7 @@ def _fixed(limit: Limit) -> tuple[float, ...]:
         if limit.key.period.seconds
         else CALENDAR
     )
-    return (kind, limit.key.unit, limit.shadow, limit.limit, limit.capacity)
+    return (kind, limit.key.unit.number, limit.shadow, limit.limit, limit.capacity)
 
 
 def dimension(limit: Limit, now_ms: int, cache: WindowCache) -> tuple[float, ...]:

@@ -1,5 +1,5 @@
 #!lua name=pointsman_limits_v1
--- revision 4: raised with every change, so that of two replicas' libraries the newer one stays.
+-- revision 5: raised with every change, so that of two replicas' libraries the newer one stays.
 --
 -- The limiter: every dimension of an admission is evaluated, then all are written, or none.
 --
@@ -29,7 +29,9 @@
 -- Lives. `lives` exists in this process's memory only: after a restart, failover or slot migration it is empty, and
 -- every call answers E until `begin` has decided whether writes may have been lost. If so, the epoch changes: buckets
 -- are empty as of `born` and refill from there, concurrency admits nothing for `learn` ms (until slices of the old
--- life are dead), and calendar windows that began before `born` ask for a seed (S) before they admit.
+-- life are dead), and calendar windows that began before `born` ask for a seed (S) before they admit. It holds epochs,
+-- which are unique, and not one for each key: this memory is the server's, a key is one of its numbered database's, and
+-- the same key in two databases is two limiters.
 --
 -- KEYS: meta, due, then as each function says. All share one hash tag; keys read from a record share it too.
 -- Answers begin with one letter: E epoch, V version, W window bounds, S seed, D denied, G granted, R repeated,
@@ -66,7 +68,7 @@ local SLICE = 11
 -- The library is loaded without these; `begin` finds them.
 local call, pack, read_doubles, floor, ceil, max
 
-local lives = {}
+local lives = {} -- epoch → true while it lasts
 local formats = {}
 
 local function doubles(n)
@@ -85,16 +87,16 @@ local function time_of(given)
 end
 
 -- nil and an answer, or the meta as a table with `now`.
-local function open(key, blob, epoch, given)
-  local life = lives[key]
-  if not blob or not life then return nil, 'E' end
+local function open(blob, epoch, given)
+  if not blob then return nil, 'E' end
   local due, version, born, floor_ms, learn = read_doubles(META, blob)
   local stored = string.sub(blob, 41)
-  if stored ~= life or (epoch and epoch ~= life) then return nil, 'E' .. (stored == life and life or '') end
+  if not lives[stored] then return nil, 'E' end
+  if epoch and epoch ~= stored then return nil, 'E' .. stored end
   local now = time_of(given)
   if now < floor_ms then
     if now < floor_ms - SET_BACK then
-      lives[key] = nil
+      lives[stored] = nil
       return nil, 'E'
     end
     now = floor_ms
@@ -519,7 +521,7 @@ local function admit(keys, argv)
   local n, args = #keys - 3, argv[4]
   local got = call('MGET', keys[1], keys[3], unpack(keys, 4))
   local version, ttl, divisor, given = read_doubles('<dddd', args)
-  local m, answer = open(keys[1], got[1], argv[1], given)
+  local m, answer = open(got[1], argv[1], given)
   if not m then return answer end
   local now = m.now
   if m.due <= now then
@@ -565,7 +567,7 @@ end
 local function finish(keys, argv)
   if not call then return 'E' end
   local units = { read_doubles(doubles(5), argv[4]) }
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], table.remove(units, 1))
+  local m, answer = open(call('GET', keys[1]), argv[1], table.remove(units, 1))
   if not m then return answer end
   local now = m.now
   if m.due <= now then
@@ -598,7 +600,7 @@ end
 -- Answers now and per record a letter (U, F, O) and its expiry, 0 where it is over.
 local function report(keys, argv)
   if not call then return 'E' end
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[3]))
+  local m, answer = open(call('GET', keys[1]), argv[1], tonumber(argv[3]))
   if not m then return answer end
   local now = m.now
   if m.due <= now then
@@ -650,7 +652,7 @@ local function read(keys, argv)
   local n = #keys - 1
   local got = call('MGET', unpack(keys))
   local a = { read_doubles(doubles(1 + n * DIM), argv[2]) }
-  local m, answer = open(keys[1], got[1], argv[1], a[1])
+  local m, answer = open(got[1], argv[1], a[1])
   if not m then return answer end
   local now = m.now
   local out = { now, m.version }
@@ -684,7 +686,7 @@ end
 local function seed(keys, argv)
   if not call then return 'E' end
   local given, w0, w1, w2, posted = read_doubles('<ddddd', argv[2])
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], given)
+  local m, answer = open(call('GET', keys[1]), argv[1], given)
   if not m then return answer end
   local now = m.now
   local s = call('GET', keys[3])
@@ -718,8 +720,8 @@ local function begin(keys, argv)
   local set_back = now < m.floor - SET_BACK
   local trusted = not set_back and (argv[2] == '2' or (argv[2] == '1' and blob))
   local stored = blob and string.sub(blob, 41)
-  if stored and not set_back and (trusted or lives[keys[1]] == stored) then
-    lives[keys[1]] = stored
+  if stored and not set_back and (trusted or lives[stored]) then
+    lives[stored] = true
     return stored
   end
   if set_back then
@@ -734,7 +736,8 @@ local function begin(keys, argv)
     m.floor = m.born
   end
   call('SET', keys[1], meta_blob(m))
-  lives[keys[1]] = m.epoch
+  if stored then lives[stored] = nil end
+  lives[m.epoch] = true
   return m.epoch
 end
 
@@ -744,7 +747,7 @@ end
 -- are dead.
 local function beat(keys, argv)
   if not call then return 'E' end
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[2]))
+  local m, answer = open(call('GET', keys[1]), argv[1], tonumber(argv[2]))
   if not m then return answer end
   local now = m.now
   local batch, swept = tonumber(argv[3]), 0
@@ -762,7 +765,7 @@ end
 -- to remove, actor, reason, now. Answers O and the limit's new version, or B and the present one.
 local function set(keys, argv)
   if not call then return 'E' end
-  local m, answer = open(keys[1], call('GET', keys[1]), argv[1], tonumber(argv[7]))
+  local m, answer = open(call('GET', keys[1]), argv[1], tonumber(argv[7]))
   if not m then return answer end
   local old = call('HGET', keys[2], argv[2])
   local version = old and cjson.decode(old).version or 0

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from libs.limits import scope_of
 from services.ratelimit.adapters.redis_functions import Functions
 from services.ratelimit.domain.learned import Observation, Observed, Source
-from services.ratelimit.domain.limits import LimitKey, Period, Unit
+from services.ratelimit.domain.limits import key_of
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -42,9 +43,7 @@ class RedisLearned:
     async def put(self, holder: str, observed: Observed) -> None:
         entries = [
             _Entry(
-                o.key.scope,
-                int(o.key.unit),
-                int(o.key.period),
+                *o.key.position,
                 o.value,
                 o.confidence,
                 o.source,
@@ -53,7 +52,7 @@ class RedisLearned:
             )
             for o in observed.limits
         ]
-        said = _Said(observed.at, entries, dict(observed.loads))
+        said = _Said(observed.at, entries, {str(scope): calls for scope, calls in observed.loads.items()})
         await self._functions.hash_set(self._key, holder, _encode(said))
 
     async def all(self) -> dict[str, Observed]:
@@ -70,7 +69,7 @@ def _read(text: bytes) -> Observed:
     return Observed(
         tuple(
             Observation(
-                LimitKey(e.scope, Unit(e.unit), Period(e.period)),
+                key_of(e.scope, e.unit, e.period),
                 e.value,
                 e.confidence,
                 Source(e.source),
@@ -79,6 +78,6 @@ def _read(text: bytes) -> Observed:
             )
             for e in said.limits
         ),
-        said.loads,
+        {scope_of(scope): calls for scope, calls in said.loads.items()},
         said.at,
     )

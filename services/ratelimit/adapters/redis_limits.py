@@ -10,6 +10,7 @@ import structlog
 
 from libs.clock import Clock
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from libs.limits import Amounts, LimitKey
 from services.ratelimit.adapters.dimensions import (
     WindowCache,
     doubles,
@@ -19,7 +20,7 @@ from services.ratelimit.adapters.dimensions import (
     views,
 )
 from services.ratelimit.adapters.redis_functions import Functions
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit, key_of
 from services.ratelimit.domain.quota import Denial, Reading, denial, quota, violation
 from services.ratelimit.ports import (
     Admission,
@@ -50,7 +51,6 @@ class Keys:
         self.holders = f"{self.prefix}holders"
         self.limits = f"{self.prefix}limits"
         self.audit = f"{self.prefix}audit"
-        self._dimensions: dict[LimitKey, str] = {}
 
     def record(self, record_id: str) -> str:
         """A reservation's or lease's."""
@@ -58,7 +58,7 @@ class Keys:
 
     def dimension(self, key: LimitKey) -> str:
         """A limit's counter."""
-        return f"{self.prefix}d:{key.scope}|{int(key.unit)}|{int(key.period)}"
+        return f"{self.prefix}d:{_field(key)}"
 
 
 class RedisLimitStore:
@@ -152,7 +152,7 @@ class RedisLimitStore:
         )
 
     async def settle(self, record_id: str, holder: str, used: Amounts) -> None:
-        await self._finish(record_id, holder, "settle", [amount for _, amount in used.items()])
+        await self._finish(record_id, holder, "settle", list(_posted(used)))
 
     async def cancel(self, record_id: str, holder: str) -> None:
         await self._finish(record_id, holder, "cancel", [0, 0, 0, 0])
@@ -228,7 +228,7 @@ class RedisLimitStore:
         found: dict[LimitKey, Override] = {}
         for field, value in stored.items():
             scope, unit, period = field.decode().rsplit("|", 2)
-            key = LimitKey(scope, Unit(int(unit)), Period(int(period)))
+            key = key_of(scope, int(unit), int(period))
             entry = json.loads(value)
             limit = None
             if entry["limit"]:
@@ -251,7 +251,7 @@ class RedisLimitStore:
                 # Only where it is set: replicas that do not know it yet can read all the others.
                 fields["pace"] = True
             text = json.dumps(fields)
-        field = f"{key.scope}|{int(key.unit)}|{int(key.period)}"
+        field = _field(key)
         expected = "" if expected_version is None else str(expected_version)
         keys = [self._keys.meta, self._keys.limits, self._keys.audit]
         answer = await self._call(
@@ -310,6 +310,16 @@ class RedisLimitStore:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000) + self._skew_ms
+
+
+def _field(key: LimitKey) -> str:
+    """The limit's name in the store; `overrides` reads it."""
+    return f"{key.scope}|{key.unit.number}|{key.period.number}"
+
+
+def _posted(used: Amounts) -> tuple[int, int, int, int]:
+    """What a settlement posts; concurrency is released whole."""
+    return used.requests, used.input_tokens, used.output_tokens, used.micro_usd
 
 
 def _unsettled() -> Unavailable:

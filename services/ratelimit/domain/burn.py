@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.ratelimit.domain.limits import LimitKey
+from libs.limits import LimitKey
 from services.ratelimit.domain.quota import Quota
 from services.ratelimit.domain.trend import Trend
 

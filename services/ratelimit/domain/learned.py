@@ -11,15 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from libs.errors import FieldViolation, InvalidArgument
-from services.ratelimit.domain.limits import (
-    MAX_BUCKET,
-    MAX_COUNTER,
-    Limit,
-    LimitKey,
-    Period,
-    Unit,
-    scope_faults,
-)
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
+from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
 
 #: From this confidence on a learned limit is enforced; below, it is counted and shown.
 TRUST = 0.75
@@ -33,7 +26,7 @@ ROOM = 1.05
 DRIFT = 0.1
 MAX_OBSERVED = 4096
 
-_KINDS = ("model:", "provider:")
+_KINDS = (ScopeKind.MODEL, ScopeKind.PROVIDER)
 
 
 class Source(StrEnum):
@@ -57,7 +50,7 @@ class Observation:
 
     def __post_init__(self) -> None:
         faults = []
-        if not self.key.scope.startswith(_KINDS):
+        if self.key.scope.kind not in _KINDS:
             faults.append(FieldViolation("observed.limits.scope", "must be of kind model or provider"))
         if self.key.unit in (Unit.CONCURRENCY, Unit.MICRO_USD) or self.key.period is Period.NONE:
             faults.append(FieldViolation("observed.limits.unit", "must be requests or tokens, per period"))
@@ -77,12 +70,12 @@ class Observed:
     """All that a router has learned. `loads`: calls in the last minute by scope. Raises InvalidArgument."""
 
     limits: tuple[Observation, ...] = ()
-    loads: Mapping[str, int] = field(default_factory=dict)
+    loads: Mapping[Scope, int] = field(default_factory=dict)
     #: When it was said, epoch seconds.
     at: float = 0.0
 
     def __post_init__(self) -> None:
-        faults = [f for scope in self.loads for f in scope_faults(scope, "observed.loads.scope")]
+        faults = []
         if any(load < 0 for load in self.loads.values()):
             faults.append(FieldViolation("observed.loads.calls", "must be at least 0"))
         if len(self.limits) + len(self.loads) > MAX_OBSERVED:

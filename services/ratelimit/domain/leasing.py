@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ratelimit.domain.limits import Amounts, Limit
+from libs.limits import Amounts, Scope
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial
 
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Ask for slices."""
+    """Ask for slices. `whole`: all that the waiting request takes, from what is already held too."""
 
     sequence: int
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     need: Amounts
     want: Amounts
+    whole: Amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class SlicesGranted:
 
     sequence: int
     slices: tuple[Slice, ...]
-    unlimited: tuple[str, ...]
+    unlimited: tuple[Scope, ...]
     unlimited_until: float | None
 
 

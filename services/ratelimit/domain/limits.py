@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from libs.errors import FieldViolation, InvalidArgument
+from libs.limits import PERIOD_BY_NUMBER, UNIT_BY_NUMBER, Amounts, LimitKey, Scope, Unit, by_unit, scope_of
 
 #: Bounds that keep every integer of the store's arithmetic below 2^53; see adapters/limits.lua.
 MAX_BUCKET = 10**10
@@ -17,63 +17,7 @@ MAX_AMOUNT = 10**15
 MAX_SCOPES = 16
 #: Dimensions of one admission; 16 scopes with a handful of limits each.
 MAX_DIMENSIONS = 64
-SCOPE_KINDS = frozenset(
-    {"tenant", "provider", "model", "key", "tenant_provider", "tenant_content", "campaign"}
-)
-
-_SCOPE = re.compile(r"([a-z_]{1,32}):(.{1,200})")
 _ID = re.compile(r"^[!-~]{1,128}$")
-
-
-class Unit(IntEnum):
-    """What a limit counts; numbered as in the contract."""
-
-    REQUESTS = 1
-    INPUT_TOKENS = 2
-    OUTPUT_TOKENS = 3
-    TOTAL_TOKENS = 4
-    CONCURRENCY = 5
-    MICRO_USD = 6
-
-
-class Period(IntEnum):
-    """How capacity comes back; numbered as in the contract. NONE is concurrency's."""
-
-    NONE = 0
-    SECOND = 1
-    MINUTE = 2
-    HOUR = 3
-    DAY = 4
-    MONTH = 5
-
-    @property
-    def seconds(self) -> int:
-        """Of a bucket; 0 for the others."""
-        return {Period.SECOND: 1, Period.MINUTE: 60, Period.HOUR: 3600}.get(self, 0)
-
-    @property
-    def calendar(self) -> bool:
-        """Whether it is cut by a calendar."""
-        return self in (Period.DAY, Period.MONTH)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class LimitKey:
-    """Names one limit."""
-
-    scope: str
-    unit: Unit
-    period: Period
-
-    def __post_init__(self) -> None:
-        faults = scope_faults(self.scope, "scope")
-        if (self.unit is Unit.CONCURRENCY) != (self.period is Period.NONE):
-            faults.append(FieldViolation("period", "must be set, except for concurrency, which has none"))
-        if faults:
-            raise InvalidArgument(faults, reason="BAD_LIMIT")
-
-    def __str__(self) -> str:
-        return f"{self.scope} {self.unit.name.lower()} {self.period.name.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,74 +68,52 @@ def known_zone(name: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """Of one admission, per unit. `concurrency` None: as `requests`. Raises InvalidArgument."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    micro_usd: int = 0
-    concurrency: int | None = None
-
-    def __post_init__(self) -> None:
-        faults = [
-            FieldViolation(name, f"must be from 0 to {MAX_AMOUNT}, not {value}")
-            for name, value in (*self.items(), ("concurrency", self.slots))
-            if not 0 <= value <= MAX_AMOUNT
-        ]
-        if faults:
-            raise InvalidArgument(faults, reason="BAD_AMOUNT")
-
-    @property
-    def slots(self) -> int:
-        """The concurrency taken."""
-        return self.requests if self.concurrency is None else self.concurrency
-
-    def items(self) -> Sequence[tuple[str, int]]:
-        """Names and values of what a settlement posts; concurrency is not among them."""
-        return (
-            ("requests", self.requests),
-            ("input_tokens", self.input_tokens),
-            ("output_tokens", self.output_tokens),
-            ("micro_usd", self.micro_usd),
-        )
-
-    def of(self, unit: Unit) -> int:
-        """What a limit of this unit counts of it."""
-        if unit is Unit.REQUESTS:
-            return self.requests
-        if unit is Unit.CONCURRENCY:
-            return self.slots
-        if unit is Unit.INPUT_TOKENS:
-            return self.input_tokens
-        if unit is Unit.OUTPUT_TOKENS:
-            return self.output_tokens
-        if unit is Unit.TOTAL_TOKENS:
-            return self.input_tokens + self.output_tokens
-        return self.micro_usd
+def check_amounts(amounts: Amounts) -> Amounts:
+    """The amounts. Raises InvalidArgument where one cannot be counted."""
+    faults = [
+        FieldViolation(unit, f"must be from 0 to {MAX_AMOUNT}, not {value}")
+        for unit, value in by_unit(amounts).items()
+        if unit is not Unit.TOTAL_TOKENS and not 0 <= value <= MAX_AMOUNT
+    ]
+    if faults:
+        raise InvalidArgument(faults, reason="BAD_AMOUNT")
+    return amounts
 
 
-def scope_faults(scope: str, field: str) -> list[FieldViolation]:
-    """What is wrong with a scope's name."""
-    match = _SCOPE.fullmatch(scope)
-    if match is None or not scope.isprintable():
-        return [FieldViolation(field, "must be kind:name, name 1 to 200 printable characters")]
-    if match[1] not in SCOPE_KINDS:
-        return [
-            FieldViolation(field, f"kind must be one of {', '.join(sorted(SCOPE_KINDS))}, not {match[1]}")
-        ]
-    return []
+def key_of(scope: str, unit: int, period: int) -> LimitKey:
+    """The limit's name from its parts as they stand on the wire. Raises InvalidArgument naming every fault."""
+    faults = []
+    counted, recurring = UNIT_BY_NUMBER.get(unit), PERIOD_BY_NUMBER.get(period)
+    if counted is None:
+        faults.append(FieldViolation("unit", "must be set to a unit of this contract"))
+    if recurring is None:
+        faults.append(FieldViolation("period", "must be a period of this contract"))
+    try:
+        named = scope_of(scope)
+    except ValueError as error:
+        faults.append(FieldViolation("scope", str(error)))
+    if faults or counted is None or recurring is None:
+        raise InvalidArgument(faults, reason="BAD_LIMIT")
+    try:
+        return LimitKey(named, counted, recurring)
+    except ValueError as error:
+        raise InvalidArgument([FieldViolation("period", str(error))], reason="BAD_LIMIT") from None
 
 
-def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[str, ...]:
+def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, ...]:
     """The scopes without repetition, in order. Raises InvalidArgument."""
-    faults = [f for i, scope in enumerate(scopes) for f in scope_faults(scope, f"{field}[{i}]")]
+    found: dict[Scope, None] = {}
+    faults = []
+    for i, text in enumerate(scopes):
+        try:
+            found[scope_of(text)] = None
+        except ValueError as error:
+            faults.append(FieldViolation(f"{field}[{i}]", str(error)))
     if not 1 <= len(scopes) <= MAX_SCOPES:
         faults.append(FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}"))
     if faults:
         raise InvalidArgument(faults, reason="BAD_SCOPE")
-    return tuple(dict.fromkeys(scopes))
+    return tuple(found)
 
 
 def check_ids(ids: Mapping[str, str]) -> None:

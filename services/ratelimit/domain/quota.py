@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from libs.errors import QuotaViolation, ResourceExhausted
-from services.ratelimit.domain.limits import Amounts, Limit, Unit
+from libs.errors import QuotaViolation, ResourceExhausted, Unavailable
+from libs.limits import Amounts, Unit, by_unit
+from services.ratelimit.domain.limits import Limit
 
 #: A bucket's clock: one tick in seconds, and so ticks per second.
 TICK_SECONDS = 0.01
@@ -86,12 +87,13 @@ def quota(limit: Limit, reading: Reading, now: float) -> Quota:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A dimension without room. `reset` None: never."""
+    """A dimension without room. `reset` None: never. `unknown`: nobody knows yet what is used of it."""
 
     limit: Limit
     used: int
     requested: int
     reset: float | None
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,20 @@ class Denial:
     retry_after: float | None
     now: float
 
-    def error(self) -> ResourceExhausted:
+    def error(self) -> ResourceExhausted | Unavailable:
         """As the error callers meet."""
         named = ", ".join(str(v.limit.key) for v in self.violations)
+        if all(v.unknown for v in self.violations):
+            return Unavailable(
+                f"Nobody knows yet how much is used of {named}",
+                reason="LIMIT_USE_UNKNOWN",
+                retry_after=self.retry_after,
+            )
         return ResourceExhausted(
             f"No room in {named}",
             [
                 QuotaViolation(
-                    str(v.limit.key),
+                    v.limit.key,
                     f"{v.requested} requested, {v.used} of {v.limit.limit} used",
                     v.limit.limit,
                     v.used,
@@ -119,7 +127,7 @@ class Denial:
                 )
                 for v in self.violations
             ],
-            reason="LIMIT_EXCEEDED",
+            reason="REQUEST_ABOVE_LIMIT" if self.retry_after is None else "LIMIT_EXCEEDED",
             retry_after=self.retry_after,
         )
 
@@ -146,6 +154,24 @@ def closed_reading(limit: Limit, until: float) -> Reading:
     return Reading(limit.limit, 0, finish=until)
 
 
+def closed(limit: Limit, need: int, until: float, now: float) -> Violation:
+    """Why `need` is denied of such a window."""
+    return replace(violation(limit, closed_reading(limit, until), need, now), unknown=need <= limit.capacity)
+
+
+def denial_of_whole(part: Denial, whole: Amounts) -> Denial:
+    """The denial of a part of `whole`: a limit that can never hold the whole is not to be waited for."""
+    counted = by_unit(whole)
+    never = {v.limit.key for v in part.violations if counted[v.limit.key.unit] > v.limit.capacity}
+    if not never:
+        return part
+    violations = [
+        replace(v, requested=counted[v.limit.key.unit], reset=None) if v.limit.key in never else v
+        for v in part.violations
+    ]
+    return denial(violations, part.now)
+
+
 def denial(violations: Sequence[Violation], now: float) -> Denial:
     """All of them, with the longest wait."""
     resets = [v.reset for v in violations]
@@ -156,4 +182,5 @@ def denial(violations: Sequence[Violation], now: float) -> Denial:
 
 def needs(limits: Sequence[Limit], amounts: Amounts) -> list[int]:
     """What each limit counts of the amounts."""
-    return [amounts.of(limit.key.unit) for limit in limits]
+    counted = by_unit(amounts)
+    return [counted[limit.key.unit] for limit in limits]

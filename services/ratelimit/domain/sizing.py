@@ -7,20 +7,7 @@ at most half of what was left when they asked: above 90 % demand, where at most 
 
 from __future__ import annotations
 
-from services.ratelimit.domain.limits import Amounts
-
 
 def divisor(holders: int) -> int:
     """Of what is left: the part of it one grant may take beyond need. `holders`: routers alive, 0 while unknown."""
     return 2 * max(1, holders)
-
-
-def ahead(need: Amounts, want: Amounts) -> Amounts:
-    """What is asked for: never less than is needed."""
-    return Amounts(
-        max(need.requests, want.requests),
-        max(need.input_tokens, want.input_tokens),
-        max(need.output_tokens, want.output_tokens),
-        max(need.micro_usd, want.micro_usd),
-        max(need.slots, want.slots),
-    )

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from services.ratelimit.domain.limits import Period
+from libs.limits import Period
 
 
 @dataclass(frozen=True, slots=True)

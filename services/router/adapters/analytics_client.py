@@ -10,6 +10,7 @@ from typing import cast
 import grpc
 from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 
+from libs.clock import Clock
 from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
@@ -21,6 +22,7 @@ from libs.rpc.convert import (
 )
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
 from services.router.adapters.file_spool import BATCH_RECORDS, FileSpool
 from services.router.domain.events import Outcome, UsageRecord
 
@@ -49,6 +51,7 @@ class AnalyticsClient:
         token: str,
         reporter_id: str,
         metrics: Metrics,
+        clock: Clock,
         rng: Random,
     ) -> None:
         self._spool = spool
@@ -63,6 +66,7 @@ class AnalyticsClient:
             "usage_records_rejected", "Usage records that the ledger refused for good"
         )
         self._connected = metrics.gauge("analytics_connected", "1 while the stream to analytics is up")
+        self._broken, self._refused = Throttle(clock), Throttle(clock)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,8 +79,10 @@ class AnalyticsClient:
                 failures = 0
             # InvalidStateError: grpc.aio's word for writing to a call that has ended.
             except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
-                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-                log.warning("analytics_stream_broken", error=str(known), backlog=self._spool.backlog_bytes)
+                if times := self._broken.due():
+                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+                    backlog = self._spool.backlog_bytes
+                    log.warning("analytics_stream_broken", error=str(known), backlog=backlog, times=times)
                 failures += 1
             finally:
                 self._connected.set(0)
@@ -94,6 +100,8 @@ class AnalyticsClient:
             while True:
                 records, position = self._spool.read()
                 if not records:
+                    # What came before has been acknowledged; behind it nothing is to be sent.
+                    self._spool.acknowledge(position)
                     if self._stopping.is_set():
                         return
                     await self._pause()
@@ -112,7 +120,9 @@ class AnalyticsClient:
                 self._acknowledged.inc(len(records) - len(answer.rejected))
                 for rejected in answer.rejected:
                     self._rejected.inc()
-                    log.error("usage_record_rejected", attempt=rejected.attempt_id, reason=rejected.reason)
+                    if times := self._refused.due():
+                        attempt, reason = rejected.attempt_id, rejected.reason
+                        log.error("usage_record_rejected", attempt=attempt, reason=reason, records=times)
                 if len(records) < BATCH_RECORDS:
                     # Nothing waits yet: what ends in the meantime shares the next message.
                     await self._pause()

@@ -1,47 +1,52 @@
 """Usage records on disk until analytics has acknowledged them.
 
-A directory of segments `<number>.spool`, each a run of frames: length (4 bytes), CRC-32 (4 bytes), kind (1 byte: B
-or E), then the record in MessagePack; a length of 0 ends the run. Segments are mapped into memory: a record is in
-the kernel's hands as soon as it is copied there, so it survives the death of this process (not of the machine), and
-no system call is made for it, which on a virtual machine costs more than the rest of an attempt's account. A segment
-is deleted once all its records are acknowledged and none of its attempts is still running. After a crash, an attempt
-that began and did not end is sent as it began: outcome unknown, usage uncertain.
+A directory of segments `<number>.usage`, each a run of frames (`spool_frames`) of one record in MessagePack: a begin
+before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
+copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
+on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
+acknowledged and none of its attempts is still running. After a crash, an attempt that began and did not end is sent
+as it began: outcome unknown, usage uncertain. Segments `<number>.spool` are of an earlier version, and only read.
 
 Bounded: beyond `max_bytes`, or on a full disk, new records are dropped, counted and logged, because refusing work
-would turn a broken dashboard into an outage.
+would turn a broken dashboard into an outage. A disk that is full at the start keeps nobody from starting either: what
+is there is read and sent, which makes room, and once there is room records are kept again.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import mmap
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from libs.clock import Clock
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
+from services.router.adapters.spool_frames import BEGIN, END, HEAD_BYTES, Frame, Losses
+from services.router.adapters.spool_segment import Segment
 from services.router.domain.events import UsageRecord
 
-_HEAD = struct.Struct("<IIc")
-_BEGIN, _END = b"B", b"E"
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
 #: One batch read for sending.
 BATCH_RECORDS = 500
+#: Seconds between two tries to make a segment on a full disk.
+RETRY = 1.0
+#: What a disk says that has no room: the device, or this user's part of it.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
 
 
-class SpoolLocked(Exception):
+class SpoolLocked(OSError):
     """Another process uses the directory."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """Right behind a frame."""
 
@@ -49,106 +54,59 @@ class Position:
     offset: int
 
 
-class _Segment:
-    """One file, mapped. `size`: bytes of whole frames; `capacity`: of the file."""
-
-    def __init__(self, path: Path, capacity: int) -> None:
-        """Opens a file, or makes one with all its blocks, so that a full disk is an error now and not a SIGBUS
-        later. Raises OSError."""
-        self.path = path
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(file).st_size == 0:
-                os.posix_fallocate(file, 0, capacity)
-            self.map = mmap.mmap(file, 0)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(file)
-        self.capacity = len(self.map)
-        self.size = 0
-
-    def append(self, kind: bytes, payload: bytes) -> bool:
-        """Adds a frame; False: it does not fit. The head goes last, so half a frame is never read."""
-        length = len(payload)
-        start = self.size + _HEAD.size
-        end = start + length
-        if end + _HEAD.size > self.capacity:
-            return False
-        self.map[start:end] = payload
-        _HEAD.pack_into(self.map, self.size, length, zlib.crc32(payload), kind)
-        self.size = end
-        return True
-
-    def recover(self) -> Iterator[tuple[bytes, bytes]]:
-        """Kind and payload of each frame that a process before this one has left whole, which `size` then spans."""
-        while self.size + _HEAD.size <= self.capacity:
-            length, crc, kind = _HEAD.unpack_from(self.map, self.size)
-            start = self.size + _HEAD.size
-            payload = self.map[start : start + length]
-            if length == 0 or len(payload) < length or zlib.crc32(payload) != crc:
-                return
-            self.size = start + length
-            yield kind, payload
-
-    def ends(self, offset: int) -> Iterator[tuple[bytes, int]]:
-        """Payloads of ended attempts from `offset` on, and the offset behind each."""
-        while offset < self.size:
-            length, _, kind = _HEAD.unpack_from(self.map, offset)
-            start = offset + _HEAD.size
-            offset = start + length
-            if kind == _END:
-                yield self.map[start:offset], offset
-
-    def delete(self) -> None:
-        """Gives the space back."""
-        self.map.close()
-        self.path.unlink(missing_ok=True)
-
-
 class FileSpool:
     """Satisfies `ports.UsageSpool`; the sender reads with `read` and confirms with `acknowledge`. Raises OSError
-    where the directory cannot be written, SpoolLocked where it is taken."""
+    where the directory cannot be written for another reason than a full disk, SpoolLocked where it is taken."""
 
     def __init__(
         self,
         directory: Path,
         metrics: Metrics,
+        clock: Clock,
         *,
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._clock = clock
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise SpoolLocked(f"another router uses the spool directory {directory}") from error
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(UsageRecord).decode
         self._dropped = metrics.counter(
-            "spool_dropped_records", "Usage records lost because the spool was full"
+            "spool_dropped_records", "Usage records lost because the spool was full or could not be written"
+        )
+        self._damaged = metrics.counter(
+            "spool_damaged_records", "Usage records lost because a fault of the disk made them unreadable"
         )
         self._bytes = metrics.gauge("spool_bytes", "Bytes of usage records not yet acknowledged")
+        self._writable_gauge = metrics.gauge(
+            "spool_writable", "0 while the disk has no room for usage records"
+        )
+        self._writable = True
+        self._full, self._no_room = Throttle(clock), Throttle(clock)
         #: attempt id → segment in which it began, while it runs.
         self._running: dict[str, int] = {}
-        self._segments: dict[int, _Segment] = {}
+        #: Attempts of an earlier life that never ended.
+        self._cut: frozenset[str] = frozenset()
+        self._segments: dict[int, Segment] = {}
+        #: The one that is written; None while the disk is full.
+        self._segment: Segment | None = None
+        self._last = 0
+        self._sequence = 0
         self._written_bytes = 0
-        recovered = self._recover()
-        self._open(max(self._segments, default=0) + 1)
-        self._read = Position(min(self._segments), 0)
-        self._acknowledged = self._read
+        self._lock: int | None = None
+        self._retry = 0.0
+        self._read = self._acknowledged = Position(0, 0)
+        try:
+            self._take_over()
+            self._open()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._wait_for_room(error)
         # Asked for by the scrape, so that a growing backlog shows while nothing is acknowledged.
         self._bytes.set_function(lambda: self.backlog_bytes)
-        for record in recovered:
-            self._append(_END, self._encode(record))
-        if recovered:
-            log.warning("spool_recovered_unfinished_attempts", count=len(recovered))
 
     @property
     def backlog_bytes(self) -> int:
@@ -157,32 +115,25 @@ class FileSpool:
 
     def begin(self, record: UsageRecord) -> None:
         """Before a call."""
-        self._running[record.attempt_id] = self._current
-        self._append(_BEGIN, self._encode(record))
+        if self._append(BEGIN, self._encode(record)):
+            self._running[record.attempt_id] = self._last
 
     def end(self, record: UsageRecord) -> None:
         """After it."""
-        self._append(_END, self._encode(record))
+        self._append(END, self._encode(record))
         self._running.pop(record.attempt_id, None)
 
     def read(self) -> tuple[list[UsageRecord], Position]:
-        """The next ended attempts, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        """The next attempts to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
         records: list[UsageRecord] = []
-        segment, offset = self._read.segment, self._read.offset
-        while len(records) < BATCH_RECORDS:
-            for payload, behind in self._segments[segment].ends(offset):
-                offset = behind
-                record = self._decoded(payload)
-                if record is not None:
-                    records.append(record)
-                    if len(records) == BATCH_RECORDS:
-                        break
-            else:
-                if segment == self._current:
-                    offset = self._segments[segment].size
-                    break
-                segment, offset = min(n for n in self._segments if n > segment), 0
-        self._read = Position(segment, offset)
+        for number in sorted(n for n in self._segments if n >= self._read.segment):
+            offset = self._read.offset if number == self._read.segment else 0
+            for record, behind in self._to_send(self._segments[number], offset):
+                records.append(record)
+                if len(records) == BATCH_RECORDS:
+                    self._read = Position(number, behind)
+                    return records, self._read
+            self._read = Position(number, self._segments[number].size)
         return records, self._read
 
     def rewind(self) -> None:
@@ -191,14 +142,19 @@ class FileSpool:
 
     def acknowledge(self, position: Position) -> None:
         """Everything before `position` is in the ledger."""
-        self._acknowledged = position
-        held = min(self._running.values(), default=self._current)
-        for number in sorted(self._segments):
-            if number >= min(position.segment, held):
+        self._acknowledged = max(position, self._acknowledged)
+        held = min(self._running.values(), default=self._last + 1)
+        for number in sorted(n for n in self._segments if n <= position.segment and n < held):
+            segment = self._segments[number]
+            if segment is self._segment or (number == position.segment and position.offset < segment.size):
                 break
-            segment = self._segments.pop(number)
+            del self._segments[number]
             self._written_bytes -= segment.size
             segment.delete()
+            self._retry = 0.0  # There may be room now.
+            if number == position.segment:
+                self._acknowledged = Position(number + 1, 0)
+        self._read = max(self._read, self._acknowledged)
 
     def close(self) -> None:
         """Closes the files. What is not acknowledged stays for the next process; a spool with nothing left is
@@ -206,56 +162,115 @@ class FileSpool:
         if self._read == self._acknowledged and not self._running and not self.read()[0]:
             for segment in self._segments.values():
                 segment.delete()
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
-    def _recover(self) -> list[UsageRecord]:
-        """Cuts torn tails off, and returns attempts that began and never ended."""
-        unfinished: dict[str, UsageRecord] = {}
-        for path in sorted(self._directory.glob("*.spool")):
+    def _to_send(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
+        """Ended attempts, and those that were cut off, with the offset behind each."""
+        for frame in segment.frames(offset):
+            if frame.kind == END or self._cut:
+                record = self._decoded(segment, frame)
+                if record is not None and (frame.kind == END or record.attempt_id in self._cut):
+                    yield record, frame.end
+
+    def _take_over(self) -> None:
+        """Makes the directory this process's, and finds in it what another has left. Raises OSError."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise SpoolLocked(f"another router uses the spool directory {self._directory}") from error
+        self._lock = lock
+        self._recover()
+
+    def _recover(self) -> None:
+        """Finds the records that were left, and the attempts among them that began and never ended."""
+        unfinished: dict[str, None] = {}
+        losses, unreadable = Losses(), 0
+        paths = [path for pattern in ("*.spool", "*.usage") for path in sorted(self._directory.glob(pattern))]
+        for path in paths:
             if path.stat().st_size == 0:
                 path.unlink()
                 continue
-            segment = self._segments[int(path.stem)] = _Segment(path, 0)
-            for kind, payload in segment.recover():
-                record = self._decoded(payload)
+            segment = Segment(path, 0)
+            self._last = int(path.stem)
+            self._segments[self._last] = segment
+            for frame in segment.recover(losses):
+                record = self._decoded(segment, frame)
                 if record is None:
-                    continue
-                if kind == _BEGIN:
-                    unfinished[record.attempt_id] = record
+                    unreadable += 1
+                elif frame.kind == BEGIN:
+                    unfinished[record.attempt_id] = None
                 else:
                     unfinished.pop(record.attempt_id, None)
             self._written_bytes += segment.size
-        return list(unfinished.values())
+            if segment.old or path == paths[-1]:
+                losses.behind(segment.map, segment.size)
+        self._sequence = losses.next
+        self._cut = frozenset(unfinished)
+        if losses.frames:
+            self._damaged.inc(losses.frames)
+            log.error("spool_damaged", records=losses.frames)
+        if unreadable:
+            # Another version's records: the frames are intact, their content is not ours to read.
+            self._dropped.inc(unreadable)
+            log.error("spool_unreadable_records", count=unreadable)
+        if unfinished:
+            log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
-    def _decoded(self, payload: bytes) -> UsageRecord | None:
+    def _decoded(self, segment: Segment, frame: Frame) -> UsageRecord | None:
         try:
-            return self._decode(payload)
-        except msgspec.DecodeError as error:
-            # Another version's record: the frame is whole, its content is not ours to read.
-            self._dropped.inc()
-            log.error("spool_unreadable_record", error=str(error))
+            return self._decode(segment.map[frame.payload : frame.end])
+        except msgspec.DecodeError:
             return None
 
-    def _append(self, kind: bytes, payload: bytes) -> None:
-        size = _HEAD.size + len(payload)
-        backlog = self.backlog_bytes
-        if backlog + size > self._max_bytes or not (
-            self._segment.append(kind, payload) or self._fits_new(kind, payload)
-        ):
-            self._dropped.inc()
-            log.error("spool_full", bytes=backlog, max_bytes=self._max_bytes)
-            return
-        self._written_bytes += size
+    def _append(self, kind: bytes, payload: bytes) -> bool:
+        """Keeps a frame; False: it is lost."""
+        size = HEAD_BYTES + len(payload)
+        if self.backlog_bytes + size > self._max_bytes:
+            if times := self._full.due():
+                log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
+        elif self._fits(kind, payload) or (self._open_next() and self._fits(kind, payload)):
+            self._sequence += 1
+            self._written_bytes += size
+            return True
+        self._dropped.inc()
+        return False
 
-    def _fits_new(self, kind: bytes, payload: bytes) -> bool:
-        try:
-            self._open(self._current + 1)
-        except OSError as error:
-            log.error("spool_disk_full", error=str(error))
+    def _fits(self, kind: bytes, payload: bytes) -> bool:
+        return self._segment is not None and self._segment.append(self._sequence, kind, payload)
+
+    def _open_next(self) -> bool:
+        """Makes another segment; False: the disk has no room for one."""
+        if self._clock.monotonic() < self._retry:
             return False
-        return self._segment.append(kind, payload)
+        try:
+            if self._lock is None:
+                self._take_over()
+            self._open()
+        except OSError as error:
+            self._wait_for_room(error)
+            return False
+        return True
 
-    def _open(self, number: int) -> None:
-        path = self._directory / f"{number:08d}.spool"
-        self._segment = self._segments[number] = _Segment(path, self._segment_bytes)
-        self._current = number
+    def _open(self) -> None:
+        made = Segment(self._directory / f"{self._last + 1:08d}.usage", self._segment_bytes)
+        self._last += 1
+        self._segment = self._segments[self._last] = made
+        if not self._writable:
+            log.info("spool_writable_again")
+        self._tell_writable(True)
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """Does without a segment to write for a while."""
+        self._segment = None
+        self._retry = self._clock.monotonic() + RETRY
+        self._tell_writable(False)
+        if times := self._no_room.due():
+            log.error("spool_not_writable", error=str(error), tries=times)
+
+    def _tell_writable(self, writable: bool) -> None:
+        self._writable = writable
+        self._writable_gauge.set(writable)

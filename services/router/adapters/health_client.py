@@ -29,6 +29,7 @@ from libs.rpc.convert import (
 )
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
 from services.router.targets import Judgement, Tally, TallyKey, Targets
 
 #: How often evidence that others should hear at once is sent, and any other, seconds.
@@ -47,8 +48,6 @@ _CAUSES = {
     health_pb2.CIRCUIT_CAUSE_TRANSPORT: TripCause.TRANSPORT,
     health_pb2.CIRCUIT_CAUSE_SLOW: TripCause.SLOW,
     health_pb2.CIRCUIT_CAUSE_COOLDOWN: TripCause.COOLDOWN,
-    health_pb2.CIRCUIT_CAUSE_AUTHENTICATION: TripCause.AUTHENTICATION,
-    health_pb2.CIRCUIT_CAUSE_QUOTA: TripCause.QUOTA,
     health_pb2.CIRCUIT_CAUSE_OPERATOR: TripCause.OPERATOR,
 }
 _TAKEN_OUT = frozenset(
@@ -81,6 +80,8 @@ class HealthClient:
         self._rng = rng
         self._wanted: asyncio.Queue[Model] = asyncio.Queue()
         self.targets = Targets(clock, rng, self._wanted.put_nowait, settings)
+        self._watch_broken, self._report_broken = Throttle(clock), Throttle(clock)
+        self._permit_failed = Throttle(clock)
         self._watching = False
         self._epoch, self._version = "", 0
         #: Set once the first judgements are here.
@@ -109,8 +110,9 @@ class HealthClient:
                     self._connected.set(1)
                     self._apply(answer)
             except (grpc.aio.AioRpcError, TimeoutError) as error:
-                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "silent"
-                log.warning("health_watch_broken", error=str(known))
+                if times := self._watch_broken.due():
+                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "silent"
+                    log.warning("health_watch_broken", error=str(known), times=times)
                 failures += 1
             finally:
                 call.cancel()
@@ -147,8 +149,9 @@ class HealthClient:
                     failures = 0
             # InvalidStateError: grpc.aio's word for writing to a call that has ended.
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "it ended"
-                log.warning("health_report_broken", error=str(known))
+                if times := self._report_broken.due():
+                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "it ended"
+                    log.warning("health_report_broken", error=str(known), times=times)
                 failures += 1
             finally:
                 call.cancel()
@@ -170,7 +173,9 @@ class HealthClient:
                     timeout=PROBE_TIMEOUT,
                 )
             except grpc.aio.AioRpcError as error:
-                log.warning("probe_permit_failed", target=model.id, error=str(from_rpc_error(error)))
+                if times := self._permit_failed.due():
+                    why = str(from_rpc_error(error))
+                    log.warning("probe_permit_failed", target=model.id, error=why, times=times)
                 continue
             if answer.permit:
                 self.targets.permitted(model, answer.permit, timestamp_from_proto(answer.expires))

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from libs.types import ErrorClass
+from services.router.adapters.providers.error_body import redact
 from services.router.adapters.providers.wire import HttpRequest
 from services.router.domain.generation import ProviderFailure
 
@@ -22,8 +23,8 @@ CONNECT_TIMEOUT = 5.0
 KEEPALIVE = 50.0
 #: Of an error body no more is read than this.
 MAX_ERROR_BYTES = 64 * 1024
-#: Of an answer no more is read than this.
-MAX_BODY_BYTES = 64 * 1024 * 1024
+#: Of a message of the HTTP client's, which may repeat what the provider sent.
+_MAX_MESSAGE = 2000
 
 
 class HttpResponse:
@@ -105,15 +106,21 @@ class HttpTransport:
             # A connection with unread bytes cannot be used again: closing it is also what tells the provider.
             response.close() if not response.content.at_eof() else response.release()
 
-    async def fetch(self, request: HttpRequest, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
-        """A whole exchange within `timeout` seconds."""
+    async def fetch(
+        self, request: HttpRequest, timeout: float, limit: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """A whole exchange within `timeout` seconds. Of a good answer one byte more than `limit` is read at most, of
+        any other MAX_ERROR_BYTES; the bytes are counted as they are when decompressed."""
         try:
             async with asyncio.timeout(timeout), self.open(request) as response:
-                limit = MAX_BODY_BYTES if response.status < 400 else MAX_ERROR_BYTES
-                return response.status, response.headers, await response.read(limit)
+                most = limit + 1 if response.status < 300 else MAX_ERROR_BYTES
+                return response.status, response.headers, await response.read(most)
         except TimeoutError as error:
             raise ProviderFailure(ErrorClass.TIMEOUT, f"no answer within {timeout:.1f} s") from error
 
 
 def _broken(error: Exception) -> ProviderFailure:
-    return ProviderFailure(ErrorClass.TRANSPORT, f"{type(error).__name__}: {error}"[:200], retry_same=True)
+    said = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(said), retry_same=True)
+    failure.said = said
+    return failure

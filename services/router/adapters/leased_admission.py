@@ -2,7 +2,9 @@
 
 A request that the slices cover makes no call. Demand is measured per limit, and slices for the next seconds are asked
 for before they run out. When the limiter is gone, slices are lived off first; then, per dimension: rates and
-concurrency get a local share of the configured limit, calendar quotas and money are closed.
+concurrency get a local share of the configured limit, calendar quotas and money are closed. What is closed waits a
+moment for a limiter that has just gone, as one that restarts has; then it is told that the limiter is unavailable,
+never that a limit is used up.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from random import Random
 
@@ -18,10 +21,11 @@ from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog
 from libs.clock import Clock
+from libs.limits import Amounts, Period, Scope
 from libs.telemetry import Metrics
 from libs.tracing import Span, current
 from services.router.adapters.ratelimit_client import Answer, LeaseStream
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.learned_limits import LimitLearner
 from services.router.domain.leases import Pool
 from services.router.domain.limit_state import LimitState
@@ -31,6 +35,8 @@ from services.router.ports import Claim, Permit
 
 #: How long an answer of the limiter is waited for before it counts as gone, seconds.
 ANSWER_TIMEOUT = 1.0
+#: A limiter that went less than this ago is waited for where nothing can be admitted without it, seconds.
+RETURN_PATIENCE = 3.0
 #: A denial is repeated from memory for at most this long, so that a flood does not reach the limiter, seconds.
 DENIAL_MEMORY = 0.1
 #: Denials that are remembered; beyond, those that are over are forgotten.
@@ -93,16 +99,18 @@ class LeasedAdmission:
         )
         #: Set once the limiter has answered.
         self.known = self._leases.known
+        #: Set while the limiter is connected.
+        self.connection = self._leases.connection
         self.run = self._leases.run
         self.finish = self._leases.finish
         #: What is being asked for, by the scopes of a request; or ahead, by scope.
-        self._asking: dict[tuple[str, ...], Answer] = {}
+        self._asking: dict[tuple[Scope, ...], Answer] = {}
         #: How many requests wait for an answer, by their scopes.
-        self._waiting: Counter[tuple[str, ...]] = Counter()
-        self._ahead: set[str] = set()
+        self._waiting: Counter[tuple[Scope, ...]] = Counter()
+        self._ahead: set[Scope] = set()
         #: The limiter is connected and does not answer.
         self._silent = False
-        self._denials: dict[tuple[str, ...], tuple[float, Amounts, AdmissionDenied]] = {}
+        self._denials: dict[tuple[Scope, ...], tuple[float, Amounts, AdmissionDenied]] = {}
         self._local = LocalShare(catalog, local_share)
         admitted = metrics.counter(
             "admissions", "Attempts admitted, by where the room came from", ("source",)
@@ -110,17 +118,17 @@ class LeasedAdmission:
         self._from_lease = admitted.labels("lease")
         self._from_share = admitted.labels("local_share")
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> Permit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         """Admits from what is held."""
         now = self._clock.monotonic()
         taken = self._pool.take(scopes, amounts, now)
         return None if taken is None else self._admitted(scopes, taken, now)
 
-    def budget_use(self, scope: str, period: str) -> tuple[int, int] | None:
+    def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
         """As this router heard last."""
         return self._pool.use(scope, period, self._clock.monotonic())
 
-    def limit_states(self, scope: str) -> tuple[LimitState, ...]:
+    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
         """As this router heard last, less what it has used since."""
         return self._pool.states(scope, self._clock.monotonic())
 
@@ -134,16 +142,29 @@ class LeasedAdmission:
             if not self._waiting[claim.scopes]:
                 del self._waiting[claim.scopes]
 
-    async def _admit(self, scopes: tuple[str, ...], amounts: Amounts, timeout: float) -> Permit:
+    async def _admit(self, scopes: tuple[Scope, ...], amounts: Amounts, timeout: float) -> Permit:
         returned = False
-        deadline = self._clock.monotonic() + min(timeout, ANSWER_TIMEOUT)
+        began = self._clock.monotonic()
+        deadline = began + min(timeout, ANSWER_TIMEOUT)
         while True:
             now = self._clock.monotonic()
             taken = self._pool.take(scopes, amounts, now)
             if taken is not None:
                 return self._admitted(scopes, taken, now)
             self._raise_if_denied(scopes, amounts, now)
-            if not self._leases.connected or now >= deadline:
+            if not self._leases.connected:
+                back_by = min(began + timeout, self._leases.lost_at + RETURN_PATIENCE)
+                try:
+                    return self._without_limiter(scopes, amounts, now)
+                except AdmissionDenied:
+                    if now >= back_by:
+                        raise
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(back_by - now):
+                        await self._leases.connection.wait()
+                        deadline = self._clock.monotonic() + ANSWER_TIMEOUT
+                continue
+            if now >= deadline:
                 return self._without_limiter(scopes, amounts, now)
             span = _span(scopes)
             try:
@@ -170,43 +191,43 @@ class LeasedAdmission:
             self._remember(scopes, amounts, denied)
             raise denied
 
-    def _admitted(self, scopes: Sequence[str], taken: list[Taken], now: float) -> Permit:
+    def _admitted(self, scopes: Sequence[Scope], taken: list[Taken], now: float) -> Permit:
         self._from_lease.value += 1
         for scope, want in self._pool.wanted(scopes, now):
             if scope not in self._ahead and self._leases.connected:
                 self._ahead.add(scope)
-                answer = self._leases.ask([scope], Amounts(), want)
+                answer = self._leases.ask([scope], Amounts(), want, Amounts())
                 answer.add_done_callback(partial(self._told, scope))
         return _Permit(self._pool, taken, self._clock)
 
-    def _asked(self, scopes: tuple[str, ...], amounts: Amounts, now: float, span: Span | None) -> Answer:
+    def _asked(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None) -> Answer:
         """The answer to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
             asks = self._pool.shortage(scopes, amounts, self._waiting[scopes], now)
-            answers = [self._leases.ask(*ask, waiting=span) for ask in asks]
+            answers = [self._leases.ask(*ask, span) for ask in asks]
             answer = answers[0] if len(answers) == 1 else asyncio.ensure_future(_all(answers))
             self._asking[scopes] = answer
             answer.add_done_callback(partial(self._answered, scopes))
         return answer
 
-    def _told(self, scope: str, _: Answer) -> None:
+    def _told(self, scope: Scope, _: Answer) -> None:
         self._silent = False
         self._ahead.discard(scope)
 
-    def _answered(self, scopes: tuple[str, ...], answer: Answer) -> None:
+    def _answered(self, scopes: tuple[Scope, ...], answer: Answer) -> None:
         self._silent = False
         if not answer.cancelled():
             answer.exception()  # looked at, also where nobody waits for it any more
         if self._asking.get(scopes) is answer:
             del self._asking[scopes]
 
-    def _without_limiter(self, scopes: Sequence[str], amounts: Amounts, now: float) -> Permit:
+    def _without_limiter(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Permit:
         shared = self._local.admit(scopes, amounts, now)
         self._from_share.inc()
         return _SharedPermit(self._local, shared)
 
-    def _raise_if_denied(self, scopes: tuple[str, ...], amounts: Amounts, now: float) -> None:
+    def _raise_if_denied(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float) -> None:
         known = self._denials.get(scopes)
         if known is None:
             return
@@ -216,7 +237,7 @@ class LeasedAdmission:
         elif _covers(amounts, least):
             raise error
 
-    def _remember(self, scopes: tuple[str, ...], amounts: Amounts, error: AdmissionDenied) -> None:
+    def _remember(self, scopes: tuple[Scope, ...], amounts: Amounts, error: AdmissionDenied) -> None:
         now = self._clock.monotonic()
         if len(self._denials) >= DENIALS:
             self._denials = {key: entry for key, entry in self._denials.items() if entry[0] > now}
@@ -243,9 +264,9 @@ def _covers(asked: Amounts, denied: Amounts) -> bool:
     )
 
 
-def _span(scopes: Sequence[str]) -> Span | None:
+def _span(scopes: Sequence[Scope]) -> Span | None:
     """Where a request waits for the limiter, its trace shows it. None: it is not traced."""
     parent = current.get()
     if parent is None or not parent.recording:
         return None
-    return Span("admission", SpanKind.CLIENT, parent.context, {"pointsman.scopes": tuple(scopes)})
+    return Span("admission", SpanKind.CLIENT, parent.context, {"pointsman.scopes": tuple(map(str, scopes))})

@@ -10,7 +10,9 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
+from services.router.adapters.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.adapters.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
+from services.router.adapters.providers.errors import sanitise
 from services.router.adapters.providers.limits import stated_limits
 from services.router.adapters.providers.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
@@ -21,13 +23,14 @@ from services.router.domain.timeouts import Learned, Limits, Pace, Watch
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
-USABLE_FOR = 1.0
+USABLE_FOR = 0.5
+_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
 
 class ProviderClient:
-    """Satisfies `ports.Providers`."""
+    """Satisfies `ports.Providers`. Failures leave through `sanitise`: here the request and all keys are known."""
 
     def __init__(
         self,
@@ -68,18 +71,38 @@ class ProviderClient:
         """A whole answer."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=False)
+        try:
+            return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
+        except ProviderFailure as failure:
+            sanitise(failure, self._keys.hide, request.body)
+            raise
+
+    async def _whole(
+        self,
+        provider: Provider,
+        model: Model,
+        prompt: Prompt,
+        limits: Limits,
+        wire: Wire,
+        endpoint: Endpoint,
+        request: HttpRequest,
+    ) -> Completion:
         pace, now = self._pace(model, prompt), self._clock.monotonic
         began = now()
+        limit = whole_bytes(prompt, request.body)
         try:
-            status, headers, body = await self._transport.fetch(request, limits.total)
+            status, headers, body = await self._transport.fetch(request, limits.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
                 pace.unanswered(now(), limits)
                 failure.at_fault = now() - began >= limits.fair
             raise
         if status >= 300:
-            raise self._refused(provider, model, wire.failure(status, headers, body), headers)
+            refusal = wire.failure(status, headers, body)
+            raise self._refused(provider, model, endpoint, refusal, headers)
         self._heard(provider, model, headers)
+        if len(body) > limit:
+            raise too_long(prompt, limit)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
@@ -93,10 +116,10 @@ class ProviderClient:
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=True)
         pace, now = self._pace(model, prompt), self._clock.monotonic
-        watch = Watch(limits, now())
+        watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
-                response = await self._open(stack, wire, request, watch, provider, model)
+                response = await self._open(stack, wire, request, watch, provider, model, endpoint)
                 # What goes on from text already sent may have nothing to add.
                 decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
                 events: Sequence[StreamEvent] = ()
@@ -106,10 +129,15 @@ class ProviderClient:
                     if events and not response.ended:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
-                    events, more = await self._piece(response, decoder, watch, resumed)
+                    events, more = await self._piece(response, decoder, watch, limit, resumed)
+                    if limit.exceeded(events):
+                        events, more = limit.cut(events, decoder), False
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
+            except ProviderFailure as failure:
+                sanitise(failure, self._keys.hide, request.body)
+                raise
             finally:
                 pace.streamed(now(), watch)
 
@@ -121,6 +149,7 @@ class ProviderClient:
         watch: Watch,
         provider: Provider,
         model: Model,
+        endpoint: Endpoint,
     ) -> HttpResponse:
         """The head of a good answer. Raises ProviderFailure for any other."""
         now = self._clock.monotonic
@@ -143,7 +172,7 @@ class ProviderClient:
             # The status alone says enough.
             pass
         failure = wire.failure(response.status, response.headers, body)
-        raise self._refused(provider, model, failure, response.headers)
+        raise self._refused(provider, model, endpoint, failure, response.headers)
 
     def _heard(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
         """A call was let through."""
@@ -152,16 +181,29 @@ class ProviderClient:
             self._learner.observed(now, model.id, stated_limits(provider.kind, headers))
 
     def _refused(
-        self, provider: Provider, model: Model, failure: ProviderFailure, headers: Mapping[str, str]
+        self,
+        provider: Provider,
+        model: Model,
+        endpoint: Endpoint,
+        failure: ProviderFailure,
+        headers: Mapping[str, str],
     ) -> ProviderFailure:
-        """One was not. That it was larger than the account's rate says nothing about the rate of others."""
+        """One was not. That it was larger than the account's rate says nothing about the rate of others, and what was
+        wrong with a key that has been replaced since nothing about its successor."""
+        failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
         if failure.error_class is ErrorClass.RATE_LIMITED:
-            learn = self._learner.refused if failure.retry_same else self._learner.observed
+            of_rate = failure.retry_same and failure.explicit
+            learn = self._learner.refused if of_rate else self._learner.observed
             learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
         return failure
 
     async def _piece(
-        self, response: HttpResponse, decoder: StreamDecoder, watch: Watch, resumed: float
+        self,
+        response: HttpResponse,
+        decoder: StreamDecoder,
+        watch: Watch,
+        limit: StreamLimit,
+        resumed: float,
     ) -> tuple[Sequence[StreamEvent], bool]:
         """The events of the next bytes, and whether there may be more. `resumed`: since when they are waited for."""
         now = self._clock.monotonic
@@ -181,6 +223,7 @@ class ProviderClient:
             return _last_words(decoder, failure, failure.__cause__), False
         if not chunk:
             return decoder.close(), False
+        limit.came(len(chunk))
         events = decoder.feed(chunk)
         content = bool(events) and type(events[0]) is not StreamEnd
         watch.came(now() - resumed, len(chunk), content=content)

@@ -17,15 +17,27 @@ import grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
+from libs.catalog.limits import MAX_BUCKET, MAX_COUNTER
 from libs.clock import Clock
 from libs.errors import QuotaViolation
+from libs.limits import (
+    PERIOD_BY_NUMBER,
+    UNIT_BY_NUMBER,
+    Amounts,
+    LimitKey,
+    Period,
+    Scope,
+    ScopeKind,
+    scope_of,
+)
 from libs.resilience.backoff import Backoff
 from libs.rpc import channel as rpc
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
 from libs.tracing import Span
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.learned_limits import LearnedLimit, LimitLearner, Source
 from services.router.domain.leases import Pool, Report
 from services.router.domain.slices import Slice
@@ -34,21 +46,12 @@ from services.router.domain.slices import Slice
 REPORT_INTERVAL = 2.0
 #: Slices in one report.
 REPORT_SIZE = 500
-#: How often what was learned of limits is told again although nothing is new, seconds; entries of each kind in one
-#: message; and the largest limits per period that the limiter counts.
+#: How often what was learned of limits is told again although nothing is new, seconds; and entries of each kind in
+#: one message.
 OBSERVED_INTERVAL = 10.0
 OBSERVED_SIZE = 2048
-_MOST = dict.fromkeys(("second", "minute", "hour"), 10**10)
 #: How long the end waits for the limiter to take back what is left, seconds.
 RETURN_TIMEOUT = 1.0
-
-_UNITS = {
-    pb.Unit.Value(f"UNIT_{name.upper()}"): name
-    for name in ("requests", "input_tokens", "output_tokens", "total_tokens", "concurrency", "micro_usd")
-}
-_PERIODS = {
-    pb.Period.Value(f"PERIOD_{name.upper()}"): name for name in ("second", "minute", "hour", "day", "month")
-} | {pb.PERIOD_UNSPECIFIED: ""}
 
 log = get_logger(__name__)
 
@@ -58,7 +61,7 @@ Answer = asyncio.Future[AdmissionDenied | None]
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     at: float
     answer: Answer
 
@@ -92,6 +95,7 @@ class LeaseStream:
         self._pool = pool
         self._clock = clock
         self._rng = rng
+        self._broken = Throttle(clock)
         self._call: grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse] | None = None
         self._outbox: asyncio.Queue[pb.LeaseRequest] = asyncio.Queue()
         self._sequence = 0
@@ -102,6 +106,9 @@ class LeaseStream:
         self._epoch = ""
         #: Set once the limiter has answered.
         self.known = asyncio.Event()
+        #: Set while there is anyone to ask, and since when there is not, monotonic seconds.
+        self.connection = asyncio.Event()
+        self.lost_at = clock.monotonic()
         self._connected = metrics.gauge(
             "ratelimit_connected", "1 while the lease stream to the limiter is up"
         )
@@ -109,22 +116,29 @@ class LeaseStream:
 
     @property
     def connected(self) -> bool:
-        """Whether there is anyone to ask."""
+        """Returns True if there is anyone to ask."""
         return self._call is not None
 
     def ask(
-        self, scopes: Sequence[str], need: Amounts, want: Amounts, *, waiting: Span | None = None
+        self,
+        scopes: Sequence[Scope],
+        need: Amounts,
+        want: Amounts,
+        whole: Amounts,
+        waiting: Span | None = None,
     ) -> Answer:
         """Asks for slices of all limits of the scopes: at least `need` beyond what is held, at best `want`. Fails
-        with ConnectionError where the stream breaks. `waiting`: the span of the request that waits for it."""
+        with ConnectionError where the stream breaks. `whole`: all that the request takes that waits for it;
+        `waiting`: its span."""
         self._sequence += 1
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[self._sequence] = _Asked(tuple(scopes), self._clock.monotonic(), answer)
         acquire = pb.LeaseAcquire(
             sequence=self._sequence,
-            scopes=scopes,
+            scopes=map(str, scopes),
             need=_amounts(need),
             want=_amounts(want),
+            whole=_amounts(whole),
             traceparent=waiting.traceparent if waiting is not None and waiting.recording else "",
         )
         self._outbox.put_nowait(pb.LeaseRequest(acquire=acquire))
@@ -159,9 +173,7 @@ class LeaseStream:
         if self._call is None:
             return
         now = self._clock.now()
-        limits = [
-            limit for limit in self._learner.learned(now) if limit.value <= _MOST.get(limit.period, 10**15)
-        ]
+        limits = [limit for limit in self._learner.learned(now) if limit.value <= _most(limit)]
         news = {(e.target, e.unit, e.period, e.source): (e.value, round(e.confidence, 2)) for e in limits}
         if news == self._told and now - self._told_at < OBSERVED_INTERVAL:
             return
@@ -172,7 +184,7 @@ class LeaseStream:
         observed = pb.LeaseObserved(
             limits=[_observed(limit) for limit in limits[:OBSERVED_SIZE]],
             loads=[
-                pb.ObservedLoad(scope=f"model:{target}", calls=calls)
+                pb.ObservedLoad(scope=_model(target), calls=calls)
                 for target, calls in itertools.islice(loads.items(), OBSERVED_SIZE)
             ],
             at=timestamp_to_proto(now),
@@ -216,7 +228,8 @@ class LeaseStream:
                 await self._session()
                 failures = 0
             except grpc.aio.AioRpcError as error:
-                log.warning("lease_stream_broken", error=str(from_rpc_error(error)))
+                if times := self._broken.due():
+                    log.warning("lease_stream_broken", error=str(from_rpc_error(error)), times=times)
                 failures += 1
             finally:
                 self._disconnected()
@@ -264,6 +277,7 @@ class LeaseStream:
                 self._pool.forget(None)
             self._epoch = answer.opened.epoch
             self._call = call
+            self.connection.set()
             self._connected.set(1)
             self.known.set()
         elif kind == "granted":
@@ -292,7 +306,7 @@ class LeaseStream:
         owed = self._pool.grant(
             asked.scopes if asked is not None else (),
             [_slice(s, now if asked is None else asked.at) for s in granted.slices],
-            granted.unlimited_scopes,
+            [scope_of(scope) for scope in granted.unlimited_scopes],
             now + lasting,
             now,
         )
@@ -302,7 +316,10 @@ class LeaseStream:
             asked.answer.set_result(None)
 
     def _disconnected(self) -> None:
+        if self._call is not None:
+            self.lost_at = self._clock.monotonic()
         self._call = None
+        self.connection.clear()
         self._connected.set(0)
         asked, self._asked = self._asked, {}
         for entry in asked.values():
@@ -315,9 +332,18 @@ class LeaseStream:
         self._heard.set()
 
 
+def _most(limit: LearnedLimit) -> int:
+    """The most that the limiter counts of a limit like this."""
+    return MAX_BUCKET if Period(limit.period).seconds else MAX_COUNTER
+
+
+def _model(target: str) -> str:
+    return str(Scope(ScopeKind.MODEL, target))
+
+
 def _observed(limit: LearnedLimit) -> pb.ObservedLimit:
     return pb.ObservedLimit(
-        scope=f"model:{limit.target}",
+        scope=_model(limit.target),
         unit=f"UNIT_{limit.unit.upper()}",
         period=f"PERIOD_{limit.period.upper()}",
         limit=limit.value,
@@ -332,9 +358,9 @@ def _slice(granted: pb.Slice, asked_at: float) -> Slice:
     ttl = duration_from_proto(granted.ttl)
     return Slice(
         granted.slice_id,
-        granted.scope,
-        _UNITS[granted.unit],
-        _PERIODS[granted.period],
+        scope_of(granted.scope),
+        UNIT_BY_NUMBER[granted.unit],
+        PERIOD_BY_NUMBER[granted.period],
         granted.amount,
         ttl,
         asked_at + ttl,
@@ -358,20 +384,14 @@ def _amounts(amounts: Amounts) -> pb.Amounts:
 def _denied(denied: pb.LeaseDenied, now_epoch: float) -> AdmissionDenied:
     violations = []
     for v in denied.violations:
-        unit, period = _UNITS[v.unit], _PERIODS[v.period]
-        per = f" per {period}" if period else ""
+        key = LimitKey(scope_of(v.scope), UNIT_BY_NUMBER[v.unit], PERIOD_BY_NUMBER[v.period])
+        per = f" per {key.period}" if key.period else ""
         reset = max(0.0, timestamp_from_proto(v.reset) - now_epoch) if v.HasField("reset") else None
-        violations.append(
-            QuotaViolation(
-                f"{v.scope} {unit} {period}".rstrip(),
-                f"{v.scope} may use {v.limit} {unit.replace('_', ' ')}{per}; {v.used} are in use and "
-                f"{v.requested} were asked for",
-                v.limit,
-                v.used,
-                v.requested,
-                reset,
-                v.paced,
-            )
-        )
+        why = f"{v.scope} may use {v.limit} {key.unit.words}{per}; "
+        if v.unknown:
+            why += "nobody knows yet how much is in use"
+        else:
+            why += f"{v.used} are in use and {v.requested} were asked for"
+        violations.append(QuotaViolation(key, why, v.limit, v.used, v.requested, reset, v.paced, v.unknown))
     retry_after = duration_from_proto(denied.retry_after) if denied.HasField("retry_after") else None
     return AdmissionDenied(violations, retry_after)

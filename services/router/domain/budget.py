@@ -15,25 +15,21 @@ from msgspec import Struct
 
 from libs.catalog.model import LimitSpec, Tenant, Threshold
 from libs.errors import QuotaViolation
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
 
 #: With `cheaper_models`, a model may cost at most this much more than the cheapest candidate, in percent.
 DEAREST: Final = 150
 
 #: Used and limit of a scope's budget per period in micro-USD; None: not known.
-Use = Callable[[str, str], tuple[int, int] | None]
+Use = Callable[[Scope, Period], tuple[int, int] | None]
 
 
 class Budget(Struct, frozen=True):
     """One that pays for a request. `zone`: where its windows begin."""
 
-    scope: str
+    scope: Scope
     spec: LimitSpec
     zone: str
-
-    @property
-    def kind(self) -> str:
-        """`tenant`, `campaign` or `tenant_content`."""
-        return self.scope.partition(":")[0]
 
 
 class Notice(Struct, frozen=True):
@@ -59,13 +55,13 @@ CALM: Final = Stance()
 def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget, ...]:
     """The budgets that pay for a request."""
     limits = (
-        (f"tenant:{tenant.name}", tenant.limits),
-        (f"tenant_content:{tenant.name}/{content_type}", tenant.content_limits.get(content_type, ())),
-        (f"campaign:{tenant.name}/{campaign}", tenant.campaigns.get(campaign, ())),
+        (ScopeKind.TENANT, "", tenant.name, tenant.limits),
+        (ScopeKind.TENANT_CONTENT, tenant.name, content_type, tenant.content_limits.get(content_type, ())),
+        (ScopeKind.CAMPAIGN, tenant.name, campaign, tenant.campaigns.get(campaign, ())),
     )
     return tuple(
-        Budget(scope, spec, tenant.time_zone)
-        for scope, specs in limits
+        Budget(Scope(kind, name, owner), spec, tenant.time_zone)
+        for kind, owner, name, specs in limits
         for spec in specs
         if spec.budget and spec.thresholds
     )
@@ -111,12 +107,12 @@ def dearest(costs: Iterable[int]) -> int:
     return min(costs) * DEAREST // 100
 
 
-def window_end(period: str, zone: str, now: float) -> float:
+def window_end(period: Period, zone: str, now: float) -> float:
     """When the budget's window ends, epoch seconds."""
     local = datetime.fromtimestamp(now, ZoneInfo(zone))
     today = datetime(local.year, local.month, local.day, tzinfo=local.tzinfo)
     following = today + timedelta(days=1)
-    if period == "month":
+    if period is Period.MONTH:
         following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     return following.timestamp()
 
@@ -124,7 +120,7 @@ def window_end(period: str, zone: str, now: float) -> float:
 def _violation(budget: Budget, threshold: Threshold, used: int, limit: int, now: float) -> QuotaViolation:
     period = budget.spec.period
     return QuotaViolation(
-        f"{budget.scope} micro_usd {period}",
+        LimitKey(budget.scope, Unit.MICRO_USD, period),
         f"{budget.scope} may use {limit} micro usd per {period} and refuses from {threshold.percent} % on; "
         f"{used} are in use",
         limit,

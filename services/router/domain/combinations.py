@@ -29,7 +29,8 @@ FEATURES = (
 class Kind(StrEnum):
     """What a combination is."""
 
-    #: A provider's key or account: authentication or quota failures on several of its models.
+    #: A provider's key or account: authentication or quota failures on several of its models, or (with a model) on
+    #: that one.
     KEY = "key"
     #: A model that its provider does not have (any more).
     MODEL = "model"
@@ -62,6 +63,8 @@ RULES: dict[Kind, Rule] = {
     # Its providers' breakers do the fine work; this only keeps others of the region from finding out one by one.
     Kind.REGION: Rule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
 }
+#: Failures of the account on one model: without growth, since a quota may be whole again at any time.
+ONE_MODELS_KEY = Rule(2, 1, 300.0, 300.0)
 #: Where nobody else is left these are called after all: the caller then gets the provider's own answer.
 LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
 
@@ -91,7 +94,12 @@ class Combination(Struct, frozen=True, cache_hash=True):
             return f"shape:{shape}@{self.provider}/{self.model}"
         if self.kind is Kind.MODEL:
             return f"model:{self.provider}/{self.model}"
-        return f"{self.kind}:{self.provider or self.region}"
+        return f"{self.kind}:{self.provider or self.region}" + (f"/{self.model}" if self.model else "")
+
+    @property
+    def rule(self) -> Rule:
+        """When it is set aside."""
+        return ONE_MODELS_KEY if self.kind is Kind.KEY and self.model else RULES[self.kind]
 
 
 class Call(Struct, frozen=True):
@@ -146,10 +154,15 @@ def shape_of(call: Call) -> Combination:
     )
 
 
+def keys_of(model: Model) -> tuple[Combination, Combination]:
+    """The key that a call to the model uses, as far as that model is concerned, and altogether."""
+    return Combination(Kind.KEY, model.provider, model.name), Combination(Kind.KEY, model.provider)
+
+
 def combinations_of(call: Call) -> Iterator[Combination]:
     """Everything a call is an instance of."""
     provider = call.provider
-    yield Combination(Kind.KEY, provider.name)
+    yield from keys_of(call.model)
     yield Combination(Kind.MODEL, provider.name, call.model.name)
     yield shape_of(call)
     if provider.region:

@@ -24,6 +24,12 @@ from services.router.domain.health import Availability
 from services.router.domain.next_step import Failed
 from services.router.domain.plan import Plan
 
+#: What time alone does not mend, and the reason that the caller is told; all of them are `libs.errors.LASTING`.
+_LASTING = {
+    ErrorClass.AUTHENTICATION: "PROVIDER_KEY_REFUSED",
+    ErrorClass.QUOTA_EXHAUSTED: "PROVIDER_QUOTA_EXHAUSTED",
+    ErrorClass.MODEL_NOT_FOUND: "MODEL_RETIRED",
+}
 #: RetryInfo when nobody said when to come back, seconds.
 DEFAULT_RETRY_AFTER = 1.0
 
@@ -60,15 +66,17 @@ def why_given_up(
         return Cancelled("The caller went away", metadata=metadata)
     if not failed:
         return _never_tried(plan, refused, quota_retry_after)
-    if all(f.error_class is ErrorClass.CONTEXT_TOO_LONG for f in failed):
+    if why != "RETRY_BUDGET_EXHAUSTED" and all(f.error_class is ErrorClass.CONTEXT_TOO_LONG for f in failed):
         return FailedPrecondition(
             f"The prompt fits no permitted model. {story}", reason="CONTEXT_TOO_LONG", metadata=metadata
         )
+    soonest = _soonest(plan, failed, quota_retry_after, now)
+    if why == "PROVIDERS_FAILED" and not refused and all(f.error_class in _LASTING for f in failed):
+        why = _LASTING[failed[0].error_class]
+    elif soonest is None:
+        soonest = DEFAULT_RETRY_AFTER
     return Unavailable(
-        f"No permitted provider answered. {story}",
-        reason=why,
-        retry_after=_retry_after(plan, failed, quota_retry_after, now),
-        metadata=metadata,
+        f"No permitted provider answered. {story}", reason=why, retry_after=soonest, metadata=metadata
     )
 
 
@@ -76,11 +84,19 @@ def _never_tried(
     plan: Plan, refused: Mapping[str, Sequence[QuotaViolation]], quota_retry_after: float | None
 ) -> PointsmanError:
     violations = tuple(dict.fromkeys(v for found in refused.values() for v in found))
+    if any(found and all(v.unknown for v in found) for found in refused.values()):
+        # One candidate at least may have room: that nobody can tell is no sign of a limit that is used up.
+        return Unavailable(
+            "The limiter does not answer. " + "; ".join(v.description for v in violations if v.unknown),
+            reason="LIMITER_UNAVAILABLE",
+            retry_after=quota_retry_after or DEFAULT_RETRY_AFTER,
+        )
     if violations:
+        known = [v for v in violations if not v.unknown]
         return ResourceExhausted(
-            "; ".join(v.description for v in violations),
-            violations,
-            reason="LIMIT_EXCEEDED",
+            "; ".join(v.description for v in known),
+            known,
+            reason="LIMIT_EXCEEDED" if quota_retry_after is not None else "REQUEST_ABOVE_LIMIT",
             retry_after=quota_retry_after,
         )
     down = [c for c in plan.excluded if c.health.availability is Availability.DOWN]
@@ -96,8 +112,8 @@ def _never_tried(
     return FailedPrecondition(f"No model can serve this request. {reasons}".strip(), reason="NO_CANDIDATE")
 
 
-def _retry_after(plan: Plan, failed: Sequence[Failed], quota: float | None, now: float) -> float:
-    """The soonest anybody may answer again."""
+def _soonest(plan: Plan, failed: Sequence[Failed], quota: float | None, now: float) -> float | None:
+    """The seconds after which somebody may answer again, as far as anybody has said; None: nobody has."""
     waits = [max(0.0, f.ended + f.retry_after - now) for f in failed if f.retry_after is not None]
     waits += [w for w in (quota, plan.retry_after()) if w is not None]
-    return min(waits) if waits else DEFAULT_RETRY_AFTER
+    return min(waits, default=None)

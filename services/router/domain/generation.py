@@ -163,7 +163,13 @@ class ProviderFailure(Exception):
     `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds the
     provider asked to stay away, None where it said nothing. `retry_same`: whether the same provider and model may
     be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed. `at_fault`
-    False: says nothing about the provider, the caller's deadline left it no fair time.
+    False: says nothing about the provider, since the caller's deadline left it no fair time, or its key has been
+    replaced since. `explicit`: a machine-readable code, a status or the connection said so; False: it was read from
+    prose, which may repeat what this caller wrote, so it is no evidence about an account unless unrelated requests
+    agree.
+
+    `said` and `because` exist between a wire and the provider client only, which clears them: the provider's words
+    with nothing hidden, and those of them that decided where it is not explicit.
     """
 
     def __init__(
@@ -175,6 +181,7 @@ class ProviderFailure(Exception):
         retry_after: float | None = None,
         retry_same: bool = False,
         usage: Usage | None = None,
+        explicit: bool = True,
     ) -> None:
         super().__init__(f"{error_class}: {message}")
         self.error_class = error_class
@@ -183,4 +190,7 @@ class ProviderFailure(Exception):
         self.retry_after = retry_after
         self.retry_same = retry_same
         self.usage = usage
+        self.explicit = explicit
         self.at_fault = True
+        self.said = ""
+        self.because = ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.router.domain.amounts import CONCURRENCY, Amounts, amounts_of, by_unit
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
+from services.router.domain.amounts import amounts_of
 from services.router.domain.demand import Demand
 from services.router.domain.limit_state import LimitState
 from services.router.domain.slices import Dimension, Holding, Slice, Taken
@@ -31,26 +32,28 @@ class Report(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Slices of all limits of these scopes: at least `need` beyond what is held, at best `want`."""
+    """Slices of all limits of these scopes: at least `need` beyond what is held, at best `want`. `whole`: all that
+    the waiting request takes."""
 
-    scopes: Sequence[str]
+    scopes: Sequence[Scope]
     need: Amounts
     want: Amounts
+    whole: Amounts
 
 
 class Pool:
     """All slices of a router, by scope."""
 
     def __init__(self) -> None:
-        self._holdings: dict[str, Holding] = {}
+        self._holdings: dict[Scope, Holding] = {}
         #: Slices that the limiter must still hear of.
         self._live: dict[str, Slice] = {}
-        self._to_tidy: list[str] = []
+        self._to_tidy: list[Scope] = []
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def take(self, scopes: Sequence[str], amounts: Amounts, now: float) -> list[Taken] | None:
+    def take(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> list[Taken] | None:
         """Takes the amounts from every limit of every scope, or nothing at all (None). What several slices of one
         limit give stands together."""
         needs = by_unit(amounts)
@@ -119,7 +122,7 @@ class Pool:
             held.touched = now
             held.changed = True
 
-    def wanted(self, scopes: Sequence[str], now: float) -> list[tuple[str, Amounts]]:
+    def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
         """After an admission: the scopes of which what is held will not last, with what to ask for."""
         low = []
         for scope in scopes:
@@ -133,12 +136,12 @@ class Pool:
                     low.append((scope, amounts_of(holding.wants(now))))
         return low
 
-    def shortage(self, scopes: Sequence[str], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
+    def shortage(self, scopes: Sequence[Scope], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
         """What to ask for so that the scopes admit the amounts: the `waiting` requests that want the same, and more
         for a while. All of it is needed. Of a scope that is known, no more than what it lacks is: what this router
         holds is gone from the limit, and asked for again it would be denied."""
-        unknown: list[str] = []
-        known: dict[tuple[tuple[str, int], ...], tuple[list[str], dict[str, int]]] = {}
+        unknown: list[Scope] = []
+        known: dict[tuple[tuple[Unit, int], ...], tuple[list[Scope], dict[Unit, int]]] = {}
         for scope in scopes:
             holding = self._holdings.get(scope)
             lack = None if holding is None else holding.short(amounts, now)
@@ -152,22 +155,22 @@ class Pool:
                 for unit, amount in holding.wants(now).items():
                     wants[unit] = min(amount, wants.get(unit, amount))
         needs = by_unit(amounts)
-        asks = [Ask(unknown, amounts, amounts.times(waiting))] if unknown else []
+        asks = [Ask(unknown, amounts, amounts.times(waiting), amounts)] if unknown else []
         for lacks, (same, wants) in known.items():
             for unit, lacking in lacks:
                 all_of_them = lacking + (waiting - 1) * needs[unit]
                 wants[unit] = max(wants.get(unit, 0), all_of_them)
             need = amounts_of(dict(lacks))
-            asks.append(Ask(same, need, need.most(amounts_of(wants))))
+            asks.append(Ask(same, need, need.most(amounts_of(wants)), amounts))
         return asks
 
-    def use(self, scope: str, period: str, now: float) -> tuple[int, int] | None:
+    def use(self, scope: Scope, period: Period, now: float) -> tuple[int, int] | None:
         """Of the scope's money limit per period: used, and the limit, in micro-USD. None: not known."""
         holding = self._holdings.get(scope)
-        dimension = holding.dimensions.get(("micro_usd", period)) if holding is not None else None
+        dimension = holding.dimensions.get((Unit.MICRO_USD, period)) if holding is not None else None
         return None if dimension is None else dimension.use(now)
 
-    def states(self, scope: str, now: float) -> tuple[LimitState, ...]:
+    def states(self, scope: Scope, now: float) -> tuple[LimitState, ...]:
         """The scope's limits of requests and tokens, as far as they are known."""
         holding = self._holdings.get(scope)
         if holding is None or not holding.dimensions:
@@ -181,16 +184,16 @@ class Pool:
 
     def grant(
         self,
-        asked: Iterable[str],
+        asked: Iterable[Scope],
         slices: Iterable[Slice],
-        unlimited: Iterable[str],
+        unlimited: Iterable[Scope],
         until: float,
         now: float,
     ) -> bool:
         """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
         none (until then). Whether the limiter should hear at once what was owed."""
         owed = False
-        named: dict[str, set[tuple[str, str]]] = {scope: set() for scope in asked}
+        named: dict[Scope, set[tuple[Unit, Period]]] = {scope: set() for scope in asked}
         for granted in slices:
             key = (granted.unit, granted.period)
             named.setdefault(granted.scope, set()).add(key)
@@ -290,7 +293,7 @@ class Pool:
             ):
                 del self._holdings[scope]
 
-    def _holding(self, scope: str, now: float) -> Holding:
+    def _holding(self, scope: Scope, now: float) -> Holding:
         holding = self._holdings.get(scope)
         if holding is None:
             holding = self._holdings[scope] = Holding(used=now)
@@ -301,7 +304,7 @@ class Pool:
         from the next slice on. Rates have refilled by then."""
         holding = self._holdings.get(held.scope)
         dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
-        if dimension is None or held.period not in ("day", "month"):
+        if dimension is None or not held.period.calendar:
             return
         if dimension.slices:
             dimension.slices[-1].post(amount)

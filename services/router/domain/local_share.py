@@ -2,7 +2,8 @@
 
 Rates: this router's share of the configured limit, as a token bucket of its own. Concurrency: its share of the slots.
 Calendar quotas and money: closed, because nothing here knows what is left of them. A scope without configured limits
-is open. Pure: time is a parameter (monotonic seconds).
+is open. What is refused here says nothing of the limits themselves, so its violations are `unknown`. Pure: time is a
+parameter (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 
 from libs.catalog.model import Catalog, LimitSpec
 from libs.errors import QuotaViolation
-from services.router.domain.amounts import CONCURRENCY, AdmissionDenied, Amounts, by_unit
+from libs.limits import Amounts, LimitKey, Scope, Unit, by_unit
+from services.router.domain.amounts import AdmissionDenied
 
-_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 #: When to come back to a limiter that is gone, seconds.
 RETRY_AFTER = 2.0
 
@@ -29,7 +30,7 @@ class _Bucket:
 class Shared:
     """What one admission took that it must give back: slots, by scope."""
 
-    slots: list[tuple[str, int]]
+    slots: list[tuple[Scope, int]]
 
 
 class LocalShare:
@@ -41,11 +42,11 @@ class LocalShare:
         self._catalog = catalog
         self._share = share
         self._version = ""
-        self._limits: dict[str, list[LimitSpec]] = {}
-        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
-        self._running: dict[str, int] = {}
+        self._limits: dict[Scope, list[LimitSpec]] = {}
+        self._buckets: dict[LimitKey, _Bucket] = {}
+        self._running: dict[Scope, int] = {}
 
-    def admit(self, scopes: Sequence[str], amounts: Amounts, now: float) -> Shared:
+    def admit(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Shared:
         """All or nothing. Raises AdmissionDenied."""
         catalog = self._catalog()
         if catalog.version != self._version:
@@ -56,22 +57,21 @@ class LocalShare:
         needs = by_unit(amounts)
         violations: list[QuotaViolation] = []
         takes: list[tuple[_Bucket, int]] = []
-        slots: list[tuple[str, int]] = []
+        slots: list[tuple[Scope, int]] = []
         for scope in scopes:
             for limit in self._limits.get(scope, ()):
                 need = needs[limit.unit]
                 if limit.shadow or need == 0:
                     continue
-                if limit.unit == CONCURRENCY:
+                if limit.unit is Unit.CONCURRENCY:
                     if self._running.get(scope, 0) + need > limit.limit * self._share:
                         violations.append(_violation(scope, limit, need, "has no local share left"))
                     slots.append((scope, need))
                     continue
-                seconds = _SECONDS.get(limit.period)
-                if seconds is None or limit.unit == "micro_usd":
+                if not limit.period.seconds or limit.unit is Unit.MICRO_USD:
                     violations.append(_violation(scope, limit, need, "is closed while the limiter is gone"))
                     continue
-                bucket = self._filled(scope, limit, seconds, now)
+                bucket = self._filled(scope, limit, now)
                 if bucket.tokens < need:
                     violations.append(_violation(scope, limit, need, "has no local share left"))
                 takes.append((bucket, need))
@@ -90,20 +90,22 @@ class LocalShare:
             if not self._running[scope]:
                 del self._running[scope]
 
-    def _filled(self, scope: str, limit: LimitSpec, seconds: float, now: float) -> _Bucket:
+    def _filled(self, scope: Scope, limit: LimitSpec, now: float) -> _Bucket:
         capacity = limit.limit * self._share
-        bucket = self._buckets.setdefault((scope, limit.unit, limit.period), _Bucket(capacity, now))
-        bucket.tokens = min(capacity, bucket.tokens + (now - bucket.at) * capacity / seconds)
+        key = LimitKey(scope, limit.unit, limit.period)
+        bucket = self._buckets.setdefault(key, _Bucket(capacity, now))
+        bucket.tokens = min(capacity, bucket.tokens + (now - bucket.at) * capacity / limit.period.seconds)
         bucket.at = now
         return bucket
 
 
-def _violation(scope: str, limit: LimitSpec, need: int, why: str) -> QuotaViolation:
+def _violation(scope: Scope, limit: LimitSpec, need: int, why: str) -> QuotaViolation:
     per = f" per {limit.period}" if limit.period else ""
     return QuotaViolation(
-        f"{scope} {limit.unit} {limit.period}".rstrip(),
-        f"{scope}: its limit of {limit.limit} {limit.unit.replace('_', ' ')}{per} {why}",
+        LimitKey(scope, limit.unit, limit.period),
+        f"{scope}: its limit of {limit.limit} {limit.unit.words}{per} {why}",
         limit.limit,
         0,
         need,
+        unknown=True,
     )

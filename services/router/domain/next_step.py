@@ -1,7 +1,9 @@
 """The one decision of the failover loop: what to do next, from what happened so far. Pure.
 
 The error class alone decides. One envelope (deadline, attempts, money) is shared by retries and fallbacks, and a
-retry must also find room in the fleet's retry budget, which the caller of this function looks after.
+retry must also find room in the fleet's retry budget, which the caller of this function looks after. A target that
+refused the request for what it is has answered: asking the next is no retry in that sense, and bounded by the
+envelope alone.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ SHORTEST_ATTEMPT = 0.005
 _FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
 #: What is wrong is the account, so every model of the provider is out.
 _WHOLE_PROVIDER = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
+#: The target answered: it is the request that it cannot serve.
+_OF_REQUEST = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.CONTEXT_TOO_LONG})
 #: A fault that may be gone at the next call; a silent route (timeout, stall) is never tried again.
 _ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})
 
@@ -54,6 +58,11 @@ class Failed(Struct, frozen=True):
     #: It was asked to go on from the part already sent.
     prefilled: bool = False
 
+    @property
+    def of_request(self) -> bool:
+        """True where the target answered, and the request is what it cannot serve."""
+        return self.error_class in _OF_REQUEST
+
 
 class Try(Struct, frozen=True):
     """Call this candidate now. `spends_retry`: it needs room in the retry budget."""
@@ -65,7 +74,7 @@ class Try(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Call this candidate after `seconds`."""
+    """Call this candidate after `seconds`; needs room in the retry budget."""
 
     candidate: Candidate
     seconds: float
@@ -109,13 +118,13 @@ def next_step(
         return GiveUp("ATTEMPTS_EXHAUSTED")
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
         if refused_prefill:
-            return Try(last.candidate, spends_retry=True, prefill=False)
+            return Try(last.candidate, spends_retry=False, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
         if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
             return Wait(last.candidate, seconds)
     for candidate in _remaining(plan, failed):
         if candidate.target not in refused and _affordable(candidate, failed, envelope):
-            return Try(candidate, spends_retry=True)
+            return Try(candidate, spends_retry=not last.of_request)
     return _wait_out(failed, envelope, now, refused, RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter)
 
 

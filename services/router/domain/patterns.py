@@ -5,31 +5,35 @@ Breakers judge a provider or a model by the share of its calls that fail. Four t
 working for all models of a provider at once, a model that is gone (nothing is wrong with the provider), a kind of
 request that one model always refuses while all others work there, and a region whose providers fail together. Each
 is recognised by failures in a row without a success between them, set aside for a growing time, then tried with one
-call, and put back by a success or by an operator.
+call, and put back by a success or by an operator. A key is also put back when it is replaced by another.
+
+What it takes is told by `suspicion`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from msgspec import Struct
 
-from libs.catalog.model import Provider
+from libs.catalog.model import Model, Provider
 from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.router.domain.callers import RECENT, Answered
 from services.router.domain.combinations import (
     LAST_RESORT,
     REGION_FAULTS,
     REGION_PROVIDERS,
-    RULES,
     Call,
     Combination,
     Kind,
     combinations_of,
-    mark_of,
+    keys_of,
     shape_of,
 )
+from services.router.domain.suspicion import Suspicion
 
 #: How many combinations are under suspicion, set aside, or remembered after that; the oldest are forgotten first.
 MAX_SUSPICIONS = 4096
@@ -43,13 +47,8 @@ TRIAL = 30.0
 GROWTH = 2.0
 JITTER = 0.2
 
-#: Successes of other requests on the same model that it takes to blame a shape.
-CONTRAST = 3
 #: Faults further apart than this are not one outage, seconds.
 REGION_MEMORY = 60.0
-#: Content is refused for what it says, so it takes more to blame the shape.
-REFUSALS = 10
-
 _ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 _OF_SHAPE = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.MALFORMED})
 
@@ -66,6 +65,10 @@ class SetAside:
     until: float
     #: Times in a row, this one included.
     times: int
+    #: The version of the key that was used; empty: another kind.
+    key: str = ""
+    #: Words alone have said so: where nobody else is left, it may be called after all.
+    doubtful: bool = False
     #: A trial is running until then at the latest; 0: none.
     trial_until: float = 0.0
 
@@ -73,18 +76,10 @@ class SetAside:
         """Whether no call may go there now: its time is not over, or somebody is trying."""
         return now < max(self.until, self.trial_until)
 
-
-@dataclass(slots=True)
-class _Suspicion:
-    """Failures in a row."""
-
-    first: float
-    last: float
-    #: The model's successes when it began.
-    baseline: int
-    count: int = 0
-    refused: bool = False
-    marks: set[int | str] = field(default_factory=set)
+    @property
+    def last_resort(self) -> bool:
+        """Whether it may be called where nobody else is left."""
+        return self.doubtful or self.combination.kind in LAST_RESORT
 
 
 @dataclass(slots=True)
@@ -93,7 +88,9 @@ class _Region:
 
     faults: dict[str, tuple[int, float]] = field(default_factory=dict)
     first_fault: float = 0.0
-    last_success: float = float("-inf")
+    #: Two of them at most.
+    tenants: set[str] = field(default_factory=set)
+    answered: Answered = field(default_factory=Answered)
 
 
 class Verdict(Struct, frozen=True):
@@ -109,13 +106,15 @@ class Verdict(Struct, frozen=True):
 class Patterns:
     """Learns from outcomes. Not thread-safe; never blocks."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, key_version: Callable[[Provider], str] = lambda _: "") -> None:
+        """`key_version` tells a provider's present key from its others."""
         self._rng = rng
-        self._suspicions: OrderedDict[Combination, _Suspicion] = OrderedDict()
+        self._key_version = key_version
+        self._suspicions: OrderedDict[Combination, Suspicion] = OrderedDict()
         self._aside: OrderedDict[Combination, SetAside] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
-        #: By model id, and by region ("": none): as many as the catalog names.
-        self._answered: dict[str, int] = {}
+        #: By provider and model, and by region ("": none): as many as the catalog names.
+        self._answered: dict[str, dict[str, Answered]] = {}
         self._regions: dict[str, _Region] = {}
 
     def __len__(self) -> int:
@@ -124,12 +123,17 @@ class Patterns:
 
     def succeeded(self, now: float, began: float, call: Call) -> list[SetAside]:
         """A call that began at `began` gave the answer. What is put back because of it."""
-        model_id = call.model.id
-        self._answered[model_id] = self._answered.get(model_id, 0) + 1
+        tenant, model = call.generation.tenant, call.model
+        try:
+            answered = self._answered[model.provider][model.name]
+        except KeyError:
+            answered = self._answered.setdefault(model.provider, {})[model.name] = Answered()
+        answered.add(now, tenant)
         region = self._region(call.provider.region)
-        region.last_success = now
+        region.answered.add(now, tenant)
         if region.faults:
             region.faults.clear()
+            region.tenants.clear()
         suspicions = self._suspicions
         if suspicions:
             self._forget_oldest(now)
@@ -142,23 +146,28 @@ class Patterns:
                     back.append(self._put_back(now, entry))
         return back
 
-    def failed(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
-        """A call that began at `began` failed. What is set aside because of it, for the first time or again."""
+    def failed(
+        self, now: float, began: float, call: Call, error_class: ErrorClass, *, explicit: bool = True
+    ) -> SetAside | None:
+        """A call that began at `began` failed. What is set aside because of it, for the first time or again.
+        `explicit`: a status or a code says so, not words alone."""
         self._forget_oldest(now)
-        found = None
+        found: tuple[Combination, ...] = ()
         if error_class in _ACCOUNT:
-            found = Combination(Kind.KEY, call.provider.name)
+            found = keys_of(call.model)
         elif error_class is ErrorClass.MODEL_NOT_FOUND:
-            found = Combination(Kind.MODEL, call.provider.name, call.model.name)
+            found = (Combination(Kind.MODEL, call.provider.name, call.model.name),)
         elif error_class in _OF_SHAPE:
-            found = shape_of(call)
-        result = self._blame(now, began, found, call, error_class) if found else None
+            found = (shape_of(call),)
+        result = None
+        for combination in found:
+            result = self._blame(now, began, combination, call, error_class, explicit) or result
         if error_class in PROVIDER_FAULTS and call.provider.region:
-            result = self._fault(now, began, call.provider, error_class) or result
+            result = self._fault(now, began, call, error_class) or result
         if self._aside:
             for combination in combinations_of(call):
                 entry = self._aside.get(combination)
-                if entry is not None and entry is not result and began >= entry.since:
+                if entry is not None and entry.since < now and began >= entry.since:
                     # A trial that failed otherwise has shown nothing: the next call may try.
                     entry.trial_until = 0.0
         return result
@@ -176,14 +185,14 @@ class Patterns:
         return Verdict(
             last.reason,
             max(last.until, last.trial_until) - now,
-            all(entry.combination.kind in LAST_RESORT for entry in closed),
+            all(entry.last_resort for entry in closed),
             last.combination.kind,
         )
 
     def begin(self, now: float, call: Call) -> bool:
         """Before the call is made; takes the trial where one is due. False: it must not be made after all."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
-        if any(e.closed(now) and e.combination.kind not in LAST_RESORT for e in entries):
+        if any(e.closed(now) and not e.last_resort for e in entries):
             return False
         for entry in entries:
             if not entry.closed(now):
@@ -204,6 +213,17 @@ class Patterns:
                 return entry
         return None
 
+    def renewed(self, provider: Provider, model: Model) -> list[SetAside]:
+        """Puts back, without a past, what was set aside under another key than the provider has now."""
+        back = []
+        for combination in keys_of(model):
+            entry = self._aside.get(combination)
+            if entry is not None and entry.key != self._key_version(provider):
+                del self._aside[combination]
+                self._past.pop(combination, None)
+                back.append(entry)
+        return back
+
     def try_now(self, now: float) -> None:
         """Lets every key, model and shape be tried at once: a new catalog may have mended them."""
         for entry in self._aside.values():
@@ -215,38 +235,47 @@ class Patterns:
         self._regions.clear()
 
     def _blame(
-        self, now: float, began: float, combination: Combination, call: Call, error_class: ErrorClass
+        self,
+        now: float,
+        began: float,
+        combination: Combination,
+        call: Call,
+        error_class: ErrorClass,
+        explicit: bool,
     ) -> SetAside | None:
+        key = self._key_version(call.provider) if combination.kind is Kind.KEY else ""
         entry = self._aside.get(combination)
         if entry is not None:
-            due = now >= entry.until and began >= entry.since
-            return self._set_aside(now, combination, error_class, entry.reason) if due else None
-        answered = self._answered.get(call.model.id, 0)
+            if now < entry.until or began < entry.since:
+                return None
+            if explicit or combination.kind is Kind.SHAPE:
+                return self._set_aside(now, combination, error_class, entry.reason, key)
+            # Mere words must convince anew.
+        models = self._answered.get(call.provider.name, {})
+        answered = models.get(call.model.name)
+        successes = 0 if answered is None else answered.count
         suspicion = self._suspicions.get(combination)
-        if suspicion is None:
-            suspicion = self._suspicions[combination] = _Suspicion(now, now, answered)
+        if suspicion is None or suspicion.key != key:
+            suspicion = self._suspicions[combination] = Suspicion(combination, successes, key)
             if len(self._suspicions) > MAX_SUSPICIONS:
                 self._suspicions.popitem(last=False)
         self._suspicions.move_to_end(combination)
-        rule = RULES[combination.kind]
-        shape = combination.kind is Kind.SHAPE
-        suspicion.last = now
-        suspicion.count += 1
-        suspicion.refused |= error_class is ErrorClass.CONTENT_REFUSED
-        failures = REFUSALS if suspicion.refused else rule.failures
-        different = failures if shape else rule.different
-        if len(suspicion.marks) < different:
-            suspicion.marks.add(mark_of(call.generation.prompt) if shape else call.model.name)
-        if suspicion.count < failures or len(suspicion.marks) < different:
+        suspicion.add(now, call, error_class, explicit=explicit)
+        # An answer of any model shows that the key is good.
+        others = [
+            place.but(call.generation.tenant)
+            for name, place in models.items()
+            if combination.kind is Kind.KEY or combination.model == name
+        ]
+        if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
             return None
-        if shape and answered - suspicion.baseline < CONTRAST:
-            return None
-        return self._set_aside(now, combination, error_class, _why(combination, suspicion, error_class))
+        made = self._set_aside(now, combination, error_class, suspicion.why(error_class), key)
+        made.doubtful = suspicion.explicit < suspicion.failures
+        return made
 
-    def _fault(
-        self, now: float, began: float, provider: Provider, error_class: ErrorClass
-    ) -> SetAside | None:
+    def _fault(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
         """Blames a region when several of its providers fail, none works, and other regions do."""
+        provider, tenant = call.provider, call.generation.tenant
         combination = Combination(Kind.REGION, region=provider.region)
         entry = self._aside.get(combination)
         if entry is not None:
@@ -256,29 +285,34 @@ class Patterns:
         faults = region.faults = {p: f for p, f in region.faults.items() if now - f[1] <= REGION_MEMORY}
         if not faults:
             region.first_fault = now
+            region.tenants.clear()
+        if len(region.tenants) < 2:
+            region.tenants.add(tenant)
         faults[provider.name] = (faults.get(provider.name, (0, now))[0] + 1, now)
         failing = sorted(name for name, (count, _) in faults.items() if count >= REGION_FAULTS)
         elsewhere = any(
-            other.last_success >= region.first_fault
+            other.answered.at >= region.first_fault
             for name, other in self._regions.items()
             if name != provider.region
         )
         if len(failing) < REGION_PROVIDERS or not elsewhere:
             return None
+        if len(region.tenants) < 2 and now - region.answered.but(tenant) <= RECENT:
+            return None
         reason = f"{', '.join(failing[:8])} fail together while other regions work"
         return self._set_aside(now, combination, error_class, reason)
 
     def _set_aside(
-        self, now: float, combination: Combination, error_class: ErrorClass, reason: str
+        self, now: float, combination: Combination, error_class: ErrorClass, reason: str, key: str = ""
     ) -> SetAside:
         entry = self._aside.get(combination)
         times, last = self._past.pop(combination, (0, now)) if entry is None else (entry.times, now)
         times = times + 1 if now - last <= FORGIVE else 1
-        rule = RULES[combination.kind]
+        rule = combination.rule
         # The exponent is bounded only to keep the power finite; the cap has won long before.
         seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))
         until = now + seconds * (1 + self._rng.uniform(0, JITTER))
-        made = self._aside[combination] = SetAside(combination, error_class, reason, now, until, times)
+        made = self._aside[combination] = SetAside(combination, error_class, reason, now, until, times, key)
         self._suspicions.pop(combination, None)
         self._drop_untried(now)
         if len(self._aside) > MAX_SET_ASIDE:
@@ -309,12 +343,3 @@ class Patterns:
         if region is None:
             region = self._regions[name] = _Region()
         return region
-
-
-def _why(combination: Combination, suspicion: _Suspicion, error_class: ErrorClass) -> str:
-    count, kind = suspicion.count, error_class.replace("_", " ")
-    if combination.kind is Kind.KEY:
-        return f"{combination.provider} failed {count} calls in a row on several models: {kind}"
-    if combination.kind is Kind.MODEL:
-        return f"{combination.provider} said {count} times in a row that it has no such model"
-    return f"it failed {count} requests of this kind in a row ({kind}) while others succeeded"

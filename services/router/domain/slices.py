@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.router.domain.amounts import CONCURRENCY, Amounts, by_unit
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.domain.demand import HORIZON, SLOTS_SPARE, Demand
 from services.router.domain.limit_state import TOLD, LimitState, limit_state
 
@@ -24,9 +24,9 @@ class Slice:
     """A granted part of one limit."""
 
     id: str
-    scope: str
-    unit: str
-    period: str
+    scope: Scope
+    unit: Unit
+    period: Period
     amount: int
     ttl: float
     expires: float
@@ -73,7 +73,7 @@ class Slice:
         """Whether its last report is due."""
         if self.running:
             return False
-        idle = self.unit == CONCURRENCY and now - self.touched > IDLE
+        idle = self.unit is CONCURRENCY and now - self.touched > IDLE
         if idle and self.home is not None and not self.retired:
             self.home.demand.turn(now)
             idle = self.home.held - self.amount >= self.home.demand.slots()
@@ -89,8 +89,8 @@ class Slice:
 class Dimension:
     """One limit of a scope, and what this router holds of it, oldest slice first."""
 
-    unit: str
-    period: str
+    unit: Unit
+    period: Period
     demand: Demand
     shadow: bool = False
     slices: list[Slice] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Dimension:
     @property
     def budget(self) -> bool:
         """Whether it bounds money in a calendar window."""
-        return self.unit == "micro_usd" and self.period in ("day", "month")
+        return self.unit is Unit.MICRO_USD and self.period.calendar
 
     @property
     def held(self) -> int:
@@ -154,7 +154,7 @@ class Dimension:
         """Whether more should be asked for."""
         if self.shadow:
             return not self.live(now + HORIZON)
-        if self.unit == CONCURRENCY:
+        if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
         if self.budget and now - (self.heard or 0.0) > FRESH:
             return True
@@ -162,7 +162,7 @@ class Dimension:
 
     def want(self, now: float) -> int:
         """What to ask for."""
-        if self.unit == CONCURRENCY:
+        if self.unit is CONCURRENCY:
             return max(0, self.demand.slots() - self.held)
         return max(0, self.demand.target(now) - self.available(now))
 
@@ -189,7 +189,7 @@ Taken = tuple[Slice, int, bool]
 class Holding:
     """What is known and held of a scope."""
 
-    dimensions: dict[tuple[str, str], Dimension] = field(default_factory=dict)
+    dimensions: dict[tuple[Unit, Period], Dimension] = field(default_factory=dict)
     #: Until when it is known to have no limits.
     unlimited: float = 0.0
     #: When it is next looked whether what is held lasts.
@@ -197,14 +197,14 @@ class Holding:
     #: When it was last admitted from.
     used: float = 0.0
 
-    def short(self, amounts: Amounts, now: float) -> dict[str, int] | None:
+    def short(self, amounts: Amounts, now: float) -> dict[Unit, int] | None:
         """What is missing by unit, empty: nothing. None: nothing is known of the scope."""
         if self.unlimited > now:
             return {}
         if not self.dimensions:
             return None
         needs = by_unit(amounts)
-        missing: dict[str, int] = {}
+        missing: dict[Unit, int] = {}
         for dimension in self.dimensions.values():
             need = needs[dimension.unit]
             if dimension.shadow:
@@ -222,9 +222,9 @@ class Holding:
             found = found or dimension.low(now)
         return found
 
-    def wants(self, now: float) -> dict[str, int]:
+    def wants(self, now: float) -> dict[Unit, int]:
         """What to ask for by unit; 0 where there is enough of it."""
-        found: dict[str, int] = {}
+        found: dict[Unit, int] = {}
         for dimension in self.dimensions.values():
             found[dimension.unit] = max(found.get(dimension.unit, 0), dimension.want(now))
         return found

@@ -14,6 +14,7 @@ from libs.catalog import load as load_module
 from libs.catalog.limits import DEFAULT_THRESHOLDS
 from libs.catalog.load import CatalogError, Fault, load, loads
 from libs.catalog.model import DEFAULT, LimitSpec, Price, Threshold, Weighted
+from libs.limits import Period, Unit, scope_of
 from libs.types import Priority
 from tests.unit.catalog.samples import GOOD, KEY_HASH, changed, faults_of, line_of, read
 
@@ -22,7 +23,10 @@ def test_reads_every_field() -> None:
     """Each field of the YAML arrives in the value of the same name, in the unit that the value documents."""
     catalog = read(GOOD)
     house = catalog.providers["house"]
-    assert (house.base_url, house.limits) == ("http://127.0.0.1:9000/v1", (LimitSpec("concurrency", "", 8),))
+    assert (house.base_url, house.limits) == (
+        "http://127.0.0.1:9000/v1",
+        (LimitSpec(Unit.CONCURRENCY, Period.NONE, 8),),
+    )
     assert catalog.models["house/gpt-4o-mini"].price == Price(20_000, 50_000, 2_000)
     assert catalog.models["openai/gpt-4o-mini"].capabilities == {"streaming", "system", "tools"}
     assert catalog.policies["default"].tiers[1] == (Weighted("house/gpt-4o-mini", 3),)
@@ -35,14 +39,18 @@ def test_reads_every_field() -> None:
     )
     assert (cheap.degradation, cheap.max_retry_after) == (("queue", "refuse"), 0.0)
     acme = catalog.tenants["acme"]
-    assert acme.limits[0] == LimitSpec("requests", "minute", 60, burst=10)
-    assert acme.limits[1] == LimitSpec("micro_usd", "month", 12_500_000, None, True, DEFAULT_THRESHOLDS)
+    assert acme.limits[0] == LimitSpec(Unit.REQUESTS, Period.MINUTE, 60, burst=10)
+    assert acme.limits[1] == LimitSpec(
+        Unit.MICRO_USD, Period.MONTH, 12_500_000, None, True, DEFAULT_THRESHOLDS
+    )
     assert (acme.priority, acme.time_zone, acme.default_deadline) == (Priority.BULK, "Europe/Zurich", 30.0)
     assert (acme.allowed_providers, acme.max_cost_micro_usd) == (frozenset({"openai"}), 100_000)
-    campaign = LimitSpec("micro_usd", "day", 3_000_000, thresholds=DEFAULT_THRESHOLDS)
+    campaign = LimitSpec(Unit.MICRO_USD, Period.DAY, 3_000_000, thresholds=DEFAULT_THRESHOLDS)
     assert acme.campaigns["summer sale"] == (campaign,)
     emails = (Threshold(9, "warn"), Threshold(80, "queue"), Threshold(100, "refuse"))
-    assert acme.content_limits["email"] == (LimitSpec("micro_usd", "day", 2_000_000, thresholds=emails),)
+    assert acme.content_limits["email"] == (
+        LimitSpec(Unit.MICRO_USD, Period.DAY, 2_000_000, thresholds=emails),
+    )
     assert (catalog.domain, catalog.default_content_type) == ("test", "general")
     assert catalog.version == hashlib.sha256(GOOD.encode()).hexdigest()[:12]
 
@@ -50,7 +58,7 @@ def test_reads_every_field() -> None:
 def test_a_limit_is_paced_where_it_says_so() -> None:
     """And nowhere else."""
     paced = read(changed("burst: 10}", "burst: 10, pace: true}")).tenants["acme"].limits[0]
-    assert paced == LimitSpec("requests", "minute", 60, burst=10, pace=True)
+    assert paced == LimitSpec(Unit.REQUESTS, Period.MINUTE, 60, burst=10, pace=True)
     assert read(GOOD).tenants["acme"].limits[0].pace is False
 
 
@@ -134,7 +142,7 @@ def test_policies_go_from_tenant_to_content_type() -> None:
 
 def test_lists_every_limit_with_scope_and_time_zone() -> None:
     """`limits()` names each configured limit once, in the tenant's time zone where it is a tenant's."""
-    found = {(scope, zone, limit.unit) for scope, zone, limit in read(GOOD).limits()}
+    found = {(str(scope), zone, limit.unit.value) for scope, zone, limit in read(GOOD).limits()}
     assert found == {
         ("provider:house", "UTC", "concurrency"),
         ("tenant:acme", "Europe/Zurich", "requests"),
@@ -150,7 +158,11 @@ def test_a_key_has_limits_of_its_own() -> None:
     limits = "limits: [{unit: requests, period: minute, limit: 9}]"
     named = read(GOOD.replace("policies:", f"keys: {{OPENAI_API_KEY: {{{limits}}}}}\npolicies:", 1))
     assert named.providers["openai"].key_name == "OPENAI_API_KEY"
-    assert ("key:OPENAI_API_KEY", "UTC", LimitSpec("requests", "minute", 9)) in named.limits()
+    assert (
+        scope_of("key:OPENAI_API_KEY"),
+        "UTC",
+        LimitSpec(Unit.REQUESTS, Period.MINUTE, 9),
+    ) in named.limits()
     filed = GOOD.replace("openai: {}", "openai: {api_key_file: keys/main.key}")
     assert read(filed).providers["openai"].key_name == "main.key"
 

@@ -19,22 +19,24 @@ from libs.catalog.model import (
     Timeouts,
     Weighted,
 )
+from libs.limits import Period, Unit
 
 
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: LimitSpec("requests", "minute", -1),
-        lambda: LimitSpec("requests", "", 1),
-        lambda: LimitSpec("requests", "week", 1),
-        lambda: LimitSpec("concurrency", "minute", 1),
-        lambda: LimitSpec("requests", "day", 1, burst=1),
-        lambda: LimitSpec("requests", "day", 1, pace=True),
-        lambda: LimitSpec("concurrency", "", 1, pace=True),
-        lambda: LimitSpec("requests", "minute", 10**10 + 1),
-        lambda: LimitSpec("requests", "day", 10**15 + 1),
-        lambda: LimitSpec("requests", "day", 1, thresholds=(Threshold(50, "warn"),)),
-        lambda: LimitSpec("micro_usd", "day", 1, thresholds=(Threshold(50, "warn"), Threshold(5, "warn"))),
+        lambda: LimitSpec(Unit.REQUESTS, Period.MINUTE, -1),
+        lambda: LimitSpec(Unit.REQUESTS, Period.NONE, 1),
+        lambda: LimitSpec(Unit.CONCURRENCY, Period.MINUTE, 1),
+        lambda: LimitSpec(Unit.REQUESTS, Period.DAY, 1, burst=1),
+        lambda: LimitSpec(Unit.REQUESTS, Period.DAY, 1, pace=True),
+        lambda: LimitSpec(Unit.CONCURRENCY, Period.NONE, 1, pace=True),
+        lambda: LimitSpec(Unit.REQUESTS, Period.MINUTE, 10**10 + 1),
+        lambda: LimitSpec(Unit.REQUESTS, Period.DAY, 10**15 + 1),
+        lambda: LimitSpec(Unit.REQUESTS, Period.DAY, 1, thresholds=(Threshold(50, "warn"),)),
+        lambda: LimitSpec(
+            Unit.MICRO_USD, Period.DAY, 1, thresholds=(Threshold(50, "warn"), Threshold(5, "warn"))
+        ),
         lambda: Threshold(0, "warn"),
         lambda: Threshold(50, "shout"),
         lambda: Threshold(100, "warn"),
@@ -44,7 +46,9 @@ from libs.catalog.model import (
         lambda: Provider("a", "nope", "https://x"),
         lambda: Provider("a", "openai", "https://x/"),
         lambda: Provider("a", "openai", "x"),
-        lambda: Provider("a", "openai", "https://x", limits=(LimitSpec("concurrency", "", 1),) * 2),
+        lambda: Provider(
+            "a", "openai", "https://x", limits=(LimitSpec(Unit.CONCURRENCY, Period.NONE, 1),) * 2
+        ),
         lambda: Price(-1, 0),
         lambda: Model("a", "b c", "b", 10, 10),
         lambda: Model("a", "b", "", 10, 10),

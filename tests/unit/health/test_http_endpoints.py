@@ -74,8 +74,12 @@ async def test_what_does_not_answer() -> None:
     def hang(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("", request=request)
 
+    def garble(request: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError(f"illegal status line: Bearer {SECRET}", request=request)
+
     provider = Provider("p", "openai", "https://vendor.test/v1", api_key_env="KEY")
-    for answer, error in ((refuse, ErrorClass.TRANSPORT), (hang, ErrorClass.TIMEOUT)):
+    answers = ((refuse, ErrorClass.TRANSPORT), (hang, ErrorClass.TIMEOUT), (garble, ErrorClass.TRANSPORT))
+    for answer, error in answers:
         result = await probe(provider, answer)
         assert result.error is error
         assert result.message

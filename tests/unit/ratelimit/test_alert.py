@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from libs.errors import Unavailable
+from libs.limits import Amounts
 from services.ratelimit.alert import WAITING, Alerts
 from services.ratelimit.domain.burn import PAIRS, Alert, AlertKind, alarming, burn_rate
-from services.ratelimit.domain.limits import Amounts, Limit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Quota
 from services.ratelimit.domain.trend import SAMPLE_SECONDS, Trend
 from services.ratelimit.ports import Admission

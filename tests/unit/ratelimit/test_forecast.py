@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.domain.exhaustion import foresee
 from services.ratelimit.domain.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
 from services.ratelimit.domain.gamma import Gamma
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading
 from services.ratelimit.domain.trend import Trend
 
@@ -132,7 +133,7 @@ def test_a_gamma_without_variance_is_its_mean() -> None:
                 assert found.below(found.quantile(p)) == pytest.approx(p, abs=1e-6)
 
 
-MONTHLY = Limit(LimitKey("tenant:acme", Unit.MICRO_USD, Period.MONTH), 1000)
+MONTHLY = Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.MONTH), 1000)
 
 
 def test_without_a_trend_the_windows_mean_is_taken() -> None:

@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.errors import InvalidArgument
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
 from services.ratelimit.domain import learned
 from services.ratelimit.domain.learned import Observation, Observed, Source, apply, merge
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.learn import Mode
 from tests.support.clock import ManualClock
 from tests.support.limiter import MemoryLearned, Replica
 from tests.support.limits import OracleStore, limit
 
 MODEL = "model:openai/gpt-4o"
-RPM = LimitKey(MODEL, Unit.REQUESTS, Period.MINUTE)
+SCOPE = scope_of(MODEL)
+RPM = LimitKey(SCOPE, Unit.REQUESTS, Period.MINUTE)
 NOW = 1_800_000_000.0
 
 
@@ -29,7 +31,7 @@ def said(
     confidence: float = 0.99,
     seen: float = NOW,
     key: LimitKey = RPM,
-    loads: dict[str, int] | None = None,
+    loads: dict[Scope, int] | None = None,
     at: float = NOW,
 ) -> Observed:
     """One router's word."""
@@ -48,9 +50,9 @@ def test_shares_learned_from_refusals_add_up_with_what_others_let_through() -> N
     words = {
         "r1": said(100, source=share),
         "r2": said(50, source=share, confidence=0.5),
-        "r3": Observed((), {MODEL: 200}, NOW),
+        "r3": Observed((), {SCOPE: 200}, NOW),
         "gone": said(400, source=share, at=NOW - learned.LOADS_COUNT - 1),
-        "idle": Observed((), {MODEL: 999}, NOW - learned.LOADS_COUNT - 1),
+        "idle": Observed((), {SCOPE: 999}, NOW - learned.LOADS_COUNT - 1),
     }
     word = merge(words, NOW)[RPM]
     assert (word.value, word.source, word.confidence) == (100 + 50 + 210, share, 0.99)
@@ -109,9 +111,9 @@ def test_a_sum_that_wavers_does_not_move_the_limit() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"key": LimitKey("tenant:acme", Unit.REQUESTS, Period.MINUTE)},
-        {"key": LimitKey(MODEL, Unit.CONCURRENCY, Period.NONE)},
-        {"key": LimitKey(MODEL, Unit.MICRO_USD, Period.DAY)},
+        {"key": LimitKey(scope_of("tenant:acme"), Unit.REQUESTS, Period.MINUTE)},
+        {"key": LimitKey(SCOPE, Unit.CONCURRENCY, Period.NONE)},
+        {"key": LimitKey(SCOPE, Unit.MICRO_USD, Period.DAY)},
         {"value": 0},
         {"value": -1},
         {"value": 10**10 + 1},
@@ -136,7 +138,10 @@ def test_a_senseless_word_is_refused(change: dict[str, object]) -> None:
 
 def test_senseless_loads_are_refused() -> None:
     """As the limits."""
-    for loads in ({"nonsense": 1}, {MODEL: -1}, {f"model:a/{n}": 1 for n in range(learned.MAX_OBSERVED + 1)}):
+    for loads in (
+        {SCOPE: -1},
+        {Scope(ScopeKind.MODEL, f"a/{n}"): 1 for n in range(learned.MAX_OBSERVED + 1)},
+    ):
         with pytest.raises(InvalidArgument):
             Observed((), loads, NOW)
 

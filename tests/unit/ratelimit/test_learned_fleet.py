@@ -7,13 +7,14 @@ from random import Random
 
 import pytest
 
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
 from services.ratelimit.domain.learned import Observation, Observed, Source, apply, merge
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import Limit
 from services.router.domain.learned_limits import LimitLearner
 
 TARGET = "a/m"
 SCOPE = f"model:{TARGET}"
-KEY = LimitKey(SCOPE, Unit.REQUESTS, Period.MINUTE)
+KEY = LimitKey(scope_of(SCOPE), Unit.REQUESTS, Period.MINUTE)
 #: As ratelimit_client.OBSERVED_INTERVAL.
 TOLD_EVERY = 10.0
 
@@ -40,7 +41,7 @@ def told(learner: LimitLearner, now: float) -> Observed:
         Observation(KEY, e.value, e.confidence, Source(e.source), e.seen, e.observations)
         for e in learner.learned(now)
     )
-    return Observed(limits, {f"model:{t}": n for t, n in learner.loads(now).items()}, now)
+    return Observed(limits, {Scope(ScopeKind.MODEL, t): n for t, n in learner.loads(now).items()}, now)
 
 
 @pytest.mark.parametrize("routers", [1, 3, 6])

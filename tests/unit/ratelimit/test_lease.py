@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from libs.errors import InvalidArgument, Unavailable
+from libs.limits import Amounts, scope_of
 from services.ratelimit.domain.leasing import (
     Acquire,
     Opened,
@@ -20,7 +21,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import Amounts, Limit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.lease import LeaseSession
 from tests.support.clock import ManualClock
 from tests.support.limiter import Replica
@@ -50,7 +51,7 @@ class Bed:
 
 
 def ask(need: int, want: int = 0, sequence: int = 1, scope: str = "tenant:acme") -> Acquire:
-    return Acquire(sequence, (scope,), Amounts(need), Amounts(want))
+    return Acquire(sequence, (scope_of(scope),), Amounts(need), Amounts(want), Amounts(need))
 
 
 async def test_a_slice_per_limit_with_its_life() -> None:
@@ -58,9 +59,9 @@ async def test_a_slice_per_limit_with_its_life() -> None:
     session = await Bed((RPM, SLOTS)).session()
     (granted,) = await session.handle([ask(1, 10)])
     assert isinstance(granted, SlicesGranted)
-    assert [(s.limit.key.unit.name, s.amount, s.ttl, s.remaining) for s in granted.slices] == [
-        ("REQUESTS", 10, 8.0, 50),
-        ("CONCURRENCY", 2, 8.0, 2),
+    assert [(s.limit.key.unit, s.amount, s.ttl, s.remaining) for s in granted.slices] == [
+        ("requests", 10, 8.0, 50),
+        ("concurrency", 2, 8.0, 2),
     ]
     assert len({s.slice_id for s in granted.slices}) == 2
 
@@ -70,7 +71,7 @@ async def test_a_slice_of_a_day_tells_when_the_day_is_over() -> None:
     day = limit("total_tokens", "day", 9000, time_zone="America/New_York")
     bed = Bed((RPM, day))
     (granted,) = await (await bed.session()).handle(
-        [Acquire(1, ("tenant:acme",), Amounts(1, 10, 10), Amounts(1, 10, 10))]
+        [Acquire(1, (scope_of("tenant:acme"),), *[Amounts(1, 10, 10)] * 3)]
     )
     assert isinstance(granted, SlicesGranted)
     minute, of_day = granted.slices
@@ -88,7 +89,7 @@ async def test_scopes_without_limits_are_free_for_a_while() -> None:
     bed.store.down = True
     (granted,) = await session.handle([ask(1, scope="tenant:other")])
     assert isinstance(granted, SlicesGranted)
-    assert (granted.slices, granted.unlimited) == ((), ("tenant:other",))
+    assert (granted.slices, granted.unlimited) == ((), (scope_of("tenant:other"),))
     assert granted.unlimited_until == bed.clock.now() + 5
 
 

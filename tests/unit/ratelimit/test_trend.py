@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
+from libs.limits import LimitKey, Period, Unit, scope_of
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.trend import KEPT, SAMPLE_SECONDS, STEPS, Trend
 from services.ratelimit.trends import TRACKED, Trends
 
@@ -69,7 +70,9 @@ def test_memory_is_bounded() -> None:
     trend = steady(KEPT * STEPS[1])
     assert all(len(ring.ats) <= 2 * KEPT + 1 for ring in trend._rings)
     trends = Trends()
-    limits = [Limit(LimitKey(f"tenant:t{i}", Unit.REQUESTS, Period.DAY), 5) for i in range(TRACKED + 10)]
+    limits = [
+        Limit(LimitKey(scope_of(f"tenant:t{i}"), Unit.REQUESTS, Period.DAY), 5) for i in range(TRACKED + 10)
+    ]
     trends.touch(limits)
     assert len(trends.followed()) == TRACKED
     assert trends.of(limits[0].key) is None
@@ -79,8 +82,8 @@ def test_memory_is_bounded() -> None:
 def test_a_limit_that_changed_keeps_its_past() -> None:
     """Only what is allowed is new; concurrency is not followed."""
     trends = Trends()
-    key = LimitKey("tenant:a", Unit.REQUESTS, Period.DAY)
-    trends.touch([Limit(key, 5), Limit(LimitKey("tenant:a", Unit.CONCURRENCY, Period.NONE), 5)])
+    key = LimitKey(scope_of("tenant:a"), Unit.REQUESTS, Period.DAY)
+    trends.touch([Limit(key, 5), Limit(LimitKey(scope_of("tenant:a"), Unit.CONCURRENCY, Period.NONE), 5)])
     trend = trends.of(key)
     trends.touch([Limit(key, 9)])
     assert trends.of(key) is trend

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ratelimit.domain.limits import Period
+from libs.limits import Period
 from services.ratelimit.domain.windows import windows
 
 HOUR = 3_600_000

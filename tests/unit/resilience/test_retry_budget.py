@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from libs.resilience.retry_budget import RetryBudget
+from libs.resilience.retry_budget import MOST_CALLERS, RetryBudget
 
 #: As the router's settings have it.
 RATIO, FLOOR = 0.08, 50
@@ -28,6 +28,8 @@ class Simulation:
     provider: Provider
     seed: int
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(RATIO, FLOOR))
+    #: Callers who take turns at random, so many.
+    callers: int = 1
     #: (when it began, how many attempts it had, how it ended: "answered", "failed" or "refused" by the budget).
     requests: list[tuple[float, int, str]] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
@@ -41,30 +43,31 @@ class Simulation:
         def at(when: float, act: Callable[[float], None]) -> None:
             heapq.heappush(events, (when, next(order), act))
 
-        def attempt(now: float, began: float, number: int) -> None:
+        def attempt(now: float, began: float, number: int, caller: str) -> None:
             self.attempts.append(now)
             seconds, answers = self.provider(now, rng, number)
-            at(now + seconds, lambda later: ended(later, began, number, answers))
+            at(now + seconds, lambda later: ended(later, began, number, caller, answers))
 
-        def ended(now: float, began: float, number: int, answers: bool) -> None:
+        def ended(now: float, began: float, number: int, caller: str, answers: bool) -> None:
             if answers:
                 self.budget.record_answer(now)
                 if number > 1:
-                    self.budget.refund(now)
+                    self.budget.refund(now, caller)
                 self.requests.append((began, number, "answered"))
                 return
             if number > 1:
-                self.budget.record_vain()
+                self.budget.record_vain(caller)
             if number == ATTEMPTS:
                 self.requests.append((began, number, "failed"))
-            elif self.budget.try_spend(now):
-                attempt(now, began, number + 1)
+            elif self.budget.try_spend(now, caller):
+                attempt(now, began, number + 1, caller)
             else:
                 self.requests.append((began, number, "refused"))
 
         def arrive(now: float) -> None:
-            self.budget.record_request(now)
-            attempt(now, now, 1)
+            caller = f"caller {rng.randrange(self.callers)}" if self.callers > 1 else ""
+            self.budget.record_request(now, caller)
+            attempt(now, now, 1, caller)
 
         now = begin
         while now < end:
@@ -104,10 +107,26 @@ def test_regression_in_a_total_outage_providers_see_at_most_a_tenth_more_at_any_
     assert max(by_chance) <= 1.12, by_chance
 
 
-def attempts_in_an_outage(seconds: float, rate: int, seed: int, *, warm: bool, evenly: bool) -> float:
+@pytest.mark.parametrize("callers", [2, 5, 50, 1000])
+@pytest.mark.parametrize("rate", [4, 30])
+@pytest.mark.parametrize("seconds", [0.01, 2.5])
+def test_however_many_call_an_outage_costs_no_more(seconds: float, rate: int, callers: int) -> None:
+    """What each is sure of does not add up to more than a tenth, although it is one attempt at least."""
+    each = [
+        attempts_in_an_outage(seconds, rate, seed, warm=warm, evenly=True, callers=callers)
+        for seed in range(3)
+        for warm in (False, True)
+    ]
+    assert sum(each) / len(each) <= 1.1, each
+    assert max(each) <= 1.12, each
+
+
+def attempts_in_an_outage(
+    seconds: float, rate: int, seed: int, *, warm: bool, evenly: bool, callers: int = 1
+) -> float:
     """For each request of its first minute."""
     begin = 60.0 if warm else 0.0
-    s = Simulation(down(seconds, begin), seed)
+    s = Simulation(down(seconds, begin), seed, callers=callers)
     s.run(rate, 0.0, begin + 60.0, evenly=evenly)
     asked = sum(began >= begin for began, _, _ in s.requests)
     return sum(begin <= at < begin + 60.0 for at in s.attempts) / asked
@@ -187,3 +206,65 @@ def test_a_quiet_hour_is_no_outage() -> None:
     assert not budget.answering(3603.0)
     budget.record_sign()
     assert budget.answering(3603.0)
+
+
+def in_vain(budget: RetryBudget, now: float, caller: str, attempts: int) -> int:
+    """How many of the caller's extra attempts, all in vain, the budget takes; each with a request of its own."""
+    taken = 0
+    for _ in range(attempts):
+        budget.record_request(now, caller)
+        if budget.try_spend(now, caller):
+            taken += 1
+            budget.record_vain(caller)
+    return taken
+
+
+@pytest.mark.parametrize("others", [1, 5, 20])
+def test_one_caller_in_vain_leaves_every_other_a_share(others: int) -> None:
+    """However many attempts it makes, before the others come or beside them. They, too, have no more than is left."""
+    budget = RetryBudget(RATIO, FLOOR)
+    for number in range(others):
+        budget.record_request(0.0, f"{number}")
+    budget.record_answer(0.5)
+    taken = in_vain(budget, 1.0, "evil", 500)
+    assert taken >= RATIO * 500 / 2, "of what nobody needs it has its part"
+    for number in range(others):
+        assert budget.try_spend(1.5, f"{number}"), number
+        assert budget.answering(1.5, f"{number}")
+
+
+def test_who_comes_after_one_that_was_alone_has_a_share() -> None:
+    """One who is alone may use up everything; the next to come does not wait a minute for it."""
+    budget = RetryBudget(RATIO, FLOOR)
+    budget.record_answer(0.0)
+    assert in_vain(budget, 0.1, "evil", FLOOR) == FLOOR
+    budget.record_request(1.0, "good")
+    assert budget.try_spend(1.0, "good")
+
+
+def test_that_nothing_answers_is_not_believed_of_others_for_one_callers_sake() -> None:
+    """Neither for attempts in vain nor for silence; of itself, and where two have seen it, of all."""
+    budget = RetryBudget(RATIO, FLOOR)
+    budget.record_request(0.0, "good")
+    budget.record_answer(0.5)
+    in_vain(budget, 1.0, "evil", 20)
+    for now in (2.0, 9.0):
+        assert not budget.answering(now, "evil")
+        assert budget.answering(now, "good")
+    in_vain(budget, 9.0, "good", 1)
+    assert not budget.answering(9.0, "good")
+    assert not budget.answering(9.0, "third")
+
+
+def test_ten_thousand_callers_cost_bounded_memory() -> None:
+    """Those with extra attempts are told apart up to a bound; a window without requests forgets the rest."""
+    budget = RetryBudget(RATIO, FLOOR)
+    for number in range(10_000):
+        budget.record_request(0.0, f"{number}")
+        budget.record_answer(0.0)
+        budget.try_spend(0.0, f"{number}")
+        budget.refund(0.0, f"{number}")
+    assert len(budget._spent) <= MOST_CALLERS
+    for window in (1, 2):
+        budget.record_request(61.0 * window, "one")
+    assert budget._callers | budget._callers_before == {"one"}

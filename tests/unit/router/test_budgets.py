@@ -12,8 +12,8 @@ import pytest
 from libs.catalog.limits import LimitSpec, Threshold
 from libs.catalog.model import Catalog, Model, Tenant
 from libs.errors import ResourceExhausted, Unavailable
+from libs.limits import Amounts, Period, Scope, Unit
 from libs.types import ErrorClass, Priority
-from services.router.domain.amounts import Amounts
 from services.router.domain.budget import CALM, budgets_of, stance, window_end
 from services.router.domain.events import Completed, Degradation, Result
 from services.router.ports import Claim
@@ -35,7 +35,7 @@ PRICES = {"a/dear": 1000, "b/cheap": 100, "c/middle": 140}
 
 def spec(*thresholds: tuple[int, str], limit: int = 10_000, shadow: bool = False) -> LimitSpec:
     steps = tuple(Threshold(percent, action) for percent, action in (*thresholds, (100, "refuse")))
-    return LimitSpec("micro_usd", "month", limit, shadow=shadow, thresholds=steps)
+    return LimitSpec(Unit.MICRO_USD, Period.MONTH, limit, shadow=shadow, thresholds=steps)
 
 
 def bed(
@@ -63,7 +63,7 @@ async def whole(harness: Harness, **more: object) -> Result:
 
 
 def named(result: Result) -> list[tuple[str, int, str]]:
-    return [(n.budget.scope, n.threshold.percent, n.threshold.action) for n in result.budgets]
+    return [(str(n.budget.scope), n.threshold.percent, n.threshold.action) for n in result.budgets]
 
 
 def acme(*thresholds: tuple[int, str], shadow: bool = False) -> Tenant:
@@ -151,7 +151,7 @@ async def test_a_fallback_and_a_hedge_look_again() -> None:
 class Broke(FakeAdmission):
     """The tenant's money is used up: only what costs nothing is admitted."""
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
         return None if amounts.micro_usd else super().try_admit(scopes, amounts)
 
     async def admit(self, claim: Claim, timeout: float) -> FakePermit:

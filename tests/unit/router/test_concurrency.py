@@ -10,10 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from libs.errors import ResourceExhausted
+from libs.limits import Amounts, Scope, scope_of
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Priority, Usage
 from services.router.concurrency import PROVIDERS, Concurrency, ConcurrentAdmission, Mode
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import Degradation, Result
 from services.router.domain.generation import Completion
 from services.router.ports import Claim
@@ -36,8 +37,8 @@ A, B = model("a/m"), model("b/m")
 ONE = Amounts(1, 10, 10)
 
 
-def scopes(provider: str) -> tuple[str, ...]:
-    return ("tenant:acme", f"provider:{provider}", f"model:{provider}/m")
+def scopes(provider: str) -> tuple[Scope, ...]:
+    return tuple(map(scope_of, ("tenant:acme", f"provider:{provider}", f"model:{provider}/m")))
 
 
 def claim(provider: str = "a", patience: float = 0.0) -> Claim:
@@ -120,7 +121,7 @@ async def test_regression_who_still_asks_the_limiter_keeps_nobody_out() -> None:
     bed = Bed(limits=Slow(leased=False, denied={"tenant:acme": denial("tenant:acme")}))
     asking = [asyncio.create_task(bed.admission.admit(claim(), 1.0)) for _ in range(10)]
     await asyncio.sleep(0)
-    other = Claim(("tenant:other", "provider:a"), ONE, "other", Priority.STANDARD)
+    other = Claim((scope_of("tenant:other"), scope_of("provider:a")), ONE, "other", Priority.STANDARD)
     await bed.admission.admit(other, 1.0)
     refused = await asyncio.gather(*asking, return_exceptions=True)
     assert {v.subject for r in refused if isinstance(r, AdmissionDenied) for v in r.violations} == {
@@ -240,11 +241,20 @@ async def test_refusals_by_an_overloaded_provider_shrink_its_limit(
     """Other failures say nothing about how much it takes; nothing stays in flight."""
     bed = Bed()
     before = bed.concurrency.of("a").limit = 20
-    h = routed(bed, [A], [B], script={"a/m": [fail(error_class)], "b/m": ["b"]})
+    h = routed(bed, [A], [B], script={"a/m": [fail(error_class, retry_same=True)], "b/m": ["b"]})
     await whole(h)
     assert (bed.concurrency.of("a").limit < before) == shrinks
     assert (bed.value("in_flight"), bed.value("in_flight", "b")) == (0, 0)
     h.assert_settled()
+
+
+async def test_a_request_that_is_larger_than_the_whole_rate_shrinks_nothing() -> None:
+    """It is refused with the class of a rate limit, but however often it comes, others are not."""
+    bed = Bed()
+    before = bed.concurrency.of("a").limit = 20
+    h = routed(bed, [A], [B], script={"a/m": [fail(ErrorClass.RATE_LIMITED)], "b/m": ["b"]})
+    await whole(h)
+    assert bed.concurrency.of("a").limit == before
 
 
 async def test_a_timeout_that_the_caller_is_to_blame_for_shrinks_nothing() -> None:

@@ -17,9 +17,10 @@ from libs.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from libs.limits import Amounts, Scope, scope_of
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
-from services.router.domain.amounts import Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.events import (
     Completed,
     Degradation,
@@ -207,6 +208,53 @@ async def test_a_tenants_own_limit_is_refused_at_once() -> None:
     assert caught.value.retry_after == 7.0
     assert h.providers.calls == []
     h.assert_settled()
+
+
+def unknown(scope: str) -> AdmissionDenied:
+    """What is said of a scope while the limiter is gone."""
+    denied = denial(scope, 2.0)
+    return AdmissionDenied([replace(v, unknown=True) for v in denied.violations], denied.retry_after)
+
+
+@pytest.mark.parametrize(
+    "scope", ["tenant:acme", "campaign:acme/spring sale", "tenant_provider:acme/a", "model:a/m"]
+)
+async def test_a_limiter_that_is_gone_is_no_limit_without_room(scope: str) -> None:
+    """UNAVAILABLE with a reason of its own and when to come back, for every kind of scope, whatever the limits of the
+    other candidates say; nobody is called."""
+    h = Harness(THREE, {})
+    h.admission.denied |= {"model:b/m": denial("model:b/m"), "model:c/m": denial("model:c/m")}
+    h.admission.denied[scope] = unknown(scope)
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation(campaign="spring sale"))
+    assert (caught.value.reason, caught.value.retry_after) == ("LIMITER_UNAVAILABLE", 2.0)
+    assert h.providers.calls == []
+    h.assert_settled()
+
+
+async def test_a_known_limit_without_room_stands_although_others_are_unknown() -> None:
+    """The limiter's return would not help."""
+    h = Harness(THREE, {})
+    both = [*denial("tenant:acme").violations, *unknown("provider:a").violations]
+    h.admission.denied["tenant:acme"] = AdmissionDenied(both, 7.0)
+    with pytest.raises(ResourceExhausted) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("LIMIT_EXCEEDED", 7.0)
+    assert [v.subject for v in caught.value.violations] == ["tenant:acme requests minute"]
+
+
+async def test_a_request_above_every_whole_limit_says_so() -> None:
+    """It must not be retried as it is: no RetryInfo, and a reason of its own; where one candidate's limit will have
+    room, that is what is said."""
+    h = Harness(THREE, {})
+    h.admission.denied |= {f"model:{name}/m": denial(f"model:{name}/m", None) for name in "abc"}
+    with pytest.raises(ResourceExhausted) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("REQUEST_ABOVE_LIMIT", None)
+    h.admission.denied["model:b/m"] = denial("model:b/m", 3.0)
+    with pytest.raises(ResourceExhausted) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("LIMIT_EXCEEDED", 3.0)
 
 
 async def test_a_providers_limit_leads_to_the_next() -> None:
@@ -534,8 +582,8 @@ async def test_a_hedge_that_is_not_wanted_any_more_leaves_no_trace() -> None:
 class HangingAdmission(FakeAdmission):
     """Admits calls to provider a at once, and never answers for others."""
 
-    def try_admit(self, scopes: Sequence[str], amounts: Amounts) -> FakePermit | None:
-        return super().try_admit(scopes, amounts) if "provider:a" in scopes else None
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+        return super().try_admit(scopes, amounts) if scope_of("provider:a") in scopes else None
 
     async def admit(self, claim: Claim, timeout: float) -> FakePermit:
         self.claims.append(claim)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 
-from services.router.domain.amounts import Amounts
+from libs.limits import Amounts, Period, Scope, Unit, scope_of
 from services.router.domain.demand import Demand
 from services.router.domain.leases import Pool
 from services.router.domain.slices import FRESH, Slice, Taken
 
-SCOPE = "tenant:acme"
+SCOPE = scope_of("tenant:acme")
+OTHER = scope_of("provider:b")
 CALL = Amounts(1, 100, 500, 4000)
 ENDED = Amounts(1, 100, 50, 400)
 _ids = itertools.count()
@@ -23,13 +24,23 @@ def a_slice(
     now: float = 0.0,
     *,
     left: int = 0,
-    scope: str = SCOPE,
+    scope: Scope = SCOPE,
     limit: int = 1_000_000,
     window_ends: float | None = None,
 ) -> Slice:
     """Granted now for eight seconds."""
     return Slice(
-        f"e.r{next(_ids)}.0", scope, unit, period, amount, 8.0, now + 8.0, False, limit, left, window_ends
+        f"e.r{next(_ids)}.0",
+        scope,
+        Unit(unit),
+        Period(period),
+        amount,
+        8.0,
+        now + 8.0,
+        False,
+        limit,
+        left,
+        window_ends,
     )
 
 
@@ -113,23 +124,24 @@ def test_regression_what_is_held_is_not_asked_for_again_when_another_scope_is_un
     """The only slot is held and free, a request is missing, and nothing is known of the provider: of the tenant no
     slot is asked for, which the limiter would have to deny."""
     pool = holding(a_slice("concurrency", "", 1), a_slice("requests", "minute", 0))
-    unknown, known = pool.shortage([SCOPE, "provider:b"], CALL, 1, 0.0)
-    assert (unknown.scopes, unknown.need) == (["provider:b"], CALL)
+    unknown, known = pool.shortage([SCOPE, OTHER], CALL, 1, 0.0)
+    assert (unknown.scopes, unknown.need) == ([OTHER], CALL)
     assert (known.scopes, known.need) == ([SCOPE], Amounts(requests=1, concurrency=0))
 
 
 def test_of_each_scope_is_asked_what_it_lacks_itself() -> None:
     """One lacks a request, another money, two more the same tokens: none is asked for what the others lack."""
-    lacks = {"a": ("requests", "minute"), "b": ("micro_usd", "day")}
-    lacks |= {"c": ("total_tokens", "minute"), "d": ("total_tokens", "hour")}
+    a, b, c, d = (scope_of(f"tenant:{name}") for name in "abcd")
+    lacks = {a: ("requests", "minute"), b: ("micro_usd", "day")}
+    lacks |= {c: ("total_tokens", "minute"), d: ("total_tokens", "hour")}
     pool = Pool()
     for scope, (unit, period) in lacks.items():
         pool.grant([scope], [a_slice(unit, period, 0, scope=scope)], [], 0.0, 0.0)
     asked = {tuple(ask.scopes): ask.need for ask in pool.shortage(list(lacks), CALL, 1, 0.0)}
     assert asked == {
-        ("a",): Amounts(requests=1, concurrency=0),
-        ("b",): Amounts(micro_usd=4000, concurrency=0),
-        ("c", "d"): Amounts(output_tokens=600, concurrency=0),
+        (a,): Amounts(requests=1, concurrency=0),
+        (b,): Amounts(micro_usd=4000, concurrency=0),
+        (c, d): Amounts(output_tokens=600, concurrency=0),
     }
 
 
@@ -172,15 +184,15 @@ def test_what_a_small_slice_cannot_carry_is_owed() -> None:
 def test_use_of_a_budget_is_what_is_gone_for_others_too_but_not_what_is_held_unused() -> None:
     """Of a million 400,000 are left and 100,000 held: half is used. A call adds what it reserves, then costs less."""
     pool = holding(a_slice("micro_usd", "month", 100_000, left=400_000))
-    assert pool.use(SCOPE, "month", 1.0) == (500_000, 1_000_000)
+    assert pool.use(SCOPE, Period.MONTH, 1.0) == (500_000, 1_000_000)
     taken = take(pool, 1.0)
-    assert pool.use(SCOPE, "month", 1.0) == (504_000, 1_000_000)
+    assert pool.use(SCOPE, Period.MONTH, 1.0) == (504_000, 1_000_000)
     pool.settle(taken, ENDED, 2.0)
-    assert pool.use(SCOPE, "month", 2.0) == (500_400, 1_000_000)
+    assert pool.use(SCOPE, Period.MONTH, 2.0) == (500_400, 1_000_000)
     pool.reports(9.0)  # expired and closed: what was left of it is the limit's again
-    assert pool.use(SCOPE, "month", 9.0) == (500_400, 1_000_000)
-    assert pool.use(SCOPE, "day", 2.0) is None
-    assert pool.use("tenant:other", "month", 2.0) is None
+    assert pool.use(SCOPE, Period.MONTH, 9.0) == (500_400, 1_000_000)
+    assert pool.use(SCOPE, Period.DAY, 2.0) is None
+    assert pool.use(scope_of("tenant:other"), Period.MONTH, 2.0) is None
 
 
 def test_what_was_heard_of_a_budget_grows_old() -> None:
@@ -193,7 +205,7 @@ def test_what_was_heard_of_a_budget_grows_old() -> None:
     assert pool.wanted([SCOPE], FRESH) == []
     pool.settle(take(pool, FRESH + 1), ENDED, FRESH + 1)
     assert pool.wanted([SCOPE], FRESH + 1) == [(SCOPE, Amounts(concurrency=0))]
-    assert pool.use(SCOPE, "month", FRESH * 1.5 + 1) is None
+    assert pool.use(SCOPE, Period.MONTH, FRESH * 1.5 + 1) is None
 
 
 def test_limits_are_known_without_asking() -> None:
@@ -213,4 +225,4 @@ def test_limits_are_known_without_asking() -> None:
     assert (month.remaining, month.reset) == (14, None)
     assert pool.states(SCOPE, 1.0)[0].remaining == 60
     assert pool.states(SCOPE, 4000.0)[1].reset == 0.0
-    assert pool.states("tenant:nobody", 0.0) == ()
+    assert pool.states(scope_of("tenant:nobody"), 0.0) == ()

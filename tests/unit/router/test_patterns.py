@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from libs.catalog.model import Provider
 from libs.errors import InvalidArgument, NotFound, Unavailable
 from libs.types import ErrorClass
-from services.router.domain import patterns
+from services.router.domain import patterns, suspicion
 from services.router.domain.combinations import FEATURES, RULES, Call, Kind, shape_of
 from services.router.domain.generation import Message, Prompt, ReasoningEffort, ResponseFormat, Role, Tool
 from services.router.domain.health import Availability
@@ -110,7 +110,7 @@ def test_a_shape_is_blamed_only_while_others_succeed_there() -> None:
     learner = Patterns(Random(1))
     fails(learner, 0.0, call(schema=True), INVALID, 20)
     assert len(learner) == 0
-    succeeds(learner, 0.0, call(), patterns.CONTRAST)
+    succeeds(learner, 0.0, call(), suspicion.CONTRAST)
     fails(learner, 0.0, call(schema=True), INVALID, 1)
     assert closed(learner, 0.0, call(schema=True))
     assert not closed(learner, 0.0, call())
@@ -121,7 +121,7 @@ def test_one_tenants_bad_requests_never_hurt_another() -> None:
     """The same shape of another tenant is still called."""
     learner = Patterns(Random(1))
     fails(learner, 0.0, call(schema=True), INVALID, 1)
-    succeeds(learner, 0.0, call(), patterns.CONTRAST)
+    succeeds(learner, 0.0, call(), suspicion.CONTRAST)
     fails(learner, 0.0, call(schema=True), INVALID, 50)
     assert closed(learner, 0.0, call(schema=True))
     assert not closed(learner, 0.0, call(schema=True, tenant="globex"))
@@ -165,8 +165,8 @@ def test_refused_content_needs_twice_the_evidence() -> None:
     """Content is refused for what it says; ten different prompts say something about the shape."""
     learner = Patterns(Random(1))
     fails(learner, 0.0, call(schema=True), REFUSED, 1)
-    succeeds(learner, 0.0, call(), patterns.CONTRAST)
-    fails(learner, 0.0, call(schema=True), REFUSED, patterns.REFUSALS - 1)
+    succeeds(learner, 0.0, call(), suspicion.CONTRAST)
+    fails(learner, 0.0, call(schema=True), REFUSED, suspicion.REFUSALS - 1)
     assert len(learner) == 0
     learner.failed(0.0, 0.0, call(schema=True, text="another"), REFUSED)
     assert closed(learner, 0.0, call(schema=True))
@@ -327,8 +327,9 @@ REGIONS = {"a/m": "eu", "a/n": "eu", "b/m": "eu", "c/m": "us"}
 def test_whatever_happens_there_is_evidence_and_a_way_back(
     outcomes: list[tuple[float, str, str, bool, int, ErrorClass | None]], seed: int
 ) -> None:
-    """In any history: an entry has at least three failures of its own kind without a success since it was last
-    put back, a shape is blamed for its own tenant alone, and after its time one success puts an entry back."""
+    """In any history: an entry has at least as many failures of its own kind as its rule wants without a success
+    since it was last put back, a shape is blamed for its own tenant alone, and after its time one success puts an
+    entry back."""
     learner = Patterns(Random(seed))
     now = 0.0
     since: list[tuple[Call, ErrorClass]] = []
@@ -349,7 +350,7 @@ def test_whatever_happens_there_is_evidence_and_a_way_back(
             if (found.kind is not Kind.SHAPE or c.generation.tenant == found.tenant)
             and (found.kind is Kind.REGION or c.provider.name == found.provider)
         ]
-        assert len(mine) >= 3
+        assert len(mine) >= found.rule.failures
         assert entry.since == now < entry.until
         assert entry.until - now <= RULES[found.kind].cap * (1 + patterns.JITTER)
     for target, region in REGIONS.items():

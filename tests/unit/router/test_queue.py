@@ -21,6 +21,7 @@ from services.router.domain.shortage import POLL, shortage_of
 from services.router.ports import Permit
 from services.router.queue import QueueBounds, QueuedAdmission
 from tests.support.leasing import claim
+from tests.support.names import limit_key
 from tests.support.overload import VirtualLimiter
 from tests.support.virtual import VirtualClock, run
 
@@ -267,7 +268,9 @@ def test_bad_bounds_are_refused() -> None:
 
 def refused(*dimensions: tuple[str, float | None], retry_after: float | None = 1.0) -> AdmissionDenied:
     """By these (subject, reset)."""
-    return AdmissionDenied([QuotaViolation(s, "full", reset_seconds=r) for s, r in dimensions], retry_after)
+    return AdmissionDenied(
+        [QuotaViolation(limit_key(s), "full", reset_seconds=r) for s, r in dimensions], retry_after
+    )
 
 
 def test_rates_and_concurrency_that_come_back_soon_are_waited_for() -> None:
@@ -277,18 +280,18 @@ def test_rates_and_concurrency_that_come_back_soon_are_waited_for() -> None:
     )
     short = shortage_of(both, 5.0)
     assert short is not None
-    assert (short.scope, short.seconds, short.firm) == ("provider:p", 2.0, True)
-    assert short.scopes == {"tenant:a", "provider:p"}
+    assert (str(short.scope), short.seconds, short.firm) == ("provider:p", 2.0, True)
+    assert set(map(str, short.scopes)) == {"tenant:a", "provider:p"}
     slots = shortage_of(refused(("model:p/m concurrency", 1.0)), 5.0)
     assert slots is not None
-    assert (slots.scope, slots.seconds, slots.firm) == ("model:p/m", POLL, False)
+    assert (str(slots.scope), slots.seconds, slots.firm) == ("model:p/m", POLL, False)
 
 
 def test_a_campaigns_name_may_hold_spaces() -> None:
     """What is a scope and what a unit is told from the end."""
     short = shortage_of(refused(("campaign:a/Summer requests day sale requests minute", 1.0)), 5.0)
     assert short is not None
-    assert short.scope == "campaign:a/Summer requests day sale"
+    assert str(short.scope) == "campaign:a/Summer requests day sale"
 
 
 @pytest.mark.parametrize(
@@ -380,7 +383,7 @@ def test_a_slot_that_comes_free_goes_to_who_waits_at_once() -> None:
         assert not waiting.done()
         first.settle(claim(P).amounts)
         freed = bed.clock.monotonic()
-        assert bed.port.try_admit(("tenant:c", P, M), claim(P).amounts) is None
+        assert bed.port.try_admit(claim("tenant:c", P, M).scopes, claim(P).amounts) is None
         (await waiting).settle(claim(P).amounts)
         assert bed.clock.monotonic() - freed == pytest.approx(0.001)
         assert bed.metric("queue_wait_seconds_count", **{"class": "standard", "outcome": "admitted"}) == 1

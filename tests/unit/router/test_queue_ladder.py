@@ -10,6 +10,7 @@ import pytest
 
 from libs.catalog.model import Model, Policy
 from libs.errors import ResourceExhausted
+from libs.limits import scope_of
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, Priority
 from services.router.admit import LAST_WORD
@@ -79,7 +80,7 @@ class Bed:
     def free(self, scope: str) -> None:
         """There is room again, and somebody's call on it has ended."""
         del self.limits.denied[scope]
-        self.queue.ended([scope])
+        self.queue.ended([scope_of(scope)])
 
 
 async def test_where_the_ladder_says_queue_the_answer_comes_after_a_wait_and_says_so() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from libs.limits import Amounts, scope_of
 from libs.telemetry import Metrics
 from libs.types import Priority
-from services.router.domain.amounts import AdmissionDenied, Amounts
+from services.router.domain.amounts import AdmissionDenied
 from services.router.ports import Claim
 from services.router.queue import QueueBounds, QueuedAdmission
 from tests.support.overload import VirtualLimiter
@@ -114,7 +115,7 @@ async def call(
     key = (stream.priority, stream.tenant)
     outcome.offered[key] += 1
     came = clock.monotonic()
-    scopes = (f"tenant:{stream.tenant}", PROVIDER, "model:p/m")
+    scopes = tuple(map(scope_of, (f"tenant:{stream.tenant}", PROVIDER, "model:p/m")))
     permit = port.try_admit(scopes, amounts)
     for patience in (0.0, stream.deadline - seconds):
         if permit is None:

@@ -11,6 +11,7 @@ from pointsman.router.v1 import router_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
 from libs.errors import InvalidArgument, PointsmanError
+from libs.limits import Period, Unit
 from libs.rpc.channel import connect, metadata
 from libs.rpc.server import Registration
 from libs.rpc.status import from_rpc_error
@@ -86,12 +87,15 @@ async def test_regression_an_estimate_is_not_called_exact(call: Call) -> None:
     assert [e.usage.accuracy for e in answer.estimates] == [types_pb2.USAGE_ACCURACY_ESTIMATED] * 2
 
 
-STATE = LimitState("requests", "minute", 60, 41, 19.0)
+STATE = LimitState(Unit.REQUESTS, Period.MINUTE, 60, 41, 19.0)
 
 
 async def test_an_answer_tells_the_tenants_own_limits(call: Call, harness: Harness) -> None:
     """As the router knows them after it; a stream's first delta has them too, with the attempts so far."""
-    harness.admission.states["tenant:acme"] = (STATE, LimitState("total_tokens", "day", 9000, 100, None))
+    harness.admission.states["tenant:acme"] = (
+        STATE,
+        LimitState(Unit.TOTAL_TOKENS, Period.DAY, 9000, 100, None),
+    )
     harness.admission.states["tenant:other"] = (STATE,)
     answer = await call("Generate")
     assert isinstance(answer, pb.GenerateResponse)

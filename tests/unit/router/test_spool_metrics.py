@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from libs.clock import SystemClock
 from libs.telemetry import Metrics
 from services.router.adapters.file_spool import FileSpool
 from services.router.domain.events import Outcome, UsageRecord
@@ -40,7 +41,7 @@ def test_the_backlog_shows_while_nothing_is_acknowledged(tmp_path: Path) -> None
     """While analytics is gone `spool_bytes` grows with every record; it used to stay where the last
     acknowledgement had left it. After a restart it counts what the last process left."""
     metrics = Metrics()
-    spool = FileSpool(tmp_path, metrics)
+    spool = FileSpool(tmp_path, metrics, SystemClock())
     assert metrics.registry.get_sample_value("pointsman_spool_bytes") == 0
     spool.begin(record("a"))
     spool.end(record("a"))
@@ -49,7 +50,7 @@ def test_the_backlog_shows_while_nothing_is_acknowledged(tmp_path: Path) -> None
     spool.close()
 
     metrics = Metrics()
-    spool = FileSpool(tmp_path, metrics)
+    spool = FileSpool(tmp_path, metrics, SystemClock())
     assert metrics.registry.get_sample_value("pointsman_spool_bytes") == waiting
     _, position = spool.read()
     spool.acknowledge(position)

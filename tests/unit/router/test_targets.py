@@ -25,17 +25,17 @@ class Bed:
         self.wanted: list[Model] = []
         self.targets = Targets(self.clock, Random(1), self.wanted.append)
 
-    def succeed(self, latency: float = 0.5) -> None:
+    def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
         """One call gave its answer."""
         ticket = self.targets.begin(LARGE)
         assert ticket is not None
-        self.targets.succeeded(LARGE, ticket, latency, None, 50)
+        self.targets.succeeded(LARGE, ticket, latency, None, 50, tenant)
 
-    def fail(self, model: Model = LARGE) -> None:
+    def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
         """One did not."""
         ticket = self.targets.begin(model)
         assert ticket is not None
-        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None)
+        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from libs.rpc.server import GrpcServer, Registration
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics
 from tests.support.address import fresh_address
+from tests.support.names import limit_key
 
 SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 
@@ -91,7 +92,9 @@ async def test_an_error_reaches_the_client_with_every_detail() -> None:
     """ResourceExhausted arrives as the same type with its reason, retry time and one violation per dimension."""
     async with serve() as (servicer, _, _, stub):
         servicer.error = ResourceExhausted(
-            "full", [QuotaViolation("tenant:a requests minute", "5 of 5", limit=5)], retry_after=1.5
+            "full",
+            [QuotaViolation(limit_key("tenant:a requests minute"), "5 of 5", limit=5)],
+            retry_after=1.5,
         )
         error = from_rpc_error(await failure(stub.Reserve(ratelimit_pb2.ReserveRequest())))
         assert isinstance(error, ResourceExhausted)

@@ -17,7 +17,15 @@ from services.router.adapters.providers.anthropic import AnthropicDecoder, messa
 from services.router.adapters.providers.bedrock import BedrockWire, ConverseDecoder, read_converse
 from services.router.adapters.providers.errors import classify_inside, ended, malformed
 from services.router.adapters.providers.eventstream import EXCEPTION, EventStreamParser
-from services.router.adapters.providers.fields import Undecodable, as_count, as_dict, as_list, as_str, decode
+from services.router.adapters.providers.fields import (
+    Undecodable,
+    as_count,
+    as_dict,
+    as_list,
+    as_number,
+    as_str,
+    decode,
+)
 from services.router.adapters.providers.openai_chat import read_completion
 from services.router.adapters.providers.openai_compatible import Dialect
 from services.router.adapters.providers.sse import Event
@@ -155,8 +163,5 @@ def _counts(data: Mapping[str, Any]) -> Usage | None:
 
 
 def _counted(inputs: Any, output: Any) -> Usage | None:
-    counts = [
-        int(v) if isinstance(v, str) and v.isascii() and v.isdigit() else as_count(v)
-        for v in (inputs, output)
-    ]
+    counts = [as_count(as_number(v) if isinstance(v, str) else v) for v in (inputs, output)]
     return None if counts == [None, None] else Usage(counts[0] or 0, counts[1] or 0)

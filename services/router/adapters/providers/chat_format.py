@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.types import ErrorClass
@@ -75,17 +75,23 @@ def is_strict(value: Any) -> bool:
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas; others are refused with a 400.
     """
-    if type(value) is list:
-        return all(map(is_strict, value))
-    if type(value) is not dict:
-        return True
-    if value.get("type") == "object" or "properties" in value:
-        properties = as_dict(value.get("properties"))
-        if value.get("additionalProperties") is not False or set(properties) != set(
-            as_list(value.get("required"))
-        ):
-            return False
-    return all(map(is_strict, value.values()))
+    # A loop, since a caller may nest deeper than calls can.
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        if type(part) is list:
+            rest.extend(part)
+        elif type(part) is dict:
+            if part.get("type") == "object" or "properties" in part:
+                properties, required = as_dict(part.get("properties")), as_list(part.get("required"))
+                if part.get("additionalProperties") is not False or not _same_names(properties, required):
+                    return False
+            rest.extend(part.values())
+    return True
+
+
+def _same_names(properties: Mapping[str, Any], required: list[Any]) -> bool:
+    return all(type(name) is str for name in required) and set(properties) == set(required)
 
 
 def cache_key(prompt: Prompt) -> str:

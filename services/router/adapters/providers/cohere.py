@@ -7,7 +7,6 @@ from typing import Any
 
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.adapters.providers.chat_format import chat_messages, chat_tools, json_headers, schema
-from services.router.adapters.providers.error_rules import rule
 from services.router.adapters.providers.errors import classify, classify_inside, ended, malformed
 from services.router.adapters.providers.fields import (
     Undecodable,
@@ -41,7 +40,7 @@ _FINISH_REASONS = {
     "ERROR_TOXIC": FinishReason.CONTENT_FILTER,
 }
 #: Cohere's 498 is a refusal of the content; elsewhere it is a full queue.
-_RULES = (rule(ErrorClass.CONTENT_REFUSED, "", (498,)),)
+_STATUSES = {498: ErrorClass.CONTENT_REFUSED}
 _BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
 
 
@@ -105,7 +104,7 @@ class CohereWire:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
-        return classify(status, headers, body, _RULES)
+        return classify(status, headers, body, _STATUSES)
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""
@@ -152,7 +151,7 @@ class CohereDecoder(Decoder):
                 self._tool(None, called.id, called.name, called.arguments_json, out)
             self._finish(as_str(data.get("finish_reason")) or as_str(response.get("finish_reason")), data)
         elif kind == "error" or (not kind and ("message" in data or data.get("error"))):
-            raise classify_inside(data, _RULES, self.usage)
+            raise classify_inside(data, self.usage)
 
     def _finish(self, reason: str, data: Mapping[str, Any]) -> None:
         self.done = True
@@ -175,9 +174,7 @@ def _read(data: Mapping[str, Any]) -> Completion:
         text, calls = as_str(data["text"]), _calls_v1(data)
     else:
         # An error has a text where an answer has an object.
-        raise (
-            classify_inside(data, _RULES) if message or data.get("error") else malformed("no message", usage)
-        )
+        raise (classify_inside(data) if message or data.get("error") else malformed("no message", usage))
     if not text and not calls and is_hollow(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls)
@@ -194,9 +191,9 @@ def _ended(reason: str, data: Mapping[str, Any], usage: Usage | None) -> FinishR
     """Why an answer ended. Raises ProviderFailure where it was broken off."""
     said = as_str(data.get("error"))
     if reason == "ERROR_LIMIT":
-        raise classify_inside({"type": "context_length_exceeded", "message": said or reason}, _RULES, usage)
+        raise classify_inside({"type": "context_length_exceeded", "message": said or reason}, usage)
     if reason == "ERROR" and said:
-        raise classify_inside({"type": "server_error", "message": said}, _RULES, usage)
+        raise classify_inside({"type": "server_error", "message": said}, usage)
     return ended(reason, _FINISH_REASONS, usage, said)
 
 

@@ -1,8 +1,14 @@
-"""The one table of what providers' words mean, status by status.
+"""What an error means: its codes first, then its status, then the wait it states, and last its prose.
 
-Statuses alone mislead (a bad key is 400 at xAI and Gemini, an overload 500 at Mistral, an empty account 429 at
-OpenAI), so words come first and the status decides where they say nothing. Most quirks are words no other provider
-uses, hence one table serves all; a wire passes its own rules in front of it where that is not so.
+Prose misleads: it repeats what the caller wrote ("Invalid schema for function get_overdue_invoices"), and that of a
+rate limit advises to pay more. So it is asked only at statuses that leave open what is wrong (a bad key is 400 at xAI
+and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never of
+an empty account where a wait is stated. What words alone decided says so (`explicit`, `because`); the provider client
+takes back what the request itself holds.
+
+Every rule is linear in the text, and the text is bounded (`error_body.py`): no two repetitions of one expression can
+match the same characters, and gaps have a bound. `tests/unit/router/providers/test_adversarial.py` finds each by
+itself.
 
 Sources: the providers' error pages, recorded answers, and bodies that users reported.
 """
@@ -10,138 +16,145 @@ Sources: the providers' error pages, recorded answers, and bodies that users rep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.types import ErrorClass
+from services.router.adapters.providers.error_body import ErrorBody
+from services.router.adapters.providers.error_codes import class_of_codes, status_of_codes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
+    never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so;
+    else `because` holds the words that did."""
+
+    error_class: ErrorClass
+    passes: bool | None = None
+    explicit: bool = True
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`words` (a lower-case regular expression over codes and message) mean `error_class` at these statuses.
-
-    `passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
-    never take this request. True: the wait that the provider states counts.
-    """
+    """`words` (a regular expression over lower-case prose) mean `error_class` at these statuses. `unless`: a code,
+    canonical, beside which they mean nothing."""
 
     error_class: ErrorClass
     words: re.Pattern[str]
     statuses: frozenset[int]
     passes: bool | None = None
+    unless: str = ""
 
 
-def rule(error_class: ErrorClass, words: str, statuses: Sequence[int], passes: bool | None = None) -> Rule:
+def rule(
+    error_class: ErrorClass,
+    words: str,
+    statuses: Sequence[int],
+    passes: bool | None = None,
+    unless: str = "",
+) -> Rule:
     """A rule; see Rule."""
-    return Rule(error_class, re.compile(words), frozenset(statuses), passes)
+    return Rule(error_class, re.compile(words), frozenset(statuses), passes, unless)
 
 
-_CALLER = (400, 401, 402, 403, 404, 405, 409, 410, 412, 413, 422, 429, 451)
-_SERVER = (500, 502, 503, 529)
+#: An error inside a 200 that states no status.
+_UNSTATED = 0
 _DENIED = r"(disabled|deactivated|restricted|suspended|banned|blocked|terminated|locked|deleted)"
 
-#: More tokens in one request than the account may send in a minute or day: no wait helps here, and any other
-#: provider may take it, its context window being none of the matter.
-_ABOVE_THE_RATE = rule(ErrorClass.RATE_LIMITED, "", (), passes=False)
-_TOKENS = re.compile(r"limit[: ]+(\d+).{0,60}requested[: ]+(\d+)")
+#: A request of more tokens than the account may send in a minute or day: no wait helps here, and any other provider
+#: may take it, its context window being none of the matter. OpenAI says it as a 429, Groq as a 413.
+_TOO_LARGE = re.compile(r"request too large\b")
+_OF_A_PERIOD = re.compile(r"\b(per (second|min|minute|hour|day|month)\b|[tr]p[smhd]\b)")
+_LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
+_REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 
 #: Tried in this order.
-_RULES: tuple[Rule, ...] = (
-    # OpenAI says it as a 429, Groq as a 413.
-    rule(
-        ErrorClass.RATE_LIMITED,
-        r"request too large.*\b(per (second|min|minute|hour|day|month)\b|[tr]p[smhd]\b)",
-        (400, 413, 429),
-        passes=False,
-    ),
-    rule(
-        ErrorClass.CONTEXT_TOO_LONG,
-        r"request too large|request_too_large|request entity too large|long context",
-        _CALLER,
-    ),
+RULES: tuple[Rule, ...] = (
     # Azure API Management; it says when, and so does its Retry-After.
     rule(ErrorClass.QUOTA_EXHAUSTED, r"out of (call volume|bandwidth) quota", (403, 429), passes=True),
+    # Google's word for "none at all", beside a minute's wait that helps nobody.
+    rule(
+        ErrorClass.QUOTA_EXHAUSTED, r"quota exceeded for metric\b.{0,120}\blimit: 0\b", (429,), passes=False
+    ),
     rule(
         ErrorClass.QUOTA_EXHAUSTED,
-        r"(insufficient|not[ _]enough)[ _](quota|balance|credits?|funds)|credit balance|billing_hard_limit"
-        r"|billing_not_active|billing[ _]disabled|billing to be enabled|account is not active|included credits"
-        r"|requires more credits|used all available credits|spend(ing)?[ _](limit|cap)|key limit exceeded"
-        r"|credit limit exceeded|api usage limits|calls? / month|token_quota_reached|no resource package|arrearage"
-        r"|(do(es)?n't|do(es)? not) have (any|enough) credits|(out of|no( more)?|used up .{0,20}) credits?\b"
+        r"(insufficient|not enough) (quota|balance|credits?|funds)\b|credit balance|billing disabled"
+        r"|billing to be enabled|account is not active|included credits"
+        r"|requires more credits|used all available credits|spend(ing)? (limit|cap)\b|key limit exceeded"
+        r"|credit limit exceeded|api usage limits|calls? / month|no resource package"
+        r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
         r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
         r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
-        r"|failure to pay|unpaid|past[ -]due|overdue|payment (method|instrument)|invalid_payment|blocked_api_access"
-        r"|servicequotaexceeded|exceeded_current_quota|payment required|余额不足|欠费",
-        _CALLER,
+        r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
+        r"|余额不足|欠费",
+        (400, 403, 404, 412, 422, 429, _UNSTATED),
     ),
-    # Gemini says "exceeded your current quota" of a minute's quota too; then its status is RESOURCE_EXHAUSTED.
-    rule(ErrorClass.QUOTA_EXHAUSTED, r"^(?!.*resource_exhausted).*exceeded your current quota", _CALLER),
-    rule(ErrorClass.QUOTA_EXHAUSTED, r"resource_exhausted.*\blimit: 0\b", (429,)),
+    # Google says it of a minute's quota too.
+    rule(
+        ErrorClass.QUOTA_EXHAUSTED,
+        r"exceeded your current quota",
+        (400, 403, 429, _UNSTATED),
+        unless="resourceexhausted",
+    ),
     rule(
         ErrorClass.CONTEXT_TOO_LONG,
-        r"context_length_exceeded|exceed_context_size|string_above_max_length|context[_ ]window|max_model_len"
-        r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context"
+        r"request too large|request entity too large|long context|context window|too many total text bytes"
+        r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
-        r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w* )?context"
+        r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
         r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
         r"|exceeds the maximum number of (input )?tokens|reduce (the length of )?(the|your) (messages|prompt|input)"
-        r"|(number of |total )?(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
-        r"|(allowed|range of) input length|max_new_tokens` must be|must have less than \d+ tokens"
+        r"|\b(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
+        r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
         r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size",
-        (400, 403, 404, 413, 422, 500),
+        (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
         ErrorClass.CONTENT_REFUSED,
-        r"content_filter|content_policy|content filter|content management policy|responsibleaipolicy"
-        r"|content policy|content exists risk|violat\w+ (our |the )?(usage|content)|usage guidelines|usage polic"
-        r"|requires moderation|moderation_blocked|flagged|prohibited_content|sensitive content"
-        r"|for safety reasons|safety (system|polic|filter|guideline|check)|safety_check|unsafe (content|or sensitive)"
-        r"|data_?inspection|blocked (input|output|by our)|sensitive_words|敏感",
-        (400, 403, 422, 451, 498, 500),
+        r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
+        r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
+        r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
+        r"|data inspection|blocked (input|output|by our)|敏感",
+        (400, 403, 422, 498, 500, _UNSTATED),
     ),
     rule(
         ErrorClass.MODEL_NOT_FOUND,
-        r"model_(is_)?not_(found|available|supported|exist|enabled)|model_decommissioned|invalid_model"
-        r"|deploymentnotfound|model\.?notfound|unavailable[_ ]model|model_permission_blocked"
-        r"|unknown[ _]model|invalid model|not a valid model|no such model|unsupported model|model not exist"
-        r"|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
+        r"unknown model|invalid model|not a valid model|no such model|unsupported model|model not exist"
+        r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
         r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
-        r"|\bmodels?\b.{0,100}(does not exist|not found|was removed|(has been|is|was) (deprecated|removed"
+        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated|removed"
         r"|decommissioned|retired|blocked at)|no longer (available|supported)|is not (enabled|available|permitted)"
         r"|access is denied)",
-        (400, 403, 404, 410, 422),
+        (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
         ErrorClass.AUTHENTICATION,
-        r"api[ _-]?key.{0,12}(not valid|expired|invalid|not found)"
-        r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ _-]key"
-        r"|api_key_invalid|invalid_api_key|invalid authentication|authentication_error|unauthenticated|unauthorized"
-        r"|unrecognizedclient|invalidsignature|incompletesignature|expiredtoken|location is not supported"
-        rf"|(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
-        rf"|(organization|account|project|workspace|team|access)_{_DENIED}|not available in your (country|region)",
-        (400, 403, 412, 422),
+        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
+        r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
+        r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
+        rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
+        r"|not available in your (country|region)",
+        (400, 403, 412, 422, _UNSTATED),
     ),
-    # The model wrote something its own server could not use; another draw or another model may do better.
-    rule(ErrorClass.MALFORMED, r"tool_use_failed|json_validate_failed", (400,)),
     rule(
         ErrorClass.OVERLOADED,
-        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|modelnotready|currently loading"
-        r"|slow_down|(model|server|engine|service) (is )?((currently|too) )?busy",
-        (429, 424, *_SERVER),
+        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|currently loading"
+        r"|(model|server|engine|service) (is )?((currently|too) )?busy",
+        (424, 429, 500, 502, 503, _UNSTATED),
     ),
+    rule(ErrorClass.RATE_LIMITED, r"throttl|rate limit|too many requests", (400, 403, _UNSTATED)),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
     rule(
         ErrorClass.OVERLOADED,
-        r"unavailable|unreachable_backend|capacity|too many requests|rate.?limit|throttl",
-        _SERVER,
+        r"unavailable|capacity|too many requests|rate.?limit|throttl",
+        (500, 502, _UNSTATED),
     ),
-    rule(
-        ErrorClass.RATE_LIMITED,
-        r"throttl|rate[_ ]?limit[_ ]?(error|exceeded|reached)|toomanyrequests",
-        (400, 403),
-    ),
-    rule(ErrorClass.TIMEOUT, r"deadline_exceeded|timed out|timeout", (500, 502, 503)),
+    rule(ErrorClass.TIMEOUT, r"timed out|timeout", (500, 502, _UNSTATED)),
 )
 
+#: What a status means where neither codes nor prose say more.
 _STATUSES = {
     401: ErrorClass.AUTHENTICATION,
     402: ErrorClass.QUOTA_EXHAUSTED,
@@ -168,6 +181,8 @@ _STATUSES = {
     598: ErrorClass.TIMEOUT,
 }
 
+#: Finish reasons are words; beyond so many characters one is not looked at.
+_MAX_REASON = 200
 #: Finish reasons that are no ends of an answer but of the attempt, by what their names hold, in this order. DeepSeek
 #: `insufficient_system_resource`, vLLM and SGLang `abort`, Bedrock `malformed_model_output` and `malformed_tool_use`,
 #: Gemini `MALFORMED_FUNCTION_CALL`, `UNEXPECTED_TOOL_CALL`, `TOO_MANY_TOOL_CALLS` and `MISSING_THOUGHT_SIGNATURE`,
@@ -181,20 +196,65 @@ _BREAKS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
 )
 
 
-def rule_for(status: int, words: str, rules: Sequence[Rule] = ()) -> Rule:
-    """What a status and lower-case words mean; `rules` come first."""
-    for candidate in (*rules, *_RULES):
-        if status in candidate.statuses and candidate.words.search(words):
-            return candidate
-    if status == 429:
-        tokens = _TOKENS.search(words)
-        if tokens and int(tokens.group(2)) > int(tokens.group(1)):
-            return _ABOVE_THE_RATE
+def verdict_of(
+    status: int, error: ErrorBody, *, wait: bool = False, statuses: Mapping[int, ErrorClass] | None = None
+) -> Verdict:
+    """What an error with this status means, 0 where it has none. `wait`: it states how long to stay away.
+    `statuses`: what single statuses mean to this provider alone."""
+    own = (statuses or {}).get(status)
+    if own is not None:
+        return Verdict(own)
+    status = status or status_of_codes(error.codes)
+    named = class_of_codes(error.codes, status, error.param)
+    if named is not None:
+        return _unless_upstream(status, error, _rate(Verdict(named), error))
+    found = next(
+        (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
+    )
+    return _unless_upstream(status, error, _rate(found or _by_status(status), error))
+
+
+def class_of_status(status: int) -> ErrorClass:
+    """What a status means by itself."""
     other = ErrorClass.INVALID_REQUEST if 400 <= status < 500 else ErrorClass.SERVER_ERROR
-    return rule(_STATUSES.get(status, other), "", ())
+    return _STATUSES.get(status, other)
 
 
 def break_class(reason: str) -> ErrorClass | None:
     """The class of failure that a finish reason stands for; None where it may be the end of an answer."""
-    lower = reason.lower()
+    lower = reason[:_MAX_REASON].lower()
     return next((error_class for words, error_class in _BREAKS if words.search(lower)), None)
+
+
+def _by_status(status: int) -> Verdict:
+    # A firewall's 403 is no word about a key.
+    return Verdict(class_of_status(status), explicit=status != 403)
+
+
+def _by_words(candidate: Rule, error: ErrorBody, status: int, wait: bool) -> Verdict | None:
+    spent = candidate.error_class is ErrorClass.QUOTA_EXHAUSTED and candidate.passes is None
+    if spent and status == 429 and wait:
+        # What is over in a minute is a rate, whatever is advised to do about it.
+        return None
+    match = None if candidate.unless in error.codes else candidate.words.search(error.prose)
+    return Verdict(candidate.error_class, candidate.passes, False, match[0]) if match else None
+
+
+def _rate(found: Verdict, error: ErrorBody) -> Verdict:
+    """The same, or that the request is larger than the account's rate."""
+    if found.error_class not in (ErrorClass.RATE_LIMITED, ErrorClass.CONTEXT_TOO_LONG):
+        return found
+    limit, requested = _LIMIT.search(error.prose), _REQUESTED.search(error.prose)
+    above = limit is not None and requested is not None and int(requested[1]) > int(limit[1])
+    large = _TOO_LARGE.search(error.prose) and _OF_A_PERIOD.search(error.prose)
+    if large or (above and found.error_class is ErrorClass.RATE_LIMITED):
+        return Verdict(ErrorClass.RATE_LIMITED, False, found.explicit)
+    return found
+
+
+def _unless_upstream(status: int, error: ErrorBody, found: Verdict) -> Verdict:
+    """The same, but for the account of a server behind the provider: ours is in order, the model cannot be had."""
+    if error.wrapped and found.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED):
+        gone = ErrorClass.RATE_LIMITED if status == 429 else ErrorClass.MODEL_NOT_FOUND
+        return Verdict(gone, None, found.explicit, found.because)
+    return found

@@ -1,16 +1,18 @@
 """Classifying what a provider says went wrong: status, body and headers together.
 
-What words and statuses mean is the table in `error_rules.py`; here it meets the answer's headers and waits.
+What codes, words and statuses mean stands in `error_codes.py` and `error_rules.py`; here it meets the answer's
+headers and waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.adapters.providers.error_body import ErrorBody, read_error, redact, status_in_words
-from services.router.adapters.providers.error_rules import Rule, break_class, rule_for
+from services.router.adapters.providers.error_body import MAX_PROSE, ErrorBody, read_error, redact
+from services.router.adapters.providers.error_rules import Verdict, break_class, class_of_status, verdict_of
 from services.router.adapters.providers.fields import as_dict, as_str
 from services.router.adapters.providers.limits import refill_wait
 from services.router.adapters.providers.waits import body_wait, header_wait
@@ -38,35 +40,55 @@ def classify(
     status: int,
     headers: Mapping[str, str],
     body: bytes,
-    rules: Sequence[Rule] = (),
+    statuses: Mapping[int, ErrorClass] | None = None,
 ) -> ProviderFailure:
-    """The failure that an answer with an error status means. Header names are lower case. Never raises."""
+    """The failure that an answer with an error status means. Header names are lower case. `statuses`: what single
+    statuses mean to this provider alone. Never raises."""
     error = read_error(body, headers)
-    found = rule_for(status, error.words, rules)
-    return ProviderFailure(
-        found.error_class,
-        redact(error.message) or f"HTTP {status} without an explanation",
-        http_status=status,
-        retry_after=_wait(found.error_class, headers, error) if _waits(found) else None,
-        retry_same=_again(found) and headers.get("x-should-retry") != "false",
+    stated = _stated_wait(headers, error)
+    found = verdict_of(status, error, wait=stated is not None, statuses=statuses)
+    return _failure(
+        found,
+        error.message or f"HTTP {status} without an explanation",
+        status,
+        _wait(found.error_class, stated, headers, error) if _waits(found) else None,
+        again=headers.get("x-should-retry") != "false",
     )
 
 
-def classify_inside(data: Any, rules: Sequence[Rule] = (), usage: Usage | None = None) -> ProviderFailure:
+def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
     """The failure that an error object inside a 200 means (a stream's error event, a failed response).
 
     The answer's own headers belong to the 200 and say nothing about it.
     """
     error = read_error(data, {})
-    found = rule_for(status_in_words(error), error.words, rules)
-    return ProviderFailure(
-        found.error_class,
-        redact(error.message) or "the provider reported an error without an explanation",
-        http_status=200,
-        retry_after=body_wait(data, error.words) if _waits(found) else None,
-        retry_same=_again(found),
-        usage=usage,
-    )
+    stated = body_wait(data, error.words)
+    found = verdict_of(error.status, error, wait=stated is not None)
+    message = error.message or "the provider reported an error without an explanation"
+    return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
+
+
+def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes) -> None:
+    """Makes a failure fit to leave the adapters, in place: no key is in its message (`hide` takes out those that are
+    known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
+    from words that the request (`asked`, its body) holds itself."""
+    if failure.because and _is_echo(failure, asked):
+        status = failure.http_status
+        failure.error_class = class_of_status(status if status >= 400 else 0)
+        failure.retry_same = failure.error_class in _RETRY_SAME
+        failure.explicit = status != 403
+    failure.message = redact(hide(failure.said or failure.message))
+    failure.args = (f"{failure.error_class}: {failure.message}",)
+    failure.said = failure.because = ""
+    failure.__cause__ = failure.__context__ = None
+
+
+def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
+    # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
+    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
+        return False
+    words = [re.escape(word.encode()) for word in failure.because.split()]
+    return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
 
 
 def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> ProviderFailure | None:
@@ -76,7 +98,9 @@ def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> Provi
     if error_class is None:
         return None
     message = f"the answer was broken off: {reason}" + (f" ({said})" if said else "")
-    return ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
+    failure = ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
+    failure.said = message[:MAX_PROSE]
+    return failure
 
 
 def ended(
@@ -106,20 +130,43 @@ def cut_off(usage: Usage | None = None) -> ProviderFailure:
     )
 
 
-def _again(found: Rule) -> bool:
-    return found.error_class in _RETRY_SAME and found.passes is not False
+def _failure(
+    found: Verdict,
+    message: str,
+    status: int,
+    wait: float | None,
+    *,
+    again: bool = True,
+    usage: Usage | None = None,
+) -> ProviderFailure:
+    failure = ProviderFailure(
+        found.error_class,
+        redact(message),
+        http_status=status,
+        retry_after=wait,
+        retry_same=again and found.error_class in _RETRY_SAME and found.passes is not False,
+        usage=usage,
+        explicit=found.explicit,
+    )
+    failure.said = message[:MAX_PROSE]
+    failure.because = found.because
+    return failure
 
 
-def _waits(found: Rule) -> bool:
+def _waits(found: Verdict) -> bool:
     return found.error_class in _WAITING if found.passes is None else found.passes
 
 
-def _wait(error_class: ErrorClass, headers: Mapping[str, str], error: ErrorBody) -> float | None:
-    for stated in (header_wait(headers), body_wait(error.data, error.words)):
-        if stated is not None:
-            return stated
-    if error_class is not ErrorClass.RATE_LIMITED:
-        return None
+def _stated_wait(headers: Mapping[str, str], error: ErrorBody) -> float | None:
+    stated = header_wait(headers)
+    return body_wait(error.data, error.words) if stated is None else stated
+
+
+def _wait(
+    error_class: ErrorClass, stated: float | None, headers: Mapping[str, str], error: ErrorBody
+) -> float | None:
+    if stated is not None or error_class is not ErrorClass.RATE_LIMITED:
+        return stated
     # OpenRouter repeats the upstream's headers in the body.
     upstream = as_dict(as_dict(as_dict(as_dict(error.data).get("error")).get("metadata")).get("headers"))
     resets = [

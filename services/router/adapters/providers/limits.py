@@ -37,7 +37,7 @@ _UNITS = {
     "completion-tokens": "output_tokens",
 }
 _GENERAL = re.compile(r"(?:x-)?ratelimit-(limit|remaining|reset|renewalperiod)(?:-(.+))?")
-_ANTHROPIC = re.compile(r"anthropic-ratelimit-(.+)-(limit|remaining|reset)")
+_ANTHROPIC = re.compile(r"anthropic-ratelimit-(.{1,40})-(limit|remaining|reset)")
 #: A parameter with a whole number or a word, of at most as many digits as any limit has.
 _PAIR = re.compile(r"\b(\w+)=\"?(\d{1,12}\b|[a-z-]+)")
 _BY_SIZE = re.compile(r"(?:x-)?ratelimitbysize-(limit|remaining|reset)(?:-(minute|month))?")

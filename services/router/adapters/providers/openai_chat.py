@@ -85,7 +85,7 @@ class OpenAIChatWire:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
-        return classify(status, headers, body, self._dialect.rules)
+        return classify(status, headers, body)
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""
@@ -163,7 +163,7 @@ class OpenAIChatDecoder(Decoder):
         data = as_dict(data)
         groq = as_dict(data.get("x_groq"))
         if is_error(data) or groq.get("error") or name == "error":
-            raise classify_inside(groq if groq.get("error") else data, self._dialect.rules, self.usage)
+            raise classify_inside(groq if groq.get("error") else data, self.usage)
         if not self.model:
             self.model = as_str(data.get("model"))
         usage = data.get("usage") or groq.get("usage")
@@ -188,7 +188,7 @@ class OpenAIChatDecoder(Decoder):
             if legacy := as_dict(delta.get("function_call")):
                 self._call({"index": 0, "function": legacy}, out)
             if reason == "error" or choice.get("error"):
-                raise classify_inside(choice, self._dialect.rules, self.usage)
+                raise classify_inside(choice, self.usage)
             if reason:
                 self._stopped(reason_of(choice), FINISH_REASONS)
                 if self._refused and self.finish is not None:
@@ -223,7 +223,7 @@ def is_error(data: Mapping[str, Any]) -> bool:
 def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     """A whole chat completion. Raises ProviderFailure."""
     if is_error(data):
-        raise classify_inside(data, dialect.rules)
+        raise classify_inside(data)
     usage = read_usage(data.get("usage"), dialect)
     choices = as_list(data.get("choices"))
     choice = as_dict(choices[0]) if choices else {}
@@ -234,7 +234,7 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     calls = _tool_calls(message)
     reason = reason_of(choice)
     if reason == "error" or choice.get("error"):
-        raise classify_inside(choice, dialect.rules, usage)
+        raise classify_inside(choice, usage)
     finish = ended(reason, FINISH_REASONS, usage)
     if not reason and calls:
         finish = FinishReason.TOOL_CALLS

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.adapters.providers.error_rules import Rule
-
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -23,7 +21,7 @@ class Dialect:
     `prompt_cache_key`. `prefill_fields`: fields of an unfinished assistant message; `prefill_body`: of the request.
     `reasoning_apart`: whether completion tokens leave out reasoning tokens. `output_apart`: other counts of usage
     that are billed as output beside them. `reasonless`: it never says why an answer ended, so the terminator is all
-    there is to know it by. `path`: after the base URL. `rules`: error rules of its own. `extra`: fields sent with
+    there is to know it by. `path`: after the base URL.  `extra`: fields sent with
     every request.
     """
 
@@ -42,7 +40,6 @@ class Dialect:
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
     path: str = "/chat/completions"
-    rules: tuple[Rule, ...] = ()
     extra: Mapping[str, Any] | None = None
 
 

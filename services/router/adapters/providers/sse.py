@@ -13,8 +13,7 @@ from typing import NamedTuple
 from services.router.adapters.providers.fields import Undecodable, decode
 
 #: The most bytes of one unfinished event. The largest real ones repeat a whole answer, a few hundred KiB.
-MAX_EVENT_BYTES = 16 * 1024 * 1024
-
+MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 #: What may stand before the first event: white space, and the bytes of a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
@@ -130,7 +129,8 @@ class SseParser:
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b" ", 5) else line[5:]
             self._data.append(value)
-            self._size += len(value)
+            # An empty line takes memory too.
+            self._size += len(value) + 1
             if self._size > MAX_EVENT_BYTES:
                 raise FramingError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         elif not line:
@@ -143,7 +143,7 @@ class SseParser:
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")
         elif line == b"data":
-            self._data.append(b"")
+            self._take(b"data:", events)
 
 
 class JsonLinesParser:

@@ -19,12 +19,12 @@ from libs.types import FinishReason, Usage
 from services.router.adapters.providers.errors import broken_off, cut_off, malformed
 from services.router.adapters.providers.fields import Undecodable, decode
 from services.router.adapters.providers.sse import Event, FramingError, SseParser
+from services.router.adapters.providers.tool_calls import ToolCalls
 from services.router.domain.generation import (
     ProviderFailure,
     StreamEnd,
     StreamEvent,
     TextDelta,
-    ToolCallDelta,
 )
 
 
@@ -198,78 +198,3 @@ def is_hollow(finish: FinishReason) -> bool:
     """Whether an answer without text and tool calls that finished like this is no answer: a length limit or a
     content filter explain an empty answer, nothing else does."""
     return finish not in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
-
-
-class ToolCalls:
-    """Numbers the tool calls of a stream from 0 and says each call's id and name once.
-
-    Wires disagree: an index that is missing or null, two calls with one index but different ids or none at all, the
-    id and name repeated with every piece.
-    """
-
-    __slots__ = ("_arguments", "_ids", "_keys", "_names", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._keys: dict[int, int] = {}
-        self._ids: list[str] = []
-        self._names: list[str] = []
-        #: Only of calls without an id: where one ends can be seen in them alone.
-        self._arguments: list[str] = []
-
-    def piece(self, key: int | None, call_id: str, name: str, arguments: str) -> ToolCallDelta | None:
-        """The piece to hand on; None where it says nothing new. `key`: the wire's index, None where missing."""
-        index = self._find(key, call_id, name)
-        if index is None:
-            if not (call_id or name):
-                # Pieces of a call that never began: nobody could be called with them.
-                return None
-            index = self.count
-            self.count += 1
-            self._ids.append("")
-            self._names.append("")
-            self._arguments.append("")
-        if key is not None:
-            self._keys[key] = index
-        new_id = call_id if not self._ids[index] else ""
-        new_name = name if not self._names[index] else ""
-        if new_id:
-            self._ids[index] = new_id
-        if new_name:
-            self._names[index] = new_name
-        if not self._ids[index]:
-            self._arguments[index] += arguments
-        if not (new_id or new_name or arguments):
-            return None
-        return ToolCallDelta(index, new_id, new_name, arguments)
-
-    def _find(self, key: int | None, call_id: str, name: str) -> int | None:
-        if key is None:
-            if call_id:
-                return self._ids.index(call_id) if call_id in self._ids else None
-            last = self.count - 1 if self.count else None
-            return last if not name or self._goes_on(last, name) else None
-        index = self._keys.get(key)
-        if index is None:
-            return None
-        if call_id and self._ids[index]:
-            return index if self._ids[index] == call_id else None
-        if name and self._names[index] and not self._goes_on(index, name, named=True):
-            return None
-        return index
-
-    def _goes_on(self, index: int | None, name: str, *, named: bool = False) -> bool:
-        """Whether a piece with this name and no id belongs to that call: it repeats the name, and the arguments so
-        far are not whole. `named`: the wire's index says that it does."""
-        if index is None or self._names[index] != name:
-            return False
-        if self._ids[index]:
-            return named
-        so_far = self._arguments[index].strip()
-        if not so_far:
-            return named
-        try:
-            decode(so_far)
-        except Undecodable:
-            return True
-        return False

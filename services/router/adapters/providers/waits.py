@@ -25,15 +25,21 @@ from services.router.adapters.providers.fields import (
 
 #: A day. Whoever asks for longer is not worth remembering for longer: the breaker and the operator take over.
 MAX_WAIT_SECONDS = 86_400.0
+#: Longer than any date or duration is written.
+_MAX_TEXT = 64
+#: Characters of an error that is text inside another; as much as is read of any.
+_MAX_NESTED = 64 * 1024
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|s|m|h|d)")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
-_AMOUNT = r"\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
+#: No more digits than a number of seconds can mean, so that a run of them is not tried from each of its own.
+_NUMBER = r"\d{1,15}(?:\.\d{1,15})?"
+_PART = re.compile(rf"({_NUMBER}) ?(ms|milli|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+", re.ASCII)
+_AMOUNT = rf"{_NUMBER} ?(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[smhd])\b"
 _HINT = re.compile(
     r"(?:(?:try(?:ing)?(?: your request)? again|retry(?:ing)?|resets?|available|replenished)(?: again| your request)?"
-    r"(?: in| after)|wait(?: for)?)(?: about| approximately| at least)?\s+~?\s*"
-    rf"((?:{_AMOUNT}[\s,]*(?:and\s+)?|\d+(?:\.\d+)?[hmd](?=\d))+)",
+    r"(?: in| after)|wait(?: for)?)(?: about| approximately| at least)? ~? ?"
+    rf"((?:{_AMOUNT},? ?(?:and )?|{_NUMBER}[hmd](?=\d))+)",
     re.IGNORECASE | re.ASCII,
 )
 #: As .NET writes a span of time: days, if any, then hours, minutes and seconds.
@@ -52,7 +58,7 @@ def bounded(seconds: float) -> float:
 
 def duration(text: str) -> float | None:
     """Seconds of "1s", "6m0s", "120ms", "1h2m3.5s" or a bare number of seconds; None for anything else."""
-    text = text.strip().lower()
+    text = text[:_MAX_TEXT].strip().lower()
     number = as_number(text)
     if number is not None:
         return number
@@ -71,7 +77,7 @@ def reset_in(text: str, now: float | None) -> float | None:
     seconds = duration(text)
     if seconds is None:
         try:
-            moment = datetime.fromisoformat(text.strip())
+            moment = datetime.fromisoformat(text[:_MAX_TEXT].strip())
         except ValueError:
             return None
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -101,7 +107,7 @@ def body_wait(data: Any, words: str) -> float | None:
     of the body's messages in lower case."""
     places = list(_places(data))
     for place in places:
-        for detail in as_list(place.get("details")):
+        for detail in as_list(place.get("details"))[:16]:
             delay = as_dict(detail).get("retryDelay")
             if delay is None:
                 continue
@@ -136,7 +142,7 @@ def _places(data: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
         return
     if isinstance(data, str):
         # Only a message that is JSON itself.
-        if data.lstrip().startswith(("{", "[")):
+        if len(data) <= _MAX_NESTED and data.lstrip().startswith(("{", "[")):
             with suppress(Undecodable):
                 yield from _places(decode(data), depth + 1)
     elif isinstance(data, list):
@@ -150,7 +156,7 @@ def _places(data: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 def _http_date(text: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(text[:_MAX_TEXT])
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from libs.types import FinishReason
+from libs.types import FinishReason, Usage
 from services.router.domain.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
 
@@ -48,6 +48,9 @@ class StreamDecoder(Protocol):
 
     #: Why the model stopped, once it said so.
     finish: FinishReason | None
+    #: What it has told of usage so far, and the model's name.
+    usage: Usage | None
+    model: str
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """Events completed by this chunk. Raises ProviderFailure on an error event or an undecodable stream; where

@@ -14,6 +14,7 @@ from http import HTTPStatus
 import msgspec
 
 from libs.errors import (
+    LASTING,
     Aborted,
     AlreadyExists,
     DeadlineExceeded,
@@ -28,14 +29,12 @@ from libs.errors import (
     Unavailable,
 )
 from libs.http.errors import HttpError
+from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 #: Reasons that are about what this process takes in, not about a limit of the catalog.
 _PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
-_UNITS = frozenset(
-    {"requests", "concurrency", "input_tokens", "output_tokens", "total_tokens", "micro_usd", "usd"}
-)
 #: Retry-After of a 503 for which nobody knows better, seconds.
 DEFAULT_RETRY_AFTER = 1.0
 #: Characters of the caller's that a message repeats.
@@ -104,7 +103,10 @@ def key_required() -> ApiError:
 def from_failure(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
     """What the router's error means to the client. `names`: the router's name of a field → the client's."""
     answer = _answer(error, names)
-    if error.retry_after is not None or answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    lasting = error.retry_after is None and error.reason in LASTING
+    if lasting:
+        answer.headers |= DO_NOT_RETRY
+    elif error.retry_after is not None or answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
         wait = DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after
         answer.headers["retry-after"] = str(max(1, math.ceil(wait)))
         answer.headers["retry-after-ms"] = str(max(1, math.ceil(wait * 1000)))
@@ -175,11 +177,8 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
     if error.reason in _PROCESS_BOUNDS:
         return ApiError(429, error.message, code=error.reason.lower(), kind="requests")
     headers = limit_headers(error.violations, error.retry_after)
-    if any(v.requested > v.limit > 0 for v in error.violations):
-        # Larger than the whole limit: there will never be room.
-        headers |= DO_NOT_RETRY
-    units = set(map(_unit, error.violations))
-    if "micro_usd" in units:
+    keys = [v.key for v in error.violations if isinstance(v.key, LimitKey)]
+    if any(key.budget for key in keys):
         return ApiError(
             429,
             error.message,
@@ -187,24 +186,22 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
             kind="insufficient_quota",
             headers=headers | DO_NOT_RETRY,
         )
-    kind = "tokens" if any(unit.endswith("tokens") for unit in units) else "requests"
+    kind = "tokens" if any(key.unit.tokens for key in keys) else "requests"
+    if error.reason == "REQUEST_ABOVE_LIMIT":
+        code = error.reason.lower()
+        return ApiError(429, error.message, code=code, kind=kind, headers=headers | DO_NOT_RETRY)
     return ApiError(429, error.message, code="rate_limit_exceeded", kind=kind, headers=headers)
-
-
-def _unit(violation: QuotaViolation) -> str:
-    """The unit of the limit; empty where it is none of the catalog's. Scopes may hold blanks, and limits of calls at
-    once have no period: unit and period are looked for at the end."""
-    words = violation.subject.split(" ")[-2:]
-    return next((word for word in words if word in _UNITS), "")
 
 
 def limit_headers(violations: tuple[QuotaViolation, ...], retry_after: float | None) -> dict[str, str]:
     """The rate-limit set of a denial, for what is known: the violated limits of requests and tokens."""
     headers: dict[str, str] = {}
     for violation in violations:
-        unit = _unit(violation)
-        what = "requests" if unit == "requests" else "tokens" if unit.endswith("tokens") else ""
-        if not what or not violation.limit:
+        if not isinstance(violation.key, LimitKey) or not violation.limit:
+            continue
+        unit = violation.key.unit
+        what = "requests" if unit is Unit.REQUESTS else "tokens" if unit.tokens else ""
+        if not what:
             continue
         headers[f"x-ratelimit-limit-{what}"] = str(violation.limit)
         if what == "requests":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from libs.limits import Unit
 from services.router.domain.limit_state import LimitState
 
 
@@ -13,7 +14,7 @@ def limit_headers(limits: Iterable[LimitState]) -> dict[str, str]:
     headers: dict[str, str] = {}
     tightest: dict[str, LimitState] = {}
     for state in limits:
-        what = "requests" if state.unit == "requests" else "tokens"
+        what = "requests" if state.unit is Unit.REQUESTS else "tokens"
         other = tightest.get(what)
         if other is None or state.remaining * other.limit < other.remaining * state.limit:
             tightest[what] = state

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import grpc
 import pytest
+from google.rpc import status_pb2
 
 from libs.errors import (
     FieldViolation,
     InvalidArgument,
+    PointsmanError,
     QuotaViolation,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
 )
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
+from libs.rpc.status import DETAILS_KEY, from_rpc_error, to_status
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.api.openai.account import result_headers, usd
 from services.router.api.openai.chat import ChatExchange
@@ -25,6 +30,7 @@ from services.router.api.openai.responses import ResponsesExchange
 from services.router.domain.events import Delta, Restarted
 from services.router.domain.generation import ToolCall, ToolCallDelta
 from tests.support.http_door import attempt, candidate, result
+from tests.support.names import limit_key
 from tests.support.routing import CAPABILITIES, model
 
 ALPHA, BETA = candidate("alpha/small"), candidate("beta/large")
@@ -231,9 +237,9 @@ def test_the_wait_is_never_zero_and_never_too_short() -> None:
 def test_the_rate_limit_set_of_a_denial() -> None:
     """Limits of requests and of tokens; what is left is known for requests alone; other units have no header."""
     violations = [
-        QuotaViolation("tenant:acme requests minute", "full", limit=60),
-        QuotaViolation("provider:openai total_tokens minute", "full", limit=9000),
-        QuotaViolation("tenant:acme concurrency", "full", limit=4),
+        QuotaViolation(limit_key("tenant:acme requests minute"), "full", limit=60),
+        QuotaViolation(limit_key("provider:openai total_tokens minute"), "full", limit=9000),
+        QuotaViolation(limit_key("tenant:acme concurrency"), "full", limit=4),
     ]
     error = from_failure(ResourceExhausted("full", violations, retry_after=1.5), {})
     assert (error.status, error.code, error.kind) == (429, "rate_limit_exceeded", "tokens")
@@ -247,23 +253,51 @@ def test_the_rate_limit_set_of_a_denial() -> None:
     }
 
 
-@pytest.mark.parametrize("campaign", ["spring", "spring sale", "requests day", "micro_usd"])
-def test_a_spent_budget_is_one_whatever_its_campaign_is_called(campaign: str) -> None:
-    """Names of scopes may hold blanks, and words that are units elsewhere."""
-    spent = QuotaViolation(f"campaign:acme/{campaign} micro_usd month", "spent", limit=1_000_000)
-    error = from_failure(ResourceExhausted("spent", [spent], retry_after=9.0), {})
-    assert (error.status, error.code, error.headers["x-should-retry"]) == (429, "insufficient_quota", "false")
-    full = QuotaViolation(f"campaign:acme/{campaign} requests day", "full", limit=60)
-    error = from_failure(ResourceExhausted("full", [full], retry_after=9.0), {})
-    assert (error.code, error.kind) == ("rate_limit_exceeded", "requests")
+@pytest.mark.parametrize("name", ["spring", "spring sale", "requests day sale", "a micro_usd minute", "/ :"])
+@pytest.mark.parametrize(
+    ("unit", "period", "code", "again"),
+    [
+        (Unit.MICRO_USD, Period.DAY, "insufficient_quota", "false"),
+        (Unit.MICRO_USD, Period.MONTH, "insufficient_quota", "false"),
+        (Unit.MICRO_USD, Period.MINUTE, "rate_limit_exceeded", None),
+        (Unit.REQUESTS, Period.DAY, "rate_limit_exceeded", None),
+        (Unit.CONCURRENCY, Period.NONE, "rate_limit_exceeded", None),
+    ],
+)
+def test_regression_what_a_campaign_is_called_does_not_decide_what_its_limit_is(
+    name: str, unit: Unit, period: Period, code: str, again: str | None
+) -> None:
+    """A spent budget is a spent budget whatever words are in its name, also over the wire: that of `spring sale` was
+    shown as a rate limit and retried."""
+    key = LimitKey(Scope(ScopeKind.CAMPAIGN, name, "acme"), unit, period)
+    sent = to_status(ResourceExhausted("full", [QuotaViolation(key, "full", limit=9)], retry_after=3.0))
+    error = from_failure(received(sent), {})
+    assert (error.status, error.code) == (429, code)
+    assert error.headers.get("x-should-retry") == again
+
+
+def test_a_request_that_is_larger_than_its_whole_limit_is_not_retried() -> None:
+    """OpenAI's clients repeat a 429 unless they are told not to."""
+    violation = QuotaViolation(limit_key("tenant:acme total_tokens minute"), "100 of 50", limit=50)
+    error = from_failure(ResourceExhausted("no", [violation], reason="REQUEST_ABOVE_LIMIT"), {})
+    assert (error.status, error.code, error.kind) == (429, "request_above_limit", "tokens")
+    assert error.headers["x-should-retry"] == "false"
+    assert "retry-after" not in error.headers
+
+
+def test_a_limiter_that_is_gone_is_no_spent_budget() -> None:
+    """503, to be tried again soon."""
+    error = from_failure(Unavailable("gone", reason="LIMITER_UNAVAILABLE", retry_after=2.0), {})
+    assert (error.status, error.code) == (503, "limiter_unavailable")
+    assert error.headers["retry-after"] == "2"
     assert "x-should-retry" not in error.headers
 
 
-def test_what_is_larger_than_its_whole_limit_is_not_retried() -> None:
-    """There will never be room for it."""
-    large = QuotaViolation("tenant:acme total_tokens minute", "too large", limit=1000, requested=2000)
-    error = from_failure(ResourceExhausted("too large", [large], retry_after=9.0), {})
-    assert (error.code, error.headers["x-should-retry"]) == ("rate_limit_exceeded", "false")
+def received(status: status_pb2.Status) -> PointsmanError:
+    """What the client makes of it."""
+    trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, status.message))
 
 
 def test_attempts_of_a_failure_are_counted() -> None:

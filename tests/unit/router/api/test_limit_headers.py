@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.limits import Period, Unit
 from services.router.api.openai.limit_headers import limit_headers
 from services.router.domain.limit_state import LimitState
 
@@ -10,10 +11,10 @@ def test_the_tightest_limit_of_each_kind_is_told() -> None:
     """Of a minute's and a day's requests the one with the smaller share left; all units of tokens are tokens. What
     has no known end has no reset."""
     limits = (
-        LimitState("requests", "minute", 60, 59, 1.0),
-        LimitState("requests", "day", 1000, 12, None),
-        LimitState("input_tokens", "minute", 10_000, 9_000, 6.0),
-        LimitState("total_tokens", "minute", 40_000, 20_000, 29.9999),
+        LimitState(Unit.REQUESTS, Period.MINUTE, 60, 59, 1.0),
+        LimitState(Unit.REQUESTS, Period.DAY, 1000, 12, None),
+        LimitState(Unit.INPUT_TOKENS, Period.MINUTE, 10_000, 9_000, 6.0),
+        LimitState(Unit.TOTAL_TOKENS, Period.MINUTE, 40_000, 20_000, 29.9999),
     )
     assert limit_headers(limits) == {
         "x-ratelimit-limit-requests": "1000",

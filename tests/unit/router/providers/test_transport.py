@@ -24,7 +24,7 @@ async def test_a_key_that_no_header_can_hold_is_a_failure_and_not_shown(key: str
     request = HttpRequest("POST", url, {"authorization": f"Bearer {key}"}, b"{}")
     async with server, HttpTransport() as transport:
         with pytest.raises(ProviderFailure) as caught:
-            await transport.fetch(request, 5.0)
+            await transport.fetch(request, 5.0, 1000)
         with pytest.raises(ProviderFailure):
             async with transport.open(request):
                 pass

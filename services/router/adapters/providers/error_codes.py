@@ -1,0 +1,135 @@
+"""The one table of providers' machine-readable error words: types, codes, reasons and exception names.
+
+A code is compared whole, in the form that `canonical` gives it, never searched for in running text: what a caller
+writes can stand in a message, but not in a code. Codes that say no more than a status does (`invalid_request_error`,
+`RESOURCE_EXHAUSTED`) are not failures of their own here: they give the status of an error inside a 200, nothing else.
+
+Sources: the providers' error pages, recorded answers, and bodies that users reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from libs.types import ErrorClass
+
+#: Beginnings of codes that name a fault of one field (OpenAI's `invalid_type`, `string_above_max_length`,
+#: `unsupported_value`, pydantic's `extra_forbidden`), at statuses that blame the request.
+_OF_A_FIELD: tuple[str, ...] = (
+    "invalid",
+    "missing",
+    "unknown",
+    "unsupported",
+    "string",
+    "array",
+    "integer",
+    "decimal",
+    "number",
+    "object",
+    "duplicate",
+    "extra",
+    "literal",
+    "value",
+)
+_FIELD_STATUSES = frozenset({400, 422})
+#: Fields that hold the prompt: one that is too long is a prompt that is too long.
+_PROMPT_FIELDS = ("content", "text", "input", "prompt", "messages", "instructions")
+
+#: Tried in this order: an error may carry several codes, and an empty account is often told beside a rate.
+_TABLE: tuple[tuple[ErrorClass, str], ...] = (
+    (
+        ErrorClass.QUOTA_EXHAUSTED,
+        "insufficient_quota insufficient_balance not_enough_balance insufficient_credits insufficient_funds"
+        " insufficient_user_quota billing_hard_limit_reached billing_not_active billing_disabled billing_error"
+        " blocked_api_access exceeded_current_quota token_quota_reached service_quota_exceeded arrearage"
+        " invalid_payment_instrument payment_required credit_balance_too_low out_of_credits credits_exhausted"
+        " spend_limit_exceeded spending_limit_reached account_overdue",
+    ),
+    (
+        ErrorClass.AUTHENTICATION,
+        "invalid_api_key api_key_invalid incorrect_api_key missing_api_key api_key_expired api_key_disabled"
+        " authentication_error invalid_authentication unauthenticated unauthorized unrecognized_client"
+        " invalid_signature incomplete_signature expired_token invalid_client_token_id invalid_token"
+        " missing_authentication_token invalid_grant invalid_client access_token_expired credentials_missing"
+        " access_token_type_unsupported account_deactivated account_disabled account_suspended"
+        " account_restricted organization_restricted organization_disabled organization_deactivated"
+        " organization_suspended project_suspended"
+        " unsupported_country_region_territory",
+    ),
+    (
+        ErrorClass.RATE_LIMITED,
+        "rate_limit rate_limit_exceeded rate_limit_reached rate_limited too_many_requests throttling throttled"
+        " request_quota_exceeded token_quota_exceeded too_many_tokens",
+    ),
+    (
+        ErrorClass.CONTEXT_TOO_LONG,
+        "context_length_exceeded exceed_context_size context_window_exceeded max_context_length_exceeded"
+        " model_max_prompt_tokens_exceeded tokens_limit_reached request_too_large prompt_too_long input_too_long",
+    ),
+    (
+        ErrorClass.CONTENT_REFUSED,
+        "content_filter content_policy_violation responsible_ai_policy_violation moderation_blocked flagged"
+        " prohibited_content data_inspection_failed content_blocked",
+    ),
+    (
+        ErrorClass.MODEL_NOT_FOUND,
+        "model_not_found model_not_available model_not_supported model_not_exist model_not_enabled"
+        " model_decommissioned model_permission_blocked_org model_permission_blocked_project invalid_model"
+        " unknown_model unavailable_model no_such_model deployment_not_found fail.model.notFound",
+    ),
+    # The model wrote something its own server could not use; another draw or another model may do better.
+    (ErrorClass.MALFORMED, "tool_use_failed json_validate_failed"),
+    (
+        ErrorClass.OVERLOADED,
+        "overloaded slow_down engine_overloaded model_overloaded server_overloaded model_not_ready"
+        " unreachable_backend no_capacity service_unavailable",
+    ),
+    (ErrorClass.TIMEOUT, "deadline_exceeded timeout model_timeout gateway_timeout"),
+)
+
+#: Statuses that a code stands for where nothing else states one.
+_STATUS: tuple[tuple[int, str], ...] = (
+    (400, "invalid_request invalid_argument invalid_prompt bad_request validation"),
+    (403, "permission permission_denied access_denied forbidden"),
+    (404, "not_found resource_not_found"),
+    (424, "model_stream"),
+    (429, "resource_exhausted"),
+    (500, "api_error server_error internal internal_server"),
+    (503, "unavailable"),
+)
+
+
+def canonical(code: str) -> str:
+    """A code without case, punctuation and the suffix that says that it is an error: `ThrottlingException` and
+    `com.amazon.coral#ThrottlingException:http://...` are `throttling`, `RATE_LIMIT_ERROR` is `ratelimit`."""
+    bare = code.rpartition("#")[2].partition(":")[0].lower()
+    letters = "".join(character for character in bare if character.isalnum())
+    return letters.removesuffix("exception").removesuffix("error") or letters
+
+
+_CLASSES: dict[str, tuple[int, ErrorClass]] = {
+    canonical(code): (rank, error_class)
+    for rank, (error_class, codes) in enumerate(_TABLE)
+    for code in codes.split()
+}
+_STATUSES = {canonical(code): status for status, codes in _STATUS for code in codes.split()}
+
+
+def class_of_codes(codes: Iterable[str], status: int, param: str) -> ErrorClass | None:
+    """The class that canonical codes name; None where they name none. `param`: the field that the error blames."""
+    known = [_CLASSES[code] for code in codes if code in _CLASSES]
+    if known:
+        return min(known)[1]
+    if status not in _FIELD_STATUSES:
+        return None
+    for code in codes:
+        if code == "stringabovemaxlength" and param.rpartition(".")[2].partition("[")[0] in _PROMPT_FIELDS:
+            return ErrorClass.CONTEXT_TOO_LONG
+        if code.startswith(_OF_A_FIELD) and code not in _STATUSES:
+            return ErrorClass.INVALID_REQUEST
+    return None
+
+
+def status_of_codes(codes: Sequence[str]) -> int:
+    """The status that canonical codes stand for; 0 where they name none."""
+    return next((_STATUSES[code] for code in codes if code in _STATUSES), 0)

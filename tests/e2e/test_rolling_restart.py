@@ -1,0 +1,158 @@
+"""Two routers behind one balancing client are drained and restarted in turn, as an orchestrator rolls out a release,
+while the limiter is slow to answer a new connection: no call is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.members import grpc_serving
+from libs.client import Client
+from tests.e2e.catalogs import BUDGETED_KEY, CRASHES
+from tests.support.address import fresh_address
+from tests.support.load import Load, under_load
+from tests.support.stack import ROOT, RunningStack, running_stack
+
+#: How long the limiter takes to answer a new connection, seconds.
+SLOW = 3.0
+#: Answers of each tenant before, and from each router once it is back.
+ANSWERS = 40
+
+
+@asynccontextmanager
+async def slow_to_connect(address: str) -> AsyncIterator[str]:
+    """A proxy in front of the address that passes nothing on for the first seconds of a connection; its own."""
+    host, _, port = address.rpartition(":")
+    running: set[asyncio.Task[None]] = set()
+
+    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        ends = [writer]
+        try:
+            await asyncio.sleep(SLOW)
+            back, forth = await asyncio.open_connection(host, int(port))
+            ends.append(forth)
+            ways = [
+                asyncio.create_task(passed_on(reader, forth)),
+                asyncio.create_task(passed_on(back, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        except asyncio.CancelledError:
+            # The proxy ends; a handler that raised would be logged as a fault.
+            return
+        finally:
+            running.discard(task)
+            for end in ends:
+                end.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in [*running]:
+            task.cancel()
+
+
+@dataclass
+class Router:
+    """One router beside the stack's own."""
+
+    address: str
+    environment: dict[str, str]
+    log: Path
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Returns once it serves."""
+        with self.log.open("ab") as out:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.router"),
+                cwd=ROOT,
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+            )
+        async with asyncio.timeout(60):
+            await grpc_serving(self.address)
+
+    async def stop(self) -> int:
+        """By SIGTERM; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            return await self.process.wait()
+
+    async def end(self) -> None:
+        """At the end of the test, whatever became of it."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+
+def router_beside(stack: RunningStack, name: str, limiter: str) -> Router:
+    """As the stack's own, with an address and a spool of its own."""
+    address = fresh_address()
+    own = {
+        "POINTSMAN_ROUTER_LISTEN": address,
+        "POINTSMAN_ROUTER_METRICS_LISTEN": fresh_address(),
+        "POINTSMAN_ROUTER_SPOOL_DIR": str(stack.data / name),
+        "POINTSMAN_ROUTER_RATELIMIT_TARGET": limiter,
+        "POINTSMAN_ROUTER_DRAIN_SECONDS": "10",
+    }
+    return Router(address, stack.process("router").environ() | own, stack.data / "logs" / f"{name}.log")
+
+
+def lives(load: Load) -> set[str]:
+    """The routers' lives that have answered: each gives its attempts a prefix of its own."""
+    return {attempt_id.rpartition("-")[0] for attempt_id in load.attempts}
+
+
+async def test_a_rolling_restart_loses_no_call_although_the_limiter_is_slow_to_connect(
+    tmp_path: Path,
+) -> None:
+    """Of a tenant with rates alone and of one with a budget, which nobody but the limiter can admit. Each router is
+    given back its share of the calls before the next one goes."""
+    async with AsyncExitStack() as opened:
+        stack = await opened.enter_async_context(running_stack(tmp_path, CRASHES))
+        await stack.simulator.set("openai", latency_ms=20, ms_per_token=0.3)
+        await stack.simulator.set("gemini", latency_ms=20, ms_per_token=0.3)
+        limiter = await opened.enter_async_context(slow_to_connect(stack.addresses["ratelimit"]))
+        routers = [router_beside(stack, name, limiter) for name in ("one", "two")]
+        for router in routers:
+            opened.push_async_callback(router.end)
+        await asyncio.gather(*(router.start() for router in routers))
+        target = "ipv4:" + ",".join(router.address for router in routers)
+        clients = {
+            "demo": await opened.enter_async_context(Client(target, stack.addresses["tenant_key"])),
+            "budgeted": await opened.enter_async_context(Client(target, BUDGETED_KEY)),
+        }
+        async with under_load(clients, "rolling") as load:
+            await load.until(more=ANSWERS)
+            for router in routers:
+                before = lives(load)
+                assert await router.stop() == 0
+                await router.start()
+                async with asyncio.timeout(60):
+                    while not lives(load) - before:
+                        await asyncio.sleep(0.1)
+                await load.until(more=ANSWERS)
+        assert not load.failures, f"{load.story()}\n{load.failures[0]}"
+        assert len(lives(load)) == 2 * len(routers)
