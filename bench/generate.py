@@ -5,7 +5,8 @@ python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 Starts the whole stack (limits, budget, ledger and tracing on: spans go to a collector) and a bare grpc.aio
 pass-through (bench/support/passthrough.py), both calling the same simulated provider. Slices of calls to the one and
 the other alternate: first to the router as shipped, which records a tenth of the traces that begin with it; then to
-the router within traces that the caller records, so that every call is traced (`traced`). Each figure is CPU time of
+the router within traces that the caller records, so that every call is traced (`traced`); then to the router's HTTP
+door with OpenAI's chat completions (`http`), as shipped too. Each figure is CPU time of
 the server process (user and system, from the kernel) per call, so the load generator and the provider do not count.
 The ratio to the pass-through of the same round is taken and their median printed. Unary and streamed. Last comes
 `ratio`, that of unary calls as shipped.
@@ -26,6 +27,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import grpc
 import psutil
 import uvloop
@@ -159,6 +161,26 @@ def calls(channel: grpc.aio.Channel, key: str, *, traced: bool = False) -> dict[
     return {"unary": unary, "stream": stream}
 
 
+def http_calls(session: aiohttp.ClientSession, url: str, key: str) -> dict[str, Send]:
+    """The same calls as OpenAI's clients make them."""
+    headers = {"authorization": f"Bearer {key}"}
+    body = {
+        "model": "pointsman/general",
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": TOKENS,
+    }
+
+    async def unary() -> None:
+        async with session.post(url, json=body, headers=headers) as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"]
+
+    async def stream() -> None:
+        async with session.post(url, json={**body, "stream": True}, headers=headers) as answer:
+            assert (await answer.read()).endswith(b"data: [DONE]\n\n")
+
+    return {"unary": unary, "stream": stream}
+
+
 async def rounds_of(ours: Side, theirs: Side, count: int, rounds: int) -> tuple[list[float], list[float]]:
     """CPU seconds per call of both in each round. Their slices alternate; what a process does after its slice (usage
     and traces are sent a little later) is its own all the same."""
@@ -185,12 +207,15 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
         passthrough(f"{stack.simulator.url}/openai/v1") as (bare, address),
         grpc.aio.insecure_channel(stack.addresses["router"]) as ours,
         grpc.aio.insecure_channel(address) as theirs,
+        aiohttp.ClientSession() as session,
     ):
+        url = f"http://{stack.addresses['router http']}/v1/chat/completions"
         for kind, pace, count in (("unary", 0.0, calls_a_round), ("stream", TOKEN_MS, calls_a_round // 4)):
             await stack.simulator.set("openai", tokens=TOKENS, latency_ms=0, ms_per_token=pace, unary_ms=0)
             shipped = Side(router, calls(ours, key)[kind])
             traced = Side(router, calls(ours, key, traced=True)[kind])
             through = Side(bare, calls(theirs, key)[kind])
+            over_http = Side(router, http_calls(session, url, key)[kind])
             mine, bares = await rounds_of(shipped, through, count, rounds)
             sequential = [
                 1000 * await load(side.send, count // 8, 1) / (count // 8) for side in (shipped, through)
@@ -198,10 +223,13 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
             traces, beside = await rounds_of(traced, through, count, rounds)
             # Spans that wait are exported before anything else is measured.
             await asyncio.sleep(EXPORT_SECONDS)
+            https, beside_http = await rounds_of(over_http, through, count, rounds)
+            await asyncio.sleep(EXPORT_SECONDS)
             ratios = [a / b for a, b in zip(mine, bares, strict=True)]
             figures[kind] = {
                 "router_cpu_ms": round(1000 * statistics.median(mine), 3),
                 "traced_cpu_ms": round(1000 * statistics.median(traces), 3),
+                "http_cpu_ms": round(1000 * statistics.median(https), 3),
                 "passthrough_cpu_ms": round(1000 * statistics.median(bares), 3),
                 "ratio": round(statistics.median(ratios), 2),
                 "ratio_min": round(min(ratios), 2),
@@ -209,6 +237,10 @@ async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[
                 "ratio_traced": round(
                     statistics.median(a / b for a, b in zip(traces, beside, strict=True)), 2
                 ),
+                "ratio_http": round(
+                    statistics.median(a / b for a, b in zip(https, beside_http, strict=True)), 2
+                ),
+                "http_to_grpc": round(statistics.median(https) / statistics.median(mine), 2),
                 "requests_per_second_per_core": round(1 / statistics.median(mine)),
                 "added_latency_ms_sequential": round(sequential[0] - sequential[1], 2),
             }
@@ -227,7 +259,9 @@ async def main(count: int, rounds: int, trace_ratio: float) -> None:
             async with running_stack(Path(directory), CATALOG, environment) as stack:
                 figures = await measure(stack, count, rounds)
         more = {"trace_ratio": trace_ratio, "spans_collected": len(collector.spans)}
-        print(json.dumps({**figures, **more, "ratio": figures["unary"]["ratio"]}))
+        unary = figures["unary"]
+        beside = {"http_ms": unary["http_cpu_ms"], "http_ratio": unary["ratio_http"]}
+        print(json.dumps({**figures, **more, **beside, "ratio": unary["ratio"]}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_PORT_BASE = 7700
-#: Every address, as an offset from the port base. Metrics endpoints are 100 above their service.
+#: Every address, as an offset from the port base. Metrics endpoints are 100 above their service; a second word names
+#: another address of the same service.
 OFFSETS = {
     "router": 0,
     "health": 1,
@@ -15,13 +16,12 @@ OFFSETS = {
     "analytics": 3,
     "valkey": 50,
     "postgres": 51,
-    "gateway": 80,
+    "router http": 80,
     "simulator": 90,
     "router metrics": 100,
     "health metrics": 101,
     "ratelimit metrics": 102,
     "analytics metrics": 103,
-    "gateway metrics": 180,
 }
 #: Ports above its base that a stack may take.
 SPAN = max(OFFSETS.values())
@@ -97,8 +97,9 @@ class Plan:
                     f"POINTSMAN_ROUTER_{peer.upper()}_TARGET": self.address(peer)
                     for peer in ("health", "ratelimit", "analytics")
                 }
-                return targets | {"POINTSMAN_ROUTER_SPOOL_DIR": str(self.data / "spool")}
-            case "gateway":
-                return {"POINTSMAN_GATEWAY_ROUTER_TARGET": self.address("router")}
+                return targets | {
+                    "POINTSMAN_ROUTER_HTTP_LISTEN": self.address("router http"),
+                    "POINTSMAN_ROUTER_SPOOL_DIR": str(self.data / "spool"),
+                }
             case _:
                 return {}

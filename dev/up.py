@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Addresses and keys for programs, in the data directory for as long as the stack runs.
 STATE = "stack.json"
 #: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
-GRACES = (1.3, 1.3, 1.6, 0.6)
+GRACES = (1.3, 1.3, 1.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class Stack:
     def addresses(self) -> dict[str, str]:
         """Every address by name."""
         return {
-            name: self.plan.address(name)
-            for name in self.plan.ports
-            if name.removesuffix(" metrics") in self.names
+            name: self.plan.address(name) for name in self.plan.ports if name.partition(" ")[0] in self.names
         }
 
 
@@ -138,14 +136,12 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
     if choice.simulate:
         arguments = ("dev.simulator", "--listen", plan.address("simulator"))
         layers[1].append(process("simulator", http_serving("/_control"), *arguments))
-    gateway = (ROOT / "services" / "gateway" / "__main__.py").exists()
-    layers.append([process("gateway", http_serving("/healthz"), "services.gateway")] if gateway else [])
     return plan, tenant_key or os.environ.get("POINTSMAN_KEY", ""), layers
 
 
 def _check_ports(plan: Plan, names: set[str]) -> None:
     for name, port in plan.ports.items():
-        if name.removesuffix(" metrics") in names and not port_is_free(port):
+        if name.partition(" ")[0] in names and not port_is_free(port):
             raise EngineError(
                 f"Port {port} ({name}) is taken, maybe by another stack: end the program that has it, or move all "
                 f"ports, which go up to {SPAN} above --port-base or POINTSMAN_PORT_BASE (0 takes free ones)."

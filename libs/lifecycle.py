@@ -59,7 +59,7 @@ class Runtime:
 
 
 class Server(Protocol):
-    """What listens. gRPC services yield registrations and get one; an HTTP service yields its own."""
+    """What listens."""
 
     port: int
 
@@ -76,7 +76,17 @@ class Server(Protocol):
         ...
 
 
-Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration] | Server]]
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that a composition root brings, with the address to bind it to. `name`: its protocol, for the log."""
+
+    name: str
+    server: Server
+    address: str
+
+
+#: Registrations are served over gRPC at `settings.listen`, by one server; beside it listens what is brought along.
+Assemble = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Sequence[Registration | Listening]]]
 
 
 @dataclass(slots=True)
@@ -114,37 +124,50 @@ class _Process(Generic[SettingsT]):
             if settings.metrics_listen:
                 await operations.start(settings.metrics_listen)
             async with self.assemble(settings, runtime) as served:
-                server = await self._start(served, runtime)
+                servers = await self._start(served, runtime)
                 # What lives as long as the process need not be scanned by every collection.
                 gc.collect()
                 gc.freeze()
                 # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
                 gc.set_threshold(20_000, 20, 20)
-                server.serving()
-                log.info("serving", port=server.port, instance=instance)
+                for server in servers.values():
+                    server.serving()
+                ports = {name: server.port for name, server in servers.items()}
+                log.info("serving", **ports, instance=instance)
                 await stop.wait()
                 log.info("draining", seconds=settings.drain_seconds)
-                await server.drain(settings.drain_seconds)
+                await asyncio.gather(*(server.drain(settings.drain_seconds) for server in servers.values()))
             log.info("stopped")
         finally:
             watchdog.stop()
             await operations.stop()
             telemetry.stop()
 
-    async def _start(self, served: Sequence[Registration] | Server, runtime: Runtime) -> Server:
+    async def _start(self, served: Sequence[Registration | Listening], runtime: Runtime) -> dict[str, Server]:
+        """Binds what listens, or nothing; by the names that the log gives their ports. Raises OSError."""
         settings = self.settings
-        if not isinstance(served, Sequence):
-            await served.start(settings.listen)
-            return served
-        server = GrpcServer(
-            served,
-            Observer(runtime.metrics, runtime.clock),
-            runtime.authenticator,
-            bytes_in_flight=runtime.bytes_in_flight,
-            unknown_callers=runtime.unknown_callers,
-        )
-        await server.start(settings.listen, _server_credentials(settings))
-        return server
+        registrations = [item for item in served if isinstance(item, Registration)]
+        servers: dict[str, Server] = {}
+        try:
+            if registrations:
+                server = GrpcServer(
+                    registrations,
+                    Observer(runtime.metrics, runtime.clock),
+                    runtime.authenticator,
+                    bytes_in_flight=runtime.bytes_in_flight,
+                    unknown_callers=runtime.unknown_callers,
+                )
+                await server.start(settings.listen, _server_credentials(settings))
+                servers["port"] = server
+            for item in served:
+                if isinstance(item, Listening):
+                    await item.server.start(item.address)
+                    servers[f"{item.name}_port"] = item.server
+        except OSError:
+            for started in servers.values():
+                await started.drain(0)
+            raise
+        return servers
 
 
 def _blocked_loop(runtime: Runtime) -> Report:

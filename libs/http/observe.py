@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 from aiohttp import hdrs, web
+from msgspec import Struct
 from opentelemetry.trace import SpanKind
 
 from libs.clock import Clock
+from libs.instruments import Distribution
 from libs.telemetry import ERROR_TYPE, Metrics
 from libs.tracing import Span, current, parent_of
 
@@ -17,8 +16,16 @@ HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
 #: What a request that the caller gave up is counted as; nginx's number.
 CLIENT_CLOSED_REQUEST = 499
+OTHER_METHOD = "_OTHER"
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+class HttpObservation(Struct):
+    """What is known of a running request."""
+
+    method: str
+    route: str
+    started: float
+    span: Span
 
 
 class HttpObserver:
@@ -31,33 +38,35 @@ class HttpObserver:
             "Duration of inbound requests",
             tuple(name.replace(".", "_") for name in (HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS)),
         )
+        self._children: dict[tuple[str, str, int], Distribution] = {}
 
-    async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Runs the handler inside a span that is a child of the caller's where `traceparent` says so."""
-        method = request.method if request.method in hdrs.METH_ALL else "_OTHER"
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "none"
+    def begin(self, request: web.BaseRequest, route: str) -> HttpObservation:
+        """Starts the span, a child of the caller's where `traceparent` says so."""
+        method = request.method if request.method in hdrs.METH_ALL else OTHER_METHOD
         traceparent = request.headers.get("traceparent")
         parent = parent_of(traceparent, request.headers.get("tracestate", "")) if traceparent else None
         span = Span(f"{method} {route}", SpanKind.SERVER, parent, {HTTP_METHOD: method, HTTP_ROUTE: route})
-        # So that calls made and lines logged while serving belong to this trace.
-        token = current.set(span)
-        started = self._clock.monotonic()
-        status = 500
-        try:
-            response = await handler(request)
-            status = response.status
-            return response
-        except web.HTTPException as answer:
-            status = answer.status
-            raise
-        except (asyncio.CancelledError, ConnectionError):
-            status = CLIENT_CLOSED_REQUEST
-            raise
-        finally:
-            current.reset(token)
-            self._duration.labels(method, route, str(status)).observe(self._clock.monotonic() - started)
-            span.attributes[HTTP_STATUS] = status
+        # So that calls made and lines logged while serving belong to this trace. Each request has its own task.
+        current.set(span)
+        return HttpObservation(method, route, self._clock.monotonic(), span)
+
+    def end(self, observation: HttpObservation, status: int, *, traced: bool = True) -> None:
+        """Counts it. `traced` False: nobody is to see its span."""
+        seconds = self._clock.monotonic() - observation.started
+        self._count(observation.method, observation.route, status, seconds)
+        if traced and observation.span.recording:
+            observation.span.attributes[HTTP_STATUS] = status
             if status >= 500:
-                span.attributes[ERROR_TYPE] = str(status)
-            span.end(str(status) if status >= 500 else None)
+                observation.span.attributes[ERROR_TYPE] = str(status)
+            observation.span.end(str(status) if status >= 500 else None)
+
+    def unreadable(self, status: int) -> None:
+        """Counts what was no request."""
+        self._count(OTHER_METHOD, "none", status, 0.0)
+
+    def _count(self, method: str, route: str, status: int, seconds: float) -> None:
+        key = (method, route, status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._duration.labels(method, route, str(status))
+        child.observe(seconds)

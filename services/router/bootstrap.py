@@ -13,7 +13,10 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
-from libs.lifecycle import Runtime, StartError, background, run
+from libs.http.bounds import Bounds as HttpBounds
+from libs.http.observe import HttpObserver
+from libs.http.server import Door, HttpServer, certificate
+from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
@@ -27,10 +30,12 @@ from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.adapters.provider_client import ProviderClient
 from services.router.adapters.providers.wires import wires
 from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
+from services.router.api.http_door import HttpDoor, OpenAiErrors
 from services.router.attempt import Books
 from services.router.budgets import Budgets
 from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.domain.learned_limits import LimitLearner
+from services.router.entry import Entry
 from services.router.generate import Generate
 from services.router.identity import TenantKeys
 from services.router.meters import Meters
@@ -51,7 +56,9 @@ log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
+async def assemble(
+    settings: RouterSettings, runtime: Runtime
+) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
     clock, metrics, rng = runtime.clock, runtime.metrics, Random()
     token = settings.service_token.get_secret_value()
@@ -143,14 +150,39 @@ async def assemble(settings: RouterSettings, runtime: Runtime) -> AsyncIterator[
             _until(health.known, FIRST_CONTACT, "health"),
             _until(admission.known, settings.limiter_wait, "ratelimit"),
         )
-        yield [
+        entry = Entry(lambda: catalog.current, generate, planner, clock)
+        yield _doors(settings, runtime, entry, RouterServicer(entry, set_aside))
+
+
+def _doors(
+    settings: RouterSettings, runtime: Runtime, entry: Entry, servicer: RouterServicer
+) -> list[Registration | Listening]:
+    """What listens, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
+    doors: list[Registration | Listening] = []
+    if settings.listen:
+        doors.append(
             Registration(
-                router_pb2_grpc.add_RouterServicer_to_server,
-                RouterServicer(lambda: catalog.current, generate, planner, set_aside, clock),
-                SERVICE,
-                bounds=REQUEST_BOUNDS,
+                router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE, bounds=REQUEST_BOUNDS
             )
-        ]
+        )
+    if settings.http_listen:
+        door = Door(
+            runtime.clock,
+            HttpObserver(runtime.metrics, runtime.clock),
+            runtime.authenticator,
+            runtime.unknown_callers,
+            runtime.bytes_in_flight,
+            new_id=lambda: secrets.token_hex(16),
+        )
+        server = HttpServer(
+            HttpDoor(entry, runtime.clock).routes(),
+            OpenAiErrors(),
+            door,
+            HttpBounds(max_body=settings.http_max_body),
+            certificate(settings.http_certificate, settings.http_key),
+        )
+        doors.append(Listening("http", server, settings.http_listen))
+    return doors
 
 
 async def _until(known: asyncio.Event, seconds: float, service: str) -> None:

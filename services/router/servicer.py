@@ -11,9 +11,6 @@ from msgspec import Struct
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
-from libs.catalog.model import Catalog, Tenant
-from libs.clock import Clock
-from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.convert import (
     error_class_to_proto,
     fill_duration,
@@ -26,8 +23,7 @@ from libs.rpc.convert import (
     usage_to_proto,
 )
 from libs.rpc.identity import current_caller
-from libs.rpc.observe import current_span
-from services.router.accept import Draft, accept
+from services.router.accept import Draft
 from services.router.domain.events import (
     Completed,
     Degradation,
@@ -39,7 +35,6 @@ from services.router.domain.events import (
     UsageRecord,
 )
 from services.router.domain.generation import (
-    Generation,
     Message,
     Prompt,
     ReasoningEffort,
@@ -52,9 +47,8 @@ from services.router.domain.generation import (
 from services.router.domain.limit_state import LimitState
 from services.router.domain.patterns import SetAside
 from services.router.domain.plan import Candidate, SelectionReason
-from services.router.generate import Generate
-from services.router.identity import OPERATOR, require_operator
-from services.router.select import Planner, permitted_models
+from services.router.entry import Entry
+from services.router.identity import require_operator
 from services.router.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -79,23 +73,12 @@ _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in R
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """The service."""
 
-    def __init__(
-        self,
-        catalog: Callable[[], Catalog],
-        generate: Generate,
-        planner: Planner,
-        set_aside: SettingAside,
-        clock: Clock,
-    ) -> None:
-        self._catalog = catalog
-        self._generate = generate
-        self._planner = planner
+    def __init__(self, entry: Entry, set_aside: SettingAside) -> None:
+        self._entry = entry
         self._set_aside = set_aside
-        self._clock = clock
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        catalog, tenant, generation = self._accept(request.generation, context)
-        result = await self._generate.whole(catalog, tenant, generation, current_span())
+        result = await self._entry.whole(*_asked(request.generation, context))
         response = pb.GenerateResponse()
         _fill_result(response.result, result)
         return response
@@ -103,15 +86,14 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
-        catalog, tenant, generation = self._accept(request.generation, context)
-        async with aclosing(self._generate.stream(catalog, tenant, generation, current_span())) as events:
+        async with aclosing(self._entry.stream(*_asked(request.generation, context))) as events:
             async for event in events:
                 yield _event(event)
 
     async def SelectProvider(
         self, request: pb.SelectProviderRequest, context: Context
     ) -> pb.SelectProviderResponse:
-        plan = self._planner.select(*self._accept(request.generation, context))
+        plan = self._entry.select(*_asked(request.generation, context))
         others = [*plan.candidates[1:], *plan.excluded]
         response = pb.SelectProviderResponse()
         _fill_selection(response.selection, plan.candidates[0])
@@ -123,7 +105,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def EstimateCost(
         self, request: pb.EstimateCostRequest, context: Context
     ) -> pb.EstimateCostResponse:
-        found = self._planner.estimates(*self._accept(request.generation, context))
+        found = self._entry.estimates(*_asked(request.generation, context))
         return pb.EstimateCostResponse(
             estimates=[
                 pb.CostEstimate(
@@ -138,7 +120,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        catalog, tenant = self._caller()
+        models, content_types = self._entry.models(current_caller())
         return pb.ListModelsResponse(
             models=[
                 pb.ListedModel(
@@ -148,9 +130,9 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
                     max_output_tokens=model.max_output_tokens,
                     capabilities=sorted(model.capabilities),
                 )
-                for model in permitted_models(catalog, tenant)
+                for model in models
             ],
-            content_types=catalog.content_types,
+            content_types=content_types,
         )
 
     async def ListSetAside(
@@ -165,20 +147,10 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         require_operator()
         return pb.ClearSetAsideResponse(cleared=_set_aside(self._set_aside.clear(request.name)))
 
-    def _caller(self) -> tuple[Catalog, Tenant]:
-        catalog = self._catalog()
-        name = current_caller()
-        tenant = catalog.tenants.get(name)
-        if name == OPERATOR:
-            raise PermissionDenied("The service token is no tenant's key", reason="TENANT_KEY_REQUIRED")
-        if tenant is None:
-            raise Unauthenticated("This tenant has just been removed", reason="KEY_UNKNOWN")
-        return catalog, tenant
 
-    def _accept(self, request: pb.Generation, context: Context) -> tuple[Catalog, Tenant, Generation]:
-        catalog, tenant = self._caller()
-        now = self._clock.monotonic()
-        return catalog, tenant, accept(catalog, tenant, _draft(request), now, context.time_remaining())
+def _asked(request: pb.Generation, context: Context) -> tuple[str, Draft, float | None]:
+    """Who asks for what, and how many seconds there are."""
+    return current_caller(), _draft(request), context.time_remaining()
 
 
 def _set_aside(entry: SetAside) -> pb.SetAside:

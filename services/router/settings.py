@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from libs.settings import Address, ServiceSettings
+from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
 
 
 class RouterSettings(ServiceSettings):
@@ -18,7 +18,14 @@ class RouterSettings(ServiceSettings):
         env_prefix="POINTSMAN_ROUTER_", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    listen: Address = "127.0.0.1:7700"
+    #: The two doors, gRPC and HTTP; empty: that one is shut.
+    listen: OptionalAddress = "127.0.0.1:7700"
+    http_listen: OptionalAddress = "127.0.0.1:7780"
+    #: PEM files for HTTPS; none: plain HTTP, as behind an ingress that ends TLS.
+    http_certificate: Certificates = None
+    http_key: Annotated[Path | None, *key_of("http_certificate")] = Field(None, validate_default=True)
+    #: The largest body of an HTTP request in bytes; a larger one is refused with 413.
+    http_max_body: int = Field(10_000_000, ge=1024, le=1_000_000_000)
     #: `host:port`, or `dns:///service:port` to balance over all replicas.
     health_target: str = "127.0.0.1:7701"
     ratelimit_target: str = "127.0.0.1:7702"
@@ -53,3 +60,10 @@ class RouterSettings(ServiceSettings):
         if ceiling < info.data.get("adaptive_concurrency_floor", ceiling):
             raise ValueError("must not be below POINTSMAN_ROUTER_ADAPTIVE_CONCURRENCY_FLOOR")
         return ceiling
+
+    @field_validator("http_listen")
+    @classmethod
+    def _some_door_is_open(cls, http_listen: str, info: ValidationInfo) -> str:
+        if not http_listen and info.data.get("listen") == "":
+            raise ValueError("POINTSMAN_ROUTER_LISTEN is empty too: nothing could be asked")
+        return http_listen

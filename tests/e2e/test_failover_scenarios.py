@@ -1,5 +1,5 @@
 """The sixteen faults of the public failover benchmark (failoverbench), with its timings, against the whole stack:
-through gRPC, and through the gateway with OpenAI's official client."""
+through gRPC, and over HTTP with OpenAI's official client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY
-from tests.support.edges import Answer, Edge, Gateway, Grpc, Refused
+from tests.support.edges import Answer, Edge, Grpc, Http, Refused
 from tests.support.stack import RunningStack, running_stack
 
 PROMPT = "Write a product description for the Fjord kettle: brushed steel, 0.9 litres, pour-over spout."
@@ -42,7 +42,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "s15": [{"kind": "status", "preset": "overloaded", "when": {"until_seconds": 60}}],
     "s16": [{"kind": "status", "preset": "overloaded"}],
 }
-EDGES = ("grpc", "gateway")
+EDGES = ("grpc", "http")
 #: Each scenario has primaries of its own, so that no circuit is shared: `<scenario>-<edge>-<number>`.
 COPIES = 4
 PRIMARIES = [f"{s}-{edge}-{n}" for s in FAULTS for edge in EDGES for n in range(COPIES)]
@@ -138,10 +138,10 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         client = await opened.enter_async_context(stack.client())
         official = await opened.enter_async_context(
             openai.AsyncOpenAI(
-                base_url=f"http://{stack.addresses['gateway']}/v1", api_key=PUBLISHED_KEY, max_retries=0
+                base_url=f"http://{stack.addresses['router http']}/v1", api_key=PUBLISHED_KEY, max_retries=0
             )
         )
-        bench = Bench(stack, {"grpc": Grpc(client), "gateway": Gateway(official)})
+        bench = Bench(stack, {"grpc": Grpc(client), "http": Http(official)})
         bench.expected = (await bench.ask("grpc", ["continues/m"], stream=False)).text
         bench.flaps = {edge: asyncio.create_task(flap(bench, edge)) for edge in EDGES}
         yield bench

@@ -33,7 +33,8 @@ async def test_a_spool_directory_that_cannot_be_written_is_named(tmp_path: Path)
     """With the variable that names it. Root may write anywhere, so a file stands in the way."""
     (tmp_path / "file").write_text("")
     spool = tmp_path / "file" / "spool"
-    variables = {"POINTSMAN_ROUTER_LISTEN": "127.0.0.1:0", "POINTSMAN_ROUTER_SPOOL_DIR": str(spool)}
+    variables = {"POINTSMAN_ROUTER_HTTP_LISTEN": "", "POINTSMAN_ROUTER_SPOOL_DIR": str(spool)}
+    variables |= {"POINTSMAN_ROUTER_LISTEN": "127.0.0.1:0"}
     status, lines = await start("router", variables)
     sentence = f"{spool} cannot be written: Not a directory"
     assert (status, lines) == (69, [f"router: POINTSMAN_ROUTER_SPOOL_DIR: {sentence}"])
@@ -57,6 +58,7 @@ async def test_a_host_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """It is not the port that is taken."""
     variables = {
         "POINTSMAN_ROUTER_LISTEN": "nobody.invalid:0",
+        "POINTSMAN_ROUTER_HTTP_LISTEN": "",
         "POINTSMAN_ROUTER_SPOOL_DIR": str(tmp_path / "spool"),
     }
     status, lines = await start("router", variables)
@@ -65,11 +67,12 @@ async def test_a_host_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert (status, lines[-1]) == (69, f"router: {sentence}")
 
 
-@pytest.mark.parametrize("service", ["router", "gateway"])
+@pytest.mark.parametrize("service", ["router", "analytics"])
 async def test_junk_for_a_certificate_is_a_fault_of_the_settings(service: str, tmp_path: Path) -> None:
     """One line for each, before anything is opened."""
     (junk := tmp_path / "junk.pem").write_text("junk")
     variables = {f"POINTSMAN_TLS_{name}": str(junk) for name in ("CERTIFICATE", "CA")}
+    variables["POINTSMAN_ANALYTICS_POSTGRES_DSN"] = "postgresql://u:p@127.0.0.1:1/x"
     status, lines = await start(service, variables | {f"POINTSMAN_{service.upper()}_LISTEN": "127.0.0.1:0"})
     assert status == 64
     assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [

@@ -1,4 +1,4 @@
-"""The two public ways in, asked alike: the router over gRPC, and the gateway with OpenAI's official client.
+"""The router's two doors, asked alike: gRPC, and its HTTP door with OpenAI's official client.
 
 answer = await edge.ask("Describe a mug", ["first/m", "second/m"], "request-1", stream=True)
 """
@@ -14,7 +14,7 @@ import openai
 from libs.client import Client, Restarted, Result, TextAssembler
 from libs.errors import PointsmanError
 
-#: The gateway's words for what the router says.
+#: The HTTP door's words for what the router says.
 _CODES = {"content_filter": "CONTENT_REFUSED", "context_length_exceeded": "CONTEXT_TOO_LONG"}
 
 
@@ -96,10 +96,10 @@ def _answer(result: Result, restarts: int) -> Answer:
     )
 
 
-class Gateway:
+class Http:
     """The OpenAI-compatible edge, with the official client; its own retries are off."""
 
-    name = "gateway"
+    name = "http"
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client

@@ -49,7 +49,7 @@ TENANT = Tenant("acme")
 
 def model(target: str, *, window: int = 100_000, prefill: bool = False, quality: float = 0.5) -> Model:
     """A model of `provider/name`."""
-    provider, name = target.split("/")
+    provider, name = target.split("/", 1)
     return Model(
         provider,
         name,

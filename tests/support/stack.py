@@ -50,7 +50,6 @@ PROBES: Mapping[str, Probe] = {
     "valkey": _accepting,
     "postgres": _accepting,
     "simulator": http_serving("/_control"),
-    "gateway": http_serving("/healthz"),
 }
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from libs.settings import SettingsError, load_settings
-from services.gateway.settings import GatewaySettings
 from services.router.settings import RouterSettings
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -17,7 +16,7 @@ CERTIFICATE, KEY = SUPPORT / "localhost_cert.pem", SUPPORT / "localhost_key.pem"
 
 def faults(
     monkeypatch: pytest.MonkeyPatch,
-    kind: type[RouterSettings | GatewaySettings],
+    kind: type[RouterSettings],
     values: Mapping[str, object],
 ) -> list[str]:
     """What is wrong with an environment; variables without their POINTSMAN_."""
@@ -71,11 +70,22 @@ def test_junk_is_no_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.parametrize("content", [b"junk", CERTIFICATE.read_bytes()], ids=["junk", "no key"])
 def test_a_key_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
-    """For the gateway's own certificate too."""
+    """For the HTTP door's own certificate too."""
     (key := tmp_path / "key.pem").write_bytes(content)
-    values = {"GATEWAY_HTTP_CERTIFICATE": CERTIFICATE, "GATEWAY_HTTP_KEY": key}
-    (fault,) = faults(monkeypatch, GatewaySettings, values)
-    assert fault.startswith(f"POINTSMAN_GATEWAY_HTTP_KEY: {key} does not hold the certificate's key")
+    values = {"ROUTER_HTTP_CERTIFICATE": CERTIFICATE, "ROUTER_HTTP_KEY": key}
+    (fault,) = faults(monkeypatch, RouterSettings, values)
+    assert fault.startswith(f"POINTSMAN_ROUTER_HTTP_KEY: {key} does not hold the certificate's key")
+
+
+def test_a_router_without_a_door_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either may be shut, not both."""
+    values = {"ROUTER_LISTEN": "", "ROUTER_HTTP_LISTEN": ""}
+    (fault,) = faults(monkeypatch, RouterSettings, values)
+    assert (
+        fault == "POINTSMAN_ROUTER_HTTP_LISTEN: POINTSMAN_ROUTER_LISTEN is empty too: nothing could be asked"
+    )
+    monkeypatch.setenv("POINTSMAN_ROUTER_HTTP_LISTEN", "127.0.0.1:0")
+    assert load_settings(RouterSettings).listen == ""
 
 
 def test_sentences_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def plan(**changes: object) -> Plan:
 def test_ports_follow_the_base_and_are_distinct() -> None:
     """The defaults are those of the documentation, and no two members meet."""
     ports = assign_ports(7700, int)
-    assert (ports["router"], ports["gateway"], ports["simulator"], ports["router metrics"]) == (
+    assert (ports["router"], ports["router http"], ports["simulator"], ports["router metrics"]) == (
         7700,
         7780,
         7790,
@@ -52,7 +52,7 @@ def test_a_port_base_without_room_is_refused(base: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sees"),
-    [("router", True), ("health", True), ("ratelimit", False), ("analytics", False), ("gateway", False)],
+    [("router", True), ("health", True), ("ratelimit", False), ("analytics", False)],
 )
 def test_only_services_that_call_providers_see_their_keys(name: str, sees: bool) -> None:
     """A key goes no further than it must."""
@@ -72,6 +72,7 @@ def test_addresses_of_the_stack_win_over_the_callers_environment() -> None:
         },
     )
     assert env["POINTSMAN_ROUTER_LISTEN"] == "127.0.0.1:7700"
+    assert env["POINTSMAN_ROUTER_HTTP_LISTEN"] == "127.0.0.1:7780"
     assert env["POINTSMAN_ROUTER_HEALTH_TARGET"] == "127.0.0.1:7701"
     assert env["POINTSMAN_CONFIG"] == "/p/c.yaml"
     assert env["POINTSMAN_ROUTER_DRAIN_SECONDS"] == "9"

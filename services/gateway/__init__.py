@@ -1,1 +1,0 @@
-"""The OpenAI-compatible HTTP edge: a thin client of the router."""

@@ -1,1 +1,0 @@
-"""What the gateway reaches over the wire."""

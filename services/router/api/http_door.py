@@ -1,0 +1,117 @@
+"""OpenAI's API over HTTP: the router's second door. JSON to domain and back, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from libs.catalog.model import Model
+from libs.clock import Clock
+from libs.errors import PointsmanError
+from libs.http.call import HttpCall
+from libs.http.errors import HttpError
+from libs.http.routes import Route
+from services.router.accept import Draft
+from services.router.api.http_relay import Relay
+from services.router.api.openai.account import result_headers
+from services.router.api.openai.chat import ChatExchange
+from services.router.api.openai.errors import error_body, from_failure, unknown_model
+from services.router.api.openai.exchange import Exchange
+from services.router.api.openai.models import entries, find
+from services.router.api.openai.responses import ResponsesExchange
+from services.router.domain.events import Event, Result
+
+JSON = "application/json"
+MODELS = "/v1/models"
+Read = Callable[[bytes, Mapping[str, str], str], Exchange]
+
+
+class Entry(Protocol):
+    """What the door needs of `services.router.entry.Entry`."""
+
+    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+        """The answer in one piece. Cancelling it stops the provider."""
+        ...
+
+    def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
+        """The answer as events; the last is Completed. Closing it stops the provider."""
+        ...
+
+    def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
+        """The models and the content types that the caller may name."""
+        ...
+
+
+class OpenAiErrors:
+    """Satisfies `libs.http.errors.ErrorShape`."""
+
+    content_type = JSON
+
+    def body(self, error: HttpError) -> bytes:
+        """See `ErrorShape.body`."""
+        return error_body(error)
+
+    def translate(self, error: PointsmanError) -> HttpError:
+        """See `ErrorShape.translate`."""
+        return from_failure(error, {})
+
+
+class HttpDoor:
+    """The handlers."""
+
+    def __init__(self, entry: Entry, clock: Clock) -> None:
+        self._entry = entry
+        self._clock = clock
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served."""
+        return (
+            Route("POST", "/v1/chat/completions", self.chat_completions),
+            Route("POST", "/v1/responses", self.responses),
+            Route("GET", MODELS, self.models),
+            Route("GET", MODELS + "/{model}", self.model),
+        )
+
+    async def chat_completions(self, call: HttpCall) -> web.StreamResponse:
+        """POST /v1/chat/completions."""
+        return await self._generate(call, ChatExchange)
+
+    async def responses(self, call: HttpCall) -> web.StreamResponse:
+        """POST /v1/responses."""
+        return await self._generate(call, ResponsesExchange)
+
+    async def models(self, call: HttpCall) -> web.StreamResponse:
+        """GET /v1/models."""
+        return _json({"object": "list", "data": entries(*self._entry.models(call.caller))})
+
+    async def model(self, call: HttpCall) -> web.StreamResponse:
+        """GET /v1/models/{model}."""
+        name = call.request.path.removeprefix(MODELS + "/")
+        found = find(name, entries(*self._entry.models(call.caller)))
+        if found is None:
+            raise unknown_model(name)
+        return _json(found)
+
+    async def _generate(self, call: HttpCall, read: Read) -> web.StreamResponse:
+        # The body is not kept beside what was read from it.
+        exchange = read(await call.body(), call.request.headers, call.id)
+        ask = exchange.ask
+        created = int(self._clock.now())
+        try:
+            if ask.stream:
+                encoder = exchange.stream(call.id, created)
+                relay = Relay(call, encoder, ask.names, ask.on_restart)
+                return await relay.run(self._entry.stream(call.caller, ask.draft, ask.timeout))
+            result = await self._entry.whole(call.caller, ask.draft, ask.timeout)
+        except PointsmanError as error:
+            raise from_failure(error, ask.names) from None
+        return web.Response(
+            body=exchange.whole(result, created), content_type=JSON, headers=result_headers(result)
+        )
+
+
+def _json(data: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(data), content_type=JSON)

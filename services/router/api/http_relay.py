@@ -1,0 +1,100 @@
+"""A stream of the router's events to an HTTP client as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from aiohttp import web
+
+from libs.errors import PointsmanError
+from libs.http.call import HttpCall
+from libs.http.server import REQUEST_ID, SERVER
+from services.router.api.openai.account import candidate_headers, head_headers, head_of
+from services.router.api.openai.errors import SERVER_ERROR, ApiError, from_failure
+from services.router.api.openai.exchange import StreamEncoder
+from services.router.api.openai.routing import OnRestart
+from services.router.domain.events import Delta, Event, Head, Restarted, Selected, SwitchedProvider
+from services.router.domain.plan import Candidate
+
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # nginx would collect the answer before passing it on.
+    "x-accel-buffering": "no",
+    "server": SERVER,
+}
+
+
+class Relay:
+    """One streamed answer.
+
+    The head of the response waits for the first content: until then any failure is an HTTP status of its own, and
+    whoever fails over meanwhile, the headers name the provider that answers. After it a failure is an event, and the
+    stream ends without what marks a proper end.
+    """
+
+    def __init__(
+        self, call: HttpCall, encoder: StreamEncoder, names: Mapping[str, str], on_restart: OnRestart
+    ) -> None:
+        self._call = call
+        self._encoder = encoder
+        self._names = names
+        self._on_restart = on_restart
+        self._candidate: Candidate | None = None
+        self._response: web.StreamResponse | None = None
+
+    async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
+        """Raises PointsmanError where the router fails before any content. Leaving early, as when the client goes
+        away, closes `events`, which stops the provider."""
+        async with aclosing(events):
+            try:
+                async for event in events:
+                    if isinstance(event, Delta):
+                        response, head = await self._open(event.head)
+                        await response.write(head + self._encoder.delta(event))
+                    elif isinstance(event, Restarted):
+                        self._candidate = event.candidate
+                        if not await self._restarted(event):
+                            break
+                    elif isinstance(event, Selected | SwitchedProvider):
+                        self._candidate = event.candidate
+                    else:
+                        response, head = await self._open(head_of(event.result))
+                        await response.write(head + self._encoder.finish(event.result))
+            except PointsmanError as error:
+                if self._response is None:
+                    raise
+                await self._response.write(self._encoder.fail(from_failure(error, self._names)))
+        response, _ = await self._open(None)
+        await response.write_eof()
+        return response
+
+    async def _open(self, known: Head | None) -> tuple[web.StreamResponse, bytes]:
+        """The response, its head sent with what is known by now, and what must come first in its body."""
+        if self._response is not None:
+            return self._response, b""
+        assert self._candidate is not None, "the first event names who was selected"
+        headers = {**_HEADERS, REQUEST_ID: self._call.id, **candidate_headers(self._candidate)}
+        if known is not None:
+            headers |= head_headers(known)
+        self._response = web.StreamResponse(headers=headers)
+        await self._response.prepare(self._call.request)
+        return self._response, self._encoder.begin(self._candidate)
+
+    async def _restarted(self, event: Restarted) -> bool:
+        """Tells the client. Returns True if the stream goes on."""
+        if self._response is None:
+            return True
+        if self._on_restart is OnRestart.REPLACE:
+            await self._response.write(self._encoder.restarted(event))
+            return True
+        error = ApiError(
+            502,
+            f"{event.from_provider} failed in the middle of its answer, and no other provider could continue it. "
+            "The text so far is a part of an answer that will not be completed; send the request again.",
+            code="stream_restarted",
+            kind=SERVER_ERROR,
+        )
+        await self._response.write(self._encoder.fail(error))
+        return False

@@ -1,0 +1,109 @@
+"""What an answer cost and how it came about: response headers, OpenAI's `usage`, and the `pointsman` object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs.types import FinishReason, Usage
+from services.router.api.openai.limit_headers import limit_headers
+from services.router.domain.budget import Notice
+from services.router.domain.events import Head, Result
+from services.router.domain.plan import Candidate
+
+#: OpenAI knows no "other". It is what nobody knows to be an end, so it is shown as the word that makes clients
+#: look for what is missing; `pointsman.finish_reason` tells it from a length limit.
+FINISH_REASONS = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.TOOL_CALLS: "tool_calls",
+    FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.OTHER: "length",
+}
+
+
+def usd(micro_usd: int) -> str:
+    """Exact decimal US dollars: 50 → "0.000050"."""
+    return f"{micro_usd // 1_000_000}.{micro_usd % 1_000_000:06d}"
+
+
+def candidate_headers(candidate: Candidate) -> dict[str, str]:
+    """Who answers: known before the first byte of a stream."""
+    return {"x-pointsman-provider": candidate.model.provider, "x-pointsman-model": candidate.model.name}
+
+
+def head_headers(head: Head) -> dict[str, str]:
+    """What else is known by then."""
+    return {
+        "x-pointsman-attempts": str(head.attempts),
+        "x-pointsman-cached": "true" if head.cached else "false",
+        **limit_headers(head.limits),
+    }
+
+
+def head_of(result: Result) -> Head:
+    """The same, once the answer is whole."""
+    return Head(len(result.attempts), result.cached, result.limits)
+
+
+def result_headers(result: Result) -> dict[str, str]:
+    """The whole account, for an answer in one piece."""
+    headers = candidate_headers(result.candidate) | head_headers(head_of(result))
+    headers["x-pointsman-cost-usd"] = usd(result.cost_micro_usd)
+    if result.degradation is not None:
+        headers["x-pointsman-degradation"] = str(result.degradation)
+    if result.budgets:
+        headers["x-pointsman-budgets"] = ", ".join(map(_notice, result.budgets))
+    return headers
+
+
+def extension(result: Result) -> dict[str, Any]:
+    """The account as the `pointsman` object of a body. Tokens in `usage` and `cost_usd` are over all attempts."""
+    return {
+        "request_id": result.request_id,
+        "provider": result.candidate.model.provider,
+        "model": result.candidate.model.name,
+        "finish_reason": result.finish_reason,
+        "attempts": len(result.attempts),
+        "failed": [
+            f"{attempt.provider}/{attempt.model}: {attempt.error_class}"
+            for attempt in result.attempts
+            if attempt.error_class is not None
+        ],
+        "cached": result.cached,
+        "degradation": result.degradation,
+        "budgets": [_notice(notice) for notice in result.budgets],
+        "cost_usd": usd(result.cost_micro_usd),
+        "usage_accuracy": result.usage.accuracy,
+    }
+
+
+def _notice(notice: Notice) -> str:
+    """`tenant:acme month 80% warn`."""
+    spec, threshold = notice.budget.spec, notice.threshold
+    text = f"{notice.budget.scope} {spec.period} {threshold.percent}% {threshold.action}"
+    return f"{text} shadow" if spec.shadow else text
+
+
+def chat_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` of chat completions."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens, "audio_tokens": 0},
+    }
+
+
+def responses_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` of responses."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }

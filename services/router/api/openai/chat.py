@@ -1,0 +1,164 @@
+"""A chat completions answer, whole or as a stream of chunks.
+
+References: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming. Beyond OpenAI's fields
+there is `pointsman` (see `account.extension`): in the body of an answer in one piece, and in the last chunk of a
+stream before `[DONE]`, which is the usage chunk where the client asked for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from services.router.api.openai.account import FINISH_REASONS, chat_usage, extension
+from services.router.api.openai.chat_request import read_chat
+from services.router.api.openai.errors import ApiError, error_body
+from services.router.api.openai.exchange import Ask
+from services.router.domain.events import Delta, Restarted, Result
+from services.router.domain.generation import ToolCall, ToolCallDelta
+from services.router.domain.plan import Candidate
+
+_encode = msgspec.json.Encoder().encode
+_DONE = b"data: [DONE]\n\n"
+
+
+class ChatExchange:
+    """Satisfies `exchange.Exchange`."""
+
+    def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
+        """Raises ApiError."""
+        self.ask: Ask
+        self.ask, self._include_usage = read_chat(body, headers, request_id)
+
+    def whole(self, result: Result, created: int) -> bytes:
+        """See `Exchange.whole`."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            # As OpenAI does it: null where there are only calls.
+            "content": result.text or (None if result.tool_calls else ""),
+            "refusal": None,
+            "annotations": [],
+        }
+        if result.tool_calls:
+            message["tool_calls"] = [_tool_call(call) for call in result.tool_calls]
+        return _encode(
+            {
+                "id": f"chatcmpl-{result.request_id}",
+                "object": "chat.completion",
+                "created": created,
+                "model": result.candidate.target,
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": message,
+                        "logprobs": None,
+                        "finish_reason": FINISH_REASONS[result.finish_reason],
+                    }
+                ],
+                "usage": chat_usage(result.usage),
+                "system_fingerprint": None,
+                "pointsman": extension(result),
+            }
+        )
+
+    def stream(self, request_id: str, created: int) -> ChatStream:
+        """See `Exchange.stream`."""
+        return ChatStream(request_id, created, include_usage=self._include_usage)
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments_json},
+    }
+
+
+def _pieces(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
+    """One entry for each call: of two with one index in one chunk, clients take the last or neither."""
+    pieces: dict[int, dict[str, Any]] = {}
+    texts: dict[int, list[str]] = {}
+    for delta in deltas:
+        piece = pieces.setdefault(delta.index, {"index": delta.index, "function": {}})
+        if delta.id or delta.name:
+            function = piece["function"]
+            piece["id"] = piece.get("id", "") + delta.id
+            piece["type"] = "function"
+            function["name"] = function.get("name", "") + delta.name
+        texts.setdefault(delta.index, []).append(delta.arguments_json)
+    for index, piece in pieces.items():
+        piece["function"]["arguments"] = "".join(texts[index])
+    return list(pieces.values())
+
+
+class ChatStream:
+    """Satisfies `exchange.StreamEncoder`. A chunk of text is two constant pieces around the quoted text."""
+
+    def __init__(self, request_id: str, created: int, *, include_usage: bool) -> None:
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{request_id}",
+            "object": "chat.completion.chunk",
+            "created": created,
+        }
+        self._include_usage = include_usage
+        self._prefix = b""
+        self._text_prefix = b""
+        # With include_usage every chunk but the last says that it has none.
+        self._suffix = b"}],%b}\n\n" % (b'"usage":null' if include_usage else b'"system_fingerprint":null')
+
+    def begin(self, candidate: Candidate) -> bytes:
+        """The chunk with the role. The model named is the one that began; the last chunk says who ended."""
+        self._head |= {"model": candidate.target}
+        self._prefix = b"data: " + _encode(self._head)[:-1]
+        self._text_prefix = self._prefix + b',"choices":[{"index":0,"delta":{"content":'
+        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+
+    def delta(self, delta: Delta) -> bytes:
+        """A chunk of text, of tool calls, or one of each."""
+        chunks = b""
+        if delta.text:
+            chunks = b'%b%b},"logprobs":null,"finish_reason":null%b' % (
+                self._text_prefix,
+                _encode(delta.text),
+                self._suffix,
+            )
+        if delta.tool_calls:
+            chunks += self._chunk({"tool_calls": _pieces(delta.tool_calls)})
+        return chunks
+
+    def restarted(self, restarted: Restarted) -> bytes:
+        """A chunk without choices, and the role again."""
+        notice = {"restarted": True, "from_provider": restarted.from_provider}
+        notice |= {"provider": restarted.candidate.model.provider, "model": restarted.candidate.model.name}
+        return b'%b,"choices":[],"pointsman":%b}\n\n%b' % (
+            self._prefix,
+            _encode(notice),
+            self._chunk({"role": "assistant", "content": ""}),
+        )
+
+    def finish(self, result: Result) -> bytes:
+        """The chunk with the finish reason, the one with usage where it was asked for, and `[DONE]`."""
+        account = b',"pointsman":' + _encode(extension(result))
+        reason = _encode(FINISH_REASONS[result.finish_reason])
+        last = b'%b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b' % (
+            self._prefix,
+            reason,
+        )
+        if not self._include_usage:
+            return b"%b}]%b}\n\n%b" % (last, account, _DONE)
+        usage = _encode(chat_usage(result.usage))
+        end = b'%b,"choices":[],"usage":%b%b}\n\n' % (self._prefix, usage, account)
+        return last + self._suffix + end + _DONE
+
+    def fail(self, error: ApiError) -> bytes:
+        """An error event, and no `[DONE]`: OpenAI's clients raise it."""
+        return b"event: error\ndata: %b\n\n" % error_body(error)
+
+    def _chunk(self, delta: dict[str, Any]) -> bytes:
+        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null%b' % (
+            self._prefix,
+            _encode(delta),
+            self._suffix,
+        )

@@ -1,0 +1,117 @@
+"""The JSON of a chat completions request: the fields that mean something here.
+
+What is built of it is bounded: see the head of `decode`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.router.api.openai.decode import NOTHING, Part, Seed
+
+
+class Called(msgspec.Struct):
+    """What is called, and with what."""
+
+    name: str
+    arguments: str = ""
+
+
+class CallBody(msgspec.Struct):
+    """A call of a function."""
+
+    id: str
+    type: str = "function"
+    function: Called | None = None
+
+
+class MessageBody(msgspec.Struct):
+    """A turn."""
+
+    role: str
+    content: str | list[Part] | None = None
+    tool_calls: list[CallBody] | None = None
+    tool_call_id: str | None = None
+    function_call: msgspec.Raw = NOTHING
+
+
+class FunctionBody(msgspec.Struct):
+    """A function that may be called."""
+
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw = NOTHING
+
+
+class ToolBody(msgspec.Struct):
+    """A tool; only functions are taken."""
+
+    type: str
+    function: FunctionBody | None = None
+
+
+class Named(msgspec.Struct):
+    """A function by its name."""
+
+    name: str
+
+
+class ChoiceBody(msgspec.Struct):
+    """Which tool is to be called."""
+
+    type: str
+    function: Named | None = None
+
+
+class SchemaBody(msgspec.Struct):
+    """What JSON an answer must fit."""
+
+    name: str = ""
+    schema: msgspec.Raw = NOTHING
+
+
+class FormatBody(msgspec.Struct):
+    """The form of the answer."""
+
+    type: str
+    json_schema: SchemaBody | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream has beside the text."""
+
+    include_usage: bool | None = None
+
+
+class ChatBody(msgspec.Struct):
+    """The fields that mean something here."""
+
+    messages: list[MessageBody]
+    model: str | None = None
+    models: msgspec.Raw = NOTHING
+    fallbacks: msgspec.Raw = NOTHING
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: Seed | None = None
+    stop: msgspec.Raw = NOTHING
+    response_format: FormatBody | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: str | ChoiceBody | None = None
+    reasoning_effort: str | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    user: str | None = None
+    metadata: msgspec.Raw = NOTHING
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: msgspec.Raw = NOTHING
+    modalities: msgspec.Raw = NOTHING
+    audio: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+    function_call: msgspec.Raw = NOTHING
+    web_search_options: msgspec.Raw = NOTHING

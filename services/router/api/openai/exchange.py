@@ -1,0 +1,66 @@
+"""A request in one of OpenAI's two dialects, read, with the way to write its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from services.router.accept import Draft
+from services.router.api.openai.errors import ApiError
+from services.router.api.openai.routing import OnRestart
+from services.router.domain.events import Delta, Restarted, Result
+from services.router.domain.plan import Candidate
+
+
+class Ask(Struct, frozen=True):
+    """What the router is asked. `names`: the router's name of a field → the client's, for errors. `timeout` is in
+    seconds; None: the tenant's default."""
+
+    draft: Draft
+    stream: bool
+    timeout: float | None
+    on_restart: OnRestart
+    names: Mapping[str, str]
+
+
+class StreamEncoder(Protocol):
+    """Writes one streamed answer as server-sent events; called in the order of the methods."""
+
+    def begin(self, candidate: Candidate) -> bytes:
+        """What comes before the first delta."""
+        ...
+
+    def delta(self, delta: Delta) -> bytes:
+        """More of the answer."""
+        ...
+
+    def restarted(self, restarted: Restarted) -> bytes:
+        """Everything so far is void; for clients that asked to be told."""
+        ...
+
+    def finish(self, result: Result) -> bytes:
+        """The end of a whole answer."""
+        ...
+
+    def fail(self, error: ApiError) -> bytes:
+        """The end of an answer that could not be completed; nothing may be taken for a proper end."""
+        ...
+
+
+class Exchange(Protocol):
+    """One request and its answer."""
+
+    @property
+    def ask(self) -> Ask:
+        """What the router is asked."""
+        ...
+
+    def whole(self, result: Result, created: int) -> bytes:
+        """The body of an answer in one piece. `created`: epoch seconds."""
+        ...
+
+    def stream(self, request_id: str, created: int) -> StreamEncoder:
+        """The writer of a streamed answer."""
+        ...
