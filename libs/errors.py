@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+#: How many violations of one request are told; more help nobody, and must not fill an answer.
+MAX_VIOLATIONS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -51,7 +54,7 @@ class PointsmanError(Exception):
 
 
 class InvalidArgument(PointsmanError):
-    """The request is wrong whatever the state of the system. Names every wrong field."""
+    """The request is wrong whatever the state of the system. Names every wrong field, up to a bound."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -62,9 +65,18 @@ class InvalidArgument(PointsmanError):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        told = tuple(violations[:MAX_VIOLATIONS])
+        message = "; ".join([f"{v.field}: {v.description}" for v in told])
+        if len(violations) > len(told):
+            message += f"; and {len(violations) - len(told)} more"
         super().__init__(message, reason=reason, metadata=metadata)
-        self.violations = tuple(violations)
+        self.violations = told
+
+
+def check_count(field: str, count: int, most: int) -> None:
+    """Refuses a field for how many entries it has, before anything looks at them. Raises InvalidArgument."""
+    if count > most:
+        raise InvalidArgument([FieldViolation(field, f"has {count} entries; at most {most} are accepted")])
 
 
 class Unauthenticated(PointsmanError):

@@ -11,10 +11,10 @@ from opentelemetry.trace import SpanKind
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, check_count
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span, parent_of
-from services.ratelimit.domain.learned import Learned, Observation, Observed, Source
+from services.ratelimit.domain.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
 from services.ratelimit.domain.leasing import (
     Acquire,
     Answer,
@@ -27,7 +27,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import Amounts, Limit, LimitKey, Period, Unit
+from services.ratelimit.domain.limits import MAX_SCOPES, Amounts, Limit, LimitKey, Period, Unit
 from services.ratelimit.domain.quota import Quota, Violation
 from services.ratelimit.lease import LeaseSession
 from services.ratelimit.quotas import Quotas
@@ -38,6 +38,8 @@ SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 _INBOX = 1024
 #: Messages handled together.
 _BATCH = 64
+#: Of one report; routers send 500 at most.
+MAX_SLICES = 1000
 
 OpenSession = Callable[[str, Callable[[], None]], LeaseSession]
 _WAKE = object()
@@ -54,6 +56,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         self._open_session = open_session
 
     async def Reserve(self, request: pb.ReserveRequest, context: Any) -> pb.ReserveResponse:
+        check_count("scopes", len(request.scopes), MAX_SCOPES)
         ttl = duration_from_proto(request.ttl) if request.HasField("ttl") else None
         made = await self._reservations.reserve(
             request.reservation_id,
@@ -112,6 +115,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
                 await reader
 
     async def ListQuotas(self, request: pb.ListQuotasRequest, context: Any) -> pb.ListQuotasResponse:
+        check_count("scopes", len(request.scopes), MAX_SCOPES)
         page = await self._quotas.list(tuple(request.scopes), request.page_size, request.page_token)
         return pb.ListQuotasResponse(
             quotas=[_quota_to_proto(q, self._quotas.learned(q.limit.key)) for q in page.quotas],
@@ -168,8 +172,10 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
     kind = request.WhichOneof("message")
     if kind == "acquire":
         ask = request.acquire
+        check_count("acquire.scopes", len(ask.scopes), MAX_SCOPES)
         return Acquire(ask.sequence, tuple(ask.scopes), _amounts(ask.need), _amounts(ask.want))
     if kind == "report":
+        check_count("report.slices", len(request.report.slices), MAX_SLICES)
         return Report(
             request.report.sequence,
             tuple(
@@ -178,6 +184,7 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
         )
     if kind == "observed":
         said = request.observed
+        check_count("observed", len(said.limits) + len(said.loads), MAX_OBSERVED)
         return Observed(
             tuple(_observation(item) for item in said.limits),
             {load.scope: load.calls for load in said.loads},

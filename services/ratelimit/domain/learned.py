@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 from services.ratelimit.domain.limits import (
     MAX_BUCKET,
     MAX_COUNTER,
@@ -82,11 +82,10 @@ class Observed:
     at: float = 0.0
 
     def __post_init__(self) -> None:
+        check_count("observed", len(self.limits) + len(self.loads), MAX_OBSERVED)
         faults = [f for scope in self.loads for f in scope_faults(scope, "observed.loads.scope")]
         if any(load < 0 for load in self.loads.values()):
             faults.append(FieldViolation("observed.loads.calls", "must be at least 0"))
-        if len(self.limits) + len(self.loads) > MAX_OBSERVED:
-            faults.append(FieldViolation("observed", f"holds more than {MAX_OBSERVED} entries"))
         if faults:
             raise InvalidArgument(faults, reason="BAD_OBSERVATION")
 

@@ -186,9 +186,10 @@ def scope_faults(scope: str, field: str) -> list[FieldViolation]:
 
 def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[str, ...]:
     """The scopes without repetition, in order. Raises InvalidArgument."""
-    faults = [f for i, scope in enumerate(scopes) for f in scope_faults(scope, f"{field}[{i}]")]
     if not 1 <= len(scopes) <= MAX_SCOPES:
-        faults.append(FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}"))
+        faults = [FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}")]
+    else:
+        faults = [f for i, scope in enumerate(scopes) for f in scope_faults(scope, f"{field}[{i}]")]
     if faults:
         raise InvalidArgument(faults, reason="BAD_SCOPE")
     return tuple(dict.fromkeys(scopes))
