@@ -184,7 +184,8 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
         )
     if kind == "observed":
         said = request.observed
-        check_count("observed", len(said.limits) + len(said.loads), MAX_OBSERVED)
+        check_count("observed.limits", len(said.limits), MAX_OBSERVED)
+        check_count("observed.loads", len(said.loads), MAX_OBSERVED)
         return Observed(
             tuple(_observation(item) for item in said.limits),
             {load.scope: load.calls for load in said.loads},

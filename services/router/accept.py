@@ -79,7 +79,8 @@ class Draft(Struct, frozen=True):
 def check_entries(field: str, count: int) -> None:
     """Refuses a repeated field of a generation for how many entries it has, before anything is made of them. Raises
     InvalidArgument."""
-    check_count(f"generation.{field}", count, MOST[field])
+    if count > MOST[field]:
+        check_count(f"generation.{field}", count, MOST[field])
 
 
 def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
@@ -128,6 +129,8 @@ class _Faults(list[FieldViolation]):
         super().__init__()
         #: Bytes of UTF-8.
         self.size = 0
+        #: Calls of tools in its messages.
+        self.calls = 0
 
     def check(self, ok: bool, name: str, description: str) -> None:
         """Notes the fault where it is not `ok`."""
@@ -229,7 +232,8 @@ def _check_prompt(draft: Draft, found: _Faults) -> None:
         most = f"at most {MAX_PROMPT_BYTES} are accepted"
         found.check(False, "messages", f"are {found.size} bytes, tools and schemas included; {most}")
         return
-    _check_arguments(prompt, found)
+    if found.calls:
+        _check_arguments(prompt, found)
     if prompt.tools or shape is not None:
         _check_schemas(prompt, found, needs_schema=draft.needs_schema)
 
@@ -253,6 +257,7 @@ def _check_messages(draft: Draft, found: _Faults) -> None:
         named = role is not Role.TOOL or bool(message.tool_call_id)
         found.check(named, f"{at}.tool_call_id", "must name the call")
         if message.tool_calls:
+            found.calls += len(message.tool_calls)
             found.check(role is Role.ASSISTANT, f"{at}.tool_calls", "only an assistant calls tools")
             for place, call in enumerate(message.tool_calls):
                 found.measure(f"{at}.tool_calls[{place}].id", call.id)
