@@ -195,7 +195,8 @@ class Ground:
         received = 0
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         async with grpc.aio.insecure_channel(self.stack.addresses[service], options=options) as channel:
-            call = channel.unary_stream(path)(
+            method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+            call = method(
                 message,
                 metadata=metadata(key) if key is not None else None,
                 timeout=timeout,
@@ -210,7 +211,7 @@ class Ground:
 
     async def ask(self, models: Sequence[str], *, stream: bool = False, **fields: Any) -> Reply:
         """Generates as the attacker on these models, with one attempt unless told."""
-        given = {
+        given: dict[str, Any] = {
             "messages": [pb.Message(role=pb.ROLE_USER, text="Describe a mug.")],
             "max_attempts": 1,
         } | fields

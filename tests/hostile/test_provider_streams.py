@@ -101,7 +101,11 @@ async def test_a_whole_answer_is_bounded(ground: Ground, wire: str) -> None:
     before, after = whole(wire, "")
     async with attack(ground, f"whole answers of 40 and 200 MB of {wire}"):
         for size, gzip in ((40, False), (200, True), (200, True)):
-            body = [{"text": before}, {"text": "word " * 200, "times": size * 1000}, {"text": after or " "}]
+            body: list[dict[str, Any]] = [
+                {"text": before},
+                {"text": "word " * 200, "times": size * 1000},
+                {"text": after or " "},
+            ]
             reply = await perform(ground, wire, stream=False, body=body, gzip=gzip)
             assert not isinstance(reply.error, ResourceExhausted), reply
             assert reply.received < 2 * MIB, reply
@@ -112,7 +116,7 @@ async def test_errors_are_bounded_too(ground: Ground, wire: str) -> None:
     """200 MB of an error, packed into 200 kB."""
     async with attack(ground, f"errors of 200 MB of {wire}"):
         for stream in (False, True):
-            body = [
+            body: list[dict[str, Any]] = [
                 {"text": '{"error":{"message":"'},
                 {"text": "word " * 200, "times": 200_000},
                 {"text": '"}}'},

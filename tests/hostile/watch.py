@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -134,7 +135,7 @@ class Watch:
 
 def call_grpc(address: str) -> Callable[[], object]:
     """grpc.health.v1, which every server answers in its loop."""
-    stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(address))
+    stub: Any = health_pb2_grpc.HealthStub(grpc.insecure_channel(address))
     request = health_pb2.HealthCheckRequest()
     return lambda: stub.Check(request, timeout=PATIENCE)
 
