@@ -9,7 +9,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.hostile.ground import NEIGHBOUR_KEY, PROVIDER_KEY, Ground, catalog
+from libs.client import Client
+from tests.hostile.ground import PROVIDER_KEY, Ground, catalog
 from tests.support.stack import running_stack
 
 #: Of random attacks; the same one gives the same attacks.
@@ -46,12 +47,12 @@ async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grou
     environment = {"POINTSMAN_HEALTH_PROBE": "false"}
     async with (
         running_stack(directory, catalog(), environment) as stack,
-        stack.client(NEIGHBOUR_KEY) as neighbour,
+        Client(stack.addresses["router"]) as client,
         httpx.AsyncClient(trust_env=False) as http,
     ):
-        await stack.simulator.set("shared", tokens=20)
         await stack.simulator.set("backup", tokens=20)
-        ground = Ground(stack, neighbour, http, story=_story)
+        ground = Ground(stack, client, http, story=_story)
+        await ground.calm()
         yield ground
         for guard in ground.guards.values():
             await guard.stop()

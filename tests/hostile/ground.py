@@ -46,7 +46,9 @@ LOST = 5.0
 #: Seconds an attacker waits for an answer.
 PATIENCE = 15.0
 
-ATTACKER_KEY, NEIGHBOUR_KEY = "hostile-attacker", "hostile-neighbour"
+ATTACKER_KEY = "hostile-attacker"
+#: Tenants with a provider each that the attacker may use as well: what an attack does to one outlasts no test.
+NEIGHBOURS = 24
 #: What providers are sent; callers must never see it.
 PROVIDER_KEY = "sk-hostile+7f/3c91==d2"
 #: Kinds of providers that attack → what follows their name in the base URL.
@@ -74,10 +76,8 @@ def catalog() -> str:
     """Attacking providers, one that both tenants share and its fallback."""
     url = "${POINTSMAN_SIMULATOR_URL:-http://127.0.0.1:7790}"
     patient = {"first_byte": 10, "idle": 5, "total": 20}
-    evils = {f"{kind}-{n}": kind for kind in WIRES for n in range(EVILS)} | {
-        "shared": "openai",
-        "backup": "gemini",
-    }
+    evils = {f"{kind}-{n}": kind for kind in WIRES for n in range(EVILS)}
+    evils |= {f"shared-{n}": "openai" for n in range(NEIGHBOURS)} | {"backup": "gemini"}
     model = {
         "context_window": 4_000_000,
         "max_output_tokens": 4096,
@@ -99,15 +99,28 @@ def catalog() -> str:
                 for name, kind in evils.items()
             },
             "models": {f"{name}/m": model for name in evils},
-            "policies": {"default": {"tiers": [["shared/m"], ["backup/m"]]}},
+            "policies": {
+                "default": {"tiers": [["backup/m"]]},
+                **{f"policy-{n}": {"tiers": [[f"shared-{n}/m"], ["backup/m"]]} for n in range(NEIGHBOURS)},
+            },
             "default_content_type": "general",
             "content_types": {"general": {"max_output_tokens": 200}},
             "tenants": {
-                name: {"key_sha256": [hashlib.sha256(key.encode()).hexdigest()]}
-                for name, key in (("attacker", ATTACKER_KEY), ("neighbour", NEIGHBOUR_KEY))
+                "attacker": {"key_sha256": [_hash(ATTACKER_KEY)]},
+                **{
+                    f"neighbour-{n}": {
+                        "key_sha256": [_hash(f"hostile-neighbour-{n}")],
+                        "policies": {"default": f"policy-{n}"},
+                    }
+                    for n in range(NEIGHBOURS)
+                },
             },
         }
     )
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +169,41 @@ class Ground:
     """The stack and those who use it."""
 
     stack: RunningStack
-    neighbour: Client
+    #: Whose keys the neighbours call with.
+    client: Client
     http: httpx.AsyncClient
     guards: dict[str, Guard] = field(default_factory=dict)
     #: What each attack cost, for the summary.
     story: list[str] = field(default_factory=list)
+    _neighbour: int = 0
     _evils: dict[str, Iterator[int]] = field(
         default_factory=lambda: {kind: itertools.count() for kind in WIRES}
     )
+
+    @property
+    def shared(self) -> str:
+        """The provider that the neighbour and the attacker share."""
+        return f"shared-{self._neighbour}"
+
+    @property
+    def neighbour_key(self) -> str:
+        """The neighbour's."""
+        return f"hostile-neighbour-{self._neighbour}"
+
+    @property
+    def neighbour(self) -> Client:
+        """The neighbour's client."""
+        return self.client.as_caller(self.neighbour_key)
+
+    async def move(self) -> None:
+        """To a neighbour to whom nothing has happened yet."""
+        self._neighbour += 1
+        assert self._neighbour < NEIGHBOURS, "name more of them"
+        await self.calm()
+
+    async def calm(self) -> None:
+        """The shared provider answers as it should."""
+        await self.stack.simulator.set(self.shared, tokens=20)
 
     async def guard(self) -> None:
         """Watches every process that is not watched yet."""
@@ -241,10 +281,13 @@ class HttpNeighbour:
     async def run(self) -> None:
         """For ever."""
         body = json.dumps(
-            {"model": "shared/m", "messages": [{"role": "user", "content": "Describe a lamp."}]}
+            {
+                "model": f"{self._ground.shared}/m",
+                "messages": [{"role": "user", "content": "Describe a lamp."}],
+            }
         )
         while True:
-            answer = await self._ground.post(body.encode(), key=NEIGHBOUR_KEY)
+            answer = await self._ground.post(body.encode(), key=self._ground.neighbour_key)
             if answer is not None and answer.status_code == HTTPStatus.OK:
                 self.answers += 1
             else:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
-from tests.hostile.ground import MIB, NEIGHBOUR_KEY, Ground, attack, http_address
+from tests.hostile.ground import ATTACKER_KEY, MIB, Ground, attack, http_address
 
 UNKNOWN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}
 #: What the caller did wrong is told as that.
@@ -32,28 +32,28 @@ async def test_an_unknown_caller_cannot_spend_memory(ground: Ground, key: str) -
 
 
 BODIES = {
-    "250,000 messages": b'{"model":"shared/m","messages":[' + b"{}," * 250_000 + b"{}]}",
-    "250,000 parts": b'{"model":"shared/m","messages":[{"role":"user","content":['
+    "250,000 messages": b'{"model":"backup/m","messages":[' + b"{}," * 250_000 + b"{}]}",
+    "250,000 parts": b'{"model":"backup/m","messages":[{"role":"user","content":['
     + b"{}," * 250_000
     + b"{}]}]}",
-    "3,000,000 empty lists": b'{"model":"shared/m","messages":[' + b"[]," * 3_000_000 + b"[]]}",
-    "3,000,000 empty lists where nobody looks": b'{"model":"shared/m","metadata":['
+    "3,000,000 empty lists": b'{"model":"backup/m","messages":[' + b"[]," * 3_000_000 + b"[]]}",
+    "3,000,000 empty lists where nobody looks": b'{"model":"backup/m","metadata":['
     + b"[]," * 3_000_000
     + b"[]]}",
-    "100,000 tools": b'{"model":"shared/m","messages":[{"role":"user","content":"x"}],"tools":['
+    "100,000 tools": b'{"model":"backup/m","messages":[{"role":"user","content":"x"}],"tools":['
     + b",".join(b'{"type":"function","function":{"name":"t%d","parameters":{}}}' % n for n in range(100_000))
     + b"]}",
     "100,000 models": b'{"models":[' + b",".join(b'"m%d"' % n for n in range(100_000)) + b"]}",
-    "100,000 stops": b'{"model":"shared/m","messages":[{"role":"user","content":"x"}],"stop":['
+    "100,000 stops": b'{"model":"backup/m","messages":[{"role":"user","content":"x"}],"stop":['
     + b'"x",' * 100_000
     + b'"x"]}',
     "9 MB of brackets": b"[" * 9_000_000,
     "9 MB of braces": b'{"a":' * 1_800_000,
     "500,000 fields": b"{" + b",".join(b'"f%d":0' % n for n in range(500_000)) + b"}",
     "one field 500,000 times": b"{" + b'"model":"m",' * 500_000 + b'"model":"m"}',
-    "an integer of 9,000,000 digits": b'{"model":"shared/m","seed":' + b"9" * 9_000_000 + b"}",
+    "an integer of 9,000,000 digits": b'{"model":"backup/m","seed":' + b"9" * 9_000_000 + b"}",
     "9 MB of escapes": b'{"model":"' + b"\\u0041" * 1_500_000 + b'"}',
-    "lone surrogates": b'{"model":"shared/m","messages":[{"role":"user","content":"\\ud800"}]}',
+    "lone surrogates": b'{"model":"backup/m","messages":[{"role":"user","content":"\\ud800"}]}',
     "bytes that are no text": b"\xff" * 1_000_000,
 }
 
@@ -90,7 +90,7 @@ RAW = {
     "a bad length": b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
     "two lengths": b"POST /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
     "a bad chunk": b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer "
-    + NEIGHBOUR_KEY.encode()
+    + ATTACKER_KEY.encode()
     + b"\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
 }
 
@@ -147,7 +147,7 @@ async def test_a_body_that_does_not_come_ends(ground: Ground) -> None:
     """A known caller that announces a body and sends a byte a second is not waited for for ever."""
     host, _, port = http_address(ground.stack).rpartition(":")
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {NEIGHBOUR_KEY}\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATTACKER_KEY}\r\n"
         f"content-length: {MIB}\r\n\r\n"
     )
     async with attack(ground, "200 bodies that do not come"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from pointsman.router.v1 import router_pb2 as pb
 
 from tests.hostile.conftest import SEED
-from tests.hostile.ground import NEIGHBOUR_KEY, Ground, attack
+from tests.hostile.ground import Ground, attack
 
 #: Names that a tool may well have, and words that providers use of accounts.
 NAMES = (
@@ -41,6 +40,12 @@ ECHOES = (
 )
 
 
+@pytest.fixture(autouse=True)
+async def fresh(ground: Ground) -> None:
+    """Each test has a neighbour and a shared provider of its own."""
+    await ground.move()
+
+
 def error(message: str, code: str | None = "invalid_function_parameters") -> dict[str, Any]:
     said = {"message": message, "type": "invalid_request_error", "param": "tools[0].function", "code": code}
     return {"error": said}
@@ -50,17 +55,19 @@ async def echo(ground: Ground, name: str, status: int, template: str) -> None:
     """The attacker's calls, each refused by the shared provider with words that repeat the tool's name."""
     body = error(template.format(name), None if status == 422 else "invalid_function_parameters")
     fault = {"kind": "status", "status": status, "body": body, "when": {"contains": name}}
-    await ground.stack.simulator.set("shared", tokens=20, faults=[fault])
+    await ground.stack.simulator.set(ground.shared, tokens=20, faults=[fault])
     for number in range(6):
         said = pb.Message(role=pb.ROLE_USER, text=f"Question {number}")
-        await ground.ask(["shared/m"], messages=[said], tools=[pb.Tool(name=name)], stream=number % 2 == 1)
+        await ground.ask(
+            [f"{ground.shared}/m"], messages=[said], tools=[pb.Tool(name=name)], stream=number % 2 == 1
+        )
 
 
 async def assert_not_taken(ground: Ground) -> None:
     """The neighbour is still served by the provider of its first choice, at the first try."""
     for number in range(3):
         result = await ground.neighbour.generate(f"Describe a chair, {number}.", timeout=20)
-        assert [attempt.provider for attempt in result.attempts] == ["shared"]
+        assert [attempt.provider for attempt in result.attempts] == [ground.shared]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +77,7 @@ async def test_the_name_of_a_tool_takes_no_provider(ground: Ground, name: str) -
         for template in ECHOES:
             await echo(ground, name, 400, template)
         await assert_not_taken(ground)
-    await ground.stack.simulator.set("shared", tokens=20)
+    await ground.calm()
 
 
 async def test_no_words_of_a_caller_take_a_provider(ground: Ground) -> None:
@@ -100,17 +107,17 @@ async def test_no_words_of_a_caller_take_a_provider(ground: Ground) -> None:
         for name, status, template in found[:30]:
             await echo(ground, name, status, template)
         await assert_not_taken(ground)
-    await ground.stack.simulator.set("shared", tokens=20)
+    await ground.calm()
 
 
 async def test_one_tenants_faults_leave_the_retries_of_another(ground: Ground) -> None:
     """Forty prompts that are too long for every model do not use up what lets the neighbour's fallback work."""
     refused = {"kind": "status", "preset": "context_length", "when": {"contains": "OVERSIZED"}}
     evils = [ground.evil("openai") for _ in range(6)][::2]
-    for name in ("shared", *evils):
+    for name in (ground.shared, *evils):
         await ground.stack.simulator.set(name, tokens=20, faults=[refused])
     async with attack(ground, "forty oversized prompts"):
-        models = ["shared/m", *(f"{name}/m" for name in evils)]
+        models = [f"{ground.shared}/m", *(f"{name}/m" for name in evils)]
         said = [pb.Message(role=pb.ROLE_USER, text="OVERSIZED")]
         for _ in range(40):
             await ground.ask(models, messages=said, max_attempts=4)
@@ -119,13 +126,5 @@ async def test_one_tenants_faults_leave_the_retries_of_another(ground: Ground) -
                 f"OVERSIZED for the first model alone, {number}", timeout=20
             )
             assert result.selection.provider == "backup"
-    for name in ("shared", *evils):
+    for name in (ground.shared, *evils):
         await ground.stack.simulator.set(name, tokens=20)
-
-
-async def test_the_http_door_tells_the_neighbour_nothing_of_it(ground: Ground) -> None:
-    """After all this a call at the HTTP door is answered."""
-    body = json.dumps({"model": "shared/m", "messages": [{"role": "user", "content": "Describe a chair."}]})
-    answer = await ground.post(body.encode(), key=NEIGHBOUR_KEY)
-    assert answer is not None
-    assert answer.status_code == 200
