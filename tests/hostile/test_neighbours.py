@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -56,11 +57,20 @@ async def echo(ground: Ground, name: str, status: int, template: str) -> None:
     body = error(template.format(name), None if status == 422 else "invalid_function_parameters")
     fault = {"kind": "status", "status": status, "body": body, "when": {"contains": name}}
     await ground.stack.simulator.set(ground.shared, tokens=20, faults=[fault])
-    for number in range(6):
-        said = pb.Message(role=pb.ROLE_USER, text=f"Question {number}")
-        await ground.ask(
-            [f"{ground.shared}/m"], messages=[said], tools=[pb.Tool(name=name)], stream=number % 2 == 1
+    tools = [pb.Tool(name=name)]
+    # At once, so that no success of the neighbour stands between them.
+    await asyncio.gather(
+        *(
+            ground.ask(
+                [f"{ground.shared}/m"], messages=[said(f"Question {n}")], tools=tools, stream=n % 2 == 1
+            )
+            for n in range(6)
         )
+    )
+
+
+def said(text: str) -> pb.Message:
+    return pb.Message(role=pb.ROLE_USER, text=text)
 
 
 async def assert_not_taken(ground: Ground) -> None:
@@ -118,9 +128,8 @@ async def test_one_tenants_faults_leave_the_retries_of_another(ground: Ground) -
         await ground.stack.simulator.set(name, tokens=20, faults=[refused])
     async with attack(ground, "forty oversized prompts"):
         models = [f"{ground.shared}/m", *(f"{name}/m" for name in evils)]
-        said = [pb.Message(role=pb.ROLE_USER, text="OVERSIZED")]
         for _ in range(40):
-            await ground.ask(models, messages=said, max_attempts=4)
+            await ground.ask(models, messages=[said("OVERSIZED")], max_attempts=4)
         for number in range(10):
             result = await ground.neighbour.generate(
                 f"OVERSIZED for the first model alone, {number}", timeout=20
