@@ -53,8 +53,8 @@ NEIGHBOURS = 24
 PROVIDER_KEY = "sk-hostile+7f/3c91==d2"
 #: Kinds of providers that attack → what follows their name in the base URL.
 WIRES = {"openai": "/v1", "openai_responses": "/v1", "anthropic": "", "gemini": ""}
-#: Attacking providers of each kind, and calls that each gets: one more failure and its circuit might open.
-EVILS, CALLS_EACH = 60, 2
+#: Attacking providers of each kind. Each attacks once or twice: a third failure in a row may open its circuit.
+EVILS = 120
 GENERATE = "/pointsman.router.v1.Router/Generate"
 STREAM = "/pointsman.router.v1.Router/StreamGenerate"
 
@@ -80,7 +80,7 @@ def catalog() -> str:
     evils |= {f"shared-{n}": "openai" for n in range(NEIGHBOURS)} | {"backup": "gemini"}
     model = {
         "context_window": 4_000_000,
-        "max_output_tokens": 4096,
+        "max_output_tokens": 1_000_000,
         "capabilities": ["streaming", "system", "stop", "tools", "json", "json_schema"],
         "price": {"input": 1, "output": 2},
     }
@@ -218,8 +218,17 @@ class Ground:
             await self.guards[name].read()
 
     def evil(self, kind: str) -> str:
-        """A provider of that kind that has failed at most once."""
-        return f"{kind}-{next(self._evils[kind]) // CALLS_EACH % EVILS}"
+        """A provider of that kind that nobody has called yet."""
+        number = next(self._evils[kind])
+        assert number < EVILS, "name more of them"
+        return f"{kind}-{number}"
+
+    async def assert_called(self, provider: str, times: int) -> None:
+        """Fails where the provider was spared, so that nothing was proved."""
+        report = await self.stack.simulator.wait_for(
+            provider, lambda found: found["counters"]["concurrent"] == 0
+        )
+        assert report["counters"]["requests"] >= times, provider
 
     async def send(
         self,
@@ -249,7 +258,9 @@ class Ground:
                 return Reply(received, from_rpc_error(error))
         return Reply(received)
 
-    async def ask(self, models: Sequence[str], *, stream: bool = False, **fields: Any) -> Reply:
+    async def ask(
+        self, models: Sequence[str], *, stream: bool = False, timeout: float = PATIENCE, **fields: Any
+    ) -> Reply:
         """Generates as the attacker on these models, with one attempt unless told."""
         given: dict[str, Any] = {
             "messages": [pb.Message(role=pb.ROLE_USER, text="Describe a mug.")],
@@ -257,7 +268,8 @@ class Ground:
         } | fields
         generation = pb.Generation(models=models, **given)
         request = pb.GenerateRequest(generation=generation)
-        return await self.send(request.SerializeToString(), path=STREAM if stream else GENERATE)
+        path = STREAM if stream else GENERATE
+        return await self.send(request.SerializeToString(), path=path, timeout=timeout)
 
     async def post(self, body: bytes, *, key: str = ATTACKER_KEY, **headers: str) -> httpx.Response | None:
         """A chat completion at the HTTP door; None where the door hung up."""
