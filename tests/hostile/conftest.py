@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from libs.client import Client
-from tests.hostile.ground import PROVIDER_KEY, Ground, catalog
+from tests.hostile.ground import CALM, PROVIDER_KEY, Ground, catalog
 from tests.support.stack import running_stack
 
 #: Of random attacks; the same one gives the same attacks.
@@ -50,7 +50,7 @@ async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grou
         Client(stack.addresses["router"]) as client,
         httpx.AsyncClient(trust_env=False) as http,
     ):
-        await stack.simulator.set("backup", tokens=20)
+        await stack.simulator.set("backup", **CALM)
         ground = Ground(stack, client, http, story=_story)
         await ground.calm()
         yield ground

@@ -55,6 +55,8 @@ PROVIDER_KEY = "sk-hostile+7f/3c91==d2"
 WIRES = {"openai": "/v1", "openai_responses": "/v1", "anthropic": "", "gemini": ""}
 #: Attacking providers of each kind. Each attacks once or twice: a third failure in a row may open its circuit.
 EVILS = 120
+#: How the shared provider and its fallback answer: slowly enough to leave the machine to the attack.
+CALM = {"tokens": 20, "latency_ms": 80}
 GENERATE = "/pointsman.router.v1.Router/Generate"
 STREAM = "/pointsman.router.v1.Router/StreamGenerate"
 
@@ -203,7 +205,7 @@ class Ground:
 
     async def calm(self) -> None:
         """The shared provider answers as it should."""
-        await self.stack.simulator.set(self.shared, tokens=20)
+        await self.stack.simulator.set(self.shared, **CALM)
 
     async def guard(self) -> None:
         """Watches every process that is not watched yet."""
@@ -276,8 +278,9 @@ class Ground:
         url = f"http://{http_address(self.stack)}/v1/chat/completions"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         said = {"authorization": f"Bearer {key}", "content-type": "application/json", **named}
+        sent = {name: value.encode("latin-1") for name, value in said.items()}
         try:
-            return await self.http.post(url, content=body, headers=said, timeout=PATIENCE)
+            return await self.http.post(url, content=body, headers=sent, timeout=PATIENCE)
         except httpx.TransportError:
             return None
 

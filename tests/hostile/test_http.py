@@ -32,7 +32,10 @@ async def test_an_unknown_caller_cannot_spend_memory(ground: Ground, key: str) -
 
 
 BODIES = {
-    "250,000 messages": b'{"model":"backup/m","messages":[' + b"{}," * 250_000 + b"{}]}",
+    "250,000 empty messages": b'{"model":"backup/m","messages":[' + b"{}," * 250_000 + b"{}]}",
+    "250,000 messages": b'{"model":"backup/m","messages":['
+    + b'{"role":"user","content":"x"},' * 250_000
+    + b'{"role":"user","content":"x"}]}',
     "250,000 parts": b'{"model":"backup/m","messages":[{"role":"user","content":['
     + b"{}," * 250_000
     + b"{}]}]}",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pointsman.router.v1 import router_pb2 as pb
 
 from tests.hostile.conftest import SEED
-from tests.hostile.ground import Ground, attack
+from tests.hostile.ground import CALM, Ground, attack
 
 #: Names that a tool may well have, and words that providers use of accounts.
 NAMES = (
@@ -56,7 +56,7 @@ async def echo(ground: Ground, name: str, status: int, template: str) -> None:
     """The attacker's calls, each refused by the shared provider with words that repeat the tool's name."""
     body = error(template.format(name), None if status == 422 else "invalid_function_parameters")
     fault = {"kind": "status", "status": status, "body": body, "when": {"contains": name}}
-    await ground.stack.simulator.set(ground.shared, tokens=20, faults=[fault])
+    await ground.stack.simulator.set(ground.shared, **CALM, faults=[fault])
     tools = [pb.Tool(name=name)]
     # At once, so that no success of the neighbour stands between them.
     await asyncio.gather(
@@ -125,7 +125,7 @@ async def test_one_tenants_faults_leave_the_retries_of_another(ground: Ground) -
     refused = {"kind": "status", "preset": "context_length", "when": {"contains": "OVERSIZED"}}
     evils = [ground.evil("openai") for _ in range(3)]
     for name in (ground.shared, *evils):
-        await ground.stack.simulator.set(name, tokens=20, faults=[refused])
+        await ground.stack.simulator.set(name, **CALM, faults=[refused])
     async with attack(ground, "forty oversized prompts"):
         models = [f"{ground.shared}/m", *(f"{name}/m" for name in evils)]
         for _ in range(40):
