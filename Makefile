@@ -10,10 +10,10 @@ BENCH ?=
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
-.PHONY: help setup run test check bench images k8s lock clean
+.PHONY: help setup run test test-hostile check bench images k8s lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.runtime gen/.stamp ## Make .venv and gen/; `make run` does it by itself
 
@@ -22,6 +22,9 @@ run: setup ## Start the stack and generate two texts; ARGS=--once ends then; POI
 
 test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest
 	$(BIN)/python -m pytest -q $(ARGS)
+
+test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known; POINTSMAN_HOSTILE_SEED varies it
+	$(BIN)/python -m pytest -q tests/hostile $(ARGS)
 
 check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .

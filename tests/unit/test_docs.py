@@ -170,7 +170,7 @@ def test_every_metric_exists(document: Path) -> None:
 @each_document
 def test_every_command_can_be_given(document: Path) -> None:
     """Commands and options of `pointsman`, and targets of make, are those there are."""
-    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands: dict[str, Any] = typer.main.get_command(build()).commands  # type: ignore[attr-defined]
     for block in blocks(document, "sh"):
         for line in block.splitlines():
