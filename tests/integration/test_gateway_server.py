@@ -18,6 +18,7 @@ import pytest
 from pointsman.router.v1 import router_pb2 as pb
 
 from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.process import spawn
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,9 +210,7 @@ async def process(log: Path, variables: Mapping[str, str]) -> AsyncIterator[asyn
     environ |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"}
     environ |= {f"POINTSMAN_GATEWAY_{name}": value for name, value in variables.items()}
     with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.gateway", env=environ, cwd=ROOT, stderr=file
-        )
+        child = await spawn(sys.executable, "-m", "services.gateway", env=environ, cwd=ROOT, stderr=file)
     try:
         yield child
     finally:

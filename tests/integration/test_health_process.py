@@ -23,6 +23,7 @@ from dev.engines import Valkey, valkey
 from dev.engines.child import free_port
 from libs.rpc.channel import connect, metadata
 from tests.support.address import fresh_address
+from tests.support.process import spawn
 
 Stub: TypeAlias = "health_pb2_grpc.ProviderHealthAsyncStub"
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,9 +89,7 @@ async def process(catalog: Path, variables: Mapping[str, str], **shared: str) ->
     }
     log = catalog.with_name("health.log")
     with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.health", env=environ, cwd=ROOT, stderr=file
-        )
+        child = await spawn(sys.executable, "-m", "services.health", env=environ, cwd=ROOT, stderr=file)
     try:
         yield Running(child, log)
     finally:

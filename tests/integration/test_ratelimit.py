@@ -30,6 +30,7 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.limits import OracleStore, limit
+from tests.support.process import spawn
 from tests.support.valkey import valkey_server  # noqa: F401
 
 Stub: TypeAlias = "ratelimit_pb2_grpc.RateLimiterAsyncStub"
@@ -348,7 +349,7 @@ async def service(tmp_path: Path, server: Valkey, name: str, domain: str, **more
     }
     log = tmp_path / f"{name}.log"
     with log.open("wb") as out:
-        child = await asyncio.create_subprocess_exec(
+        child = await spawn(
             sys.executable, "-m", "services.ratelimit", env=environ, stderr=out, stdout=out, cwd=ROOT
         )
     try:
@@ -376,7 +377,7 @@ async def test_nothing_is_over_admitted_by_4_routers_and_2_limiters_racing(
         service(tmp_path, valkey_server, "two", domain) as two,
     ):
         racers = [
-            await asyncio.create_subprocess_exec(
+            await spawn(
                 *(sys.executable, "-m", "tests.support.racer", target, f"router-{i}", "provider:acme", "2"),
                 env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"},
                 cwd=ROOT,

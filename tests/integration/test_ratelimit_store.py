@@ -23,6 +23,7 @@ from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, SeedNeeded
 from tests.support.limiter import KnownHistory, Replica
 from tests.support.limits import limit
+from tests.support.process import spawn
 from tests.support.valkey import valkey_server  # noqa: F401
 
 START = 1_800_000_000_000
@@ -383,7 +384,7 @@ async def test_all_keys_of_a_domain_live_in_one_slot_of_a_cluster(tmp_path: Path
     """On a server in cluster mode, where a call across slots is an error."""
     # The bus port is named: by default it is the port + 10,000, which may not exist.
     port, bus = free_port(), free_port()
-    server = await asyncio.create_subprocess_exec(
+    server = await spawn(
         *(str(binary()), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)),
         *("--dir", str(tmp_path), "--save", "", "--bind", "127.0.0.1", "--logfile", str(tmp_path / "log")),
     )
