@@ -11,6 +11,8 @@ from services.ratelimit.domain.learned import Observation, Observed, Source, app
 from services.ratelimit.domain.limits import Limit, LimitKey, Period, Unit
 from services.router.domain.learned_limits import LimitLearner
 
+pytestmark = pytest.mark.simulation
+
 TARGET = "a/m"
 SCOPE = f"model:{TARGET}"
 KEY = LimitKey(SCOPE, Unit.REQUESTS, Period.MINUTE)
