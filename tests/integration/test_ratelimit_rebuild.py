@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from dev.engines import Postgres
-from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
 from libs.rpc.channel import connect as channel_to
 from services.ratelimit.adapters.analytics_client import AnalyticsHistory
@@ -23,9 +21,10 @@ from services.ratelimit.domain.limits import Limit
 from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.domain.amounts import AdmissionDenied, Amounts
 from tests.support.analytics import Analytics, an_event, analytics, send
+from tests.support.engines import PostgresServer, RedisServer, valkey
 from tests.support.leasing import RunningLimiter, admission_at, claim, limiter_on
 from tests.support.limits import limit
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 #: Slices live this long, so the learning period is a little longer, seconds.
 TTL = 1.0
@@ -36,7 +35,7 @@ RESERVED = 4_000
 
 @asynccontextmanager
 async def lossy_limiter(
-    server: Valkey, ledger: str, *limits: Limit
+    server: RedisServer, ledger: str, *limits: Limit
 ) -> AsyncIterator[tuple[RunningLimiter, RedisLimitStore]]:
     """A limiter that trusts the store with nothing, and asks the ledger at that address."""
     redis = connect(server.url)
@@ -54,7 +53,7 @@ async def lossy_limiter(
     await redis.aclose()
 
 
-async def lose_everything(server: Valkey) -> None:
+async def lose_everything(server: RedisServer) -> None:
     """FLUSHALL, written to the disk, and a restart."""
     redis: Any = connect(server.url)
     await redis.flushall()
@@ -97,7 +96,7 @@ class Spender:
                 await asyncio.sleep(0.1)
 
 
-async def test_a_budget_survives_the_loss_of_all_counters(postgres_server: Postgres) -> None:  # noqa: F811
+async def test_a_budget_survives_the_loss_of_all_counters(postgres_server: PostgresServer) -> None:
     """Half of a daily budget is spent, Valkey loses everything, calls go on: the window begins again with what the
     ledger has, and the ledger never ends above the budget. Calls that ran over the loss count too."""
     budget = limit("micro_usd", "day", BUDGET)
@@ -130,7 +129,7 @@ async def test_a_budget_survives_the_loss_of_all_counters(postgres_server: Postg
 
 @pytest.mark.parametrize(("unit", "opens"), [("micro_usd", False), ("requests", True)])
 async def test_without_the_ledger_money_stays_closed_and_requests_begin_at_zero(
-    postgres_server: Postgres,  # noqa: F811
+    postgres_server: PostgresServer,
     unit: str,
     opens: bool,
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from dev import engines
 from dev.engines.child import free_port
-from dev.engines.valkey import Valkey, binary, valkey
+from dev.engines.valkey import binary
 from libs.clock import SystemClock
 from libs.errors import NotFound, Unavailable
 from services.ratelimit.adapters.redis_functions import Functions, connect
@@ -21,10 +22,10 @@ from services.ratelimit.adapters.redis_limits import SWEEP_BATCH, RedisLimitStor
 from services.ratelimit.domain.limits import Amounts, Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, SeedNeeded
+from tests.support.engines import RedisServer, valkey
 from tests.support.limiter import KnownHistory, Replica
 from tests.support.limits import limit
 from tests.support.process import spawn
-from tests.support.valkey import valkey_server  # noqa: F401
 
 START = 1_800_000_000_000
 
@@ -37,7 +38,7 @@ class Clock:
 
 
 @pytest.fixture
-async def redis(valkey_server: Valkey) -> AsyncIterator[Redis]:  # noqa: F811
+async def redis(valkey_server: RedisServer) -> AsyncIterator[Redis]:
     client = connect(valkey_server.url)
     yield client
     await client.aclose()
@@ -86,7 +87,9 @@ DAY = limit("micro_usd", "day", 500)
 # Named regressions: real bugs of other limiters.
 
 
-async def test_regression_concurrent_calls_do_not_pass_a_token_limit_together(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_regression_concurrent_calls_do_not_pass_a_token_limit_together(
+    valkey_server: RedisServer,
+) -> None:
     """LiteLLM let five calls of 132 and more through a limit of 100. Here five clients at once with 60 tokens each:
     one passes."""
     clients = [connect(valkey_server.url) for _ in range(5)]
@@ -142,7 +145,9 @@ async def test_regression_concurrency_slots_do_not_leak_when_a_process_dies(redi
     assert isinstance(await admit(target, [SLOTS], [3], holder="router-2"), Granted)
 
 
-async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(
+    valkey_server: RedisServer,
+) -> None:
     """Eight replicas meet a store without a memory at once, and all read 300 of 500 from the ledger: 300 it is."""
     clients = [connect(valkey_server.url) for _ in range(8)]
     clock, domain = Clock(), uuid.uuid4().hex
@@ -236,7 +241,7 @@ async def test_idle_limits_listed_by_an_earlier_revision_are_forgotten(redis: Re
 async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> None:
     """Valkey dies with its data: a new epoch; buckets are empty and refill, slots and days wait out the old life's
     slices, then the day's spend comes from the ledger, and old reservations are unknown."""
-    async with valkey() as server:
+    async with engines.valkey() as server:  # its files are taken away
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendonly", "no")
         target = store(redis, clock, "lives", trust=False, learn=10.0)
