@@ -13,10 +13,10 @@ BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
-.PHONY: help setup run quick test check bench images k8s lock clean
+.PHONY: help setup run quick test test-containers check bench images k8s lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.runtime gen/.stamp ## Make .venv and gen/; `make run` does it by itself
 
@@ -28,6 +28,10 @@ quick: .venv/.dev gen/.stamp ## Run the unit tests that start no process, in hal
 
 test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest; WORKERS=0 runs one by one
 	$(BIN)/python -m pytest -q $(BY_FILE) $(ARGS)
+
+test-containers: .venv/.dev gen/.stamp ## Run contract and integration tests, and the image, on redis:7 and postgres:15 (Docker)
+	@$(BIN)/python -c 'import docker; docker.from_env().ping()' 2>/dev/null || { echo "No Docker engine answers." >&2; exit 1; }
+	POINTSMAN_TEST_ENGINES=containers $(BIN)/python -m pytest -q $(BY_FILE) tests/contract tests/integration $(ARGS)
 
 check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .

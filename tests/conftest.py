@@ -3,11 +3,13 @@ several workers (`make test`) differs from one by a single process."""
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 
 from dev.engines.guard import end_with_parent
+from tests.support.engines import VARIABLE, containers_wanted
 from tests.support.postgres import postgres_server
 from tests.support.valkey import valkey_server
 
@@ -38,3 +40,10 @@ def _position(nodeid: str) -> int:
     return next(
         (i for i, folder in enumerate(LONGEST_FIRST) if nodeid.startswith(folder)), len(LONGEST_FIRST)
     )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which engines there are, where somebody asked."""
+    if VARIABLE not in os.environ:
+        return None
+    return f"engines: {'containers' if containers_wanted() else 'embedded, for want of a Docker engine'}"

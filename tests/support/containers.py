@@ -14,6 +14,7 @@ from docker.errors import DockerException
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
 
 from dev.engines.child import free_port
 
@@ -40,8 +41,10 @@ class Container:
         ready: Callable[[], Awaitable[bool]],
         environment: Mapping[str, str],
         command: Sequence[str] = (),
+        network: Network | None = None,
     ) -> None:
-        """`inside` is the port that the image listens on; `ready` tells whether the server answers."""
+        """`inside` is the port that the image listens on; `ready` tells whether the server answers. In a `network`
+        other containers reach it by the image's name."""
         self.port = free_port()
         self._ready = ready
         self._container = DockerContainer(image).with_bind_ports(inside, self.port)
@@ -49,6 +52,8 @@ class Container:
             self._container.with_env(name, value)
         if command:
             self._container.with_command(list(command))
+        if network is not None:
+            self._container.with_network(network).with_network_aliases(image.partition(":")[0])
 
     @property
     def address(self) -> str:
@@ -96,18 +101,23 @@ class Container:
 class RedisContainer(Container):
     """redis:7 that keeps what it acknowledged."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network | None = None) -> None:
         self._password = secrets.token_urlsafe(24)
         command = [
             *("redis-server", "--bind", "0.0.0.0", "--requirepass", self._password),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         ]
-        super().__init__(REDIS_IMAGE, 6379, self._answers, {}, command)
+        super().__init__(REDIS_IMAGE, 6379, self._answers, {}, command, network)
 
     @property
     def url(self) -> str:
         """See `engines.RedisServer`."""
         return f"redis://:{self._password}@{self.address}/0"
+
+    @property
+    def url_inside(self) -> str:
+        """For containers of its network."""
+        return f"redis://:{self._password}@redis:6379/0"
 
     async def _answers(self) -> bool:
         client = Redis.from_url(self.url)
@@ -122,19 +132,24 @@ class RedisContainer(Container):
 class PostgresContainer(Container):
     """postgres:15 as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network | None = None) -> None:
         self._password = secrets.token_urlsafe(24)
         environment = {
             "POSTGRES_USER": "pointsman",
             "POSTGRES_PASSWORD": self._password,
             "POSTGRES_DB": "postgres",
         }
-        super().__init__(POSTGRES_IMAGE, 5432, self._answers, environment)
+        super().__init__(POSTGRES_IMAGE, 5432, self._answers, environment, network=network)
 
     @property
     def dsn(self) -> str:
         """See `engines.PostgresServer`."""
         return f"postgresql://pointsman:{self._password}@{self.address}/postgres"
+
+    @property
+    def dsn_inside(self) -> str:
+        """For containers of its network."""
+        return f"postgresql://pointsman:{self._password}@postgres:5432/postgres"
 
     async def _answers(self) -> bool:
         try:
