@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,25 +88,25 @@ async def stack() -> AsyncIterator[Stack]:
 
     await build()
     addresses: dict[str, str] = {}
-    with ExitStack() as opened:
-        network = await asyncio.to_thread(opened.enter_context, Network())
-        async with RedisContainer(network) as redis, PostgresContainer(network) as postgres:
-            settings = environment(redis.url_inside, postgres.dsn_inside)
-            modules = {name: f"-m services.{name}" for name in PORTS}
-            modules["simulator"] = "-m dev.simulator --listen 0.0.0.0:7790"
-            for name, command in modules.items():
-                container = DockerContainer(IMAGE, command=command, env=settings)
-                container.with_network(network).with_network_aliases(name)
-                if name in PORTS:
-                    addresses[name] = f"127.0.0.1:{(port := free_port())}"
-                    container.with_bind_ports(PORTS[name], port)
-                await asyncio.to_thread(opened.enter_context, container)
-            async with asyncio.timeout(60):
-                for name in GRPC_SERVICES:
-                    await grpc_serving(addresses[name])
-                await http_serving("/healthz")(addresses["gateway"])
-            yield Stack(addresses, postgres)
-            await asyncio.to_thread(opened.close)
+    async with AsyncExitStack() as opened:
+        network = opened.enter_context(Network())
+        redis = await opened.enter_async_context(RedisContainer(network))
+        postgres = await opened.enter_async_context(PostgresContainer(network))
+        settings = environment(redis.url_inside, postgres.dsn_inside)
+        modules = {name: f"-m services.{name}" for name in PORTS}
+        modules["simulator"] = "-m dev.simulator --listen 0.0.0.0:7790"
+        for name, command in modules.items():
+            container = DockerContainer(IMAGE, command=command, env=settings)
+            container.with_network(network).with_network_aliases(name)
+            if name in PORTS:
+                addresses[name] = f"127.0.0.1:{(port := free_port())}"
+                container.with_bind_ports(PORTS[name], port)
+            opened.enter_context(container)
+        async with asyncio.timeout(60):
+            for name in GRPC_SERVICES:
+                await grpc_serving(addresses[name])
+            await http_serving("/healthz")(addresses["gateway"])
+        yield Stack(addresses, postgres)
 
 
 async def test_the_image_answers_counts_and_accounts(stack: Stack) -> None:

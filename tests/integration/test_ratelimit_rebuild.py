@@ -68,6 +68,7 @@ class Spender:
         self._admission = admission
         self._ledger = ledger
         self.spent = 0
+        self.running = 0
 
     async def call(self, seconds: float = 0.0) -> bool:
         """One. Whether it was admitted."""
@@ -79,7 +80,9 @@ class Spender:
             except AdmissionDenied:
                 return False
         began = time.time()
+        self.running += 1
         await asyncio.sleep(seconds)
+        self.running -= 1
         self.spent += COST
         permit.settle(Amounts(1, 0, 0, COST))
         await send(self._ledger.stub, [an_event(secrets.token_hex(8), began, COST)])
@@ -112,7 +115,9 @@ async def test_a_budget_survives_the_loss_of_all_counters(postgres_server: Postg
         before = spender.spent
         assert before >= BUDGET // 2
         running = [asyncio.create_task(spender.call(4.0)) for _ in range(8)]
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(20):
+            while spender.running < len(running):
+                await asyncio.sleep(0.01)
         epoch = store.epoch
         await lose_everything(server)
         await spender.until(BUDGET, 6.0)
