@@ -23,7 +23,7 @@ setup: .venv/.runtime gen/.stamp ## Make .venv and gen/; `make run` does it by i
 run: setup ## Start the stack and generate two texts; ARGS=--once ends then; POINTSMAN_CONFIG names a catalog
 	@$(BIN)/python -m dev demo $(ARGS)
 
-quick: .venv/.dev gen/.stamp ## Run the unit tests that start no process, in half a minute; ARGS goes to pytest
+quick: .venv/.dev gen/.stamp ## Run the fast unit tests, in half a minute; ARGS goes to pytest
 	$(BIN)/python -m pytest -q $(BY_FILE) -m "not simulation" --ignore=tests/unit/dev tests/unit $(ARGS)
 
 test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest; WORKERS=0 runs one by one

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from cli.layout import StreamWrap, wrap
+from cli.layout import wrap
 
 #: Of a file or a pipe, which has no width of its own: room enough for most tables.
 PIPE_WIDTH = 120
@@ -91,8 +91,49 @@ def _said_width(stream: IO[str]) -> int:
 def say(to: Console, sentence: str | Text) -> None:
     """Writes one sentence: broken between words on a terminal, whole elsewhere, where a program may look for it."""
     text = Text(sentence) if isinstance(sentence, str) else sentence
-    for line in wrap(text, to.width) if to.is_terminal else [text]:
+    indent = len(text.plain) - len(text.plain.lstrip(" "))
+    lines = [text]
+    if to.is_terminal:
+        lines = [Text(" " * indent) + line for line in wrap(text[indent:], to.width - indent)]
+    for line in lines:
         to.print(line, soft_wrap=True)
+
+
+class StreamWrap:
+    """Breaks a text between words while it comes in: gives back all but its last word, which may not have ended."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._used = 0
+        self._word = ""
+
+    def feed(self, text: str) -> str:
+        """Takes the next part; returns what can be shown of it."""
+        shown = []
+        for character in text:
+            if not character.isspace():
+                self._word += character
+                continue
+            shown.append(self.flush())
+            if character == "\n":
+                shown.append(character)
+                self._used = 0
+            elif self._used < self._width:
+                shown.append(" ")
+                self._used += 1
+        return "".join(shown)
+
+    def flush(self) -> str:
+        """Returns the word that was held back; call it at the end too."""
+        word, self._word = self._word, ""
+        size = cell_len(word)
+        if not size:
+            return word
+        if not self._used or self._used + size <= self._width:
+            self._used += size
+            return word
+        self._used = size
+        return "\n" + word
 
 
 class Flow:

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from cli import alerts, costs, providers, quotas, select, terminal
-from cli.layout import Column, Facts, Kind, StreamWrap, Table, wrap
+from cli.layout import Column, Facts, Kind, Table, wrap
 from cli.progress import BatchProgress
 from cli.render import render_result
 from cli.tally import ProviderTally, Run, Tally
@@ -292,10 +292,20 @@ def test_figures_of_facts_stand_below_each_other() -> None:
 def test_a_stream_is_broken_between_words_however_it_comes(size: int) -> None:
     """In parts of any size, as a whole; its own line ends stay, its spaces do not begin a line."""
     text = "A kettle that pours where you point it.\nGooseneck, 1,200 W."
-    flow = StreamWrap(12)
+    flow = terminal.StreamWrap(12)
     out = "".join(flow.feed(text[i : i + size]) for i in range(0, len(text), size)) + flow.flush()
     expected = ["A kettle", "that pours", "where you", "point it.", "Gooseneck,", "1,200 W."]
     assert [line.rstrip() for line in out.split("\n")] == expected
+
+
+@pytest.mark.parametrize(
+    ("person", "expected"), [(True, ["  no room", "  for it"]), (False, ["  no room for it"])]
+)
+def test_a_sentence_is_broken_for_a_person_only(person: bool, expected: list[str]) -> None:
+    """Below its own indent; a file has it in one line, where a program may look for it."""
+    out = io.StringIO()
+    terminal.say(Console(file=out, force_terminal=person, width=10, color_system=None), "  no room for it")
+    assert out.getvalue().splitlines() == expected
 
 
 def ascii_stream() -> io.TextIOWrapper:
