@@ -278,7 +278,7 @@ class Ground:
         url = f"http://{http_address(self.stack)}/v1/chat/completions"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         said = {"authorization": f"Bearer {key}", "content-type": "application/json", **named}
-        sent = {name: value.encode("latin-1") for name, value in said.items()}
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in said.items()]
         try:
             return await self.http.post(url, content=body, headers=sent, timeout=PATIENCE)
         except httpx.TransportError:

@@ -312,7 +312,7 @@ async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None
         await redis.aclose()
 
 
-async def test_two_databases_of_one_server_are_two_limiters(valkey_server: Valkey) -> None:
+async def test_two_databases_of_one_server_are_two_limiters(valkey_server: RedisServer) -> None:
     """The server's memory of lives is one for all its databases: the same domain in two of them began a new life at
     each other's every call, which closed the budgets of both for the learning period, again and again."""
     clock, domain = Clock(), uuid.uuid4().hex

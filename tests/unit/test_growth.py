@@ -31,6 +31,7 @@ from libs.tracing import Span, current, parent_of
 from services.analytics.record import Recorder
 from services.analytics.servicer import AnalyticsServicer
 from services.ratelimit.servicer import RateLimiterServicer
+from services.router.entry import Entry
 from services.router.servicer import RouterServicer
 from tests.support.clock import ManualClock
 from tests.support.health import FakeHealthStore, Hub
@@ -163,7 +164,7 @@ def servicer_of(case: Case) -> Any:
         h = Harness(
             catalog([model("a/m")]), {"a/m": ["fine"] if case.method.name == "Generate" else [["fine"]]}
         )
-        return RouterServicer(lambda: h.catalog, h.generate, h.planner, h.set_aside, h.clock)
+        return RouterServicer(Entry(lambda: h.catalog, h.generate, h.planner, h.clock), h.set_aside)
     if name == "ProviderHealth":
         return HealthReplica(clock, FakeHealthStore(Hub(clock), "a")).servicer()
     if name == "RateLimiter":
