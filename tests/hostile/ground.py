@@ -49,8 +49,8 @@ PATIENCE = 15.0
 ATTACKER_KEY = "hostile-attacker"
 #: Tenants with a provider each that the attacker may use as well: what an attack does to one outlasts no test.
 NEIGHBOURS = 24
-#: What providers are sent; callers must never see it.
-PROVIDER_KEY = "sk-hostile+7f/3c91==d2"
+#: What providers are sent; callers must never see it, and no pattern of keys knows it.
+PROVIDER_KEY = "PROVKEY-7f+3c/91==d2-hostile"
 #: Kinds of providers that attack → what follows their name in the base URL.
 WIRES = {"openai": "/v1", "openai_responses": "/v1", "anthropic": "", "gemini": ""}
 #: Attacking providers of each kind. Each attacks once or twice: a third failure in a row may open its circuit.

@@ -192,7 +192,7 @@ async def test_a_providers_key_reaches_nobody(ground: Ground, wire: str) -> None
     async with attack(ground, f"keys in errors of {wire}"):
         for number, leak in enumerate(sorted(encodings(PROVIDER_KEY))):
             status = (200, 400, 401, 429, 503)[number % 5]
-            text = f"Bad headers. Headers were: Authorization: {leak}. Call {number}"
+            text = f"Headers were: Authorization: Bearer {leak}; seen '{leak}', call={leak}#{number}"
             for error in await answer_with(
                 ground, wire, status, "event" if status == 200 else "message", text
             ):
