@@ -63,7 +63,7 @@ STREAM = "/pointsman.router.v1.Router/StreamGenerate"
 
 def http_address(stack: RunningStack) -> str:
     """host:port of the HTTP door."""
-    return stack.addresses["gateway"]
+    return stack.addresses["router http"]
 
 
 def watched(stack: RunningStack) -> dict[str, tuple[str, str]]:
