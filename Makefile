@@ -7,21 +7,34 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := $(filter-out __init__ generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
 BENCH ?=
+# Processes that share the test files, in the order of tests/conftest.py.
+WORKERS ?= 2
+BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
-.PHONY: help setup run test check bench images k8s lock clean
+.PHONY: help setup run quick test test-containers test-hostile check bench images k8s lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.runtime gen/.stamp ## Make .venv and gen/; `make run` does it by itself
 
 run: setup ## Start the stack and generate two texts; ARGS=--once ends then; POINTSMAN_CONFIG names a catalog
 	@$(BIN)/python -m dev demo $(ARGS)
 
-test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest
-	$(BIN)/python -m pytest -q $(ARGS)
+quick: .venv/.dev gen/.stamp ## Run the fast unit tests, in half a minute; ARGS goes to pytest
+	$(BIN)/python -m pytest -q $(BY_FILE) -m "not simulation" --ignore=tests/unit/dev tests/unit $(ARGS)
+
+test: .venv/.dev gen/.stamp ## Run every test that needs no network; ARGS goes to pytest; WORKERS=0 runs one by one
+	$(BIN)/python -m pytest -q $(BY_FILE) $(ARGS)
+
+test-containers: .venv/.dev gen/.stamp ## Run contract and integration tests, and the image, on redis:7 and postgres:15 (Docker)
+	@$(BIN)/python -c 'import docker; docker.from_env().ping()' 2>/dev/null || { echo "No Docker engine answers." >&2; exit 1; }
+	POINTSMAN_TEST_ENGINES=containers $(BIN)/python -m pytest -q $(BY_FILE) tests/contract tests/integration $(ARGS)
+
+test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known; POINTSMAN_HOSTILE_SEED varies it
+	$(BIN)/python -m pytest -q tests/hostile $(ARGS)
 
 check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .

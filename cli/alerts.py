@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
+from cli.layout import Column, Kind, Table
 from cli.loop import run
-from cli.render import money, out_console, plain_table, seconds, words
+from cli.render import money, seconds, words
+from cli.terminal import console, write_json
 from libs.client import CostClient, QuotaAlert
 from libs.clock import Clock, SystemClock
 
@@ -44,11 +43,11 @@ def alerts(
         found = run(_call(endpoint, scope, start, timeout))
         if as_json:
             fields = {"alerts": [to_builtins(alert) for alert in found]}
-            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            write_json(fields)
         elif found:
-            out_console().print(table(found, clock))
+            console().print(table(found, clock))
         else:
-            out_console().print("No alerts.")
+            console().print("No alerts.")
 
 
 async def _call(
@@ -60,16 +59,20 @@ async def _call(
 
 def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
     """One line per alert; those that stand in red."""
-    made = plain_table(
-        *("scope", "quota", "alert", "used", "burn rate", "raised"),
-        right={"used", "burn rate"},
-        wrap={"scope"},
+    made = Table(
+        Column("scope", Kind.NAME),
+        Column("quota", Kind.NAME),
+        Column("alert", Kind.NAME),
+        Column("used", Kind.FIGURE),
+        Column("burn rate", Kind.FIGURE),
+        Column("raised", Kind.SENTENCE),
     )
     for alert in found:
         over = "" if alert.cleared is None else f", over after {seconds(alert.cleared - alert.raised)}"
+        unit = "" if alert.unit == "micro_usd" else f" {words(alert.unit)}"
         made.add_row(
             Text(alert.scope, "cyan"),
-            f"{_amount(alert, alert.limit)} {'' if alert.unit == 'micro_usd' else words(alert.unit)}/{alert.period}",
+            f"{_amount(alert, alert.limit)}{unit}/{alert.period}",
             Text(words(alert.kind), "red" if alert.cleared is None else ""),
             _amount(alert, alert.used),
             f"{alert.burn_rate:.1f}",

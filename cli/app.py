@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from cli.failure import INTERRUPTED, show_error, show_json_error
+from cli.terminal import settle
 
 
 def build() -> typer.Typer:
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gRPC reads this when it is first imported, so before the commands are; its notes about connections would come
     # between our lines on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    settle(os.environ)
     app = build()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

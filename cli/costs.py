@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime, tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
+from cli.layout import Column, Kind, Table
 from cli.loop import run
-from cli.render import money, out_console, plain_table, words
+from cli.render import money, words
+from cli.terminal import console, write_json
 from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
 from libs.clock import SystemClock
 
@@ -61,9 +60,9 @@ def costs(
         found = run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
         if as_json:
             fields = {"by": groups, "since": begin, "until": end, **to_builtins(found)}
-            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            write_json(fields)
         else:
-            out_console().print(table(found, groups, interval, zone))
+            console().print(table(found, groups, interval, zone))
 
 
 async def _call(
@@ -92,17 +91,15 @@ def parse_zone(name: str) -> tzinfo:
 
 def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
     """One line per group and bucket, and the total."""
-    names = [words(group) for group in groups]
+    names = [Column(words(group), Kind.NAME) for group in groups]
     if interval is not None:
-        names.insert(0, str(interval))
+        names.insert(0, Column(str(interval)))
     # Whether any of the money is doubtful is rare news: its column is there only then.
     doubtful = bool(_doubtful(found.total))
     figures = [name for name in _FIGURES if doubtful or name != "not exact"]
-    made = plain_table(*names, *figures, right=figures, wrap=names, footer=True)
+    made = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
     total = _cells(found.total)
-    for column, name in zip(made.columns[len(names) :], figures, strict=True):
-        column.footer = total[name]
-    made.columns[0].footer = "total"
+    made.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
     for row in found.rows:
         bucket = [] if interval is None else [_bucket(row, interval, zone)]
         cells = _cells(row)

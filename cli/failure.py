@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from cli.terminal import console, say, write_json
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
 
 #: A call, or a row of a batch, failed.
@@ -54,15 +53,15 @@ def error_fields(error: PointsmanError) -> dict[str, Any]:
 
 def show_error(message: str, details: tuple[str, ...] = ()) -> None:
     """A failure for a person, on stderr."""
-    console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    out = console(sys.stderr)
+    say(out, Text.assemble(("error: ", "bold red"), message))
     for line in details:
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        say(out, f"  {line}")
 
 
 def show_json_error(fields: dict[str, Any], code: int) -> None:
     """A failure for a program, on stderr: `{"error": {…}, "exit_code": n}`."""
-    sys.stderr.write(json.dumps({"error": fields, "exit_code": code}, ensure_ascii=False) + "\n")
+    write_json({"error": fields, "exit_code": code}, sys.stderr)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ from cli.addresses import Endpoint, client, find
 from cli.failure import CliError, reporting
 from cli.generate_many import generate_many
 from cli.loop import run
-from cli.render import out_console, printable, render_result
+from cli.render import printable, render_result
+from cli.terminal import Flow, console, write_json
 from libs.client import (
     Client,
     Completed,
@@ -161,26 +161,26 @@ def read_prompt(argument: str) -> str:
 async def _generate_one(
     endpoint: Endpoint, prompt: str, options: Options, timeout: float, stream: bool, as_json: bool
 ) -> None:
-    console = out_console()
+    out = console()
     async with client(Client, endpoint, timeout) as connected:
         if stream:
             result = await _stream(connected, prompt, options, as_json)
         else:
             result = await connected.generate(prompt, **options)
     if not as_json:
-        console.print(render_result(result, show_text=not stream))
+        out.print(render_result(result, show_text=not stream))
     elif not stream:
-        _write(to_builtins(result))
+        write_json(to_builtins(result))
 
 
 async def _stream(connected: Client, prompt: str, options: Options, as_json: bool) -> Result:
-    assembler = TextAssembler()
+    assembler, flow = TextAssembler(), Flow(console())
     async for event in connected.stream(prompt, **options):
         assembler.feed(event)
         if as_json:
-            _write(event_fields(event, assembler))
+            write_json(event_fields(event, assembler))
         else:
-            _show(event)
+            _show(event, flow)
     result = assembler.result
     assert result is not None  # the client raises where a stream ends without Completed
     return result
@@ -196,21 +196,16 @@ def event_fields(event: Event, assembler: TextAssembler) -> dict[str, Any]:
     return {"event": kind, **fields}
 
 
-def _show(event: Event) -> None:
-    out = sys.stdout
+def _show(event: Event, flow: Flow) -> None:
     if isinstance(event, Delta):
-        out.write(printable(event.text))
+        flow.write(printable(event.text))
     elif isinstance(event, Restarted):
-        out.write(
+        flow.end()
+        flow.write(
             f"\n\n[{event.from_provider} failed; {event.selection.provider} begins anew, disregard the above]\n\n"
         )
     elif isinstance(event, SwitchedProvider):
         sys.stderr.write(f"[{event.from_provider} failed; {event.selection.provider} goes on]")
     elif isinstance(event, Completed):
-        out.write("\n\n")
-    out.flush()
-
-
-def _write(fields: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+        flow.end()
+        flow.write("\n\n")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
 import sys
 from pathlib import Path
-
-from rich.console import Console
 
 from cli.addresses import Endpoint, client
 from cli.batch import GRACE, Batch, Pace
@@ -18,10 +15,10 @@ from cli.failure import FAILED, INTERRUPTED, CliError
 from cli.journal import Journal
 from cli.progress import BatchProgress
 from cli.record import Outcome
-from cli.render import out_console
 from cli.rows import Row, read_rows
 from cli.tally import Run, Tally
 from cli.template import Template, TemplateError
+from cli.terminal import console, say, write_json
 from libs.client import Client, Options
 from libs.clock import Clock, SystemClock
 from libs.errors import PointsmanError
@@ -73,11 +70,12 @@ def generate_many(
 def _conclude(run: Run, stopped: bool, failure: Exception | None, as_json: bool) -> int:
     """Sums up; gives the exit status, or raises what ended the run."""
     if as_json:
-        sys.stdout.write(json.dumps(run.to_json(), ensure_ascii=False) + "\n")
+        write_json(run.to_json())
     elif run.tally.succeeded or run.tally.failed or failure is None:
-        out_console().print(run.render())
+        console().print(run.render())
     if run.remaining and not as_json and (stopped or run.skipped or run.tally.succeeded or run.tally.failed):
-        _say(f"{run.remaining} of {run.rows} rows are left. Run the same command again to go on.")
+        left = f"{run.remaining} of {run.rows} rows are left. Run the same command again to go on."
+        say(console(sys.stderr), left)
     if failure is not None:
         raise failure
     if stopped and run.remaining:
@@ -98,8 +96,7 @@ async def _run(
     """Whether it was stopped early."""
     if len(journal.done) == len(rows):
         return False
-    console = Console(stderr=True)
-    progress = BatchProgress(console, len(rows), len(journal.done), quiet=as_json)
+    progress = BatchProgress(console(sys.stderr), len(rows), len(journal.done), quiet=as_json)
 
     def on_done(outcome: Outcome) -> None:
         tally.add(outcome)
@@ -144,7 +141,3 @@ def _template(argument: str) -> Template | None:
         return Template(text)
     except TemplateError as error:
         raise CliError(f"--template: {error}") from None
-
-
-def _say(message: str) -> None:
-    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)

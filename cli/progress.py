@@ -13,9 +13,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from cli.render import money
 from cli.tally import Tally
+from cli.terminal import say
 
 #: Without a terminal there are about so many lines in all.
 _LINES = 20
@@ -33,10 +35,9 @@ class BatchProgress:
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
             self._bar = Progress(
-                TextColumn("generating"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
+                TextColumn("{task.fields[figures]}", table_column=Column(overflow="fold")),
                 TimeRemainingColumn(compact=True, elapsed_when_finished=True),
                 console=console,
             )
@@ -65,4 +66,4 @@ class BatchProgress:
     def say(self, message: str) -> None:
         """A line of its own."""
         if not self._quiet:
-            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+            say(self._console, message)

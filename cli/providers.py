@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting, show_error
+from cli.layout import Column, Kind, Table
 from cli.loop import run
-from cli.render import out_console, plain_table, printable, seconds, words
+from cli.render import printable, seconds, words
+from cli.terminal import console, write_json
 from libs.client import HealthClient, ProviderState, SetAside, SetAsideClient
 from libs.clock import Clock, SystemClock
 from libs.errors import PointsmanError
@@ -60,12 +59,12 @@ def providers(
             "providers": [to_builtins(state) for state in states],
             "set_aside": None if aside is None else [to_builtins(item) for item in aside],
         }
-        sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        write_json(fields)
         return
-    console = out_console()
-    console.print(table(states))
+    out = console()
+    out.print(table(states))
     if aside:
-        console.print(aside_table(aside, SystemClock()))
+        out.print(aside_table(aside, SystemClock()))
     if unknown:
         show_error(f"what {routing} sets aside is not known: {unknown}")
 
@@ -96,7 +95,12 @@ async def _set_aside(
 
 def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
     """One line per combination that is set aside."""
-    made = plain_table("set aside", "for another", "times", "why", right={"times"}, wrap={"set aside", "why"})
+    made = Table(
+        Column("set aside", Kind.NAME),
+        Column("for another"),
+        Column("times", Kind.FIGURE),
+        Column("why", Kind.SENTENCE),
+    )
     for item in found:
         left = item.until - clock.now()
         made.add_row(
@@ -111,7 +115,11 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
 def table(states: Sequence[ProviderState]) -> Table:
     """One line per provider, its models below it. A percentage beside the circuit is the share of traffic that a
     recovering one gets."""
-    made = plain_table("provider / model", "status", "circuit", "errors", "response", "why", wrap={"why"})
+    made = Table(
+        Column("provider / model", Kind.NAME),
+        *(Column(name) for name in ("status", "circuit", "errors", "response")),
+        Column("why", Kind.SENTENCE),
+    )
     for state in sorted(states, key=lambda each: (each.provider, each.model)):
         circuit = words(state.circuit) + (f" {state.ramp:.0%}" if 0 < state.ramp < 1 else "")
         reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"

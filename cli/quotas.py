@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
+from cli.layout import Column, Kind, Table
 from cli.loop import run
-from cli.render import money, out_console, plain_table, seconds, words
+from cli.render import money, seconds, words
+from cli.terminal import console, write_json
 from libs.client import QuotaClient, QuotaForecast, QuotaState
 from libs.clock import Clock, SystemClock
 
@@ -54,13 +53,12 @@ def quotas(
             fields: dict[str, object] = {"quotas": [to_builtins(state) for state in states]}
             if forecast:
                 fields["forecasts"] = [to_builtins(found) for found in coming.values()]
-            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            write_json(fields)
         else:
-            out_console().print(table(states, SystemClock(), coming if forecast else None))
+            console().print(table(states, SystemClock(), coming if forecast else None))
 
 
 _SHORT = {"second": "s", "minute": "min", "hour": "h"}
-_NUMBERS = {"used", "in flight", "left"}
 
 
 Forecasts = Mapping[tuple[str, str, str], QuotaForecast]
@@ -82,12 +80,14 @@ async def _call(
 
 def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None = None) -> Table:
     """One line per limit; money as dollars, reset as time from now. `coming`: forecasts, None: not asked for."""
-    learned = ("learned",) if any(state.learned for state in states) else ()
-    made = plain_table(
-        *("scope", "limit", "used", "in flight", "left", "whole in", *learned),
-        *(() if coming is None else ("used up",)),
-        right=_NUMBERS,
-        wrap={"scope", *learned},
+    learned = (Column("learned", Kind.SENTENCE),) if any(state.learned for state in states) else ()
+    made = Table(
+        Column("scope", Kind.NAME),
+        Column("limit", Kind.NAME),
+        *(Column(name, Kind.FIGURE) for name in ("used", "in flight", "left")),
+        Column("whole in"),
+        *learned,
+        *(() if coming is None else (Column("used up"),)),
     )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit

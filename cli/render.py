@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
+from cli.layout import Facts, wrap
 from libs.client import Attempt, Result, Selection
 from libs.types import FinishReason, Usage, UsageAccuracy
 
 _WHOLE = {FinishReason.STOP, FinishReason.TOOL_CALLS}
-
-
-def out_console() -> Console:
-    """Standard output. A file or a pipe has no width of its own and gets room enough for every table."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def money(micro_usd: int | None) -> str:
@@ -75,24 +68,6 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def plain_table(
-    *columns: str, right: Collection[str] = (), wrap: Collection[str] = (), footer: bool = False
-) -> Table:
-    """A table for a terminal of 80 columns: where it is too wide the `wrap` columns give way, numbers never do."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=footer
-    )
-    for name in columns:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=name not in wrap,
-            overflow="fold",
-            min_width=12 if name in wrap else None,
-        )
-    return table
-
-
 def choice(selection: Selection) -> Text:
     """Provider and model."""
     return Text.assemble((selection.provider, "bold cyan"), f" / {selection.model}")
@@ -107,32 +82,40 @@ def why(selection: Selection) -> str:
 def render_result(result: Result, *, title: str = "Answer", show_text: bool = True) -> RenderableType:
     """One answer with provider, reason, attempts, latency, tokens and cost. `show_text=False` where the text was
     already printed while it streamed."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-    facts.add_row("provider", choice(result.selection))
-    facts.add_row("reason", why(result.selection))
-    facts.add_row("attempts", _attempts(result.attempts))
-    facts.add_row("latency", _latency(result))
-    facts.add_row("tokens", tokens(result.usage))
-    facts.add_row("cost", Text(money(result.cost_micro_usd), "green"))
+    facts = Facts()
+    facts.add("provider", choice(result.selection))
+    facts.add("reason", why(result.selection))
+    facts.add("attempts", _attempts(result.attempts))
+    facts.add("latency", _latency(result))
+    facts.add("tokens", tokens(result.usage))
+    facts.add("cost", Text(money(result.cost_micro_usd), "green"))
     if result.cached:
-        facts.add_row("cache", "answered from the cache")
+        facts.add("cache", "answered from the cache")
     if result.degradation is not None:
-        facts.add_row("degraded", Text(words(result.degradation), "yellow"))
+        facts.add("degraded", Text(words(result.degradation), "yellow"))
     for notice in result.budgets:
-        facts.add_row("budget", Text(printable(words(str(notice))), "yellow"))
+        facts.add("budget", Text(printable(words(str(notice))), "yellow"))
     if result.finish_reason not in _WHOLE:
         reason = words(result.finish_reason) if result.finish_reason else "unknown"
-        facts.add_row("incomplete", Text(f"the answer ended early: {reason}", "yellow"))
-    facts.add_row("request", Text(result.request_id, "dim"))
+        facts.add("incomplete", Text(f"the answer ended early: {reason}", "yellow"))
+    facts.add("request", Text(result.request_id, "dim"))
     parts: list[RenderableType] = [facts]
     if show_text:
         body = [printable(result.text)] if result.text else []
         body += [printable(f"{call.name}({call.arguments_json})") for call in result.tool_calls]
-        panel = Panel(Text("\n".join(body)), title=title, title_align="left", box=box.ROUNDED)
+        panel = Panel(_Wrapped(Text("\n".join(body))), title=title, title_align="left", box=box.ROUNDED)
         parts.insert(0, panel)
     return Group(*parts)
+
+
+class _Wrapped:
+    """A text whose words are broken only where they are longer than a line."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from wrap(self._text, options.max_width)
 
 
 def _attempts(attempts: Sequence[Attempt]) -> Text:

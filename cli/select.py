@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from msgspec import to_builtins
-from rich.table import Table
 from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
+from cli.layout import Column, Kind, Table
 from cli.loop import run
-from cli.render import choice, money, out_console, plain_table, seconds, why
+from cli.render import choice, money, seconds, why
+from cli.terminal import console, say, write_json
 from libs.client import Client, Options, SelectResult
 
 
@@ -49,14 +47,13 @@ def select(
     with reporting(as_json, str(endpoint)):
         result = run(_call(endpoint, read_prompt(prompt), chosen, timeout))
         if as_json:
-            sys.stdout.write(json.dumps(to_builtins(result), ensure_ascii=False) + "\n")
+            write_json(to_builtins(result))
         else:
-            console = out_console()
-            console.print(Text.assemble(choice(result.selection), f": {why(result.selection)}"))
-            console.print(
-                f"confidence {result.selection.confidence:.0%}; cost and time are estimates", style="dim"
-            )
-            console.print(table(result))
+            out = console()
+            say(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
+            confidence = f"confidence {result.selection.confidence:.0%}; cost and time are estimates"
+            say(out, Text(confidence, "dim"))
+            out.print(table(result))
 
 
 async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: float) -> SelectResult:
@@ -66,15 +63,13 @@ async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: floa
 
 def table(result: SelectResult) -> Table:
     """The choice first, then the order of fallback, then who may not be used."""
-    made = plain_table(
-        "",
-        "provider / model",
-        "cost",
-        "time",
-        "score",
-        "why",
-        right={"score"},
-        wrap={"provider / model", "why"},
+    made = Table(
+        Column(""),
+        Column("provider / model", Kind.NAME),
+        Column("cost", Kind.FIGURE),
+        Column("time", Kind.FIGURE),
+        Column("score", Kind.FIGURE),
+        Column("why", Kind.SENTENCE),
     )
     excluded = 0
     for position, (selection, barred) in enumerate(

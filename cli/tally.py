@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from cli.layout import Column, Facts, Kind, Table
 from cli.record import Outcome
-from cli.render import money, plain_table, seconds
+from cli.render import money, seconds
 from libs.client import Result
 from libs.errors import PointsmanError
 from libs.types import FinishReason
@@ -129,32 +129,30 @@ class Run:
         return Group(*parts)
 
 
-def _totals(run: Run) -> Table:
+def _totals(run: Run) -> Facts:
     tally = run.tally
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right")
-    table.add_row("succeeded", Text(f"{tally.succeeded:,}", "green"))
-    table.add_row("failed", Text(f"{tally.failed:,}", "red" if tally.failed else ""))
+    facts = Facts(right=True)
+    facts.add("succeeded", Text(f"{tally.succeeded:,}", "green"))
+    facts.add("failed", Text(f"{tally.failed:,}", "red" if tally.failed else ""))
     for reason, count in tally.errors.most_common():
-        table.add_row(f"  {reason}", f"{count:,}")
-    table.add_row("failovers", f"{tally.failovers:,}")
+        facts.add(f"  {reason}", f"{count:,}")
+    facts.add("failovers", f"{tally.failovers:,}")
     if tally.incomplete:
-        table.add_row("cut short", Text(f"{tally.incomplete:,}", "yellow"))
+        facts.add("cut short", Text(f"{tally.incomplete:,}", "yellow"))
     if run.skipped:
-        table.add_row("done before", f"{run.skipped:,}")
+        facts.add("done before", f"{run.skipped:,}")
     if run.remaining:
-        table.add_row("not done", Text(f"{run.remaining:,}", "yellow"))
-    table.add_row("tokens in", f"{tally.input_tokens:,}")
-    table.add_row("tokens out", f"{tally.output_tokens:,}")
-    table.add_row("cost", Text(money(tally.cost_micro_usd), "green"))
-    table.add_row("elapsed", seconds(run.elapsed))
-    return table
+        facts.add("not done", Text(f"{run.remaining:,}", "yellow"))
+    facts.add("tokens in", f"{tally.input_tokens:,}")
+    facts.add("tokens out", f"{tally.output_tokens:,}")
+    facts.add("cost", Text(money(tally.cost_micro_usd), "green"))
+    facts.add("elapsed", seconds(run.elapsed))
+    return facts
 
 
 def _by_provider(providers: Mapping[str, ProviderTally]) -> Table:
-    columns = ("provider", "answered", "failed attempts", "tokens in", "tokens out", "cost")
-    table = plain_table(*columns, right=columns[1:], wrap={"provider"})
+    figures = ("answered", "failed attempts", "tokens in", "tokens out", "cost")
+    table = Table(Column("provider", Kind.NAME), *(Column(name, Kind.FIGURE) for name in figures))
     for name, part in sorted(providers.items()):
         table.add_row(
             name,

@@ -50,16 +50,18 @@ async def demonstrate(stack: Stack) -> None:
 
 
 async def _stream(client: Client, stack: Stack, content_type: str) -> None:
-    assembler = TextAssembler()
+    assembler, flow = TextAssembler(), stack.screen.flow()
     async with aclosing(client.stream(ADVERTISE, content_type=content_type)) as events:
         async for event in events:
             assembler.feed(event)
             if isinstance(event, Delta):
-                stack.screen.write(printable(event.text))
+                flow.write(printable(event.text))
             elif isinstance(event, Restarted):
+                flow.end()
                 stack.screen.say("\n[the answer begins anew]")
             elif isinstance(event, SwitchedProvider):
                 stack.screen.print(Text(f"[{event.selection.provider} goes on]", "dim"))
+    flow.end()
     stack.screen.say("\n")
     result = assembler.result
     if result is not None:

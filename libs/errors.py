@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from libs.limits import LimitKey, QueueKey
 
-#: Violations that a message names; a caller may send any number of wrong fields.
-MOST_NAMED = 20
+#: How many violations of one request are told; more help nobody, and must not fill an answer.
+MAX_VIOLATIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PointsmanError(Exception):
 
 
 class InvalidArgument(PointsmanError):
-    """The request is wrong whatever the state of the system. Names every wrong field."""
+    """The request is wrong whatever the state of the system. Names every wrong field, up to a bound."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -74,11 +74,18 @@ class InvalidArgument(PointsmanError):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = "; ".join(f"{v.field}: {v.description}" for v in violations[:MOST_NAMED])
-        if len(violations) > MOST_NAMED:
-            message += f"; and {len(violations) - MOST_NAMED} more"
+        told = tuple(violations[:MAX_VIOLATIONS])
+        message = "; ".join([f"{v.field}: {v.description}" for v in told])
+        if len(violations) > len(told):
+            message += f"; and {len(violations) - len(told)} more"
         super().__init__(message, reason=reason, metadata=metadata)
-        self.violations = tuple(violations)
+        self.violations = told
+
+
+def check_count(field: str, count: int, most: int) -> None:
+    """Refuses a field for how many entries it has, before anything looks at them. Raises InvalidArgument."""
+    if count > most:
+        raise InvalidArgument([FieldViolation(field, f"has {count} entries; at most {most} are accepted")])
 
 
 class Unauthenticated(PointsmanError):

@@ -91,7 +91,7 @@ class Simulator:
         read = _read(call, body, path_model)
         if isinstance(read, Ask):
             attempt.model, attempt.stream, attempt.prefill = read.model, read.stream, read.prefill is not None
-        plan = provider.plan("generate", attempt.model, attempt.stream)
+        plan = provider.plan("generate", attempt.model, attempt.stream, body)
         if plan.faults:
             broken = await call.break_off(plan)
             if broken is not None:

@@ -1,8 +1,8 @@
 """What a virtual provider does: the JSON of `PUT /_control/<name>` and of a scenario file, validated.
 
 A request meets the faults in the order they are listed. Every fault whose `when` holds takes part; of two of the same
-kind the first wins. Faults that replace the whole answer (status, reset, silence, empty, content_type) come before
-the provider's own checks (key, request shape, prefill, limits), as a broken edge would.
+kind the first wins. Faults that replace the whole answer (status, reset, silence, empty, content_type, raw) come
+before the provider's own checks (key, request shape, prefill, limits), as a broken edge would.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: str = "*"
     #: Only streamed (true) or only unary (false) requests.
     streaming: bool | None = None
+    #: Only requests whose body holds these bytes of UTF-8.
+    contains: str = ""
     #: Leave the first N alone.
     skip: Count = 0
     #: Then strike the first N.
@@ -107,6 +109,26 @@ class ContentType(BaseFault, frozen=True, tag="content_type"):
 
     content_type: str = "text/html; charset=utf-8"
     body: str | None = None
+
+
+class Piece(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bytes of a raw answer: text as UTF-8, then `base64`, all of it `times` times over."""
+
+    text: str = ""
+    base64: str = ""
+    times: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1
+
+
+class Raw(BaseFault, frozen=True, tag="raw"):
+    """Exactly this answer, chunked, whatever was asked. `gzip` packs it on the way and says so; `endless` repeats the
+    last piece until the client leaves."""
+
+    status: Annotated[int, Meta(ge=100, le=599)] = 200
+    content_type: str = "text/event-stream"
+    headers: dict[str, str] = {}
+    body: tuple[Piece, ...] = ()
+    gzip: bool = False
+    endless: bool = False
 
 
 class SlowFirstToken(BaseFault, frozen=True, tag="slow_first_token"):
@@ -179,6 +201,7 @@ Fault = (
     | Silence
     | Empty
     | ContentType
+    | Raw
     | SlowFirstToken
     | Cut
     | Stall

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from dev.simulator import wires
-from dev.simulator.behaviour import ContentType, Empty, Preset, Reset, Silence, Status
+from dev.simulator.behaviour import ContentType, Empty, Preset, Raw, Reset, Silence, Status
 from dev.simulator.connection import Connection
 from dev.simulator.provider import Attempt, Plan, VirtualProvider
+from dev.simulator.raw import play
 from dev.simulator.wires.base import Problem, Reply, Wire, encode
 
 _PORTAL = "<html><body>Sign in to the network</body></html>"
@@ -82,6 +83,10 @@ class Call:
             reply = self._status_reply(status)
             attempt.status, attempt.outcome = reply.status, "error"
             return self.send(reply)
+        raw = plan.get(Raw)
+        if raw is not None:
+            attempt.status, attempt.outcome = raw.status, "raw"
+            return await play(self.connection, raw)
         portal, empty = plan.get(ContentType), plan.get(Empty)
         if portal is None and empty is None:
             return None

@@ -4,6 +4,7 @@ bytes joined here cost less than its own framing. Reading and parsing requests s
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Iterable
@@ -17,6 +18,10 @@ from aiohttp.abc import AbstractStreamWriter
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 #: l_onoff, l_linger: closing discards what is unsent and sends RST instead of FIN.
 _LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+#: Bytes that may wait in the socket before an answer of any length goes on.
+_UNSENT = 512 * 1024
 
 
 class _Date:
@@ -104,6 +109,16 @@ class Connection:
         if self._parts and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._parts))
         self._parts = []
+
+    async def drained(self) -> bool:
+        """Waits until little of what was written is still to be sent. False: the client is gone."""
+        transport = self._transport
+        await asyncio.sleep(0)
+        while transport is not None and not transport.is_closing():
+            if transport.get_write_buffer_size() < _UNSENT:
+                return True
+            await asyncio.sleep(0.002)
+        return False
 
     def done(self) -> web.StreamResponse:
         """The answer is complete."""

@@ -34,7 +34,8 @@ class Attempt:
     model: str = ""
     stream: bool = False
     status: int = 0
-    #: running, finished, error, rejected, cancelled (by the client), cut, stalled, silent, reset, empty, shutdown.
+    #: running, finished, error, rejected, cancelled (by the client), cut, stalled, silent, reset, empty, raw,
+    #: shutdown.
     outcome: str = "running"
     #: Output tokens written to the socket.
     tokens_sent: int = 0
@@ -65,21 +66,24 @@ class Counters:
 class Trigger:
     """Decides whether one fault strikes; counts the requests it could have struck."""
 
-    __slots__ = ("_dice", "_matched", "_when", "fault", "name")
+    __slots__ = ("_dice", "_matched", "_text", "_when", "fault", "name")
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self.name = str(fault.__struct_config__.tag)
         self._when: When = fault.when
+        self._text = fault.when.contains.encode()
         self._matched = 0
         self._dice = random.Random(fault.when.seed)
 
-    def strikes(self, endpoint: str, model: str, stream: bool, since: float) -> bool:
+    def strikes(self, endpoint: str, model: str, stream: bool, body: bytes, since: float) -> bool:
         """For one request; `since` is in seconds since the behaviour was set."""
         when = self._when
         if when.endpoint not in (endpoint, "any") or not fnmatchcase(model, when.model):
             return False
         if when.streaming is not None and when.streaming is not stream:
+            return False
+        if self._text not in body:
             return False
         if since < when.from_seconds or (when.until_seconds is not None and since >= when.until_seconds):
             return False
@@ -147,7 +151,7 @@ class VirtualProvider:
         self.limiter = Limiter(self.behaviour.limits, self.since)
         self._triggers = [Trigger(fault) for fault in self.behaviour.faults]
 
-    def plan(self, endpoint: str, model: str, stream: bool) -> Plan:
+    def plan(self, endpoint: str, model: str, stream: bool, body: bytes = b"") -> Plan:
         """The faults for one request."""
         if not self._triggers:
             return _NOTHING
@@ -155,7 +159,7 @@ class VirtualProvider:
         struck: dict[type[BaseFault], BaseFault] = {}
         for trigger in self._triggers:
             # Every trigger counts the request, whether or not an earlier one of its kind already struck.
-            if trigger.strikes(endpoint, model, stream, since) and type(trigger.fault) not in struck:
+            if trigger.strikes(endpoint, model, stream, body, since) and type(trigger.fault) not in struck:
                 struck[type(trigger.fault)] = trigger.fault
                 self.counters.faults[trigger.name] += 1
         return Plan(struck) if struck else _NOTHING

@@ -36,9 +36,9 @@ class OperationsServer:
         self._timeout = timeout
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        # Encoding is the one thing here that takes time: in a thread, so that the loop turns meanwhile, and in one
-        # thread, so that many who ask do not make many.
-        self._encoding = asyncio.Lock()
+        #: What is being encoded, by its content type. It is the one thing here that takes time: in a thread, so that
+        #: the loop turns meanwhile, and shared, so that many who ask do not make many.
+        self._encoding: dict[str, asyncio.Task[bytes]] = {}
         self.port = 0
 
     @property
@@ -65,7 +65,7 @@ class OperationsServer:
             self._server.close()
         for writer in self._open.values():
             writer.transport.abort()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self._open, *self._encoding.values(), return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= MOST_CONNECTIONS:
@@ -104,5 +104,9 @@ class OperationsServer:
         fields = (line.partition(":") for line in head[1:])
         accept = next((value for name, _, value in fields if name.lower() == "accept"), "")
         encode, content_type = choose_encoder(accept)
-        async with self._encoding:
-            return HTTPStatus.OK, content_type, await asyncio.to_thread(encode, self._registry)
+        if content_type not in self._encoding:
+            task = asyncio.create_task(asyncio.to_thread(encode, self._registry))
+            task.add_done_callback(lambda _: self._encoding.pop(content_type))
+            self._encoding[content_type] = task
+        # Shielded: one who goes away does not take it from the others.
+        return HTTPStatus.OK, content_type, await asyncio.shield(self._encoding[content_type])

@@ -10,7 +10,7 @@ import grpc
 
 from libs.tracing import propagation
 
-#: Both ends: a 10 MB prompt must reach our own validation to be refused with details rather than by the transport.
+#: What the services of the fleet take of each other. A server may take less, by the bounds of its registration.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from libs.errors import (
+    MAX_VIOLATIONS,
     Aborted,
     AlreadyExists,
     Cancelled,
@@ -45,7 +46,6 @@ MAX_NAME = 128
 MAX_SUBJECT = 256
 #: A scope is carried whole, so that it can be read back: a campaign and its tenant of 128 characters each.
 MAX_SCOPE = 1_200
-MAX_VIOLATIONS = 20
 #: Bytes of lengths and tags around an entry, and around a detail with its type's name.
 _ENTRY = 8
 _DETAIL = 64
@@ -98,7 +98,7 @@ def to_status(error: PointsmanError) -> status_pb2.Status:
     room = MAX_DETAILS - status.ByteSize() - _DETAIL
     if isinstance(error, InvalidArgument):
         bad = error_details_pb2.BadRequest()
-        for field in error.violations[:MAX_VIOLATIONS]:
+        for field in error.violations:
             bad.field_violations.add(
                 field=_cut(field.field, MAX_NAME), description=_cut(field.description, MAX_TEXT)
             )

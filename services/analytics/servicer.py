@@ -13,7 +13,7 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
 from libs.clock import Clock
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
@@ -25,8 +25,8 @@ from libs.rpc.convert import (
 )
 from libs.types import Usage, UsageAccuracy
 from services.analytics.domain.alert import AlertKind, QuotaAlert, alert_faults
-from services.analytics.domain.attempt import MAX_TEXT, Attempt, Outcome, UnusableAttempt
-from services.analytics.domain.query import GroupBy, Interval, Query, default_range
+from services.analytics.domain.attempt import MAX_TEXT, Attempt, Outcome, UnusableAttempt, check_label_count
+from services.analytics.domain.query import MAX_GROUPS, GroupBy, Interval, Query, default_range
 from services.analytics.domain.report import CostRow, Group, PerformanceRow, Quantiles, ReliabilityRow
 from services.analytics.ports import Alerts, Ledger
 from services.analytics.record import Recorder
@@ -97,7 +97,8 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self, request: pb.RecordQuotaAlertsRequest, context: Context
     ) -> pb.RecordQuotaAlertsResponse:
         """See the proto."""
-        if not 1 <= len(request.alerts) <= MAX_ALERTS:
+        check_count("alerts", len(request.alerts), MAX_ALERTS)
+        if not request.alerts:
             raise InvalidArgument([FieldViolation("alerts", f"must have 1 to {MAX_ALERTS} entries")])
         await self._alerts.record(alerts_from_proto(request.alerts))
         return pb.RecordQuotaAlertsResponse()
@@ -121,7 +122,8 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
 
 def _check_batch(request: pb.RecordUsageRequest) -> None:
     faults = []
-    if not 1 <= len(request.events) <= MAX_EVENTS:
+    check_count("events", len(request.events), MAX_EVENTS)
+    if not request.events:
         faults.append(FieldViolation("events", f"must have 1 to {MAX_EVENTS} entries"))
     if request.sequence < 1:
         faults.append(FieldViolation("sequence", "must be at least 1"))
@@ -133,6 +135,7 @@ def _check_batch(request: pb.RecordUsageRequest) -> None:
 
 def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
     """The attempt an event reports. Raises UnusableAttempt."""
+    check_label_count(len(event.labels))
     outcome = _OUTCOMES.get(event.outcome)
     if outcome is None:
         raise UnusableAttempt("outcome must be set to a known value")
@@ -268,6 +271,7 @@ def _instant(timestamp: Timestamp) -> float | None:
 
 def query_from_proto(query: pb.Query, now: float) -> Query:
     """The question, with its defaults at `now`. Raises InvalidArgument naming each wrong field."""
+    check_count("query.group_by", len(query.group_by), MAX_GROUPS)
     faults = [
         FieldViolation(f"query.group_by[{i}]", "must be a known dimension")
         for i, dimension in enumerate(query.group_by)

@@ -9,7 +9,7 @@ import grpc
 from pointsman.health.v1 import health_pb2 as pb
 from pointsman.health.v1 import health_pb2_grpc
 
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.rpc.convert import (
     duration_from_proto,
@@ -31,6 +31,8 @@ from services.health.watch import Publication
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ProviderHealth"].full_name
 MAX_OUTCOMES = 1000
+#: More classes than there are.
+MAX_FAILURES = 100
 
 _STATUS = {
     Status.UNKNOWN: pb.PROVIDER_STATUS_UNSPECIFIED,
@@ -160,8 +162,9 @@ def _target(provider: str, model: str) -> Target:
 
 
 def _outcomes(report: pb.ReportOutcomesRequest) -> list[Outcome]:
-    if len(report.outcomes) > MAX_OUTCOMES:
-        raise InvalidArgument([FieldViolation("outcomes", f"must be at most {MAX_OUTCOMES}")])
+    check_count("outcomes", len(report.outcomes), MAX_OUTCOMES)
+    for index, summary in enumerate(report.outcomes):
+        check_count(f"outcomes[{index}].failures", len(summary.failures), MAX_FAILURES)
     return [_outcome(index, summary) for index, summary in enumerate(report.outcomes)]
 
 

@@ -11,11 +11,11 @@ from opentelemetry.trace import SpanKind
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, check_count
 from libs.limits import Amounts, LimitKey
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span, parent_of
-from services.ratelimit.domain.learned import Learned, Observation, Observed, Source
+from services.ratelimit.domain.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
 from services.ratelimit.domain.leasing import (
     Acquire,
     Answer,
@@ -28,7 +28,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import Limit, check_amounts, check_scopes, key_of
+from services.ratelimit.domain.limits import MAX_SCOPES, Limit, check_amounts, check_scopes, key_of
 from services.ratelimit.domain.quota import Quota, Violation
 from services.ratelimit.lease import LeaseSession
 from services.ratelimit.quotas import Quotas
@@ -39,6 +39,8 @@ SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 _INBOX = 1024
 #: Messages handled together.
 _BATCH = 64
+#: Of one report; routers send 500 at most.
+MAX_SLICES = 1000
 
 OpenSession = Callable[[str, Callable[[], None]], LeaseSession]
 _WAKE = object()
@@ -55,6 +57,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         self._open_session = open_session
 
     async def Reserve(self, request: pb.ReserveRequest, context: Any) -> pb.ReserveResponse:
+        check_count("scopes", len(request.scopes), MAX_SCOPES)
         ttl = duration_from_proto(request.ttl) if request.HasField("ttl") else None
         made = await self._reservations.reserve(
             request.reservation_id,
@@ -113,6 +116,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
                 await reader
 
     async def ListQuotas(self, request: pb.ListQuotasRequest, context: Any) -> pb.ListQuotasResponse:
+        check_count("scopes", len(request.scopes), MAX_SCOPES)
         page = await self._quotas.list(tuple(request.scopes), request.page_size, request.page_token)
         return pb.ListQuotasResponse(
             quotas=[_quota_to_proto(q, self._quotas.learned(q.limit.key)) for q in page.quotas],
@@ -174,6 +178,7 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
         whole = _amounts(ask.whole) if ask.HasField("whole") else need
         return Acquire(ask.sequence, scopes, need, _amounts(ask.want), whole)
     if kind == "report":
+        check_count("report.slices", len(request.report.slices), MAX_SLICES)
         return Report(
             request.report.sequence,
             tuple(
@@ -182,6 +187,8 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
         )
     if kind == "observed":
         said = request.observed
+        check_count("observed.limits", len(said.limits), MAX_OBSERVED)
+        check_count("observed.loads", len(said.loads), MAX_OBSERVED)
         return Observed(
             tuple(_observation(item) for item in said.limits),
             {check_scopes([load.scope], "observed.loads.scope")[0]: load.calls for load in said.loads},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from libs.rpc.convert import (
     usage_to_proto,
 )
 from libs.rpc.identity import current_caller
-from services.router.accept import Draft
+from services.router.accept import MOST, Draft, check_entries
 from services.router.domain.events import (
     Completed,
     Degradation,
@@ -173,12 +173,15 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
 
 
 def _draft(request: pb.Generation) -> Draft:
-    """Only fields that are set are looked at: most are not."""
+    """Only fields that are set are looked at: most are not. Raises InvalidArgument where one has too many entries,
+    before they are read."""
     draft: dict[str, Any] = {}
     prompt: dict[str, Any] = {"messages": (), "max_output_tokens": 0}
     unknown = []
     for field, value in request.ListFields():
         name, part, read = _FIELDS[field.number]
+        if name in MOST:
+            check_entries(name, len(value))
         found = value if read is None else read(value)
         (prompt if part is Prompt else draft)[name] = found
         # An enum that is unset is not among them.
@@ -198,6 +201,11 @@ def _shape(shape: pb.ResponseFormat) -> ResponseFormat | None:
     if shape.kind not in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA):
         return None
     return ResponseFormat(shape.schema_json, shape.schema_name or "answer")
+
+
+def _messages(messages: Sequence[pb.Message]) -> tuple[Message, ...]:
+    check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in messages]))
+    return tuple([_message(message) for message in messages])
 
 
 def _message(message: pb.Message) -> Message:
@@ -311,7 +319,7 @@ def _fill_selection(proto: pb.Selection, candidate: Candidate) -> None:
 _NAMES = {"max_cost": "max_cost_micro_usd"}
 #: How the value of a field is read; the others are taken as they are.
 _READ: dict[str, Callable[[Any], Any]] = {
-    "messages": lambda messages: tuple([_message(message) for message in messages]),
+    "messages": _messages,
     # 0 is for those who name none.
     "max_output_tokens": lambda tokens: tokens or -1,
     "stop_sequences": tuple,

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.limits import Amounts
 from libs.telemetry import Metrics
@@ -20,10 +19,10 @@ from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.domain.amounts import AdmissionDenied
 from services.router.ports import Admission, Claim, Permit
 from services.router.queue import QueueBounds, QueuedAdmission
+from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, claim, limiter_on
 from tests.support.limits import limit
 from tests.support.routing import FakeAdmission, denial
-from tests.support.valkey import valkey_server  # noqa: F401
 
 FULL = "tenant:full"
 FREE = "provider:free"
@@ -40,7 +39,7 @@ Make = Callable[[], Awaitable[Admission]]
 )
 async def admission(
     request: pytest.FixtureRequest,
-    valkey_server: Valkey,  # noqa: F811
+    valkey_server: RedisServer,
 ) -> AsyncIterator[Admission]:
     async with AsyncExitStack() as stack:
         made: Admission

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from dev.engines import Postgres
 from services.analytics.adapters.postgres_alerts import PostgresAlerts
 from services.analytics.adapters.postgres_database import Database
 from services.analytics.adapters.postgres_migrations import read_migrations
 from services.analytics.domain.alert import AlertKind, QuotaAlert
 from services.analytics.ports import Alerts
+from tests.support.engines import PostgresServer
 from tests.support.ledger import NOW, MemoryAlerts
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 DAWN = NOW - 8 * 3600
 FAST = QuotaAlert(
@@ -25,7 +25,7 @@ FAST = QuotaAlert(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: Postgres) -> AsyncIterator[Database]:  # noqa: F811
+async def database(postgres_server: PostgresServer) -> AsyncIterator[Database]:
     async with fresh_database(postgres_server) as dsn, Database(dsn, read_migrations()) as database:
         await database.prepare()
         yield database

@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from dev.engines import Valkey, valkey
 from libs.clock import SystemClock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
@@ -26,6 +25,7 @@ from services.health.domain.fleet import Shared
 from services.health.domain.target import Mode, ModeRecord, Target
 from services.health.ports import Exchange, HealthStore
 from tests.support.clock import ManualClock
+from tests.support.engines import RedisServer, valkey
 from tests.support.health import FakeHealthStore, Hub
 
 NOW = SystemClock().now()
@@ -44,19 +44,19 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Valkey]:
+async def server() -> AsyncIterator[RedisServer]:
     async with valkey() as running:
         yield running
 
 
-def connect(server: Valkey) -> Redis:
+def connect(server: RedisServer) -> Redis:
     return Redis.from_url(
         server.url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 1)
     )
 
 
 @pytest.fixture(params=["fake", "valkey"])
-async def fleet(request: pytest.FixtureRequest, server: Valkey) -> AsyncIterator[Fleet]:
+async def fleet(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Fleet]:
     if request.param == "fake":
         clock = ManualClock(now=NOW)
         hub = Hub(clock)
@@ -208,7 +208,7 @@ def circuits(draw: st.DrawFn) -> BreakerState:
     )
 
 
-async def test_the_real_store_merges_as_the_value_does(server: Valkey) -> None:
+async def test_the_real_store_merges_as_the_value_does(server: RedisServer) -> None:
     """Random circuits written in any order leave the one that `merge` leaves: the script and the domain agree."""
     rows: list[list[BreakerState]] = []
 
@@ -233,7 +233,7 @@ async def test_the_real_store_merges_as_the_value_does(server: Valkey) -> None:
     await client.aclose()
 
 
-async def test_what_cannot_be_understood_is_passed_over(server: Valkey) -> None:
+async def test_what_cannot_be_understood_is_passed_over(server: RedisServer) -> None:
     """Rubbish and words of a later release in the store neither stop a replica nor stay where it has something."""
     client, domain = connect(server), secrets.token_hex(4)
     tag = f"{{pointsman:{domain}:health:1}}"

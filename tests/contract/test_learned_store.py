@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dev.engines.valkey import Valkey
 from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.domain.learned import Observation, Observed, Source
 from services.ratelimit.ports import LearnedStore
+from tests.support.engines import RedisServer
 from tests.support.limiter import MemoryLearned
-from tests.support.valkey import valkey_server  # noqa: F401
 
 KEY = LimitKey(scope_of("model:together/meta-llama/Llama-3.3-70B:free"), Unit.TOTAL_TOKENS, Period.DAY)
 WORD = Observed(
@@ -32,7 +31,7 @@ WORD = Observed(
 @pytest.fixture(params=["memory", "valkey"])
 async def store(
     request: pytest.FixtureRequest,
-    valkey_server: Valkey,  # noqa: F811
+    valkey_server: RedisServer,
 ) -> AsyncIterator[LearnedStore]:
     if request.param == "memory":
         yield MemoryLearned()

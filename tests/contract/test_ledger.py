@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import pytest
 import pytest_asyncio
 
-from dev.engines import Postgres
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.analytics.adapters.postgres_database import Database
@@ -22,15 +21,16 @@ from services.analytics.domain.attempt import Attempt, Outcome
 from services.analytics.domain.query import GroupBy, Interval, Query
 from services.analytics.domain.report import CostRow, Group, Quantiles
 from services.analytics.ports import Ledger, Recorded
+from tests.support.engines import PostgresServer
 from tests.support.ledger import NOW, MemoryLedger, an_attempt
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 EXACT, ESTIMATED, UNCERTAIN = UsageAccuracy
 DAY = Query(NOW - 86_400, NOW)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: Postgres) -> AsyncIterator[Database]:  # noqa: F811
+async def database(postgres_server: PostgresServer) -> AsyncIterator[Database]:
     async with fresh_database(postgres_server) as dsn, Database(dsn, read_migrations()) as database:
         await database.prepare()
         yield database

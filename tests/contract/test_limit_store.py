@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
 from libs.limits import Amounts, LimitKey, scope_of
@@ -19,8 +18,8 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, LimitStore, SliceChange, StaleLimits
+from tests.support.engines import RedisServer
 from tests.support.limits import OracleStore, limit
-from tests.support.valkey import valkey_server  # noqa: F401
 
 START = 1_800_000_000_000
 
@@ -67,7 +66,7 @@ class Bed:
 
 
 @pytest.fixture(params=["oracle", "valkey"])
-async def bed(request: pytest.FixtureRequest, valkey_server: Valkey) -> AsyncIterator[Bed]:  # noqa: F811
+async def bed(request: pytest.FixtureRequest, valkey_server: RedisServer) -> AsyncIterator[Bed]:
     if request.param == "oracle":
         made = Bed(OracleStore(lambda: made.now))
         yield made

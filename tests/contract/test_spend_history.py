@@ -11,7 +11,6 @@ import pytest_asyncio
 from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
-from dev.engines import Postgres
 from dev.engines.child import free_port
 from libs.errors import Unavailable
 from libs.rpc.channel import connect
@@ -19,9 +18,10 @@ from libs.rpc.convert import timestamp_to_proto
 from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.ports import SpendHistory
 from tests.support.analytics import an_event, analytics, send
+from tests.support.engines import PostgresServer
 from tests.support.limiter import MemoryHistory, Spent
 from tests.support.limits import limit
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 #: 2026-03-10T12:00:00Z.
 NOW = 1_773_144_000.0
@@ -56,7 +56,7 @@ def event(spent: Spent) -> pb.UsageEvent:
 
 
 @pytest_asyncio.fixture(params=["memory", "analytics"], loop_scope="session")
-async def ledger(request: pytest.FixtureRequest, postgres_server: Postgres) -> AsyncIterator[Ledger]:  # noqa: F811
+async def ledger(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> AsyncIterator[Ledger]:
     if request.param == "memory":
         memory, gone = MemoryHistory(), MemoryHistory()
         gone.gone = True

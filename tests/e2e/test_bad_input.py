@@ -131,7 +131,7 @@ BAD = [
     Bad("an empty prompt", saying(user("")), "generation.messages[0].text"),
     Bad("a blank prompt", saying(user(" \n\t\u00a0\u3000")), "generation.messages[0].text"),
     Bad("10 MB", saying(user("word " * 2_000_000)), "generation.messages"),
-    Bad("20 MB in two parts", saying(user("é" * 5_000_000), user("é" * 5_000_000)), "generation.messages"),
+    Bad("10 MB in two parts", saying(user("é" * 2_500_000), user("é" * 2_500_000)), "generation.messages"),
     Bad("1001 messages", saying(*[user("hi")] * 1001), "generation.messages"),
     Bad("no role", saying(pb.Message(text="hi")), "generation.messages[0].role"),
     Bad("a role from the future", saying(pb.Message(role=99, text="hi")), "generation.messages[0].role"),  # type: ignore[arg-type]

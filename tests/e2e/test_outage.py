@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,12 +72,6 @@ def _catalog() -> str:
     return json.dumps(catalog)
 
 
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
-    async with running_stack(tmp_path_factory.mktemp("outage"), _catalog()) as running:
-        yield running
-
-
 @dataclass
 class Steady:
     """Calls at a steady rate, however long they take. `times` is when each was asked, by whichever of these."""
@@ -128,26 +123,30 @@ async def behave(stack: RunningStack, *faults: dict[str, Any]) -> None:
         await stack.simulator.set(name, tokens=20, latency_ms=20, faults=everywhere)
 
 
-@pytest.fixture(scope="module")
-def times(stack: RunningStack) -> list[float]:
-    """When the stack was asked, by all tests."""
-    return []
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What happened in one. `minute`: requests of the minute before its end; `attempts`: generations that providers
+    saw during it; `grown`: bytes by which the router grew; `back`: seconds from its end to the first answer."""
+
+    during: Steady
+    minute: int
+    attempts: int
+    grown: int
+    back: float
+    failures_after: int
 
 
-@pytest.mark.parametrize("outage", OUTAGES)
-async def test_a_total_outage_is_no_storm_and_ends_at_once(
-    stack: RunningStack, times: list[float], outage: str
-) -> None:
-    """At most 1.1 attempts a request over a minute, UNAVAILABLE with RetryInfo, flat memory, and answers within
-    seconds of the first provider's return."""
-    await behave(stack)
-    async with stack.client() as client:
-        warm = Steady(client, f"{outage}-warm", times)
+async def outage(directory: Path, kind: str) -> Outage:
+    """Brings a stack of its own under load, lets all its providers fail, and lets them return."""
+    times: list[float] = []
+    async with running_stack(directory, _catalog()) as stack, stack.client() as client:
+        await behave(stack)
+        warm = Steady(client, f"{kind}-warm", times)
         await warm.run(30.0, until_answered=60)
         await warm.finish()
-        await behave(stack, OUTAGES[outage])
+        await behave(stack, OUTAGES[kind])
         router = stack.process("router")
-        during = Steady(client, outage, times)
+        during = Steady(client, kind, times)
         await during.run(SECONDS / 3)
         before = router.memory_info().rss
         await during.run(SECONDS * 2 / 3)
@@ -157,20 +156,42 @@ async def test_a_total_outage_is_no_storm_and_ends_at_once(
         seen = await attempts(stack)
         await behave(stack)
         began = time.monotonic()
-        after = Steady(client, f"{outage}-after", times)
+        after = Steady(client, f"{kind}-after", times)
         await after.run(30.0, until_answered=60)
         await after.finish()
-    back = min(after.answered) - began
+    return Outage(during, minute, seen, grown, min(after.answered) - began, len(after.failures))
+
+
+@pytest.fixture(scope="module")
+async def outages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, asyncio.Task[Outage]]]:
+    """All of them at once, which takes no longer than one."""
+    tasks = {
+        kind: asyncio.create_task(outage(tmp_path_factory.mktemp(f"outage-{kind}"), kind)) for kind in OUTAGES
+    }
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+async def test_a_total_outage_is_no_storm_and_ends_at_once(
+    outages: dict[str, asyncio.Task[Outage]], kind: str
+) -> None:
+    """At most 1.1 attempts a request over a minute, UNAVAILABLE with RetryInfo, flat memory, and answers within
+    seconds of the first provider's return."""
+    found = await outages[kind]
+    during = found.during
     print(
-        f"{outage}: {during.asked} requests, {seen} attempts ({seen / during.asked:.3f} each, "
-        f"{minute} requests in the minute), "
-        f"grown by {grown / 1e6:.1f} MB, first answer {back:.2f} s after the outage, "
-        f"{len(after.failures)} failures until all was well"
+        f"{kind}: {during.asked} requests, {found.attempts} attempts ({found.attempts / during.asked:.3f} each, "
+        f"{found.minute} requests in the minute), "
+        f"grown by {found.grown / 1e6:.1f} MB, first answer {found.back:.2f} s after the outage, "
+        f"{found.failures_after} failures until all was well"
     )
     assert during.answered == []
-    assert seen <= during.asked + EXTRA * minute
+    assert found.attempts <= during.asked + EXTRA * found.minute
     for failure in during.failures:
         assert isinstance(failure, Unavailable), failure
         assert failure.retry_after is not None, failure
-    assert grown < GROWTH
-    assert back < BACK
+    assert found.grown < GROWTH
+    assert found.back < BACK

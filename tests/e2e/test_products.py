@@ -18,6 +18,7 @@ import pytest
 
 from libs.client import Client
 from libs.errors import AlreadyExists
+from tests.support.process import spawn
 from tests.support.stack import ROOT, RunningStack, running_stack
 
 REAL_PRODUCTS = ROOT.parent / "shared" / "data" / "ecommerce" / "products.jsonl"
@@ -66,7 +67,7 @@ async def start(stack: RunningStack, files: Files) -> asyncio.subprocess.Process
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("POINTSMAN_", "OTEL_"))}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
     options = ("--concurrency", str(CONCURRENCY), "--json")
-    return await asyncio.create_subprocess_exec(
+    return await spawn(
         *(sys.executable, "-c", CODE, "generate", "--input", str(files.input), "--output", str(files.output)),
         *options,
         env={**clean, "PYTHONPATH": paths, "POINTSMAN_DATA": str(stack.data)},

@@ -55,16 +55,17 @@ async def test_regression_what_a_limit_can_never_hold_is_refused_for_good(unit: 
     again and again. What fits into the whole limit is told when."""
     limits = [limit(unit, period, 100)]
     async with limiter_on(store(), limits) as limiter, admission_at(limiter.address) as admission:
-        permit = await admission.admit(claim("tenant:acme", tokens=60), 5.0)
+        (await admission.admit(claim("tenant:acme", tokens=60), 5.0)).cancel()
         for _ in range(3):
             with pytest.raises(AdmissionDenied) as caught:
                 await admission.admit(claim("tenant:acme", tokens=150), 5.0)
             (violation,) = caught.value.violations
             assert (caught.value.retry_after, violation.requested, violation.limit) == (None, 150, 100)
+        running = await admission.admit(claim("tenant:acme", tokens=60), 5.0)
         with pytest.raises(AdmissionDenied) as caught:
             await admission.admit(claim("tenant:acme", tokens=90), 5.0)
         assert caught.value.retry_after is not None
-        permit.cancel()
+        running.cancel()
 
 
 async def test_a_limiter_that_restarts_is_waited_for() -> None:

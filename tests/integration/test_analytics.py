@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
-from dev.engines import Postgres, postgres
+from dev import engines
 from libs.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from libs.lifecycle import StartError
 from libs.rpc.status import from_rpc_error
@@ -25,12 +25,13 @@ from services.analytics.adapters.postgres_ledger import PostgresLedger
 from services.analytics.adapters.postgres_migrations import read_migrations
 from services.analytics.domain.query import Query
 from tests.support.analytics import Analytics, Sender, an_event, analytics, send
+from tests.support.engines import PostgresServer, postgres
 from tests.support.ledger import NOW, an_attempt
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def dsn(postgres_server: Postgres) -> AsyncIterator[str]:  # noqa: F811
+async def dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
     async with fresh_database(postgres_server) as fresh:
         yield fresh
 
@@ -273,7 +274,7 @@ async def test_postgres_killed_under_load_loses_and_doubles_nothing() -> None:
 
 async def test_postgres_stopped_in_its_tracks_is_unavailable_not_a_hang() -> None:
     """A server that takes connections and does not answer (SIGSTOP) fails commits by timeout; going on, it works."""
-    async with postgres() as server, analytics(server.dsn) as service:
+    async with engines.postgres() as server, analytics(server.dsn) as service:  # its processes are stopped
         await send(service.stub, [an_event("a", time.time())])
         pids = await processes(server)
         freeze(pids, stop=True)
@@ -321,7 +322,7 @@ async def attempt_ids(dsn: str) -> set[str]:
     return set(ids)
 
 
-async def processes(server: Postgres) -> list[int]:
+async def processes(server: engines.Postgres) -> list[int]:
     """The postmaster and all that it has started, this question's own backend left out."""
     connection = await asyncpg.connect(server.dsn)
     try:

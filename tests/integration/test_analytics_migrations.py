@@ -11,21 +11,21 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from dev.engines import Postgres
 from services.analytics.adapters.postgres_migrations import (
     Migration,
     MigrationRefused,
     migrate,
     read_migrations,
 )
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
+from tests.support.engines import PostgresServer
+from tests.support.postgres import fresh_database
 
 OURS = read_migrations()
 NEXT = Migration(len(OURS) + 1, "9999_more.sql", "CREATE TABLE analytics.more (x integer);", "abc")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def dsn(postgres_server: Postgres) -> AsyncIterator[str]:  # noqa: F811
+async def dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
     async with fresh_database(postgres_server) as fresh:
         yield fresh
 

@@ -26,6 +26,7 @@ from libs.errors import QuotaViolation, ResourceExhausted
 from libs.rpc.convert import duration_to_proto
 from libs.rpc.server import Registration
 from tests.support.names import limit_key
+from tests.support.process import spawn
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection, serve
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ class Ended:
 async def start(cwd: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
     """The command, with no settings but these."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("POINTSMAN_", "OTEL_", "GRPC_"))}
-    return await asyncio.create_subprocess_exec(
+    return await spawn(
         sys.executable,
         "-c",
         CODE,

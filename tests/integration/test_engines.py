@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from dev.engines import EngineError, Postgres, Valkey, postgres, valkey
+from tests.support.process import spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +117,7 @@ asyncio.run(main())
 
 async def test_the_engines_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     """SIGKILL of the process that runs them ends both, and the next one takes the directories over."""
-    parent = await asyncio.create_subprocess_exec(
+    parent = await spawn(
         sys.executable, "-c", CHILD_SCRIPT, str(tmp_path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None

@@ -10,21 +10,21 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from pointsman.health.v1 import health_pb2 as pb
 
-from dev.engines import Valkey, valkey
 from libs.clock import SystemClock
 from libs.errors import InvalidArgument
 from libs.rpc.status import from_rpc_error
+from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import Start, all_in, fleet, until
 
 
 @pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Valkey]:
+async def server() -> AsyncIterator[RedisServer]:
     async with valkey() as running:
         yield running
 
 
 @pytest.fixture
-async def start(server: Valkey) -> AsyncIterator[Start]:
+async def start(server: RedisServer) -> AsyncIterator[Start]:
     async with fleet(server) as starting:
         yield starting
 
@@ -187,7 +187,7 @@ async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_valkey_dies_and_comes_back(start: Start, server: Valkey) -> None:
+async def test_valkey_dies_and_comes_back(start: Start, server: RedisServer) -> None:
     """Each replica goes on with the evidence it sees: circuits open, half-open with a permit of its own and close.
     When the store is back, replicas agree again by themselves."""
     a, b = await start("a"), await start("b")

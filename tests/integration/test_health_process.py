@@ -19,10 +19,11 @@ from pointsman.health.v1 import health_pb2 as pb
 from pointsman.health.v1 import health_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
-from dev.engines import Valkey, valkey
 from dev.engines.child import free_port
 from libs.rpc.channel import connect, metadata
 from tests.support.address import fresh_address
+from tests.support.engines import RedisServer, valkey
+from tests.support.process import spawn
 
 Stub: TypeAlias = "health_pb2_grpc.ProviderHealthAsyncStub"
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ content_types:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Valkey]:
+async def server() -> AsyncIterator[RedisServer]:
     async with valkey() as running:
         yield running
 
@@ -88,9 +89,7 @@ async def process(catalog: Path, variables: Mapping[str, str], **shared: str) ->
     }
     log = catalog.with_name("health.log")
     with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.health", env=environ, cwd=ROOT, stderr=file
-        )
+        child = await spawn(sys.executable, "-m", "services.health", env=environ, cwd=ROOT, stderr=file)
     try:
         yield Running(child, log)
     finally:
@@ -117,7 +116,7 @@ async def until(condition: Callable[[list[pb.ProviderHealthState]], bool], stub:
             await asyncio.sleep(0.05)
 
 
-async def test_it_survives_a_crash_with_what_it_knew(server: Valkey, catalog: Path) -> None:
+async def test_it_survives_a_crash_with_what_it_knew(server: RedisServer, catalog: Path) -> None:
     """Circuits and operators' words outlive `kill -9` of the only replica; SIGTERM ends one with open streams by
     itself, with status 0."""
     options = {"redis_url": server.url, "probe": "false", "drain_seconds": "0.5"}
@@ -155,7 +154,7 @@ async def test_it_starts_without_valkey_and_judges_alone(catalog: Path) -> None:
         await until(lambda states: states[1].status == pb.PROVIDER_STATUS_DOWN, stub)
 
 
-async def test_a_changed_catalog_is_taken_over(server: Valkey, catalog: Path) -> None:
+async def test_a_changed_catalog_is_taken_over(server: RedisServer, catalog: Path) -> None:
     """Another model appears without a restart."""
     options = {"redis_url": server.url, "probe": "false"}
     async with process(catalog, options) as running, running.stub() as stub:
@@ -164,7 +163,7 @@ async def test_a_changed_catalog_is_taken_over(server: Valkey, catalog: Path) ->
         await until(lambda states: [s.model for s in states] == ["", "next"], stub)
 
 
-async def test_a_service_token_keeps_strangers_out(server: Valkey, catalog: Path) -> None:
+async def test_a_service_token_keeps_strangers_out(server: RedisServer, catalog: Path) -> None:
     """Where one is set, every method asks for it."""
     options = {"redis_url": server.url, "probe": "false"}
     async with process(catalog, options, POINTSMAN_SERVICE_TOKEN="s3cret") as running, running.stub() as stub:

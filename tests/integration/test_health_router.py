@@ -8,7 +8,6 @@ from random import Random
 
 import pytest
 
-from dev.engines import Valkey, valkey
 from libs.catalog.model import Model
 from libs.clock import SystemClock
 from libs.lifecycle import background
@@ -17,6 +16,7 @@ from libs.types import ErrorClass
 from services.router.adapters.health_client import HealthClient
 from services.router.domain.health import Availability
 from services.router.targets import Targets
+from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
 
 LARGE = Model("acme", "large", "large", 8000, 1000)
@@ -24,7 +24,7 @@ SMALL = Model("acme", "small", "small", 8000, 1000)
 
 
 @pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Valkey]:
+async def server() -> AsyncIterator[RedisServer]:
     async with valkey() as running:
         yield running
 
@@ -53,7 +53,7 @@ async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> 
     await until(reached)
 
 
-async def test_what_one_router_learns_all_routers_know(server: Valkey) -> None:
+async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> None:
     """One router's faults turn another one, at another replica, away; after one probe by one of them both return."""
     async with fleet(server) as start:
         one, two = await start("a"), await start("b")
@@ -72,7 +72,7 @@ async def test_what_one_router_learns_all_routers_know(server: Valkey) -> None:
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
 
 
-async def test_a_rate_limit_ends_by_itself_for_all_routers(server: Valkey) -> None:
+async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) -> None:
     """Retry-After turns all routers away until then; afterwards nobody needs a probe."""
     async with fleet(server) as start:
         one = await start("a")
@@ -84,7 +84,7 @@ async def test_a_rate_limit_ends_by_itself_for_all_routers(server: Valkey) -> No
                 assert targets.begin(LARGE) is not None
 
 
-async def test_a_router_goes_on_without_health(server: Valkey) -> None:
+async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
     """It keeps what it was told, and its own breaker opens, half-opens with a permit of its own and closes."""
     async with fleet(server) as start:
         one = await start("a")

@@ -21,6 +21,7 @@ from libs.http.server import certificate as server_certificate
 from services.router.accept import Draft
 from services.router.domain.events import Event
 from tests.support.http_door import FakeEntry, RunningDoor, completed, delta, running_door, selected
+from tests.support.process import spawn
 from tests.support.router import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,9 +234,7 @@ async def process(log: Path, variables: Mapping[str, str]) -> AsyncIterator[asyn
     environ |= {"POINTSMAN_ROUTER_SPOOL_DIR": str(log.with_suffix(".spool"))}
     environ |= {f"POINTSMAN_ROUTER_{name}": value for name, value in variables.items()}
     with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.router", env=environ, cwd=ROOT, stderr=file
-        )
+        child = await spawn(sys.executable, "-m", "services.router", env=environ, cwd=ROOT, stderr=file)
     try:
         yield child
     finally:

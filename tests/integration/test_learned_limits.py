@@ -14,7 +14,6 @@ import pytest
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from dev.engines.valkey import Valkey
 from libs.client import QuotaClient
 from libs.clock import SystemClock
 from libs.lifecycle import background
@@ -28,8 +27,8 @@ from services.router.adapters import ratelimit_client
 from services.router.adapters.leased_admission import LeasedAdmission
 from services.router.domain.amounts import AdmissionDenied
 from services.router.domain.learned_limits import LimitLearner, ObservedLimit
+from tests.support.engines import RedisServer
 from tests.support.leasing import NO_LIMITS, RunningLimiter, claim, limiter_on
-from tests.support.valkey import valkey_server  # noqa: F401
 
 TARGET = "openai/gpt-4o"
 SCOPE = f"model:{TARGET}"
@@ -72,7 +71,7 @@ class Bed:
 
 @pytest.fixture
 async def bed(
-    valkey_server: Valkey,  # noqa: F811
+    valkey_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Bed]:
     monkeypatch.setattr(ratelimit_client, "REPORT_INTERVAL", 0.05)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.errors import ResourceExhausted
 from libs.telemetry import Metrics
@@ -21,10 +20,10 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.domain.events import Degradation, Result
 from services.router.queue import QueueBounds, QueuedAdmission
+from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, limiter_on
 from tests.support.limits import limit
 from tests.support.routing import TENANT, Harness, catalog, generation, model
-from tests.support.valkey import valkey_server  # noqa: F401
 
 #: One call a quarter of a second, one at once.
 FOUR = limit("requests", "second", 4, burst=1)
@@ -55,7 +54,7 @@ class Bed:
 
 
 @asynccontextmanager
-async def bed(server: Valkey, bound: Limit) -> AsyncIterator[Bed]:
+async def bed(server: RedisServer, bound: Limit) -> AsyncIterator[Bed]:
     now_ms = [1_800_000_000_000]
     client = connect(server.url)
     store = RedisLimitStore(
@@ -82,7 +81,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_burst_over_a_paced_limit_is_answered_one_by_one(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_a_burst_over_a_paced_limit_is_answered_one_by_one(valkey_server: RedisServer) -> None:
     """All of it, one call each time the bucket has refilled by one, never two; the answers say that they waited."""
     async with bed(valkey_server, PACED) as b:
         tasks = [b.call(i) for i in range(BURST)]
@@ -101,7 +100,7 @@ async def test_a_burst_over_a_paced_limit_is_answered_one_by_one(valkey_server: 
         assert b.waiting() == 0
 
 
-async def test_the_same_burst_over_a_limit_that_is_not_paced_is_refused(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_the_same_burst_over_a_limit_that_is_not_paced_is_refused(valkey_server: RedisServer) -> None:
     """All but the one that fits, at once, with when to come back."""
     async with bed(valkey_server, FOUR) as b:
         outcomes = await asyncio.gather(*(b.call(i) for i in range(BURST)), return_exceptions=True)
@@ -110,7 +109,9 @@ async def test_the_same_burst_over_a_limit_that_is_not_paced_is_refused(valkey_s
         assert all(error.retry_after and error.retry_after <= 1.0 for error in refused)
 
 
-async def test_a_caller_without_the_time_to_wait_its_turn_is_refused_at_once(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_a_caller_without_the_time_to_wait_its_turn_is_refused_at_once(
+    valkey_server: RedisServer,
+) -> None:
     """Behind seven others at four a second, half a second is too little; RetryInfo says how much it takes."""
     async with bed(valkey_server, PACED) as b:
         tasks = [b.call(i) for i in range(BURST)]

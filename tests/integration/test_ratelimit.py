@@ -19,7 +19,6 @@ from google.protobuf.duration_pb2 import Duration
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from dev.engines.valkey import Valkey, valkey
 from libs.clock import SystemClock
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted, Unavailable
 from libs.lifecycle import background
@@ -28,9 +27,10 @@ from libs.rpc.status import from_rpc_error
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from tests.support.address import fresh_address
+from tests.support.engines import RedisServer, valkey
 from tests.support.limiter import Replica
 from tests.support.limits import OracleStore, limit
-from tests.support.valkey import valkey_server  # noqa: F401
+from tests.support.process import spawn
 
 Stub: TypeAlias = "ratelimit_pb2_grpc.RateLimiterAsyncStub"
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,7 +262,9 @@ def acquire(requests: int, sequence: int = 1, scope: str = "tenant:acme") -> pb.
     return pb.LeaseRequest(acquire=pb.LeaseAcquire(sequence=sequence, scopes=[scope], need=need, want=need))
 
 
-async def test_a_limit_set_at_one_replica_binds_the_others_within_a_second(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_a_limit_set_at_one_replica_binds_the_others_within_a_second(
+    valkey_server: RedisServer,
+) -> None:
     """Its slices are revoked there, and the next admission meets the new limit at once."""
     domain = uuid.uuid4().hex
     clients = [connect(valkey_server.url) for _ in range(2)]
@@ -333,7 +335,9 @@ async def test_without_the_store_every_method_is_unavailable_with_a_retry_hint()
 
 
 @asynccontextmanager
-async def service(tmp_path: Path, server: Valkey, name: str, domain: str, **more: str) -> AsyncIterator[str]:
+async def service(
+    tmp_path: Path, server: RedisServer, name: str, domain: str, **more: str
+) -> AsyncIterator[str]:
     """A limiter process; gives its address. Ended by SIGTERM, and must end well."""
     catalog = tmp_path / f"{name}.yaml"
     catalog.write_text(CATALOG.format(domain=domain))
@@ -348,7 +352,7 @@ async def service(tmp_path: Path, server: Valkey, name: str, domain: str, **more
     }
     log = tmp_path / f"{name}.log"
     with log.open("wb") as out:
-        child = await asyncio.create_subprocess_exec(
+        child = await spawn(
             sys.executable, "-m", "services.ratelimit", env=environ, stderr=out, stdout=out, cwd=ROOT
         )
     try:
@@ -367,7 +371,7 @@ async def service(tmp_path: Path, server: Valkey, name: str, domain: str, **more
 
 async def test_nothing_is_over_admitted_by_4_routers_and_2_limiters_racing(
     tmp_path: Path,
-    valkey_server: Valkey,  # noqa: F811
+    valkey_server: RedisServer,
 ) -> None:
     """Six processes, one quota of 700 a day, demand far above it, some slices never returned: at most 700 run."""
     domain = f"race-{uuid.uuid4().hex[:8]}"
@@ -376,7 +380,7 @@ async def test_nothing_is_over_admitted_by_4_routers_and_2_limiters_racing(
         service(tmp_path, valkey_server, "two", domain) as two,
     ):
         racers = [
-            await asyncio.create_subprocess_exec(
+            await spawn(
                 *(sys.executable, "-m", "tests.support.racer", target, f"router-{i}", "provider:acme", "2"),
                 env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"},
                 cwd=ROOT,

@@ -11,8 +11,6 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.analytics.v1 import analytics_pb2 as pb
 
-from dev.engines import Postgres
-from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.limits import Amounts
 from libs.rpc.channel import connect as channel_to
@@ -23,23 +21,23 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.alert import Alerts
 from services.ratelimit.ports import Admission
 from tests.support.analytics import Analytics, analytics
+from tests.support.engines import PostgresServer, RedisServer
 from tests.support.limiter import Replica
 from tests.support.limits import limit
-from tests.support.postgres import fresh_database, postgres_server  # noqa: F401  # a fixture
-from tests.support.valkey import valkey_server  # noqa: F401  # a fixture
+from tests.support.postgres import fresh_database
 
 QUOTA = limit("requests", "month", 10)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def ledger(postgres_server: Postgres) -> AsyncIterator[Analytics]:  # noqa: F811
+async def ledger(postgres_server: PostgresServer) -> AsyncIterator[Analytics]:
     async with fresh_database(postgres_server) as dsn, analytics(dsn) as running:
         yield running
 
 
 async def test_an_exhausted_quota_is_an_alert_that_analytics_lists(
     ledger: Analytics,
-    valkey_server: Valkey,  # noqa: F811
+    valkey_server: RedisServer,
 ) -> None:
     """With limit, use and window, once however many replicas notice it."""
     redis = connect(valkey_server.url)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import pytest_asyncio
 
-from dev.engines.valkey import Valkey
 from libs.clock import SystemClock
 from libs.errors import PointsmanError
 from libs.limits import Amounts, Unit
@@ -21,8 +20,8 @@ from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import TICKS
 from services.ratelimit.domain.windows import windows
 from services.ratelimit.ports import Admission, Granted, SliceChange
+from tests.support.engines import RedisServer
 from tests.support.limits import OracleStore, limit
-from tests.support.valkey import valkey_server  # noqa: F401
 
 HISTORIES = int(os.environ.get("POINTSMAN_HISTORIES", "300"))
 FIRST_SEED = int(os.environ.get("POINTSMAN_SEED", "1"))
@@ -31,7 +30,7 @@ START = 1_790_000_000_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def functions(valkey_server: Valkey) -> AsyncIterator[Functions]:  # noqa: F811
+async def functions(valkey_server: RedisServer) -> AsyncIterator[Functions]:
     redis = connect(valkey_server.url)
     # Histories by the hundred thousand need no durability, and syncing them would measure the disk.
     await redis.config_set("appendonly", "no")

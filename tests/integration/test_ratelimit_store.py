@@ -12,8 +12,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from dev import engines
 from dev.engines.child import free_port
-from dev.engines.valkey import Valkey, binary, valkey
+from dev.engines.valkey import binary
 from libs.clock import SystemClock
 from libs.errors import NotFound, Unavailable
 from libs.limits import Amounts, scope_of
@@ -22,9 +23,10 @@ from services.ratelimit.adapters.redis_limits import SWEEP_BATCH, RedisLimitStor
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, SeedNeeded
+from tests.support.engines import RedisServer, valkey
 from tests.support.limiter import KnownHistory, Replica
 from tests.support.limits import limit
-from tests.support.valkey import valkey_server  # noqa: F401
+from tests.support.process import spawn
 
 START = 1_800_000_000_000
 
@@ -37,7 +39,7 @@ class Clock:
 
 
 @pytest.fixture
-async def redis(valkey_server: Valkey) -> AsyncIterator[Redis]:  # noqa: F811
+async def redis(valkey_server: RedisServer) -> AsyncIterator[Redis]:
     client = connect(valkey_server.url)
     yield client
     await client.aclose()
@@ -86,7 +88,9 @@ DAY = limit("micro_usd", "day", 500)
 # Named regressions: real bugs of other limiters.
 
 
-async def test_regression_concurrent_calls_do_not_pass_a_token_limit_together(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_regression_concurrent_calls_do_not_pass_a_token_limit_together(
+    valkey_server: RedisServer,
+) -> None:
     """LiteLLM let five calls of 132 and more through a limit of 100. Here five clients at once with 60 tokens each:
     one passes."""
     clients = [connect(valkey_server.url) for _ in range(5)]
@@ -142,7 +146,9 @@ async def test_regression_concurrency_slots_do_not_leak_when_a_process_dies(redi
     assert isinstance(await admit(target, [SLOTS], [3], holder="router-2"), Granted)
 
 
-async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_regression_n_replicas_do_not_multiply_a_counter_they_all_seed(
+    valkey_server: RedisServer,
+) -> None:
     """Eight replicas meet a store without a memory at once, and all read 300 of 500 from the ledger: 300 it is."""
     clients = [connect(valkey_server.url) for _ in range(8)]
     clock, domain = Clock(), uuid.uuid4().hex
@@ -236,7 +242,7 @@ async def test_idle_limits_listed_by_an_earlier_revision_are_forgotten(redis: Re
 async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> None:
     """Valkey dies with its data: a new epoch; buckets are empty and refill, slots and days wait out the old life's
     slices, then the day's spend comes from the ledger, and old reservations are unknown."""
-    async with valkey() as server:
+    async with engines.valkey() as server:  # its files are taken away
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendonly", "no")
         target = store(redis, clock, "lives", trust=False, learn=10.0)
@@ -306,7 +312,7 @@ async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None
         await redis.aclose()
 
 
-async def test_two_databases_of_one_server_are_two_limiters(valkey_server: Valkey) -> None:  # noqa: F811
+async def test_two_databases_of_one_server_are_two_limiters(valkey_server: RedisServer) -> None:
     """The server's memory of lives is one for all its databases: the same domain in two of them began a new life at
     each other's every call, which closed the budgets of both for the learning period, again and again."""
     clock, domain = Clock(), uuid.uuid4().hex
@@ -404,7 +410,7 @@ async def test_all_keys_of_a_domain_live_in_one_slot_of_a_cluster(tmp_path: Path
     """On a server in cluster mode, where a call across slots is an error."""
     # The bus port is named: by default it is the port + 10,000, which may not exist.
     port, bus = free_port(), free_port()
-    server = await asyncio.create_subprocess_exec(
+    server = await spawn(
         *(str(binary()), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)),
         *("--dir", str(tmp_path), "--save", "", "--bind", "127.0.0.1", "--logfile", str(tmp_path / "log")),
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.process import spawn
+
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = str(ROOT / "config" / "simulator.yaml")
 
@@ -17,7 +19,7 @@ CATALOG = str(ROOT / "config" / "simulator.yaml")
 async def start(service: str, variables: dict[str, str]) -> tuple[int, list[str]]:
     """Status and stderr, without the log lines, of a service that does not come up."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         *(sys.executable, "-m", f"services.{service}"),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "POINTSMAN_CONFIG": CATALOG, **variables},

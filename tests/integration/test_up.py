@@ -21,6 +21,7 @@ from cli.failure import CliError
 from dev.engines.child import port_is_free
 from dev.members import grpc_serving
 from dev.stack import OFFSETS
+from tests.support.process import spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = (
@@ -36,7 +37,7 @@ KEYS = (
 async def dev(*arguments: str, environ: dict[str, str] | None = None) -> asyncio.subprocess.Process:
     """Starts `python -m dev ...` without any provider key of this machine."""
     env = {name: value for name, value in os.environ.items() if name not in KEYS and "POINTSMAN" not in name}
-    return await asyncio.create_subprocess_exec(
+    return await spawn(
         sys.executable,
         "-m",
         "dev",

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from dev.engines import Valkey
 from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.resilience.breaker import BreakerSettings
@@ -27,6 +26,7 @@ from libs.rpc.server import GrpcServer, Registration
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.servicer import SERVICE
 from tests.support.address import fresh_address
+from tests.support.engines import RedisServer
 from tests.support.health import Replica
 
 # Short, so that a test sees a whole life of a circuit; long enough that nothing happens by accident.
@@ -71,7 +71,7 @@ Start = Callable[[str], Awaitable[Served]]
 
 
 @asynccontextmanager
-async def fleet(server: Valkey) -> AsyncIterator[Start]:
+async def fleet(server: RedisServer) -> AsyncIterator[Start]:
     """Starts replicas of one fleet."""
     domain = secrets.token_hex(4)
     async with AsyncExitStack() as stack:

@@ -1,7 +1,6 @@
 """A real PostgreSQL for tests: one server per session, a fresh database per test that wants one.
 
-Use it from a conftest.py or a test module: `from tests.support.postgres import postgres_server  # noqa: F401`, then
-`async with fresh_database(postgres_server) as dsn`.
+Every test has the fixture: `async with fresh_database(postgres_server) as dsn`.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest_asyncio
 
-from dev.engines import Postgres, postgres
+from tests.support.engines import PostgresServer, postgres
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres_server() -> AsyncIterator[Postgres]:
+async def postgres_server() -> AsyncIterator[PostgresServer]:
     """A server that loses its data at the end of the session."""
     async with postgres() as server:
         yield server
 
 
 @asynccontextmanager
-async def fresh_database(server: Postgres) -> AsyncIterator[str]:
+async def fresh_database(server: PostgresServer) -> AsyncIterator[str]:
     """The DSN of an empty database, dropped afterwards."""
     name = f"test_{secrets.token_hex(8)}"
     base, _, _ = server.dsn.rpartition("/")

@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.support.process import spawn
+
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
@@ -94,7 +96,7 @@ class Simulator:
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:
     """The process and its URL, once it listens. RuntimeError with what it said where it ended instead."""
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         sys.executable,
         "-m",
         "dev.simulator",

@@ -25,6 +25,7 @@ import psutil
 from dev.engines import Postgres
 from dev.members import Probe, grpc_serving, http_serving
 from libs.client import Client
+from tests.support.process import spawn
 from tests.support.simulator import Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,7 +168,7 @@ async def running_stack(
         arguments += ["--catalog", str(data / "catalog.yaml")]
     output = (data / "up.log").open("wb")
     path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         *(sys.executable, "-m", "dev", "up", *arguments),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path, **(environment or {})},

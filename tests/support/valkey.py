@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from dev.engines.valkey import Valkey, valkey
+from tests.support.engines import RedisServer, valkey
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def valkey_server() -> AsyncIterator[Valkey]:
+async def valkey_server() -> AsyncIterator[RedisServer]:
     """Shared: use a limit domain of your own. A test that stops, kills or empties the server starts its own with
-    `dev.engines.valkey.valkey()`."""
+    `tests.support.engines.valkey()`."""
     async with valkey() as server:
         yield server

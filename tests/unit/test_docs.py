@@ -141,10 +141,12 @@ def test_every_path_in_code_type_exists(document: Path) -> None:
 
 @each_document
 def test_every_variable_is_read_by_something(document: Path) -> None:
-    """A name of the services' is in a settings class; any other is in the command line's or the stack's code."""
+    """A name of the services' is in a settings class; any other is in the code of the command line, the stack or the
+    tests."""
     known = {name for service in SERVICES for name, _ in variables(service)}
     known |= {n.replace("<SERVICE>", s.upper()) for n in known for s in SERVICES if "<SERVICE>" in n}
-    tools = "".join(path.read_text() for path in CODE if path.relative_to(ROOT).parts[0] in TOOLS)
+    paths = [path for path in CODE if path.relative_to(ROOT).parts[0] in TOOLS]
+    tools = "".join(path.read_text() for path in [*paths, *(ROOT / "tests" / "support").glob("*.py")])
     for name in set(re.findall(r"POINTSMAN_[A-Z<][A-Z_<>]*[A-Z]\b", document.read_text())):
         assert name in known or re.search(rf"\b{name}\b", tools), f"nothing reads {name}"
 
@@ -170,7 +172,7 @@ def test_every_metric_exists(document: Path) -> None:
 @each_document
 def test_every_command_can_be_given(document: Path) -> None:
     """Commands and options of `pointsman`, and targets of make, are those there are."""
-    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands: dict[str, Any] = typer.main.get_command(build()).commands  # type: ignore[attr-defined]
     for block in blocks(document, "sh"):
         for line in block.splitlines():

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from libs.http.operations import HEAD_BYTES, MOST_CONNECTIONS, OperationsServer
@@ -105,6 +106,37 @@ async def test_silent_connections_are_few_end_and_take_no_thread() -> None:
         while server.connections:
             await asyncio.sleep(0.01)
         assert b" 200 " in await ask(server, get("/livez"))
+
+
+async def test_many_scrapes_at_once_are_encoded_once() -> None:
+    """Also where the first of them goes away: encoding is what a scrape costs."""
+    metrics, collected, go_on = Metrics(), [], threading.Event()
+
+    class Slow:
+        def collect(self) -> list[Metric]:
+            collected.append(threading.get_ident())
+            go_on.wait(30)
+            return []
+
+    metrics.registry.register(Slow())
+    collected.clear()
+    async with serving(metrics) as server:
+        _, first = await asyncio.open_connection("127.0.0.1", server.port)
+        first.write(get("/metrics"))
+        async with asyncio.timeout(30):
+            while not collected:
+                await asyncio.sleep(0.01)
+            first.close()
+            others = [asyncio.create_task(ask(server, get("/metrics"))) for _ in range(10)]
+            while server.connections < 1 + len(others):
+                await asyncio.sleep(0.01)
+            # By when this is answered, all those before it have been read.
+            assert b" 200 " in await ask(server, get("/livez"))
+            go_on.set()
+            answers = await asyncio.gather(*others)
+    assert all(b" 200 " in answer for answer in answers)
+    assert len(collected) == 1
+    assert collected[0] != threading.get_ident()
 
 
 async def test_who_does_not_read_the_answer_is_not_waited_for() -> None:

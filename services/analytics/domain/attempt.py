@@ -135,9 +135,14 @@ def _text(name: str, value: str, most: int) -> None:
         raise UnusableAttempt(f"{name} must not hold a NUL character")
 
 
-def _labels(labels: Mapping[str, str]) -> None:
-    if len(labels) > MAX_LABELS:
+def check_label_count(count: int) -> None:
+    """Raises UnusableAttempt where there are too many labels to look at."""
+    if count > MAX_LABELS:
         raise UnusableAttempt(f"labels must have at most {MAX_LABELS} entries")
+
+
+def _labels(labels: Mapping[str, str]) -> None:
+    check_label_count(len(labels))
     for key, value in labels.items():
         _required("labels key", key)
         _text("labels value", value, MAX_LABEL_VALUE)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 
 MAX_GROUPS = 3
 MAX_BUCKETS = 2000
@@ -89,8 +89,7 @@ class Query:
         return faults
 
     def _group_faults(self) -> list[FieldViolation]:
-        if len(self.group_by) > MAX_GROUPS:
-            return [FieldViolation("query.group_by", f"must have at most {MAX_GROUPS} entries")]
+        check_count("query.group_by", len(self.group_by), MAX_GROUPS)
         if len(set(self.group_by)) < len(self.group_by):
             return [FieldViolation("query.group_by", "must not name a dimension twice")]
         return []

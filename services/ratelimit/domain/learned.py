@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
 from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
 
@@ -76,10 +76,9 @@ class Observed:
 
     def __post_init__(self) -> None:
         faults = []
+        check_count("observed", len(self.limits) + len(self.loads), MAX_OBSERVED)
         if any(load < 0 for load in self.loads.values()):
             faults.append(FieldViolation("observed.loads.calls", "must be at least 0"))
-        if len(self.limits) + len(self.loads) > MAX_OBSERVED:
-            faults.append(FieldViolation("observed", f"holds more than {MAX_OBSERVED} entries"))
         if faults:
             raise InvalidArgument(faults, reason="BAD_OBSERVATION")
 

@@ -102,6 +102,9 @@ def key_of(scope: str, unit: int, period: int) -> LimitKey:
 
 def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, ...]:
     """The scopes without repetition, in order. Raises InvalidArgument."""
+    if not 1 <= len(scopes) <= MAX_SCOPES:
+        fault = FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}")
+        raise InvalidArgument([fault], reason="BAD_SCOPE")
     found: dict[Scope, None] = {}
     faults = []
     for i, text in enumerate(scopes):
@@ -109,8 +112,6 @@ def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, .
             found[scope_of(text)] = None
         except ValueError as error:
             faults.append(FieldViolation(f"{field}[{i}]", str(error)))
-    if not 1 <= len(scopes) <= MAX_SCOPES:
-        faults.append(FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}"))
     if faults:
         raise InvalidArgument(faults, reason="BAD_SCOPE")
     return tuple(found)

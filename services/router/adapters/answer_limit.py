@@ -75,7 +75,7 @@ class StreamLimit:
             if type(event) is TextDelta:
                 self._content += _size(event.text)
             elif type(event) is ToolCallDelta:
-                self._content += _size(event.name) + _size(event.arguments_json)
+                self._content += _size_of(event)
         return self._content > self._most_content or self._bytes > self._most_bytes
 
     def cut(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
@@ -90,7 +90,7 @@ class StreamLimit:
                 if size > over:
                     kept.append(TextDelta(last.text[:-over]))
             elif type(last) is ToolCallDelta:
-                size = _size(last.name) + _size(last.arguments_json)
+                size = _size_of(last)
                 if _size(last.arguments_json) > over:
                     kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
             over = max(0, over - size)
@@ -108,3 +108,7 @@ def _usage(told: Usage | None, size: int) -> Usage | None:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _size_of(piece: ToolCallDelta) -> int:
+    return _size(piece.id) + _size(piece.name) + _size(piece.arguments_json)

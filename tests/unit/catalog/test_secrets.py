@@ -86,3 +86,19 @@ def test_a_service_account_keeps_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "account.json"
     path.write_text('{\n  "type": "service_account"\n}\n')
     assert Keys({})(_provider(file=path)) == '{\n  "type": "service_account"\n}'
+
+
+def test_a_keys_version_changes_with_it_and_does_not_show_it(tmp_path: Path) -> None:
+    """The same for the same key, another for another, none where there is no key."""
+    path = tmp_path / "key"
+    provider, keys = _provider(file=path), Keys({})
+    assert keys.version(provider) == ""
+    seen = []
+    for key in ("sk-one-of-these", "sk-two-of-those", "sk-one-of-these"):
+        new = tmp_path / "new"
+        new.write_text(key)
+        new.rename(path)
+        seen.append(keys.version(provider))
+        assert seen[-1] == keys.version(provider)
+        assert key not in seen[-1]
+    assert seen[0] == seen[2] != seen[1]

@@ -46,6 +46,34 @@ async def test_silence_is_bounded(simulator: Simulator) -> None:
         await fault(simulator, "silent", "silence", seconds=301)
 
 
+async def test_a_raw_answer_is_what_was_told_and_nothing_else(simulator: Simulator) -> None:
+    """Status, headers and pieces in their order, packed where that is asked; only requests that hold the text."""
+    pieces = [{"text": "<a>", "times": 40_000}, {"base64": "/w=="}, {"text": "é"}]
+    told = {"status": 418, "content_type": "text/odd", "headers": {"x-odd": "1"}, "body": pieces}
+    for packed in (False, True):
+        await fault(simulator, "raw", "raw", **told, gzip=packed, when={"contains": "teapot"})
+        answer = await simulator.client.post(
+            f"{simulator.base('raw')}/{CHAT}", json={"messages": [{"role": "user", "content": "teapot"}]}
+        )
+        assert (answer.status_code, answer.headers["x-odd"]) == (418, "1")
+        assert answer.content == b"<a>" * 40_000 + b"\xff" + "é".encode()
+        assert answer.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert (await ask(simulator, "raw")).status == 200
+
+
+async def test_an_endless_answer_ends_when_the_client_leaves(simulator: Simulator) -> None:
+    """It goes on for longer than any buffer holds, and the provider notices."""
+    await fault(simulator, "endless", "raw", body=[{"text": "data: x\n\n"}], endless=True)
+    request = {"messages": [{"role": "user", "content": "mug"}]}
+    async with simulator.client.stream("POST", f"{simulator.base('endless')}/{CHAT}", json=request) as answer:
+        read = 0
+        async for block in answer.aiter_raw():
+            read += len(block)
+            if read > 8_000_000:
+                break
+    await simulator.wait_for("endless", lambda report: report["counters"]["concurrent"] == 0)
+
+
 async def test_cut_stream_lacks_its_last_chunk(simulator: Simulator) -> None:
     """Exactly 40 tokens, no finish reason, no terminating chunk, FIN."""
     await fault(simulator, "cut", "cut", after_tokens=40)

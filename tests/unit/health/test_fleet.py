@@ -264,3 +264,30 @@ def test_a_router_whose_circuit_is_ahead_is_believed_with_or_without_a_permit() 
     fleet.record(T0, Outcome("acme", "b", failures={ErrorClass.TIMEOUT: 3}, permit="its own", generation=2))
     assert circuit(fleet, "b").state is CircuitState.OPEN
     assert circuit(fleet, "b").generation == 3
+
+
+@pytest.mark.parametrize("error", [ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED])
+def test_no_evidence_about_our_account_opens_anything(error: ErrorClass) -> None:
+    """Named regression: a refused key kept its provider's circuit open for five minutes after it was replaced."""
+    fleet = make()
+    for model in ("a", "b", "c"):
+        fail(fleet, model, error=error, count=100)
+    for second in range(10):
+        fleet.record_probe(T0 + second, ProbeResult("acme", 0.1, ErrorClass.AUTHENTICATION))
+    for model in ("", "a", "b", "c"):
+        assert circuit(fleet, model, T0 + 10) == BreakerState()
+
+
+def test_a_key_that_the_free_endpoint_refuses_is_shown_until_something_works() -> None:
+    """It says nothing of calls, so it changes nothing but the reason; and who answers that much can be reached."""
+    fleet = make()
+    fail(fleet, "a", error=ErrorClass.TRANSPORT)
+    fleet.record_probe(T0 + 2, ProbeResult("acme", 0.1, ErrorClass.AUTHENTICATION))
+    assert circuit(fleet, now=T0 + 2).state is CircuitState.HALF_OPEN
+    other = make()
+    other.record_probe(T0, ProbeResult("acme", 0.1, ErrorClass.AUTHENTICATION))
+    state = other.judgement(ACME).state(T0)
+    assert state.status is Status.UNKNOWN
+    assert "refused our key" in state.reason
+    succeed(other, "a", T0 + 1)
+    assert other.judgement(ACME).state(T0 + 1).status is Status.HEALTHY

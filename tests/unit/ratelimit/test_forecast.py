@@ -88,6 +88,7 @@ def test_quantiles_are_ordered_and_go_with_the_probability(seed: int) -> None:
         assert (value is not None) == (found.probability >= q)
 
 
+@pytest.mark.simulation
 def test_intervals_cover_what_happens_on_poisson_arrivals() -> None:
     """80 % intervals of the time to exhaustion hold 72 to 92 % of 200 simulated ends (seed 11)."""
     rng = random.Random(11)
@@ -104,6 +105,7 @@ def test_intervals_cover_what_happens_on_poisson_arrivals() -> None:
     assert 144 <= inside <= 184
 
 
+@pytest.mark.simulation
 def test_probabilities_are_what_happens_on_bursts() -> None:
     """Of 300 windows after bursty pasts, forecasts beat the straight line through the past (seed 5)."""
     rng = random.Random(5)

@@ -12,6 +12,8 @@ from services.ratelimit.domain.learned import Observation, Observed, Source, app
 from services.ratelimit.domain.limits import Limit
 from services.router.domain.learned_limits import LimitLearner
 
+pytestmark = pytest.mark.simulation
+
 TARGET = "a/m"
 SCOPE = f"model:{TARGET}"
 KEY = LimitKey(scope_of(SCOPE), Unit.REQUESTS, Period.MINUTE)

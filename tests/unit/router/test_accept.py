@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import pytest
 
-from libs.errors import InvalidArgument
+from libs.errors import MAX_VIOLATIONS, InvalidArgument
 from libs.types import Priority
 from services.router.accept import MAX_PROMPT_BYTES, Draft, accept
 from services.router.domain.generation import Message, Prompt, ResponseFormat, Role, Strategy, Tool, ToolCall
@@ -30,6 +31,22 @@ def fields(draft: Draft) -> list[str]:
     except InvalidArgument as error:
         return [v.field.removeprefix("generation.") for v in error.violations]
     return []
+
+
+def called(*arguments: str) -> Message:
+    """A turn that calls a tool with each."""
+    return Message(Role.ASSISTANT, "", tuple(ToolCall(str(i), "f", text) for i, text in enumerate(arguments)))
+
+
+def nested(depth: int) -> str:
+    """So many objects and lists inside each other."""
+    return (
+        '{"a":' * (depth - depth // 2)
+        + "[" * (depth // 2)
+        + "1"
+        + "]" * (depth // 2)
+        + "}" * (depth - depth // 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,8 +80,31 @@ def fields(draft: Draft) -> list[str]:
         (drafted(HELLO, stop_sequences=("",)), "stop_sequences"),
         (drafted(HELLO, stop_sequences=("x",) * 9), "stop_sequences"),
         (drafted(HELLO, models=("m",) * 21), "models"),
+        (drafted(HELLO, models=("m" * 258,)), "models[0]"),
+        (drafted(HELLO * 1001), "messages"),
+        (drafted((called(*["{}"] * 1001),)), "messages.tool_calls"),
+        (drafted(HELLO, tools=(Tool("f"),) * 129), "tools"),
+        (drafted(HELLO, labels={str(i): "" for i in range(17)}), "labels"),
         (drafted(HELLO, labels={"k" * 200: "v"}), "labels"),
         (drafted(HELLO, labels={"": "v"}), "labels"),
+        (drafted(HELLO, labels={"k": "\0"}), "labels"),
+        (drafted(HELLO, labels={"k": "\ud800"}), "labels"),
+        (drafted(HELLO, request_id="\udfff"), "request_id"),
+        (drafted((Message(Role.USER, "\ud83d"),)), "messages[0].text"),
+        (drafted((called("\ud83d"),)), "messages[0].tool_calls[0].arguments_json"),
+        (drafted(HELLO, tools=(Tool("f"), Tool("g"), Tool("f"))), "tools[2].name"),
+        (
+            drafted(HELLO, tools=(Tool("f", "", '{"maximum": ' + "9" * 5000 + "}"),)),
+            "tools[0].parameters_json",
+        ),
+        (drafted(HELLO, tools=(Tool("f", "", nested(101)),)), "tools[0].parameters_json"),
+        (drafted(HELLO, tools=(Tool("f", "", nested(100_000)),)), "tools[0].parameters_json"),
+        (drafted((called(nested(101)),)), "messages[0].tool_calls[0].arguments_json"),
+        (drafted((called(nested(100_000)),)), "messages[0].tool_calls[0].arguments_json"),
+        (
+            drafted((called('{"a": NaN, "b": ' + nested(101) + "}"),)),
+            "messages[0].tool_calls[0].arguments_json",
+        ),
         (drafted(HELLO, tools=(Tool(""),)), "tools[0].name"),
         (drafted(HELLO, tools=(Tool("f", "", "not json"),)), "tools[0].parameters_json"),
         (drafted(HELLO, tool_choice="g"), "tool_choice"),
@@ -96,3 +136,56 @@ def test_defaults_come_from_the_catalog() -> None:
     assert len(generation.request_id) == 32
     zero = accept(CATALOG, TENANT, drafted(HELLO, temperature=0.0, seed=0), 10.0, 5.0)
     assert (zero.prompt.temperature, zero.prompt.seed, zero.deadline) == (0.0, 0, 15.0)
+
+
+MIB = "x" * 2**20
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"messages": (called(json.dumps({"a": MIB})),)},
+        {"messages": (Message(Role.TOOL, "", (), MIB),)},
+        {"messages": (Message(Role.ASSISTANT, "", (ToolCall("1", MIB, ""),)),)},
+        {"messages": (Message(Role.ASSISTANT, "", (ToolCall(MIB, "f", ""),)),)},
+        {"messages": (Message(Role.USER, "é" * 2**19),)},
+        {"tools": (Tool("f", MIB),)},
+        {"stop_sequences": (MIB,)},
+    ],
+)
+def test_every_text_of_a_prompt_counts_against_its_bytes(part: dict[str, Any]) -> None:
+    """A MiB is room for nothing more, wherever it stands; what is too large is not decoded."""
+    rest = {name: value for name, value in part.items() if name != "messages"}
+    for room, found in ((2**20, ["messages"]), (2**20 + 100, [])):
+        filler = Message(Role.USER, "x" * (MAX_PROMPT_BYTES - room))
+        assert fields(drafted((*part.get("messages", ()), *HELLO, filler), **rest)) == found
+
+
+def test_json_is_bounded_before_it_is_decoded() -> None:
+    """Bytes and values of all schemas, and values of all arguments, are bounded together; up to there all pass."""
+    half, full = json.dumps({"enum": [1] * 49_000}), json.dumps({"enum": [1] * 98_000})
+    assert fields(drafted(HELLO, tools=(Tool("f", "", half), Tool("g", "", half)))) == []
+    assert fields(drafted(HELLO, tools=(Tool("f", "", full), Tool("g", "", half)))) == ["tools"]
+    assert fields(drafted(HELLO, tools=(Tool("f", "", half),), response_format=ResponseFormat(full))) == [
+        "tools"
+    ]
+    large = json.dumps({"description": MIB})
+    assert fields(drafted(HELLO, response_format=ResponseFormat(large))) == ["response_format.schema_json"]
+    assert fields(drafted((called(*[full] * 2),))) == []
+    assert fields(drafted((called(*[full] * 3),))) == ["messages.tool_calls"]
+
+
+def test_what_is_unusual_and_right_passes() -> None:
+    """Deep JSON up to the bound, text that only looks deep, arguments that are no JSON, and any Unicode."""
+    calls = called(nested(100), json.dumps({"code": "[" * 5000}), '{"cut": [1, 2', "[" * 90, '"\\ud83d"', "")
+    said = Message(Role.USER, "😀 \0 नमस्ते")
+    assert fields(drafted((calls, said), tools=(Tool("f", "", nested(100)),))) == []
+
+
+def test_only_so_many_violations_are_told() -> None:
+    """A thousand wrong messages give twenty violations and how many more there are."""
+    with pytest.raises(InvalidArgument) as caught:
+        accept(CATALOG, TENANT, drafted((Message(Role.USER, ""),) * 1000), 0.0, None)
+    assert len(caught.value.violations) == MAX_VIOLATIONS
+    assert caught.value.message.endswith("; and 980 more")
+    assert len(caught.value.message) < 2000

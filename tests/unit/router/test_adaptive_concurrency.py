@@ -26,6 +26,8 @@ from services.router.domain.adaptive_concurrency import (
     ProviderLimit,
 )
 
+pytestmark = pytest.mark.simulation
+
 #: What a call asks for: its model, output tokens, seconds a token, seconds before the first.
 Ask = tuple[str, int, float, float]
 

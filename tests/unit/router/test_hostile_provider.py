@@ -12,6 +12,7 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from services.router.adapters.answer_limit import MAX_WHOLE_BYTES, StreamLimit
 from services.router.adapters.http_transport import HttpTransport
 from services.router.adapters.provider_client import ProviderClient
 from services.router.adapters.providers.chat_format import is_strict, schema
+from services.router.adapters.providers.fields import decode as json_decode
 from services.router.adapters.providers.sse import MAX_EVENT_BYTES, FramingError, SseParser
 from services.router.adapters.providers.tool_calls import ToolCalls
 from services.router.adapters.providers.wires import wires
@@ -40,7 +42,7 @@ from services.router.domain.generation import (
     ToolCallDelta,
 )
 from services.router.domain.timeouts import Limits
-from tests.support.growth import grows_linearly
+from tests.support.growth import cost, grows_linearly
 from tests.support.routing import model
 from tests.unit.router.providers.samples import WIRES, sse, tool_chunk
 from tests.unit.router.test_provider_client import DONE, FINISH, ScriptedTransport, delta
@@ -392,6 +394,38 @@ def test_an_event_without_end_is_refused(piece: bytes, monkeypatch: pytest.Monke
     with pytest.raises(FramingError):
         feed()
     assert MAX_EVENT_BYTES <= MAX_WHOLE_BYTES
+
+
+CHUNKS: dict[str, Callable[[int], str]] = {
+    "choices": lambda n: '{"choices":[' + "{}," * n + "{}]}",
+    "calls": lambda n: '{"choices":[{"delta":{"tool_calls":[' + "{}," * n + "{}]}}]}",
+    "blocks": lambda n: '{"choices":[{"delta":{"content":[' + "{}," * n + "{}]}}]}",
+    "values": lambda n: "[" + "{}," * n + "{}]",
+    "parts": lambda n: '{"candidates":[{"content":{"parts":[' + "{}," * n + "{}]}}]}",
+    "output": lambda n: '{"type":"response.completed","response":{"output":[' + "{}," * n + "{}]}}",
+    "counts": lambda n: (
+        '{"type":"message_delta","usage":{' + "".join(f'"{i}":1,' for i in range(n)) + '"a":1}}'
+    ),
+    "kinds": lambda n: '{"messageStart":{},' + "".join(f'"{i}":1,' for i in range(n)) + '"a":1}',
+    "details": lambda n: '{"error":{"details":[' + "{}," * n + "{}]}}",
+}
+
+
+@pytest.mark.parametrize("kind", {type(wire): kind for kind, wire in WIRES.items()}.values())
+@pytest.mark.parametrize("make", CHUNKS.values(), ids=CHUNKS)
+def test_one_event_costs_little_more_than_its_decoding(make: Callable[[int], str], kind: str) -> None:
+    """However many values stand in it, no loop goes over all of them: fifty thousand values cost what decoding them
+    does, and a little."""
+    data = make(50_000).encode()
+    frame = b"data: " + data + b"\n\n"
+
+    def take() -> None:
+        decoder = WIRES[kind].decoder()
+        with suppress(ProviderFailure):
+            decoder.feed(frame)
+
+    decoding = min(cost(partial(json_decode, data)) for _ in range(3))
+    assert min(cost(take) for _ in range(3)) <= 4 * decoding + 0.01
 
 
 def test_a_schema_nested_deeper_than_calls_is_a_schema() -> None:

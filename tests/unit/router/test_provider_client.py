@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -285,3 +286,39 @@ async def test_without_its_key_a_provider_is_not_called() -> None:
     assert caught.value.error_class is ErrorClass.AUTHENTICATION
     assert "B_KEY" in caught.value.message
     assert transport.requests == []
+
+
+class RotatedDuring(ScriptedTransport):
+    """The key is replaced while the call runs."""
+
+    def __init__(self, environ: dict[str, str], status: int) -> None:
+        super().__init__(b"{}", status=status)
+        self.environ = environ
+
+    @asynccontextmanager
+    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        async with super().open(request) as response:
+            self.environ["KEY"] = "new"
+            yield response
+
+
+async def drained(calls: ProviderClient, provider: Provider) -> None:
+    """Reads a stream to its end."""
+    async for _ in calls.stream(provider, MODEL, PROMPT, SHORT):
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 402])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_wrong_with_a_replaced_key_is_not_held_against_the_next(
+    status: int, stream: bool
+) -> None:
+    """The call began under the old one; the next call, which is refused under the new, is."""
+    environ = {"KEY": "old"}
+    calls = client(RotatedDuring(environ, status), environ)
+    provider = replace(PROVIDER, api_key_env="KEY")
+    for at_fault in (False, True):
+        with pytest.raises(ProviderFailure) as caught:
+            await (drained(calls, provider) if stream else calls.complete(provider, MODEL, PROMPT, SHORT))
+        assert caught.value.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED)
+        assert caught.value.at_fault is at_fault

@@ -24,6 +24,8 @@ from services.router.queue import QueueBounds, QueuedAdmission
 from tests.support.overload import VirtualLimiter
 from tests.support.virtual import VirtualClock, run
 
+pytestmark = pytest.mark.simulation
+
 PROVIDER = "provider:p"
 SEEDS = [1, 2, 3]
 #: Simulated, seconds.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import pytest
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +16,7 @@ from pointsman.router.v1 import router_pb2
 from libs.errors import InvalidArgument
 from libs.rpc.elements import check_elements, shape_of
 
-GENERATE = shape_of(router_pb2.GenerateRequest.DESCRIPTOR)
+GENERATE = shape_of(cast("Descriptor", router_pb2.GenerateRequest.DESCRIPTOR))
 MOST = 500
 
 
@@ -21,9 +25,9 @@ class Watched(bytes):
 
     looks = 0
 
-    def __getitem__(self, place: object) -> int:  # type: ignore[override]
+    def __getitem__(self, place: Any) -> Any:
         Watched.looks += 1
-        return super().__getitem__(place)  # type: ignore[index,no-any-return]
+        return super().__getitem__(place)
 
 
 def varint(number: int) -> bytes:
@@ -45,7 +49,7 @@ def refused(message: bytes) -> str:
     return caught.value.reason
 
 
-KINDS = {
+KINDS: dict[str, Callable[[int], bytes]] = {
     "empty messages": lambda n: inside(1, b"\x1a\x00" * n),
     "empty messages on top": lambda n: b"\x0a\x00" * n,
     "deeper ones": lambda n: inside(1, inside(3, b"\x1a\x00" * n)),
@@ -83,7 +87,7 @@ def test_a_long_text_is_stepped_over() -> None:
 
 def test_entries_of_packed_fields_count() -> None:
     """Numbers that share one field are as many as their bytes."""
-    shape = shape_of(analytics_pb2.Query.DESCRIPTOR)
+    shape = shape_of(cast("Descriptor", analytics_pb2.Query.DESCRIPTOR))
     packed = analytics_pb2.Query.DESCRIPTOR.fields_by_name["group_by"].number
     with pytest.raises(InvalidArgument) as caught:
         check_elements(inside(packed, b"\x01" * 1001), shape, MOST)

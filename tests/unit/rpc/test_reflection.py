@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from pointsman.analytics.v1 import analytics_pb2_grpc
 from pointsman.health.v1 import health_pb2_grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
@@ -21,8 +17,9 @@ from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from tests.support.address import fresh_address
+from tests.support.reflection import described, known
 
-SERVICES = {
+SERVICES: dict[str, Any] = {
     "pointsman.analytics.v1.Analytics": analytics_pb2_grpc.add_AnalyticsServicer_to_server,
     "pointsman.health.v1.ProviderHealth": health_pb2_grpc.add_ProviderHealthServicer_to_server,
     "pointsman.ratelimit.v1.RateLimiter": ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
@@ -40,31 +37,15 @@ class Nothing:
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_service_describes_itself(service: str) -> None:
     """Without a key a client finds the service, its methods and the types of all of them: list and describe."""
-    add: Callable[..., None] = SERVICES[service]
     server = GrpcServer(
-        [Registration(add, Nothing(), service)], Observer(Metrics(), SystemClock()), ServiceToken("secret")
+        [Registration(SERVICES[service], Nothing(), service)],
+        Observer(Metrics(), SystemClock()),
+        ServiceToken("secret"),
     )
     address = fresh_address()
     await server.start(address)
     try:
-        found = await asyncio.to_thread(_describe, address, service)
+        found = await asyncio.to_thread(described, address, service)
     finally:
         await server.drain(0)
-    expected = {(method.name, method.input_type.full_name) for method in _known(service).methods}
-    assert found == expected
-
-
-def _describe(address: str, service: str) -> set[tuple[str, str]]:
-    """The service's methods and their input types, learned over the wire alone."""
-    with grpc.insecure_channel(address) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert set(database.get_services()) >= {service, "grpc.health.v1.Health"}
-        pool = DescriptorPool(database)
-        described = pool.FindServiceByName(service)
-        return {(method.name, method.input_type.full_name) for method in described.methods}
-
-
-def _known(service: str) -> Any:
-    from google.protobuf import descriptor_pool
-
-    return descriptor_pool.Default().FindServiceByName(service)
+    assert found == known(service)

@@ -147,6 +147,19 @@ async def test_health_needs_no_token_and_names_each_service() -> None:
         assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_draining_server_answers_callers_until_they_have_turned_away() -> None:
+    """What comes after NOT_SERVING was said is answered; once nothing comes any more the drain ends long before its
+    time."""
+    # The second channel is of a caller that does not watch the server's health.
+    async with serve() as (_, server, _, _), connect(f"127.0.0.1:{server.port}") as channel:
+        stub: Any = ratelimit_pb2_grpc.RateLimiterStub(channel)
+        await stub.Reserve(ratelimit_pb2.ReserveRequest())
+        draining = asyncio.create_task(server.drain(3600))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(stub.Reserve(ratelimit_pb2.ReserveRequest()) for _ in range(3)))
+        await asyncio.wait_for(draining, 60)
+
+
 async def test_drain_lets_calls_finish_and_ends_endless_streams() -> None:
     """While draining, a running unary call completes, an endless stream ends UNAVAILABLE, a health watcher sees
     NOT_SERVING, and the drain does not wait out its grace."""

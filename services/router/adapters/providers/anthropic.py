@@ -52,6 +52,13 @@ FINISH_REASONS = {
 #: Tokens of thought by effort; at least 1024, and at most half of what may be written.
 _BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
 _MIN_BUDGET = 1024
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens_details",
+)
 _JSON_ONLY = "Answer with a single JSON object and nothing else."
 
 
@@ -133,7 +140,8 @@ class AnthropicDecoder(Decoder):
 
     def _merge(self, usage: Any) -> None:
         # message_delta repeats totals, and leaves out or nulls what has not changed since message_start.
-        self._counts.update((name, value) for name, value in as_dict(usage).items() if value is not None)
+        told = as_dict(usage)
+        self._counts.update((name, told[name]) for name in _COUNTS if told.get(name) is not None)
         self.usage = read_usage(self._counts) or self.usage
 
 

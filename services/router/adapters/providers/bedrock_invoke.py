@@ -49,6 +49,8 @@ _FINISH_REASONS = {
 _METRICS = "amazon-bedrock-invocationMetrics"
 _GUARDRAIL = "amazon-bedrock-guardrailAction"
 _DIALECT = Dialect()
+#: Converse's events, in the order in which one chunk may hold several.
+_CONVERSE = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata")
 
 
 class BedrockInvokeWire(BedrockWire):
@@ -112,11 +114,10 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
         metrics = as_dict(data.get(_METRICS))
         if "type" in data:
             super()._take(name, data, out)
-        elif any(
-            key in data for key in ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop")
-        ):
-            for kind, value in data.items():
-                self._converse(kind, as_dict(value), out)
+        elif any(kind in data for kind in _CONVERSE[:-1]):
+            for kind in _CONVERSE:
+                if kind in data:
+                    self._converse(kind, as_dict(data[kind]), out)
         elif "metadata" in data:
             self._converse("metadata", as_dict(data["metadata"]), out)
         else:

@@ -18,6 +18,9 @@ _encode = msgspec.json.Encoder().encode
 #: More than any model has ever counted; a larger figure is noise and must not reach an int64 field.
 _MAX_COUNT = 10**12
 
+#: No provider's array has more values; what is beyond is left out, so that no loop over one takes long.
+MAX_ITEMS = 4096
+
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -52,8 +55,10 @@ def as_dict(value: Any) -> Mapping[str, Any]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """The array, or an empty one."""
-    return value if type(value) is list else []
+    """The array, or an empty one; of a longer one the first MAX_ITEMS."""
+    if type(value) is not list:
+        return []
+    return value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]
 
 
 def as_str(value: Any) -> str:
@@ -105,10 +110,8 @@ def text_of(content: Any) -> str:
     """The text of a message's content: a string, or the `text` blocks of a list. Thinking blocks are not text."""
     if type(content) is str:
         return content
-    if type(content) is not list:
-        return ""
     return "".join(
         block if type(block) is str else as_str(as_dict(block).get("text"))
-        for block in content
+        for block in as_list(content)
         if type(block) is str or as_dict(block).get("type", "text") in ("text", "output_text")
     )

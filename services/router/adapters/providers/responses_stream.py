@@ -12,7 +12,14 @@ from typing import Any
 
 from libs.types import FinishReason, Usage
 from services.router.adapters.providers.errors import broken_off, classify_inside, cut_off
-from services.router.adapters.providers.fields import as_count, as_dict, as_json_text, as_list, as_str
+from services.router.adapters.providers.fields import (
+    MAX_ITEMS,
+    as_count,
+    as_dict,
+    as_json_text,
+    as_list,
+    as_str,
+)
 from services.router.adapters.providers.sse import Event
 from services.router.adapters.providers.stream import Decoder
 from services.router.domain.generation import ProviderFailure, StreamEvent, ToolCall
@@ -145,7 +152,9 @@ class ResponsesDecoder(Decoder):
         if index is not None:
             return index
         item = as_str(data.get("item_id"))
-        return self._items.setdefault(item, -1 - len(self._items)) if item else 0
+        if not item or len(self._items) >= MAX_ITEMS:
+            return self._items.get(item, 0)
+        return self._items.setdefault(item, -1 - len(self._items))
 
 
 def call_id(item: Mapping[str, Any]) -> str:

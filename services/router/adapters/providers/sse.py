@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from services.router.adapters.providers.fields import Undecodable, decode
 
-#: The most bytes of one unfinished event. The largest real ones repeat a whole answer, a few hundred KiB.
-MAX_EVENT_BYTES = 8 * 1024 * 1024
+#: The most bytes of one unfinished event. The largest real ones repeat a whole answer and the tools, some hundred
+#: KiB; decoded, a hostile one takes thirty times its bytes.
+MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 #: What may stand before the first event: white space, and the bytes of a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"

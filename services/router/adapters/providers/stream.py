@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from libs.types import FinishReason, Usage
 from services.router.adapters.providers.errors import broken_off, cut_off, malformed
-from services.router.adapters.providers.fields import Undecodable, decode
+from services.router.adapters.providers.fields import MAX_ITEMS, Undecodable, decode
 from services.router.adapters.providers.sse import Event, FramingError, SseParser
 from services.router.adapters.providers.tool_calls import ToolCalls
 from services.router.domain.generation import (
@@ -141,6 +141,8 @@ class Decoder:
         except Undecodable as error:
             raise malformed("a chunk of the stream is not JSON", self.usage) from error
         # Google sends errors, and what was not asked for as events, as an array.
+        if type(data) is list and len(data) > MAX_ITEMS:
+            raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
             self._take(event.name, item, out)
 

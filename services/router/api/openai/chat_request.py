@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from services.router.accept import MAX_MESSAGES, MAX_TOOLS, Draft
+from services.router.accept import MOST, Draft
 from services.router.api.openai.chat_body import (
     CallBody,
     ChatBody,
@@ -100,8 +100,8 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
     limit = request.max_completion_tokens
     if limit is None and request.max_tokens is not None:
         limit, names["max_output_tokens"] = request.max_tokens, "max_tokens"
-    check_count("messages", request.messages, MAX_MESSAGES)
-    check_count("tools", request.tools, MAX_TOOLS)
+    check_count("messages", request.messages, MOST["messages"])
+    check_count("tools", request.tools, MOST["tools"])
     shape = None if request.response_format is None else _response_format(request.response_format)
     prompt = Prompt(
         messages=tuple(_message(index, message) for index, message in enumerate(request.messages)),
@@ -189,7 +189,7 @@ def _message(index: int, message: MessageBody) -> Message:
         raise wrong(f"{at}.role", f"'{at}.role' must be one of {', '.join(ROLES)}.", "invalid_value")
     if given(message.function_call):
         raise unsupported(f"{at}.function_call")
-    check_count(f"{at}.tool_calls", message.tool_calls, MAX_TOOLS)
+    check_count(f"{at}.tool_calls", message.tool_calls, MOST["messages.tool_calls"])
     return Message(
         role,
         text_of(f"{at}.content", message.content, ("text",)),

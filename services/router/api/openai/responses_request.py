@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from services.router.accept import MAX_MESSAGES, MAX_TOOLS
+from services.router.accept import MOST
 from services.router.api.openai.chat_request import (
     NAMES,
     ROLES,
@@ -136,7 +136,7 @@ _NAMES = NAMES | {
     "tools.parameters_json": "tools[].parameters",
 }
 #: Calls of one turn are items of their own, and so is what a model thought: there may be more of them than messages.
-MAX_ITEMS = 4 * MAX_MESSAGES
+MAX_ITEMS = 4 * MOST["messages"]
 #: Parts that are text.
 _TEXT = ("input_text", "output_text", "text")
 #: Values of `include` that ask for nothing which a text answer has.
@@ -153,7 +153,7 @@ def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> 
         read_names("fallbacks", request.fallbacks),
         headers,
     )
-    check_count("tools", request.tools, MAX_TOOLS)
+    check_count("tools", request.tools, MOST["tools"])
     messages = _messages(request.input)
     if request.instructions:
         messages.insert(0, Message(Role.SYSTEM, request.instructions))
@@ -209,7 +209,7 @@ def _messages(asked: str | list[_Item]) -> list[Message]:
         # Calls of one turn are items of their own here, and one message of the assistant there.
         if item.type == "function_call":
             calls.append(ToolCall(item.call_id or "", item.name or "", item.arguments or ""))
-            check_count(at, calls, MAX_TOOLS)
+            check_count(at, calls, MOST["messages.tool_calls"])
             continue
         # Another model's thoughts mean nothing to this one.
         if item.type == "reasoning":

@@ -145,7 +145,7 @@ def test_a_long_text_is_no_attack(piece: str) -> None:
             elements('{"model":"auto","input":[', '{"type":"reasoning"}', "]}", 200_000),
             "input",
         ),
-        (read_responses, elements('{"model":"auto","input":[', CALL, "]}", 20_000), "input[128]"),
+        (read_responses, elements('{"model":"auto","input":[', CALL, "]}", 100_000), "input[1000]"),
         (read_chat, f'{{{USER},"seed":{2**63}}}'.encode(), "seed"),
     ],
 )
