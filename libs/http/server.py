@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from libs.clock import Clock
+from libs.drain import until_quiet
 from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
@@ -125,6 +126,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._serving = False
         self._running = 0
+        self._begun = 0
         self._idle = asyncio.Event()
         self.port = 0
 
@@ -151,8 +153,10 @@ class HttpServer:
         self._serving = True
 
     async def drain(self, seconds: float) -> None:
-        """Not ready; no new connections; idle ones end; running requests get `seconds` to finish, then are cut."""
+        """Not ready; requests are taken until callers have turned away, and their connections end with the answer;
+        then no new connections, idle ones end, running requests get what is left of `seconds`, and are cut."""
         self._serving = False
+        seconds -= await until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
         self._listener.close()
@@ -172,6 +176,7 @@ class HttpServer:
         assert isinstance(connection, Connection)
         self._known.busy(connection)
         self._running += 1
+        self._begun += 1
         try:
             response = await self._answer(request)
         finally:
@@ -204,7 +209,7 @@ class HttpServer:
             if not response.prepared:
                 response.headers[REQUEST_ID] = call.id
                 response.headers["server"] = SERVER
-                if not request.content.is_eof():
+                if not self._serving or not request.content.is_eof():
                     response.force_close()
             await response.prepare(request)
             await response.write_eof()

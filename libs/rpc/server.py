@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from libs.clock import Clock, SystemClock
+from libs.drain import until_quiet
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
@@ -35,10 +36,6 @@ OPTIONS = (
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
-#: A draining server takes calls until none has begun for QUIET seconds, but no longer than LINGER: callers that watch
-#: its health need a moment to turn away, and what they send meanwhile would be lost.
-QUIET = 0.1
-LINGER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +116,9 @@ class GrpcServer:
         self._streams.draining = True
         # Watchers see NOT_SERVING before their stream ends.
         await asyncio.sleep(0)
-        lingered = await self._linger(min(LINGER, seconds / 2))
+        lingered = await until_quiet(lambda: self._streams.begun, seconds)
         stopping = asyncio.ensure_future(self._server.stop(seconds - lingered))
         await asyncio.sleep(0.05)
         for task in list(self._streams.tasks):
             task.cancel()
         await stopping
-
-    async def _linger(self, most: float) -> float:
-        """Returns once no call comes any more, at the latest after `most` seconds, with how long that took."""
-        lingered, begun = 0.0, -1
-        while self._streams.begun != begun and lingered + QUIET <= most:
-            begun = self._streams.begun
-            await asyncio.sleep(QUIET)
-            lingered += QUIET
-        return lingered

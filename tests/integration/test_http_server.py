@@ -10,7 +10,7 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -151,12 +151,15 @@ async def test_an_unusable_request_id_is_replaced(door: RunningDoor, http: httpx
 async def connect_until_refused(port: int) -> None:
     """ConnectionRefusedError, as soon as the port is closed."""
     while True:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
+        # One that was waiting to be taken as the port was closed is reset.
+        with suppress(ConnectionResetError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+        await asyncio.sleep(0.01)
 
 
 async def test_draining_lets_streams_finish(entry: FakeEntry, http: httpx.AsyncClient) -> None:
-    """Not ready and closed to new connections at once; what runs gets its time, and the drain ends with it."""
+    """Not ready at once, closed to new connections soon; what runs gets its time, and the drain ends with it."""
     go_on = asyncio.Event()
 
     async def stream(draft: Draft) -> AsyncGenerator[Event, None]:
@@ -180,6 +183,21 @@ async def test_draining_lets_streams_finish(entry: FakeEntry, http: httpx.AsyncC
             assert not draining.done()
             go_on.set()
             assert [line async for line in lines][-2:] == ["data: [DONE]", ""]
+        await asyncio.wait_for(draining, 10)
+
+
+async def test_what_comes_before_callers_have_turned_away_is_served(
+    entry: FakeEntry, http: httpx.AsyncClient
+) -> None:
+    """Over the connections they have, which end with the answer; they are told that it is not ready."""
+    async with running_door(entry) as door:
+        url = f"{door.url}/v1/chat/completions"
+        assert "connection" not in (await http.post(url, headers=HEADERS, json=ASK)).headers
+        draining = asyncio.ensure_future(door.server.drain(30))
+        await asyncio.sleep(0)
+        answer = await http.post(url, headers=HEADERS, json=ASK)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert (await http.get(f"{door.url}/readyz")).status_code == 503
         await asyncio.wait_for(draining, 10)
 
 
