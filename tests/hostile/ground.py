@@ -68,10 +68,7 @@ def http_address(stack: RunningStack) -> str:
 
 def watched(stack: RunningStack) -> dict[str, tuple[str, str]]:
     """Processes under watch → an address that their loop answers, and how it is asked."""
-    services = {
-        name: (stack.addresses[name], "grpc") for name in ("router", "health", "ratelimit", "analytics")
-    }
-    return services | ({"gateway": (http_address(stack), "http")} if "gateway" in stack.addresses else {})
+    return {name: (stack.addresses[name], "grpc") for name in ("router", "health", "ratelimit", "analytics")}
 
 
 def catalog() -> str:
@@ -368,5 +365,5 @@ def _figures(readings: Mapping[str, Reading]) -> str:
         f"{name} {1000 * r.longest:.0f} ms +{(r.peak - r.before) / MIB:.0f} MiB"
         f"{' STUCK' if r.stuck > LOST else ' DEAD' if r.dead else ''}"
         for name, r in readings.items()
-        if name in ("router", "gateway") or r.longest > 0.05 or r.stuck > LOST or r.dead
+        if name == "router" or r.longest > 0.05 or r.stuck > LOST or r.dead
     )

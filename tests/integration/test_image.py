@@ -30,8 +30,11 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "pointsman:test"
+#: The image with the simulator.
+DEVELOPMENT = "pointsman-development:test"
 TOKEN = "of-this-test"
-PORTS = {"router": 7700, "health": 7701, "ratelimit": 7702, "analytics": 7703, "gateway": 7780}
+PORTS = {"router": 7700, "health": 7701, "ratelimit": 7702, "analytics": 7703}
+HTTP_PORT = 7780
 SIMULATOR = "simulator:7790"
 
 
@@ -44,17 +47,23 @@ class Stack:
 
 
 async def build() -> None:
-    """`make images`, under a name of its own. RuntimeError with the last lines where it fails."""
-    arguments = ["--build-arg", "PIP_INDEX_URL"] if "PIP_INDEX_URL" in os.environ else []
-    process = await asyncio.create_subprocess_exec(
-        *("docker", "build", "--tag", IMAGE, *arguments, "."),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(output.decode()[-3000:])
+    """`make images`, under names of their own. RuntimeError with the last lines where it fails."""
+    arguments = [
+        word
+        for name in ("PIP_INDEX_URL", "PYTHON_IMAGE")
+        if name in os.environ
+        for word in ("--build-arg", name)
+    ]
+    for target, tag in (("production", IMAGE), ("development", DEVELOPMENT)):
+        process = await asyncio.create_subprocess_exec(
+            *("docker", "build", "--target", target, "--tag", tag, *arguments, "."),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(output.decode()[-3000:])
 
 
 def environment(redis_url: str, postgres_dsn: str) -> dict[str, str]:
@@ -69,7 +78,7 @@ def environment(redis_url: str, postgres_dsn: str) -> dict[str, str]:
         "POINTSMAN_RATELIMIT_ANALYTICS_TARGET": f"analytics:{PORTS['analytics']}",
         "POINTSMAN_ANALYTICS_POSTGRES_DSN": postgres_dsn,
         "POINTSMAN_ROUTER_SPOOL_DIR": "/tmp/spool",
-        "POINTSMAN_GATEWAY_ROUTER_TARGET": f"router:{PORTS['router']}",
+        "POINTSMAN_ROUTER_HTTP_LISTEN": f"0.0.0.0:{HTTP_PORT}",
     }
     listens = {f"POINTSMAN_{name.upper()}_LISTEN": f"0.0.0.0:{port}" for name, port in PORTS.items()}
     targets = {
@@ -93,19 +102,22 @@ async def stack() -> AsyncIterator[Stack]:
         redis = await opened.enter_async_context(RedisContainer(network))
         postgres = await opened.enter_async_context(PostgresContainer(network))
         settings = environment(redis.url_inside, postgres.dsn_inside)
-        modules = {name: f"-m services.{name}" for name in PORTS}
-        modules["simulator"] = "-m dev.simulator --listen 0.0.0.0:7790"
-        for name, command in modules.items():
-            container = DockerContainer(IMAGE, command=command, env=settings)
+        simulator = DockerContainer(
+            DEVELOPMENT, command="-m dev.simulator --listen 0.0.0.0:7790", env=settings
+        )
+        opened.enter_context(simulator.with_network(network).with_network_aliases("simulator"))
+        for name in PORTS:
+            container = DockerContainer(IMAGE, command=f"-m services.{name}", env=settings)
             container.with_network(network).with_network_aliases(name)
-            if name in PORTS:
-                addresses[name] = f"127.0.0.1:{(port := free_port())}"
-                container.with_bind_ports(PORTS[name], port)
+            doors = {name: PORTS[name]} | ({"http": HTTP_PORT} if name == "router" else {})
+            for door, inside in doors.items():
+                addresses[door] = f"127.0.0.1:{(port := free_port())}"
+                container.with_bind_ports(inside, port)
             opened.enter_context(container)
         async with asyncio.timeout(60):
             for name in GRPC_SERVICES:
                 await grpc_serving(addresses[name])
-            await http_serving("/healthz")(addresses["gateway"])
+            await http_serving("/healthz")(addresses["http"])
         yield Stack(addresses, postgres)
 
 
@@ -117,7 +129,7 @@ async def test_the_image_answers_counts_and_accounts(stack: Stack) -> None:
     body = {"model": "auto", "messages": [{"role": "user", "content": "Describe a mug."}]}
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
         given = await http.post(
-            f"http://{stack.addresses['gateway']}/v1/chat/completions",
+            f"http://{stack.addresses['http']}/v1/chat/completions",
             json=body,
             headers={"Authorization": f"Bearer {PUBLISHED_KEY}"},
         )
