@@ -106,10 +106,10 @@ async def stack() -> AsyncIterator[Stack]:
             DEVELOPMENT, command="-m dev.simulator --listen 0.0.0.0:7790", env=settings
         )
         opened.enter_context(simulator.with_network(network).with_network_aliases("simulator"))
-        for name in PORTS:
+        for name, port_inside in PORTS.items():
             container = DockerContainer(IMAGE, command=f"-m services.{name}", env=settings)
             container.with_network(network).with_network_aliases(name)
-            doors = {name: PORTS[name]} | ({"http": HTTP_PORT} if name == "router" else {})
+            doors = {name: port_inside} | ({"http": HTTP_PORT} if name == "router" else {})
             for door, inside in doors.items():
                 addresses[door] = f"127.0.0.1:{(port := free_port())}"
                 container.with_bind_ports(inside, port)
