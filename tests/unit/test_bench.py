@@ -19,7 +19,9 @@ def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """What `make bench` would do. It may print the making of what it needs, and does nothing."""
     command = ["make", "--dry-run", "bench", *arguments]
     # `make test ARGS=…` hands its own arguments on to every make below it.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"
+    }
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
 
