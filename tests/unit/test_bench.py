@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -17,7 +18,11 @@ BENCHES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.ste
 def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """What `make bench` would do. It may print the making of what it needs, and does nothing."""
     command = ["make", "--dry-run", "bench", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # `make test ARGS=…` hands its own arguments on to every make below it.
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"
+    }
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
 
 def test_every_benchmark_is_run_and_the_routers_ratio_comes_last() -> None:
