@@ -97,7 +97,9 @@ def catalog() -> str:
                 }
                 for name, kind in evils.items()
             },
-            "models": {f"{name}/m": model for name in evils},
+            # What is too long for the others may fit into the backup.
+            "models": {f"{name}/m": model for name in evils}
+            | {"backup/m": model | {"context_window": 8_000_000}},
             "policies": {
                 "default": {"tiers": [["backup/m"]]},
                 **{f"policy-{n}": {"tiers": [[f"shared-{n}/m"], ["backup/m"]]} for n in range(NEIGHBOURS)},
