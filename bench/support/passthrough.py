@@ -18,9 +18,9 @@ import uvloop
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
-from services.router.adapters.answer_limit import MAX_WHOLE_BYTES
-from services.router.adapters.http_transport import HttpTransport
-from services.router.adapters.providers.wire import HttpRequest
+from services.router.providers.answer_limit import MAX_WHOLE_BYTES
+from services.router.providers.http_transport import HttpTransport
+from services.router.providers.wires.wire import HttpRequest
 
 HEADERS = {"content-type": "application/json"}
 

@@ -10,6 +10,7 @@ US dollars per million tokens times tokens are micro-USD, so prices keep the lis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -199,3 +200,7 @@ def _own_table(price: Price) -> _Table:
     return _Table(
         (_Rates(-1, price.input, read, write, price.output, price.output),), per_request=0, scale=1_000_000
     )
+
+
+#: (provider, model, usage, epoch seconds, the model's name in the answer) → micro-USD.
+Pricer = Callable[[Provider, Model, Usage, float, str], int]

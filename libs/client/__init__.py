@@ -10,7 +10,6 @@ from libs.client.model import (
     Candidate,
     Completed,
     CostEstimate,
-    Degradation,
     Delta,
     Event,
     Head,
@@ -19,13 +18,10 @@ from libs.client.model import (
     Listing,
     Restarted,
     Result,
-    Scores,
     Selected,
     Selection,
-    SelectionReason,
     SelectResult,
     SwitchedProvider,
-    ToolCallDelta,
 )
 from libs.client.operations import (
     CostClient,
@@ -41,18 +37,10 @@ from libs.client.operations import (
     QuotaForecast,
     QuotaState,
 )
-from libs.client.request import (
-    Message,
-    Options,
-    Prompt,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    Strategy,
-    Tool,
-    ToolCall,
-)
+from libs.client.request import Options, Prompt
 from libs.client.set_aside import SetAside, SetAsideClient
+from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall, ToolCallDelta
+from libs.selection import Degradation, Scores, SelectionReason, Strategy
 
 __all__ = [
     "DEFAULT_TIMEOUT",

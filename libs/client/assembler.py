@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from libs.client.model import Completed, Delta, Event, Restarted, Result
-from libs.client.request import ToolCall
+from libs.conversation import ToolCall
 
 
 @dataclass(slots=True)

@@ -4,40 +4,10 @@ are seconds since the Unix epoch; None is "not set" as the proto describes it, n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from libs.client.request import ToolCall
+from libs.conversation import ToolCall, ToolCallDelta
+from libs.selection import Degradation, Scores, SelectionReason
 from libs.types import ErrorClass, FinishReason, Usage
-
-
-class SelectionReason(StrEnum):
-    """Which criterion decided a selection."""
-
-    COST = "cost"
-    PERFORMANCE = "performance"
-    SPECIALIZATION = "specialization"
-    AVAILABILITY = "availability"
-    LOAD_BALANCE = "load_balance"
-    REQUESTED = "requested"
-
-
-class Degradation(StrEnum):
-    """A step of a declared degradation ladder."""
-
-    CHEAPER_MODEL = "cheaper_model"
-    STALE_CACHE = "stale_cache"
-    QUEUED = "queued"
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How a candidate rates on each criterion, 0 (worst) to 1 (best) among the candidates of one request."""
-
-    cost: float = 0.0
-    performance: float = 0.0
-    reliability: float = 0.0
-    suitability: float = 0.0
-    total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +141,6 @@ class Result:
     cached: bool = False
     budgets: tuple[BudgetNotice, ...] = ()
     limits: tuple[LimitState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
-    """A piece of a tool call. Pieces with one index belong together; strings are to be appended."""
-
-    index: int
-    id: str = ""
-    name: str = ""
-    arguments_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

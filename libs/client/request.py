@@ -3,75 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypedDict
 
+from libs.conversation import Message, ReasoningEffort, ResponseFormat, Tool
+from libs.selection import Strategy
 from libs.types import Priority
-
-
-class Role(StrEnum):
-    """Who speaks a message."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
-
-
-class Strategy(StrEnum):
-    """What to optimise when several models can serve a request."""
-
-    COST_FIRST = "cost_first"
-    PERFORMANCE_FIRST = "performance_first"
-    BALANCED = "balanced"
-    SPECIALIZED = "specialized"
-
-
-class ReasoningEffort(StrEnum):
-    """How hard a reasoning model should think."""
-
-    NONE = "none"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool the model may call; `parameters_json` is a JSON Schema as text, empty for none."""
-
-    name: str
-    description: str = ""
-    parameters_json: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool the model asks to be called; `arguments_json` exactly as the model wrote it."""
-
-    id: str
-    name: str
-    arguments_json: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of the conversation. `tool_call_id`: for Role.TOOL, the call that this answers."""
-
-    role: Role
-    text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
-    """Ask for JSON. `schema_json` empty: any JSON object."""
-
-    schema_json: str = ""
-    schema_name: str = ""
-
 
 #: One user prompt, or a conversation, oldest turn first.
 Prompt = str | Sequence[Message]

@@ -14,7 +14,6 @@ from libs.client.model import (
     Candidate,
     Completed,
     CostEstimate,
-    Degradation,
     Delta,
     Event,
     Head,
@@ -23,15 +22,13 @@ from libs.client.model import (
     Listing,
     Restarted,
     Result,
-    Scores,
     Selected,
     Selection,
-    SelectionReason,
     SelectResult,
     SwitchedProvider,
-    ToolCallDelta,
 )
-from libs.client.request import Message, Options, Prompt, ResponseFormat, Role, ToolCall
+from libs.client.request import Options, Prompt
+from libs.conversation import Message, ResponseFormat, Role, ToolCall, ToolCallDelta
 from libs.errors import FieldViolation, InvalidArgument
 from libs.rpc.convert import (
     duration_from_proto,
@@ -41,6 +38,7 @@ from libs.rpc.convert import (
     timestamp_from_proto,
     usage_from_proto,
 )
+from libs.selection import Degradation, Scores, SelectionReason
 
 _E = TypeVar("_E", bound=StrEnum)
 

@@ -22,27 +22,30 @@ from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.router.adapters.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
-from services.router.adapters.file_spool import FileSpool, SpoolLocked
-from services.router.adapters.health_client import HealthClient
-from services.router.adapters.http_transport import HttpTransport
-from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.adapters.provider_client import ProviderClient
-from services.router.adapters.providers.wires import wires
-from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
+from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
+from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
+from services.router.admission.leased_admission import LeasedAdmission
+from services.router.admission.leases import Pool
+from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
+from services.router.api.entry import Entry
 from services.router.api.http_door import HttpDoor, OpenAiErrors
-from services.router.attempt import Books
-from services.router.budgets import Budgets
-from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
-from services.router.domain.learned_limits import LimitLearner
-from services.router.entry import Entry
-from services.router.generate import Generate
-from services.router.identity import TenantKeys
-from services.router.meters import Meters
-from services.router.queue import QueueBounds, QueuedAdmission
-from services.router.select import Planner
-from services.router.servicer import RouterServicer
-from services.router.set_aside import SettingAside
+from services.router.api.identity import TenantKeys
+from services.router.api.servicer import RouterServicer
+from services.router.budgets.budgets import Budgets
+from services.router.generate.attempt import Books
+from services.router.generate.dry_run import DryRun
+from services.router.generate.generate import Generate
+from services.router.generate.meters import Meters
+from services.router.health.health_client import HealthClient
+from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
+from services.router.ledger.file_spool import FileSpool, SpoolLocked
+from services.router.planning.planner import Planner
+from services.router.planning.scoring import WeightedScorer
+from services.router.providers.http_transport import HttpTransport
+from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.provider_client import ProviderClient
+from services.router.providers.wires.wires import wires
+from services.router.set_aside.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
@@ -95,19 +98,10 @@ async def assemble(
         for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()
-        admission = LeasedAdmission(
-            channels[2],
-            token,
-            me,
-            lambda: catalog.current,
-            clock,
-            rng,
-            metrics,
-            settings.local_share,
-            learner,
-        )
-        await stack.enter_async_context(background("leases", admission.run, grace=RETURN_TIMEOUT))
-        stack.callback(admission.finish)
+        leases = LeaseStream(channels[2], token, me, Pool(), clock, rng, metrics, learner)
+        admission = LeasedAdmission(leases, lambda: catalog.current, clock, metrics, settings.local_share)
+        await stack.enter_async_context(background("leases", leases.run, grace=RETURN_TIMEOUT))
+        stack.callback(leases.finish)
         concurrency = Concurrency(
             Mode(settings.adaptive_concurrency),
             settings.adaptive_concurrency_floor,
@@ -132,7 +126,17 @@ async def assemble(
         set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
-        planner = Planner(targets.target, cost_micro_usd, clock, rng, providers.unusable, set_aside, budgets)
+        planner = Planner(
+            targets.target,
+            cost_micro_usd,
+            clock,
+            rng,
+            providers.unusable,
+            set_aside,
+            budgets,
+            WeightedScorer(),
+        )
+        dry_run = DryRun(planner, cost_micro_usd, clock)
         generate = Generate(
             planner,
             providers,
@@ -148,9 +152,9 @@ async def assemble(
         # its replicas could answer.
         await asyncio.gather(
             _until(health.known, FIRST_CONTACT, "health"),
-            _until(admission.known, settings.limiter_wait, "ratelimit"),
+            _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
-        entry = Entry(lambda: catalog.current, generate, planner, clock)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock)
         yield _doors(settings, runtime, entry, RouterServicer(entry, set_aside))
 
 

@@ -15,10 +15,10 @@ from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
-from services.router.concurrency import Concurrency, ConcurrentAdmission, Mode
-from services.router.domain.amounts import AdmissionDenied
-from services.router.ports import Admission, Claim, Permit
-from services.router.queue import QueueBounds, QueuedAdmission
+from services.router.admission.admission import Admission, Claim, Permit
+from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
+from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, claim, limiter_on
 from tests.support.limits import limit

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 from opentelemetry.trace import SpanKind
 
+from libs.conversation import Message, Role
 from libs.tracing import Span, current
-from services.router.accept import Draft
+from services.router.api.accept import Draft
+from services.router.api.entry import Entry as RouterEntry
 from services.router.api.http_door import Entry
-from services.router.domain.events import Completed, Delta, Selected
-from services.router.domain.generation import Message, Prompt, Role
-from services.router.entry import Entry as RouterEntry
+from services.router.generate.events import Completed, Delta, Selected
+from services.router.request.generation import Prompt
 from tests.support.http_door import FakeEntry
 from tests.support.routing import TENANT, Harness, catalog, model
 
@@ -28,7 +29,7 @@ async def entry(request: pytest.FixtureRequest) -> AsyncIterator[Entry]:
     else:
         h = Harness(catalog([model("alpha/small")]), {"alpha/small": [["About: ", "mug"]]})
         h.providers.script["alpha/small"].insert(0, "About: mug")
-        yield RouterEntry(lambda: h.catalog, h.generate, h.planner, h.clock)
+        yield RouterEntry(lambda: h.catalog, h.generate, h.dry_run, h.clock)
         h.assert_settled()
     current.reset(token)
 

@@ -15,21 +15,14 @@ import pytest
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import SystemClock
+from libs.conversation import Message, Role
 from libs.types import ErrorClass, FinishReason
-from services.router.adapters.http_transport import HttpTransport
-from services.router.adapters.provider_client import ProviderClient
-from services.router.adapters.providers.wires import wires
-from services.router.domain.generation import (
-    Message,
-    Prompt,
-    ProviderFailure,
-    Role,
-    StreamEnd,
-    StreamEvent,
-    TextDelta,
-)
-from services.router.domain.timeouts import Limits
-from services.router.ports import Providers
+from services.router.providers.http_transport import HttpTransport
+from services.router.providers.provider_client import ProviderClient
+from services.router.providers.providers import Providers
+from services.router.providers.timeouts import Limits
+from services.router.providers.wires.wires import wires
+from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
 from tests.support.clock import ManualClock
 from tests.support.routing import HANG, ScriptedProviders, fail, model
 from tests.support.simulator import Simulator, running_simulator

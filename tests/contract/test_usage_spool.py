@@ -11,8 +11,8 @@ import structlog
 from libs.clock import SystemClock
 from libs.telemetry import Metrics
 from libs.types import Usage, UsageAccuracy
-from services.router.adapters.file_spool import FileSpool, SpoolLocked
-from services.router.domain.events import Outcome, UsageRecord
+from services.router.ledger.file_spool import FileSpool, SpoolLocked
+from services.router.ledger.usage_record import Outcome, UsageRecord
 from tests.support.clock import ManualClock
 from tests.support.routing import MemorySpool
 

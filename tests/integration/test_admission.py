@@ -14,8 +14,8 @@ import pytest
 from libs.catalog.model import Catalog, LimitSpec
 from libs.limits import Period, Unit
 from services.ratelimit.domain.limits import Limit
-from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.domain.amounts import AdmissionDenied
+from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.leased_admission import LeasedAdmission
 from tests.support.address import fresh_address
 from tests.support.leasing import NO_LIMITS, admission_at, claim, limiter_on
 from tests.support.limits import OracleStore, limit
@@ -42,7 +42,7 @@ async def without_limiter(
         async with limiter_on(kept, limits, listen=address):
             admission = await router.enter_async_context(admission_at(address, limits=WITH_BUDGET))
         async with asyncio.timeout(10):
-            while admission.connection.is_set():
+            while admission.leases.connection.is_set():
                 await asyncio.sleep(0.01)
         yield admission
 

@@ -15,9 +15,9 @@ from libs.client import Client
 from libs.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from libs.rpc.server import Registration
 from libs.types import ErrorClass
-from services.router.entry import Entry
-from services.router.identity import OPERATOR
-from services.router.servicer import RouterServicer
+from services.router.api.entry import Entry
+from services.router.api.identity import OPERATOR
+from services.router.api.servicer import RouterServicer
 from tests.support.http_door import running_door
 from tests.support.router import KEY, NAME, serve
 from tests.support.routing import Harness, catalog, fail, model
@@ -29,7 +29,7 @@ class Doors:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.catalog: Catalog = harness.catalog
-        self.entry = Entry(lambda: self.catalog, harness.generate, harness.planner, harness.clock)
+        self.entry = Entry(lambda: self.catalog, harness.generate, harness.dry_run, harness.clock)
         self.grpc: Client
         self.http: AsyncOpenAI
 

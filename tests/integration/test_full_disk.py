@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from dev.engines.child import free_port
 from dev.members import grpc_serving
 from libs.telemetry import Metrics
-from services.router.adapters.file_spool import RETRY, FileSpool
-from services.router.domain.events import UsageRecord
+from services.router.ledger.file_spool import RETRY, FileSpool
+from services.router.ledger.usage_record import UsageRecord
 from tests.support.clock import ManualClock
-from tests.unit.router.test_spool_metrics import record
+from tests.unit.router.ledger.test_spool_metrics import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SEGMENT = 64 * 1024

@@ -13,9 +13,9 @@ from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.adapters.health_client import HealthClient
-from services.router.domain.health import Availability
-from services.router.targets import Targets
+from services.router.health.health_client import HealthClient
+from services.router.health.target_health import Availability
+from services.router.health.targets import Targets
 from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
 

@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 
+from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall, ToolCallDelta
 from libs.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -25,22 +26,13 @@ from libs.errors import (
     Unavailable,
 )
 from libs.limits import Period, Unit
+from libs.selection import Strategy
 from libs.tracing import current
 from libs.types import ErrorClass, FinishReason, Priority
-from services.router.accept import Draft
-from services.router.domain.events import Completed, Delta, Event, Head, Result
-from services.router.domain.generation import (
-    Message,
-    Prompt,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    Strategy,
-    Tool,
-    ToolCall,
-    ToolCallDelta,
-)
-from services.router.domain.limit_state import LimitState
+from services.router.admission.limit_state import LimitState
+from services.router.api.accept import Draft
+from services.router.generate.events import Completed, Delta, Event, Head, Result
+from services.router.request.generation import Prompt
 from tests.support.http_door import (
     FakeEntry,
     RunningDoor,

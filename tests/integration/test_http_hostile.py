@@ -16,8 +16,8 @@ import pytest
 from libs.errors import DeadlineExceeded
 from libs.http.bounds import Bounds
 from libs.intake import BytesInFlight, UnknownCallers
-from services.router.accept import Draft
-from services.router.domain.events import Event, Result
+from services.router.api.accept import Draft
+from services.router.generate.events import Event, Result
 from tests.support.clock import ManualClock
 from tests.support.http_door import (
     FakeEntry,

@@ -10,18 +10,12 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import FunctionToolParam
 
+from libs.conversation import Message, ReasoningEffort, Role, ToolCall, ToolCallDelta
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, Unavailable
 from libs.types import FinishReason
-from services.router.accept import Draft
-from services.router.domain.events import Event, Result
-from services.router.domain.generation import (
-    Message,
-    Prompt,
-    ReasoningEffort,
-    Role,
-    ToolCall,
-    ToolCallDelta,
-)
+from services.router.api.accept import Draft
+from services.router.generate.events import Event, Result
+from services.router.request.generation import Prompt
 from tests.support.http_door import FakeEntry, completed, delta, result, running_door, selected
 
 WEATHER: FunctionToolParam = {

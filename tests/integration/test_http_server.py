@@ -18,8 +18,8 @@ import pytest
 
 from libs.http.bounds import Bounds
 from libs.http.server import certificate as server_certificate
-from services.router.accept import Draft
-from services.router.domain.events import Event
+from services.router.api.accept import Draft
+from services.router.generate.events import Event
 from tests.support.http_door import FakeEntry, RunningDoor, completed, delta, running_door, selected
 from tests.support.process import spawn
 from tests.support.router import KEY

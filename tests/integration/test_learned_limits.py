@@ -23,10 +23,12 @@ from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.router.adapters import ratelimit_client
-from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.domain.amounts import AdmissionDenied
-from services.router.domain.learned_limits import LimitLearner, ObservedLimit
+from services.router.admission import lease_stream as ratelimit_client
+from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.lease_stream import LeaseStream
+from services.router.admission.leased_admission import LeasedAdmission
+from services.router.admission.leases import Pool
+from services.router.providers.learned_limits import LimitLearner, ObservedLimit
 from tests.support.engines import RedisServer
 from tests.support.leasing import NO_LIMITS, RunningLimiter, claim, limiter_on
 
@@ -97,13 +99,13 @@ async def bed(
 @asynccontextmanager
 async def router_at(address: str, holder: str, learner: LimitLearner) -> AsyncIterator[LeasedAdmission]:
     async with channel_to(address) as channel:
-        admission = LeasedAdmission(
-            channel, "", holder, lambda: NO_LIMITS, SystemClock(), Random(1), Metrics(), 0.25, learner
-        )
-        async with background("leases", admission.run, grace=1.0):
-            await admission.known.wait()
+        clock, metrics = SystemClock(), Metrics()
+        leases = LeaseStream(channel, "", holder, Pool(), clock, Random(1), metrics, learner)
+        admission = LeasedAdmission(leases, lambda: NO_LIMITS, clock, metrics, 0.25)
+        async with background("leases", leases.run, grace=1.0):
+            await leases.known.wait()
             yield admission
-            admission.finish()
+            leases.finish()
 
 
 async def test_what_one_router_hears_holds_for_all_and_follows_the_provider(bed: Bed) -> None:
@@ -149,7 +151,7 @@ async def test_a_limit_that_is_gone_from_the_headers_of_a_new_router_still_holds
     """A router that ends takes its knowledge into the store, where the others find it."""
     bed.states(0, 1000)
     await bed.hold(950)
-    bed.routers[0].finish()
+    bed.routers[0].leases.finish()
     await bed.hold(950)
 
 

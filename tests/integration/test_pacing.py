@@ -13,13 +13,14 @@ import pytest
 
 from libs.clock import SystemClock
 from libs.errors import ResourceExhausted
+from libs.selection import Degradation
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
-from services.router.domain.events import Degradation, Result
-from services.router.queue import QueueBounds, QueuedAdmission
+from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
+from services.router.generate.events import Result
 from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, limiter_on
 from tests.support.limits import limit

@@ -20,8 +20,8 @@ from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
-from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.domain.amounts import AdmissionDenied
+from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.leased_admission import LeasedAdmission
 from tests.support.analytics import Analytics, an_event, analytics, send
 from tests.support.engines import PostgresServer, RedisServer, valkey
 from tests.support.leasing import RunningLimiter, admission_at, claim, limiter_on

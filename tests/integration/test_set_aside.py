@@ -21,9 +21,9 @@ from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.entry import Entry
-from services.router.identity import TenantKeys
-from services.router.servicer import RouterServicer
+from services.router.api.entry import Entry
+from services.router.api.identity import TenantKeys
+from services.router.api.servicer import RouterServicer
 from tests.support.address import fresh_address
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 
@@ -39,7 +39,7 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
     h = Harness(known, {"a/m": [fail(ErrorClass.MODEL_NOT_FOUND)], "b/m": ["fine"]})
     for n in range(3):
         await h.generate.whole(known, tenant, generation(request_id=f"r{n}", deadline=9e9))
-    servicer = RouterServicer(Entry(lambda: known, h.generate, h.planner, h.clock), h.set_aside)
+    servicer = RouterServicer(Entry(lambda: known, h.generate, h.dry_run, h.clock), h.set_aside)
     server = GrpcServer(
         [Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE)],
         Observer(Metrics(), SystemClock()),

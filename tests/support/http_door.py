@@ -13,28 +13,28 @@ import openai
 
 from libs.catalog.model import Model, Provider
 from libs.clock import SystemClock
+from libs.conversation import ToolCall, ToolCallDelta
 from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.accept import Draft
+from services.router.api.accept import Draft
 from services.router.api.http_door import Entry, HttpDoor, OpenAiErrors
-from services.router.domain.events import (
+from services.router.generate.events import (
     Completed,
     Delta,
     Event,
-    Outcome,
     Restarted,
     Result,
     Selected,
     SwitchedProvider,
-    UsageRecord,
 )
-from services.router.domain.generation import ToolCall, ToolCallDelta
-from services.router.domain.health import UNKNOWN
-from services.router.domain.plan import Candidate
+from services.router.health.target_health import UNKNOWN
+from services.router.ledger.usage_record import Outcome, UsageRecord
+from services.router.planning.candidate import Candidate
+from services.router.planning.entries import PolicyEntry
 from tests.support.router import KEY, OneKey
 from tests.support.routing import model
 
@@ -45,7 +45,7 @@ def candidate(target: str = "alpha/small") -> Candidate:
     """A choice of `provider/model`."""
     chosen = model(target)
     provider = Provider(chosen.provider, "openai_compatible", f"http://{chosen.provider}.test/v1")
-    return Candidate(provider, chosen, 0, UNKNOWN, 40, 0.5)
+    return Candidate(PolicyEntry(provider, chosen, 0, 1, False), provider, chosen, UNKNOWN, 40, 0.5)
 
 
 def attempt(target: str, error_class: ErrorClass | None = None) -> UsageRecord:

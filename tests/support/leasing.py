@@ -26,9 +26,11 @@ from libs.types import Priority
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
-from services.router.adapters.leased_admission import LeasedAdmission
-from services.router.adapters.ratelimit_client import RETURN_TIMEOUT
-from services.router.ports import Claim
+from services.router.admission.admission import Claim
+from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
+from services.router.admission.leased_admission import LeasedAdmission
+from services.router.admission.leases import Pool
+from services.router.providers.learned_limits import LimitLearner
 from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.routing import catalog, model
@@ -79,13 +81,13 @@ async def admission_at(
 ) -> AsyncIterator[LeasedAdmission]:
     """A router's admission, connected. `limits`: the catalog it falls back on."""
     async with connect(address) as channel:
-        admission = LeasedAdmission(
-            channel, "", holder, lambda: limits, SystemClock(), Random(1), Metrics(), share
-        )
-        async with background("leases", admission.run, grace=RETURN_TIMEOUT):
-            await admission.known.wait()
+        clock, metrics = SystemClock(), Metrics()
+        leases = LeaseStream(channel, "", holder, Pool(), clock, Random(1), metrics, LimitLearner())
+        admission = LeasedAdmission(leases, lambda: limits, clock, metrics, share)
+        async with background("leases", leases.run, grace=RETURN_TIMEOUT):
+            await leases.known.wait()
             yield admission
-            admission.finish()
+            leases.finish()
 
 
 def claim(

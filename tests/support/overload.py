@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope
-from services.router.domain.amounts import AdmissionDenied
-from services.router.ports import Claim, Permit
+from services.router.admission.admission import Claim, Permit
+from services.router.admission.amounts import AdmissionDenied
 from tests.support.names import limit_key
 from tests.support.virtual import VirtualClock
 

@@ -9,37 +9,41 @@ from dataclasses import dataclass, field
 from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
+from libs.catalog.prices import Pricer
+from libs.conversation import Message, Role
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.attempt import Books
-from services.router.budgets import Budgets
-from services.router.concurrency import Concurrency, Mode
-from services.router.domain.amounts import AdmissionDenied
-from services.router.domain.events import UsageRecord
-from services.router.domain.generation import (
+from services.router.admission.admission import Admission, Claim
+from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.concurrency import Concurrency, Mode
+from services.router.admission.limit_state import LimitState
+from services.router.budgets.budgets import Budgets
+from services.router.generate.attempt import Books
+from services.router.generate.dry_run import DryRun
+from services.router.generate.generate import Generate
+from services.router.generate.meters import Meters
+from services.router.health.target_health import UNKNOWN, TargetHealth
+from services.router.health.view import CallTicket
+from services.router.ledger.usage_record import UsageRecord
+from services.router.planning.candidate import Candidate
+from services.router.planning.entries import PolicyEntry
+from services.router.planning.planner import Planner
+from services.router.planning.scoring import WeightedScorer
+from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
+from services.router.providers.timeouts import Learned, Limits
+from services.router.request.generation import (
     Completion,
     Generation,
-    Message,
     Prompt,
     ProviderFailure,
-    Role,
     StreamEnd,
     StreamEvent,
     TextDelta,
 )
-from services.router.domain.health import UNKNOWN, TargetHealth
-from services.router.domain.limit_state import LimitState
-from services.router.domain.plan import Pricer
-from services.router.domain.timeouts import UNKNOWN as UNKNOWN_PACE
-from services.router.domain.timeouts import Learned, Limits
-from services.router.generate import Generate
-from services.router.meters import Meters
-from services.router.ports import Admission, CallTicket, Claim
-from services.router.select import Planner
-from services.router.set_aside import SettingAside
+from services.router.set_aside.set_aside import SettingAside
 from tests.support.clock import ManualClock
 from tests.support.names import limit_key
 
@@ -329,8 +333,16 @@ class Harness:
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
-            self.health.target, self.price, self.clock, rng, self.providers.unusable, self.set_aside, budgets
+            self.health.target,
+            self.price,
+            self.clock,
+            rng,
+            self.providers.unusable,
+            self.set_aside,
+            budgets,
+            WeightedScorer(),
         )
+        self.dry_run = DryRun(self.planner, self.price, self.clock)
         self.generate = Generate(
             self.planner,
             self.providers,
@@ -356,6 +368,12 @@ class Harness:
         assert self.health.tickets == 0
         assert self.spool.begun == {}
         assert [f"{r.provider}/{r.model}" for r in self.spool.ended] == self.providers.calls
+
+
+def candidate_of(found: Catalog, wanted: Model, most: int) -> Candidate:
+    """A model of the first tier that may cost `most` micro-USD and whose times are not known."""
+    provider = found.providers[wanted.provider]
+    return Candidate(PolicyEntry(provider, wanted, 0, 1, False), provider, wanted, UNKNOWN, most, None)
 
 
 def fail(

@@ -14,7 +14,7 @@ from libs.errors import PointsmanError
 from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 from libs.http.routes import Route
-from services.router.accept import Draft
+from services.router.api.accept import Draft
 from services.router.api.http_relay import Relay
 from services.router.api.openai.account import result_headers
 from services.router.api.openai.chat import ChatExchange
@@ -22,7 +22,7 @@ from services.router.api.openai.errors import error_body, from_failure, unknown_
 from services.router.api.openai.exchange import Exchange
 from services.router.api.openai.models import entries, find
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.domain.events import Event, Result
+from services.router.generate.events import Event, Result
 
 JSON = "application/json"
 MODELS = "/v1/models"

@@ -14,8 +14,8 @@ from services.router.api.openai.account import candidate_headers, head_headers, 
 from services.router.api.openai.errors import SERVER_ERROR, ApiError, from_failure
 from services.router.api.openai.exchange import StreamEncoder
 from services.router.api.openai.routing import OnRestart
-from services.router.domain.events import Delta, Event, Head, Restarted, Selected, SwitchedProvider
-from services.router.domain.plan import Candidate
+from services.router.generate.events import Delta, Event, Head, Restarted, Selected, SwitchedProvider
+from services.router.planning.candidate import Candidate
 
 _HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",

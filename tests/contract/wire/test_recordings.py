@@ -17,20 +17,17 @@ import pytest
 from libs.catalog.kinds import KINDS
 from libs.catalog.model import Model, Provider
 from libs.catalog.prices import cost_micro_usd
+from libs.conversation import Message, Role, ToolCall, ToolCallDelta
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.adapters.providers.wire import Endpoint, Wire
-from services.router.adapters.providers.wires import wires
-from services.router.domain.generation import (
+from services.router.providers.wires.wire import Endpoint, Wire
+from services.router.providers.wires.wires import wires
+from services.router.request.generation import (
     Completion,
-    Message,
     Prompt,
     ProviderFailure,
-    Role,
     StreamEnd,
     StreamEvent,
     TextDelta,
-    ToolCall,
-    ToolCallDelta,
 )
 from tests.contract.wire.expected_errors import EXPECTED, INSIDE
 from tests.contract.wire.recorded import (

@@ -43,8 +43,8 @@ from libs.client import (
     SelectResult,
     SetAside,
 )
-from libs.client.model import Scores
 from libs.client.operations import LearnedState
+from libs.selection import Scores
 from libs.types import ErrorClass, FinishReason, Usage
 from tests.support.clock import ManualClock
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from libs.types import FinishReason, Usage
 from services.router.api.openai.limit_headers import limit_headers
-from services.router.domain.budget import Notice
-from services.router.domain.events import Head, Result
-from services.router.domain.plan import Candidate
+from services.router.budgets.budget import Notice
+from services.router.generate.events import Head, Result
+from services.router.planning.candidate import Candidate
 
 #: OpenAI knows no "other". It is what nobody knows to be an end, so it is shown as the word that makes clients
 #: look for what is missing; `pointsman.finish_reason` tells it from a length limit.

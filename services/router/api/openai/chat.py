@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from libs.conversation import ToolCall, ToolCallDelta
 from services.router.api.openai.account import FINISH_REASONS, chat_usage, extension
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
 from services.router.api.openai.exchange import Ask
-from services.router.domain.events import Delta, Restarted, Result
-from services.router.domain.generation import ToolCall, ToolCallDelta
-from services.router.domain.plan import Candidate
+from services.router.generate.events import Delta, Restarted, Result
+from services.router.planning.candidate import Candidate
 
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from services.router.accept import MOST, Draft
+from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
+from services.router.api.accept import MOST, Draft
 from services.router.api.openai.chat_body import (
     CallBody,
     ChatBody,
@@ -32,15 +33,7 @@ from services.router.api.openai.decode import (
 from services.router.api.openai.errors import unsupported, wrong
 from services.router.api.openai.exchange import Ask
 from services.router.api.openai.routing import Routing, routing
-from services.router.domain.generation import (
-    Message,
-    Prompt,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    Tool,
-    ToolCall,
-)
+from services.router.request.generation import Prompt
 
 ROLES = {
     "system": Role.SYSTEM,

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from services.router.accept import Draft
+from services.router.api.accept import Draft
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.routing import OnRestart
-from services.router.domain.events import Delta, Restarted, Result
-from services.router.domain.plan import Candidate
+from services.router.generate.events import Delta, Restarted, Result
+from services.router.planning.candidate import Candidate
 
 
 class Ask(Struct, frozen=True):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from libs.limits import Unit
-from services.router.domain.limit_state import LimitState
+from services.router.admission.limit_state import LimitState
 
 
 def limit_headers(limits: Iterable[LimitState]) -> dict[str, str]:

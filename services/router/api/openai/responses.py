@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
+from libs.conversation import ToolCallDelta
 from libs.types import FinishReason
 from services.router.api.openai.account import extension, responses_usage
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import Ask
 from services.router.api.openai.responses_request import Echo, read_responses
-from services.router.domain.events import Delta, Restarted, Result
-from services.router.domain.generation import ToolCallDelta
-from services.router.domain.plan import Candidate
+from services.router.generate.events import Delta, Restarted, Result
+from services.router.planning.candidate import Candidate
 
 _encode = msgspec.json.Encoder().encode
 #: Why a response is incomplete; what is not known to be an end has no word.

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from services.router.accept import MOST
+from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
+from services.router.api.accept import MOST
 from services.router.api.openai.chat_request import (
     NAMES,
     ROLES,
@@ -34,7 +35,7 @@ from services.router.api.openai.decode import (
 from services.router.api.openai.errors import unsupported, wrong
 from services.router.api.openai.exchange import Ask
 from services.router.api.openai.routing import routing
-from services.router.domain.generation import Message, Prompt, ResponseFormat, Role, Tool, ToolCall
+from services.router.request.generation import Prompt
 
 
 class _Item(msgspec.Struct):

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from libs.selection import Strategy
 from libs.types import Priority
 from services.router.api.openai.errors import wrong
-from services.router.domain.generation import Strategy
 
 #: Lets the content type's and the tenant's policy choose.
 AUTO = "auto"

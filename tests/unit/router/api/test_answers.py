@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
+from libs.conversation import ToolCall, ToolCallDelta
 from libs.errors import (
     FieldViolation,
     InvalidArgument,
@@ -27,8 +28,7 @@ from services.router.api.openai.chat_request import NAMES
 from services.router.api.openai.errors import ApiError, from_failure
 from services.router.api.openai.models import entries, find
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.domain.events import Delta, Restarted
-from services.router.domain.generation import ToolCall, ToolCallDelta
+from services.router.generate.events import Delta, Restarted
 from tests.support.http_door import attempt, candidate, result
 from tests.support.names import limit_key
 from tests.support.routing import CAPABILITIES, model

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.errors import InvalidArgument
-from services.router.accept import accept
+from services.router.api.accept import accept
 from services.router.api.openai.chat_body import ChatBody
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body, from_failure

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from libs.limits import Period, Unit
+from services.router.admission.limit_state import LimitState
 from services.router.api.openai.limit_headers import limit_headers
-from services.router.domain.limit_state import LimitState
 
 
 def test_the_tightest_limit_of_each_kind_is_told() -> None:

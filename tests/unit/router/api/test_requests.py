@@ -7,20 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.router.accept import Draft
+from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool
+from services.router.api.accept import Draft
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import Ask
 from services.router.api.openai.responses_request import read_responses
 from services.router.api.openai.routing import OnRestart, Routing, routing
-from services.router.domain.generation import (
-    Message,
-    Prompt,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    Tool,
-)
+from services.router.request.generation import Prompt
 
 USER = [{"role": "user", "content": "hi"}]
 

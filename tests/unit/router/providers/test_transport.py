@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from libs.types import ErrorClass
-from services.router.adapters.http_transport import HttpTransport
-from services.router.adapters.providers.wire import HttpRequest
-from services.router.domain.generation import ProviderFailure
+from services.router.providers.http_transport import HttpTransport
+from services.router.providers.wires.wire import HttpRequest
+from services.router.request.generation import ProviderFailure
 
 
 @pytest.mark.parametrize("key", ["sk-1\nx-evil: 1", "sk-1\r\n", "sk\x00-1"])

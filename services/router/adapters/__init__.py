@@ -1,1 +1,0 @@
-"""Where the ports meet the world."""

@@ -1,0 +1,318 @@
+"""All slices that this router may spend without asking. Pure: time is a parameter (monotonic seconds).
+
+A slice is escrow: the limiter has already counted it against its limit. Everything taken here is therefore within
+the limit, whatever else happens. Amounts are in the slice's unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
+from services.router.admission.amounts import amounts_of
+from services.router.admission.demand import Demand
+from services.router.admission.limit_state import LimitState
+from services.router.admission.slices import Dimension, Holding, Slice, Taken
+
+#: How often it is looked whether what is held lasts, seconds.
+LOOK_INTERVAL = 0.05
+#: And how soon again where the limiter had little left, seconds.
+SCARCE_INTERVAL = 0.5
+#: A scope nobody asked about for this long is forgotten, seconds.
+FORGET = 60.0
+
+
+class Report(NamedTuple):
+    """What the limiter is to hear of a slice: its present, absolute figures."""
+
+    slice: Slice
+    closed: bool
+    renew: bool
+
+
+class Ask(NamedTuple):
+    """Slices of all limits of these scopes: at least `need` beyond what is held, at best `want`. `whole`: all that
+    the waiting request takes."""
+
+    scopes: Sequence[Scope]
+    need: Amounts
+    want: Amounts
+    whole: Amounts
+
+
+class Pool:
+    """All slices of a router, by scope."""
+
+    def __init__(self) -> None:
+        self._holdings: dict[Scope, Holding] = {}
+        #: Slices that the limiter must still hear of.
+        self._live: dict[str, Slice] = {}
+        self._to_tidy: list[Scope] = []
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def take(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> list[Taken] | None:
+        """Takes the amounts from every limit of every scope, or nothing at all (None). What several slices of one
+        limit give stands together."""
+        needs = by_unit(amounts)
+        taken: list[Taken] = []
+        for scope in scopes:
+            holding = self._holdings.get(scope)
+            if holding is None:
+                return None
+            if holding.unlimited > now:
+                continue
+            if not holding.dimensions:
+                return None
+            for dimension in holding.dimensions.values():
+                need = needs[dimension.unit]
+                if need == 0 and not dimension.shadow:
+                    continue
+                # The oldest slice that has anything left mostly has enough.
+                for held in dimension.slices:
+                    room = held.amount - held.used
+                    if room > 0 or dimension.shadow:
+                        break
+                else:
+                    return None
+                if room >= need and held.expires > now:
+                    taken.append((held, need, False))
+                    continue
+                parts = dimension.split(need, now)
+                if parts is None:
+                    return None
+                taken += parts
+        for held, part, _ in taken:
+            held.used += part
+            held.running += 1
+            held.reserved += part
+            held.touched = now
+            held.changed = True
+            home = held.home
+            if home is not None and part > home.demand.largest:
+                home.demand.largest = part
+        return taken
+
+    def settle(self, taken: Sequence[Taken], used: Amounts, now: float) -> None:
+        """Replaces the estimate by what was used: the difference returns to the slice, or is owed."""
+        real = by_unit(used)
+        # Slots flow back whole.
+        real[CONCURRENCY] = 0
+        carried = 0
+        for held, amount, more in taken:
+            share = real[held.unit] - carried
+            # Where several slices served one admission, the last carries what was used beyond the estimate.
+            if more and share > amount:
+                share = amount
+            carried = carried + share if more else 0
+            home = held.home
+            if home is not None:
+                demand = home.demand
+                demand.used += share
+                demand.calls += 1
+            if held.dead:
+                self._owe(held, share - amount)
+                continue
+            if share != amount:
+                held.post(share - amount)
+            held.running -= 1
+            held.reserved -= amount
+            held.touched = now
+            held.changed = True
+
+    def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
+        """After an admission: the scopes of which what is held will not last, with what to ask for."""
+        low = []
+        for scope in scopes:
+            holding = self._holdings.get(scope)
+            if holding is None or holding.unlimited > now:
+                continue
+            holding.used = now
+            if now >= holding.look:
+                holding.look = now + LOOK_INTERVAL
+                if holding.low(now):
+                    low.append((scope, amounts_of(holding.wants(now))))
+        return low
+
+    def shortage(self, scopes: Sequence[Scope], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
+        """What to ask for so that the scopes admit the amounts: the `waiting` requests that want the same, and more
+        for a while. All of it is needed. Of a scope that is known, no more than what it lacks is: what this router
+        holds is gone from the limit, and asked for again it would be denied."""
+        unknown: list[Scope] = []
+        known: dict[tuple[tuple[Unit, int], ...], tuple[list[Scope], dict[Unit, int]]] = {}
+        for scope in scopes:
+            holding = self._holdings.get(scope)
+            lack = None if holding is None else holding.short(amounts, now)
+            if holding is None or lack is None:
+                unknown.append(scope)
+            elif lack:
+                # Those that lack the same are asked for in one message; the quietest says how much more, the others
+                # ask for more by themselves.
+                same, wants = known.setdefault(tuple(sorted(lack.items())), ([], {}))
+                same.append(scope)
+                for unit, amount in holding.wants(now).items():
+                    wants[unit] = min(amount, wants.get(unit, amount))
+        needs = by_unit(amounts)
+        asks = [Ask(unknown, amounts, amounts.times(waiting), amounts)] if unknown else []
+        for lacks, (same, wants) in known.items():
+            for unit, lacking in lacks:
+                all_of_them = lacking + (waiting - 1) * needs[unit]
+                wants[unit] = max(wants.get(unit, 0), all_of_them)
+            need = amounts_of(dict(lacks))
+            asks.append(Ask(same, need, need.most(amounts_of(wants)), amounts))
+        return asks
+
+    def use(self, scope: Scope, period: Period, now: float) -> tuple[int, int] | None:
+        """Of the scope's money limit per period: used, and the limit, in micro-USD. None: not known."""
+        holding = self._holdings.get(scope)
+        dimension = holding.dimensions.get((Unit.MICRO_USD, period)) if holding is not None else None
+        return None if dimension is None else dimension.use(now)
+
+    def states(self, scope: Scope, now: float) -> tuple[LimitState, ...]:
+        """The scope's limits of requests and tokens, as far as they are known."""
+        holding = self._holdings.get(scope)
+        if holding is None or not holding.dimensions:
+            return ()
+        found = []
+        for dimension in holding.dimensions.values():
+            state = dimension.state(now)
+            if state is not None:
+                found.append(state)
+        return tuple(found)
+
+    def grant(
+        self,
+        asked: Iterable[Scope],
+        slices: Iterable[Slice],
+        unlimited: Iterable[Scope],
+        until: float,
+        now: float,
+    ) -> bool:
+        """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
+        none (until then). Whether the limiter should hear at once what was owed."""
+        owed = False
+        named: dict[Scope, set[tuple[Unit, Period]]] = {scope: set() for scope in asked}
+        for granted in slices:
+            key = (granted.unit, granted.period)
+            named.setdefault(granted.scope, set()).add(key)
+            holding = self._holding(granted.scope, now)
+            dimension = holding.dimensions.get(key)
+            if dimension is None:
+                dimension = holding.dimensions[key] = Dimension(*key, Demand(now))
+            dimension.shadow, dimension.heard = granted.shadow, now
+            dimension.limit, dimension.left = granted.limit, granted.left
+            dimension.window_ends = granted.window_ends
+            granted.home = dimension
+            holding.unlimited = 0.0
+            granted.touched = now
+            # A limit without room left gives an empty slice: nothing to take, and nothing to report.
+            if granted.amount > 0 or granted.shadow:
+                dimension.slices.append(granted)
+                self._live[granted.id] = granted
+                if dimension.owed:
+                    granted.post(dimension.owed)
+                    dimension.owed, owed = 0, True
+        for scope in unlimited:
+            named[scope] = set()
+            self._holding(scope, now).unlimited = until
+        # A limit that is not in the answer has been removed.
+        for scope, keys in named.items():
+            dimensions = self._holding(scope, now).dimensions
+            for key in [key for key in dimensions if key not in keys]:
+                for held in dimensions.pop(key).slices:
+                    held.retired = True
+            holding = self._holdings[scope]
+            if holding.low(now):
+                holding.look = now + SCARCE_INTERVAL
+        return owed
+
+    def retire(self, ids: Iterable[str] | None) -> None:
+        """Their limit changed (None: all): nothing more is taken from them, and what was is still reported."""
+        for held in list(self._live.values()) if ids is None else [self._live.get(i) for i in ids]:
+            if held is not None:
+                held.retired = True
+                self._unhand(held)
+
+    def forget(self, ids: Iterable[str] | None) -> None:
+        """The limiter does not know them (any more; None: any): nothing is taken from them or reported."""
+        dead = [self._live.pop(i) for i in (list(self._live) if ids is None else ids) if i in self._live]
+        for held in dead:
+            held.dead = True
+            self._unhand(held)
+        # Once all are gone, so that none of them is asked to carry another's.
+        for held in dead:
+            self._owe(held, held.reserved)
+        if ids is None:
+            for holding in self._holdings.values():
+                holding.unlimited = 0.0
+
+    def reports(self, now: float) -> list[Report]:
+        """On slices whose state the limiter does not know, or that are to be renewed. Those that are done are closed.
+        What becomes of the reports is told by `acknowledged` or `unheard`."""
+        found = []
+        for held in self._live.values():
+            if not held.closed and held.done(now):
+                held.closed = held.changed = True
+                self._unhand(held)
+                if held.home is not None:
+                    held.home.left += max(0, held.remaining)
+            renew = not held.closed and held.to_renew(now)
+            if held.changed or renew:
+                held.changed = False
+                found.append(Report(held, held.closed, renew))
+        return found
+
+    def acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
+        """The limiter took them in. `lives`: until when slices that live on do (monotonic seconds)."""
+        for report in reports:
+            held = report.slice
+            if report.closed:
+                self._live.pop(held.id, None)
+            elif held.id in lives:
+                held.expires = max(held.expires, lives[held.id])
+
+    def unheard(self, reports: Iterable[Report]) -> None:
+        """They may not have arrived. Figures are absolute, so they may be told again."""
+        for report in reports:
+            report.slice.changed = True
+
+    def tidy(self, now: float) -> None:
+        """Drops scopes of which nothing is held, known or asked any more. Looks at a part of them each time."""
+        if not self._to_tidy:
+            self._to_tidy = list(self._holdings)
+        for _ in range(min(len(self._to_tidy), 256 + len(self._holdings) // 16)):
+            scope = self._to_tidy.pop()
+            holding = self._holdings.get(scope)
+            if (
+                holding is not None
+                and holding.unlimited <= now
+                and now - holding.used > FORGET
+                and not any(d.slices for d in holding.dimensions.values())
+            ):
+                del self._holdings[scope]
+
+    def _holding(self, scope: Scope, now: float) -> Holding:
+        holding = self._holdings.get(scope)
+        if holding is None:
+            holding = self._holdings[scope] = Holding(used=now)
+        return holding
+
+    def _owe(self, held: Slice, amount: int) -> None:
+        """Calls outlive the store's memory of their slice. Calendar quotas and money must know of them all the same:
+        from the next slice on. Rates have refilled by then."""
+        holding = self._holdings.get(held.scope)
+        dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
+        if dimension is None or not held.period.calendar:
+            return
+        if dimension.slices:
+            dimension.slices[-1].post(amount)
+        else:
+            dimension.owed = max(0, dimension.owed + amount)
+
+    def _unhand(self, held: Slice) -> None:
+        holding = self._holdings.get(held.scope)
+        dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
+        if dimension is not None and held in dimension.slices:
+            dimension.slices.remove(held)

@@ -1,0 +1,72 @@
+"""Where the calls of both doors, gRPC and HTTP, come in: a caller's name becomes its tenant, what it asks a request
+that can be served, and that goes its way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from libs.catalog.model import Catalog, Model, Tenant
+from libs.clock import Clock
+from libs.errors import PermissionDenied, Unauthenticated
+from libs.rpc.observe import current_span
+from libs.types import Usage
+from services.router.api.accept import Draft, accept
+from services.router.api.identity import OPERATOR
+from services.router.generate.dry_run import DryRun
+from services.router.generate.events import Event, Result
+from services.router.generate.generate import Generate
+from services.router.planning.candidate import Candidate
+from services.router.planning.plan import Plan
+from services.router.planning.planner import permitted_models
+from services.router.request.generation import Generation
+
+
+class Entry:
+    """What tenants may ask. `caller`: as the authenticator named it. `remaining`: seconds until the caller's
+    deadline, None: it set none. Every method raises libs.errors."""
+
+    def __init__(
+        self, catalog: Callable[[], Catalog], generate: Generate, dry_run: DryRun, clock: Clock
+    ) -> None:
+        self._catalog = catalog
+        self._generate = generate
+        self._dry_run = dry_run
+        self._clock = clock
+
+    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+        """The answer in one piece. Cancelling it stops the provider."""
+        return await self._generate.whole(*self._accept(caller, draft, remaining), current_span())
+
+    def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
+        """The answer as events; the last is Completed. Closing it stops the provider."""
+        return self._generate.stream(*self._accept(caller, draft, remaining), current_span())
+
+    def select(self, caller: str, draft: Draft, remaining: float | None) -> Plan:
+        """A dry run: a plan with at least one candidate."""
+        return self._dry_run.select(*self._accept(caller, draft, remaining))
+
+    def estimate_costs(
+        self, caller: str, draft: Draft, remaining: float | None
+    ) -> list[tuple[Candidate, Usage, int]]:
+        """See `DryRun.estimate_costs`."""
+        return self._dry_run.estimate_costs(*self._accept(caller, draft, remaining))
+
+    def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
+        """The models and the content types that the caller may name."""
+        catalog, tenant = self._tenant(caller)
+        return permitted_models(catalog, tenant), list(catalog.content_types)
+
+    def _tenant(self, caller: str) -> tuple[Catalog, Tenant]:
+        catalog = self._catalog()
+        tenant = catalog.tenants.get(caller)
+        if caller == OPERATOR:
+            raise PermissionDenied("The service token is no tenant's key", reason="TENANT_KEY_REQUIRED")
+        if tenant is None:
+            raise Unauthenticated("This tenant has just been removed", reason="KEY_UNKNOWN")
+        return catalog, tenant
+
+    def _accept(
+        self, caller: str, draft: Draft, remaining: float | None
+    ) -> tuple[Catalog, Tenant, Generation]:
+        catalog, tenant = self._tenant(caller)
+        return catalog, tenant, accept(catalog, tenant, draft, self._clock.monotonic(), remaining)

@@ -1,0 +1,21 @@
+"""What budgets need to know of limits."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from libs.limits import Period, Scope
+from services.router.admission.limit_state import LimitState
+
+
+class BudgetView(Protocol):
+    """What is known of limits. Never waits."""
+
+    def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
+        """Used of the scope's limit per `day` or `month` by all routers, money that calls have reserved included, and
+        the limit, in micro-USD. None: not known."""
+        ...
+
+    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
+        """The scope's limits of requests and tokens, those that are known."""
+        ...

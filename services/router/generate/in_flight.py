@@ -1,0 +1,141 @@
+"""A request in flight: what it may use up, and what has happened so far."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from libs.errors import QuotaViolation
+from libs.selection import Degradation
+from libs.tracing import Span
+from libs.types import Usage, UsageAccuracy
+from services.router.admission.limit_state import LimitState
+from services.router.budgets.budget import Budget, Notice, Stance
+from services.router.generate.attempt import Attempt
+from services.router.generate.events import Result
+from services.router.generate.next_step import Envelope, Failed
+from services.router.generate.relay import Relay
+from services.router.ledger.usage_record import UsageRecord
+from services.router.planning.candidate import Candidate
+from services.router.planning.plan import Plan
+from services.router.providers.timeouts import Learned, Limits, attempt_limits
+from services.router.request.generation import Completion, Generation, ProviderFailure
+
+
+class Short(Struct, frozen=True):
+    """A candidate that limits alone kept from being called. `seconds`: after which there may be room. `paced`: all of
+    them are to be waited for rather than refused."""
+
+    seconds: float
+    candidate: Candidate
+    paced: bool
+
+
+_NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
+
+
+class InFlight(Struct):
+    """A request in flight: what it may use, and what has happened so far."""
+
+    generation: Generation
+    plan: Plan
+    envelope: Envelope
+    stream: bool
+    started: float
+    span: Span
+    #: What budgets said as the plan was made; None: an attempt has begun since.
+    stance: Stance | None
+    #: What the caller of a stream is told.
+    relay: Relay | None = None
+    failed: list[Failed] = []
+    #: Targets that limits or breakers kept from being called.
+    refused: dict[str, tuple[QuotaViolation, ...]] = {}
+    short: list[Short] = []
+    quota_retry_after: float | None = None
+    records: list[UsageRecord] = []
+    first_token: float | None = None
+    allow_prefill: bool = True
+    #: What runs now, or ended last, was taken from the retry budget.
+    spent_retry: bool = False
+    degradation: Degradation | None = None
+    #: The answer has begun to come.
+    begun: bool = False
+    #: The ladder's step to cheaper models was taken.
+    stepped_down: bool = False
+    #: Budgets that attempts met, used up to a threshold.
+    notices: dict[Budget, Notice] = {}
+
+    @property
+    def committed(self) -> bool:
+        """Whether content has reached the caller."""
+        return self.relay is not None and self.relay.committed
+
+    def fail(
+        self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
+    ) -> None:
+        """An attempt failed after `text` had come; `now`: monotonic seconds."""
+        record = attempt.fail(failure, text, prefilled=prefilled)
+        self.records.append(record)
+        self.failed.append(
+            Failed(
+                attempt.candidate,
+                failure.error_class,
+                failure.message,
+                now,
+                failure.retry_after,
+                failure.retry_same,
+                record.cost_micro_usd,
+                self.committed,
+                prefilled,
+            )
+        )
+
+    def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
+        """How long an attempt may take; `now`: monotonic seconds."""
+        prompt, model = self.generation.prompt, candidate.model
+        others = len(self.plan.candidates) > 1
+        if others and (self.failed or self.refused):
+            out = {candidate.target, *[f.candidate.target for f in self.failed], *self.refused}
+            others = not all(other.target in out for other in self.plan.candidates)
+        return attempt_limits(
+            learned,
+            candidate.provider.timeouts,
+            self.envelope.deadline - now,
+            others=others,
+            stream=self.stream,
+            reasons="reasoning" in model.capabilities,
+            input_tokens=self.plan.input_tokens,
+            output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
+        )
+
+    def result(
+        self,
+        candidate: Candidate,
+        completion: Completion,
+        now: float,
+        limits: tuple[LimitState, ...],
+        *,
+        cached: bool = False,
+    ) -> Result:
+        """The answer with its account over all attempts."""
+        records = self.records
+        usage, cost = None, 0
+        for record in records:
+            cost += record.cost_micro_usd
+            if record.usage is not None:
+                usage = record.usage if usage is None else usage + record.usage
+        return Result(
+            request_id=self.generation.request_id,
+            text=completion.text,
+            tool_calls=completion.tool_calls,
+            finish_reason=completion.finish_reason,
+            candidate=candidate,
+            attempts=tuple(records),
+            usage=usage or _NOTHING,
+            cost_micro_usd=cost,
+            latency=now - self.started,
+            time_to_first_token=self.first_token,
+            degradation=self.degradation,
+            budgets=tuple(self.notices.values()),
+            cached=cached,
+            limits=limits,
+        )

@@ -1,0 +1,196 @@
+"""The one decision of the failover loop: what to do next, from what happened so far. Pure.
+
+The error class alone decides. One envelope (deadline, attempts, money) is shared by retries and fallbacks, and a
+retry must also find room in the fleet's retry budget, which the caller of this function looks after. A target that
+refused the request for what it is has answered: asking the next is no retry in that sense, and bounded by the
+envelope alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct
+
+from libs.types import ErrorClass
+from services.router.planning.candidate import Candidate
+from services.router.planning.plan import Plan
+
+#: A repeated call to the same provider waits at most this long (full jitter below it), in seconds.
+SAME_PROVIDER_BACKOFF = 0.1
+#: Whoever is told when to come back comes at least this much later, in seconds: the circuit that the same answer
+#: opened must be closed again, and timers may be a millisecond early.
+RETURN_MARGIN = 0.01
+#: With less than this left, an attempt cannot succeed, so it is not begun; seconds.
+SHORTEST_ATTEMPT = 0.005
+
+#: Nobody else would answer differently, or must not be asked.
+_FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
+#: What is wrong is the account, so every model of the provider is out.
+_WHOLE_PROVIDER = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
+#: The target answered: it is the request that it cannot serve.
+_OF_REQUEST = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.CONTEXT_TOO_LONG})
+#: A fault that may be gone at the next call; a silent route (timeout, stall) is never tried again.
+_ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})
+
+
+class Envelope(Struct, frozen=True):
+    """What one request may use up over all its attempts. `deadline` is monotonic seconds."""
+
+    deadline: float
+    max_attempts: int
+    max_cost_micro_usd: int | None = None
+    #: The longest a provider's Retry-After is waited for, seconds.
+    max_retry_after: float = 5.0
+
+
+class Failed(Struct, frozen=True):
+    """An attempt that did not give the answer."""
+
+    candidate: Candidate
+    error_class: ErrorClass
+    message: str
+    ended: float
+    retry_after: float | None = None
+    retry_same: bool = False
+    cost_micro_usd: int = 0
+    #: Content had already reached the caller.
+    committed: bool = False
+    #: It was asked to go on from the part already sent.
+    prefilled: bool = False
+
+    @property
+    def of_request(self) -> bool:
+        """True where the target answered, and the request is what it cannot serve."""
+        return self.error_class in _OF_REQUEST
+
+
+class Try(Struct, frozen=True):
+    """Call this candidate now. `spends_retry`: it needs room in the retry budget."""
+
+    candidate: Candidate
+    spends_retry: bool
+    #: Go on from what was sent by prefill where the model can; else generate anew.
+    prefill: bool = True
+
+
+class Wait(Struct, frozen=True):
+    """Call this candidate after `seconds`; needs room in the retry budget."""
+
+    candidate: Candidate
+    seconds: float
+
+
+class GiveUp(Struct, frozen=True):
+    """Nothing more can be done. `why` is one of the reasons in ErrorInfo."""
+
+    why: str
+
+
+Step = Try | Wait | GiveUp
+
+
+def next_step(
+    plan: Plan,
+    failed: Sequence[Failed],
+    envelope: Envelope,
+    now: float,
+    *,
+    refused: Collection[str] = (),
+    jitter: float = 0.5,
+) -> Step:
+    """Decides the next step. `refused`: targets that limits or breakers keep from being called (they are no
+    attempts). `jitter` is a uniform draw from 0 to 1."""
+    if now + SHORTEST_ATTEMPT >= envelope.deadline:
+        return GiveUp("DEADLINE_EXCEEDED")
+    if not failed:
+        for candidate in plan.candidates:
+            if candidate.target not in refused:
+                return Try(candidate, spends_retry=False)
+        return GiveUp("NO_CANDIDATE")
+    last = failed[-1]
+    if last.error_class in _FINAL:
+        return GiveUp(last.error_class.name)
+    # Then it was the prefill that was refused, not the request.
+    refused_prefill = last.prefilled and last.error_class is ErrorClass.INVALID_REQUEST
+    if not refused_prefill and _callers_fault(plan, failed, envelope):
+        return GiveUp("INVALID_REQUEST")
+    if len(failed) >= envelope.max_attempts:
+        return GiveUp("ATTEMPTS_EXHAUSTED")
+    if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
+        if refused_prefill:
+            return Try(last.candidate, spends_retry=False, prefill=False)
+        seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
+        if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
+            return Wait(last.candidate, seconds)
+    for candidate in _remaining(plan, failed):
+        if candidate.target not in refused and _affordable(candidate, failed, envelope):
+            return Try(candidate, spends_retry=not last.of_request)
+    return _wait_out(failed, envelope, now, refused, RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter)
+
+
+def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
+    """Whether the request is what is wrong: whoever was asked said so. After one that is known to refuse requests of
+    this kind, the next is asked too."""
+    if any(f.error_class is not ErrorClass.INVALID_REQUEST for f in failed):
+        return False
+    more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
+    return not (failed[-1].candidate.health.suspect and more)
+
+
+def _again(last: Failed, failed: Sequence[Failed]) -> bool:
+    """Whether the same target deserves one more call: once, for a fault that may already be gone."""
+    return (
+        last.error_class in _ONCE_MORE
+        and last.retry_same
+        and not last.committed
+        and sum(f.candidate.target == last.candidate.target for f in failed) == 1
+    )
+
+
+def _remaining(plan: Plan, failed: Sequence[Failed]) -> list[Candidate]:
+    """Candidates not tried yet that the failures so far have not ruled out."""
+    tried = {f.candidate.target for f in failed}
+    providers = {f.candidate.model.provider for f in failed if f.error_class in _WHOLE_PROVIDER}
+    too_small = max(
+        (f.candidate.model.context_window for f in failed if f.error_class is ErrorClass.CONTEXT_TOO_LONG),
+        default=0,
+    )
+    return [
+        c
+        for c in plan.candidates
+        if c.target not in tried
+        and c.model.provider not in providers
+        and (too_small == 0 or c.model.context_window > too_small)
+    ]
+
+
+def _affordable(candidate: Candidate, failed: Sequence[Failed], envelope: Envelope) -> bool:
+    if envelope.max_cost_micro_usd is None:
+        return True
+    spent = sum(f.cost_micro_usd for f in failed)
+    return spent + candidate.estimated_micro_usd <= envelope.max_cost_micro_usd
+
+
+def _wait_out(
+    failed: Sequence[Failed], envelope: Envelope, now: float, refused: Collection[str], margin: float
+) -> Step:
+    """Nobody else is left: wait for whoever said when to come back, within the policy's bound and the deadline.
+    `margin`: seconds to come later, so that not all who wait come at once."""
+    waits = [
+        (f.ended + f.retry_after - now, f.candidate)
+        for f in failed
+        if f.error_class in (ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED)
+        and f.retry_same
+        and f.retry_after is not None
+        and f.retry_after <= envelope.max_retry_after
+        and f.candidate.target not in refused
+        and sum(g.candidate.target == f.candidate.target for g in failed) < 2
+        and _affordable(f.candidate, failed, envelope)
+    ]
+    if waits:
+        seconds, candidate = min(waits, key=lambda entry: entry[0])
+        seconds = max(0.0, seconds) + margin
+        if now + seconds + SHORTEST_ATTEMPT < envelope.deadline:
+            return Wait(candidate, seconds)
+    return GiveUp("PROVIDERS_FAILED")

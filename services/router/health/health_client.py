@@ -1,0 +1,235 @@
+"""What the health service says, brought to the router's targets, and what they saw, carried away.
+
+Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away (failures
+within a quarter of a second, mere successes within a second), and `AcquireProbe` is asked beside the request path
+when a circuit is half-open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from random import Random
+
+import grpc
+from pointsman.health.v1 import health_pb2, health_pb2_grpc
+
+from libs.catalog.model import Model
+from libs.clock import Clock
+from libs.resilience.backoff import Backoff
+from libs.resilience.breaker import BreakerSettings
+from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.rpc import channel as rpc
+from libs.rpc.convert import (
+    duration_from_proto,
+    duration_to_proto,
+    error_class_to_proto,
+    timestamp_from_proto,
+    timestamp_to_proto,
+)
+from libs.rpc.status import from_rpc_error
+from libs.telemetry import Metrics, get_logger
+from libs.throttle import Throttle
+from services.router.health.targets import Judgement, Tally, TallyKey, Targets
+
+#: How often evidence that others should hear at once is sent, and any other, seconds.
+REPORT_INTERVAL = 0.25
+CALM_INTERVAL = 1.0
+#: Heartbeats come every 5 s; a stream silent for longer than this is dead.
+WATCH_SILENCE = 16.0
+#: How long the answer to a question for a permit may take, seconds.
+PROBE_TIMEOUT = 1.0
+_STATES = {
+    health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
+    health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
+}
+_CAUSES = {
+    health_pb2.CIRCUIT_CAUSE_FAULTS: TripCause.FAULTS,
+    health_pb2.CIRCUIT_CAUSE_TRANSPORT: TripCause.TRANSPORT,
+    health_pb2.CIRCUIT_CAUSE_SLOW: TripCause.SLOW,
+    health_pb2.CIRCUIT_CAUSE_COOLDOWN: TripCause.COOLDOWN,
+    health_pb2.CIRCUIT_CAUSE_OPERATOR: TripCause.OPERATOR,
+}
+_TAKEN_OUT = frozenset(
+    {
+        health_pb2.PROVIDER_MODE_MAINTENANCE,
+        health_pb2.PROVIDER_MODE_DRAIN,
+        health_pb2.PROVIDER_MODE_BLOCKED,
+    }
+)
+
+log = get_logger(__name__)
+
+
+class HealthClient:
+    """Keeps `targets` fed. `watch`, `report` and `probe` run for ever."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        token: str,
+        router_id: str,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        settings: BreakerSettings | None = None,
+    ) -> None:
+        self._stub = health_pb2_grpc.ProviderHealthStub(channel)
+        self._token = token
+        self._router_id = router_id
+        self._rng = rng
+        self._wanted: asyncio.Queue[Model] = asyncio.Queue()
+        self.targets = Targets(clock, rng, self._wanted.put_nowait, settings)
+        self._watch_broken, self._report_broken = Throttle(clock), Throttle(clock)
+        self._permit_failed = Throttle(clock)
+        self._watching = False
+        self._epoch, self._version = "", 0
+        #: Set once the first judgements are here.
+        self.known = asyncio.Event()
+        self._connected = metrics.gauge("health_connected", "1 while the watch on the health service is up")
+
+    async def watch(self) -> None:
+        """Follows the health service's judgements for ever."""
+        backoff, failures = Backoff(base=0.1, cap=2.0), 0
+        while True:
+            call = self._stub.WatchProviders(
+                health_pb2.WatchProvidersRequest(
+                    watcher_id=self._router_id, epoch=self._epoch, version=self._version
+                ),
+                metadata=rpc.metadata(self._token),
+                wait_for_ready=True,
+            )
+            try:
+                while True:
+                    async with asyncio.timeout(WATCH_SILENCE):
+                        answer = await call.read()
+                    if not isinstance(answer, health_pb2.WatchProvidersResponse):
+                        break
+                    failures = 0
+                    self._watching = True
+                    self._connected.set(1)
+                    self._apply(answer)
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                if times := self._watch_broken.due():
+                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "silent"
+                    log.warning("health_watch_broken", error=str(known), times=times)
+                failures += 1
+            finally:
+                call.cancel()
+                self._watching = False
+                self._connected.set(0)
+            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    async def report(self) -> None:
+        """Sends evidence for ever. What a broken stream did not acknowledge is sent again only if it is still
+        fresh news: evidence is a sample, not an account."""
+        backoff, failures = Backoff(base=0.1, cap=2.0), 0
+        while True:
+            call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
+            try:
+                sequence, waited = 0, 0.0
+                while True:
+                    await asyncio.sleep(REPORT_INTERVAL)
+                    waited += REPORT_INTERVAL
+                    if waited < CALM_INTERVAL and not self.targets.pressing:
+                        continue
+                    evidence, waited = self.targets.evidence(), 0.0
+                    if not evidence:
+                        continue
+                    sequence += 1
+                    await call.write(
+                        health_pb2.ReportOutcomesRequest(
+                            reporter_id=self._router_id,
+                            sequence=sequence,
+                            outcomes=_summaries(evidence),
+                        )
+                    )
+                    if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                        break
+                    failures = 0
+            # InvalidStateError: grpc.aio's word for writing to a call that has ended.
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                if times := self._report_broken.due():
+                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "it ended"
+                    log.warning("health_report_broken", error=str(known), times=times)
+                failures += 1
+            finally:
+                call.cancel()
+            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    async def probe(self) -> None:
+        """Fetches permits for half-open targets for ever, beside the request path."""
+        while True:
+            model = await self._wanted.get()
+            if not self._watching:
+                self.targets.permit_itself(model)
+                continue
+            try:
+                answer = await self._stub.AcquireProbe(
+                    health_pb2.AcquireProbeRequest(
+                        provider=model.provider, model=model.name, holder_id=self._router_id
+                    ),
+                    metadata=rpc.metadata(self._token),
+                    timeout=PROBE_TIMEOUT,
+                )
+            except grpc.aio.AioRpcError as error:
+                if times := self._permit_failed.due():
+                    why = str(from_rpc_error(error))
+                    log.warning("probe_permit_failed", target=model.id, error=why, times=times)
+                continue
+            if answer.permit:
+                self.targets.permitted(model, answer.permit, timestamp_from_proto(answer.expires))
+
+    def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
+        self._epoch, self._version = answer.epoch, answer.version
+        for state in answer.providers:
+            self.targets.heard(state.provider, state.model, _judgement(state))
+        self.known.set()
+
+
+def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:
+    taken_out = state.mode in _TAKEN_OUT
+    latency = max(0.0, duration_from_proto(state.response_time)) if state.HasField("response_time") else None
+    first = duration_from_proto(state.time_to_first_token) if state.HasField("time_to_first_token") else None
+    return Judgement(
+        _circuit(state.circuit),
+        taken_out=(state.reason or "an operator has taken it out") if taken_out else "",
+        degraded=state.status == health_pb2.PROVIDER_STATUS_DEGRADED,
+        # A ramp of 0 only says that a permit is needed, which the circuit says too.
+        ramp=state.ramp or 1.0,
+        success_rate=min(1.0, max(0.0, state.success_rate)),
+        latency=latency,
+        first_token=first,
+    )
+
+
+def _circuit(circuit: health_pb2.Circuit) -> BreakerState:
+    state = _STATES.get(circuit.state, CircuitState.CLOSED)
+    until = timestamp_from_proto(circuit.open_until) if state is CircuitState.OPEN else 0.0
+    cause = _CAUSES.get(circuit.cause, TripCause.NONE)
+    since = timestamp_from_proto(circuit.since)
+    return BreakerState(state, circuit.generation, until, cause, since, circuit.trips)
+
+
+def _summaries(evidence: Mapping[TallyKey, Tally]) -> list[health_pb2.OutcomeSummary]:
+    return [
+        health_pb2.OutcomeSummary(
+            provider=provider,
+            model=model,
+            successes=tally.successes,
+            failures=[
+                health_pb2.FailureCount(error_class=error_class_to_proto(error_class), count=count)
+                for error_class, count in tally.failures.items()
+            ],
+            latency_sum=duration_to_proto(tally.latency_sum),
+            latency_max=duration_to_proto(tally.latency_max),
+            time_to_first_token_sum=duration_to_proto(tally.first_token_sum),
+            time_to_first_token_count=tally.first_token_count,
+            output_tokens=tally.tokens,
+            retry_not_before=timestamp_to_proto(tally.retry_not_before or None),
+            probe_permit=ticket.permit,
+            generation=ticket.generation,
+            provider_generation=ticket.provider_generation,
+        )
+        for (provider, model, ticket), tally in evidence.items()
+    ]

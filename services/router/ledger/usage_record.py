@@ -1,0 +1,50 @@
+"""One provider attempt as the ledger keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from libs.types import ErrorClass, FinishReason, Usage
+
+
+class Outcome(StrEnum):
+    """What an attempt ended as."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    #: Its end was never seen: the process died.
+    UNKNOWN = "unknown"
+
+
+class UsageRecord(Struct, array_like=True):
+    """One attempt for the ledger; written by the attempt alone, which knows its end later than its beginning.
+    `started` is epoch seconds, durations are seconds. Plain values only: it is written to disk as it is, in this
+    order: add fields at the end, with defaults."""
+
+    attempt_id: str
+    request_id: str
+    attempt_number: int
+    tenant: str
+    campaign: str
+    content_type: str
+    provider: str
+    model: str
+    started: float
+    latency: float
+    time_to_first_token: float | None
+    outcome: Outcome
+    error_class: ErrorClass | None
+    http_status: int
+    usage: Usage | None
+    cost_micro_usd: int
+    finish_reason: FinishReason | None
+    streamed: bool
+    hedge: bool
+    labels: Mapping[str, str]
+    trace_id: str
+    #: What went wrong, in the provider's words, for the caller alone: never written down or sent to the ledger.
+    message: str = ""

@@ -1,0 +1,79 @@
+"""The hard constraints of a plan. A candidate that breaks one is excluded, whatever its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from libs.catalog.model import Tenant
+from libs.conversation import Role
+from services.router.planning.candidate import Candidate
+from services.router.request.generation import Prompt
+
+
+class Needs(Struct, frozen=True):
+    """What a request needs of whoever serves it."""
+
+    tenant: Tenant
+    capabilities: frozenset[str]
+    input_tokens: int
+    max_cost_micro_usd: int | None
+
+
+#: Says why the candidate may not serve, in words for a person; empty: it may.
+Constraint = Callable[[Candidate, Needs], str]
+
+
+def _permitted(candidate: Candidate, needs: Needs) -> str:
+    allowed = needs.tenant.allowed_providers
+    if allowed is None or candidate.model.provider in allowed:
+        return ""
+    return f"tenant {needs.tenant.name} may not use provider {candidate.model.provider}"
+
+
+def _capable(candidate: Candidate, needs: Needs) -> str:
+    missing = needs.capabilities - candidate.model.capabilities
+    return f"cannot do {', '.join(sorted(missing))}" if missing else ""
+
+
+def _large_enough(candidate: Candidate, needs: Needs) -> str:
+    window = candidate.model.context_window
+    if needs.input_tokens < window:
+        return ""
+    return f"about {needs.input_tokens} prompt tokens do not fit its context window of {window}"
+
+
+def _affordable(candidate: Candidate, needs: Needs) -> str:
+    limit, most = needs.max_cost_micro_usd, candidate.estimated_micro_usd
+    if limit is None or most <= limit:
+        return ""
+    return f"may cost {most} micro-USD, more than the {limit} allowed"
+
+
+#: In the order in which they are told: the first that is broken excludes.
+CONSTRAINTS: tuple[Constraint, ...] = (_permitted, _capable, _large_enough, _affordable)
+
+
+def find_broken(candidate: Candidate, needs: Needs) -> str:
+    """Returns why the candidate may not serve by the first constraint that it breaks; empty where it breaks none."""
+    for constraint in CONSTRAINTS:
+        broken = constraint(candidate, needs)
+        if broken:
+            return broken
+    return ""
+
+
+def capabilities_needed(prompt: Prompt, *, stream: bool) -> frozenset[str]:
+    """Returns the capabilities without which a model cannot serve the prompt."""
+    needed = set()
+    if stream:
+        needed.add("streaming")
+    if prompt.tools:
+        needed.add("tools")
+    if prompt.response_format is not None:
+        needed.add("json_schema" if prompt.response_format.schema_json else "json")
+    for message in prompt.messages:
+        if message.role is Role.SYSTEM:
+            needed.add("system")
+    return frozenset(needed)

@@ -1,0 +1,62 @@
+"""The entries of a policy: which models could serve, before the request's own needs and health are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from msgspec import Struct
+
+from libs.catalog.model import DEFAULT, Catalog, Model, Provider, Tenant
+
+#: How many models outside of a policy are considered when everything in it failed.
+CHEAPER_MODELS = 5
+
+
+class PolicyEntry(Struct, frozen=True):
+    """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it."""
+
+    provider: Provider
+    model: Model
+    tier: int
+    weight: int
+    weighted: bool
+
+
+def entries_for(
+    catalog: Catalog, tenant: Tenant, content_type: str, models: Sequence[str]
+) -> tuple[PolicyEntry, ...]:
+    """Returns every model that the caller's list, or else the policy, names, tier by tier. A last resort is the tier
+    after the last."""
+    policy = catalog.policy_for(tenant, content_type)
+    tiers: list[list[tuple[Model, int]]] = []
+    if models:
+        tiers = [[(model, 1) for model in catalog.resolve_model(name)] for name in models]
+    else:
+        tiers = [[(catalog.models[w.model_id], w.weight) for w in tier] for tier in policy.tiers]
+        tiers += [[(catalog.models[model_id], 1)] for model_id in policy.last_resort]
+    entries = []
+    seen: set[str] = set()
+    for number, tier in enumerate(tiers):
+        weighted = len({weight for _, weight in tier}) > 1
+        for model, weight in tier:
+            if model.id not in seen:
+                seen.add(model.id)
+                entries.append(
+                    PolicyEntry(catalog.providers[model.provider], model, number, weight, weighted)
+                )
+    return tuple(entries)
+
+
+def cheaper_entries(
+    catalog: Catalog, planned: Collection[str], than_micro_usd: int, cost: Callable[[Model], int]
+) -> tuple[PolicyEntry, ...]:
+    """Returns every model of the catalog that is not `planned` (by target) and costs less, the best liked first: the
+    step of the degradation ladder that prefers a lesser answer to none."""
+    cheaper = [
+        model for model in catalog.models.values() if model.id not in planned and cost(model) < than_micro_usd
+    ]
+    cheaper.sort(key=lambda model: -model.quality_for(DEFAULT))
+    return tuple(
+        PolicyEntry(catalog.providers[model.provider], model, tier, 1, False)
+        for tier, model in enumerate(cheaper[:CHEAPER_MODELS])
+    )

@@ -1,0 +1,73 @@
+"""The order in which candidates are tried, and the reason that each is told with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from random import Random
+
+from libs.selection import SelectionReason, Strategy
+from services.router.health.target_health import Availability
+from services.router.planning.candidate import Candidate
+from services.router.planning.scoring import WEIGHTS
+from services.router.request.generation import Generation
+
+_STRATEGY_REASON = {
+    Strategy.COST_FIRST: SelectionReason.COST,
+    Strategy.PERFORMANCE_FIRST: SelectionReason.PERFORMANCE,
+    Strategy.SPECIALIZED: SelectionReason.SPECIALIZATION,
+}
+
+
+def order_candidates(candidates: Sequence[Candidate], rng: Random) -> list[Candidate]:
+    """Returns the scored candidates in the order in which they are tried: healthy before degraded, tier before tier,
+    and inside a tier by weight where the policy gives weights, else by score."""
+    keyed: list[tuple[tuple[bool, int, float], Candidate]] = []
+    for candidate in candidates:
+        entry, health = candidate.entry, candidate.health
+        behind = health.availability is Availability.DEGRADED or (
+            health.ramp < 1.0 and rng.random() >= health.ramp
+        )
+        # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
+        rank = (
+            rng.random() ** (1 / entry.weight) if entry.weighted and entry.weight else candidate.scores.total
+        )
+        if entry.weighted and not entry.weight:
+            rank = -1.0
+        keyed.append(((behind, entry.tier, -rank), candidate))
+    if len(keyed) > 1:
+        keyed.sort(key=itemgetter(0))
+    return [candidate for _, candidate in keyed]
+
+
+def explain_order(ordered: Sequence[Candidate], generation: Generation, *, passed_over: bool) -> None:
+    """Fills in each candidate's rank, confidence and reason. `passed_over`: better ones are down."""
+    confidence = 1.0
+    if len(ordered) > 1:
+        best, second = ordered[0].scores.total, ordered[1].scores.total
+        if best > 0:
+            confidence = max(0.0, min(1.0, 1 - second / best))
+    for rank, candidate in enumerate(ordered):
+        candidate.rank = rank
+        candidate.passed_over = passed_over
+        candidate.confidence = confidence if rank == 0 else 0.0
+        candidate.reason = _reason(candidate, generation)
+
+
+def _reason(candidate: Candidate, generation: Generation) -> SelectionReason:
+    if candidate.rank > 0 or candidate.passed_over:
+        return SelectionReason.AVAILABILITY
+    if generation.models:
+        return SelectionReason.REQUESTED
+    if candidate.entry.weighted:
+        return SelectionReason.LOAD_BALANCE
+    by_strategy = _STRATEGY_REASON.get(generation.strategy)
+    if by_strategy is not None:
+        return by_strategy
+    weights, scores = WEIGHTS[Strategy.BALANCED], candidate.scores
+    cost = weights.cost * scores.cost
+    performance = weights.performance * scores.performance
+    suitability = weights.suitability * scores.suitability
+    if cost >= performance and cost >= suitability:
+        return SelectionReason.COST
+    return SelectionReason.PERFORMANCE if performance >= suitability else SelectionReason.SPECIALIZATION

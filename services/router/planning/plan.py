@@ -1,0 +1,139 @@
+"""A plan: which models may serve a request, in what order, and why. Pure: health, prices and chance are parameters.
+
+A plan is made once per request, in three named parts: the constraints leave out who may not serve
+(`constraints.find_broken`), a scorer says how good each of the others is (`scoring.Scorer`), and the order follows
+from tiers, health, weights and scores (`order.order_candidates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from msgspec import Struct
+
+from libs.catalog.model import Model, Policy, Provider, Tenant
+from libs.catalog.prices import Pricer
+from libs.types import Usage
+from services.router.budgets.budget import CALM, Budget, Stance, dearest
+from services.router.health.target_health import Availability, TargetHealth
+from services.router.planning.candidate import Candidate
+from services.router.planning.constraints import Needs, capabilities_needed, find_broken
+from services.router.planning.entries import PolicyEntry
+from services.router.planning.order import explain_order, order_candidates
+from services.router.planning.scoring import Scorer
+from services.router.request.generation import Generation
+from services.router.request.tokens import estimate_input_tokens
+
+
+class Plan(Struct, frozen=True):
+    """Candidates in the order in which they are to be tried, then those that may not serve and why."""
+
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[Candidate, ...]
+    policy: Policy
+    input_tokens: int
+    #: What pays for the request, and what that said as the plan was made.
+    budgets: tuple[Budget, ...] = ()
+    stance: Stance = CALM
+    #: A budget's use chose: without it another model would be the first.
+    thrifty: bool = False
+
+    def retry_after(self) -> float | None:
+        """The soonest any target that is down now comes back, in seconds; None: nobody knows."""
+        waits = [c.health.retry_after for c in self.excluded if c.health.retry_after is not None]
+        return min(waits) if waits else None
+
+
+class PlanRequest(Struct, frozen=True):
+    """What a plan is made for. `stance`: what the budgets say."""
+
+    generation: Generation
+    tenant: Tenant
+    policy: Policy
+    stream: bool = False
+    budgets: tuple[Budget, ...] = ()
+    stance: Stance = CALM
+
+
+class Conditions(Struct, frozen=True):
+    """What is known of the world as a plan is made. `at`: epoch seconds; `unusable`: why a provider cannot be called
+    at all, empty: it can."""
+
+    health: Callable[[Model], TargetHealth]
+    price: Pricer
+    at: float
+    unusable: Callable[[Provider], str] = lambda _: ""
+
+
+def make_plan(
+    entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions, scorer: Scorer, rng: Random
+) -> Plan:
+    """Returns the plan: applies the constraints, scores what is left and orders it."""
+    generation = request.generation
+    input_tokens = estimate_input_tokens(generation.prompt)
+    fit, excluded, down = _examine(entries, request, conditions, input_tokens)
+    passed_over = bool(fit and excluded and _are_beaten(excluded, fit))
+    if not fit:
+        # In a total outage a target is tried now and then, so that the first to recover is found at once.
+        fit = [candidate for candidate in down if candidate.health.trial]
+        passed_over = bool(fit)
+        for candidate in fit:
+            excluded.remove(candidate)
+            candidate.excluded = ""
+    if request.stance.cheaper and fit:
+        fit = _without_dear(fit, excluded, request.stance.cheaper)
+    if fit:
+        scorer.score(fit, generation)
+        fit = order_candidates(fit, rng)
+        explain_order(fit, generation, passed_over=passed_over)
+    return Plan(tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.stance)
+
+
+def _examine(
+    entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions, input_tokens: int
+) -> tuple[list[Candidate], list[Candidate], list[Candidate]]:
+    """Returns who may serve, who may not with the reason, and those of the latter whom health alone keeps out."""
+    generation = request.generation
+    prompt = generation.prompt
+    needs = Needs(
+        request.tenant,
+        capabilities_needed(prompt, stream=request.stream),
+        input_tokens,
+        generation.max_cost_micro_usd,
+    )
+    fit: list[Candidate] = []
+    excluded: list[Candidate] = []
+    down: list[Candidate] = []
+    for entry in entries:
+        provider, model = entry.provider, entry.model
+        health = conditions.health(model)
+        usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
+        most = conditions.price(provider, model, usage, conditions.at, "")
+        candidate = Candidate(entry, provider, model, health, most, health.latency)
+        why = conditions.unusable(provider) or find_broken(candidate, needs)
+        if not why and health.availability is Availability.DOWN:
+            why = health.reason or "it is down"
+            down.append(candidate)
+        if why:
+            candidate.excluded = why
+            excluded.append(candidate)
+        else:
+            fit.append(candidate)
+    return fit, excluded, down
+
+
+def _without_dear(fit: list[Candidate], excluded: list[Candidate], why: str) -> list[Candidate]:
+    """Returns who is cheap enough where a budget wants cheaper models; the others join `excluded`."""
+    most = dearest(candidate.estimated_micro_usd for candidate in fit)
+    for candidate in fit:
+        if candidate.estimated_micro_usd > most:
+            candidate.excluded = why
+            excluded.append(candidate)
+    return [candidate for candidate in fit if not candidate.excluded]
+
+
+def _are_beaten(excluded: Sequence[Candidate], fit: Sequence[Candidate]) -> bool:
+    """Returns True if health took out someone of a better tier than all that are left, or of the same."""
+    best = min(candidate.entry.tier for candidate in fit)
+    return any(c.entry.tier <= best and c.health.availability is Availability.DOWN for c in excluded)

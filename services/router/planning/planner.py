@@ -1,0 +1,129 @@
+"""Making the plan of a request from what the catalog, health, budgets and set-aside combinations say now."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from random import Random
+
+from msgspec import structs
+
+from libs.catalog.model import Catalog, Model, Provider, Tenant
+from libs.catalog.prices import Pricer
+from libs.clock import Clock
+from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from libs.selection import Strategy
+from libs.types import Usage
+from services.router.budgets.budgets import Budgets
+from services.router.health.target_health import TargetHealth
+from services.router.planning.entries import PolicyEntry, cheaper_entries, entries_for
+from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
+from services.router.planning.scoring import Scorer
+from services.router.request.generation import Generation
+from services.router.set_aside.set_aside import SettingAside
+
+#: Policies' entries that are remembered, each for one (tenant, content type, models).
+ENTRIES_CACHE = 4096
+
+
+def permitted_models(catalog: Catalog, tenant: Tenant) -> list[Model]:
+    """Returns the models the tenant may name, whatever their health, in the catalog's order."""
+    allowed = tenant.allowed_providers
+    return [model for model in catalog.models.values() if allowed is None or model.provider in allowed]
+
+
+class Planner:
+    """Makes plans. Remembers which models a policy names, so that a plan costs the same with any catalog size."""
+
+    def __init__(
+        self,
+        health: Callable[[Model], TargetHealth],
+        price: Pricer,
+        clock: Clock,
+        rng: Random,
+        unusable: Callable[[Provider], str],
+        set_aside: SettingAside,
+        budgets: Budgets,
+        scorer: Scorer,
+    ) -> None:
+        """`unusable`: why a provider cannot be called at all; empty: it can."""
+        self._health = health
+        self._price = price
+        self._clock = clock
+        self._rng = rng
+        self._unusable = unusable
+        self._set_aside = set_aside
+        self._budgets = budgets
+        self._scorer = scorer
+        self._version = ""
+        self._entries: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[PolicyEntry, ...]] = OrderedDict()
+
+    def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
+        """Returns the plan. Raises InvalidArgument for models the catalog does not know."""
+        budgets = self._budgets.of(catalog, tenant, generation)
+        stance = self._budgets.look(budgets)
+        policy = catalog.policy_for(tenant, generation.content_type)
+        request = PlanRequest(generation, tenant, policy, stream, budgets, stance)
+        entries = self._entries_for(catalog, tenant, generation)
+        conditions = self._conditions(catalog, generation, stream=stream)
+        if not stance.cheaper:
+            return make_plan(entries, request, conditions, self._scorer, self._rng)
+        # The same chance for both, so that only the budget makes a difference.
+        seed = self._rng.random()
+        thrifty = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        plan = make_plan(
+            entries, structs.replace(request, generation=thrifty), conditions, self._scorer, Random(seed)
+        )
+        calm = structs.replace(request, stance=structs.replace(stance, cheaper=""))
+        usual = make_plan(entries, calm, conditions, self._scorer, Random(seed))
+        changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
+        return structs.replace(plan, thrifty=changed)
+
+    def cheaper(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
+    ) -> Plan:
+        """Returns a plan of models that cost less than any of `plan`'s, from all of the catalog. May be empty: where
+        the caller names the only models that may answer, there are no others."""
+        if generation.models:
+            return structs.replace(plan, candidates=())
+        conditions = self._conditions(catalog, generation, stream=stream)
+
+        def cost(model: Model) -> int:
+            most = Usage(plan.input_tokens, min(generation.prompt.max_output_tokens, model.max_output_tokens))
+            return self._price(catalog.providers[model.provider], model, most, conditions.at, "")
+
+        everyone = [*plan.candidates, *plan.excluded]
+        cheapest = min((c.estimated_micro_usd for c in everyone), default=0)
+        entries = cheaper_entries(catalog, {c.target for c in everyone}, cheapest, cost)
+        request = PlanRequest(generation, tenant, plan.policy, stream, plan.budgets)
+        return make_plan(entries, request, conditions, self._scorer, self._rng)
+
+    def _conditions(self, catalog: Catalog, generation: Generation, *, stream: bool) -> Conditions:
+        health = self._set_aside.view(self._health, catalog, generation, stream=stream)
+        return Conditions(health, self._price, self._clock.now(), self._unusable)
+
+    def _entries_for(
+        self, catalog: Catalog, tenant: Tenant, generation: Generation
+    ) -> tuple[PolicyEntry, ...]:
+        if catalog.version != self._version:
+            self._entries.clear()
+            self._version = catalog.version
+        key = (tenant.name, generation.content_type, generation.models)
+        entries = self._entries.get(key)
+        if entries is None:
+            unknown = [name for name in generation.models if not catalog.resolve_model(name)]
+            if unknown:
+                raise InvalidArgument(
+                    [
+                        FieldViolation(f"generation.models[{generation.models.index(n)}]", f"no model {n!r}")
+                        for n in unknown
+                    ],
+                    reason="UNKNOWN_MODEL",
+                )
+            entries = entries_for(catalog, tenant, generation.content_type, generation.models)
+            if not entries:
+                raise FailedPrecondition("The policy names no model", reason="NO_CANDIDATE")
+            self._entries[key] = entries
+            if len(self._entries) > ENTRIES_CACHE:
+                self._entries.popitem(last=False)
+        return entries

@@ -1,0 +1,65 @@
+"""Scores of candidates: how good each is among those that may serve a request.
+
+A `Scorer` is the part of planning that can be replaced: it fills in `Candidate.scores` and decides nothing else.
+Which candidates there are was decided by the constraints, and what the scores are used for is the order's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.selection import Scores, Strategy
+from services.router.planning.candidate import Candidate
+from services.router.request.generation import Generation
+
+
+class Scorer(Protocol):
+    """Scores the candidates of one request."""
+
+    def score(self, candidates: Sequence[Candidate], generation: Generation) -> None:
+        """Fills in `scores` of every candidate; there is at least one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each criterion counts; they add up to 1."""
+
+    cost: float
+    performance: float
+    reliability: float
+    suitability: float
+
+
+WEIGHTS: dict[Strategy, Weights] = {
+    Strategy.COST_FIRST: Weights(0.70, 0.05, 0.15, 0.10),
+    Strategy.PERFORMANCE_FIRST: Weights(0.05, 0.65, 0.20, 0.10),
+    Strategy.BALANCED: Weights(0.30, 0.20, 0.25, 0.25),
+    Strategy.SPECIALIZED: Weights(0.05, 0.05, 0.20, 0.70),
+}
+
+
+class WeightedScorer:
+    """Satisfies `Scorer`: the weighted sum of four criteria, with the weights of the request's strategy."""
+
+    def score(self, candidates: Sequence[Candidate], generation: Generation) -> None:
+        """See `Scorer.score`."""
+        weights = WEIGHTS[generation.strategy]
+        cheapest = min([c.estimated_micro_usd for c in candidates])
+        fastest = min([c.estimated_latency for c in candidates if c.estimated_latency], default=None)
+        for candidate in candidates:
+            most, latency = candidate.estimated_micro_usd, candidate.estimated_latency
+            cost = 1.0 if most <= 0 else cheapest / most
+            # A target without evidence is taken to be as fast as the fastest: otherwise it would never get any.
+            performance = fastest / latency if fastest and latency else 1.0
+            reliability = candidate.health.success_rate
+            suitability = candidate.model.quality_for(generation.content_type)
+            total = (
+                weights.cost * cost
+                + weights.performance * performance
+                + weights.reliability * reliability
+                + weights.suitability * suitability
+            )
+            candidate.scores = Scores(cost, performance, reliability, suitability, total)

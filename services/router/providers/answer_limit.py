@@ -1,0 +1,108 @@
+"""How much of an answer is taken from a provider that may ignore what it was asked for.
+
+Limits are far above what a sound answer needs, so that only one that clearly exceeds what was asked, and with it what
+was reserved and budgeted, meets them. A stream is ended there, with what came so far, as one that reached its length;
+of a whole answer no more is read, and the attempt has failed. The connection is closed, which tells the provider.
+
+A token is four bytes on average; the longest common ones, runs of spaces, are sixteen. On the wire each stands in
+JSON of its own: a few hundred bytes with most, more where a server repeats the answer so far with every piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from libs.conversation import ToolCallDelta
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router.providers.wires.wire import StreamDecoder
+from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.tokens import estimate_input_tokens
+
+#: Of a whole answer, bytes: a quarter of what a message between services may hold, so that whatever is read can also
+#: be handed on (characters that are not UTF-8 take three times their bytes).
+MAX_WHOLE_BYTES = 8 * 1024 * 1024
+_WHOLE_BYTES = 256 * 1024
+_WHOLE_BYTES_PER_TOKEN = 64
+#: Of a stream's content, bytes.
+_CONTENT_BYTES = 16 * 1024
+_CONTENT_BYTES_PER_TOKEN = 16
+#: Of a stream as it comes, bytes.
+_STREAM_BYTES = 1024 * 1024
+_STREAM_BYTES_PER_TOKEN = 16 * 1024
+#: Some servers repeat parts of the request, at the beginning and the end of their stream.
+_REPEATED = 4
+
+
+def whole_bytes(prompt: Prompt, asked: bytes) -> int:
+    """Bytes of a whole answer to `prompt`, whose request was `asked`, that are read at most."""
+    return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + len(asked) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens)
+
+
+def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
+    """The failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows."""
+    usage = Usage(estimate_input_tokens(prompt), prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
+    message = f"the answer has more than {limit} bytes for {prompt.max_output_tokens} tokens"
+    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, usage=usage)
+
+
+class StreamLimit:
+    """Counts one stream."""
+
+    __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content")
+
+    def __init__(self, prompt: Prompt, asked: bytes) -> None:
+        tokens = prompt.max_output_tokens
+        self._most_content = _CONTENT_BYTES + _CONTENT_BYTES_PER_TOKEN * tokens
+        self._most_bytes = _STREAM_BYTES + _REPEATED * len(asked) + _STREAM_BYTES_PER_TOKEN * tokens
+        self._content = 0
+        self._bytes = 0
+
+    def came(self, size: int) -> None:
+        """Bytes came."""
+        self._bytes += size
+
+    def exceeded(self, events: Sequence[StreamEvent]) -> bool:
+        """Counts events. Returns True if with them the stream is longer than it may be."""
+        for event in events:
+            if type(event) is TextDelta:
+                self._content += _size(event.text)
+            elif type(event) is ToolCallDelta:
+                self._content += _size_of(event)
+        return self._content > self._most_content or self._bytes > self._most_bytes
+
+    def cut(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
+        """The events that exceeded the limit, cut where they did, and the end."""
+        # A character is a byte at least, so as many characters as bytes are cut.
+        over = max(0, self._content - self._most_content)
+        kept = [event for event in events if type(event) is not StreamEnd]
+        while over and kept:
+            last = kept.pop()
+            if type(last) is TextDelta:
+                size = _size(last.text)
+                if size > over:
+                    kept.append(TextDelta(last.text[:-over]))
+            elif type(last) is ToolCallDelta:
+                size = _size_of(last)
+                if _size(last.arguments_json) > over:
+                    kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
+            over = max(0, over - size)
+        told = min(self._content, self._most_content)
+        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, told), decoder.model)]
+
+
+def _usage(told: Usage | None, size: int) -> Usage | None:
+    """What was told so far, which is seldom the end of it. None: nothing was, so it is counted from the text."""
+    if told is None:
+        return None
+    output = max(told.output_tokens, size // 4)
+    return structs.replace(told, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _size_of(piece: ToolCallDelta) -> int:
+    return _size(piece.id) + _size(piece.name) + _size(piece.arguments_json)

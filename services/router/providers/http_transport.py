@@ -1,0 +1,126 @@
+"""The one module that moves bytes to and from providers: aiohttp's client, chosen by measurement (docs/adr/0003).
+
+It knows nothing of prompts. What it raises is a ProviderFailure of class TRANSPORT or TIMEOUT, or AUTHENTICATION for
+a key that no header can hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from libs.types import ErrorClass
+from services.router.providers.wires.error_body import redact
+from services.router.providers.wires.wire import HttpRequest
+from services.router.request.generation import ProviderFailure
+
+#: Seconds to open a connection, TLS included.
+CONNECT_TIMEOUT = 5.0
+#: Idle connections are closed before most providers close them (60 s and more).
+KEEPALIVE = 50.0
+#: Of an error body no more is read than this.
+MAX_ERROR_BYTES = 64 * 1024
+#: Of a message of the HTTP client's, which may repeat what the provider sent.
+_MAX_MESSAGE = 2000
+
+
+class HttpResponse:
+    """An answer whose body has not been read yet."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        #: Looked up without regard to case.
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more bytes will come than are here already."""
+        content = self._response.content
+        return content.is_eof() or content.exception() is not None
+
+    async def chunk(self) -> bytes:
+        """Whatever has come, at least a byte; empty at the end. Raises ProviderFailure."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
+
+    async def read(self, limit: int) -> bytes:
+        """The body, cut at `limit` bytes."""
+        parts: list[bytes] = []
+        size = 0
+        while size < limit and (chunk := await self.chunk()):
+            parts.append(chunk)
+            size += len(chunk)
+        return b"".join(parts)[:limit]
+
+
+class HttpTransport:
+    """A connection pool. Open it with `async with`."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> HttpTransport:
+        # How many calls run at once is the limiter's business, not the pool's.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ttl_dns_cache=60)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+            skip_auto_headers=("Accept", "User-Agent", "Accept-Encoding"),
+            headers={"accept-encoding": "identity", "user-agent": "pointsman"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        """Sends a request; the answer's head is there, its body to come. Leaving closes what was not read."""
+        assert self._session is not None, "open the transport first"
+        try:
+            response = await self._session.request(
+                request.method, request.url, data=request.body, headers=request.headers, allow_redirects=False
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise ProviderFailure(
+                ErrorClass.TRANSPORT, f"no connection within {CONNECT_TIMEOUT:g} s", retry_same=False
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
+        except ValueError:
+            # Of all headers only the key is not ours. What was raised may hold it.
+            raise ProviderFailure(
+                ErrorClass.AUTHENTICATION, "the provider's key holds characters that no HTTP header may have"
+            ) from None
+        try:
+            yield HttpResponse(response)
+        finally:
+            # A connection with unread bytes cannot be used again: closing it is also what tells the provider.
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def fetch(
+        self, request: HttpRequest, timeout: float, limit: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """A whole exchange within `timeout` seconds. Of a good answer one byte more than `limit` is read at most, of
+        any other MAX_ERROR_BYTES; the bytes are counted as they are when decompressed."""
+        try:
+            async with asyncio.timeout(timeout), self.open(request) as response:
+                most = limit + 1 if response.status < 300 else MAX_ERROR_BYTES
+                return response.status, response.headers, await response.read(most)
+        except TimeoutError as error:
+            raise ProviderFailure(ErrorClass.TIMEOUT, f"no answer within {timeout:.1f} s") from error
+
+
+def _broken(error: Exception) -> ProviderFailure:
+    said = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(said), retry_same=True)
+    failure.said = said
+    return failure

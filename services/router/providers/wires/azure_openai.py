@@ -1,0 +1,64 @@
+"""Azure OpenAI and Azure AI Foundry: chat completions at addresses of their own, with a key header.
+
+`base_url` is the resource (`https://<resource>.openai.azure.com`), with or without `/openai` or `/openai/v1`.
+Options: `api_version` (set: the deployment's own path with that version; unset: the `/openai/v1` path, which
+needs none), `auth` = "bearer" where the key is an Entra ID token.
+https://learn.microsoft.com/azure/ai-foundry/openai/reference
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from services.router.providers.wires.chat_format import json_headers
+from services.router.providers.wires.openai_chat import OpenAIChatWire
+from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.wire import Endpoint
+from services.router.request.generation import Prompt
+
+
+def azure_headers(endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
+    """Headers of a request to Azure."""
+    headers = json_headers(stream=stream)
+    if endpoint.options.get("auth") == "bearer":
+        headers["authorization"] = f"Bearer {endpoint.api_key}"
+    elif endpoint.api_key:
+        headers["api-key"] = endpoint.api_key
+    return headers
+
+
+def azure_resource(endpoint: Endpoint) -> str:
+    """The resource's address without the API's path."""
+    return endpoint.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai").rstrip("/")
+
+
+class AzureOpenAIWire(OpenAIChatWire):
+    """Azure OpenAI deployments; `model` is the deployment's name."""
+
+    def __init__(self) -> None:
+        super().__init__(Dialect(max_tokens="max_completion_tokens", cache_key=False))
+
+    def _url(self, prompt: Prompt, endpoint: Endpoint) -> str:
+        version = endpoint.options.get("api_version", "")
+        if not version:
+            return f"{azure_resource(endpoint)}/openai/v1/chat/completions"
+        deployment = f"{azure_resource(endpoint)}/openai/deployments/{quote(endpoint.model, safe='')}"
+        return f"{deployment}/chat/completions?api-version={quote(version)}"
+
+    def _headers(self, endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
+        return azure_headers(endpoint, stream=stream)
+
+
+class AzureAIWire(OpenAIChatWire):
+    """Azure AI Foundry's model inference endpoint (`https://<resource>.services.ai.azure.com`), all vendors."""
+
+    def __init__(self) -> None:
+        super().__init__(Dialect())
+
+    def _url(self, prompt: Prompt, endpoint: Endpoint) -> str:
+        base = endpoint.base_url.rstrip("/").removesuffix("/models")
+        version = endpoint.options.get("api_version") or "2024-05-01-preview"
+        return f"{base}/models/chat/completions?api-version={quote(version)}"
+
+    def _headers(self, endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
+        return azure_headers(endpoint, stream=stream)

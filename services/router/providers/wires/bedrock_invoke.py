@@ -1,0 +1,168 @@
+"""Amazon Bedrock's InvokeModel: the model vendor's own JSON inside Bedrock's addresses and framing.
+
+Converse (`bedrock`) is the way to go; this one is for what Converse does not carry. Requests are made for Anthropic
+models; answers of every vendor's shape are understood.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.wires.anthropic import AnthropicDecoder, messages_body, read_message
+from services.router.providers.wires.bedrock import BedrockWire, ConverseDecoder, read_converse
+from services.router.providers.wires.errors import classify_inside, ended, malformed
+from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
+from services.router.providers.wires.fields import (
+    Undecodable,
+    as_count,
+    as_dict,
+    as_list,
+    as_number,
+    as_str,
+    decode,
+)
+from services.router.providers.wires.openai_chat import read_completion
+from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.sse import Event
+from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.wire import Endpoint, HttpRequest
+from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+
+_FINISH_REASONS = {
+    "finish": FinishReason.STOP,
+    "finished": FinishReason.STOP,
+    "complete": FinishReason.STOP,
+    "stop": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "stop_criteria_met": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "content_filtered": FinishReason.CONTENT_FILTER,
+    "error_toxic": FinishReason.CONTENT_FILTER,
+}
+_METRICS = "amazon-bedrock-invocationMetrics"
+_GUARDRAIL = "amazon-bedrock-guardrailAction"
+_DIALECT = Dialect()
+#: Converse's events, in the order in which one chunk may hold several.
+_CONVERSE = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata")
+
+
+class BedrockInvokeWire(BedrockWire):
+    """InvokeModel and InvokeModelWithResponseStream."""
+
+    def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
+        """See Wire.request. Raises ProviderFailure(INVALID_REQUEST) for models of other vendors."""
+        if "anthropic." not in endpoint.model:
+            raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
+        body = messages_body(prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        return self._send(endpoint, "invoke-with-response-stream" if stream else "invoke", body, stream)
+
+    def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+        """See Wire.completion."""
+        try:
+            data = as_dict(decode(body))
+        except Undecodable:
+            raise malformed("the answer is not JSON") from None
+        if data.get("type") in ("message", "error"):
+            return read_message(data)
+        if "output" in data:
+            return read_converse(data)
+        if "choices" in data:
+            return read_completion(data, _DIALECT)
+        text, reason = _said(data)
+        usage = _counted(*(headers.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output")))
+        usage = usage or _counts(data)
+        if text is None:
+            raise classify_inside(data) if "message" in data else malformed("no text in the answer", usage)
+        finish = ended(_word(data, reason), _FINISH_REASONS, usage)
+        if not text and is_hollow(finish):
+            raise malformed("the answer is empty", usage)
+        return Completion(text, finish, usage)
+
+    def decoder(self, *, may_be_empty: bool = False) -> Decoder:
+        """See Wire.decoder."""
+        return BedrockInvokeDecoder(EventStreamParser(), may_be_empty=may_be_empty)
+
+
+class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
+    """Decodes chunks: base64 of one event of the vendor's own stream."""
+
+    __slots__ = ()
+
+    def _event(self, event: Event, out: list[StreamEvent]) -> None:
+        if event.name.startswith(EXCEPTION):
+            said = {"type": event.name.removeprefix(EXCEPTION)}
+            with suppress(Undecodable):
+                said |= as_dict(decode(event.data))
+            raise classify_inside(said, usage=self.usage)
+        super()._event(event, out)
+
+    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+        wrapped = as_dict(data).get("bytes")
+        if wrapped is not None:
+            try:
+                data = decode(b64decode(as_str(wrapped), validate=True))
+            except (Base64Error, Undecodable, ValueError):
+                raise malformed("a chunk of the stream is not base64 of JSON", self.usage) from None
+        data = as_dict(data)
+        metrics = as_dict(data.get(_METRICS))
+        if "type" in data:
+            super()._take(name, data, out)
+        elif any(kind in data for kind in _CONVERSE[:-1]):
+            for kind in _CONVERSE:
+                if kind in data:
+                    self._converse(kind, as_dict(data[kind]), out)
+        elif "metadata" in data:
+            self._converse("metadata", as_dict(data["metadata"]), out)
+        else:
+            text, reason = _said(data)
+            self._text(text or "", out)
+            if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
+                self._stopped(_word(data, reason), _FINISH_REASONS)
+                self.usage = _counts(data)
+        if metrics and self.usage is None:
+            self.usage = _counted(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"))
+
+
+def _said(data: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Text and finish reason of Titan, Llama, Cohere, Mistral and old Claude answers and chunks."""
+    for name in ("results", "generations", "outputs"):
+        items = as_list(data.get(name))
+        if items:
+            return _said(as_dict(items[0]))
+    reason = next(
+        (
+            as_str(data[name])
+            for name in ("completionReason", "stop_reason", "finish_reason")
+            if data.get(name)
+        ),
+        "",
+    )
+    for name in ("outputText", "generation", "completion", "text"):
+        if isinstance(data.get(name), str):
+            return data[name], reason
+    return None, reason
+
+
+def _word(data: Mapping[str, Any], reason: str) -> str:
+    return "content_filtered" if data.get(_GUARDRAIL) == "INTERVENED" else reason.lower()
+
+
+def _counts(data: Mapping[str, Any]) -> Usage | None:
+    """What Titan and Llama count in the answer itself."""
+    written = as_dict(next(iter(as_list(data.get("results"))), None)).get("tokenCount")
+    return _counted(
+        data.get("inputTextTokenCount", data.get("prompt_token_count")),
+        data.get("totalOutputTextTokenCount", data.get("generation_token_count", written)),
+    )
+
+
+def _counted(inputs: Any, output: Any) -> Usage | None:
+    counts = [as_count(as_number(v) if isinstance(v, str) else v) for v in (inputs, output)]
+    return None if counts == [None, None] else Usage(counts[0] or 0, counts[1] or 0)

@@ -1,0 +1,202 @@
+"""Cohere's chat, version 2; answers of version 1 are understood too. https://docs.cohere.com/reference/chat"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from libs.conversation import ReasoningEffort, ToolCall
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.wires.chat_format import chat_messages, chat_tools, json_headers, schema
+from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.fields import (
+    Undecodable,
+    as_count,
+    as_dict,
+    as_json_text,
+    as_list,
+    as_str,
+    decode,
+    encode,
+    given,
+    text_of,
+)
+from services.router.providers.wires.sse import Event
+from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.wire import Endpoint, HttpRequest
+from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+
+_FINISH_REASONS = {
+    "COMPLETE": FinishReason.STOP,
+    "STOP_SEQUENCE": FinishReason.STOP,
+    "MAX_TOKENS": FinishReason.LENGTH,
+    "TOOL_CALL": FinishReason.TOOL_CALLS,
+    "ERROR_TOXIC": FinishReason.CONTENT_FILTER,
+}
+#: Cohere's 498 is a refusal of the content; elsewhere it is a full queue.
+_STATUSES = {498: ErrorClass.CONTENT_REFUSED}
+_BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
+
+
+class CohereWire:
+    """Cohere v2 chat."""
+
+    def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
+        """See Wire.request."""
+        body: dict[str, Any] = {
+            "model": endpoint.model,
+            "messages": [
+                {name: value for name, value in message.items() if value is not None}
+                for message in chat_messages(prompt.messages)
+            ],
+            "max_tokens": prompt.max_output_tokens,
+            "stream": stream,
+        }
+        if prompt.prefill:
+            body["messages"].append({"role": "assistant", "content": prompt.prefill})
+        body |= given(
+            temperature=prompt.temperature,
+            p=prompt.top_p,
+            seed=prompt.seed,
+            presence_penalty=prompt.presence_penalty,
+            frequency_penalty=prompt.frequency_penalty,
+        )
+        if prompt.stop_sequences:
+            body["stop_sequences"] = list(prompt.stop_sequences)
+        if prompt.response_format is not None:
+            body["response_format"] = {"type": "json_object"}
+            if prompt.response_format.schema_json:
+                body["response_format"]["json_schema"] = schema(prompt.response_format.schema_json)
+        tools = prompt.tools
+        if prompt.tool_choice not in ("", "auto", "none", "required"):
+            # No tool can be demanded by name, but it can be the only one.
+            tools = tuple(tool for tool in tools if tool.name == prompt.tool_choice) or tools
+        if tools:
+            body["tools"] = chat_tools(tools)
+            if prompt.tool_choice == "none":
+                body["tool_choice"] = "NONE"
+            elif prompt.tool_choice not in ("", "auto"):
+                body["tool_choice"] = "REQUIRED"
+        effort = prompt.reasoning_effort
+        if effort is ReasoningEffort.NONE:
+            body["thinking"] = {"type": "disabled"}
+        elif effort is not None:
+            # Thoughts count against max_tokens.
+            budget = max(1, min(_BUDGETS[effort], prompt.max_output_tokens // 2))
+            body["thinking"] = {"type": "enabled", "token_budget": budget}
+        headers = {**json_headers(stream=stream), "authorization": f"Bearer {endpoint.api_key}"}
+        base = endpoint.base_url.rstrip("/").removesuffix("/v2")
+        return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body))
+
+    def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+        """See Wire.completion."""
+        try:
+            data = as_dict(decode(body))
+        except Undecodable:
+            raise malformed("the answer is not JSON") from None
+        return _read(data)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """See Wire.failure."""
+        return classify(status, headers, body, _STATUSES)
+
+    def decoder(self, *, may_be_empty: bool = False) -> Decoder:
+        """See Wire.decoder."""
+        return CohereDecoder(may_be_empty=may_be_empty)
+
+
+class CohereDecoder(Decoder):
+    """Decodes v2 events (terminator message-end) and v1 lines (terminator stream-end)."""
+
+    __slots__ = ()
+
+    def _event(self, event: Event, out: list[StreamEvent]) -> None:
+        if event.data.strip() == b"[DONE]":
+            return
+        super()._event(event, out)
+
+    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+        data = as_dict(data)
+        kind = as_str(data.get("type")) or as_str(data.get("event_type")) or name
+        delta = as_dict(data.get("delta"))
+        message = as_dict(delta.get("message"))
+        if kind in ("content-delta", "content-start"):
+            content = as_dict(message.get("content"))
+            self._text(as_str(content.get("text")), out)
+        elif kind in ("tool-call-start", "tool-call-delta"):
+            call = as_dict(message.get("tool_calls"))
+            function = as_dict(call.get("function"))
+            self._tool(
+                as_count(data.get("index")),
+                as_str(call.get("id")),
+                as_str(function.get("name")),
+                as_json_text(function.get("arguments")),
+                out,
+            )
+        elif kind == "message-end":
+            self.usage = _usage(as_dict(delta.get("usage"))) or self.usage
+            self._finish(as_str(delta.get("finish_reason")), delta)
+        elif kind == "text-generation":
+            self._text(as_str(data.get("text")), out)
+        elif kind == "stream-end":
+            response = as_dict(data.get("response"))
+            self.usage = _usage(as_dict(response.get("meta"))) or self.usage
+            for called in _calls_v1(response):
+                self._tool(None, called.id, called.name, called.arguments_json, out)
+            self._finish(as_str(data.get("finish_reason")) or as_str(response.get("finish_reason")), data)
+        elif kind == "error" or (not kind and ("message" in data or data.get("error"))):
+            raise classify_inside(data, self.usage)
+
+    def _finish(self, reason: str, data: Mapping[str, Any]) -> None:
+        self.done = True
+        if reason:
+            self.finish = _ended(reason, data, self.usage)
+
+
+def _read(data: Mapping[str, Any]) -> Completion:
+    message, reason = data.get("message"), as_str(data.get("finish_reason"))
+    usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
+    finish = _ended(reason, data, usage)
+    if type(message) is dict:
+        text = text_of(message.get("content"))
+        calls = tuple(
+            ToolCall(as_str(call.get("id")), as_str(f.get("name")), as_json_text(f.get("arguments")))
+            for call in map(as_dict, as_list(message.get("tool_calls")))
+            if (f := as_dict(call.get("function")))
+        )
+    elif "text" in data:
+        text, calls = as_str(data["text"]), _calls_v1(data)
+    else:
+        # An error has a text where an answer has an object.
+        raise (classify_inside(data) if message or data.get("error") else malformed("no message", usage))
+    if not text and not calls and is_hollow(finish):
+        raise malformed("the answer is empty", usage)
+    return Completion(text, finish, usage, calls)
+
+
+def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    return tuple(
+        ToolCall(f"call_{index}", as_str(call.get("name")), as_json_text(call.get("parameters")))
+        for index, call in enumerate(map(as_dict, as_list(data.get("tool_calls"))))
+    )
+
+
+def _ended(reason: str, data: Mapping[str, Any], usage: Usage | None) -> FinishReason:
+    """Why an answer ended. Raises ProviderFailure where it was broken off."""
+    said = as_str(data.get("error"))
+    if reason == "ERROR_LIMIT":
+        raise classify_inside({"type": "context_length_exceeded", "message": said or reason}, usage)
+    if reason == "ERROR" and said:
+        raise classify_inside({"type": "server_error", "message": said}, usage)
+    return ended(reason, _FINISH_REASONS, usage, said)
+
+
+def _usage(value: Mapping[str, Any]) -> Usage | None:
+    # What is billed, not what the model saw: Cohere adds hundreds of tokens of its own to every prompt and bills
+    # only the caller's, and cached ones are counted among the former.
+    for name in ("billed_units", "tokens"):
+        counts = as_dict(value.get(name))
+        inputs, output = as_count(counts.get("input_tokens")), as_count(counts.get("output_tokens"))
+        if inputs is not None or output is not None:
+            return Usage(inputs or 0, output or 0)
+    return None

@@ -1,0 +1,254 @@
+"""Reading an error body, whatever its shape, into codes and prose to classify and a message to show.
+
+All of it is bounded before anything is searched: 64 KiB are decoded, of a page or a text 8 KiB are looked at, of
+prose 2,000 characters, of codes the first sixteen of at most 80 characters each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.router.providers.wires.error_codes import canonical
+from services.router.providers.wires.fields import Undecodable, as_dict, as_list, as_str, decode
+
+#: Bodies beyond this are not read: an error is short, and a page of HTML says nothing more further down.
+_MAX_BODY_BYTES = 64 * 1024
+#: Of a body that is not JSON, characters.
+_MAX_PAGE = 8 * 1024
+#: Of messages: what is kept of each, how many, and what is searched for words, characters.
+_MAX_TEXT = 2000
+_MAX_MESSAGES = 8
+MAX_PROSE = 2000
+_MAX_CODES = 16
+_MAX_CODE = 80
+_MAX_MESSAGE = 300
+
+_MESSAGE_FIELDS = (
+    "message",
+    "Message",
+    "error_message",
+    "errorMessage",
+    "detail",
+    "details",
+    "msg",
+    "description",
+    "error_description",
+    "faultstring",
+    "title",
+    "error",
+)
+_CODE_FIELDS = (
+    "type",
+    "code",
+    "status",
+    "__type",
+    "error_type",
+    "error_code",
+    "errorCode",
+    "reason",
+    "title",
+    # Writer: "fail.model.notFound".
+    "key",
+)
+_SPACES = re.compile(r"\s+")
+#: A word with one of these is the name of a field, a function or a code, as often the caller's as the provider's.
+_IN_NAMES = frozenset("_[]")
+_QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+#: Stands in prose where something was quoted or named.
+NAMED = "*"
+
+# Keys as the vendors write them, then whatever stands where a key is announced.
+_SECRETS = re.compile(
+    r"(?:\b(?:sk|pk|rk|gsk|csk|xai|pplx|hf|r8|fw|tgp|nvapi|key)[-_][A-Za-z0-9_\-*.]{6,}"
+    r"|\bAIza[\w\-*]{6,}|\bya29\.[\w\-.]+|\bABSK[\w+/=]{8,}|\b(?:AKIA|ASIA)[A-Z0-9]{8,}|\beyJ[\w\-.]{10,})"
+)
+_ANNOUNCED = re.compile(
+    r"(\b(?:bearer|api[ _-]?key(?: provided)?|access[ _-]?token|authorization|x-api-key|secret|password)\b"
+    r"(?: ?[:=] ?| (?=[^ ]*[\d*])))[\"'`<]?[^\s\"'`,;]{3,}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """`codes`: machine-readable words, canonical. `prose`: what messages say in lower case, without what they quote
+    or name. `words`: the same with it, for waits. `message`: the provider's own, unredacted. `param`: the field that
+    is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status the body itself states,
+    0 where none. `wrapped`: it is another server's error, handed on."""
+
+    codes: tuple[str, ...]
+    prose: str
+    words: str
+    message: str
+    param: str
+    data: Any
+    status: int
+    wrapped: bool
+
+
+class _Found:
+    """What was collected so far."""
+
+    def __init__(self, code: str) -> None:
+        self.codes = [code] if code else []
+        self.messages: list[str] = []
+        self.statuses: list[int] = []
+        self.param = ""
+        self.wrapped = False
+
+    def code(self, value: Any) -> None:
+        text = str(value) if type(value) is int and abs(value) < 10**9 else as_str(value)
+        if text and len(text) <= _MAX_CODE and len(self.codes) < _MAX_CODES:
+            self.codes.append(text)
+
+    def message(self, text: str) -> None:
+        if len(self.messages) < _MAX_MESSAGES:
+            self.messages.append(text[:_MAX_TEXT])
+
+    def error(self, data: Any) -> ErrorBody:
+        """All of it together."""
+        message = next((text for text in self.messages if text), "")
+        # OpenRouter and others wrap the upstream's error: its words say more than "Provider returned error".
+        if len(self.messages) > 1 and len(message) < 40:
+            message = f"{message}: {self.messages[1]}" if message else self.messages[1]
+        # A sentence in the place of a code is prose.
+        sentences = [code for code in self.codes if " " in code]
+        words = _plain(" ".join((*self.messages, *sentences)))[:MAX_PROSE]
+        return ErrorBody(
+            tuple(dict.fromkeys(canonical(code) for code in self.codes)),
+            without_names(words),
+            words,
+            _SPACES.sub(" ", message).strip(),
+            self.param,
+            data,
+            self.statuses[0] if self.statuses else 0,
+            self.wrapped,
+        )
+
+
+def read_error(body: bytes | Any, headers: Mapping[str, str]) -> ErrorBody:
+    """Reads an error body: bytes of JSON, HTML or text, or an already decoded value. Never raises."""
+    found = _Found(headers.get("x-amzn-errortype", "")[:_MAX_CODE])
+    data = body
+    if isinstance(body, bytes):
+        body = body[:_MAX_BODY_BYTES]
+        if body.startswith(b"data:"):
+            # A stream's error can arrive as one event.
+            body = body[5:]
+        try:
+            data = decode(body)
+        except Undecodable:
+            found.message(_readable(body[: 4 * _MAX_PAGE].decode("utf-8", "replace")[:_MAX_PAGE]))
+            return found.error(None)
+    _collect(data, found, depth=0)
+    return found.error(data)
+
+
+def without_names(words: str) -> str:
+    """Words without what they quote ('...', "...", `...`) and without names of fields and functions; NAMED stands
+    in their place. Of a quotation that does not end the rest is left out. Linear."""
+    kept: list[str] = []
+    at = begun = 0
+    while at < len(words):
+        close = _QUOTES.get(words[at])
+        # An apostrophe inside or behind a word opens nothing, and one inside a word closes nothing.
+        if close is None or (words[at] == "'" and at and words[at - 1].isalnum()):
+            at += 1
+            continue
+        kept.append(words[begun:at])
+        kept.append(NAMED)
+        end = words.find(close, at + 1)
+        while end >= 0 and close in "'\u2019" and words[end + 1 : end + 2].isalnum():
+            end = words.find(close, end + 1)
+        at = begun = len(words) if end < 0 else end + 1
+    kept.append(words[begun:])
+    said = "".join(kept).split(" ")
+    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in said)
+
+
+def redact(message: str) -> str:
+    """At most 300 characters, without anything that looks like a key."""
+    message = _SPACES.sub(" ", message[:_MAX_TEXT])
+    message = _ANNOUNCED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", message))
+    return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    return _SPACES.sub(" ", text).strip().lower()
+
+
+def _readable(text: str) -> str:
+    """The title of a page of HTML, else its text without tags; any other text as it is."""
+    lower = text.lower()
+    if len(lower) == len(text) and (opened := lower.find("<title")) >= 0:
+        begun, end = lower.find(">", opened) + 1, lower.find("</title", opened)
+        if 0 < begun <= end:
+            text = text[begun:end]
+    if "<" in text[:64]:
+        # What stands before the first tag, and behind each tag's end.
+        first, *rest = text.split("<")
+        text = " ".join((first, *(part.partition(">")[2] for part in rest)))
+    return _SPACES.sub(" ", text).strip()
+
+
+def _collect(data: Any, found: _Found, depth: int) -> None:
+    if depth > 8:
+        return
+    if isinstance(data, str):
+        text = data.strip()
+        nested = _nested(text) if depth else None
+        if nested is not None:
+            _collect(nested, found, depth + 1)
+        elif text:
+            found.message(text)
+        return
+    if isinstance(data, list):
+        for item in data[:8]:
+            _collect(item, found, depth + 1)
+        return
+    fields = as_dict(data)
+    for name in ("status_code", "http_code", "http_status", "statusCode", "status", "code"):
+        number = fields.get(name)
+        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) == 3:
+            number = int(number)
+        if type(number) is int and 400 <= number < 600:
+            found.statuses.append(number)
+    for name in _CODE_FIELDS:
+        found.code(fields.get(name))
+    found.param = found.param or as_str(fields.get("param"))
+    found.wrapped |= "provider_name" in fields and "raw" in fields
+    if not isinstance(fields.get("error"), str):
+        _collect(fields.get("error"), found, depth + 1)
+    for name in _MESSAGE_FIELDS:
+        value = fields.get(name)
+        if isinstance(value, str) and (name != "error" or value[:_MAX_TEXT] not in found.messages):
+            _collect(value, found, depth + 1)
+        elif name != "error" and isinstance(value, (list, dict)):
+            items = as_list(value)[:8] or [value]
+            _collect([_without_input(item) for item in items], found, depth + 1)
+    for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details", "fault"):
+        value = fields.get(name)
+        if value is not None:
+            _collect(value, found, depth + 1)
+    if fields.get("flagged_input") is not None:
+        found.code("flagged")
+
+
+def _nested(text: str) -> Any:
+    """The JSON that a message is, or None where it is prose."""
+    if not text.startswith(("{", "[")) or len(text) > _MAX_BODY_BYTES:
+        return None
+    try:
+        return decode(text)
+    except Undecodable:
+        return None
+
+
+def _without_input(item: Any) -> Any:
+    # FastAPI repeats the offending input, which is the prompt.
+    if type(item) is not dict:
+        return item
+    return {name: item[name] for name in ("type", "msg", "reason", "message", "detail") if name in item}

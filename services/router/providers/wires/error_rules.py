@@ -1,0 +1,260 @@
+"""What an error means: its codes first, then its status, then the wait it states, and last its prose.
+
+Prose misleads: it repeats what the caller wrote ("Invalid schema for function get_overdue_invoices"), and that of a
+rate limit advises to pay more. So it is asked only at statuses that leave open what is wrong (a bad key is 400 at xAI
+and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never of
+an empty account where a wait is stated. What words alone decided says so (`explicit`, `because`); the provider client
+takes back what the request itself holds.
+
+Every rule is linear in the text, and the text is bounded (`error_body.py`): no two repetitions of one expression can
+match the same characters, and gaps have a bound.
+`tests/unit/router/providers/wires/test_adversarial.py` finds each by itself.
+
+Sources: the providers' error pages, recorded answers, and bodies that users reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from libs.types import ErrorClass
+from services.router.providers.wires.error_body import ErrorBody
+from services.router.providers.wires.error_codes import class_of_codes, status_of_codes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
+    never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so;
+    else `because` holds the words that did."""
+
+    error_class: ErrorClass
+    passes: bool | None = None
+    explicit: bool = True
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`words` (a regular expression over lower-case prose) mean `error_class` at these statuses. `unless`: a code,
+    canonical, beside which they mean nothing."""
+
+    error_class: ErrorClass
+    words: re.Pattern[str]
+    statuses: frozenset[int]
+    passes: bool | None = None
+    unless: str = ""
+
+
+def rule(
+    error_class: ErrorClass,
+    words: str,
+    statuses: Sequence[int],
+    passes: bool | None = None,
+    unless: str = "",
+) -> Rule:
+    """A rule; see Rule."""
+    return Rule(error_class, re.compile(words), frozenset(statuses), passes, unless)
+
+
+#: An error inside a 200 that states no status.
+_UNSTATED = 0
+_DENIED = r"(disabled|deactivated|restricted|suspended|banned|blocked|terminated|locked|deleted)"
+
+#: A request of more tokens than the account may send in a minute or day: no wait helps here, and any other provider
+#: may take it, its context window being none of the matter. OpenAI says it as a 429, Groq as a 413.
+_TOO_LARGE = re.compile(r"request too large\b")
+_OF_A_PERIOD = re.compile(r"\b(per (second|min|minute|hour|day|month)\b|[tr]p[smhd]\b)")
+_LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
+_REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
+
+#: Tried in this order.
+RULES: tuple[Rule, ...] = (
+    # Azure API Management; it says when, and so does its Retry-After.
+    rule(ErrorClass.QUOTA_EXHAUSTED, r"out of (call volume|bandwidth) quota", (403, 429), passes=True),
+    # Google's word for "none at all", beside a minute's wait that helps nobody.
+    rule(
+        ErrorClass.QUOTA_EXHAUSTED, r"quota exceeded for metric\b.{0,120}\blimit: 0\b", (429,), passes=False
+    ),
+    rule(
+        ErrorClass.QUOTA_EXHAUSTED,
+        r"(insufficient|not enough) (quota|balance|credits?|funds)\b|credit balance|billing disabled"
+        r"|billing to be enabled|account is not active|included credits"
+        r"|requires more credits|used all available credits|spend(ing)? (limit|cap)\b|key limit exceeded"
+        r"|credit limit exceeded|api usage limits|calls? / month|no resource package"
+        r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
+        r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
+        r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
+        r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
+        r"|余额不足|欠费",
+        (400, 403, 404, 412, 422, 429, _UNSTATED),
+    ),
+    # Google says it of a minute's quota too.
+    rule(
+        ErrorClass.QUOTA_EXHAUSTED,
+        r"exceeded your current quota",
+        (400, 403, 429, _UNSTATED),
+        unless="resourceexhausted",
+    ),
+    rule(
+        ErrorClass.CONTEXT_TOO_LONG,
+        r"request too large|request entity too large|long context|context window|too many total text bytes"
+        r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
+        r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
+        r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
+        r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
+        r"|exceeds the maximum number of (input )?tokens|reduce (the length of )?(the|your) (messages|prompt|input)"
+        r"|\b(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
+        r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
+        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size",
+        (400, 403, 404, 413, 422, 500, _UNSTATED),
+    ),
+    rule(
+        ErrorClass.CONTENT_REFUSED,
+        r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
+        r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
+        r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
+        r"|data inspection|blocked (input|output|by our)|敏感",
+        (400, 403, 422, 498, 500, _UNSTATED),
+    ),
+    rule(
+        ErrorClass.MODEL_NOT_FOUND,
+        r"unknown model|invalid model|not a valid model|no such model|unsupported model|model not exist"
+        r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
+        r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
+        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated|removed"
+        r"|decommissioned|retired|blocked at)|no longer (available|supported)|is not (enabled|available|permitted)"
+        r"|access is denied)",
+        (400, 403, 410, 422, _UNSTATED),
+    ),
+    rule(
+        ErrorClass.AUTHENTICATION,
+        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
+        r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
+        r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
+        rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
+        r"|not available in your (country|region)",
+        (400, 403, 412, 422, _UNSTATED),
+    ),
+    rule(
+        ErrorClass.OVERLOADED,
+        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|currently loading"
+        r"|(model|server|engine|service) (is )?((currently|too) )?busy",
+        (424, 429, 500, 502, 503, _UNSTATED),
+    ),
+    rule(ErrorClass.RATE_LIMITED, r"throttl|rate limit|too many requests", (400, 403, _UNSTATED)),
+    # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
+    rule(
+        ErrorClass.OVERLOADED,
+        r"unavailable|capacity|too many requests|rate.?limit|throttl",
+        (500, 502, _UNSTATED),
+    ),
+    rule(ErrorClass.TIMEOUT, r"timed out|timeout", (500, 502, _UNSTATED)),
+)
+
+#: What a status means where neither codes nor prose say more.
+_STATUSES = {
+    401: ErrorClass.AUTHENTICATION,
+    402: ErrorClass.QUOTA_EXHAUSTED,
+    403: ErrorClass.AUTHENTICATION,
+    404: ErrorClass.MODEL_NOT_FOUND,
+    408: ErrorClass.TIMEOUT,
+    409: ErrorClass.SERVER_ERROR,
+    410: ErrorClass.MODEL_NOT_FOUND,
+    413: ErrorClass.CONTEXT_TOO_LONG,
+    424: ErrorClass.SERVER_ERROR,
+    425: ErrorClass.OVERLOADED,
+    429: ErrorClass.RATE_LIMITED,
+    451: ErrorClass.CONTENT_REFUSED,
+    # Groq: the flex tier is full.
+    498: ErrorClass.OVERLOADED,
+    # nginx, Cohere: the connection was closed before an answer.
+    499: ErrorClass.TRANSPORT,
+    503: ErrorClass.OVERLOADED,
+    504: ErrorClass.TIMEOUT,
+    # Cloudflare: the origin took too long.
+    524: ErrorClass.TIMEOUT,
+    # Anthropic.
+    529: ErrorClass.OVERLOADED,
+    598: ErrorClass.TIMEOUT,
+}
+
+#: Finish reasons are words; beyond so many characters one is not looked at.
+_MAX_REASON = 200
+#: Finish reasons that are no ends of an answer but of the attempt, by what their names hold, in this order. DeepSeek
+#: `insufficient_system_resource`, vLLM and SGLang `abort`, Bedrock `malformed_model_output` and `malformed_tool_use`,
+#: Gemini `MALFORMED_FUNCTION_CALL`, `UNEXPECTED_TOOL_CALL`, `TOO_MANY_TOOL_CALLS` and `MISSING_THOUGHT_SIGNATURE`,
+#: Cohere `ERROR`, `TIMEOUT` and `USER_CANCEL`, responses `cancelled`, `failed`, `in_progress` and `queued`.
+_BREAKS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
+    (re.compile(r"insufficient|overload|capacity|unavailable|exhausted"), ErrorClass.OVERLOADED),
+    (re.compile(r"time_?d?_?out|deadline"), ErrorClass.TIMEOUT),
+    (re.compile(r"malformed|unexpected|invalid|too_many|missing"), ErrorClass.MALFORMED),
+    (re.compile(r"abort|cancel|interrupt|disconnect|preempt|progress|queued"), ErrorClass.TRANSPORT),
+    (re.compile(r"error|fail|crash"), ErrorClass.SERVER_ERROR),
+)
+
+
+def verdict_of(
+    status: int, error: ErrorBody, *, wait: bool = False, statuses: Mapping[int, ErrorClass] | None = None
+) -> Verdict:
+    """What an error with this status means, 0 where it has none. `wait`: it states how long to stay away.
+    `statuses`: what single statuses mean to this provider alone."""
+    own = (statuses or {}).get(status)
+    if own is not None:
+        return Verdict(own)
+    status = status or status_of_codes(error.codes)
+    named = class_of_codes(error.codes, status, error.param)
+    if named is not None:
+        return _unless_upstream(status, error, _rate(Verdict(named), error))
+    found = next(
+        (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
+    )
+    return _unless_upstream(status, error, _rate(found or _by_status(status), error))
+
+
+def class_of_status(status: int) -> ErrorClass:
+    """What a status means by itself."""
+    other = ErrorClass.INVALID_REQUEST if 400 <= status < 500 else ErrorClass.SERVER_ERROR
+    return _STATUSES.get(status, other)
+
+
+def break_class(reason: str) -> ErrorClass | None:
+    """The class of failure that a finish reason stands for; None where it may be the end of an answer."""
+    lower = reason[:_MAX_REASON].lower()
+    return next((error_class for words, error_class in _BREAKS if words.search(lower)), None)
+
+
+def _by_status(status: int) -> Verdict:
+    # A firewall's 403 is no word about a key.
+    return Verdict(class_of_status(status), explicit=status != 403)
+
+
+def _by_words(candidate: Rule, error: ErrorBody, status: int, wait: bool) -> Verdict | None:
+    spent = candidate.error_class is ErrorClass.QUOTA_EXHAUSTED and candidate.passes is None
+    if spent and status == 429 and wait:
+        # What is over in a minute is a rate, whatever is advised to do about it.
+        return None
+    match = None if candidate.unless in error.codes else candidate.words.search(error.prose)
+    return Verdict(candidate.error_class, candidate.passes, False, match[0]) if match else None
+
+
+def _rate(found: Verdict, error: ErrorBody) -> Verdict:
+    """The same, or that the request is larger than the account's rate."""
+    if found.error_class not in (ErrorClass.RATE_LIMITED, ErrorClass.CONTEXT_TOO_LONG):
+        return found
+    limit, requested = _LIMIT.search(error.prose), _REQUESTED.search(error.prose)
+    above = limit is not None and requested is not None and int(requested[1]) > int(limit[1])
+    large = _TOO_LARGE.search(error.prose) and _OF_A_PERIOD.search(error.prose)
+    if large or (above and found.error_class is ErrorClass.RATE_LIMITED):
+        return Verdict(ErrorClass.RATE_LIMITED, False, found.explicit)
+    return found
+
+
+def _unless_upstream(status: int, error: ErrorBody, found: Verdict) -> Verdict:
+    """The same, but for the account of a server behind the provider: ours is in order, the model cannot be had."""
+    if error.wrapped and found.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED):
+        gone = ErrorClass.RATE_LIMITED if status == 429 else ErrorClass.MODEL_NOT_FOUND
+        return Verdict(gone, None, found.explicit, found.because)
+    return found

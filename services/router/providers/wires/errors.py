@@ -1,0 +1,177 @@
+"""Classifying what a provider says went wrong: status, body and headers together.
+
+What codes, words and statuses mean stands in `error_codes.py` and `error_rules.py`; here it meets the answer's
+headers and waits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.wires.error_body import MAX_PROSE, ErrorBody, read_error, redact
+from services.router.providers.wires.error_rules import Verdict, break_class, class_of_status, verdict_of
+from services.router.providers.wires.fields import as_dict, as_str
+from services.router.providers.wires.limits import refill_wait
+from services.router.providers.wires.waits import body_wait, header_wait
+from services.router.request.generation import ProviderFailure
+
+#: Failures that the same request may outlive on the same model.
+_RETRY_SAME = frozenset(
+    {
+        ErrorClass.RATE_LIMITED,
+        ErrorClass.OVERLOADED,
+        ErrorClass.SERVER_ERROR,
+        ErrorClass.TRANSPORT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.STALLED,
+        ErrorClass.MALFORMED,
+    }
+)
+#: Failures that pass with time, so a stated wait means something.
+_WAITING = frozenset(
+    {ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED, ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT}
+)
+
+
+def classify(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    statuses: Mapping[int, ErrorClass] | None = None,
+) -> ProviderFailure:
+    """The failure that an answer with an error status means. Header names are lower case. `statuses`: what single
+    statuses mean to this provider alone. Never raises."""
+    error = read_error(body, headers)
+    stated = _stated_wait(headers, error)
+    found = verdict_of(status, error, wait=stated is not None, statuses=statuses)
+    return _failure(
+        found,
+        error.message or f"HTTP {status} without an explanation",
+        status,
+        _wait(found.error_class, stated, headers, error) if _waits(found) else None,
+        again=headers.get("x-should-retry") != "false",
+    )
+
+
+def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
+    """The failure that an error object inside a 200 means (a stream's error event, a failed response).
+
+    The answer's own headers belong to the 200 and say nothing about it.
+    """
+    error = read_error(data, {})
+    stated = body_wait(data, error.words)
+    found = verdict_of(error.status, error, wait=stated is not None)
+    message = error.message or "the provider reported an error without an explanation"
+    return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
+
+
+def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes) -> None:
+    """Makes a failure fit to leave the adapters, in place: no key is in its message (`hide` takes out those that are
+    known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
+    from words that the request (`asked`, its body) holds itself."""
+    if failure.because and _is_echo(failure, asked):
+        status = failure.http_status
+        failure.error_class = class_of_status(status if status >= 400 else 0)
+        failure.retry_same = failure.error_class in _RETRY_SAME
+        failure.explicit = status != 403
+    failure.message = redact(hide(failure.said or failure.message))
+    failure.args = (f"{failure.error_class}: {failure.message}",)
+    failure.said = failure.because = ""
+    failure.__cause__ = failure.__context__ = None
+
+
+def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
+    # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
+    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
+        return False
+    words = [re.escape(word.encode()) for word in failure.because.split()]
+    return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
+
+
+def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> ProviderFailure | None:
+    """The failure that a finish reason of a 200 stands for; None where it may be the end of an answer. `said`: the
+    provider's own explanation."""
+    error_class = break_class(reason)
+    if error_class is None:
+        return None
+    message = f"the answer was broken off: {reason}" + (f" ({said})" if said else "")
+    failure = ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
+    failure.said = message[:MAX_PROSE]
+    return failure
+
+
+def ended(
+    reason: str, known: Mapping[str, FinishReason], usage: Usage | None, said: str = ""
+) -> FinishReason:
+    """Why a whole answer ended; a reason that is neither known nor the name of a failure, or none, is OTHER. Raises
+    ProviderFailure where it was broken off."""
+    finish = known.get(reason)
+    if finish is None and (failure := broken_off(reason, usage, said)) is not None:
+        raise failure
+    return finish or FinishReason.OTHER
+
+
+def malformed(message: str, usage: Usage | None = None) -> ProviderFailure:
+    """A 200 that cannot be used."""
+    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, retry_same=True, usage=usage)
+
+
+def cut_off(usage: Usage | None = None) -> ProviderFailure:
+    """A stream that ended before its answer did."""
+    return ProviderFailure(
+        ErrorClass.TRANSPORT,
+        "the stream ended before the answer was complete",
+        http_status=200,
+        retry_same=True,
+        usage=usage,
+    )
+
+
+def _failure(
+    found: Verdict,
+    message: str,
+    status: int,
+    wait: float | None,
+    *,
+    again: bool = True,
+    usage: Usage | None = None,
+) -> ProviderFailure:
+    failure = ProviderFailure(
+        found.error_class,
+        redact(message),
+        http_status=status,
+        retry_after=wait,
+        retry_same=again and found.error_class in _RETRY_SAME and found.passes is not False,
+        usage=usage,
+        explicit=found.explicit,
+    )
+    failure.said = message[:MAX_PROSE]
+    failure.because = found.because
+    return failure
+
+
+def _waits(found: Verdict) -> bool:
+    return found.error_class in _WAITING if found.passes is None else found.passes
+
+
+def _stated_wait(headers: Mapping[str, str], error: ErrorBody) -> float | None:
+    stated = header_wait(headers)
+    return body_wait(error.data, error.words) if stated is None else stated
+
+
+def _wait(
+    error_class: ErrorClass, stated: float | None, headers: Mapping[str, str], error: ErrorBody
+) -> float | None:
+    if stated is not None or error_class is not ErrorClass.RATE_LIMITED:
+        return stated
+    # OpenRouter repeats the upstream's headers in the body.
+    upstream = as_dict(as_dict(as_dict(as_dict(error.data).get("error")).get("metadata")).get("headers"))
+    resets = [
+        wait
+        for source in (headers, {name.lower(): as_str(value) for name, value in upstream.items()})
+        if (wait := refill_wait({**source, "date": headers.get("date", "")})) is not None
+    ]
+    return max(resets, default=None)

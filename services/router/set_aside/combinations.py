@@ -1,0 +1,175 @@
+"""What may be set aside when it keeps failing, and what a call is an instance of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+
+from libs.catalog.model import Model, Provider
+from libs.conversation import Role
+from services.router.request.generation import Generation, Prompt
+
+FEATURES = (
+    "json",
+    "json_schema",
+    "penalties",
+    "reasoning",
+    "sampling",
+    "seed",
+    "stop",
+    "stream",
+    "system",
+    "tool_choice",
+    "tools",
+)
+
+
+class Kind(StrEnum):
+    """What a combination is."""
+
+    #: A provider's key or account: authentication or quota failures on several of its models, or (with a model) on
+    #: that one.
+    KEY = "key"
+    #: A model that its provider does not have (any more).
+    MODEL = "model"
+    #: A kind of request (a tenant's content type and the features it uses) on one model.
+    SHAPE = "shape"
+    #: All providers of one region.
+    REGION = "region"
+
+
+#: Failures of one provider of a region, and such providers, that it takes to blame the region.
+REGION_FAULTS = 2
+REGION_PROVIDERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a kind is set aside, and for how long. `failures` in a row, on at least `different` models (KEY) or
+    prompts (SHAPE): one prompt sent again and again proves nothing. `base` and `cap` in seconds."""
+
+    failures: int
+    different: int
+    base: float
+    cap: float
+
+
+RULES: dict[Kind, Rule] = {
+    Kind.KEY: Rule(3, 2, 300.0, 3600.0),
+    Kind.MODEL: Rule(3, 1, 300.0, 3600.0),
+    Kind.SHAPE: Rule(5, 5, 300.0, 3600.0),
+    # Its providers' breakers do the fine work; this only keeps others of the region from finding out one by one.
+    Kind.REGION: Rule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
+}
+#: Failures of the account on one model: without growth, since a quota may be whole again at any time.
+ONE_MODELS_KEY = Rule(2, 1, 300.0, 300.0)
+#: Where nobody else is left these are called after all: the caller then gets the provider's own answer.
+LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
+
+
+class Combination(Struct, frozen=True, cache_hash=True):
+    """What may be set aside; fields that its kind does not need are empty."""
+
+    kind: Kind
+    provider: str = ""
+    model: str = ""
+    region: str = ""
+    tenant: str = ""
+    content_type: str = ""
+    #: What the request uses, a bit for each of FEATURES.
+    uses: int = 0
+
+    @property
+    def features(self) -> list[str]:
+        """What the request uses, sorted."""
+        return [name for bit, name in enumerate(FEATURES) if self.uses >> bit & 1]
+
+    @property
+    def name(self) -> str:
+        """Unique, for operators."""
+        if self.kind is Kind.SHAPE:
+            shape = f"{self.tenant}/{self.content_type}/{'+'.join(self.features) or 'plain'}"
+            return f"shape:{shape}@{self.provider}/{self.model}"
+        if self.kind is Kind.MODEL:
+            return f"model:{self.provider}/{self.model}"
+        return f"{self.kind}:{self.provider or self.region}" + (f"/{self.model}" if self.model else "")
+
+    @property
+    def rule(self) -> Rule:
+        """When it is set aside."""
+        return ONE_MODELS_KEY if self.kind is Kind.KEY and self.model else RULES[self.kind]
+
+
+class Call(Struct, frozen=True):
+    """A call as far as patterns are concerned."""
+
+    provider: Provider
+    model: Model
+    generation: Generation
+    stream: bool
+
+
+def features_of(prompt: Prompt, *, stream: bool) -> int:
+    """What a request uses of a model beyond plain text: a bit for each of FEATURES."""
+    shape = prompt.response_format
+    uses = 0
+    if shape is not None:
+        uses = 2 if shape.schema_json else 1
+    if prompt.presence_penalty is not None or prompt.frequency_penalty is not None:
+        uses |= 4
+    if prompt.reasoning_effort is not None:
+        uses |= 8
+    if prompt.temperature is not None or prompt.top_p is not None:
+        uses |= 16
+    if prompt.seed is not None:
+        uses |= 32
+    if prompt.stop_sequences:
+        uses |= 64
+    if stream:
+        uses |= 128
+    for message in prompt.messages:
+        if message.role is Role.SYSTEM:
+            uses |= 256
+            break
+    if prompt.tool_choice:
+        uses |= 512
+    if prompt.tools:
+        uses |= 1024
+    return uses
+
+
+def shape_of(call: Call) -> Combination:
+    """The kind of request that a call makes, on its model."""
+    generation = call.generation
+    return Combination(
+        Kind.SHAPE,
+        call.provider.name,
+        call.model.name,
+        "",
+        generation.tenant,
+        generation.content_type,
+        features_of(generation.prompt, stream=call.stream),
+    )
+
+
+def keys_of(model: Model) -> tuple[Combination, Combination]:
+    """The key that a call to the model uses, as far as that model is concerned, and altogether."""
+    return Combination(Kind.KEY, model.provider, model.name), Combination(Kind.KEY, model.provider)
+
+
+def combinations_of(call: Call) -> Iterator[Combination]:
+    """Everything a call is an instance of."""
+    provider = call.provider
+    yield from keys_of(call.model)
+    yield Combination(Kind.MODEL, provider.name, call.model.name)
+    yield shape_of(call)
+    if provider.region:
+        yield Combination(Kind.REGION, region=provider.region)
+
+
+def mark_of(prompt: Prompt) -> int:
+    """Tells prompts apart without keeping them."""
+    return hash(tuple(message.text for message in prompt.messages))

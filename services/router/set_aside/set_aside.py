@@ -1,0 +1,145 @@
+"""Setting aside what keeps failing: tells patterns of every attempt, planning of what is set aside, operators why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from msgspec import structs
+
+from libs.catalog.model import Catalog, Model, Provider
+from libs.clock import Clock
+from libs.errors import NotFound
+from libs.telemetry import Metrics, get_logger
+from libs.types import ErrorClass
+from services.router.health.target_health import Availability, TargetHealth
+from services.router.request.generation import Generation
+from services.router.set_aside.combinations import Call, Kind
+from services.router.set_aside.patterns import Patterns, SetAside
+
+log = get_logger(__name__)
+
+Health = Callable[[Model], TargetHealth]
+
+
+class SettingAside:
+    """The use case. Each router process learns by itself, from its own attempts."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        key_version: Callable[[Provider], str] = lambda _: "",
+    ) -> None:
+        """`key_version` tells a provider's present key from its others."""
+        self._clock = clock
+        self._patterns = Patterns(rng, key_version)
+        self._catalog = ""
+        self._gauge = metrics.gauge(
+            "set_aside", "Combinations that are set aside, or wait for the trial that ends it", ("kind",)
+        )
+        for kind in Kind:
+            self._gauge.labels(kind).set(0)
+
+    def view(self, health: Health, catalog: Catalog, generation: Generation, *, stream: bool) -> Health:
+        """`health` as planning should see it for this request. Costs nothing while nothing is set aside."""
+        if catalog.version != self._catalog:
+            if self._catalog:
+                self._patterns.try_now(self._clock.now())
+            self._catalog = catalog.version
+        if not self._patterns:
+            return health
+        now = self._clock.now()
+
+        def seen(model: Model) -> TargetHealth:
+            state = health(model)
+            if state.availability is Availability.DOWN:
+                return state
+            call = Call(catalog.providers[model.provider], model, generation, stream)
+            self._renew(call)
+            verdict = self._patterns.verdict(now, call)
+            if verdict is None:
+                return state
+            if verdict.seconds is None:
+                return structs.replace(state, suspect=verdict.kind is Kind.SHAPE)
+            return structs.replace(
+                state,
+                availability=Availability.DOWN,
+                reason=f"set aside for another {verdict.seconds:.0f} s: {verdict.reason}",
+                retry_after=verdict.seconds,
+                trial=verdict.last_resort,
+            )
+
+        return seen
+
+    def begin(self, provider: Provider, model: Model, generation: Generation, *, stream: bool) -> bool:
+        """Before an attempt. False: the combination is set aside by now, or somebody else is trying it."""
+        if not self._patterns:
+            return True
+        call = Call(provider, model, generation, stream)
+        self._renew(call)
+        return self._patterns.begin(self._clock.now(), call)
+
+    def succeeded(
+        self, provider: Provider, model: Model, generation: Generation, began: float, *, stream: bool
+    ) -> None:
+        """After an attempt that began at `began` (epoch seconds) and gave the answer."""
+        call = Call(provider, model, generation, stream)
+        self._put_back(self._patterns.succeeded(self._clock.now(), began, call), "a trial that succeeded")
+
+    def failed(
+        self,
+        provider: Provider,
+        model: Model,
+        generation: Generation,
+        began: float,
+        error_class: ErrorClass,
+        *,
+        explicit: bool,
+        stream: bool,
+    ) -> None:
+        """After one that failed; `explicit`: by a status or a code, not by words alone."""
+        now = self._clock.now()
+        call = Call(provider, model, generation, stream)
+        entry = self._patterns.failed(now, began, call, error_class, explicit=explicit)
+        if entry is not None:
+            self._count()
+            log.warning(
+                "set_aside",
+                combination=entry.combination.name,
+                reason=entry.reason,
+                seconds=round(entry.until - now),
+                times=entry.times,
+            )
+
+    def entries(self) -> list[SetAside]:
+        """All that is set aside, by name."""
+        found = self._patterns.entries(self._clock.now())
+        self._count()
+        return found
+
+    def clear(self, name: str) -> SetAside:
+        """An operator's word. Raises NotFound."""
+        entry = self._patterns.clear(name)
+        if entry is None:
+            raise NotFound(f"Nothing called {name[:300]!r} is set aside", reason="NOT_SET_ASIDE")
+        self._count()
+        log.warning("put_back", combination=name, by="an operator")
+        return entry
+
+    def _renew(self, call: Call) -> None:
+        self._put_back(self._patterns.renewed(call.provider, call.model), "another key")
+
+    def _put_back(self, back: list[SetAside], by: str) -> None:
+        if back:
+            self._count()
+            for entry in back:
+                log.info("put_back", combination=entry.combination.name, by=by)
+
+    def _count(self) -> None:
+        counts = dict.fromkeys(Kind, 0)
+        for entry in self._patterns.entries(self._clock.now()):
+            counts[entry.combination.kind] += 1
+        for kind, count in counts.items():
+            self._gauge.labels(kind).set(count)

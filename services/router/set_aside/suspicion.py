@@ -1,0 +1,85 @@
+"""When failures in a row are enough to set a combination aside. Pure.
+
+A kind of request is its tenant's own: different prompts that fail while others are answered are enough. Everything
+else is shared by all tenants. It is blamed for what a status or a code says (an explicit failure); for what mere
+words seem to say, which may be the caller's own, only on evidence from unrelated requests: of several tenants, or
+several different ones where only one tenant calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs.types import ErrorClass
+from services.router.health.callers import CONTRADICTED, RECENT
+from services.router.set_aside.combinations import Call, Combination, Kind, mark_of
+
+#: Successes of other requests on the same model that it takes to blame a shape.
+CONTRAST = 3
+#: Content is refused for what it says, so it takes more to blame the shape.
+REFUSALS = 10
+#: Different requests of the only tenant that calls that are as good as those of two tenants.
+UNRELATED = 3
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """Failures in a row of one combination."""
+
+    combination: Combination
+    #: The model's successes when it began.
+    baseline: int
+    #: The version of the key that was used; empty: not about a key.
+    key: str
+    last: float = 0.0
+    count: int = 0
+    explicit: int = 0
+    refused: bool = False
+    #: No more of each than it takes.
+    prompts: set[int] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)
+    tenants: set[str] = field(default_factory=set)
+
+    def add(self, now: float, call: Call, error_class: ErrorClass, *, explicit: bool) -> None:
+        """One more failure."""
+        rule = self.combination.rule
+        self.last = now
+        self.count += 1
+        self.explicit += explicit
+        self.refused |= error_class is ErrorClass.CONTENT_REFUSED
+        if len(self.prompts) < max(self.failures, UNRELATED):
+            self.prompts.add(mark_of(call.generation.prompt))
+        if len(self.models) < rule.different:
+            self.models.add(call.model.name)
+        if len(self.tenants) < 2:
+            self.tenants.add(call.generation.tenant)
+
+    @property
+    def failures(self) -> int:
+        """How many it takes."""
+        return REFUSALS if self.refused else self.combination.rule.failures
+
+    def proven(self, successes: int, quiet: float) -> bool:
+        """True once it is enough. `successes`: the model's by now; `quiet`: seconds since another tenant than the one
+        that fails was answered there."""
+        if self.count < self.failures:
+            return False
+        if self.combination.kind is Kind.SHAPE:
+            return len(self.prompts) >= self.failures and successes - self.baseline >= CONTRAST
+        if self.combination.kind is Kind.KEY and len(self.models) < self.combination.rule.different:
+            return False
+        if len(self.tenants) > 1:
+            return True
+        if self.explicit >= self.failures:
+            return quiet > CONTRADICTED
+        return quiet > RECENT and len(self.prompts) >= UNRELATED
+
+    def why(self, error_class: ErrorClass) -> str:
+        """For a person."""
+        combination, count, said = self.combination, self.count, error_class.replace("_", " ")
+        if combination.kind is Kind.KEY:
+            where = combination.model or "several models"
+            return f"{combination.provider} failed {count} calls in a row on {where}: {said}"
+        if combination.kind is Kind.MODEL:
+            return f"{combination.provider} said {count} times in a row that it has no such model"
+        return f"it failed {count} requests of this kind in a row ({said}) while others succeeded"

@@ -1,0 +1,149 @@
+"""What the router knows of its targets: nothing that is decided may miss what was heard or seen."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from libs.catalog.model import Model
+from libs.resilience.circuit import BreakerState
+from libs.types import ErrorClass
+from services.router.health.target_health import Availability
+from services.router.health.targets import HEDGE_SAMPLES, SUCCESSES, Judgement, Targets
+from tests.support.clock import ManualClock
+
+LARGE = Model("acme", "large", "large", 8000, 1000)
+SMALL = Model("acme", "small", "small", 8000, 1000)
+
+
+class Bed:
+    """Targets of which no health service has said anything."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.wanted: list[Model] = []
+        self.targets = Targets(self.clock, Random(1), self.wanted.append)
+
+    def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
+        """One call gave its answer."""
+        ticket = self.targets.begin(LARGE)
+        assert ticket is not None
+        self.targets.succeeded(LARGE, ticket, latency, None, 50, tenant)
+
+    def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
+        """One did not."""
+        ticket = self.targets.begin(model)
+        assert ticket is not None
+        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
+
+
+@pytest.fixture
+def bed() -> Bed:
+    return Bed()
+
+
+def test_a_success_between_failures_counts_although_it_waits(bed: Bed) -> None:
+    """Three failures in a row open a circuit; with a success among them they are not in a row."""
+    bed.fail()
+    bed.fail()
+    bed.succeed()
+    bed.fail()
+    assert bed.targets.target(LARGE).availability is Availability.HEALTHY
+    for _ in range(3):
+        bed.fail(SMALL)
+    assert bed.targets.target(SMALL).availability is Availability.DOWN
+
+
+def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
+    """The percentile is asked for in the instant of the last sample it needs."""
+    for _ in range(HEDGE_SAMPLES - 1):
+        bed.succeed()
+    assert bed.targets.hedge_after(LARGE, stream=False) is None
+    bed.succeed()
+    learned = bed.targets.hedge_after(LARGE, stream=False)
+    assert learned is not None
+    assert 0.45 < learned < 0.55
+
+
+def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) -> None:
+    """Planning sees what waited once it counts anew."""
+    bed.targets.target(LARGE)
+    for _ in range(20):
+        bed.succeed(2.0)
+    bed.clock.advance(0.11)
+    seen = bed.targets.target(LARGE)
+    assert seen.latency == 2.0
+    assert seen.success_rate == 1.0
+
+
+def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
+    """Where nothing is decided for long, memory does not grow."""
+    for _ in range(3 * SUCCESSES):
+        bed.succeed()
+    (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]
+    assert len(target.successes) <= SUCCESSES
+
+
+def test_a_judgement_is_heard_at_once(bed: Bed) -> None:
+    """Although it was judged a moment ago: of the model, and of its provider, and back."""
+    assert bed.targets.target(LARGE).availability is Availability.HEALTHY
+    bed.targets.heard("acme", "large", Judgement(BreakerState(), degraded=True))
+    assert bed.targets.target(LARGE).availability is Availability.DEGRADED
+    assert bed.targets.target(SMALL).availability is Availability.HEALTHY
+    bed.targets.heard("acme", "", Judgement(BreakerState(), taken_out="maintenance"))
+    for model in (LARGE, SMALL):
+        seen = bed.targets.target(model)
+        assert (seen.availability, seen.reason) == (Availability.DOWN, "maintenance")
+    bed.targets.heard("acme", "", Judgement(BreakerState(), ramp=0.3))
+    assert bed.targets.target(SMALL).ramp == 0.3
+
+
+def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
+    """Calls that began under one ticket are one tally, whatever became of them."""
+    for latency in (0.5, 1.5):
+        bed.succeed(latency)
+    bed.fail()
+    ((provider, model, ticket),) = evidence = bed.targets.evidence()
+    tally = evidence[provider, model, ticket]
+    assert (provider, model, tally.successes, tally.tokens) == ("acme", "large", 2, 100)
+    assert (tally.latency_sum, tally.latency_max) == (2.0, 1.5)
+    assert tally.failures == {ErrorClass.SERVER_ERROR: 1}
+    assert bed.targets.evidence() == {}
+
+
+def test_failures_and_probes_are_pressing_and_mere_successes_are_not(bed: Bed) -> None:
+    """Others act on the first two; the third only says that nothing has changed."""
+    assert not bed.targets.pressing
+    bed.succeed()
+    assert not bed.targets.pressing
+    bed.fail()
+    assert bed.targets.pressing
+    bed.targets.evidence()
+    for _ in range(3):
+        bed.fail()
+    bed.targets.evidence()
+    assert not bed.targets.pressing
+    while "its circuit is open" in bed.targets.target(LARGE).reason:
+        bed.clock.advance(0.5)
+    bed.targets.permitted(LARGE, "permit", bed.clock.now() + 5)
+    bed.succeed()
+    assert bed.targets.pressing
+
+
+def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Bed) -> None:
+    """Asked for while it is planned with, not more often than it could be answered."""
+    for _ in range(3):
+        bed.fail()
+    while "its circuit is open" in bed.targets.target(LARGE).reason:
+        bed.clock.advance(0.5)
+    for _ in range(3):
+        assert bed.targets.target(LARGE).availability is Availability.DOWN
+    assert bed.wanted == [LARGE]
+    assert bed.targets.begin(LARGE) is None
+    bed.targets.permitted(LARGE, "permit", bed.clock.now() + 5)
+    assert bed.targets.target(LARGE).availability is Availability.PROBING
+    ticket = bed.targets.begin(LARGE)
+    assert ticket is not None
+    assert ticket.permit == "permit"
+    assert bed.targets.begin(LARGE) is None

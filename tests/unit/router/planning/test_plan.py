@@ -1,0 +1,157 @@
+"""Who may serve a request, in what order, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from libs.catalog.model import Catalog, Model, Tenant
+from libs.conversation import Message, ResponseFormat, Role
+from libs.selection import SelectionReason, Strategy
+from services.router.health.target_health import UNKNOWN, Availability, TargetHealth
+from services.router.planning.entries import entries_for
+from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
+from services.router.planning.scoring import WeightedScorer
+from services.router.request.generation import Generation, Prompt
+from services.router.request.tokens import estimate_input_tokens
+from tests.support.routing import TENANT, catalog, generation, model
+
+A, B, C = model("a/m", quality=0.9), model("b/m", quality=0.5), model("c/m", quality=0.1)
+PRICES = {"a/m": 300, "b/m": 100, "c/m": 200}
+
+
+def plan(
+    found: Catalog,
+    request: Generation | None = None,
+    states: dict[str, TargetHealth] | None = None,
+    tenant: Tenant = TENANT,
+    seed: int = 1,
+    *,
+    stream: bool = False,
+) -> Plan:
+    """A plan with fixed prices."""
+    request = request or generation()
+    return make_plan(
+        entries_for(found, tenant, request.content_type, request.models),
+        PlanRequest(request, tenant, found.policies["default"], stream),
+        Conditions(
+            lambda m: (states or {}).get(m.id, UNKNOWN),
+            lambda provider, m, usage, at, answered: PRICES[m.id],
+            0.0,
+        ),
+        WeightedScorer(),
+        Random(seed),
+    )
+
+
+def order(made: Plan) -> list[str]:
+    return [c.target for c in made.candidates]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "first", "reason"),
+    [
+        (Strategy.COST_FIRST, "b/m", SelectionReason.COST),
+        (Strategy.SPECIALIZED, "a/m", SelectionReason.SPECIALIZATION),
+        (Strategy.PERFORMANCE_FIRST, "c/m", SelectionReason.PERFORMANCE),
+    ],
+)
+def test_the_strategy_decides_inside_a_tier(strategy: Strategy, first: str, reason: SelectionReason) -> None:
+    """Each strategy puts first whoever is best by its criterion, and says so."""
+    states = {
+        "a/m": TargetHealth(latency=2.0),
+        "b/m": TargetHealth(latency=1.0),
+        "c/m": TargetHealth(latency=0.2),
+    }
+    made = plan(catalog([A, B, C]), generation(strategy=strategy), states)
+    assert (order(made)[0], made.candidates[0].reason) == (first, reason)
+    assert 0 < made.candidates[0].confidence <= 1
+
+
+def test_tiers_come_before_scores_and_health_before_tiers() -> None:
+    """A degraded first tier is used after a healthy second; a down one not at all, with its reason."""
+    tiers = catalog([A], [B], [C])
+    assert order(plan(tiers)) == ["a/m", "b/m", "c/m"]
+    degraded = plan(tiers, states={"a/m": TargetHealth(Availability.DEGRADED)})
+    assert order(degraded) == ["b/m", "c/m", "a/m"]
+    down = plan(tiers, states={"a/m": TargetHealth(Availability.DOWN, reason="circuit open")})
+    assert order(down) == ["b/m", "c/m"]
+    assert [c.excluded for c in down.excluded] == ["circuit open"]
+    assert down.candidates[0].reason is SelectionReason.AVAILABILITY
+
+
+def test_weights_share_the_load() -> None:
+    """Over many requests, first places follow the weights within sampling error."""
+    weighted = catalog([A, B], weights={"a/m": 3, "b/m": 1})
+    firsts = Counter(order(plan(weighted, seed=seed))[0] for seed in range(2000))
+    assert 0.72 < firsts["a/m"] / 2000 < 0.78
+    assert plan(weighted).candidates[0].reason is SelectionReason.LOAD_BALANCE
+
+
+def test_a_recovering_target_gets_its_share() -> None:
+    """With a ramp of 0.2 a target comes first in about a fifth of plans."""
+    states = {"a/m": TargetHealth(ramp=0.2)}
+    firsts = Counter(order(plan(catalog([A], [B]), states=states, seed=seed))[0] for seed in range(2000))
+    assert 0.16 < firsts["a/m"] / 2000 < 0.24
+
+
+def test_hard_constraints_exclude_with_a_reason() -> None:
+    """Capability, context window, price limit and tenant policy each keep a model out and say why."""
+    plain = Model("b", "m", "m", 100_000, 4096, frozenset({"system"}))
+    small = model("c/m", window=4096)
+    found = catalog([A], [plain], [small])
+    schema = Prompt((Message(Role.USER, "x" * 20_000),), 100, response_format=ResponseFormat('{"a":1}'))
+    made = plan(found, generation(prompt=schema), stream=True)
+    assert order(made) == ["a/m"]
+    reasons = {c.target: c.excluded for c in made.excluded}
+    assert reasons["b/m"] == "cannot do json_schema, streaming"
+    assert "do not fit its context window of 4096" in reasons["c/m"]
+    dear = plan(found, generation(max_cost_micro_usd=250))
+    assert "a/m" not in order(dear)
+    only_b = Tenant("acme", allowed_providers=frozenset({"b"}))
+    assert order(plan(found, tenant=only_b)) == ["b/m"]
+
+
+def test_the_callers_models_replace_the_policy() -> None:
+    """`models` is tried in the caller's order; a bare name means it at every provider."""
+    found = catalog([A], [B], [C])
+    assert order(plan(found, generation(models=("c/m", "a/m")))) == ["c/m", "a/m"]
+    assert set(order(plan(found, generation(models=("m",))))) == {"a/m", "b/m", "c/m"}
+    assert plan(found, generation(models=("c/m",))).candidates[0].reason is SelectionReason.REQUESTED
+
+
+@pytest.mark.parametrize(("text", "low", "high"), [("word " * 100, 100, 150), ("描述一把铲子" * 20, 80, 130)])
+def test_token_estimates_are_in_the_right_range(text: str, low: int, high: int) -> None:
+    """English comes out near a token a word, Chinese near a token a character."""
+    assert low <= estimate_input_tokens(Prompt((Message(Role.USER, text),), 1)) <= high
+
+
+def test_a_total_outage_opens_no_forbidden_door() -> None:
+    """Named regression: with every circuit open, whoever was excluded for another reason was tried as well: a
+    provider that the tenant may not use, a model that cannot do what is asked."""
+    states = {m.id: TargetHealth(Availability.DOWN, reason="open", trial=True) for m in (A, B)}
+    made = plan(catalog([A], [B]), states=states, tenant=Tenant("acme", allowed_providers=frozenset({"b"})))
+    assert order(made) == ["b/m"]
+    assert [(c.target, "may not use" in c.excluded) for c in made.excluded] == [("a/m", True)]
+
+
+def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:
+    """Without its key, say: also in a total outage."""
+    found = catalog([A], [B])
+    for state in (UNKNOWN, TargetHealth(Availability.DOWN, reason="open", trial=True)):
+        made = make_plan(
+            entries_for(found, TENANT, "general", ()),
+            PlanRequest(generation(), TENANT, found.policies["default"]),
+            Conditions(
+                lambda m, state=state: state,  # type: ignore[misc]
+                lambda provider, m, usage, at, answered: PRICES[m.id],
+                0.0,
+                lambda provider: "set A_KEY" if provider.name == "a" else "",
+            ),
+            WeightedScorer(),
+            Random(1),
+        )
+        assert order(made) == ["b/m"]
+        assert [c.excluded for c in made.excluded] == ["set A_KEY"]

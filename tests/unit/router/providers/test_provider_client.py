@@ -1,0 +1,316 @@
+"""The provider client with a scripted transport: limits in action, whole answers without their last word, keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from libs.catalog.model import Model, Provider
+from libs.catalog.secrets import Keys
+from libs.clock import Clock, SystemClock
+from libs.conversation import Message, ReasoningEffort, Role
+from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.http_transport import HttpResponse, HttpTransport
+from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.provider_client import ProviderClient
+from services.router.providers.timeouts import SAMPLES, UNKNOWN, Limits
+from services.router.providers.wires.wire import HttpRequest
+from services.router.providers.wires.wires import wires
+from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from tests.support.clock import ManualClock
+from tests.support.routing import model
+
+PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1")
+MODEL = model("a/m")
+PROMPT = Prompt((Message(Role.USER, "Describe a shovel"),), 100)
+#: Waits that a test can sit out.
+SHORT = Limits(total=5.0, first_content=0.05, silence=0.05, content=0.1)
+HANG = object()
+
+Step = bytes | ProviderFailure | float | object
+
+
+def delta(text: str) -> bytes:
+    """One chunk of a chat stream."""
+    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': text}}]})}\n\n".encode()
+
+
+FINISH = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+BROKEN = ProviderFailure(ErrorClass.TRANSPORT, "reset", retry_same=True)
+
+
+class ScriptedResponse(HttpResponse):
+    """Plays steps: bytes, a failure, HANG; a number passes so many seconds on the test's clock. Then the end."""
+
+    def __init__(self, status: int, steps: Sequence[Step], clock: Clock) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = {}
+        self._steps = list(steps)
+        self._clock = clock
+
+    @property
+    def ended(self) -> bool:
+        return False
+
+    async def chunk(self) -> bytes:
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, float):
+                assert isinstance(self._clock, ManualClock)
+                self._clock.advance(step)
+            elif isinstance(step, ProviderFailure):
+                raise step
+            elif isinstance(step, bytes):
+                return step
+            else:
+                await asyncio.Event().wait()
+        return b""
+
+
+class ScriptedTransport(HttpTransport):
+    """Answers every request with the same steps."""
+
+    def __init__(self, *steps: Step, status: int = 200, clock: Clock | None = None) -> None:
+        super().__init__()
+        self.steps = steps
+        self.status = status
+        self.clock = clock or SystemClock()
+        self.requests: list[HttpRequest] = []
+        self.closed = 0
+
+    @asynccontextmanager
+    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        self.requests.append(request)
+        if self.steps and self.steps[0] is HANG:
+            await asyncio.Event().wait()
+        try:
+            yield ScriptedResponse(self.status, self.steps, self.clock)
+        finally:
+            self.closed += 1
+
+
+def client(transport: ScriptedTransport, environ: Mapping[str, str] | None = None) -> ProviderClient:
+    return ProviderClient(transport, wires(transport.clock), Keys(environ or {}), transport.clock)
+
+
+async def played(
+    transport: ScriptedTransport, limits: Limits = SHORT, prompt: Prompt = PROMPT
+) -> list[StreamEvent]:
+    """All events of one stream."""
+    batches = client(transport).stream(PROVIDER, MODEL, prompt, limits)
+    return [event async for batch in batches for event in batch]
+
+
+def text(events: Sequence[StreamEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def test_a_stream_is_passed_on_and_ends_with_its_account() -> None:
+    """Text, then one StreamEnd with finish reason and usage."""
+    events = await played(ScriptedTransport(delta("Hel"), delta("lo"), FINISH, USAGE, DONE))
+    assert text(events) == "Hello"
+    assert events[-1] == StreamEnd(FinishReason.STOP, Usage(7, 3))
+
+
+@pytest.mark.parametrize("rest", [(), (BROKEN,), (HANG,)], ids=["end", "reset", "silence"])
+async def test_a_finish_reason_makes_the_answer_whole(rest: tuple[Step, ...]) -> None:
+    """The terminator is missing, whichever way: the answer is complete, with the usage that had come."""
+    events = await played(ScriptedTransport(delta("Hello"), FINISH, USAGE, *rest))
+    assert text(events) == "Hello"
+    assert events[-1] == StreamEnd(FinishReason.STOP, Usage(7, 3))
+
+
+@pytest.mark.parametrize(
+    ("rest", "error_class"),
+    [((), ErrorClass.TRANSPORT), ((BROKEN,), ErrorClass.TRANSPORT), ((HANG,), ErrorClass.STALLED)],
+    ids=["end", "reset", "silence"],
+)
+async def test_without_a_finish_reason_the_answer_is_not_whole(
+    rest: tuple[Step, ...], error_class: ErrorClass
+) -> None:
+    """Never reported as success; what the provider had said of usage is kept for the account."""
+    transport = ScriptedTransport(USAGE, delta("Hello"), *rest)
+    with pytest.raises(ProviderFailure) as caught:
+        await played(transport)
+    assert caught.value.error_class is error_class
+    assert caught.value.usage == Usage(7, 3)
+    assert transport.closed == 1
+
+
+@pytest.mark.parametrize("steps", [(HANG,), (PING, HANG), (PING,) * 200], ids=["head", "body", "pings"])
+async def test_no_content_in_time_is_a_timeout(steps: tuple[Step, ...]) -> None:
+    """Before the first content: silence after the request or the head, or pings for longer than the ceiling."""
+    clock = ManualClock()
+    limits = SHORT
+    if len(steps) > 2:
+        limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=30.0)
+        steps = tuple(part for ping in steps for part in (1.0, ping))
+    with pytest.raises(ProviderFailure) as caught:
+        await played(ScriptedTransport(*steps, clock=clock), limits)
+    assert caught.value.error_class is ErrorClass.TIMEOUT
+
+
+async def test_a_trickle_is_cut() -> None:
+    """A stream far below the model's usual pace is cut as stalled after some seconds, though bytes come."""
+    clock = ManualClock()
+    crumbs = [part for _ in range(100) for part in (1.0, delta("x"))]
+    limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=20.0, pace=500.0)
+    with pytest.raises(ProviderFailure) as caught:
+        await played(ScriptedTransport(delta("Hello"), *crumbs, clock=clock), limits)
+    assert caught.value.error_class is ErrorClass.STALLED
+    assert clock.monotonic() < 1010
+
+
+async def test_a_continuation_may_have_nothing_to_add() -> None:
+    """With a prefill an empty answer is an answer; without one it is malformed."""
+    events = await played(ScriptedTransport(FINISH, USAGE, DONE), prompt=PROMPT.continued("Hello", 2))
+    assert [type(event) for event in events] == [StreamEnd]
+    with pytest.raises(ProviderFailure) as caught:
+        await played(ScriptedTransport(FINISH, USAGE, DONE))
+    assert caught.value.error_class is ErrorClass.MALFORMED
+
+
+async def test_an_error_status_is_classified_even_when_its_body_hangs() -> None:
+    """The status alone says enough."""
+    for steps in ((b'{"error": {"message": "busy"}}',), (b"", BROKEN), (PING, HANG)):
+        with pytest.raises(ProviderFailure) as caught:
+            await played(ScriptedTransport(*steps, status=503))
+        assert (caught.value.error_class, caught.value.http_status) == (ErrorClass.OVERLOADED, 503)
+
+
+async def test_a_request_above_the_accounts_rate_teaches_no_lower_rate() -> None:
+    """A plain 429 does, at the rate of the calls so far; one that no wait would help does not."""
+    too_large = b'{"error": {"message": "Request too large on tokens per min (TPM): Limit 10, Requested 99"}}'
+    for body, learned in ((b'{"error": {"message": "Rate limit reached"}}', True), (too_large, False)):
+        transport, learner = ScriptedTransport(body, status=429), LimitLearner()
+        now = transport.clock.now()
+        for i in range(120):
+            learner.answered(now - 60 + i / 2, MODEL.id)
+        called = ProviderClient(transport, wires(transport.clock), Keys({}), transport.clock, learner)
+        for _ in range(3):
+            with pytest.raises(ProviderFailure) as caught:
+                await called.complete(PROVIDER, MODEL, PROMPT, SHORT)
+            assert caught.value.error_class is ErrorClass.RATE_LIMITED
+        assert bool(learner.learned(now)) is learned
+
+
+async def test_what_an_error_event_says_wins_over_the_silence_after_it() -> None:
+    """An error in the same piece as content is raised with its own class, though the connection stays open."""
+    error = b'data: {"error": {"message": "Overloaded", "type": "overloaded_error"}}\n\n'
+    with pytest.raises(ProviderFailure) as caught:
+        await played(ScriptedTransport(delta("Hello") + error, HANG))
+    assert caught.value.error_class is ErrorClass.OVERLOADED
+
+
+async def test_closing_a_stream_closes_the_connection() -> None:
+    """Whoever leaves early takes the provider's work with them."""
+    transport = ScriptedTransport(delta("Hello"), HANG)
+    async with aclosing(client(transport).stream(PROVIDER, MODEL, PROMPT, SHORT)) as batches:
+        async for _ in batches:
+            break
+    assert transport.closed == 1
+
+
+async def test_a_hung_unary_call_is_given_up_at_its_limit() -> None:
+    """As a timeout; blamed on the provider only where it had a fair time."""
+    for fair, at_fault in ((0.01, True), (10.0, False)):
+        limits = Limits(total=0.05, first_content=0.05, silence=0.05, content=0.05, fair=fair)
+        with pytest.raises(ProviderFailure) as caught:
+            await client(ScriptedTransport(HANG)).complete(PROVIDER, MODEL, PROMPT, limits)
+        assert (caught.value.error_class, caught.value.at_fault) == (ErrorClass.TIMEOUT, at_fault)
+
+
+async def test_times_are_learned_per_model_and_effort() -> None:
+    """Calls to one model teach about that model alone, and thinking harder is another habit."""
+    clock = ManualClock()
+    transport = ScriptedTransport(0.5, delta("Hello"), FINISH, DONE, clock=clock)
+    calls = client(transport)
+    for _ in range(SAMPLES + 1):
+        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, Limits(9.0, 9.0, 9.0, 9.0)):
+            pass
+    clock.advance(2.0)
+    assert calls.learned(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
+    assert calls.learned(model("a/n"), PROMPT) == UNKNOWN
+    harder = Prompt(PROMPT.messages, 100, reasoning_effort=ReasoningEffort.HIGH)
+    assert calls.learned(MODEL, harder) == UNKNOWN
+
+
+def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
+    """The reason names the variable or the kind; it is looked at again when it is a second old."""
+    clock = ManualClock()
+    file = tmp_path / "key"
+    calls = client(ScriptedTransport(clock=clock), {})
+    assert calls.unusable(PROVIDER) == ""
+    assert "A_KEY" in calls.unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
+    late = Provider("c", "openai", "http://c.test/v1", api_key_file=str(file))
+    assert calls.unusable(late)
+    file.write_text("secret")
+    assert calls.unusable(late)
+    clock.advance(1.5)
+    assert calls.unusable(late) == ""
+
+
+async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
+    """A kind without a wire is left out when planning; called all the same, it fails as a missing model."""
+    transport = ScriptedTransport()
+    calls = ProviderClient(transport, {}, Keys({}), SystemClock())
+    assert "openai_compatible" in calls.unusable(PROVIDER)
+    with pytest.raises(ProviderFailure) as caught:
+        await calls.complete(PROVIDER, MODEL, PROMPT, SHORT)
+    assert caught.value.error_class is ErrorClass.MODEL_NOT_FOUND
+
+
+async def test_without_its_key_a_provider_is_not_called() -> None:
+    """An authentication failure that names where the key should be; nothing is sent."""
+    provider = Provider("b", "openai", "http://b.test/v1", api_key_env="B_KEY")
+    transport = ScriptedTransport()
+    with pytest.raises(ProviderFailure) as caught:
+        await client(transport).complete(provider, Model("b", "m", "m", 1000, 100), PROMPT, SHORT)
+    assert caught.value.error_class is ErrorClass.AUTHENTICATION
+    assert "B_KEY" in caught.value.message
+    assert transport.requests == []
+
+
+class RotatedDuring(ScriptedTransport):
+    """The key is replaced while the call runs."""
+
+    def __init__(self, environ: dict[str, str], status: int) -> None:
+        super().__init__(b"{}", status=status)
+        self.environ = environ
+
+    @asynccontextmanager
+    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        async with super().open(request) as response:
+            self.environ["KEY"] = "new"
+            yield response
+
+
+async def drained(calls: ProviderClient, provider: Provider) -> None:
+    """Reads a stream to its end."""
+    async for _ in calls.stream(provider, MODEL, PROMPT, SHORT):
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 402])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_wrong_with_a_replaced_key_is_not_held_against_the_next(
+    status: int, stream: bool
+) -> None:
+    """The call began under the old one; the next call, which is refused under the new, is."""
+    environ = {"KEY": "old"}
+    calls = client(RotatedDuring(environ, status), environ)
+    provider = replace(PROVIDER, api_key_env="KEY")
+    for at_fault in (False, True):
+        with pytest.raises(ProviderFailure) as caught:
+            await (drained(calls, provider) if stream else calls.complete(provider, MODEL, PROMPT, SHORT))
+        assert caught.value.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED)
+        assert caught.value.at_fault is at_fault
