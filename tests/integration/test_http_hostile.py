@@ -15,7 +15,7 @@ import pytest
 
 from libs.errors import DeadlineExceeded
 from libs.http.bounds import Bounds
-from libs.intake import BytesInFlight, UnknownCallers
+from libs.intake import CALL_BYTES, BytesInFlight, UnknownCallers
 from services.router.accept import Draft
 from services.router.domain.events import Event, Result
 from tests.support.clock import ManualClock
@@ -190,12 +190,12 @@ async def test_bytes_in_flight_are_bounded(entry: FakeEntry, http: httpx.AsyncCl
         url = door.url + PATH
         first = asyncio.ensure_future(http.post(url, content=body))
         await entry.until(lambda e: len(e.drafts) == 1)
-        assert held.total == len(body)
+        assert held.total == CALL_BYTES + len(body)
         for content in (body, chunks()):
             answer = await http.post(url, content=content)
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "bytes_in_flight")
             assert answer.headers["retry-after"] == "1"
-        assert held.total == len(body)
+        assert held.total == CALL_BYTES + len(body)
         first.cancel()
         await entry.until(lambda e: e.cancelled == 1)
         entry.answer = FakeEntry().answer
