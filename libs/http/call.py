@@ -67,7 +67,9 @@ class HttpCall:
                 while chunk := await content.readany():
                     self._take(chunk)
                     chunks.append(chunk)
-                    limit.reschedule(began + self._bounds.body_seconds + self._received / self._bounds.body_rate)
+                    limit.reschedule(
+                        began + self._bounds.body_seconds + self._received / self._bounds.body_rate
+                    )
         except TimeoutError:
             raise HttpError(408, "The request body came too slowly.", code="request_timeout") from None
         finally:
