@@ -462,3 +462,17 @@ async def test_many_small_requests_of_others_beside_an_attack(entry: FakeEntry) 
         for line in hanging:
             line.close()
     assert len(entry.drafts) == 50
+
+
+async def test_a_body_in_tiny_chunks_is_read_whole(entry: FakeEntry) -> None:
+    """A body of 30,000 chunks of a byte, sent at once, is parsed in slices and loses nothing; a request behind
+    it on the same connection is answered too."""
+    body = json.dumps(ASK | {"user": "u" * 64}).encode() + b" " * 30_000
+    chunks = b"".join(b"1\r\n" + body[at : at + 1] + b"\r\n" for at in range(len(body))) + b"0\r\n\r\n"
+    async with running_door(entry) as door:
+        line = await Line.to(door)
+        line.ask("Transfer-Encoding: chunked", body=chunks)
+        assert (await line.answer())[0] == 200
+        plain = json.dumps(ASK).encode()
+        line.ask(f"Content-Length: {len(plain)}", body=plain)
+        assert (await line.answer())[0] == 200
