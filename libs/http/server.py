@@ -241,6 +241,8 @@ class HttpServer:
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
         """The handler's answer, or what it raised as one."""
         try:
+            if call.caller:
+                call.begin()
             return await handler(call)
         except ConnectionError:
             raise  # the caller went away
