@@ -15,7 +15,6 @@ the same ceiling.
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from libs.catalog.model import Timeouts
 from libs.resilience.quantile import DecayingQuantile
@@ -65,7 +64,13 @@ class Learned(Struct, frozen=True):
 
     def completed(self, other: Learned) -> Learned:
         """The same, with the other's word where this has none."""
-        return Learned(*[b if a is None else a for a, b in zip(astuple(self), astuple(other), strict=True)])
+        return Learned(
+            other.first_content if self.first_content is None else self.first_content,
+            other.silence if self.silence is None else self.silence,
+            other.per_token if self.per_token is None else self.per_token,
+            other.tokens if self.tokens is None else self.tokens,
+            other.pace if self.pace is None else self.pace,
+        )
 
 
 UNKNOWN = Learned()

@@ -145,7 +145,7 @@ def test_a_long_request_that_speaks_of_context_windows_may_still_be_too_long() -
 @pytest.mark.parametrize("quotes", ["''", '""', "``", "“”", "‘’", "«»", "„“", "‚‘", "「」", "『』"])
 def test_quotation_marks_of_every_script_quote(quotes: str) -> None:
     """Also HTML's."""
-    begin, end = quotes
+    begin, end = quotes[0], quotes[1]
     for word in WORDS:
         for text in (f"Bad value {begin}{word}{end}.", f"Bad value &quot;{word}&#34;."):
             if "'" not in word:
