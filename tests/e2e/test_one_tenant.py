@@ -36,7 +36,7 @@ PROVOKED: dict[str, dict[str, Any]] = {
     "quota": {"kind": "status", "preset": "quota"},
     "key": {"kind": "status", "preset": "authentication"},
     "fault": {"kind": "status", "preset": "server_error"},
-    "rate": {"kind": "status", "preset": "rate_limited", "retry_after": 3, "retry_after_as": "seconds"},
+    "rate": {"kind": "status", "preset": "rate_limited", "retry_after": 30, "retry_after_as": "seconds"},
     "too long": {"kind": "status", "preset": "context_length"},
 }
 
