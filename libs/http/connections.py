@@ -9,6 +9,9 @@ where all are being served a new one is told to come later.
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -20,6 +23,9 @@ from libs.http.bounds import Bounds
 
 #: Looked at so many times within the shortest time that a connection may take, but not more often than this, seconds.
 LOOKS, LEAST_PAUSE = 4, 0.05
+#: How long the first request of a new connection may take to come while the server drains, and between two looks
+#: whether any is still awaited. Who connects has one to send. Seconds.
+FIRST_REQUEST, LOOK_AGAIN = 1.0, 0.01
 
 #: Of what came at once (up to 256 KiB), a piece with more lines than this is parsed so many bytes at a time, with a
 #: round of the loop between: a chunk takes the parser about 20 µs, and six bytes of its sender.
@@ -64,6 +70,21 @@ class Connections:
         """Looks no more."""
         if self._looking is not None:
             self._looking.cancel()
+
+    async def end_waiting(self, seconds: float) -> float:
+        """For a server that listens no more: ends the connections that wait for a request, idle ones as soon as none
+        has arrived, new ones after FIRST_REQUEST or `seconds` too. Returns how long that took."""
+        began = self._clock.monotonic()
+        most = min(FIRST_REQUEST, seconds)
+        over = False
+        while not over and (self._new or self._idle):
+            over = self._clock.monotonic() - began >= most
+            for connection in [*self._idle, *(self._new if over else ())]:
+                if not connection.is_sending():
+                    connection.force_close()
+            # Those that end are forgotten, and what has arrived is read.
+            await asyncio.sleep(LOOK_AGAIN)
+        return self._clock.monotonic() - began
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Takes a new connection in; returns False where it was told to come later instead."""
@@ -128,6 +149,15 @@ class Connection(web.RequestHandler):
         self.force_close()
         if transport is not None:
             transport.abort()
+
+    def is_sending(self) -> bool:
+        """Returns True if bytes have arrived that are not read yet, or are still thrown away."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return self._unwanted is not None or bool(poll.poll(0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -209,3 +239,21 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
         return self._known.refuse(status, exc)
+
+
+def close_listener(listener: asyncio.Server) -> list[socket.socket]:
+    """Closes it, and returns the connections that waited to be accepted: the kernel would reset them, with requests
+    that have been sent on them already."""
+    queues: list[socket.socket] = []
+    accepted: list[socket.socket] = []
+    with suppress(OSError):  # no descriptors are left: those who wait are reset
+        queues += [socket.socket(fileno=os.dup(known.fileno())) for known in listener.sockets]
+    listener.close()
+    for queue in queues:
+        with queue, suppress(OSError):  # there are no more
+            queue.setblocking(False)
+            while True:
+                accepted.append(queue.accept()[0])
+    for connection in accepted:
+        connection.setblocking(False)
+    return accepted
