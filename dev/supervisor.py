@@ -128,7 +128,7 @@ class Supervisor:
             last = life.member.child.tail()
             raise StackError(f"{name} cannot stay up: {MAX_DEATHS} ends in {WITHIN:.0f} s:\n{last}")
         recent = sum(now - death <= WITHIN for death in life.deaths)
-        pause = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
+        pause: float = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
         self._say(f"{name} ended ({how}); again in {pause:.1f} s")
         return pause
 
