@@ -13,7 +13,7 @@ from types import TracebackType
 #: Bytes or characters from which on a piece of work is large: about 4 ms of the worst.
 LARGE = 256 * 1024
 #: Seconds between two large pieces: enough for whatever has come meanwhile.
-PAUSE = 0.005
+PAUSE = 0.02
 
 
 class HeavyWork:
