@@ -25,7 +25,7 @@ from services.health.domain.board import Board
 from services.health.domain.fleet import Fleet
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.probe import Prober, ProbeSettings
 from services.health.report import Reports
 from services.health.servicer import SERVICE, ProviderHealthServicer
@@ -71,7 +71,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         judge.replace_catalog(catalog.current)
         catalog.subscribe(lambda _, new: judge.replace_catalog(new))
         sharer = Sharer(judge, store, metrics, settings.share_interval)
-        permits = PermitOffice(judge, store, breaker, clock, metrics)
+        permits = PermitIssuer(judge, store, breaker, clock, metrics)
         prober = Prober(
             judge,
             endpoints,

@@ -16,7 +16,7 @@ from services.health.ports import HealthStore
 log = get_logger(__name__)
 
 
-class PermitOffice:
+class PermitIssuer:
     """A permit covers the model's circuit and its provider's: one call tests both."""
 
     def __init__(

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from services.health.domain.evidence import Outcome
 from services.health.judge import Judge
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 
 
 class Reports:
     """A report is judged before it is answered; the permits named in it are given back."""
 
-    def __init__(self, judge: Judge, permits: PermitOffice) -> None:
+    def __init__(self, judge: Judge, permits: PermitIssuer) -> None:
         self._judge = judge
         self._permits = permits
 

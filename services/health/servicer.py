@@ -24,7 +24,7 @@ from services.health.domain.evidence import Outcome
 from services.health.domain.target import Mode, Status, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.probe import Prober
 from services.health.report import Reports
 from services.health.watch import Publication
@@ -73,7 +73,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         judge: Judge,
         publication: Publication,
         reports: Reports,
-        permits: PermitOffice,
+        permits: PermitIssuer,
         prober: Prober,
         operators: Operators,
         heartbeat: float,

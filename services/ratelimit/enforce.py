@@ -10,7 +10,6 @@ from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, Unavailable
 from libs.limits import Amounts, LimitKey, Scope, by_unit
 from libs.telemetry import Metrics
-from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.limits import MAX_DIMENSIONS, Limit
 from services.ratelimit.domain.quota import (
     Denial,
@@ -23,9 +22,10 @@ from services.ratelimit.domain.quota import (
     needs,
     quota,
 )
+from services.ratelimit.effective_limits import EffectiveLimits
+from services.ratelimit.forecasting.trends import Trends
 from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, StaleLimits
 from services.ratelimit.rebuild import Rebuild
-from services.ratelimit.trends import Trends
 
 #: Limits that change, or windows without a past, this often in a row are not going to settle.
 _ROUNDS = 6
@@ -54,14 +54,14 @@ class Enforcer:
     def __init__(
         self,
         store: LimitStore,
-        book: LimitBook,
+        effective: EffectiveLimits,
         rebuild: Rebuild,
         trends: Trends,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._store = store
-        self._book = book
+        self._effective = effective
         self._rebuild = rebuild
         self._clock = clock
         self._trends = trends
@@ -124,7 +124,7 @@ class Enforcer:
         raise Unavailable("The limits keep changing", reason="LIMITS_UNSETTLED", retry_after=1.0)
 
     def _admission(self, ask: Ask) -> Admission:
-        limits = self._book.of(ask.scopes)
+        limits = self._effective.of(ask.scopes)
         if len(limits) > MAX_DIMENSIONS:
             raise InvalidArgument(
                 [FieldViolation("scopes", f"have {len(limits)} limits together, more than {MAX_DIMENSIONS}")],
@@ -142,14 +142,14 @@ class Enforcer:
             tuple(needs(limits, ask.want)),
             ask.ttl,
             ask.divisor,
-            self._book.version,
+            self._effective.version,
         )
 
     async def _prepare(self, asks: Sequence[Ask], results: list[Granted | Denial | Exception]) -> None:
         """Makes the next round of those that could not be decided more likely to succeed, and denies those whose
         windows stay closed."""
         if any(isinstance(result, StaleLimits) for result in results):
-            await self._book.refresh()
+            await self._effective.refresh()
         seeds = {i: result.limits for i, result in enumerate(results) if isinstance(result, SeedNeeded)}
         if not seeds:
             return

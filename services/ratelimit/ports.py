@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.limits import Amounts, LimitKey
-from services.ratelimit.domain.burn import Alert
-from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial, Quota, Reading
 
@@ -79,8 +77,8 @@ class RecordLife:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The store's pulse. `backlog`: whether more was due or idle than one beat takes. `learning`: seconds until
-    slices of an earlier life of the store are dead."""
+    """The store's answer to a heartbeat. `backlog`: True if more was due or idle than one beat takes. `learning`:
+    seconds until slices of an earlier life of the store are dead."""
 
     now: float
     version: int
@@ -160,34 +158,10 @@ class LimitSource(Protocol):
         ...
 
 
-class LearnedStore(Protocol):
-    """What each router has learned, shared by all replicas. All methods raise Unavailable when the store is gone."""
-
-    async def put(self, holder: str, observed: Observed) -> None:
-        """Replaces what this router said before."""
-        ...
-
-    async def all(self) -> dict[str, Observed]:
-        """By router."""
-        ...
-
-    async def drop(self, holders: Sequence[str]) -> None:
-        """Forgets these routers."""
-        ...
-
-
 class SpendHistory(Protocol):
     """What the ledger knows of a window, for a store that lost its memory."""
 
     async def spent(self, limit: Limit, now: float) -> int | None:
         """Used in the limit's unit in the window that holds `now` (epoch seconds), as far as it is recorded. None:
         the ledger does not keep what this limit counts. Raises Unavailable."""
-        ...
-
-
-class AlertSink(Protocol):
-    """Where alerts on quotas are kept."""
-
-    async def put(self, alerts: Sequence[Alert]) -> None:
-        """Durable when it returns; giving one again is harmless. Raises Unavailable."""
         ...

@@ -11,15 +11,15 @@ import msgspec
 from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.limits import LimitKey
 from libs.telemetry import get_logger
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.exhaustion import Exhaustion, foresee
-from services.ratelimit.domain.learned import Learned
 from services.ratelimit.domain.limits import Limit, check_ids, check_scopes
 from services.ratelimit.domain.quota import Quota
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.learn import Learning
+from services.ratelimit.forecasting.exhaustion import Exhaustion, foresee
+from services.ratelimit.forecasting.trends import Trends
+from services.ratelimit.learning.learned import Learned
+from services.ratelimit.learning.learning import Learning
 from services.ratelimit.ports import LimitStore
-from services.ratelimit.trends import Trends
 
 log = get_logger(__name__)
 
@@ -41,10 +41,15 @@ class Quotas:
     """The operators' use cases."""
 
     def __init__(
-        self, enforcer: Enforcer, book: LimitBook, store: LimitStore, trends: Trends, learning: Learning
+        self,
+        enforcer: Enforcer,
+        effective: EffectiveLimits,
+        store: LimitStore,
+        trends: Trends,
+        learning: Learning,
     ) -> None:
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._store = store
         self._trends = trends
         self._learning = learning
@@ -60,11 +65,11 @@ class Quotas:
         if not 0 <= page_size <= MAX_PAGE:
             raise InvalidArgument([FieldViolation("page_size", f"must be from 1 to {MAX_PAGE}")])
         size = page_size or MAX_PAGE
-        limits = self._book.all(chosen)
+        limits = self._effective.all(chosen)
         limits += [
             Limit(key, word.value, shadow=True)
             for key, word in self._learning.known().items()
-            if self._book.get(key) is None and (not chosen or key.scope in chosen)
+            if self._effective.get(key) is None and (not chosen or key.scope in chosen)
         ]
         limits.sort(key=lambda limit: limit.key.position)
         if page_token:
@@ -84,16 +89,16 @@ class Quotas:
             raise InvalidArgument([FieldViolation("reason", f"must be at most {MAX_REASON} characters")])
         version = await self._store.set_override(key, limit, expected_version, actor, reason)
         log.info("limit_set", limit=str(key), version=version, actor=actor, removed=limit is None)
-        await self._book.refresh()
-        now_holds = self._book.get(key)
+        await self._effective.refresh()
+        now_holds = self._effective.get(key)
         if now_holds is None:
             return None
         (state,) = await self._enforcer.read([now_holds])
-        return replace(state, limit=replace(now_holds, version=self._book.version_of(key)))
+        return replace(state, limit=replace(now_holds, version=self._effective.version_of(key)))
 
     async def forecast(self, key: LimitKey) -> Exhaustion:
         """Raises NotFound, Unavailable."""
-        limit = self._book.get(key)
+        limit = self._effective.get(key)
         if limit is None:
             raise NotFound(f"There is no limit {key}", reason="LIMIT_UNKNOWN")
         self._trends.touch([limit])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from libs.errors import FieldViolation, InvalidArgument
 from libs.limits import Amounts, by_unit
-from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.limits import check_ids, check_scopes
 from services.ratelimit.domain.quota import Denial, Quota
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Ask, Enforcer
 from services.ratelimit.ports import LimitStore
 
@@ -28,9 +28,9 @@ class Reservation:
 class Reservations:
     """The reserve use case."""
 
-    def __init__(self, enforcer: Enforcer, book: LimitBook, store: LimitStore) -> None:
+    def __init__(self, enforcer: Enforcer, effective: EffectiveLimits, store: LimitStore) -> None:
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._store = store
 
     async def reserve(
@@ -57,7 +57,7 @@ class Reservations:
             raise result
         quotas = result.quotas
         if result.repeated:
-            quotas = tuple(await self._enforcer.read(self._book.of(checked)))
+            quotas = tuple(await self._enforcer.read(self._effective.of(checked)))
         return Reservation(result.expires, quotas)
 
     async def settle(self, reservation_id: str, holder_id: str, used: Amounts) -> None:

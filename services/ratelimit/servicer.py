@@ -15,8 +15,10 @@ from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, che
 from libs.limits import Amounts, LimitKey
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span, parent_of
-from services.ratelimit.domain.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
-from services.ratelimit.domain.leasing import (
+from services.ratelimit.domain.limits import MAX_SCOPES, Limit, check_amounts, check_scopes, key_of
+from services.ratelimit.domain.quota import Quota, Violation
+from services.ratelimit.learning.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
+from services.ratelimit.leases.messages import (
     Acquire,
     Answer,
     Opened,
@@ -28,9 +30,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import MAX_SCOPES, Limit, check_amounts, check_scopes, key_of
-from services.ratelimit.domain.quota import Quota, Violation
-from services.ratelimit.lease import LeaseSession
+from services.ratelimit.leases.session import LeaseSession
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.reserve import Reservations
 

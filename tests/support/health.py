@@ -19,7 +19,7 @@ from services.health.domain.fleet import Fleet, Shared
 from services.health.domain.target import ModeRecord, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.ports import Exchange, HealthStore
 from services.health.probe import Prober, ProbeSettings
 from services.health.report import Reports
@@ -149,7 +149,7 @@ class Replica:
         self.judge = Judge(self.fleet, self.publication, clock, self.metrics)
         self.judge.replace_catalog(self.catalog)
         self.sharer = Sharer(self.judge, store, self.metrics)
-        self.permits = PermitOffice(self.judge, store, settings, clock, self.metrics)
+        self.permits = PermitIssuer(self.judge, store, settings, clock, self.metrics)
         self.prober = Prober(
             self.judge,
             self.endpoints,

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument
 from libs.limits import LimitKey, Scope
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.learned import Observed
-from services.ratelimit.domain.leasing import (
+from services.ratelimit.domain.limits import MAX_AMOUNT, check_ids
+from services.ratelimit.domain.quota import Denial, Quota
+from services.ratelimit.effective_limits import EffectiveLimits
+from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.learning.learned import Observed
+from services.ratelimit.learning.learning import Learning
+from services.ratelimit.leases.messages import (
     Acquire,
     Answer,
     Opened,
@@ -24,11 +28,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import MAX_AMOUNT, check_ids
-from services.ratelimit.domain.quota import Denial, Quota
-from services.ratelimit.domain.sizing import divisor
-from services.ratelimit.enforce import Ask, Enforcer
-from services.ratelimit.learn import Learning
+from services.ratelimit.leases.sizing import divisor
 from services.ratelimit.ports import Granted, LimitStore, SliceChange
 
 
@@ -51,7 +51,7 @@ class LeaseSession:
         self,
         holder: str,
         enforcer: Enforcer,
-        book: LimitBook,
+        effective: EffectiveLimits,
         store: LimitStore,
         fleet: Fleet,
         learning: Learning,
@@ -65,7 +65,7 @@ class LeaseSession:
         check_ids({"open.holder_id": holder})
         self.holder = holder
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._store = store
         self._fleet = fleet
         self._learning = learning
@@ -77,7 +77,7 @@ class LeaseSession:
         #: By record: its limits in slice order, and when it is gone at the latest (monotonic).
         self._held: dict[str, tuple[tuple[LimitKey, ...], float]] = {}
         self._changed: set[LimitKey] = set()
-        self._unsubscribe = book.subscribe(self._limits_changed)
+        self._unsubscribe = effective.subscribe(self._limits_changed)
         fleet.sessions.add(self)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class LeaseSession:
         asks: list[tuple[Acquire, tuple[Scope, ...], Ask | None]] = []
         for message in messages:
             scopes = message.scopes
-            unlimited = tuple(scope for scope in scopes if not self._book.of((scope,)))
+            unlimited = tuple(scope for scope in scopes if not self._effective.of((scope,)))
             ask = None
             if len(unlimited) < len(scopes):
                 ask = Ask(

@@ -14,7 +14,7 @@ from typing import Final
 
 from libs.limits import LimitKey
 from services.ratelimit.domain.quota import Quota
-from services.ratelimit.domain.trend import Trend
+from services.ratelimit.forecasting.trend import Trend
 
 
 class AlertKind(StrEnum):

@@ -8,8 +8,8 @@ import msgspec
 
 from libs.limits import scope_of
 from services.ratelimit.adapters.redis_functions import Functions
-from services.ratelimit.domain.learned import Observation, Observed, Source
 from services.ratelimit.domain.limits import key_of
+from services.ratelimit.learning.learned import Observation, Observed, Source
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(_Said).decode
 
 
 class RedisLearned:
-    """Satisfies `ports.LearnedStore`."""
+    """Satisfies `learning.LearnedStore`."""
 
     def __init__(self, functions: Functions, domain: str) -> None:
         self._functions = functions

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.limits import LimitKey
 from libs.telemetry import Metrics, get_logger
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.learned import HEADERS_COUNT, Learned, Observed, apply, merge
-from services.ratelimit.ports import LearnedStore
+from services.ratelimit.effective_limits import EffectiveLimits
+from services.ratelimit.learning.learned import HEADERS_COUNT, Learned, Observed, apply, merge
 
 log = get_logger(__name__)
 
@@ -27,16 +28,38 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+class LearnedStore(Protocol):
+    """What each router has learned, shared by all replicas. All methods raise Unavailable when the store is gone."""
+
+    async def put(self, holder: str, observed: Observed) -> None:
+        """Replaces what this router said before."""
+        ...
+
+    async def all(self) -> dict[str, Observed]:
+        """By router."""
+        ...
+
+    async def drop(self, holders: Sequence[str]) -> None:
+        """Forgets these routers."""
+        ...
+
+
 class Learning:
     """One per process. `share` of what a provider states is used, above 0 to 1."""
 
     def __init__(
-        self, store: LearnedStore, book: LimitBook, clock: Clock, metrics: Metrics, mode: Mode, share: float
+        self,
+        store: LearnedStore,
+        effective: EffectiveLimits,
+        clock: Clock,
+        metrics: Metrics,
+        mode: Mode,
+        share: float,
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError("the share of a stated limit must be above 0 and at most 1")
         self._store = store
-        self._book = book
+        self._effective = effective
         self._clock = clock
         self._mode = mode
         self._share = share
@@ -76,7 +99,7 @@ class Learning:
         self._say(learned)
         self._learned = learned
         enforce = self._mode is Mode.ENFORCE
-        self._book.learn(
+        self._effective.learn(
             lambda configured, before: apply(configured, learned, before, share=self._share, enforce=enforce)
         )
 
@@ -86,7 +109,7 @@ class Learning:
             try:
                 await self.refresh()
             except Unavailable:
-                # The pulse says that the store is down; what was learned so far holds.
+                # The heartbeat logs that the store is down; what was learned so far holds.
                 self._failed.inc()
             await asyncio.sleep(REFRESH_SECONDS)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.limits import LimitKey
 from libs.telemetry import Metrics, get_logger
-from services.ratelimit.domain.burn import Alert, AlertKind, alarming
-from services.ratelimit.domain.exhaustion import foresee
+from services.ratelimit.alerts.burn import Alert, AlertKind, alarming
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading, quota
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.ports import AlertSink
-from services.ratelimit.trends import Trends
+from services.ratelimit.forecasting.exhaustion import foresee
+from services.ratelimit.forecasting.trends import Trends
 
 #: How often quotas are looked at, seconds.
 LOOK_SECONDS = 10.0
@@ -30,6 +31,14 @@ WAITING = 5000
 BATCH = 500
 
 log = get_logger(__name__)
+
+
+class AlertSink(Protocol):
+    """Where alerts on quotas are kept."""
+
+    async def put(self, alerts: Sequence[Alert]) -> None:
+        """Durable when it returns; giving one again is harmless. Raises Unavailable."""
+        ...
 
 
 class Alerts:
@@ -67,7 +76,7 @@ class Alerts:
         try:
             now, readings = await self._enforcer.readings(limits)
         except Unavailable:
-            # The pulse has said so; alerts stand until more is known.
+            # The heartbeat has logged it; alerts stand until more is known.
             return
         followed = {limit.key for limit in limits}
         for key in [key for key in self._standing if key not in followed]:

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
-from services.ratelimit.domain.learned import Observation, Observed, Source, apply, merge
 from services.ratelimit.domain.limits import Limit
+from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
 from services.router.providers.learned_limits import LimitLearner
 
 pytestmark = pytest.mark.simulation

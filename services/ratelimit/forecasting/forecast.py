@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from services.ratelimit.domain.gamma import Gamma
-from services.ratelimit.domain.levels import Levels
+from services.ratelimit.forecasting.gamma import Gamma
+from services.ratelimit.forecasting.levels import Levels
 
 #: Intervals of the past before anything is forecast from them.
 MIN_INTERVALS = 8

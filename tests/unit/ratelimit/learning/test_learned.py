@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from libs.errors import InvalidArgument
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
-from services.ratelimit.domain import learned
-from services.ratelimit.domain.learned import Observation, Observed, Source, apply, merge
 from services.ratelimit.domain.limits import Limit
-from services.ratelimit.learn import Mode
+from services.ratelimit.learning import learned
+from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
+from services.ratelimit.learning.learning import Mode
 from tests.support.clock import ManualClock
 from tests.support.limiter import MemoryLearned, Replica
 from tests.support.limits import OracleStore, limit
@@ -195,7 +195,7 @@ async def test_other_replicas_take_over_what_one_has_heard() -> None:
         await bed.hear(stated)
         await other.learning.refresh()
         for replica in (bed.replica, other):
-            held_now = replica.book.get(RPM)
+            held_now = replica.effective.get(RPM)
             assert held_now is not None
             assert held_now.limit == stated * 0.95
 
@@ -208,7 +208,7 @@ async def test_an_operators_word_stands_above_what_is_learned() -> None:
     assert state is not None
     assert state.limit.limit == 7000
     await bed.hear(1001)
-    assert bed.replica.book.get(RPM) == Limit(RPM, 7000, version=1)
+    assert bed.replica.effective.get(RPM) == Limit(RPM, 7000, version=1)
     removed = await bed.replica.quotas.set_limit(RPM, None, None, "ann", "")
     assert removed is not None
     assert removed.limit.limit == 950
@@ -220,7 +220,7 @@ async def test_quotas_show_the_evidence_also_of_what_is_not_sure() -> None:
     await bed.hear(1000, confidence=0.5)
     (shown,) = (await bed.replica.quotas.list((), 0, "")).quotas
     assert (shown.limit.limit, shown.limit.shadow) == (1000, True)
-    assert bed.replica.book.get(RPM) is None
+    assert bed.replica.effective.get(RPM) is None
     await bed.hear(1000, confidence=0.9)
     (shown,) = (await bed.replica.quotas.list((MODEL,), 0, "")).quotas
     assert (shown.limit.limit, shown.limit.shadow) == (950, False)
@@ -236,7 +236,7 @@ async def test_what_is_not_said_any_more_holds_no_more() -> None:
     await bed.hear(1000)
     bed.clock.advance(learned.HEADERS_COUNT + 1)
     await bed.replica.learning.refresh()
-    assert bed.replica.book.get(RPM) is None
+    assert bed.replica.effective.get(RPM) is None
     assert bed.learned.said == {}
 
 
@@ -246,17 +246,17 @@ async def test_a_store_that_is_gone_costs_nothing_but_news() -> None:
     await bed.hear(1000)
     bed.learned.gone = True
     await bed.hear(10)
-    assert bed.replica.book.get(RPM) == Limit(RPM, 950)
+    assert bed.replica.effective.get(RPM) == Limit(RPM, 950)
     bed.learned.gone = False
     await bed.hear(10)
-    assert bed.replica.book.get(RPM) == Limit(RPM, 9)
+    assert bed.replica.effective.get(RPM) == Limit(RPM, 9)
 
 
 async def test_off_is_off() -> None:
     """Nothing is kept, nothing holds."""
     bed = Bed(mode=Mode.OFF)
     await bed.hear(1000)
-    assert (bed.learned.said, bed.replica.book.get(RPM)) == ({}, None)
+    assert (bed.learned.said, bed.replica.effective.get(RPM)) == ({}, None)
 
 
 async def test_a_new_catalog_is_capped_at_once() -> None:
@@ -264,6 +264,6 @@ async def test_a_new_catalog_is_capped_at_once() -> None:
     bed = Bed()
     await bed.hear(1000)
     bed.replica.source.set(limit("requests", "minute", 5000, MODEL))
-    assert bed.replica.book.get(RPM) == Limit(RPM, 950)
+    assert bed.replica.effective.get(RPM) == Limit(RPM, 950)
     bed.replica.source.set(limit("requests", "minute", 50, MODEL))
-    assert bed.replica.book.get(RPM) == Limit(RPM, 50)
+    assert bed.replica.effective.get(RPM) == Limit(RPM, 50)

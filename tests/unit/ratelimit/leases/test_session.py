@@ -11,7 +11,8 @@ import pytest
 
 from libs.errors import InvalidArgument, Unavailable
 from libs.limits import Amounts, scope_of
-from services.ratelimit.domain.leasing import (
+from services.ratelimit.domain.limits import Limit
+from services.ratelimit.leases.messages import (
     Acquire,
     Opened,
     Report,
@@ -21,8 +22,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import Limit
-from services.ratelimit.lease import LeaseSession
+from services.ratelimit.leases.session import LeaseSession
 from tests.support.clock import ManualClock
 from tests.support.limiter import Replica
 from tests.support.limits import OracleStore, limit
@@ -190,7 +190,7 @@ async def test_at_most_5_percent_is_stranded_above_90_percent_demand() -> None:
     pot = limit("requests", "minute", 600)
     bed = Bed((pot,))
     sessions = [await bed.session(f"router-{i}") for i in range(4)]
-    await bed.replica.pulse.beat()
+    await bed.replica.heartbeat.beat()
     held: list[list[list[float]]] = [[] for _ in sessions]  # [amount left, expires]
     worst, denials, served = 0.0, 0, 0
     for step in range(3000):

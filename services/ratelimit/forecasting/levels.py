@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.ratelimit.domain.gamma import Gamma
+from services.ratelimit.forecasting.gamma import Gamma
 
 #: How long a burst lasts, in intervals (4, 16, 64, for ever), and how fast its size shows: octave or two apart, since
 #: neighbours forecast nearly the same.

@@ -9,11 +9,11 @@ import pytest
 
 from libs.errors import Unavailable
 from libs.limits import Amounts
-from services.ratelimit.alert import WAITING, Alerts
-from services.ratelimit.domain.burn import PAIRS, Alert, AlertKind, alarming, burn_rate
+from services.ratelimit.alerts.alerts import WAITING, Alerts
+from services.ratelimit.alerts.burn import PAIRS, Alert, AlertKind, alarming, burn_rate
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Quota
-from services.ratelimit.domain.trend import SAMPLE_SECONDS, Trend
+from services.ratelimit.forecasting.trend import SAMPLE_SECONDS, Trend
 from services.ratelimit.ports import Admission
 from tests.support.clock import ManualClock
 from tests.support.limiter import Replica
@@ -68,7 +68,7 @@ class Bed:
             if amount:
                 await self.use(amount)
             self.clock.advance(SAMPLE_SECONDS)
-            await self.replica.pulse._sample()
+            await self.replica.heartbeat._sample()
             if i % 2:
                 await self.alerts.look()
         await self.alerts.tell()

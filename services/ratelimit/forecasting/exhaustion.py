@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ratelimit.domain.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Quota, Reading, quota
-from services.ratelimit.domain.trend import Trend
+from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
+from services.ratelimit.forecasting.trend import Trend
 
 #: Intervals of the recent past over which the rate is taken.
 _RECENT = 12

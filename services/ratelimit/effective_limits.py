@@ -18,7 +18,7 @@ Teaching = Callable[[Mapping[LimitKey, Limit], Mapping[LimitKey, Limit]], Mappin
 _REMEMBERED = 65536
 
 
-class LimitBook:
+class EffectiveLimits:
     """One per process. `version` is the store's, of the run-time limits that are known here."""
 
     def __init__(self, source: LimitSource, store: LimitStore) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from libs.limits import LimitKey, Unit
 from services.ratelimit.domain.limits import Limit
-from services.ratelimit.domain.trend import Trend
+from services.ratelimit.forecasting.trend import Trend
 
 #: Limits that are followed: those in use most recently.
 TRACKED = 1000

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from libs.limits import LimitKey, Period, Unit, scope_of
-from services.ratelimit.domain.exhaustion import foresee
-from services.ratelimit.domain.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
-from services.ratelimit.domain.gamma import Gamma
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading
-from services.ratelimit.domain.trend import Trend
+from services.ratelimit.forecasting.exhaustion import foresee
+from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
+from services.ratelimit.forecasting.gamma import Gamma
+from services.ratelimit.forecasting.trend import Trend
 
 STEP = 5.0
 

@@ -6,8 +6,8 @@ import pytest
 
 from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.domain.limits import Limit
-from services.ratelimit.domain.trend import KEPT, SAMPLE_SECONDS, STEPS, Trend
-from services.ratelimit.trends import TRACKED, Trends
+from services.ratelimit.forecasting.trend import KEPT, SAMPLE_SECONDS, STEPS, Trend
+from services.ratelimit.forecasting.trends import TRACKED, Trends
 
 
 def steady(seconds: float, rate: float = 2.0, window: float = 0.0) -> Trend:

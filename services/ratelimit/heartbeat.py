@@ -7,12 +7,12 @@ import asyncio
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.telemetry import Metrics, get_logger
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.trend import SAMPLE_SECONDS
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.lease import Fleet
+from services.ratelimit.forecasting.trend import SAMPLE_SECONDS
+from services.ratelimit.forecasting.trends import Trends
+from services.ratelimit.leases.session import Fleet
 from services.ratelimit.ports import LimitStore
-from services.ratelimit.trends import Trends
 
 log = get_logger(__name__)
 
@@ -21,14 +21,14 @@ BEAT_SECONDS = 0.5
 BACKLOG_SECONDS = 0.01
 
 
-class Pulse:
+class Heartbeat:
     """Runs until cancelled; survives the store's absence and says so once."""
 
     def __init__(
         self,
         store: LimitStore,
         enforcer: Enforcer,
-        book: LimitBook,
+        effective: EffectiveLimits,
         fleet: Fleet,
         trends: Trends,
         clock: Clock,
@@ -36,7 +36,7 @@ class Pulse:
     ) -> None:
         self._store = store
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._fleet = fleet
         self._trends = trends
         self._clock = clock
@@ -56,9 +56,9 @@ class Pulse:
     async def beat(self) -> bool:
         """One. Returns whether more is waiting to be expired or forgotten."""
         try:
-            pulse = await self._store.beat(self._fleet.here())
-            if pulse.version != self._book.version or pulse.epoch != self._epoch:
-                await self._book.refresh()
+            beat = await self._store.beat(self._fleet.here())
+            if beat.version != self._effective.version or beat.epoch != self._epoch:
+                await self._effective.refresh()
             if self._clock.monotonic() - self._sampled >= SAMPLE_SECONDS:
                 self._sampled = self._clock.monotonic()
                 await self._sample()
@@ -66,14 +66,14 @@ class Pulse:
             self._mark(up=False, why=error.message)
             return False
         self._mark(up=True)
-        self._fleet.holders = pulse.holders
-        self._routers.set(pulse.holders)
-        if pulse.epoch != self._epoch:
-            self._epoch = pulse.epoch
+        self._fleet.holders = beat.holders
+        self._routers.set(beat.holders)
+        if beat.epoch != self._epoch:
+            self._epoch = beat.epoch
             self._epochs.inc()
         for session in tuple(self._fleet.sessions):
             session.nudge()
-        return pulse.backlog
+        return beat.backlog
 
     async def _sample(self) -> None:
         limits = self._trends.followed()
