@@ -122,5 +122,5 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("ratelimit", RatelimitSettings, assemble)

@@ -1,4 +1,5 @@
-"""Which limits hold now: the catalog's, capped and completed by learned ones, overridden by those set at run time."""
+"""The limits that hold now: the catalog's, capped and completed by learned ones, overridden by those set at run
+time."""
 
 from __future__ import annotations
 
@@ -11,22 +12,22 @@ from services.ratelimit.ports import LimitSource, LimitStore, Override
 
 log = get_logger(__name__)
 
-#: (configured limits, what held so far because it was learned) → what holds because it was learned.
-Teaching = Callable[[Mapping[LimitKey, Limit], Mapping[LimitKey, Limit]], Mapping[LimitKey, Limit]]
+#: (configured limits, learned limits that held so far) → learned limits that hold from now on.
+LearnedRule = Callable[[Mapping[LimitKey, Limit], Mapping[LimitKey, Limit]], Mapping[LimitKey, Limit]]
 
-#: Scope lists remembered; a fleet uses a few per tenant.
+#: Scope lists whose limits are cached; a fleet uses a few per tenant.
 _REMEMBERED = 65536
 
 
 class EffectiveLimits:
-    """One per process. `version` is the store's, of the run-time limits that are known here."""
+    """The effective limits of this process. `version` is the store's, of the run-time limits that are known here."""
 
     def __init__(self, source: LimitSource, store: LimitStore) -> None:
         self._source = source
         self._store = store
         self._configured: Mapping[LimitKey, Limit] = source.current()
         self._overrides: dict[LimitKey, Override] = {}
-        self._teaching: Teaching = lambda configured, before: {}
+        self._rule: LearnedRule = lambda configured, before: {}
         self._learned: Mapping[LimitKey, Limit] = {}
         self._limits: dict[LimitKey, Limit] = {}
         self._by_scope: dict[Scope, tuple[Limit, ...]] = {}
@@ -37,12 +38,12 @@ class EffectiveLimits:
         source.subscribe(self._reconfigured)
 
     def subscribe(self, changed: Callable[[frozenset[LimitKey]], None]) -> Callable[[], None]:
-        """Calls back with the names of limits that changed. Returns how to stop that."""
+        """Calls `changed` with the names of limits that changed. Returns a function that ends the subscription."""
         self._listeners.append(changed)
         return lambda: self._listeners.remove(changed)
 
     def of(self, scopes: tuple[Scope, ...]) -> tuple[Limit, ...]:
-        """Every limit of the scopes, in their order."""
+        """Returns every limit of the scopes, in their order."""
         found = self._by_scopes.get(scopes)
         if found is None:
             if len(self._by_scopes) >= _REMEMBERED:
@@ -52,16 +53,16 @@ class EffectiveLimits:
         return found
 
     def get(self, key: LimitKey) -> Limit | None:
-        """The limit of that name."""
+        """Returns the limit of that name; None: there is none."""
         return self._limits.get(key)
 
     def version_of(self, key: LimitKey) -> int:
-        """Changes of this limit at run time so far."""
+        """Returns the number of changes of this limit at run time so far."""
         override = self._overrides.get(key)
         return override.version if override else 0
 
     def all(self, scopes: Sequence[Scope] = ()) -> list[Limit]:
-        """All limits, or those of the scopes, ordered by scope, unit and period."""
+        """Returns all limits, or those of the scopes, ordered by scope, unit and period."""
         found = self.of(tuple(scopes)) if scopes else self._limits.values()
         return sorted(found, key=lambda limit: limit.key.position)
 
@@ -70,10 +71,10 @@ class EffectiveLimits:
         self.version, self._overrides = await self._store.overrides()
         self._rebuild()
 
-    def learn(self, teaching: Teaching) -> None:
-        """Lets learned limits hold from now on."""
-        self._teaching = teaching
-        if teaching(self._configured, self._learned) != self._learned:
+    def set_learned(self, rule: LearnedRule) -> None:
+        """Sets the rule that says which learned limits hold, and applies it."""
+        self._rule = rule
+        if rule(self._configured, self._learned) != self._learned:
             self._rebuild()
 
     def _reconfigured(self) -> None:
@@ -81,7 +82,7 @@ class EffectiveLimits:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._learned = self._teaching(self._configured, self._learned)
+        self._learned = self._rule(self._configured, self._learned)
         before, limits = self._limits, {**self._configured, **self._learned}
         for key, override in self._overrides.items():
             if override.limit is not None:

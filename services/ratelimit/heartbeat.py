@@ -1,4 +1,5 @@
-"""The service's second: expires what is due, notices changed limits and new lives of the store, samples use."""
+"""The periodic work of the service: expires what is due, reads changed limits, notices new lives of the store,
+and samples use."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ BACKLOG_SECONDS = 0.01
 
 
 class Heartbeat:
-    """Runs until cancelled; survives the store's absence and says so once."""
+    """Beats until cancelled; survives the store's absence, which it logs once."""
 
     def __init__(
         self,
@@ -48,15 +49,15 @@ class Heartbeat:
         self._was_up: bool | None = None
 
     async def run(self) -> None:
-        """For the service's whole life."""
+        """Beats until cancelled."""
         while True:
             backlog = await self.beat()
             await asyncio.sleep(BACKLOG_SECONDS if backlog else BEAT_SECONDS)
 
     async def beat(self) -> bool:
-        """One. Returns whether more is waiting to be expired or forgotten."""
+        """Makes one heartbeat. Returns True if more is waiting to be expired or dropped."""
         try:
-            beat = await self._store.beat(self._fleet.here())
+            beat = await self._store.beat(self._fleet.local_holders())
             if beat.version != self._effective.version or beat.epoch != self._epoch:
                 await self._effective.refresh()
             if self._clock.monotonic() - self._sampled >= SAMPLE_SECONDS:
@@ -72,7 +73,7 @@ class Heartbeat:
             self._epoch = beat.epoch
             self._epochs.inc()
         for session in tuple(self._fleet.sessions):
-            session.nudge()
+            session.check_epoch()
         return beat.backlog
 
     async def _sample(self) -> None:

@@ -174,4 +174,4 @@ async def test_a_senseless_word_ends_the_stream_with_a_typed_error(bed: Bed) -> 
         with pytest.raises(grpc.aio.AioRpcError, match=r"observed\.limits\.scope") as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert bed.limiters[0].replica.learning.known() == {}
+    assert bed.limiters[0].replica.learning.all() == {}

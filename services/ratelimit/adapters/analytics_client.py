@@ -14,7 +14,7 @@ from libs.rpc.status import from_rpc_error
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
 
-#: A month of a busy tenant may take the ledger a while, seconds.
+#: Seconds; a month of a busy tenant may take the ledger a while.
 TIMEOUT = 10.0
 
 
@@ -26,7 +26,7 @@ class AnalyticsHistory:
         self._token = token
 
     async def spent(self, limit: Limit, now: float) -> int | None:
-        """Attempts that began in the window and are in the ledger. Raises Unavailable."""
+        """Sums the attempts that began in the window and are in the ledger. Raises Unavailable."""
         query = query_of(limit, now)
         if query is None:
             return None
@@ -53,7 +53,8 @@ _FIELDS = {
 
 
 def query_of(limit: Limit, now: float) -> pb.Query | None:
-    """The attempts that the limit has counted since its window began; None: the ledger cannot tell them apart."""
+    """Returns the query for the attempts that the limit has counted since its window began; None: the ledger cannot
+    tell them apart."""
     scope = limit.key.scope
     field = _FIELDS.get(scope.kind)
     if field is None or not limit.key.period.calendar:

@@ -26,7 +26,7 @@ class AnalyticsAlerts:
         self._token = token
 
     async def put(self, alerts: Sequence[Alert]) -> None:
-        """Raises Unavailable."""
+        """Records the alerts. Raises Unavailable."""
         request = pb.RecordQuotaAlertsRequest(alerts=[_alert(alert) for alert in alerts])
         try:
             await self._stub.RecordQuotaAlerts(request, timeout=TIMEOUT, metadata=rpc.metadata(self._token))
@@ -44,7 +44,7 @@ def _alert(alert: Alert) -> pb.QuotaAlert:
         period=alert.key.period,
         kind=f"QUOTA_ALERT_KIND_{alert.kind.name}",
         window_start=timestamp_to_proto(alert.window_start),
-        said=timestamp_to_proto(alert.said),
+        said=timestamp_to_proto(alert.as_of),
         raised=timestamp_to_proto(alert.raised),
         cleared=timestamp_to_proto(alert.cleared),
         limit=alert.limit,

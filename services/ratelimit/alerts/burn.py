@@ -1,8 +1,8 @@
-"""What is alarming about a quota: how fast it is used up, and whether it will last.
+"""Conditions of alerts on a quota: how fast it is used up, and the probability that it will not last.
 
 Burn rates by pairs of a long and a short window, as in "The Site Reliability Workbook" (Google, 2018, ch. 5): the
-long one says that it matters, the short one that it still goes on. Their windows of a 30-day budget, an hour and six,
-are kept as parts of the period: 2 and 5 % of the quota are gone by the time either alerts.
+long one shows that it matters, the short one that it still goes on. Their windows of a 30-day budget, an hour and
+six, are kept as parts of the period: 2 and 5 % of the quota are gone by the time either alerts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services.ratelimit.forecasting.trend import Trend
 
 
 class AlertKind(StrEnum):
-    """What was noticed."""
+    """The condition that an alert is raised for."""
 
     BURN_FAST = "burn_fast"
     BURN_SLOW = "burn_slow"
@@ -27,8 +27,9 @@ class AlertKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """`long` and `short` are parts of the period; `rate` times as fast as would last the period."""
+class BurnWindows:
+    """A pair of windows. `long` and `short` are parts of the period; `rate`: how many times as fast as would last
+    the period."""
 
     long: float
     short: float
@@ -36,8 +37,8 @@ class Pair:
 
 
 PAIRS: Final = {
-    AlertKind.BURN_FAST: Pair(1 / 720, 1 / 8640, 14.4),
-    AlertKind.BURN_SLOW: Pair(1 / 120, 1 / 1440, 6.0),
+    AlertKind.BURN_FAST: BurnWindows(1 / 720, 1 / 8640, 14.4),
+    AlertKind.BURN_SLOW: BurnWindows(1 / 120, 1 / 1440, 6.0),
 }
 #: Probabilities of exhaustion from which one is likely, and below which it is not any more.
 LIKELY, UNLIKELY = 0.5, 0.3
@@ -45,14 +46,14 @@ LIKELY, UNLIKELY = 0.5, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """On one quota in the window that began at `window_start`. Instants are epoch seconds; `cleared` None: it stands.
-    `burn_rate`: over the kind's long window, over the quota's window so far where it has none. `probability` None: no
-    forecast was made."""
+    """An alert on one quota in the window that began at `window_start`, as it was at `as_of`. Instants are epoch
+    seconds; `cleared` None: it stands. `burn_rate`: over the kind's long window, over the quota's window so far where
+    it has none. `probability` None: no forecast was made."""
 
     key: LimitKey
     kind: AlertKind
     window_start: float
-    said: float
+    as_of: float
     raised: float
     cleared: float | None
     limit: int
@@ -63,16 +64,17 @@ class Alert:
 
 
 def burn_rate(trend: Trend, limit: int, period: float, part: float) -> float:
-    """How many times as fast as would last `period` seconds the limit was used over the last `part` of them."""
+    """Returns the burn rate: how many times as fast as would last `period` seconds the limit was used over the last
+    `part` of them."""
     return trend.used(part * period) / (part * limit) if limit > 0 else 0.0
 
 
-def alarming(
+def alert_conditions(
     quota: Quota, window: tuple[float, float], trend: Trend, standing: Collection[AlertKind], p: float | None
 ) -> dict[AlertKind, float]:
-    """What there is to alert about, each with its burn rate. `window`: how long the quota's window is and how much of
-    it is to come, seconds; `standing`: what stands already, which must be over clearly before it is cleared; `p`: the
-    probability of exhaustion, None: not looked at, so that word stands as it stood."""
+    """Returns the conditions that hold, each with its burn rate. `window`: length of the quota's window and the part
+    of it that is to come, seconds; `standing`: alerts that stand, whose conditions must be over clearly before they
+    are cleared; `p`: the probability of exhaustion, None: not computed, so that its alert stays as it is."""
     limit = quota.limit.limit
     if limit <= 0:
         # Whoever admits nothing wants it so.

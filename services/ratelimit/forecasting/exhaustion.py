@@ -1,4 +1,4 @@
-"""A limit, its present use, and whether and when it will be used up."""
+"""Forecasts whether and when a limit will be used up, from its reading and its trend."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from services.ratelimit.domain.quota import Quota, Reading, quota
 from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
 from services.ratelimit.forecasting.trend import Trend
 
-#: Intervals of the recent past over which the rate is taken.
+#: Intervals of the recent past over which the rate is averaged.
 _RECENT = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Exhaustion:
-    """`rate`: use per second over the recent past, in the limit's unit."""
+    """A limit's use and the forecast of its exhaustion. `rate`: use per second over the recent past, in its unit."""
 
     quota: Quota
     rate: float
     forecast: Forecast
 
 
-def foresee(limit: Limit, reading: Reading, now: float, trend: Trend | None) -> Exhaustion:
-    """At `now` (epoch seconds); without a trend that is long enough, by the mean of the present window."""
+def forecast_exhaustion(limit: Limit, reading: Reading, now: float, trend: Trend | None) -> Exhaustion:
+    """Forecasts at `now` (epoch seconds); without a trend that is long enough, by the mean of the present window."""
     state = quota(limit, reading, now)
     period = limit.key.period.seconds
     horizon = float(period) if period else max(0.0, reading.finish - now)

@@ -1,9 +1,9 @@
-"""When will a limit be used up? From what was used in the past, by models that are checked against it.
+"""Forecasts when a limit will be used up, from its past use, by models that are checked against it.
 
 Use in the time to come is a gamma distribution (`levels`, `gamma`). How wide it must be is not left to the models
 alone: they forecast parts of the past from what came before, over the same horizon, and the distribution is stretched
 by how far off they were (the root mean square of the errors on the normal scale, with a prior's weight: few windows
-say little). A limit is used up by t when at least what is left, and what a bucket refills until then, is used.
+prove little). A limit is used up by t when at least what is left, and what a bucket refills until then, is used.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from services.ratelimit.forecasting.levels import Levels
 
 #: Intervals of the past before anything is forecast from them.
 MIN_INTERVALS = 8
-#: Forecasts of the past that are looked at, and how many disjoint ones the prior counts for, at which stretch.
+#: Forecasts of the past that are scored, the number of disjoint ones that the prior counts for, and its stretch.
 _BACKTESTS, _PRIOR_WEIGHT, _PRIOR_STRETCH = 24, 2.0, 1.2
-#: Instants up to the horizon at which exhaustion is looked for, and halvings between two of them.
+#: Instants up to the horizon at which the probability is computed, and halvings between two of them.
 _INSTANTS, _HALVINGS = 32, 24
 
 #: Seconds → use in that time from now on, in the limit's unit.
@@ -38,7 +38,7 @@ class Forecast:
 
 
 class Outlook:
-    """Use to come, by the use of equal intervals of the past."""
+    """A forecast of use, from the use of equal intervals of the past."""
 
     def __init__(self, amounts: Sequence[float], step: float, horizon: float) -> None:
         """`amounts`: at least MIN_INTERVALS, all >= 0, oldest first; `step`: seconds of each; `horizon`: seconds that
@@ -62,18 +62,18 @@ class Outlook:
         self._stretch = math.sqrt((prior + disjoint * mean) / (_PRIOR_WEIGHT + disjoint))
 
     def use(self, seconds: float) -> Gamma:
-        """In the next `seconds`."""
+        """Forecasts the use in the next `seconds`."""
         return replace(self._levels.ahead(self._count, seconds / self._step), stretch=self._stretch)
 
     def _score(self, origin: int, ahead: int) -> float:
-        """How far off a forecast of the past was, in standard deviations."""
+        """Returns the error of a forecast of the past, in standard deviations."""
         real = self._levels.between(origin, origin + ahead)
         return self._levels.ahead(origin, ahead).score(real)
 
 
 def proportional(rate: float, seconds: float) -> Expected:
-    """Use to come when only the mean `rate` of the last `seconds` is known. How much it varies is not: as much as
-    itself in a minute."""
+    """Forecasts use where only the mean `rate` of the last `seconds` is known. Its variation is not known: it is
+    taken to be as large as itself in a minute."""
     variance = rate * rate * 60
 
     def use(ahead: float) -> Gamma:
@@ -83,7 +83,8 @@ def proportional(rate: float, seconds: float) -> Expected:
 
 
 def forecast(use: Expected, left: int, refill: float, horizon: float) -> Forecast:
-    """`left` in the limit's unit, `refill` per second, `horizon` seconds until the reset."""
+    """Returns the forecast of exhaustion. `left` in the limit's unit, `refill` per second, `horizon` seconds until
+    the reset."""
     if left <= 0:
         return Forecast(1.0, 0.0, 0.0, 0.0)
     if horizon <= 0:

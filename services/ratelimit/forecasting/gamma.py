@@ -22,7 +22,7 @@ class Gamma:
     stretch: float = 1.0
 
     def below(self, x: float) -> float:
-        """The probability of less than `x`."""
+        """Returns the probability of less than `x`."""
         if x <= 0:
             return 0.0
         if self._certain:
@@ -33,12 +33,12 @@ class Gamma:
         return NORMAL.cdf(NORMAL.inv_cdf(p) / self.stretch)
 
     def score(self, x: float) -> float:
-        """`x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this."""
+        """Returns `x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this."""
         p = self.below(x)
         return 6.0 if p >= 1 - 1e-9 else -6.0 if p <= 1e-9 else NORMAL.inv_cdf(p)
 
     def quantile(self, p: float) -> float:
-        """The amount that `p` (0 to 1, exclusive) of all are below."""
+        """Returns the amount that `p` (0 to 1, exclusive) of all are below."""
         if self._certain:
             return self.mean
         low, high = 0.0, self.mean + 1.0
@@ -63,8 +63,8 @@ class Gamma:
 
 
 def _incomplete(a: float, x: float) -> float:
-    """The regularised lower incomplete gamma function: its series below a + 1, its continued fraction above (Press et
-    al., Numerical Recipes, 6.2)."""
+    """Computes the regularised lower incomplete gamma function: its series below a + 1, its continued fraction above
+    (Press et al., Numerical Recipes, 6.2)."""
     front = math.exp(a * math.log(x) - x - math.lgamma(a))
     if x < a + 1:
         term = total = 1 / a

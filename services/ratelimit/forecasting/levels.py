@@ -3,7 +3,7 @@
 Each model is exponential smoothing in its innovations form (Hyndman et al., Forecasting with Exponential Smoothing,
 2008): next = mean + d + v; d' = phi * (d + gain * v), with errors v of one variance. phi = 1 is a level that wanders
 and never returns (mean = 0, d the level), gain 0 one that never moves; phi < 1 falls back to the mean of the past
-within 1 / (1 - phi) intervals, as bursts do. Nobody has to say which it is: models are weighed by the likelihood of
+within 1 / (1 - phi) intervals, as bursts do. None has to be chosen: models are weighed by the likelihood of
 the past, so the forecast's variance holds what is not known about the model too (Hoeting et al., 1999).
 """
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from services.ratelimit.forecasting.gamma import Gamma
 
-#: How long a burst lasts, in intervals (4, 16, 64, for ever), and how fast its size shows: octave or two apart, since
-#: neighbours forecast nearly the same.
+#: Factors that a burst keeps per interval (it lasts 4, 16, 64 intervals, for ever) and gains of the level: an octave
+#: or two apart, since neighbours forecast nearly the same.
 _PHIS = (1.0, 63 / 64, 15 / 16, 3 / 4)
 _GAINS = (1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 4 / 5)
 _MODELS = ((1.0, 0.0), *((phi, gain) for phi in _PHIS for gain in _GAINS))
@@ -36,7 +36,7 @@ class _State:
 
 
 class Levels:
-    """All models over one series, looked at after any of `origins` intervals."""
+    """The states of all models over one series, after each of `origins` intervals."""
 
     def __init__(self, series: Sequence[float], origins: Sequence[int]) -> None:
         """`series` at least MIN_INTERVALS long, all >= 0; `origins` ascending, from MIN_INTERVALS to its length."""
@@ -47,11 +47,11 @@ class Levels:
         self._index = {origin: i for i, origin in enumerate(origins)}
 
     def between(self, start: int, end: int) -> float:
-        """What was used in the intervals from `start` to before `end`."""
+        """Returns the use in the intervals from `start` to before `end`."""
         return self._sums[end] - self._sums[start]
 
     def ahead(self, origin: int, count: float) -> Gamma:
-        """Use in the next `count` intervals, as expected after `origin` of them."""
+        """Forecasts the use in the next `count` intervals, after `origin` of them."""
         mean = self._sums[origin] / origin
         dof = origin - 1
         # Even use has no errors; a floor keeps its logarithm finite.
@@ -80,7 +80,7 @@ class Levels:
 def _run(
     phi: float, gain: float, series: Sequence[float], sums: Sequence[float], origins: Sequence[int]
 ) -> list[_State]:
-    """The model's state after each of `origins` intervals."""
+    """Returns the model's state after each of `origins` intervals."""
     found: list[_State] = []
     waiting = iter((*origins, -1))
     due = next(waiting)
@@ -108,8 +108,9 @@ def _run(
 def _horizon(
     phi: float, gain: float, level: float, mean: float, origin: int, count: float
 ) -> tuple[float, float]:
-    """The expected use of `count` intervals, and its variance in units of one error's: every error to come moves the
-    level for the rest of the horizon, and the level or mean it starts from is known from `origin` intervals only."""
+    """Returns the expected use of `count` intervals, and its variance in units of one error's: every error to come
+    moves the level for the rest of the horizon, and the level or mean it starts from is known from `origin` intervals
+    only."""
     k = count
     if phi == 1.0:
         young = max(0.0, 1 / origin - gain)

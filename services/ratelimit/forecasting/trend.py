@@ -1,5 +1,5 @@
-"""What was used of one limit in the past: samples in equal steps, the further back the coarser. Pure: time is a
-parameter (epoch seconds).
+"""Past use of one limit: samples in equal steps, the further back the coarser. Pure: time is a parameter (epoch
+seconds).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from typing import Final
 
-#: How often a limit is sampled, seconds.
+#: Seconds between samples of a limit.
 SAMPLE_SECONDS: Final = 5.0
 #: Seconds between the samples of each ring: each reaches back KEPT of its steps, 20 minutes to 57 days.
 STEPS: Final = (5.0, 40.0, 320.0, 2560.0, 20480.0)
@@ -20,7 +20,7 @@ _SLACK = 0.8
 
 
 class _Ring:
-    """Instants and what had been taken by then, ascending; KEPT intervals, at times up to twice as many."""
+    """Instants and totals taken by then, ascending; KEPT intervals, at times up to twice as many."""
 
     __slots__ = ("ats", "step", "totals")
 
@@ -38,7 +38,7 @@ class _Ring:
             del self.ats[: -KEPT - 1], self.totals[: -KEPT - 1]
 
     def total(self, at: float) -> float:
-        """Taken by then, in equal parts between two samples."""
+        """Returns the total taken by then, interpolated between two samples."""
         ats, totals = self.ats, self.totals
         i = bisect_right(ats, at)
         if i == 0:
@@ -50,7 +50,7 @@ class _Ring:
 
 
 class Trend:
-    """Of one limit; some 40 KB after a month."""
+    """The past use of one limit; some 40 KB after a month."""
 
     __slots__ = ("_last", "_rings", "_total", "_window")
 
@@ -61,8 +61,8 @@ class Trend:
         self._window = 0.0
 
     def add(self, at: float, taken: int, window: float = 0.0) -> None:
-        """`taken`: of the limit since its counting began, leased and reserved included; falls when estimates come
-        back, and to little when a new window (which began at `window`) or a new count begins."""
+        """Adds a sample. `taken`: of the limit since its counting began, leased and reserved included; falls when
+        estimates come back, and to little when a new window (which began at `window`) or a new count begins."""
         last = self._last
         if last is None:
             grown = 0
@@ -76,7 +76,7 @@ class Trend:
             ring.add(at, self._total)
 
     def used(self, seconds: float) -> float:
-        """In the last `seconds`; what was before the first sample is not known and not counted."""
+        """Returns the use in the last `seconds`; use before the first sample is not known and not counted."""
         ring = next((r for r in self._rings if r.step * KEPT >= seconds and r.ats), self._rings[0])
         if not ring.ats:
             return 0.0
@@ -85,12 +85,12 @@ class Trend:
 
     @property
     def began(self) -> float | None:
-        """When the first sample that is still kept was taken. None: there is none."""
+        """The instant of the first sample that is still kept. None: there is none."""
         return min((ring.ats[0] for ring in self._rings if ring.ats), default=None)
 
     def intervals(self, horizon: float, least: int) -> tuple[float, list[float]] | None:
-        """Use per equal interval, oldest first, and their length in seconds, as coarse as suits a look `horizon`
-        seconds ahead. None: the past has fewer than `least` intervals yet."""
+        """Returns the length of equal intervals in seconds and the use in each, oldest first, as coarse as suits a
+        forecast `horizon` seconds ahead. None: the past has fewer than `least` intervals yet."""
         suiting = next((i for i, step in enumerate(STEPS) if horizon <= step * FINEST), len(STEPS) - 1)
         for ring in reversed(self._rings[: suiting + 1]):
             if not ring.ats:
@@ -103,7 +103,7 @@ class Trend:
 
 
 def _amounts(ring: _Ring, end: float, count: int) -> list[float]:
-    """What came back after an estimate is taken from the intervals that follow."""
+    """Returns the use per interval; amounts that came back after an estimate are taken from later intervals."""
     totals = [ring.total(end - i * ring.step) for i in range(count, -1, -1)]
     found, high = [], totals[0]
     for total in totals[1:]:

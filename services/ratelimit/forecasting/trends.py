@@ -1,4 +1,4 @@
-"""The past of limits in use, bounded in number."""
+"""The past use of the limits in use, bounded in number."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TRACKED = 1000
 
 
 class Trends:
-    """By limit. What slots are used for passes by the second: concurrency is not followed."""
+    """A trend for each followed limit. Concurrency is not followed: it changes too fast to be sampled."""
 
     def __init__(self) -> None:
         self._trends: OrderedDict[LimitKey, tuple[Limit, Trend]] = OrderedDict()
 
-    def touch(self, limits: Iterable[Limit]) -> None:
-        """These are in use: follow them."""
+    def follow(self, limits: Iterable[Limit]) -> None:
+        """Follows limits that are in use; beyond TRACKED the one unused for longest is dropped."""
         for limit in limits:
             key = limit.key
             if key.unit is Unit.CONCURRENCY:
@@ -36,10 +36,10 @@ class Trends:
             self._trends.move_to_end(key)
 
     def followed(self) -> list[Limit]:
-        """What to sample."""
+        """Returns the limits to sample."""
         return [limit for limit, _ in self._trends.values()]
 
     def of(self, key: LimitKey) -> Trend | None:
-        """None: it is not followed."""
+        """Returns the limit's trend; None: it is not followed."""
         known = self._trends.get(key)
         return None if known is None else known[1]

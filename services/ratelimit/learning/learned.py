@@ -1,7 +1,7 @@
-"""Limits that routers learned from providers: what all of them say together, and what holds because of it. Pure.
+"""Limits that routers learned from providers: merges their reports, and decides which limits hold. Pure.
 
-A limit that headers state is the account's: the latest word counts. A rate learned from refusals is one router's own
-share: the account's is the sum over the routers that were refused, and what the others let through meanwhile.
+A limit that headers state is the account's: the latest statement counts. A rate learned from refusals is one router's
+own share: the account's is the sum over the routers that were refused, and what the others let through meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
 
 #: From this confidence on a learned limit is enforced; below, it is counted and shown.
 TRUST = 0.75
-#: A word older than this counts no more, seconds: of headers, of refusals; and of a router's load.
+#: Seconds after which an observation counts no more: of headers, of refusals; and of a router's load.
 HEADERS_COUNT = 3600.0
 REFUSALS_COUNT = 900.0
 LOADS_COUNT = 30.0
@@ -30,7 +30,7 @@ _KINDS = (ScopeKind.MODEL, ScopeKind.PROVIDER)
 
 
 class Source(StrEnum):
-    """Where a learned limit comes from."""
+    """The kind of evidence for a learned limit."""
 
     HEADERS = "headers"
     REFUSALS = "refusals"
@@ -38,7 +38,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One router's word on one limit. `value`: the account's (HEADERS) or the router's own share (REFUSALS).
+    """One router's observation of one limit. `value`: the account's (HEADERS) or the router's own share (REFUSALS).
     `confidence` 0 to 1; `seen` in epoch seconds. Raises InvalidArgument."""
 
     key: LimitKey
@@ -67,11 +67,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a router has learned. `loads`: calls in the last minute by scope. Raises InvalidArgument."""
+    """All that a router has learned, as its last report says. `loads`: calls in the last minute by scope. Raises
+    InvalidArgument."""
 
     limits: tuple[Observation, ...] = ()
     loads: Mapping[Scope, int] = field(default_factory=dict)
-    #: When it was said, epoch seconds.
+    #: Instant of the report, epoch seconds.
     at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What all routers say together of one limit. `value`: the account's."""
+    """One limit as all routers together have learned it. `value`: the account's. `seen` in epoch seconds."""
 
     value: int
     confidence: float
@@ -95,15 +96,16 @@ class Learned:
 
     @property
     def trusted(self) -> bool:
-        """Whether it is sure enough to act on."""
+        """True if it is sure enough to act on."""
         return self.confidence >= TRUST
 
 
-def merge(said: Mapping[str, Observed], now: float) -> dict[LimitKey, Learned]:
-    """By router → by limit. Where both sources are trusted, the lower value counts; else the surer one."""
+def merge(reports: Mapping[str, Observed], now: float) -> dict[LimitKey, Learned]:
+    """Merges reports by router into limits. Where both sources are trusted, the lower value counts; else the
+    surer."""
     headers: dict[LimitKey, list[Observation]] = {}
     refusals: dict[LimitKey, dict[str, Observation]] = {}
-    for holder, observed in said.items():
+    for holder, observed in reports.items():
         for entry in observed.limits:
             if entry.source is Source.HEADERS and now - entry.seen <= HEADERS_COUNT:
                 headers.setdefault(entry.key, []).append(entry)
@@ -113,8 +115,8 @@ def merge(said: Mapping[str, Observed], now: float) -> dict[LimitKey, Learned]:
     for key, entries in headers.items():
         found.setdefault(key, []).append(_stated(entries))
     for key, shares in refusals.items():
-        found.setdefault(key, []).append(_summed(key, shares, said, now))
-    return {key: _chosen(words) for key, words in found.items()}
+        found.setdefault(key, []).append(_summed(key, shares, reports, now))
+    return {key: _chosen(candidates) for key, candidates in found.items()}
 
 
 def apply(
@@ -125,18 +127,18 @@ def apply(
     share: float,
     enforce: bool,
 ) -> dict[LimitKey, Limit]:
-    """The limits that hold because something was learned, by name; the others are as configured.
+    """Returns the limits that hold because something was learned, by name; the others are as configured.
 
     Only trusted ones: each caps a configured limit, and holds where none is configured, at `share` of what the
-    provider said, or at all of what refusals taught, which is below the provider's limit by itself. Where they are
-    not to be enforced, they are counted as shadow limits. `before`: what held because of this so far."""
+    provider states, or at all of what was learned from refusals, which is below the provider's limit by itself. Where
+    they are not to be enforced, they are counted as shadow limits. `before`: learned limits that held so far."""
     holding: dict[LimitKey, Limit] = {}
-    for key, word in learned.items():
+    for key, limit in learned.items():
         base = configured.get(key)
-        if not word.trusted:
+        if not limit.trusted:
             continue
-        value = word.value
-        if word.source is Source.HEADERS:
+        value = limit.value
+        if limit.source is Source.HEADERS:
             value = max(1, int(value * share))
         else:
             old = before.get(key)
@@ -158,15 +160,15 @@ def _stated(entries: Sequence[Observation]) -> Learned:
 
 
 def _summed(
-    key: LimitKey, shares: Mapping[str, Observation], said: Mapping[str, Observed], now: float
+    key: LimitKey, shares: Mapping[str, Observation], reports: Mapping[str, Observed], now: float
 ) -> Learned:
     others = sum(
         observed.loads.get(key.scope, 0)
-        for holder, observed in said.items()
+        for holder, observed in reports.items()
         if holder not in shares and now - observed.at <= LOADS_COUNT
     )
     # A router that is gone takes its share with it.
-    live = [e for h, e in shares.items() if now - said[h].at <= LOADS_COUNT] or list(shares.values())
+    live = [e for h, e in shares.items() if now - reports[h].at <= LOADS_COUNT] or list(shares.values())
     most = MAX_BUCKET if key.period.seconds else MAX_COUNTER
     return Learned(
         min(most, sum(entry.value for entry in live) + int(ROOM * others)),
@@ -177,8 +179,8 @@ def _summed(
     )
 
 
-def _chosen(words: Sequence[Learned]) -> Learned:
-    trusted = [word for word in words if word.trusted]
+def _chosen(candidates: Sequence[Learned]) -> Learned:
+    trusted = [limit for limit in candidates if limit.trusted]
     if trusted:
-        return min(trusted, key=lambda word: word.value)
-    return max(words, key=lambda word: word.confidence)
+        return min(trusted, key=lambda limit: limit.value)
+    return max(candidates, key=lambda limit: limit.confidence)

@@ -1,4 +1,4 @@
-"""Learning limits: takes in what routers observe, shares it with all replicas, and lets it hold."""
+"""Records what routers observe of providers' limits, shares it with all replicas, and makes it hold."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from services.ratelimit.learning.learned import HEADERS_COUNT, Learned, Observed
 
 log = get_logger(__name__)
 
-#: How often what other replicas took in is read, seconds.
+#: Seconds between reads of what all replicas recorded.
 REFRESH_SECONDS = 5.0
 
 
 class Mode(StrEnum):
-    """What is done with learned limits."""
+    """The use of learned limits."""
 
     ENFORCE = "enforce"
     SHADOW = "shadow"
@@ -29,23 +29,24 @@ class Mode(StrEnum):
 
 
 class LearnedStore(Protocol):
-    """What each router has learned, shared by all replicas. All methods raise Unavailable when the store is gone."""
+    """The last report of each router, shared by all replicas. All methods raise Unavailable when the store is
+    gone."""
 
     async def put(self, holder: str, observed: Observed) -> None:
-        """Replaces what this router said before."""
+        """Replaces the router's last report."""
         ...
 
     async def all(self) -> dict[str, Observed]:
-        """By router."""
+        """Returns the last report of each router."""
         ...
 
     async def drop(self, holders: Sequence[str]) -> None:
-        """Forgets these routers."""
+        """Drops the reports of these routers."""
         ...
 
 
 class Learning:
-    """One per process. `share` of what a provider states is used, above 0 to 1."""
+    """The learned limits of this process. `share` of what a provider states is used, above 0 to 1."""
 
     def __init__(
         self,
@@ -70,16 +71,16 @@ class Learning:
         )
 
     def of(self, key: LimitKey) -> Learned | None:
-        """The evidence for a limit."""
+        """Returns what is learned of a limit; None: nothing."""
         return self._learned.get(key)
 
-    def known(self) -> dict[LimitKey, Learned]:
-        """All evidence."""
+    def all(self) -> dict[LimitKey, Learned]:
+        """Returns all that is learned."""
         return self._learned
 
-    async def observed(self, holder: str, observed: Observed) -> None:
-        """A router's word, which replaces its last. Evidence is a sample: what the store cannot take is dropped, and
-        said again soon."""
+    async def record(self, holder: str, observed: Observed) -> None:
+        """Records a router's report, which replaces its last. Evidence is a sample: a report that the store cannot
+        take is dropped; the router sends it again soon."""
         if self._mode is Mode.OFF:
             return
         try:
@@ -89,22 +90,22 @@ class Learning:
             self._failed.inc()
 
     async def refresh(self) -> None:
-        """Reads what all routers say, and lets it hold. Raises Unavailable."""
-        said = await self._store.all()
+        """Reads all reports, and makes what follows from them hold. Raises Unavailable."""
+        reports = await self._store.all()
         now = self._clock.now()
-        gone = [holder for holder, observed in said.items() if now - observed.at > HEADERS_COUNT]
+        gone = [holder for holder, observed in reports.items() if now - observed.at > HEADERS_COUNT]
         if gone:
             await self._store.drop(gone)
-        learned = merge(said, now)
-        self._say(learned)
+        learned = merge(reports, now)
+        self._log_changes(learned)
         self._learned = learned
         enforce = self._mode is Mode.ENFORCE
-        self._effective.learn(
+        self._effective.set_learned(
             lambda configured, before: apply(configured, learned, before, share=self._share, enforce=enforce)
         )
 
     async def run(self) -> None:
-        """For the service's whole life."""
+        """Refreshes until cancelled."""
         while self._mode is not Mode.OFF:
             try:
                 await self.refresh()
@@ -113,17 +114,17 @@ class Learning:
                 self._failed.inc()
             await asyncio.sleep(REFRESH_SECONDS)
 
-    def _say(self, learned: dict[LimitKey, Learned]) -> None:
-        for key, word in learned.items():
+    def _log_changes(self, learned: dict[LimitKey, Learned]) -> None:
+        for key, limit in learned.items():
             old = self._learned.get(key)
-            if old is None or (old.value, old.trusted) != (word.value, word.trusted):
+            if old is None or (old.value, old.trusted) != (limit.value, limit.trusted):
                 log.info(
                     "limit_learned",
                     limit=str(key),
-                    value=word.value,
-                    source=word.source,
-                    confidence=round(word.confidence, 3),
+                    value=limit.value,
+                    source=limit.source,
+                    confidence=round(limit.confidence, 3),
                 )
-        trusted = sum(word.trusted for word in learned.values())
+        trusted = sum(limit.trusted for limit in learned.values())
         self._gauge.labels("trusted").set(trusted)
         self._gauge.labels("untrusted").set(len(learned) - trusted)

@@ -1,4 +1,4 @@
-"""What routers have learned, in one Redis hash: a field for each router, replaced as a whole."""
+"""Reports of learned limits in one Redis hash: a field for each router, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class _Entry(msgspec.Struct, array_like=True):
     observations: int
 
 
-class _Said(msgspec.Struct):
+class _Report(msgspec.Struct):
     at: float
     limits: list[_Entry]
     loads: dict[str, int]
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Said).decode
+_decode = msgspec.json.Decoder(_Report).decode
 
 
 class RedisLearned:
@@ -52,8 +52,8 @@ class RedisLearned:
             )
             for o in observed.limits
         ]
-        said = _Said(observed.at, entries, {str(scope): calls for scope, calls in observed.loads.items()})
-        await self._functions.hash_set(self._key, holder, _encode(said))
+        report = _Report(observed.at, entries, {str(scope): calls for scope, calls in observed.loads.items()})
+        await self._functions.hash_set(self._key, holder, _encode(report))
 
     async def all(self) -> dict[str, Observed]:
         return {
@@ -65,7 +65,7 @@ class RedisLearned:
 
 
 def _read(text: bytes) -> Observed:
-    said = _decode(text)
+    report = _decode(text)
     return Observed(
         tuple(
             Observation(
@@ -76,8 +76,8 @@ def _read(text: bytes) -> Observed:
                 e.seen,
                 e.observations,
             )
-            for e in said.limits
+            for e in report.limits
         ),
-        {scope_of(scope): calls for scope, calls in said.loads.items()},
-        said.at,
+        {scope_of(scope): calls for scope, calls in report.loads.items()},
+        report.at,
     )

@@ -1,4 +1,4 @@
-"""What a router and the limiter say to each other on a lease stream."""
+"""Messages between a router and the limiter on a lease stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.ratelimit.domain.quota import Denial
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Ask for slices. `whole`: all that the waiting request takes, from what is already held too."""
+    """A request for slices. `whole`: all that the waiting request takes, from slices already held too."""
 
     sequence: int
     scopes: tuple[Scope, ...]
@@ -22,7 +22,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class SliceReport:
-    """What became of a slice; absolute amounts."""
+    """The use of one slice, in absolute amounts."""
 
     slice_id: str
     used: int
@@ -33,7 +33,7 @@ class SliceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of slices."""
+    """A report about slices."""
 
     sequence: int
     slices: tuple[SliceReport, ...]
@@ -41,7 +41,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The session's epoch."""
+    """The answer to the stream's opening: its epoch."""
 
     epoch: str
 
@@ -72,7 +72,7 @@ class SlicesGranted:
 
 @dataclass(frozen=True, slots=True)
 class SlicesDenied:
-    """None."""
+    """No slices: limits are exhausted."""
 
     sequence: int
     denial: Denial
@@ -80,7 +80,7 @@ class SlicesDenied:
 
 @dataclass(frozen=True, slots=True)
 class SliceLife:
-    """A slice that is alive."""
+    """A slice that is alive, until `expires` (epoch seconds), `ttl` seconds from now."""
 
     slice_id: str
     expires: float
@@ -89,7 +89,7 @@ class SliceLife:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A report was taken in."""
+    """The acknowledgement of a report."""
 
     sequence: int
     alive: tuple[SliceLife, ...]

@@ -1,4 +1,4 @@
-"""A router's lease session: slices out, reports in, revocations when limits or the store's life change."""
+"""A router's lease session: grants slices, takes reports, and revokes when limits or the store's life change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from libs.limits import LimitKey, Scope
 from services.ratelimit.domain.limits import MAX_AMOUNT, check_ids
 from services.ratelimit.domain.quota import Denial, Quota
 from services.ratelimit.effective_limits import EffectiveLimits
-from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.enforce import AdmissionRequest, Enforcer
 from services.ratelimit.learning.learned import Observed
 from services.ratelimit.learning.learning import Learning
 from services.ratelimit.leases.messages import (
@@ -34,18 +34,18 @@ from services.ratelimit.ports import Granted, LimitStore, SliceChange
 
 @dataclass(slots=True)
 class Fleet:
-    """The sessions of this process, and how many routers there are in all."""
+    """The sessions of this process, and the number of routers in all replicas (`holders`)."""
 
     sessions: set[LeaseSession] = field(default_factory=set)
     holders: int = 0
 
-    def here(self) -> list[str]:
-        """Holders with a session in this process."""
+    def local_holders(self) -> list[str]:
+        """Returns the holders with a session in this process."""
         return sorted({session.holder for session in self.sessions})
 
 
 class LeaseSession:
-    """One stream. Not safe for concurrent use; `wake` is called when `events` has something to say unasked."""
+    """One router's stream. Not safe for concurrent use; `wake` is called when `events` has messages to send."""
 
     def __init__(
         self,
@@ -74,30 +74,30 @@ class LeaseSession:
         self._unlimited = unlimited
         self._wake = wake
         self._epoch = ""
-        #: By record: its limits in slice order, and when it is gone at the latest (monotonic).
+        #: By record: its limits in slice order, and the instant by which it has expired (monotonic seconds).
         self._held: dict[str, tuple[tuple[LimitKey, ...], float]] = {}
         self._changed: set[LimitKey] = set()
         self._unsubscribe = effective.subscribe(self._limits_changed)
         fleet.sessions.add(self)
 
     def close(self) -> None:
-        """The stream is gone; its slices live until they expire."""
+        """Ends the session of a stream that is gone; its slices live until they expire."""
         self._unsubscribe()
         self._fleet.sessions.discard(self)
 
     async def open(self) -> list[Answer]:
-        """Raises Unavailable."""
+        """Registers the holder with the store. Raises Unavailable."""
         await self._store.beat([self.holder])
         self._epoch = self._store.epoch
         return [Opened(self._epoch)]
 
-    def nudge(self) -> None:
-        """The store's life may have ended: looks, and wakes its stream if so."""
+    def check_epoch(self) -> None:
+        """Wakes the stream if the store's life has ended."""
         if self._epoch and self._store.epoch not in ("", self._epoch):
             self._wake()
 
     def events(self) -> list[Answer]:
-        """Revocations that are due."""
+        """Returns the revocations that are due."""
         answers: list[Answer] = []
         if self._epoch and self._store.epoch not in ("", self._epoch):
             self._epoch = self._store.epoch
@@ -120,23 +120,23 @@ class LeaseSession:
         return answers
 
     async def handle(self, messages: Sequence[Acquire | Report | Observed]) -> list[Answer]:
-        """Answers in the order of the messages, reports first: they may free what is asked for.
+        """Returns the answers in the order of the messages, reports first: they may free what is asked for.
         Raises InvalidArgument, Unavailable."""
         answers = await self._report([m for m in messages if isinstance(m, Report)])
         answers += await self._acquire([m for m in messages if isinstance(m, Acquire)])
-        # Of several words of one router the last is all it has to say.
-        for said in [m for m in messages if isinstance(m, Observed)][-1:]:
-            await self._learning.observed(self.holder, said)
+        # A router sends all that it has learned: of several such messages the last counts.
+        for observed in [m for m in messages if isinstance(m, Observed)][-1:]:
+            await self._learning.record(self.holder, observed)
         return self.events() + answers
 
     async def _acquire(self, messages: Sequence[Acquire]) -> list[Answer]:
-        asks: list[tuple[Acquire, tuple[Scope, ...], Ask | None]] = []
+        requests: list[tuple[Acquire, tuple[Scope, ...], AdmissionRequest | None]] = []
         for message in messages:
             scopes = message.scopes
             unlimited = tuple(scope for scope in scopes if not self._effective.of((scope,)))
-            ask = None
+            request = None
             if len(unlimited) < len(scopes):
-                ask = Ask(
+                request = AdmissionRequest(
                     f"lease-{secrets.token_hex(8)}",
                     self.holder,
                     scopes,
@@ -146,18 +146,20 @@ class LeaseSession:
                     divisor(self._fleet.holders),
                     message.whole,
                 )
-            asks.append((message, unlimited, ask))
-        results = iter(await self._enforcer.admit([ask for _, _, ask in asks if ask is not None]))
+            requests.append((message, unlimited, request))
+        results = iter(
+            await self._enforcer.admit([request for _, _, request in requests if request is not None])
+        )
         return [
-            self._granted(message, unlimited, ask, next(results) if ask is not None else None)
-            for message, unlimited, ask in asks
+            self._granted(message, unlimited, request, next(results) if request is not None else None)
+            for message, unlimited, request in requests
         ]
 
     def _granted(
         self,
         message: Acquire,
         unlimited: tuple[Scope, ...],
-        ask: Ask | None,
+        request: AdmissionRequest | None,
         result: Granted | Denial | Exception | None,
     ) -> Answer:
         if isinstance(result, Exception):
@@ -165,12 +167,12 @@ class LeaseSession:
         if isinstance(result, Denial):
             return SlicesDenied(message.sequence, result)
         until = self._clock.now() + self._unlimited if unlimited else None
-        if ask is None or result is None:
+        if request is None or result is None:
             return SlicesGranted(message.sequence, (), unlimited, until)
         keys = tuple(q.limit.key for q in result.quotas)
-        self._remember(ask.record_id, keys)
+        self._track(request.record_id, keys)
         slices = tuple(
-            self._slice(ask.record_id, i, amount, state, result)
+            self._slice(request.record_id, i, amount, state, result)
             for i, (amount, state) in enumerate(zip(result.amounts, result.quotas, strict=True))
         )
         return SlicesGranted(message.sequence, slices, unlimited, until)
@@ -188,7 +190,7 @@ class LeaseSession:
         )
 
     async def _report(self, messages: Sequence[Report]) -> list[Answer]:
-        """All reports of the batch in one call; later reports about a slice replace earlier ones."""
+        """Applies all reports of the batch in one call; later reports about a slice replace earlier ones."""
         changes: dict[str, dict[int, SliceChange]] = {}
         dead: list[str] = []
         for message in messages:
@@ -222,7 +224,7 @@ class LeaseSession:
                 if life.expires is None:
                     self._held.pop(record, None)
                 elif record in self._held:
-                    self._remember(record, self._held[record][0])
+                    self._track(record, self._held[record][0])
             answers.append(Reported(message.sequence, tuple(alive)))
         if dead:
             answers.append(Revoked(tuple(dead), "dead_epoch", "granted in an earlier life of the store"))
@@ -232,7 +234,7 @@ class LeaseSession:
             )
         return answers
 
-    def _remember(self, record: str, keys: tuple[LimitKey, ...]) -> None:
+    def _track(self, record: str, keys: tuple[LimitKey, ...]) -> None:
         now = self._clock.monotonic()
         self._held.pop(record, None)
         self._held[record] = (keys, now + self._ttl)
@@ -270,7 +272,7 @@ def _check_report(entry: SliceReport, field_: str) -> None:
 
 
 def _merge(before: SliceChange | None, entry: SliceReport, index: int) -> SliceChange:
-    """A closing report is final; of others the highest figures count."""
+    """Merges two reports on a slice: a closing one is final; of others the highest figures count."""
     if before is None or (entry.closed and not before.closed):
         renew = entry.renew or (before is not None and before.renew)
         return SliceChange(index, entry.used, entry.overrun, entry.closed, renew)

@@ -1,4 +1,4 @@
-"""How much of a limit one router may hold ahead of use.
+"""Sizes of slices: the part of a limit that one router may hold ahead of use.
 
 Beyond what waiting requests need, a grant takes at most (what is left) / (2 × routers). So all routers together hold
 at most half of what was left when they asked: above 90 % demand, where at most a tenth of a limit is left, at most
@@ -9,5 +9,6 @@ from __future__ import annotations
 
 
 def divisor(holders: int) -> int:
-    """Of what is left: the part of it one grant may take beyond need. `holders`: routers alive, 0 while unknown."""
+    """Returns n where a grant may take at most 1/n of what is left beyond need. `holders`: routers alive, 0 while
+    unknown."""
     return 2 * max(1, holders)

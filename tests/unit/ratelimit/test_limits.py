@@ -1,4 +1,4 @@
-"""What a limit may be."""
+"""Limits are refused where they cannot be counted exactly."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import pytest
 
 from libs.errors import Unavailable
 from libs.limits import Amounts
-from services.ratelimit.alerts.alerts import WAITING, Alerts
-from services.ratelimit.alerts.burn import PAIRS, Alert, AlertKind, alarming, burn_rate
+from services.ratelimit.alerts.alerts import MAX_WAITING, Alerts
+from services.ratelimit.alerts.burn import PAIRS, Alert, AlertKind, alert_conditions, burn_rate
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Quota
 from services.ratelimit.forecasting.trend import SAMPLE_SECONDS, Trend
@@ -63,18 +63,18 @@ class Bed:
 
     async def live(self, seconds: float, amount: int = 0) -> None:
         """So much is used every five seconds; alerts are looked at every ten."""
-        self.replica.trends.touch(self.limits)
+        self.replica.trends.follow(self.limits)
         for i in range(int(seconds / SAMPLE_SECONDS)):
             if amount:
                 await self.use(amount)
             self.clock.advance(SAMPLE_SECONDS)
             await self.replica.heartbeat._sample()
             if i % 2:
-                await self.alerts.look()
-        await self.alerts.tell()
+                await self.alerts.check()
+        await self.alerts.send()
 
     def words(self) -> list[tuple[AlertKind, bool]]:
-        """What analytics heard: kinds, and whether raised."""
+        """The changes that analytics got: kinds, and True where raised."""
         return [(alert.kind, alert.cleared is None) for alert in self.sink.heard]
 
 
@@ -105,14 +105,14 @@ def test_burn_rates_are_multiples_of_what_would_last() -> None:
 def test_both_windows_of_a_pair_must_burn(seconds: float, rate: float, found: set[AlertKind]) -> None:
     """Two minutes at 14.4 times the even rate, or twelve at 6; a shorter burst is none."""
     past = trend(seconds, rate)
-    assert set(alarming(quota(0, REQUESTS), (DAY, DAY / 2), past, (), 0.0)) == found
+    assert set(alert_conditions(quota(0, REQUESTS), (DAY, DAY / 2), past, (), 0.0)) == found
 
 
 def test_an_alert_is_cleared_by_its_short_window() -> None:
     """As soon as the last twelfth of the long one is calm, not before."""
     past = trend(600, 30)
     for i in range(1, 7):
-        standing = alarming(quota(0, REQUESTS), (DAY, DAY / 2), past, (FAST,), 0.0)
+        standing = alert_conditions(quota(0, REQUESTS), (DAY, DAY / 2), past, (FAST,), 0.0)
         assert (FAST in standing) == (i < 3)
         past.add(600 + i * SAMPLE_SECONDS, 600 * 30)
 
@@ -121,7 +121,7 @@ def test_likely_takes_more_than_it_keeps() -> None:
     """Raised from one half on, cleared below three tenths; without a forecast it stands as it stood."""
 
     def found(p: float | None, *standing: AlertKind) -> bool:
-        return LIKELY in alarming(quota(10, REQUESTS), (DAY, DAY / 2), Trend(), standing, p)
+        return LIKELY in alert_conditions(quota(10, REQUESTS), (DAY, DAY / 2), Trend(), standing, p)
 
     assert [found(p) for p in (0.49, 0.5)] == [False, True]
     assert [found(p, LIKELY) for p in (0.31, 0.29)] == [True, False]
@@ -130,7 +130,7 @@ def test_likely_takes_more_than_it_keeps() -> None:
 
 def test_a_limit_of_nothing_alarms_nobody() -> None:
     """It is meant so."""
-    assert alarming(quota(0, limit("requests", "day", 0)), (DAY, 1.0), Trend(), (), 1.0) == {}
+    assert alert_conditions(quota(0, limit("requests", "day", 0)), (DAY, 1.0), Trend(), (), 1.0) == {}
 
 
 def test_the_pairs_are_those_of_the_workbook() -> None:
@@ -173,15 +173,15 @@ async def test_what_analytics_does_not_take_is_told_later_and_bounded() -> None:
     await bed.live(600, amount=10)
     assert bed.sink.heard == []
     bed.sink.gone = False
-    await bed.alerts.tell()
+    await bed.alerts.send()
     assert len(bed.sink.heard) == 5
     alert = bed.sink.heard[0]
-    for _ in range(WAITING + 7):
-        bed.alerts._say(alert)
+    for _ in range(MAX_WAITING + 7):
+        bed.alerts._record(alert)
     assert bed.replica.metrics.registry.get_sample_value("pointsman_quota_alerts_dropped_total") == 7
     bed.sink.heard.clear()
-    await bed.alerts.tell()
-    assert len(bed.sink.heard) == WAITING
+    await bed.alerts.send()
+    assert len(bed.sink.heard) == MAX_WAITING
 
 
 async def test_metrics_show_what_stands() -> None:

@@ -1,4 +1,4 @@
-"""When a limit will be used up."""
+"""Forecasts of exhaustion are calibrated, and cheap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading
-from services.ratelimit.forecasting.exhaustion import foresee
+from services.ratelimit.forecasting.exhaustion import forecast_exhaustion
 from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
 from services.ratelimit.forecasting.gamma import Gamma
 from services.ratelimit.forecasting.trend import Trend
@@ -141,7 +141,7 @@ MONTHLY = Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.MONTH),
 def test_without_a_trend_the_windows_mean_is_taken() -> None:
     """Half used in a tenth of the window: it will be used up, most likely after another tenth."""
     reading = Reading(500, 0, start=1000.0, finish=101_000.0)
-    seen = foresee(MONTHLY, reading, 11_000.0, None)
+    seen = forecast_exhaustion(MONTHLY, reading, 11_000.0, None)
     assert seen.rate == pytest.approx(0.05)
     assert seen.forecast.probability > 0.99
     assert seen.forecast.p50 == pytest.approx(10_000, rel=0.05)
@@ -153,5 +153,5 @@ def test_a_trend_says_what_the_mean_does_not_know() -> None:
     for i in range(800):
         trend.add(10_000.0 + i * 5, 500, window=0.0)
     reading = Reading(500, 0, start=9_000.0, finish=20_000.0)
-    assert foresee(MONTHLY, reading, 14_000.0, trend).forecast.probability == 0.0
-    assert foresee(MONTHLY, reading, 14_000.0, None).forecast.probability > 0.05
+    assert forecast_exhaustion(MONTHLY, reading, 14_000.0, trend).forecast.probability == 0.0
+    assert forecast_exhaustion(MONTHLY, reading, 14_000.0, None).forecast.probability > 0.05

@@ -1,4 +1,4 @@
-"""What is remembered of a limit's past use."""
+"""A trend keeps a limit's past use, the further back the coarser."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_use_in_the_last_seconds_whatever_the_ring() -> None:
 
 
 def test_a_new_window_and_a_forgotten_count_are_no_negative_use() -> None:
-    """What is taken since then counts."""
+    """Only use since then counts."""
     trend = Trend()
     trend.add(0, 100, window=1.0)
     trend.add(5, 110, window=1.0)
@@ -73,7 +73,7 @@ def test_memory_is_bounded() -> None:
     limits = [
         Limit(LimitKey(scope_of(f"tenant:t{i}"), Unit.REQUESTS, Period.DAY), 5) for i in range(TRACKED + 10)
     ]
-    trends.touch(limits)
+    trends.follow(limits)
     assert len(trends.followed()) == TRACKED
     assert trends.of(limits[0].key) is None
     assert trends.of(limits[-1].key) is not None
@@ -83,8 +83,8 @@ def test_a_limit_that_changed_keeps_its_past() -> None:
     """Only what is allowed is new; concurrency is not followed."""
     trends = Trends()
     key = LimitKey(scope_of("tenant:a"), Unit.REQUESTS, Period.DAY)
-    trends.touch([Limit(key, 5), Limit(LimitKey(scope_of("tenant:a"), Unit.CONCURRENCY, Period.NONE), 5)])
+    trends.follow([Limit(key, 5), Limit(LimitKey(scope_of("tenant:a"), Unit.CONCURRENCY, Period.NONE), 5)])
     trend = trends.of(key)
-    trends.touch([Limit(key, 9)])
+    trends.follow([Limit(key, 9)])
     assert trends.of(key) is trend
     assert [limit.limit for limit in trends.followed()] == [9]

@@ -1,4 +1,4 @@
-"""What several routers say of a provider's limits, and what holds because of it."""
+"""Reports of several routers become one limit, and decide which limits hold."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def held(
 
 
 def test_a_sure_limit_holds_at_a_share_of_what_is_stated() -> None:
-    """Where nothing is configured it is a limit; where more is allowed, a cap; where less is, nothing."""
+    """A learned limit holds where nothing is configured, caps a wider limit, and leaves a stricter one as it is."""
     assert held([], said(1000)) == {RPM: Limit(RPM, 950)}
     wide = limit("requests", "minute", 5000, MODEL, burst=2000)
     assert held([wide], said(1000)) == {RPM: Limit(RPM, 950, burst=950)}
@@ -184,7 +184,7 @@ class Bed:
 
     async def hear(self, value: int, **more: float) -> None:
         now = self.clock.now()
-        await self.replica.learning.observed("r1", said(value, seen=now, at=now, **more))  # type: ignore[arg-type]
+        await self.replica.learning.record("r1", said(value, seen=now, at=now, **more))  # type: ignore[arg-type]
 
 
 async def test_other_replicas_take_over_what_one_has_heard() -> None:
@@ -241,7 +241,7 @@ async def test_what_is_not_said_any_more_holds_no_more() -> None:
 
 
 async def test_a_store_that_is_gone_costs_nothing_but_news() -> None:
-    """What was learned holds on; a router's word meanwhile is no error to it."""
+    """Learned limits go on holding, and a report meanwhile is no error to its router."""
     bed = Bed()
     await bed.hear(1000)
     bed.learned.gone = True

@@ -38,7 +38,7 @@ class Bucket:
 
 
 def told(learner: LimitLearner, now: float) -> Observed:
-    """What a router says of itself."""
+    """Returns the report of one router."""
     limits = tuple(
         Observation(KEY, e.value, e.confidence, Source(e.source), e.seen, e.observations)
         for e in learner.learned(now)

@@ -1,4 +1,4 @@
-"""The published picture, versioned so that a watcher can be told only what changed since it last looked."""
+"""The published states, versioned so that a watcher gets only what changed since its last update."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from services.health.domain.target import Target, TargetState
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a watcher gets. `snapshot`: `states` is the whole picture, else only what changed; empty: a heartbeat."""
+    """One message to a watcher. `snapshot`: `states` are those of all targets, else only changed ones; empty: a
+    heartbeat."""
 
     epoch: str
     version: int
@@ -18,9 +19,9 @@ class Update:
     states: tuple[TargetState, ...] = ()
 
 
-class Board:
-    """Remembers, per target, the version of its last change: one number each, however many watchers there are and
-    however slow. A watcher that falls behind finds the changes it missed already merged."""
+class PublishedStates:
+    """The states of all targets, each with the version of its last change: one number each, however many watchers
+    there are and however slow. A watcher that falls behind finds the changes it missed already merged."""
 
     def __init__(self, epoch: str) -> None:
         if not epoch:
@@ -33,12 +34,12 @@ class Board:
 
     @property
     def states(self) -> Mapping[Target, TargetState]:
-        """As published."""
+        """The published state of each target."""
         return self._states
 
     def publish(self, states: Iterable[TargetState], *, all_changes: bool) -> bool:
-        """Takes the targets' present states; True: there is a new version. Without `all_changes`, only what is
-        urgent makes one."""
+        """Replaces states that changed. Returns True if there is a new version; without `all_changes` only urgent
+        changes make one."""
         version = self.version + 1
         for state in states:
             old = self._states.get(state.target)
@@ -56,7 +57,7 @@ class Board:
                 self._removed = self.version = self.version + 1
 
     def since(self, epoch: str, version: int) -> Update:
-        """What a watcher that last saw `version` of `epoch` must be told; a snapshot where that cannot be known."""
+        """Returns the changes since `version` of `epoch`; a snapshot where they cannot be known."""
         resumable = epoch == self.epoch and self._removed <= version <= self.version
         states = (s for t, s in self._states.items() if not resumable or self._changed[t] > version)
         return Update(self.epoch, self.version, not resumable, tuple(states))

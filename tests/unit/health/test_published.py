@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from libs.resilience.circuit import BreakerState
 from libs.telemetry import Metrics
-from services.health.domain.board import Board, Update
+from services.health.domain.published import PublishedStates, Update
 from services.health.domain.target import Mode, Status, Target, TargetState
-from services.health.watch import Publication
+from services.health.watch import Publisher
 
 
 def state(name: str, calls: int = 0, status: Status = Status.HEALTHY) -> TargetState:
@@ -22,39 +22,39 @@ def state(name: str, calls: int = 0, status: Status = Status.HEALTHY) -> TargetS
 
 def test_a_watcher_is_told_only_what_changed() -> None:
     """A snapshot first; then the changed targets; then nothing."""
-    board = Board("e")
-    board.publish([state("a"), state("b")], all_changes=True)
-    first = board.since("", 0)
+    published = PublishedStates("e")
+    published.publish([state("a"), state("b")], all_changes=True)
+    first = published.since("", 0)
     assert first == Update("e", 1, True, (state("a"), state("b")))
-    board.publish([state("a"), state("b", status=Status.DOWN)], all_changes=False)
-    assert board.since("e", 1) == Update("e", 2, False, (state("b", status=Status.DOWN),))
-    assert board.since("e", 2) == Update("e", 2, False)
+    published.publish([state("a"), state("b", status=Status.DOWN)], all_changes=False)
+    assert published.since("e", 1) == Update("e", 2, False, (state("b", status=Status.DOWN),))
+    assert published.since("e", 2) == Update("e", 2, False)
 
 
 def test_figures_alone_do_not_make_a_version_until_asked() -> None:
     """A call count is not worth a message of its own; a change of status is."""
-    board = Board("e")
-    board.publish([state("a")], all_changes=True)
-    assert not board.publish([state("a", calls=5)], all_changes=False)
-    assert board.publish([state("a", calls=5)], all_changes=True)
-    assert not board.publish([state("a", calls=5)], all_changes=True)
+    published = PublishedStates("e")
+    published.publish([state("a")], all_changes=True)
+    assert not published.publish([state("a", calls=5)], all_changes=False)
+    assert published.publish([state("a", calls=5)], all_changes=True)
+    assert not published.publish([state("a", calls=5)], all_changes=True)
 
 
 @pytest.mark.parametrize(("epoch", "version"), [("", 0), ("other", 3), ("e", 99), ("e", -1)])
 def test_what_cannot_be_resumed_gets_a_snapshot(epoch: str, version: int) -> None:
     """Another replica's epoch, a restart, or a version that never was."""
-    board = Board("e")
-    board.publish([state("a")], all_changes=True)
-    assert board.since(epoch, version) == Update("e", 1, True, (state("a"),))
+    published = PublishedStates("e")
+    published.publish([state("a")], all_changes=True)
+    assert published.since(epoch, version) == Update("e", 1, True, (state("a"),))
 
 
 def test_a_removed_target_needs_a_snapshot() -> None:
     """A delta cannot say that something is gone."""
-    board = Board("e")
-    board.publish([state("a"), state("b")], all_changes=True)
-    board.remove([Target("b"), Target("never was")])
-    assert board.since("e", 1) == Update("e", 2, True, (state("a"),))
-    assert board.since("e", 2) == Update("e", 2, False)
+    published = PublishedStates("e")
+    published.publish([state("a"), state("b")], all_changes=True)
+    published.remove([Target("b"), Target("never was")])
+    assert published.since("e", 1) == Update("e", 2, True, (state("a"),))
+    assert published.since("e", 2) == Update("e", 2, False)
 
 
 @given(
@@ -68,13 +68,13 @@ def test_a_removed_target_needs_a_snapshot() -> None:
     )
 )
 def test_every_watcher_ends_with_the_whole_picture(steps: list[tuple[str, int | str]]) -> None:
-    """Three watchers look whenever they like; applying what they get always gives the board."""
-    board = Board("e")
+    """Three watchers ask whenever they like; applying what they get always gives the published states."""
+    published = PublishedStates("e")
     seen: list[tuple[str, int]] = [("", 0)] * 3
     pictures: list[dict[Target, TargetState]] = [{}, {}, {}]
 
     def look(index: int) -> None:
-        update = board.since(*seen[index])
+        update = published.since(*seen[index])
         if update.snapshot:
             pictures[index] = {}
         pictures[index].update({s.target: s for s in update.states})
@@ -85,22 +85,22 @@ def test_every_watcher_ends_with_the_whole_picture(steps: list[tuple[str, int | 
         if what == "look":
             look(int(value))
         elif what == "remove":
-            board.remove([Target(str(value))])
+            published.remove([Target(str(value))])
         else:
-            board.publish([state(what, calls=int(value))], all_changes=True)
+            published.publish([state(what, calls=int(value))], all_changes=True)
     for index in range(3):
         look(index)
-        assert pictures[index] == dict(board.states)
+        assert pictures[index] == dict(published.states)
 
 
 async def test_a_slow_watcher_costs_nothing_and_catches_up_in_one_update() -> None:
     """Ten thousand changes while it does not listen are one update of the targets as they are now."""
-    publication = Publication(Board("e"), Metrics())
-    publication.publish([state("a"), state("b")], all_changes=True)
-    updates = publication.updates("", 0, heartbeat=30.0)
+    publisher = Publisher(PublishedStates("e"), Metrics())
+    publisher.publish([state("a"), state("b")], all_changes=True)
+    updates = publisher.updates("", 0, heartbeat=30.0)
     assert (await anext(updates)).snapshot
     for calls in range(10_000):
-        publication.publish([state("a", calls=calls + 1)], all_changes=True)
+        publisher.publish([state("a", calls=calls + 1)], all_changes=True)
     update = await anext(updates)
     assert update == Update("e", 10_001, False, (state("a", calls=10_000),))
     await updates.aclose()  # type: ignore[attr-defined]
@@ -108,16 +108,16 @@ async def test_a_slow_watcher_costs_nothing_and_catches_up_in_one_update() -> No
 
 async def test_a_watcher_hears_at_once_and_otherwise_a_heartbeat() -> None:
     """A change wakes it without waiting for the heartbeat; silence gives an empty update of the same version."""
-    publication = Publication(Board("e"), Metrics())
-    publication.publish([state("a")], all_changes=True)
-    quiet = publication.updates("e", 1, heartbeat=0.01)
+    publisher = Publisher(PublishedStates("e"), Metrics())
+    publisher.publish([state("a")], all_changes=True)
+    quiet = publisher.updates("e", 1, heartbeat=0.01)
     assert await anext(quiet) == Update("e", 1, False)
     assert await anext(quiet) == Update("e", 1, False)
     await quiet.aclose()  # type: ignore[attr-defined]
-    eager = publication.updates("e", 1, heartbeat=3600.0)
+    eager = publisher.updates("e", 1, heartbeat=3600.0)
     await anext(eager)
     waiting = asyncio.ensure_future(anext(eager))
     await asyncio.sleep(0)
-    publication.publish([replace(state("a"), status=Status.DOWN)], all_changes=False)
+    publisher.publish([replace(state("a"), status=Status.DOWN)], all_changes=False)
     assert (await waiting).states[0].status is Status.DOWN
     await eager.aclose()  # type: ignore[attr-defined]
