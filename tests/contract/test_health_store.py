@@ -227,7 +227,9 @@ async def test_the_real_store_merges_as_the_value_does(server: RedisServer) -> N
             # A fresh replica each time: it writes without knowing what is there.
             store = RedisHealthStore(client, domain, "w", lambda: "x", SystemClock())
             await store.exchange(Exchange({target: SharedState(circuit, ModeRecord())}))
-        received = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(Exchange())
+        received = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(
+            Exchange()
+        )
         kept = received.shared.get(target)
         assert (kept.circuit if kept else BreakerState()) == expected
     await client.aclose()
