@@ -178,7 +178,7 @@ def test_every_metric_is_documented() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 suffix = {"counter": "_total", "gauge": "", "histogram": ""}.get(node.func.attr)
                 name = node.args[0]
-                if suffix is not None and isinstance(name, ast.Constant):
+                if suffix is not None and isinstance(name, ast.Constant) and isinstance(name.value, str):
                     made.add(f"pointsman_{name.value}{suffix}")
     documented = set(re.findall(r"`(pointsman_[a-z_]+)`", (ROOT / "docs" / "operations.md").read_text()))
     assert made
