@@ -126,14 +126,19 @@ def test_lasting_failures_are_not_retried_without_a_time() -> None:
 
 def test_every_code_of_http_is_documented() -> None:
     """A code that the HTTP door alone gives is in docs/http.md; the router's reasons have theirs in the table."""
-    codes: set[str] = set()
+    calls, places = [], {}
     for node in nodes("libs/http", "services/router/api"):
         if isinstance(node, ast.Call):
-            given = [k.value for k in node.keywords if k.arg == "code"]
-            if isinstance(node.func, ast.Name) and node.func.id == "wrong":
-                given += node.args[2:3]
-            codes |= {text for value in given for text in texts(value)}
+            calls.append(node)
+        if isinstance(node, ast.FunctionDef) and "code" in (names := [arg.arg for arg in node.args.args]):
+            places[node.name] = names.index("code")
+    codes: set[str] = set()
+    for call in calls:
+        given = [k.value for k in call.keywords if k.arg == "code"]
+        if isinstance(call.func, ast.Name) and (place := places.get(call.func.id)) is not None:
+            given += call.args[place : place + 1]
+        codes |= {text for value in given for text in texts(value)}
     table = " ".join(row.http for row in rows().values())
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "http.md").read_text() + table))
-    assert codes
+    assert {"invalid_json", "missing_required_parameter"} <= codes
     assert codes <= documented
