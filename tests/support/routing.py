@@ -33,7 +33,7 @@ from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
-from services.router.providers.timeouts import Learned, Limits
+from services.router.providers.timeouts import AttemptTimeouts, Learned
 from services.router.request.generation import (
     Completion,
     Generation,
@@ -130,13 +130,15 @@ class ScriptedProviders:
     def learned(self, model: Model, prompt: Prompt) -> Learned:
         return UNKNOWN_PACE
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
         step = self._next(model, prompt)
         if isinstance(step, ProviderFailure):
             raise step
         if step is HANG or step == [HANG]:
             try:
-                async with asyncio.timeout(limits.total):
+                async with asyncio.timeout(timeouts.total):
                     await asyncio.Event().wait()
             except TimeoutError:
                 raise ProviderFailure(ErrorClass.TIMEOUT, "scripted") from None
@@ -147,7 +149,7 @@ class ScriptedProviders:
         )
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         steps = self._next(model, prompt)
         if isinstance(steps, ProviderFailure):
@@ -162,7 +164,7 @@ class ScriptedProviders:
                     finished = True
                     return
                 if step is HANG:
-                    limit = limits.silence if step is not steps[0] else limits.first_content
+                    limit = timeouts.silence if step is not steps[0] else timeouts.first_content
                     async with asyncio.timeout(limit):
                         await asyncio.Event().wait()
                 yield [step if isinstance(step, StreamEvent) else TextDelta(step)]

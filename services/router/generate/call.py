@@ -102,8 +102,8 @@ class Calls:
     def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
         learned = self._providers.learned(candidate.model, prompt)
-        limits = request.limits(candidate, learned, self._clock.monotonic())
-        return self._providers.complete(candidate.provider, candidate.model, prompt, limits)
+        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts)
 
     def _whole_entry(self, request: InFlight, attempt: Attempt) -> Runner[Completion]:
         async def nothing() -> None: ...
@@ -153,8 +153,8 @@ class Calls:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
         learned = self._providers.learned(candidate.model, prompt)
-        limits = request.limits(candidate, learned, self._clock.monotonic())
-        return self._providers.stream(candidate.provider, candidate.model, prompt, limits)
+        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
 
     async def stream(
         self, request: InFlight, relay: Relay, attempt: Attempt

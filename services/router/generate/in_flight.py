@@ -17,7 +17,7 @@ from services.router.generate.relay import Relay
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
-from services.router.providers.timeouts import Learned, Limits, attempt_limits
+from services.router.providers.timeouts import AttemptTimeouts, Learned, attempt_timeouts
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
@@ -89,14 +89,14 @@ class InFlight(Struct):
             )
         )
 
-    def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
+    def timeouts(self, candidate: Candidate, learned: Learned, now: float) -> AttemptTimeouts:
         """How long an attempt may take; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
         others = len(self.plan.candidates) > 1
         if others and (self.failed or self.refused):
             out = {candidate.target, *[f.candidate.target for f in self.failed], *self.refused}
             others = not all(other.target in out for other in self.plan.candidates)
-        return attempt_limits(
+        return attempt_timeouts(
             learned,
             candidate.provider.timeouts,
             self.envelope.deadline - now,

@@ -13,7 +13,7 @@ from libs.types import ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.timeouts import Learned, Limits, Pace, Watch
+from services.router.providers.timeouts import AttemptTimeouts, Learned, Pace, Watch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -67,12 +67,14 @@ class ProviderClient:
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
         """A whole answer."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=False)
         try:
-            return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
+            return await self._whole(provider, model, prompt, timeouts, wire, endpoint, request)
         except ProviderFailure as failure:
             sanitise(failure, self._keys.hide, request.body)
             raise
@@ -82,7 +84,7 @@ class ProviderClient:
         provider: Provider,
         model: Model,
         prompt: Prompt,
-        limits: Limits,
+        timeouts: AttemptTimeouts,
         wire: Wire,
         endpoint: Endpoint,
         request: HttpRequest,
@@ -91,11 +93,11 @@ class ProviderClient:
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
-            status, headers, body = await self._transport.fetch(request, limits.total, limit)
+            status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                pace.unanswered(now(), limits)
-                failure.at_fault = now() - began >= limits.fair
+                pace.unanswered(now(), timeouts)
+                failure.at_fault = now() - began >= timeouts.fair
             raise
         if status >= 300:
             refusal = wire.failure(status, headers, body)
@@ -110,13 +112,13 @@ class ProviderClient:
         return completion
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=True)
         pace, now = self._pace(model, prompt), self._clock.monotonic
-        watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
+        watch, limit = Watch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from libs.catalog.model import Model, Provider
-from services.router.providers.timeouts import Learned, Limits
+from services.router.providers.timeouts import AttemptTimeouts, Learned
 from services.router.request.generation import Completion, Prompt, StreamEvent
 
 
@@ -21,13 +21,15 @@ class Providers(Protocol):
         """What earlier calls to the model have taught about its times."""
         ...
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
-        """A whole answer within `limits.total`."""
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
+        """A whole answer within `timeouts.total`."""
         ...
 
     def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes: one batch of events for each piece of the network's. The last event of the last
-        batch is a StreamEnd. `limits` bound the whole and every silence. Closing it ends the call."""
+        batch is a StreamEnd. `timeouts` bound the whole and every silence. Closing it ends the call."""
         ...

@@ -63,7 +63,7 @@ class Learned(Struct, frozen=True):
 UNKNOWN = Learned()
 
 
-class Limits(Struct, frozen=True):
+class AttemptTimeouts(Struct, frozen=True):
     """Bounds of one attempt, in seconds. `total` counts from its begin; the rest bounds waiting for the provider, in
     which the time that the caller takes to read is no part."""
 
@@ -82,7 +82,7 @@ class Limits(Struct, frozen=True):
     tokens: float = 0.0
 
 
-def attempt_limits(
+def attempt_timeouts(
     learned: Learned,
     ceilings: Timeouts,
     remaining: float,
@@ -92,9 +92,9 @@ def attempt_limits(
     reasons: bool,
     input_tokens: int,
     output_tokens: int,
-) -> Limits:
-    """The limits of an attempt with `remaining` seconds to the deadline. `others`: another candidate could still
-    answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
+) -> AttemptTimeouts:
+    """Returns the timeouts of an attempt with `remaining` seconds to the deadline. `others`: another candidate could
+    still answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
     total = max(0.0, min(ceilings.total, remaining))
     share = min(total, remaining * SHARE) if others else total
     if not stream:
@@ -112,12 +112,12 @@ def attempt_limits(
         if learned.pace is not None:
             pace = min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
-    return Limits(total, min(first, share), silence, content, fair, pace)
+    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace)
 
 
 def _whole(
     learned: Learned, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
-) -> Limits:
+) -> AttemptTimeouts:
     """An answer shows nothing before it is whole, so there is one limit, the longer the more tokens it may have."""
     tokens = 0.0
     if learned.per_token is not None and learned.tokens is not None:
@@ -131,7 +131,7 @@ def _whole(
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
-    return Limits(total, total, total, total, fair, tokens=tokens)
+    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens)
 
 
 class Pace:
@@ -182,10 +182,10 @@ class Pace:
         self._answers.append((seconds, tokens))
         self._answered = now
 
-    def unanswered(self, now: float, limits: Limits) -> None:
+    def unanswered(self, now: float, timeouts: AttemptTimeouts) -> None:
         """A whole answer did not come within its limit."""
-        if limits.tokens > 0:
-            self._per_token.add(now, limits.total / limits.tokens)
+        if timeouts.tokens > 0:
+            self._per_token.add(now, timeouts.total / timeouts.tokens)
 
     def learned(self, now: float) -> Learned:
         """What is known, at most a second old."""
@@ -218,7 +218,7 @@ class Watch:
         "_bytes",
         "_deadline",
         "_heard",
-        "_limits",
+        "_timeouts",
         "_waited",
         "_window",
         "finishing",
@@ -229,9 +229,9 @@ class Watch:
         "trickles",
     )
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._deadline = now + limits.total
+    def __init__(self, timeouts: AttemptTimeouts, now: float) -> None:
+        self._timeouts = timeouts
+        self._deadline = now + timeouts.total
         self._heard = False
         # Bytes after the first content, and seconds waited for them; and both when the window began.
         self._bytes, self._waited = 0, 0.0
@@ -251,16 +251,16 @@ class Watch:
 
     def patience(self, now: float) -> float:
         """Seconds the next bytes may take; 0 or less: none."""
-        limits = self._limits
+        timeouts = self._timeouts
         if self.finishing:
-            wait = min(limits.silence, LAST_WORDS)
+            wait = min(timeouts.silence, LAST_WORDS)
         elif self.first is not None:
-            wait = min(limits.silence, limits.content - self.quiet)
+            wait = min(timeouts.silence, timeouts.content - self.quiet)
         else:
-            wait = limits.first_content - self.quiet
+            wait = timeouts.first_content - self.quiet
             if self._heard:
-                ceiling = max(limits.content, limits.first_content) - self.quiet
-                wait = min(max(wait, limits.silence), ceiling)
+                ceiling = max(timeouts.content, timeouts.first_content) - self.quiet
+                wait = min(max(wait, timeouts.silence), ceiling)
         return min(wait, self._deadline - now)
 
     def waited(self, seconds: float) -> None:
@@ -291,14 +291,14 @@ class Watch:
     def _judge(self) -> None:
         size, waited = self._bytes - self._window[0], self._waited - self._window[1]
         if waited >= TRICKLE_WINDOW:
-            self.trickles = size < self._limits.pace * waited
+            self.trickles = size < self._timeouts.pace * waited
             self._window = (self._bytes, self._waited)
 
     @property
     def at_fault(self) -> bool:
         """Whether the provider had a fair time: a caller in a hurry must not open its circuit for everybody."""
-        fair = self._limits.fair
-        return self.quiet >= (fair if self.first is None else min(fair, self._limits.silence))
+        fair = self._timeouts.fair
+        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence))
 
     @property
     def pace(self) -> float | None:

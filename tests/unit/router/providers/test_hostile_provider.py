@@ -27,7 +27,7 @@ from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.answer_limit import MAX_WHOLE_BYTES, StreamLimit
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.provider_client import ProviderClient
-from services.router.providers.timeouts import Limits
+from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.chat_format import is_strict, schema
 from services.router.providers.wires.fields import decode as json_decode
 from services.router.providers.wires.sse import MAX_EVENT_BYTES, FramingError, SseParser
@@ -43,7 +43,7 @@ KEY = "PROVKEY-0123456789/+abcdef"
 PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1", api_key_env="KEY")
 MODEL = model("a/m")
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel"),), 50)
-LONG = Limits(total=20.0, first_content=20.0, silence=20.0, content=20.0)
+LONG = AttemptTimeouts(total=20.0, first_content=20.0, silence=20.0, content=20.0)
 #: Bytes of a stream's content that a 50-token request may have at most.
 MOST = 17_184
 

@@ -19,7 +19,7 @@ from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
-from services.router.providers.timeouts import SAMPLES, UNKNOWN, Limits
+from services.router.providers.timeouts import SAMPLES, UNKNOWN, AttemptTimeouts
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
@@ -30,7 +30,7 @@ PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1")
 MODEL = model("a/m")
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel"),), 100)
 #: Waits that a test can sit out.
-SHORT = Limits(total=5.0, first_content=0.05, silence=0.05, content=0.1)
+SHORT = AttemptTimeouts(total=5.0, first_content=0.05, silence=0.05, content=0.1)
 HANG = object()
 
 Step = bytes | ProviderFailure | float | object
@@ -103,10 +103,10 @@ def client(transport: ScriptedTransport, environ: Mapping[str, str] | None = Non
 
 
 async def played(
-    transport: ScriptedTransport, limits: Limits = SHORT, prompt: Prompt = PROMPT
+    transport: ScriptedTransport, timeouts: AttemptTimeouts = SHORT, prompt: Prompt = PROMPT
 ) -> list[StreamEvent]:
     """All events of one stream."""
-    batches = client(transport).stream(PROVIDER, MODEL, prompt, limits)
+    batches = client(transport).stream(PROVIDER, MODEL, prompt, timeouts)
     return [event async for batch in batches for event in batch]
 
 
@@ -150,12 +150,12 @@ async def test_without_a_finish_reason_the_answer_is_not_whole(
 async def test_no_content_in_time_is_a_timeout(steps: tuple[Step, ...]) -> None:
     """Before the first content: silence after the request or the head, or pings for longer than the ceiling."""
     clock = ManualClock()
-    limits = SHORT
+    timeouts = SHORT
     if len(steps) > 2:
-        limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=30.0)
+        timeouts = AttemptTimeouts(total=500.0, first_content=20.0, silence=15.0, content=30.0)
         steps = tuple(part for ping in steps for part in (1.0, ping))
     with pytest.raises(ProviderFailure) as caught:
-        await played(ScriptedTransport(*steps, clock=clock), limits)
+        await played(ScriptedTransport(*steps, clock=clock), timeouts)
     assert caught.value.error_class is ErrorClass.TIMEOUT
 
 
@@ -163,9 +163,9 @@ async def test_a_trickle_is_cut() -> None:
     """A stream far below the model's usual pace is cut as stalled after some seconds, though bytes come."""
     clock = ManualClock()
     crumbs = [part for _ in range(100) for part in (1.0, delta("x"))]
-    limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=20.0, pace=500.0)
+    timeouts = AttemptTimeouts(total=500.0, first_content=20.0, silence=15.0, content=20.0, pace=500.0)
     with pytest.raises(ProviderFailure) as caught:
-        await played(ScriptedTransport(delta("Hello"), *crumbs, clock=clock), limits)
+        await played(ScriptedTransport(delta("Hello"), *crumbs, clock=clock), timeouts)
     assert caught.value.error_class is ErrorClass.STALLED
     assert clock.monotonic() < 1010
 
@@ -223,9 +223,9 @@ async def test_closing_a_stream_closes_the_connection() -> None:
 async def test_a_hung_unary_call_is_given_up_at_its_limit() -> None:
     """As a timeout; blamed on the provider only where it had a fair time."""
     for fair, at_fault in ((0.01, True), (10.0, False)):
-        limits = Limits(total=0.05, first_content=0.05, silence=0.05, content=0.05, fair=fair)
+        timeouts = AttemptTimeouts(total=0.05, first_content=0.05, silence=0.05, content=0.05, fair=fair)
         with pytest.raises(ProviderFailure) as caught:
-            await client(ScriptedTransport(HANG)).complete(PROVIDER, MODEL, PROMPT, limits)
+            await client(ScriptedTransport(HANG)).complete(PROVIDER, MODEL, PROMPT, timeouts)
         assert (caught.value.error_class, caught.value.at_fault) == (ErrorClass.TIMEOUT, at_fault)
 
 
@@ -235,7 +235,7 @@ async def test_times_are_learned_per_model_and_effort() -> None:
     transport = ScriptedTransport(0.5, delta("Hello"), FINISH, DONE, clock=clock)
     calls = client(transport)
     for _ in range(SAMPLES + 1):
-        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, Limits(9.0, 9.0, 9.0, 9.0)):
+        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)
     assert calls.learned(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
