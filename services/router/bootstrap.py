@@ -22,7 +22,7 @@ from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
+from services.router.admission.concurrency import Concurrency, ConcurrencyMode, ConcurrentAdmission
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
 from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
@@ -103,14 +103,16 @@ async def assemble(
         await stack.enter_async_context(background("leases", leases.run, grace=RETURN_TIMEOUT))
         stack.callback(leases.finish)
         concurrency = Concurrency(
-            Mode(settings.adaptive_concurrency),
+            ConcurrencyMode(settings.adaptive_concurrency),
             settings.adaptive_concurrency_floor,
             settings.adaptive_concurrency_ceiling,
             clock,
             metrics,
         )
         queue = QueuedAdmission(
-            admission if concurrency.mode is Mode.OFF else ConcurrentAdmission(admission, concurrency),
+            admission
+            if concurrency.mode is ConcurrencyMode.OFF
+            else ConcurrentAdmission(admission, concurrency),
             clock,
             metrics,
             QueueBounds(

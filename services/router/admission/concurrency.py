@@ -27,7 +27,7 @@ INITIAL = 20
 PROVIDERS = 1024
 
 
-class Mode(StrEnum):
+class ConcurrencyMode(StrEnum):
     """What is done with the limits. `count`: they are shown, and so is how often they would have refused."""
 
     OFF = "off"
@@ -38,7 +38,9 @@ class Mode(StrEnum):
 class Concurrency:
     """One per process: what runs at each provider, and what may."""
 
-    def __init__(self, mode: Mode, floor: int, ceiling: int, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, mode: ConcurrencyMode, floor: int, ceiling: int, clock: Clock, metrics: Metrics
+    ) -> None:
         """`floor` and `ceiling` of every provider's limit, calls at once. Raises ValueError."""
         self.mode = mode
         self._bounds = Bounds(floor, ceiling, min(ceiling, max(floor, INITIAL)))
@@ -62,7 +64,7 @@ class Concurrency:
             if len(self._limits) >= PROVIDERS:
                 # Of providers that left the catalog.
                 self._limits = {name: limit for name, limit in self._limits.items() if limit.in_flight}
-            enforced = self.mode is Mode.ENFORCE
+            enforced = self.mode is ConcurrencyMode.ENFORCE
             found = ProviderLimit(self._bounds, self._clock.monotonic(), enforced=enforced)
             self._limits[provider] = found
             self._limit.labels(provider).set_function(lambda: found.limit)
@@ -75,19 +77,19 @@ class Concurrency:
 
     def load(self, model: Model) -> int:
         """What runs at the model's provider as a call begins, itself included."""
-        if self.mode is Mode.OFF:
+        if self.mode is ConcurrencyMode.OFF:
             return 0
         return (self._limits.get(model.provider) or self.of(model.provider)).in_flight
 
     def succeeded(self, model: Model, load: int, seconds: float, tokens: int) -> None:
         """A call that began under `load` gave its answer of so many output tokens."""
-        if self.mode is not Mode.OFF:
+        if self.mode is not ConcurrencyMode.OFF:
             limit = self._limits.get(model.provider) or self.of(model.provider)
             limit.succeeded(model.id, load, seconds, tokens, self._clock.monotonic())
 
     def failed(self, model: Model, error_class: ErrorClass) -> None:
         """A call did not."""
-        if self.mode is not Mode.OFF and error_class in _OVERLOAD:
+        if self.mode is not ConcurrencyMode.OFF and error_class in _OVERLOAD:
             self.of(model.provider).overloaded(self._clock.monotonic())
 
 
@@ -115,7 +117,7 @@ class ConcurrentAdmission:
     def __init__(self, inner: Admission, concurrency: Concurrency) -> None:
         self._inner = inner
         self._concurrency = concurrency
-        self._enforced = concurrency.mode is Mode.ENFORCE
+        self._enforced = concurrency.mode is ConcurrencyMode.ENFORCE
 
     def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         """Admits from what is held, unless the provider is full."""

@@ -24,10 +24,10 @@ from libs.telemetry import Metrics
 from libs.tracing import Span, current
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.lease_stream import Answer, LeaseStream
+from services.router.admission.lease_stream import LeaseReply, LeaseStream
 from services.router.admission.leases import Pool
 from services.router.admission.limit_state import LimitState
-from services.router.admission.local_share import LocalShare, Shared
+from services.router.admission.local_share import LocalReservation, LocalShare
 from services.router.admission.slices import Taken
 
 #: How long an answer of the limiter is waited for before it counts as gone, seconds.
@@ -62,7 +62,7 @@ class _SharedPermit:
 
     __slots__ = ("_local", "_shared")
 
-    def __init__(self, local: LocalShare, shared: Shared) -> None:
+    def __init__(self, local: LocalShare, shared: LocalReservation) -> None:
         self._local = local
         self._shared = shared
 
@@ -90,7 +90,7 @@ class LeasedAdmission:
         self._pool = leases.pool
         self.leases = leases
         #: What is being asked for, by the scopes of a request; or ahead, by scope.
-        self._asking: dict[tuple[Scope, ...], Answer] = {}
+        self._asking: dict[tuple[Scope, ...], LeaseReply] = {}
         #: How many requests wait for an answer, by their scopes.
         self._waiting: Counter[tuple[Scope, ...]] = Counter()
         self._ahead: set[Scope] = set()
@@ -186,7 +186,9 @@ class LeasedAdmission:
                 answer.add_done_callback(partial(self._told, scope))
         return _Permit(self._pool, taken, self._clock)
 
-    def _asked(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None) -> Answer:
+    def _asked(
+        self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None
+    ) -> LeaseReply:
         """The answer to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
@@ -197,11 +199,11 @@ class LeasedAdmission:
             answer.add_done_callback(partial(self._answered, scopes))
         return answer
 
-    def _told(self, scope: Scope, _: Answer) -> None:
+    def _told(self, scope: Scope, _: LeaseReply) -> None:
         self._silent = False
         self._ahead.discard(scope)
 
-    def _answered(self, scopes: tuple[Scope, ...], answer: Answer) -> None:
+    def _answered(self, scopes: tuple[Scope, ...], answer: LeaseReply) -> None:
         self._silent = False
         if not answer.cancelled():
             answer.exception()  # looked at, also where nobody waits for it any more
@@ -231,7 +233,7 @@ class LeasedAdmission:
         self._denials[scopes] = (now + seconds, amounts, error)
 
 
-async def _all(answers: Sequence[Answer]) -> AdmissionDenied | None:
+async def _all(answers: Sequence[LeaseReply]) -> AdmissionDenied | None:
     """Of questions that belong together. Raises ConnectionError."""
     denied = [answer for answer in await asyncio.gather(*answers) if answer is not None]
     if len(denied) <= 1:

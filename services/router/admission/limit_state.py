@@ -7,7 +7,7 @@ from msgspec import Struct
 from libs.limits import Period, Unit
 
 #: What callers are told of: money has notices of its own, and slots are no allowance.
-TOLD = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
+CALLER_UNITS = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
 
 
 class LimitState(Struct, frozen=True):

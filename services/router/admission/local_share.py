@@ -27,7 +27,7 @@ class _Bucket:
 
 
 @dataclass(slots=True)
-class Shared:
+class LocalReservation:
     """What one admission took that it must give back: slots, by scope."""
 
     slots: list[tuple[Scope, int]]
@@ -46,7 +46,7 @@ class LocalShare:
         self._buckets: dict[LimitKey, _Bucket] = {}
         self._running: dict[Scope, int] = {}
 
-    def admit(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Shared:
+    def admit(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> LocalReservation:
         """All or nothing. Raises AdmissionDenied."""
         catalog = self._catalog()
         if catalog.version != self._version:
@@ -81,9 +81,9 @@ class LocalShare:
             bucket.tokens -= need
         for scope, need in slots:
             self._running[scope] = self._running.get(scope, 0) + need
-        return Shared(slots)
+        return LocalReservation(slots)
 
-    def release(self, shared: Shared) -> None:
+    def release(self, shared: LocalReservation) -> None:
         """The call is over. Once per admission."""
         for scope, need in shared.slots:
             self._running[scope] -= need

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import TOLD, LimitState, limit_state
+from services.router.admission.limit_state import CALLER_UNITS, LimitState, limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -138,7 +138,7 @@ class Dimension:
 
     def state(self, now: float) -> LimitState | None:
         """For who may use it. None: it is not for callers, or not known."""
-        if self.heard is None or self.shadow or self.unit not in TOLD:
+        if self.heard is None or self.shadow or self.unit not in CALLER_UNITS:
             return None
         left, age = self.left + self.available(now), now - self.heard
         over = None if self.window_ends is None else self.window_ends - now

@@ -39,7 +39,7 @@ class Notice(Struct, frozen=True):
     threshold: Threshold
 
 
-class Stance(Struct, frozen=True):
+class BudgetVerdict(Struct, frozen=True):
     """What the budgets of a request say now. `unsure`: the use of one is not known."""
 
     notices: tuple[Notice, ...] = ()
@@ -49,7 +49,7 @@ class Stance(Struct, frozen=True):
     unsure: bool = False
 
 
-CALM: Final = Stance()
+UNRESTRICTED: Final = BudgetVerdict()
 
 
 def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget, ...]:
@@ -67,7 +67,7 @@ def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget
     )
 
 
-def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
+def judge_budgets(budgets: Sequence[Budget], use: Use, now: float) -> BudgetVerdict:
     """What to do at `now` (epoch seconds). Thresholds that are reached add up, within a budget and over all."""
     notices: list[Notice] = []
     refused: list[QuotaViolation] = []
@@ -98,8 +98,8 @@ def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
             elif threshold.action == "refuse" and threshold.percent < 100:
                 refused.append(_violation(budget, threshold, used, limit, now))
     if not notices and not unsure:
-        return CALM
-    return Stance(tuple(notices), cheaper, queue, tuple(refused), unsure)
+        return UNRESTRICTED
+    return BudgetVerdict(tuple(notices), cheaper, queue, tuple(refused), unsure)
 
 
 def dearest(costs: Iterable[int]) -> int:

@@ -9,7 +9,14 @@ from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics
 from services.router.admission.limit_state import LimitState
-from services.router.budgets.budget import CALM, Budget, Notice, Stance, budgets_of, stance
+from services.router.budgets.budget import (
+    UNRESTRICTED,
+    Budget,
+    BudgetVerdict,
+    Notice,
+    budgets_of,
+    judge_budgets,
+)
 from services.router.budgets.view import BudgetView
 from services.router.request.generation import Generation
 
@@ -47,15 +54,15 @@ class Budgets:
             found = self._known[key] = budgets_of(tenant, generation.content_type, campaign)
         return found
 
-    def look(self, budgets: tuple[Budget, ...]) -> Stance:
+    def check_budgets(self, budgets: tuple[Budget, ...]) -> BudgetVerdict:
         """What they say now."""
-        return stance(budgets, self._view.budget_use, self._clock.now()) if budgets else CALM
+        return judge_budgets(budgets, self._view.budget_use, self._clock.now()) if budgets else UNRESTRICTED
 
     def limits(self, tenant: str) -> tuple[LimitState, ...]:
         """The tenant's own limits of requests and tokens now."""
         return self._view.limit_states(Scope(ScopeKind.TENANT, tenant))
 
-    def told(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
+    def record_notices(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
         """Adds to what a request has met `before`, and counts what is new."""
         for notice in notices:
             known = before.get(notice.budget)

@@ -24,7 +24,7 @@ MAX_AGE = 24 * 3600.0
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Answer(Struct, frozen=True):
+class KeptAnswer(Struct, frozen=True):
     """A whole answer and who gave it."""
 
     text: str
@@ -40,10 +40,10 @@ class RecentAnswers:
             raise ValueError("recent answers need max_bytes >= 0 and max_age > 0 seconds")
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._answers: OrderedDict[bytes, KeptAnswer] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, generation: Generation, answer: Answer) -> None:
+    def keep(self, generation: Generation, answer: KeptAnswer) -> None:
         """Remembers an answer, if it fits at all."""
         size = len(answer.text)
         if not size or size > self._max_bytes:
@@ -55,7 +55,7 @@ class RecentAnswers:
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._answers)))
 
-    def find(self, generation: Generation, now: float) -> Answer | None:
+    def find(self, generation: Generation, now: float) -> KeptAnswer | None:
         """The latest answer to the same prompt of the same tenant; None: none, or too old."""
         key = _key(generation)
         answer = self._answers.get(key)

@@ -54,7 +54,7 @@ def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
             yield other
 
 
-class Answered(Struct, frozen=True):
+class AttemptAnswer(Struct, frozen=True):
     """An attempt gave the answer. `text`: all of it as the caller has it, where it is text alone."""
 
     candidate: Candidate
@@ -74,7 +74,7 @@ class Calls:
         self._budget = budget
         self._clock = clock
 
-    async def whole(self, request: InFlight, attempt: Attempt) -> Answered:
+    async def whole(self, request: InFlight, attempt: Attempt) -> AttemptAnswer:
         """The answer in one piece. Raises ProviderFailure, already accounted for."""
         if request.generation.hedge and not request.failed:
             entry, completion = await self._race(
@@ -97,7 +97,7 @@ class Calls:
             )
         )
         kept = "" if completion.tool_calls else completion.text
-        return Answered(attempt.candidate, completion, kept)
+        return AttemptAnswer(attempt.candidate, completion, kept)
 
     def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
@@ -158,7 +158,7 @@ class Calls:
 
     async def stream(
         self, request: InFlight, relay: Relay, attempt: Attempt
-    ) -> AsyncGenerator[Event | Answered, None]:
+    ) -> AsyncGenerator[Event | AttemptAnswer, None]:
         """The caller's events as they come, last the answer's account. Raises ProviderFailure, already accounted
         for."""
         prompt = request.generation.prompt
@@ -221,4 +221,4 @@ class Calls:
             elif not accounted:
                 attempt.abandon(relay.generated())
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
-        yield Answered(attempt.candidate, completion, relay.sent())
+        yield AttemptAnswer(attempt.candidate, completion, relay.sent())

@@ -23,10 +23,10 @@ from libs.types import FinishReason
 from services.router.admission.admission import Admission
 from services.router.budgets.budgets import Budgets
 from services.router.generate import spans
-from services.router.generate.answers import Answer, RecentAnswers
+from services.router.generate.answers import KeptAnswer, RecentAnswers
 from services.router.generate.attempt import Attempt, Books
 from services.router.generate.begin import Gate
-from services.router.generate.call import Answered, Calls
+from services.router.generate.call import AttemptAnswer, Calls
 from services.router.generate.events import Completed, Delta, Event, Head, Result, Selected
 from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
@@ -72,7 +72,7 @@ class Generate:
             request = self._start(catalog, tenant, generation, span, stream=False)
             while True:
                 attempt = await self._attempt(request, catalog, tenant)
-                if isinstance(attempt, Answer):
+                if isinstance(attempt, KeptAnswer):
                     return self._old(request, attempt)
                 try:
                     return self._completed(request, await self._calls.whole(request, attempt)).result
@@ -91,7 +91,7 @@ class Generate:
             relay = request.relay = Relay(generation.request_id)
             while True:
                 attempt = await self._attempt(request, catalog, tenant)
-                if isinstance(attempt, Answer):
+                if isinstance(attempt, KeptAnswer):
                     if not request.records:
                         yield Selected(generation.request_id, attempt.candidate)
                     yield self._headed(request, Delta(attempt.text), cached=True)
@@ -104,7 +104,9 @@ class Generate:
                                 yield self._headed(request, event)
                             else:
                                 yield (
-                                    self._completed(request, event) if isinstance(event, Answered) else event
+                                    self._completed(request, event)
+                                    if isinstance(event, AttemptAnswer)
+                                    else event
                                 )
                     return
                 except ProviderFailure:
@@ -131,12 +133,12 @@ class Generate:
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
         self._budget.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
-        request = InFlight(generation, plan, envelope, stream, started, span, plan.stance)
+        request = InFlight(generation, plan, envelope, stream, started, span, plan.budget_verdict)
         if plan.thrifty:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
 
-    async def _attempt(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> Attempt | Answer:
+    async def _attempt(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> Attempt | KeptAnswer:
         """The next attempt, begun; where there is none, what the policy's ladder has: cheaper models, waiting, an
         old answer. Raises libs.errors at its end."""
         while True:
@@ -172,7 +174,7 @@ class Generate:
         limits are waited for even where the ladder has no such step, before it is gone down."""
         ladder = request.plan.policy.degradation
         only_paced = "queue" not in ladder
-        if request.failed or not any(short.paced or not only_paced for short in request.short):
+        if request.failed or not any(limited.paced or not only_paced for limited in request.limited):
             return error
         old_first = _before("stale_cache", "queue", ladder)
         if old_first and self._answers.find(request.generation, self._clock.monotonic()) is not None:
@@ -183,7 +185,7 @@ class Generate:
         request.degradation = Degradation.QUEUED
         return attempt
 
-    def _stale(self, request: InFlight, error: PointsmanError) -> Answer:
+    def _stale(self, request: InFlight, error: PointsmanError) -> KeptAnswer:
         """The ladder's step to an old answer. Raises `error` where the policy or the memory has none."""
         answer = None
         if isinstance(error, _DEGRADABLE) and "stale_cache" in request.plan.policy.degradation:
@@ -192,7 +194,7 @@ class Generate:
             raise error
         return answer
 
-    def _old(self, request: InFlight, answer: Answer) -> Result:
+    def _old(self, request: InFlight, answer: KeptAnswer) -> Result:
         """The account of an answer that was given before."""
         request.degradation = Degradation.STALE_CACHE
         completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
@@ -207,14 +209,14 @@ class Generate:
         attempts = len(request.records) + (not cached)
         return Delta(delta.text, delta.tool_calls, Head(attempts, cached, limits))
 
-    def _completed(self, request: InFlight, answered: Answered) -> Completed:
+    def _completed(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""
         now = self._clock.monotonic()
         self._budget.record_answer(now)
         self._refund(request)
         finish = answered.completion.finish_reason
         if finish is FinishReason.STOP and "stale_cache" in request.plan.policy.degradation:
-            self._answers.keep(request.generation, Answer(answered.text, answered.candidate, now))
+            self._answers.keep(request.generation, KeptAnswer(answered.text, answered.candidate, now))
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answered.candidate, answered.completion, now, limits)
         spans.answered(request.span, result)

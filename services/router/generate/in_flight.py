@@ -9,7 +9,7 @@ from libs.selection import Degradation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
 from services.router.admission.limit_state import LimitState
-from services.router.budgets.budget import Budget, Notice, Stance
+from services.router.budgets.budget import Budget, BudgetVerdict, Notice
 from services.router.generate.attempt import Attempt
 from services.router.generate.events import Result
 from services.router.generate.next_step import Envelope, Failed
@@ -21,7 +21,7 @@ from services.router.providers.timeouts import AttemptTimeouts, Learned, attempt
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
-class Short(Struct, frozen=True):
+class LimitedCandidate(Struct, frozen=True):
     """A candidate that limits alone kept from being called. `seconds`: after which there may be room. `paced`: all of
     them are to be waited for rather than refused."""
 
@@ -43,13 +43,13 @@ class InFlight(Struct):
     started: float
     span: Span
     #: What budgets said as the plan was made; None: an attempt has begun since.
-    stance: Stance | None
+    budget_verdict: BudgetVerdict | None
     #: What the caller of a stream is told.
     relay: Relay | None = None
     failed: list[Failed] = []
     #: Targets that limits or breakers kept from being called.
     refused: dict[str, tuple[QuotaViolation, ...]] = {}
-    short: list[Short] = []
+    limited: list[LimitedCandidate] = []
     quota_retry_after: float | None = None
     records: list[UsageRecord] = []
     first_token: float | None = None

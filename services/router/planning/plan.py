@@ -15,7 +15,7 @@ from msgspec import Struct
 from libs.catalog.model import Model, Policy, Provider, Tenant
 from libs.catalog.prices import Pricer
 from libs.types import Usage
-from services.router.budgets.budget import CALM, Budget, Stance, dearest
+from services.router.budgets.budget import UNRESTRICTED, Budget, BudgetVerdict, dearest
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.planning.candidate import Candidate
 from services.router.planning.constraints import Needs, capabilities_needed, find_broken
@@ -35,7 +35,7 @@ class Plan(Struct, frozen=True):
     input_tokens: int
     #: What pays for the request, and what that said as the plan was made.
     budgets: tuple[Budget, ...] = ()
-    stance: Stance = CALM
+    budget_verdict: BudgetVerdict = UNRESTRICTED
     #: A budget's use chose: without it another model would be the first.
     thrifty: bool = False
 
@@ -46,14 +46,14 @@ class Plan(Struct, frozen=True):
 
 
 class PlanRequest(Struct, frozen=True):
-    """What a plan is made for. `stance`: what the budgets say."""
+    """The request that a plan is made for. `budget_verdict`: what its budgets allow now."""
 
     generation: Generation
     tenant: Tenant
     policy: Policy
     stream: bool = False
     budgets: tuple[Budget, ...] = ()
-    stance: Stance = CALM
+    budget_verdict: BudgetVerdict = UNRESTRICTED
 
 
 class Conditions(Struct, frozen=True):
@@ -81,13 +81,15 @@ def make_plan(
         for candidate in fit:
             excluded.remove(candidate)
             candidate.excluded = ""
-    if request.stance.cheaper and fit:
-        fit = _without_dear(fit, excluded, request.stance.cheaper)
+    if request.budget_verdict.cheaper and fit:
+        fit = _without_dear(fit, excluded, request.budget_verdict.cheaper)
     if fit:
         scorer.score(fit, generation)
         fit = order_candidates(fit, rng)
         explain_order(fit, generation, passed_over=passed_over)
-    return Plan(tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.stance)
+    return Plan(
+        tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.budget_verdict
+    )
 
 
 def _examine(

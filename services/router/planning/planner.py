@@ -61,12 +61,12 @@ class Planner:
     def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
         """Returns the plan. Raises InvalidArgument for models the catalog does not know."""
         budgets = self._budgets.of(catalog, tenant, generation)
-        stance = self._budgets.look(budgets)
+        verdict = self._budgets.check_budgets(budgets)
         policy = catalog.policy_for(tenant, generation.content_type)
-        request = PlanRequest(generation, tenant, policy, stream, budgets, stance)
+        request = PlanRequest(generation, tenant, policy, stream, budgets, verdict)
         entries = self._entries_for(catalog, tenant, generation)
         conditions = self._conditions(catalog, generation, stream=stream)
-        if not stance.cheaper:
+        if not verdict.cheaper:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
@@ -74,8 +74,8 @@ class Planner:
         plan = make_plan(
             entries, structs.replace(request, generation=thrifty), conditions, self._scorer, Random(seed)
         )
-        calm = structs.replace(request, stance=structs.replace(stance, cheaper=""))
-        usual = make_plan(entries, calm, conditions, self._scorer, Random(seed))
+        unrestricted = structs.replace(request, budget_verdict=structs.replace(verdict, cheaper=""))
+        usual = make_plan(entries, unrestricted, conditions, self._scorer, Random(seed))
         changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
         return structs.replace(plan, thrifty=changed)
 

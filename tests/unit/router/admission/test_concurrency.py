@@ -16,7 +16,7 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Priority, Usage
 from services.router.admission.admission import Claim
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import PROVIDERS, Concurrency, ConcurrentAdmission, Mode
+from services.router.admission.concurrency import PROVIDERS, Concurrency, ConcurrencyMode, ConcurrentAdmission
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.generate.events import Result
 from services.router.request.generation import Completion
@@ -50,7 +50,7 @@ def claim(provider: str = "a", patience: float = 0.0) -> Claim:
 class Bed:
     """Provider a takes two calls at once; b, as many as begin."""
 
-    mode: Mode = Mode.ENFORCE
+    mode: ConcurrencyMode = ConcurrencyMode.ENFORCE
     limits: FakeAdmission = field(default_factory=FakeAdmission)
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ async def test_regression_who_still_asks_the_limiter_keeps_nobody_out() -> None:
 
 async def test_counted_only_nobody_is_refused() -> None:
     """Each that would have been is counted once."""
-    bed = Bed(Mode.COUNT)
+    bed = Bed(ConcurrencyMode.COUNT)
     held = [bed.admission.try_admit(scopes("a"), ONE) for _ in range(3)]
     assert all(held)
     await bed.admission.admit(claim(), 1.0)
@@ -270,7 +270,7 @@ async def test_a_timeout_that_the_caller_is_to_blame_for_shrinks_nothing() -> No
 
 async def test_answers_teach_the_limit() -> None:
     """Of calls that used all of it and stayed as fast it grows."""
-    bed = Bed(Mode.COUNT)
+    bed = Bed(ConcurrencyMode.COUNT)
     found = bed.concurrency.of("a")
     before = found.limit = int(found._estimate)
     h = routed(bed, [A])
@@ -284,7 +284,7 @@ async def test_answers_teach_the_limit() -> None:
 
 async def test_off_nothing_is_counted() -> None:
     """As if it were not there."""
-    bed = Bed(Mode.OFF)
+    bed = Bed(ConcurrencyMode.OFF)
     h = routed(bed, [A], script={"a/m": [fail(ErrorClass.OVERLOADED), "a"]})
     queue = QueuedAdmission(bed.limits, bed.clock, bed.metrics, QueueBounds())
     h = replace(h, queue=queue)
