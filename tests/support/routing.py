@@ -21,10 +21,15 @@ from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.concurrency import Concurrency, ConcurrencyMode
 from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Books
+from services.router.generate.answers import RecentAnswers
+from services.router.generate.attempt import Attempts
+from services.router.generate.attempt_end import AttemptObserver
+from services.router.generate.begin import Gate
+from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
+from services.router.generate.observers import attempt_observers
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
@@ -325,6 +330,8 @@ class Harness:
     #: In front of `admission`.
     queue: Admission | None = None
     concurrency: Concurrency | None = None
+    #: Behind the router's own.
+    observers: Sequence[AttemptObserver] = ()
     #: The version of every provider's key.
     key: str = ""
 
@@ -345,23 +352,23 @@ class Harness:
             WeightedScorer(),
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
-        self.generate = Generate(
-            self.planner,
-            self.providers,
-            self.queue or self.admission,
+        concurrency = self.concurrency or Concurrency(ConcurrencyMode.OFF, 4, 1000, self.clock, self.metrics)
+        observers = attempt_observers(
+            self.spool, Meters(self.metrics), self.health, concurrency, self.set_aside
+        )
+        attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
+        gate = Gate(
             budgets,
-            Books(
-                self.spool,
-                self.health,
-                self.price,
-                self.clock,
-                Meters(self.metrics),
-                self.set_aside,
-                self.concurrency or Concurrency(ConcurrencyMode.OFF, 4, 1000, self.clock, self.metrics),
-            ),
-            self.budget,
-            rng,
-            "test",
+            self.queue or self.admission,
+            self.set_aside,
+            self.health,
+            concurrency,
+            attempts,
+            self.clock,
+        )
+        calls = Calls(self.providers, gate, self.health, self.budget, self.clock)
+        self.generate = Generate(
+            self.planner, gate, calls, budgets, self.budget, RecentAnswers(), self.clock, rng
         )
 
     def assert_settled(self) -> None:

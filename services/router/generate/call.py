@@ -66,12 +66,12 @@ class Calls:
     """Runs attempts."""
 
     def __init__(
-        self, providers: Providers, gate: Gate, health: HealthView, budget: RetryBudget, clock: Clock
+        self, providers: Providers, gate: Gate, health: HealthView, retries: RetryBudget, clock: Clock
     ) -> None:
         self._providers = providers
         self._gate = gate
         self._health = health
-        self._budget = budget
+        self._retries = retries
         self._clock = clock
 
     async def whole(self, request: InFlight, attempt: Attempt) -> AttemptAnswer:
@@ -123,7 +123,7 @@ class Calls:
 
         async def second() -> Runner[T] | None:
             for other in _hedges(request, first.attempt.candidate):
-                if not self._budget.try_spend(self._clock.monotonic(), tenant):
+                if not self._retries.try_spend(self._clock.monotonic(), tenant):
                     return None
                 attempt = None
                 try:
@@ -131,7 +131,7 @@ class Calls:
                 finally:
                     # Not begun, or no longer wanted.
                     if attempt is None:
-                        self._budget.refund(self._clock.monotonic(), tenant)
+                        self._retries.refund(self._clock.monotonic(), tenant)
                 if attempt is not None:
                     request.spent_retry = True
                     return enter(request, attempt)
@@ -195,8 +195,8 @@ class Calls:
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
-                        attempt.content_came()
-                        self._budget.record_sign()
+                        attempt.record_content()
+                        self._retries.record_sign()
                     told = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started

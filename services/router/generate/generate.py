@@ -1,8 +1,8 @@
 """The life of a Generate: plan, admit, attempt, and again until an answer or nothing more can be done.
 
-The loop is `Generate.whole`, and `Generate.stream` with events. What to do next is `domain.next_step`, a candidate
-passes limits in `admit`, is called in `call`, what a stream's caller is told is `domain.relay`, an attempt's account
-is `attempt.Attempt`.
+The loop is `Generate.whole`, and `Generate.stream` with events. `next_step` decides what comes next, a candidate
+passes limits in `begin` and is called in `call`; `relay` decides what a stream's caller is sent, and `attempt`
+accounts for each attempt.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from random import Random
 from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog, Tenant
+from libs.clock import Clock
 from libs.errors import AlreadyExists, PointsmanError, ResourceExhausted, Unavailable
 from libs.resilience.retry_budget import RetryBudget
 from libs.selection import Degradation
 from libs.tracing import Span
 from libs.types import FinishReason
-from services.router.admission.admission import Admission
 from services.router.budgets.budgets import Budgets
 from services.router.generate import spans
 from services.router.generate.answers import KeptAnswer, RecentAnswers
-from services.router.generate.attempt import Attempt, Books
+from services.router.generate.attempt import Attempt
 from services.router.generate.begin import Gate
 from services.router.generate.call import AttemptAnswer, Calls
 from services.router.generate.events import Completed, Delta, Event, Head, Result, Selected
@@ -34,33 +34,31 @@ from services.router.generate.next_step import SHORTEST_ATTEMPT, Envelope, GiveU
 from services.router.generate.relay import Relay
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
-from services.router.providers.providers import Providers
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
 class Generate:
-    """The use case. `attempt_prefix` makes attempt ids unique over all processes and restarts."""
+    """The use case."""
 
     def __init__(
         self,
         planner: Planner,
-        providers: Providers,
-        admission: Admission,
+        gate: Gate,
+        calls: Calls,
         budgets: Budgets,
-        books: Books,
-        budget: RetryBudget,
+        retries: RetryBudget,
+        answers: RecentAnswers,
+        clock: Clock,
         rng: Random,
-        attempt_prefix: str,
-        answers: RecentAnswers | None = None,
     ) -> None:
         self._planner = planner
+        self._gate = gate
+        self._calls = calls
         self._budgets = budgets
-        self._clock = books.clock
-        self._gate = Gate(admission, budgets, books, attempt_prefix)
-        self._calls = Calls(providers, self._gate, books.health, budget, books.clock)
-        self._budget = budget
+        self._retries = retries
+        self._answers = answers
+        self._clock = clock
         self._rng = rng
-        self._answers = answers or RecentAnswers()
         self._running: set[tuple[str, str]] = set()
 
     async def whole(
@@ -129,9 +127,9 @@ class Generate:
     ) -> InFlight:
         started = self._clock.monotonic()
         span = span or Span("generate", SpanKind.INTERNAL, None)
-        spans.asked(span, generation, stream=stream)
+        spans.describe_request(span, generation, stream=stream)
         plan = self._planner.plan(catalog, tenant, generation, stream=stream)
-        self._budget.record_request(started, generation.tenant)
+        self._retries.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.budget_verdict)
         if plan.thrifty:
@@ -212,28 +210,28 @@ class Generate:
     def _completed(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """The last event, with all that must happen before it leaves: nothing runs after it for sure."""
         now = self._clock.monotonic()
-        self._budget.record_answer(now)
+        self._retries.record_answer(now)
         self._refund(request)
         finish = answered.completion.finish_reason
         if finish is FinishReason.STOP and "stale_cache" in request.plan.policy.degradation:
             self._answers.keep(request.generation, KeptAnswer(answered.text, answered.candidate, now))
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answered.candidate, answered.completion, now, limits)
-        spans.answered(request.span, result)
+        spans.describe_answer(request.span, result)
         return Completed(result)
 
     def _in_vain(self, request: InFlight) -> None:
         """An attempt failed."""
         if request.failed[-1].of_request:
             # Somebody answers, if not this.
-            self._budget.record_sign()
+            self._retries.record_sign()
             self._refund(request)
         elif request.spent_retry:
-            self._budget.record_vain(request.generation.tenant)
+            self._retries.record_vain(request.generation.tenant)
 
     def _refund(self, request: InFlight) -> None:
         if request.spent_retry:
-            self._budget.refund(self._clock.monotonic(), request.generation.tenant)
+            self._retries.refund(self._clock.monotonic(), request.generation.tenant)
 
     async def _next(self, request: InFlight) -> Attempt:
         """The next attempt, begun. Raises libs.errors when there is none: the answer is a failure then."""
@@ -246,7 +244,7 @@ class Generate:
             if isinstance(step, GiveUp):
                 raise self._error(request, step.why)
             request.spent_retry = isinstance(step, Wait) or step.spends_retry
-            if request.spent_retry and not self._budget.try_spend(now, request.generation.tenant):
+            if request.spent_retry and not self._retries.try_spend(now, request.generation.tenant):
                 raise self._error(request, "RETRY_BUDGET_EXHAUSTED")
             attempt = None
             try:
