@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
@@ -16,7 +17,7 @@ from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.admission.admission import Admission, Claim
+from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.concurrency import Concurrency, ConcurrencyMode
 from services.router.admission.limit_state import LimitState
@@ -238,21 +239,6 @@ class FakeHealth:
         self.outcomes.append((model.id, error_class))
 
 
-class FakePermit:
-    """Counts itself out."""
-
-    def __init__(self, admission: FakeAdmission, amounts: Amounts) -> None:
-        self._admission = admission
-        self._amounts = amounts
-
-    def settle(self, used: Amounts) -> None:
-        self._admission.open -= 1
-        self._admission.settled.append((self._amounts, used))
-
-    def cancel(self) -> None:
-        self._admission.open -= 1
-
-
 @dataclass
 class FakeAdmission:
     """Satisfies `ports.Admission`: admits all but scopes that are named in `denied` at the time."""
@@ -275,20 +261,25 @@ class FakeAdmission:
     def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
         return self.states.get(str(scope), ())
 
-    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         if self.hidden or not self.leased or any(str(scope) in self.denied for scope in scopes):
             return None
         self.open += 1
-        return FakePermit(self, amounts)
+        return Permit(partial(self._end, amounts))
 
-    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.hidden = False
         self.claims.append(claim)
         for scope in claim.scopes:
             if str(scope) in self.denied:
                 raise self.denied[str(scope)]
         self.open += 1
-        return FakePermit(self, claim.amounts)
+        return Permit(partial(self._end, claim.amounts))
+
+    def _end(self, amounts: Amounts, used: Amounts | None) -> None:
+        self.open -= 1
+        if used is not None:
+            self.settled.append((amounts, used))
 
 
 def denial(

@@ -93,24 +93,6 @@ class Concurrency:
             self.of(model.provider).overloaded(self._clock.monotonic())
 
 
-class _Slot:
-    """Satisfies `Permit`."""
-
-    __slots__ = ("_limit", "_permit")
-
-    def __init__(self, permit: Permit, limit: ProviderLimit) -> None:
-        self._permit = permit
-        self._limit = limit
-
-    def settle(self, used: Amounts) -> None:
-        self._limit.end()
-        self._permit.settle(used)
-
-    def cancel(self) -> None:
-        self._limit.end()
-        self._permit.cancel()
-
-
 class ConcurrentAdmission:
     """Satisfies `Admission` in front of another; never waits for room."""
 
@@ -132,7 +114,8 @@ class ConcurrentAdmission:
         if full:
             self._concurrency.refused(provider)
         limit.begin()
-        return _Slot(permit, limit)
+        permit.on_end(limit.end)
+        return permit
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         """Asks, unless the provider is full. Raises AdmissionDenied."""
@@ -149,7 +132,8 @@ class ConcurrentAdmission:
                 raise self._refusal(provider, limit, claim)
             self._concurrency.refused(provider)
         limit.begin()
-        return _Slot(permit, limit)
+        permit.on_end(limit.end)
+        return permit
 
     def _refusal(self, provider: str, limit: ProviderLimit, claim: Claim) -> AdmissionDenied:
         # Who waits in the queue asks again and again, and counts once.

@@ -25,9 +25,8 @@ from libs.tracing import Span, current
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.lease_stream import LeaseReply, LeaseStream
-from services.router.admission.leases import Pool
 from services.router.admission.limit_state import LimitState
-from services.router.admission.local_share import LocalReservation, LocalShare
+from services.router.admission.local_share import LocalShare
 from services.router.admission.slices import Taken
 
 #: How long an answer of the limiter is waited for before it counts as gone, seconds.
@@ -38,39 +37,6 @@ RETURN_PATIENCE = 3.0
 DENIAL_MEMORY = 0.1
 #: Denials that are remembered; beyond, those that are over are forgotten.
 DENIALS = 1024
-
-
-class _Permit:
-    """Satisfies `Permit`."""
-
-    __slots__ = ("_clock", "_pool", "_taken")
-
-    def __init__(self, pool: Pool, taken: list[Taken], clock: Clock) -> None:
-        self._pool = pool
-        self._taken = taken
-        self._clock = clock
-
-    def settle(self, used: Amounts) -> None:
-        self._pool.settle(self._taken, used, self._clock.monotonic())
-
-    def cancel(self) -> None:
-        self._pool.settle(self._taken, Amounts(), self._clock.monotonic())
-
-
-class _SharedPermit:
-    """Satisfies `Permit`."""
-
-    __slots__ = ("_local", "_shared")
-
-    def __init__(self, local: LocalShare, shared: LocalReservation) -> None:
-        self._local = local
-        self._shared = shared
-
-    def settle(self, used: Amounts) -> None:
-        self._local.release(self._shared)
-
-    def cancel(self) -> None:
-        self._local.release(self._shared)
 
 
 class LeasedAdmission:
@@ -184,7 +150,10 @@ class LeasedAdmission:
                 self._ahead.add(scope)
                 answer = self.leases.ask([scope], Amounts(), want, Amounts())
                 answer.add_done_callback(partial(self._told, scope))
-        return _Permit(self._pool, taken, self._clock)
+        return Permit(partial(self._settle, taken))
+
+    def _settle(self, taken: list[Taken], used: Amounts | None) -> None:
+        self._pool.settle(taken, used or Amounts(), self._clock.monotonic())
 
     def _asked(
         self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None
@@ -211,9 +180,9 @@ class LeasedAdmission:
             del self._asking[scopes]
 
     def _without_limiter(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Permit:
-        shared = self._local.admit(scopes, amounts, now)
+        reservation = self._local.admit(scopes, amounts, now)
         self._from_share.inc()
-        return _SharedPermit(self._local, shared)
+        return Permit(lambda _: self._local.release(reservation))
 
     def _raise_if_denied(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float) -> None:
         known = self._denials.get(scopes)
