@@ -60,7 +60,7 @@ class InFlight(Struct):
     #: The answer has begun to come.
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
-    stepped_down: bool = False
+    made_cheaper: bool = False
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
 
