@@ -63,7 +63,7 @@ class Conditions(Struct, frozen=True):
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
-    unusable: Callable[[Provider], str] = lambda _: ""
+    unusable: Callable[[Provider], str]
 
 
 def make_plan(

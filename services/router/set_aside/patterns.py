@@ -106,7 +106,7 @@ class Verdict(Struct, frozen=True):
 class Patterns:
     """Learns from outcomes. Not thread-safe; never blocks."""
 
-    def __init__(self, rng: Random, key_version: Callable[[Provider], str] = lambda _: "") -> None:
+    def __init__(self, rng: Random, key_version: Callable[[Provider], str]) -> None:
         """`key_version` tells a provider's present key from its others."""
         self._rng = rng
         self._key_version = key_version

@@ -30,7 +30,7 @@ class SettingAside:
         clock: Clock,
         rng: Random,
         metrics: Metrics,
-        key_version: Callable[[Provider], str] = lambda _: "",
+        key_version: Callable[[Provider], str],
     ) -> None:
         """`key_version` tells a provider's present key from its others."""
         self._clock = clock
