@@ -53,7 +53,7 @@ from services.router.set_aside.set_aside import SettingAside
 from services.router.settings import RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
-#: How long the start waits for the health service before it serves without it, seconds.
+#: The start waits so long for the health service before it serves without it, seconds.
 FIRST_CONTACT = 2.0
 #: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
 #: says so; a thousand turns with ten tool calls each are 50,000 fields.
@@ -170,7 +170,7 @@ def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
 def _doors(
     settings: RouterSettings, runtime: Runtime, entry: Entry, servicer: RouterServicer
 ) -> list[Registration | Listening]:
-    """What listens, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
+    """Returns the doors that listen, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
     if settings.listen:
         doors.append(
@@ -208,5 +208,5 @@ async def _until(known: asyncio.Event, seconds: float, service: str) -> None:
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("router", RouterSettings, assemble)

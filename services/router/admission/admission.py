@@ -46,7 +46,7 @@ class Claim(Struct, frozen=True):
     amounts: Amounts
     tenant: str
     priority: Priority
-    #: How long it may wait in the queue, seconds; 0: not at all.
+    #: The longest it may wait in the queue, seconds; 0: not at all.
     patience: float = 0.0
     #: It may wait for limits that are paced, and for no others.
     only_paced: bool = False

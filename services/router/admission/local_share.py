@@ -1,4 +1,4 @@
-"""What may be admitted while the limiter is gone and the leases are used up: written once, per dimension.
+"""Admission while the limiter is gone and the leases are used up: written once, per dimension.
 
 Rates: this router's share of the configured limit, as a token bucket of its own. Concurrency: its share of the slots.
 Calendar quotas and money: closed, because nothing here knows what is left of them. A scope without configured limits
@@ -16,7 +16,7 @@ from libs.errors import QuotaViolation
 from libs.limits import Amounts, LimitKey, Scope, Unit, by_unit
 from services.router.admission.amounts import AdmissionDenied
 
-#: When to come back to a limiter that is gone, seconds.
+#: RetryInfo while the limiter is gone, seconds.
 RETRY_AFTER = 2.0
 
 

@@ -1,9 +1,9 @@
 """The queue in front of the limits: who may wait for capacity that comes back soon waits its turn, the rest is
 refused at once with when to come back.
 
-There is a lane for each scope that has run out of something; its waiters are ordered by `domain.queue`. One task a
-lane asks for its head: when the limiter said there will be room, when a call on that scope has ended, or when
-somebody more important came. As long as a lane has waiters, nobody passes them: a claim on its scope joins it, or is
+There is a lane for each scope that has run out of something; its waiters are ordered by `fair_queue`. One task a
+lane asks for its head: when the limiter will have room, when a call on that scope has ended, or when
+somebody more important joins. As long as a lane has waiters, nobody passes them: a claim on its scope joins it, or is
 refused.
 """
 
@@ -51,7 +51,7 @@ class QueueBounds:
 class _Waiter(Waiter):
     claim: Claim
     since: float
-    #: When it gives up.
+    #: Monotonic seconds at which it gives up.
     until: float
     permit: asyncio.Future[Permit]
     lane: _Lane | None = None
@@ -64,7 +64,7 @@ class _Waiter(Waiter):
 class _Lane:
     scope: Scope
     queue: FairQueue[_Waiter]
-    #: What the limiter last said.
+    #: The latest refusal by the limiter.
     denied: AdmissionDenied
     #: Calls on the scope that have ended.
     ends: int = 0
@@ -278,7 +278,7 @@ class QueuedAdmission:
 
 
 def _waits(claim: Claim, denied: AdmissionDenied) -> bool:
-    """Whether it may wait for what is short."""
+    """Returns True if it may wait for what is short."""
     return denied.paced or not claim.only_paced
 
 

@@ -1,4 +1,4 @@
-"""The end of a provider attempt as one value, and who learns of it. Pure.
+"""The end of a provider attempt as one value, and the port of those that learn from it. Pure.
 
 Every attempt that begins ends once: with the answer, with a failure, or abandoned. Whatever learns from attempts
 observes that end, and nothing else in the loop knows who does.
@@ -22,10 +22,10 @@ _WAITS = PROVIDER_FAULTS | {ErrorClass.RATE_LIMITED}
 
 
 class Evidence(Struct, frozen=True):
-    """What a failed attempt proves about its target. `error_class`: the fault to hold against it, CANCELLED: none.
-    `retry_after`: seconds for which nobody should call it, None: not stated. `explicit`: by a status or a code, not
-    by words alone. `of_kind`: it speaks of all requests of this kind, not of one that was asked differently or had no
-    fair time."""
+    """Evidence that a failed attempt gives about its target. `error_class`: the fault to hold against it, CANCELLED:
+    none. `retry_after`: seconds for which nobody should call it, None: not stated. `explicit`: by a status or a code,
+    not by words alone. `of_kind`: it speaks of all requests of this kind, not of one that was asked differently or
+    had no fair time."""
 
     error_class: ErrorClass
     retry_after: float | None = None
@@ -59,7 +59,7 @@ class AttemptObserver(Protocol):
 
 
 def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> Evidence:
-    """Returns what a failure proves. `prefilled`: the attempt was not asked what the caller asked, so what it found
+    """Returns the evidence of a failure. `prefilled`: the attempt did not ask what the caller asks, so what it found
     wrong is not held against the caller's kind of request."""
     blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
     if blamed is ErrorClass.RATE_LIMITED and not failure.retry_same:

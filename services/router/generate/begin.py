@@ -73,7 +73,7 @@ class Gate:
             permit = await self._admit(request, candidate, claim)
             if permit is None:
                 return None
-        # What was not known of a budget, the limiter has told by now.
+        # The limiter has answered by now, so no budget is unknown any more.
         if verdict.unsure and not self._affords(
             request, candidate, self._budgets.check_budgets(plan.budgets)
         ):
@@ -100,8 +100,8 @@ class Gate:
         )
 
     async def wait(self, request: InFlight, *, only_paced: bool) -> Attempt | None:
-        """Waits in the queue for the candidate that limits (`only_paced`: paced ones alone) will let pass soonest;
-        there is one. None: in vain."""
+        """Returns an attempt after waiting in the queue for the candidate that limits (`only_paced`: paced ones
+        alone) will let pass soonest; there is one. None: in vain."""
         waitable = [limited for limited in request.limited if limited.paced or not only_paced]
         candidate = min(waitable, key=lambda limited: limited.seconds).candidate
         request.limited.clear()
@@ -113,7 +113,7 @@ class Gate:
         return await self.begin(request, candidate, patience=patience, only_paced=only_paced)
 
     def _affords(self, request: InFlight, candidate: Candidate, verdict: BudgetVerdict) -> bool:
-        """Whether the budgets' thresholds let the candidate pass. Where not: remembered."""
+        """Returns True if the budgets' thresholds let the candidate pass; records a refusal."""
         if verdict.notices:
             self._budgets.record_notices(verdict.notices, request.notices)
         if verdict.refused:
@@ -148,7 +148,7 @@ class Gate:
 
 
 def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...], Amounts]:
-    """The scopes of which an attempt takes, and how much of each."""
+    """Returns the scopes of which an attempt takes, and the amounts."""
     generation, model = request.generation, candidate.model
     key = candidate.provider.key_name
     scopes = _scopes(
