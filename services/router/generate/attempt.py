@@ -118,6 +118,22 @@ class Attempts:
 class Attempt:
     """A running attempt. `record` is what the ledger will hold."""
 
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_generation",
+        "_input_tokens",
+        "_load",
+        "_observers",
+        "_permit",
+        "_price",
+        "_span",
+        "_ticket",
+        "candidate",
+        "first_token",
+        "record",
+    )
+
     def __init__(
         self,
         observers: tuple[AttemptObserver, ...],
