@@ -97,19 +97,20 @@ class Attempts:
             labels=generation.labels,
             trace_id=parent.trace_id,
         )
+        span = spans.begin_attempt(record, parent)
         attempt = Attempt(
             self._observers,
             self._price,
             self._clock,
-            began=began,
-            generation=generation,
-            candidate=candidate,
-            record=record,
-            input_tokens=input_tokens,
-            permit=permit,
-            ticket=ticket,
-            load=load,
-            span=spans.begin_attempt(record, parent),
+            began,
+            generation,
+            candidate,
+            record,
+            input_tokens,
+            permit,
+            ticket,
+            load,
+            span,
         )
         self._spool.begin(record)
         return attempt
@@ -139,7 +140,6 @@ class Attempt:
         observers: tuple[AttemptObserver, ...],
         price: Pricer,
         clock: Clock,
-        *,
         began: float,
         generation: Generation,
         candidate: Candidate,
