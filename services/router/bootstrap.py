@@ -22,7 +22,6 @@ from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
 from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
@@ -102,15 +101,8 @@ async def assemble(
         admission = LeasedAdmission(leases, lambda: catalog.current, clock, metrics, settings.local_share)
         await stack.enter_async_context(background("leases", leases.run, grace=RETURN_TIMEOUT))
         stack.callback(leases.finish)
-        concurrency = Concurrency(
-            Mode(settings.adaptive_concurrency),
-            settings.adaptive_concurrency_floor,
-            settings.adaptive_concurrency_ceiling,
-            clock,
-            metrics,
-        )
         queue = QueuedAdmission(
-            admission if concurrency.mode is Mode.OFF else ConcurrentAdmission(admission, concurrency),
+            admission,
             clock,
             metrics,
             QueueBounds(
@@ -142,7 +134,7 @@ async def assemble(
             providers,
             queue,
             budgets,
-            Books(spool, targets, cost_micro_usd, clock, Meters(metrics), set_aside, concurrency),
+            Books(spool, targets, cost_micro_usd, clock, Meters(metrics), set_aside),
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),

@@ -18,7 +18,6 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.admission.admission import Admission, Claim
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency, Mode
 from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
 from services.router.generate.attempt import Books
@@ -322,7 +321,6 @@ class Harness:
     price: Pricer = flat_price
     #: In front of `admission`.
     queue: Admission | None = None
-    concurrency: Concurrency | None = None
     #: The version of every provider's key.
     key: str = ""
 
@@ -355,7 +353,6 @@ class Harness:
                 self.clock,
                 Meters(self.metrics),
                 self.set_aside,
-                self.concurrency or Concurrency(Mode.OFF, 4, 1000, self.clock, self.metrics),
             ),
             self.budget,
             rng,

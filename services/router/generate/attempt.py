@@ -15,7 +15,6 @@ from libs.limits import Amounts
 from libs.tracing import Span
 from libs.types import PROVIDER_FAULTS, ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.admission.admission import Permit
-from services.router.admission.concurrency import Concurrency
 from services.router.generate import spans
 from services.router.generate.meters import Meters
 from services.router.health.view import CallTicket, HealthView
@@ -44,7 +43,6 @@ class Books:
     clock: Clock
     meters: Meters
     set_aside: SettingAside
-    concurrency: Concurrency
 
 
 class Attempt:
@@ -71,7 +69,6 @@ class Attempt:
         self._admission = admission
         self._ticket = ticket
         self._generation = generation
-        self._load = books.concurrency.load(candidate.model)
         self._began = books.clock.monotonic()
         self.first_token: float | None = None
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -121,9 +118,6 @@ class Attempt:
             usage.output_tokens,
             self._generation.tenant,
         )
-        self._books.concurrency.succeeded(
-            self.candidate.model, self._load, record.latency, usage.output_tokens
-        )
         # An answer that a filter ended is neither a refusal nor proof that such requests are served.
         if finish is not FinishReason.CONTENT_FILTER:
             self._books.set_aside.succeeded(
@@ -154,8 +148,6 @@ class Attempt:
         wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
         tenant = self._generation.tenant
         self._books.health.failed(self.candidate.model, self._ticket, blamed, wait, tenant)
-        if failure.explicit:
-            self._books.concurrency.failed(self.candidate.model, blamed)
         if failure.at_fault and not prefilled:
             self._books.set_aside.failed(
                 self.candidate.provider,
