@@ -65,13 +65,12 @@ class Attempts:
         input_tokens: int,
         permit: Permit,
         ticket: CallTicket,
-        load: int,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> Attempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `load`: calls that run at
-        the provider, this one included; `parent`: the span of the request."""
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
+        request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
         began = self._clock.monotonic()
         record = UsageRecord(
@@ -109,7 +108,6 @@ class Attempts:
             input_tokens,
             permit,
             ticket,
-            load,
             span,
         )
         self._spool.begin(record)
@@ -124,7 +122,6 @@ class Attempt:
         "_clock",
         "_generation",
         "_input_tokens",
-        "_load",
         "_observers",
         "_permit",
         "_price",
@@ -147,7 +144,6 @@ class Attempt:
         input_tokens: int,
         permit: Permit,
         ticket: CallTicket,
-        load: int,
         span: Span | None,
     ) -> None:
         self._observers = observers
@@ -160,7 +156,6 @@ class Attempt:
         self._input_tokens = input_tokens
         self._permit = permit
         self._ticket = ticket
-        self._load = load
         self._span = span
         self.first_token: float | None = None
 
@@ -223,7 +218,7 @@ class Attempt:
         record.usage = usage
         record.cost_micro_usd = cost
         self._permit.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
-        end = AttemptEnd(self._generation, candidate, record, self._ticket, self._load, self._span, evidence)
+        end = AttemptEnd(self._generation, candidate, record, self._ticket, self._span, evidence)
         for observer in self._observers:
             observer.attempt_ended(end)
         return record
