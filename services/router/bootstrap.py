@@ -129,11 +129,11 @@ async def assemble(
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
         planner = Planner(
-            targets.target,
+            targets.health_of,
             cost_micro_usd,
             clock,
             rng,
-            providers.unusable,
+            providers.why_unusable,
             set_aside,
             budgets,
             WeightedScorer(),

@@ -124,7 +124,7 @@ class ScriptedProviders:
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         return step(prompt) if callable(step) else step
 
-    def unusable(self, provider: Provider) -> str:
+    def why_unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
     def learned(self, model: Model, prompt: Prompt) -> Learned:
@@ -197,7 +197,7 @@ class FakeHealth:
     outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
     tickets: int = 0
 
-    def target(self, model: Model) -> TargetHealth:
+    def health_of(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
@@ -335,11 +335,11 @@ class Harness:
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
-            self.health.target,
+            self.health.health_of,
             self.price,
             self.clock,
             rng,
-            self.providers.unusable,
+            self.providers.why_unusable,
             self.set_aside,
             budgets,
             WeightedScorer(),

@@ -98,16 +98,16 @@ class HttpDoor:
     async def _generate(self, call: HttpCall, read: Read) -> web.StreamResponse:
         # The body is not kept beside what was read from it.
         exchange = read(await call.body(), call.request.headers, call.id)
-        ask = exchange.ask
+        parsed = exchange.request
         created = int(self._clock.now())
         try:
-            if ask.stream:
+            if parsed.stream:
                 encoder = exchange.stream(call.id, created)
-                relay = Relay(call, encoder, ask.names, ask.on_restart)
-                return await relay.run(self._entry.stream(call.caller, ask.draft, ask.timeout))
-            result = await self._entry.whole(call.caller, ask.draft, ask.timeout)
+                relay = Relay(call, encoder, parsed.names, parsed.on_restart)
+                return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
+            result = await self._entry.whole(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
-            raise from_failure(error, ask.names) from None
+            raise from_failure(error, parsed.names) from None
         return web.Response(
             body=exchange.whole(result, created), content_type=JSON, headers=result_headers(result)
         )

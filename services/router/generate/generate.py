@@ -134,7 +134,7 @@ class Generate:
         self._budget.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.budget_verdict)
-        if plan.thrifty:
+        if plan.chosen_by_budget:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
 
@@ -162,7 +162,9 @@ class Generate:
         if not isinstance(error, _DEGRADABLE) or request.stepped_down or "cheaper_model" not in ladder:
             return False
         request.stepped_down = True
-        plan = self._planner.cheaper(catalog, tenant, request.generation, request.plan, stream=request.stream)
+        plan = self._planner.plan_cheaper(
+            catalog, tenant, request.generation, request.plan, stream=request.stream
+        )
         if not plan.candidates:
             return False
         request.plan = plan

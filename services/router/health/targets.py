@@ -21,7 +21,7 @@ from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
-from services.router.health.doubt import Doubt
+from services.router.health.held_failures import HeldFailures
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.health.view import CallTicket
 
@@ -81,7 +81,7 @@ class _Target:
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
     #: While its circuit is closed: not taken in yet.
     successes: list[_Success] = field(default_factory=list)
-    doubt: Doubt[_Failure] = field(default_factory=Doubt)
+    doubt: HeldFailures[_Failure] = field(default_factory=HeldFailures)
 
 
 #: A call that gave the answer: when (epoch seconds), the model, the ticket, seconds in all and to the first token,
@@ -137,7 +137,7 @@ class Targets:
         #: How often something happened that judgements must not miss.
         self._changes = 0
 
-    def target(self, model: Model) -> TargetHealth:
+    def health_of(self, model: Model) -> TargetHealth:
         """The present judgement."""
         now = self._clock.now()
         provider, target = self._pair(model)
@@ -298,7 +298,7 @@ class Targets:
         if until is not None:
             tally.retry_not_before = max(tally.retry_not_before, until)
 
-    def heard(self, provider: str, model: str, judgement: Judgement) -> None:
+    def apply_judgement(self, provider: str, model: str, judgement: Judgement) -> None:
         """The health service's word on a model, or (`model` empty) on a provider."""
         target = self._target(provider, model)
         self._take_in(target)
@@ -310,23 +310,23 @@ class Targets:
             target.first_token = judgement.first_token
         target.breaker.merge(self._clock.now(), judgement.circuit)
 
-    def permitted(self, model: Model, permit: str, until: float) -> None:
+    def grant_permit(self, model: Model, permit: str, until: float) -> None:
         """One call may be tried, until then (epoch seconds)."""
         target = self._pair(model)[1]
         target.permit, target.permit_until = permit, until
 
-    def permit_itself(self, model: Model) -> None:
+    def grant_own_permit(self, model: Model) -> None:
         """Without a health service a router grants itself what it would ask for."""
         permit = self._pair(model)[1].breaker.acquire(self._clock.now())
         if permit is not None:
-            self.permitted(model, permit.id, permit.expires)
+            self.grant_permit(model, permit.id, permit.expires)
 
     @property
-    def pressing(self) -> bool:
+    def has_urgent_evidence(self) -> bool:
         """Whether there is evidence that others should hear at once: a failure, or how a probe ended."""
         return any(tally.failures or ticket.permit for (_, _, ticket), tally in self._tallies.items())
 
-    def evidence(self) -> dict[TallyKey, Tally]:
+    def take_evidence(self) -> dict[TallyKey, Tally]:
         """All outcomes since this was last called."""
         for target in self._targets.values():
             self._take_in(target)

@@ -24,7 +24,7 @@ class HealthView(Protocol):
     """The router's picture of its targets: the health service's judgement merged with its own evidence. Never
     waits: without a health service it lives on what it saw last."""
 
-    def target(self, model: Model) -> TargetHealth:
+    def health_of(self, model: Model) -> TargetHealth:
         """The present judgement."""
         ...
 

@@ -37,7 +37,7 @@ class Plan(Struct, frozen=True):
     budgets: tuple[Budget, ...] = ()
     budget_verdict: BudgetVerdict = UNRESTRICTED
     #: A budget's use chose: without it another model would be the first.
-    thrifty: bool = False
+    chosen_by_budget: bool = False
 
     def retry_after(self) -> float | None:
         """The soonest any target that is down now comes back, in seconds; None: nobody knows."""
@@ -57,13 +57,13 @@ class PlanRequest(Struct, frozen=True):
 
 
 class Conditions(Struct, frozen=True):
-    """What is known of the world as a plan is made. `at`: epoch seconds; `unusable`: why a provider cannot be called
-    at all, empty: it can."""
+    """The world as a plan is made. `at`: epoch seconds; `why_unusable`: returns why a provider cannot be called at
+    all, empty where it can."""
 
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
-    unusable: Callable[[Provider], str] = lambda _: ""
+    why_unusable: Callable[[Provider], str] = lambda _: ""
 
 
 def make_plan(
@@ -113,7 +113,7 @@ def _examine(
         usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
         candidate = Candidate(entry, provider, model, health, most, health.latency)
-        why = conditions.unusable(provider) or find_broken(candidate, needs)
+        why = conditions.why_unusable(provider) or find_broken(candidate, needs)
         if not why and health.availability is Availability.DOWN:
             why = health.reason or "it is down"
             down.append(candidate)

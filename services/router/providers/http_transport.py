@@ -122,5 +122,5 @@ class HttpTransport:
 def _broken(error: Exception) -> ProviderFailure:
     said = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
     failure = ProviderFailure(ErrorClass.TRANSPORT, redact(said), retry_same=True)
-    failure.said = said
+    failure.unredacted = said
     return failure

@@ -55,7 +55,7 @@ class ProviderClient:
         """What calls like this one have taught."""
         return self._pace(model, prompt).learned(self._clock.monotonic())
 
-    def unusable(self, provider: Provider) -> str:
+    def why_unusable(self, provider: Provider) -> str:
         """Why no call can be made, whatever is asked: its key is missing, or its kind has no wire. Empty: it can."""
         now = self._clock.monotonic()
         known = self._usable.get(provider.name)
@@ -243,7 +243,7 @@ class ProviderClient:
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
         if wire is None:
-            raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.unusable(provider))
+            raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
         key = self._keys(provider)
         if key is None:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")

@@ -13,7 +13,7 @@ from services.router.request.generation import Completion, Prompt, StreamEvent
 class Providers(Protocol):
     """Calls providers. Raises ProviderFailure, already classified; cancelling the task cancels the call."""
 
-    def unusable(self, provider: Provider) -> str:
+    def why_unusable(self, provider: Provider) -> str:
         """Why no call can be made, whatever is asked (no key, no wire); empty: it can. Costs next to nothing."""
         ...
 

@@ -101,8 +101,8 @@ class ProviderFailure(Exception):
     prose, which may repeat what this caller wrote, so it is no evidence about an account unless unrelated requests
     agree.
 
-    `said` and `because` exist between a wire and the provider client only, which clears them: the provider's words
-    with nothing hidden, and those of them that decided where it is not explicit.
+    `unredacted` and `deciding_words` exist between a wire and the provider client only, which clears them: the
+    provider's words with nothing hidden, and those of them that decided where it is not explicit.
     """
 
     def __init__(
@@ -125,5 +125,5 @@ class ProviderFailure(Exception):
         self.usage = usage
         self.explicit = explicit
         self.at_fault = True
-        self.said = ""
-        self.because = ""
+        self.unredacted = ""
+        self.deciding_words = ""

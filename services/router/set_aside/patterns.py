@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
 from libs.types import PROVIDER_FAULTS, ErrorClass
-from services.router.health.callers import RECENT, Answered
+from services.router.health.answer_times import RECENT, AnswerTimes
 from services.router.set_aside.combinations import (
     LAST_RESORT,
     REGION_FAULTS,
@@ -90,7 +90,7 @@ class _Region:
     first_fault: float = 0.0
     #: Two of them at most.
     tenants: set[str] = field(default_factory=set)
-    answered: Answered = field(default_factory=Answered)
+    answered: AnswerTimes = field(default_factory=AnswerTimes)
 
 
 class Verdict(Struct, frozen=True):
@@ -114,7 +114,7 @@ class Patterns:
         self._aside: OrderedDict[Combination, SetAside] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
         #: By provider and model, and by region ("": none): as many as the catalog names.
-        self._answered: dict[str, dict[str, Answered]] = {}
+        self._answered: dict[str, dict[str, AnswerTimes]] = {}
         self._regions: dict[str, _Region] = {}
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class Patterns:
         try:
             answered = self._answered[model.provider][model.name]
         except KeyError:
-            answered = self._answered.setdefault(model.provider, {})[model.name] = Answered()
+            answered = self._answered.setdefault(model.provider, {})[model.name] = AnswerTimes()
         answered.add(now, tenant)
         region = self._region(call.provider.region)
         region.answered.add(now, tenant)
@@ -263,7 +263,7 @@ class Patterns:
         suspicion.add(now, call, error_class, explicit=explicit)
         # An answer of any model shows that the key is good.
         others = [
-            place.but(call.generation.tenant)
+            place.last_of_others(call.generation.tenant)
             for name, place in models.items()
             if combination.kind is Kind.KEY or combination.model == name
         ]
@@ -297,7 +297,7 @@ class Patterns:
         )
         if len(failing) < REGION_PROVIDERS or not elsewhere:
             return None
-        if len(region.tenants) < 2 and now - region.answered.but(tenant) <= RECENT:
+        if len(region.tenants) < 2 and now - region.answered.last_of_others(tenant) <= RECENT:
             return None
         reason = f"{', '.join(failing[:8])} fail together while other regions work"
         return self._set_aside(now, combination, error_class, reason)

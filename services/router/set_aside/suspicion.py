@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.types import ErrorClass
-from services.router.health.callers import CONTRADICTED, RECENT
+from services.router.health.answer_times import CONTRADICTED, RECENT
 from services.router.set_aside.combinations import Call, Combination, Kind, mark_of
 
 #: Successes of other requests on the same model that it takes to blame a shape.

@@ -16,7 +16,7 @@ from libs.conversation import ToolCall, ToolCallDelta
 from services.router.api.openai.account import FINISH_REASONS, chat_usage, extension
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 
@@ -29,8 +29,8 @@ class ChatExchange:
 
     def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
         """Raises ApiError."""
-        self.ask: Ask
-        self.ask, self._include_usage = read_chat(body, headers, request_id)
+        self.request: ParsedRequest
+        self.request, self._include_usage = read_chat(body, headers, request_id)
 
     def whole(self, result: Result, created: int) -> bytes:
         """See `Exchange.whole`."""

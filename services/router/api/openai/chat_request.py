@@ -31,7 +31,7 @@ from services.router.api.openai.decode import (
     text_of,
 )
 from services.router.api.openai.errors import unsupported, wrong
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.routing import Routing, routing
 from services.router.request.generation import Prompt
 
@@ -74,7 +74,7 @@ _stops = msgspec.json.Decoder(str | list[str] | None)
 _labels = msgspec.json.Decoder(dict[str, str] | None)
 
 
-def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[Ask, bool]:
+def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, bool]:
     """What the router is asked, and whether a stream shall end with its usage. `headers` by lower-case name.
     Raises ApiError."""
     request = decode(_decoder, body)
@@ -112,7 +112,7 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
     )
     draft = draft_of(prompt, way, request_id, labels(request.user, request.metadata))
     usage = request.stream_options is not None and bool(request.stream_options.include_usage)
-    return Ask(draft, bool(request.stream), way.timeout, way.on_restart, names), usage
+    return ParsedRequest(draft, bool(request.stream), way.timeout, way.on_restart, names), usage
 
 
 def draft_of(prompt: Prompt, way: Routing, request_id: str, kept: Mapping[str, str]) -> Draft:

@@ -14,7 +14,7 @@ from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 
 
-class Ask(Struct, frozen=True):
+class ParsedRequest(Struct, frozen=True):
     """What the router is asked. `names`: the router's name of a field → the client's, for errors. `timeout` is in
     seconds; None: the tenant's default."""
 
@@ -53,7 +53,7 @@ class Exchange(Protocol):
     """One request and its answer."""
 
     @property
-    def ask(self) -> Ask:
+    def request(self) -> ParsedRequest:
         """What the router is asked."""
         ...
 

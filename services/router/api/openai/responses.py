@@ -17,7 +17,7 @@ from libs.conversation import ToolCallDelta
 from libs.types import FinishReason
 from services.router.api.openai.account import extension, responses_usage
 from services.router.api.openai.errors import ApiError
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.responses_request import Echo, read_responses
 from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
@@ -44,8 +44,8 @@ class ResponsesExchange:
 
     def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
         """Raises ApiError."""
-        self.ask: Ask
-        self.ask, self._echo = read_responses(body, headers, request_id)
+        self.request: ParsedRequest
+        self.request, self._echo = read_responses(body, headers, request_id)
 
     def whole(self, result: Result, created: int) -> bytes:
         """See `Exchange.whole`."""

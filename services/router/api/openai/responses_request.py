@@ -33,7 +33,7 @@ from services.router.api.openai.decode import (
     text_of,
 )
 from services.router.api.openai.errors import unsupported, wrong
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.routing import routing
 from services.router.request.generation import Prompt
 
@@ -144,7 +144,7 @@ _TEXT = ("input_text", "output_text", "text")
 _HARMLESS = frozenset({"reasoning.encrypted_content"})
 
 
-def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[Ask, Echo]:
+def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, Echo]:
     """What the router is asked, and what the answer repeats. `headers` by lower-case name. Raises ApiError."""
     request = decode(_decoder, body)
     _refuse(request)
@@ -172,7 +172,7 @@ def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> 
     draft = draft_of(prompt, way, request_id, labels(request.user, request.metadata))
     name = "x-pointsman-content-type"
     names = {**_NAMES, "content_type": name if name in headers else "model"}
-    return Ask(draft, bool(request.stream), way.timeout, way.on_restart, names), _repeated(body)
+    return ParsedRequest(draft, bool(request.stream), way.timeout, way.on_restart, names), _repeated(body)
 
 
 def _repeated(body: bytes) -> Echo:

@@ -1,10 +1,10 @@
-"""What an error means: its codes first, then its status, then the wait it states, and last its prose.
+"""Rules for the meaning of an error: its codes first, then its status, then the wait it states, and last its prose.
 
 Prose misleads: it repeats what the caller wrote ("Invalid schema for function get_overdue_invoices"), and that of a
-rate limit advises to pay more. So it is asked only at statuses that leave open what is wrong (a bad key is 400 at xAI
-and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never of
-an empty account where a wait is stated. What words alone decided says so (`explicit`, `because`); the provider client
-takes back what the request itself holds.
+rate limit advises to pay more. So prose counts only at statuses that leave open what is wrong (a bad key is 400 at
+xAI and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never
+for an empty account where a wait is stated. A verdict by words alone is marked (`explicit`, `deciding_words`); the
+provider client takes it back where the request itself holds those words.
 
 Every rule is linear in the text, and the text is bounded (`error_body.py`): no two repetitions of one expression can
 match the same characters, and gaps have a bound.
@@ -28,12 +28,12 @@ from services.router.providers.wires.error_codes import class_of_codes, status_o
 class Verdict:
     """`passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
     never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so;
-    else `because` holds the words that did."""
+    else `deciding_words` holds the words that did."""
 
     error_class: ErrorClass
     passes: bool | None = None
     explicit: bool = True
-    because: str = ""
+    deciding_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,5 +256,5 @@ def _unless_upstream(status: int, error: ErrorBody, found: Verdict) -> Verdict:
     """The same, but for the account of a server behind the provider: ours is in order, the model cannot be had."""
     if error.wrapped and found.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED):
         gone = ErrorClass.RATE_LIMITED if status == 429 else ErrorClass.MODEL_NOT_FOUND
-        return Verdict(gone, None, found.explicit, found.because)
+        return Verdict(gone, None, found.explicit, found.deciding_words)
     return found

@@ -72,14 +72,14 @@ def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes)
     """Makes a failure fit to leave the adapters, in place: no key is in its message (`hide` takes out those that are
     known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
     from words that the request (`asked`, its body) holds itself."""
-    if failure.because and _is_echo(failure, asked):
+    if failure.deciding_words and _is_echo(failure, asked):
         status = failure.http_status
         failure.error_class = class_of_status(status if status >= 400 else 0)
         failure.retry_same = failure.error_class in _RETRY_SAME
         failure.explicit = status != 403
-    failure.message = redact(hide(failure.said or failure.message))
+    failure.message = redact(hide(failure.unredacted or failure.message))
     failure.args = (f"{failure.error_class}: {failure.message}",)
-    failure.said = failure.because = ""
+    failure.unredacted = failure.deciding_words = ""
     failure.__cause__ = failure.__context__ = None
 
 
@@ -87,7 +87,7 @@ def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
     # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
     if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
         return False
-    words = [re.escape(word.encode()) for word in failure.because.split()]
+    words = [re.escape(word.encode()) for word in failure.deciding_words.split()]
     return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
 
 
@@ -99,7 +99,7 @@ def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> Provi
         return None
     message = f"the answer was broken off: {reason}" + (f" ({said})" if said else "")
     failure = ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
-    failure.said = message[:MAX_PROSE]
+    failure.unredacted = message[:MAX_PROSE]
     return failure
 
 
@@ -148,8 +148,8 @@ def _failure(
         usage=usage,
         explicit=found.explicit,
     )
-    failure.said = message[:MAX_PROSE]
-    failure.because = found.because
+    failure.unredacted = message[:MAX_PROSE]
+    failure.deciding_words = found.deciding_words
     return failure
 
 

@@ -11,7 +11,7 @@ from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, To
 from services.router.api.accept import Draft
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.responses_request import read_responses
 from services.router.api.openai.routing import OnRestart, Routing, routing
 from services.router.request.generation import Prompt
@@ -19,7 +19,7 @@ from services.router.request.generation import Prompt
 USER = [{"role": "user", "content": "hi"}]
 
 
-def chat(headers: dict[str, str] | None = None, **body: Any) -> Ask:
+def chat(headers: dict[str, str] | None = None, **body: Any) -> ParsedRequest:
     """A chat request read."""
     return read_chat(json.dumps({"model": "auto", "messages": USER, **body}).encode(), headers or {}, "r1")[0]
 

@@ -256,7 +256,7 @@ async def test_no_key_leaves_with_a_failure(status: int, said: Callable[[str], b
         for secret in (KEY, base64.b64encode(KEY.encode()).decode(), FORMS[-1][8:]):
             assert not any(secret[at : at + 8] in shown for at in range(len(secret) - 7)), shown
         assert str(caught.value) == f"{caught.value.error_class}: {shown}"
-        assert caught.value.said == caught.value.because == ""
+        assert caught.value.unredacted == caught.value.deciding_words == ""
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 

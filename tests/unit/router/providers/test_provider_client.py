@@ -249,21 +249,21 @@ def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
     clock = ManualClock()
     file = tmp_path / "key"
     calls = client(ScriptedTransport(clock=clock), {})
-    assert calls.unusable(PROVIDER) == ""
-    assert "A_KEY" in calls.unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
+    assert calls.why_unusable(PROVIDER) == ""
+    assert "A_KEY" in calls.why_unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
     late = Provider("c", "openai", "http://c.test/v1", api_key_file=str(file))
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     file.write_text("secret")
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     clock.advance(1.5)
-    assert calls.unusable(late) == ""
+    assert calls.why_unusable(late) == ""
 
 
 async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
     """A kind without a wire is left out when planning; called all the same, it fails as a missing model."""
     transport = ScriptedTransport()
     calls = ProviderClient(transport, {}, Keys({}), SystemClock())
-    assert "openai_compatible" in calls.unusable(PROVIDER)
+    assert "openai_compatible" in calls.why_unusable(PROVIDER)
     with pytest.raises(ProviderFailure) as caught:
         await calls.complete(PROVIDER, MODEL, PROMPT, SHORT)
     assert caught.value.error_class is ErrorClass.MODEL_NOT_FOUND

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
-from services.router.health.callers import CONTRADICTED, Answered
+from services.router.health.answer_times import CONTRADICTED, AnswerTimes
 
 #: Failures that are held, at most: more than it takes to open a circuit.
 MOST: Final = 20
@@ -20,13 +20,13 @@ LONGEST: Final = 10.0
 T = TypeVar("T")
 
 
-class Doubt(Generic[T]):
+class HeldFailures(Generic[T]):
     """One target's. Instants in seconds on any one clock."""
 
     __slots__ = ("_answered", "_held", "_tenant")
 
     def __init__(self) -> None:
-        self._answered = Answered()
+        self._answered = AnswerTimes()
         #: When it ended, and the failure; all of one tenant.
         self._held: list[tuple[float, T]] = []
         self._tenant = ""
@@ -41,7 +41,7 @@ class Doubt(Generic[T]):
         """A call of the tenant's has failed: the failures that count because of it."""
         held = [entry for entry in self._held if now - entry[0] <= LONGEST]
         alone = not held or tenant == self._tenant
-        if alone and now - self._answered.but(tenant) <= CONTRADICTED:
+        if alone and now - self._answered.last_of_others(tenant) <= CONTRADICTED:
             self._tenant = tenant
             self._held = [*held[1 - MOST :], (now, failure)]
             return []

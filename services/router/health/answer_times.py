@@ -12,7 +12,7 @@ RECENT = 60.0
 CONTRADICTED = 5.0
 
 
-class Answered:
+class AnswerTimes:
     """Answers of one place: a model, or a region's providers. `now`: seconds on any one clock."""
 
     __slots__ = ("at", "count", "other", "other_at", "tenant")
@@ -31,6 +31,6 @@ class Answered:
             self.tenant = tenant
         self.at = now
 
-    def but(self, tenant: str) -> float:
+    def last_of_others(self, tenant: str) -> float:
         """When somebody else than `tenant` was answered last; minus infinity: never."""
         return self.other_at if tenant == self.tenant else self.at
