@@ -33,7 +33,7 @@ from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
-from services.router.providers.timeouts import AttemptTimeouts, Learned
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import (
     Completion,
     Generation,
@@ -127,7 +127,7 @@ class ScriptedProviders:
     def why_unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
-    def learned(self, model: Model, prompt: Prompt) -> Learned:
+    def learned_times(self, model: Model, prompt: Prompt) -> LearnedTimes:
         return UNKNOWN_PACE
 
     async def complete(

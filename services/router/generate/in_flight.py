@@ -17,7 +17,7 @@ from services.router.generate.relay import Relay
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
-from services.router.providers.timeouts import AttemptTimeouts, Learned, attempt_timeouts
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, attempt_timeouts
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
@@ -89,7 +89,7 @@ class InFlight(Struct):
             )
         )
 
-    def timeouts(self, candidate: Candidate, learned: Learned, now: float) -> AttemptTimeouts:
+    def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
         """How long an attempt may take; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
         others = len(self.plan.candidates) > 1

@@ -1,7 +1,8 @@
-"""How long an attempt may take: learned per model, between floors and the catalog's ceilings. Pure.
+"""Timeouts of an attempt: learned per model, between floors and the catalog's ceilings. Pure.
 
-What is learned shortens a wait only while another candidate could answer instead; for the last one the catalog's
-limits and the caller's deadline stand alone. Too little seen, and they stand alone too.
+Learned times shorten a wait only while another candidate could answer instead; for the last one the catalog's limits
+and the caller's deadline stand alone. With too few samples they stand alone too, so a model that was never called
+gets the catalog's.
 
 Bytes are a sign of life, content is a sign of work. Before the first content a silent provider gets the learned
 limit; pings and thoughts extend that, a silence at a time, up to the ceiling: the catalog's `first_byte`, or for a
@@ -42,11 +43,11 @@ SHORTEST_PACE = 0.2
 BLAMED = 0.25
 #: After the finish reason only usage and terminator are to come, seconds.
 LAST_WORDS = 2.0
-#: How long quantiles are used before they are computed anew, seconds.
+#: Quantiles are computed anew after this time, seconds.
 REFRESH = 1.0
 
 
-class Learned(Struct, frozen=True):
+class LearnedTimes(Struct, frozen=True):
     """A model's habits. Seconds, 95th percentiles unless said otherwise; None: too little seen."""
 
     first_content: float | None = None
@@ -60,7 +61,7 @@ class Learned(Struct, frozen=True):
     pace: float | None = None
 
 
-UNKNOWN = Learned()
+UNKNOWN = LearnedTimes()
 
 
 class AttemptTimeouts(Struct, frozen=True):
@@ -83,7 +84,7 @@ class AttemptTimeouts(Struct, frozen=True):
 
 
 def attempt_timeouts(
-    learned: Learned,
+    learned: LearnedTimes,
     ceilings: Timeouts,
     remaining: float,
     *,
@@ -116,7 +117,7 @@ def attempt_timeouts(
 
 
 def _whole(
-    learned: Learned, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
+    learned: LearnedTimes, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
 ) -> AttemptTimeouts:
     """An answer shows nothing before it is whole, so there is one limit, the longer the more tokens it may have."""
     tokens = 0.0
@@ -134,8 +135,8 @@ def _whole(
     return AttemptTimeouts(total, total, total, total, fair, tokens=tokens)
 
 
-class Pace:
-    """Learns one model's habits, in constant memory.
+class TimeLearner:
+    """The times of one model, learned in constant memory. Instants are monotonic seconds.
 
     A wait that was cut counts as if it had ended there. So limits that have become too short, because a model has
     become slower, grow again by themselves once more than one call in twenty is cut.
@@ -162,33 +163,34 @@ class Pace:
         self._pace = DecayingQuantile()
         self._known = UNKNOWN
         self._until = 0.0
-        #: (seconds, tokens) of whole answers since quantiles were last looked at: they matter only then.
+        #: (seconds, tokens) of whole answers that the quantiles do not hold yet: they matter only when those are
+        #: read.
         self._answers: list[tuple[float, int]] = []
-        #: When the last of them came.
+        #: The time of the last of them.
         self._answered = 0.0
 
-    def streamed(self, now: float, watch: Watch) -> None:
-        """A stream ended, however it did."""
+    def record_stream(self, now: float, watch: StreamWatch) -> None:
+        """Learns from a stream that ended, however it did."""
         if watch.first is not None:
             self._first.add(now, watch.first)
             self._silence.add(now, watch.silence)
             if watch.pace is not None:
                 self._pace.add(now, watch.pace / 1000)
-        elif watch.gave_up:
+        elif watch.timed_out:
             self._first.add(now, watch.quiet)
 
-    def answered(self, now: float, seconds: float, tokens: int) -> None:
-        """A whole answer came."""
+    def record_answer(self, now: float, seconds: float, tokens: int) -> None:
+        """Learns from a whole answer: its seconds and output tokens."""
         self._answers.append((seconds, tokens))
         self._answered = now
 
-    def unanswered(self, now: float, timeouts: AttemptTimeouts) -> None:
-        """A whole answer did not come within its limit."""
+    def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
+        """Learns from a whole answer that did not come within its timeout."""
         if timeouts.tokens > 0:
             self._per_token.add(now, timeouts.total / timeouts.tokens)
 
-    def learned(self, now: float) -> Learned:
-        """What is known, at most a second old."""
+    def learned_times(self, now: float) -> LearnedTimes:
+        """Returns what is learned, at most REFRESH old."""
         if now >= self._until:
             self._until = now + REFRESH
             if self._answers:
@@ -197,7 +199,7 @@ class Pace:
                 self._tokens.add(self._answered, *[output / 1000 for _, output in self._answers])
                 self._answers.clear()
             tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
-            self._known = Learned(
+            self._known = LearnedTimes(
                 _believed(self._first, now, 0.95),
                 _believed(self._silence, now, 0.95),
                 _believed(self._per_token, now, 0.95),
@@ -211,28 +213,28 @@ def _believed(quantile: DecayingQuantile, now: float, q: float) -> float | None:
     return quantile.quantile(q) if quantile.samples(now) >= SAMPLES else None
 
 
-class Watch:
-    """Watches over one stream: how long its next bytes may take, and what it teaches. Times are monotonic seconds."""
+class StreamWatch:
+    """A stream's waits: how long its next bytes may take, and what it teaches. Times are monotonic seconds."""
 
     __slots__ = (
+        "_any_bytes",
         "_bytes",
         "_deadline",
-        "_heard",
         "_timeouts",
         "_waited",
         "_window",
         "finishing",
         "first",
-        "gave_up",
         "quiet",
         "silence",
+        "timed_out",
         "trickles",
     )
 
     def __init__(self, timeouts: AttemptTimeouts, now: float) -> None:
         self._timeouts = timeouts
         self._deadline = now + timeouts.total
-        self._heard = False
+        self._any_bytes = False
         # Bytes after the first content, and seconds waited for them; and both when the window began.
         self._bytes, self._waited = 0, 0.0
         self._window = (0, 0.0)
@@ -242,15 +244,15 @@ class Watch:
         self.first: float | None = None
         #: The longest wait after it, seconds.
         self.silence = 0.0
-        #: The model has said why it stopped.
+        #: The finish reason has come.
         self.finishing = False
         #: It has become too slow to be worth waiting for.
         self.trickles = False
         #: The last wait was in vain.
-        self.gave_up = False
+        self.timed_out = False
 
     def patience(self, now: float) -> float:
-        """Seconds the next bytes may take; 0 or less: none."""
+        """Returns how many seconds the next bytes may take; 0 or less: none."""
         timeouts = self._timeouts
         if self.finishing:
             wait = min(timeouts.silence, LAST_WORDS)
@@ -258,18 +260,18 @@ class Watch:
             wait = min(timeouts.silence, timeouts.content - self.quiet)
         else:
             wait = timeouts.first_content - self.quiet
-            if self._heard:
+            if self._any_bytes:
                 ceiling = max(timeouts.content, timeouts.first_content) - self.quiet
                 wait = min(max(wait, timeouts.silence), ceiling)
         return min(wait, self._deadline - now)
 
-    def waited(self, seconds: float) -> None:
-        """The head of the answer came."""
+    def record_head(self, seconds: float) -> None:
+        """Counts the wait for the answer's head, in seconds."""
         self.quiet += seconds
 
-    def came(self, seconds: float, size: int, *, content: bool) -> None:
-        """`size` bytes came after a wait."""
-        self._heard = True
+    def record_bytes(self, seconds: float, size: int, *, content: bool) -> None:
+        """Counts `size` bytes and the wait for them. `content`: text or a tool call was among them."""
+        self._any_bytes = True
         self.quiet += seconds
         if self.first is not None:
             self.silence = max(self.silence, seconds)
@@ -281,9 +283,9 @@ class Watch:
         if content:
             self.quiet = 0.0
 
-    def missed(self, seconds: float) -> None:
-        """Nothing came."""
-        self.gave_up = True
+    def record_silence(self, seconds: float) -> None:
+        """Counts a wait in vain, in seconds."""
+        self.timed_out = True
         self.quiet += seconds
         if self.first is not None:
             self.silence = max(self.silence, seconds)
@@ -296,11 +298,12 @@ class Watch:
 
     @property
     def at_fault(self) -> bool:
-        """Whether the provider had a fair time: a caller in a hurry must not open its circuit for everybody."""
+        """Returns True if the provider had a fair time: a caller in a hurry must not open its circuit for
+        everybody."""
         fair = self._timeouts.fair
         return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence))
 
     @property
     def pace(self) -> float | None:
-        """Bytes a second after the first content; None where it was too short to tell."""
+        """Returns bytes a second after the first content; None where it was too short to tell."""
         return self._bytes / self._waited if self._waited >= SHORTEST_PACE else None

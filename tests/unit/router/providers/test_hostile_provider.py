@@ -112,7 +112,7 @@ async def test_a_stream_within_what_was_asked_is_not_touched() -> None:
     assert size(events) == 800
     assert isinstance(events[-1], StreamEnd)
     assert events[-1].finish_reason is FinishReason.STOP
-    assert not StreamLimit(Prompt((), 100_000), b"").exceeded([TextDelta("x" * 1_000_000)])
+    assert not StreamLimit(Prompt((), 100_000), b"").count_events([TextDelta("x" * 1_000_000)])
 
 
 @asynccontextmanager

@@ -238,10 +238,10 @@ async def test_times_are_learned_per_model_and_effort() -> None:
         async for _ in calls.stream(PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)
-    assert calls.learned(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
-    assert calls.learned(model("a/n"), PROMPT) == UNKNOWN
+    assert calls.learned_times(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
+    assert calls.learned_times(model("a/n"), PROMPT) == UNKNOWN
     harder = Prompt(PROMPT.messages, 100, reasoning_effort=ReasoningEffort.HIGH)
-    assert calls.learned(MODEL, harder) == UNKNOWN
+    assert calls.learned_times(MODEL, harder) == UNKNOWN
 
 
 def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
