@@ -1,4 +1,4 @@
-"""Making the plan of a request from what the catalog, health, budgets and set-aside combinations say now."""
+"""Makes the plan of a request from the present catalog, health, budgets and set-aside combinations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Planner:
         budgets: Budgets,
         scorer: Scorer,
     ) -> None:
-        """`why_unusable`: why a provider cannot be called at all; empty: it can."""
+        """`why_unusable` returns why a provider cannot be called at all; empty where it can."""
         self._health = health
         self._price = price
         self._clock = clock
@@ -70,9 +70,9 @@ class Planner:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        thrifty = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST)
         plan = make_plan(
-            entries, structs.replace(request, generation=thrifty), conditions, self._scorer, Random(seed)
+            entries, structs.replace(request, generation=cost_first), conditions, self._scorer, Random(seed)
         )
         unrestricted = structs.replace(request, budget_verdict=structs.replace(verdict, cheaper=""))
         usual = make_plan(entries, unrestricted, conditions, self._scorer, Random(seed))
