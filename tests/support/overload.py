@@ -31,7 +31,7 @@ class _Slot:
 
 @dataclass
 class VirtualLimiter:
-    """Satisfies `ports.Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
+    """Satisfies `Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
     calls a second and the burst, by scope. Both may be changed while it runs."""
 
     clock: VirtualClock

@@ -104,7 +104,7 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 
 @dataclass
 class ScriptedProviders:
-    """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
+    """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
     failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
     one of these."""
 
@@ -190,7 +190,7 @@ CUT = object()
 
 @dataclass
 class FakeHealth:
-    """Satisfies `ports.HealthView`: what a test says, and a record of what was reported."""
+    """Satisfies `HealthView`: what a test says, and a record of what was reported."""
 
     states: dict[str, TargetHealth] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
@@ -250,7 +250,7 @@ class FakePermit:
 
 @dataclass
 class FakeAdmission:
-    """Satisfies `ports.Admission`: admits all but scopes that are named in `denied` at the time."""
+    """Satisfies `Admission`: admits all but scopes that are named in `denied` at the time."""
 
     denied: dict[str, AdmissionDenied] = field(default_factory=dict)
     open: int = 0
@@ -297,7 +297,7 @@ def denial(
 
 @dataclass
 class MemorySpool:
-    """Satisfies `ports.UsageSpool` in memory; shares its contract suite with the file spool."""
+    """Satisfies `UsageSpool` in memory; shares its contract suite with the file spool."""
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)

@@ -32,7 +32,7 @@ class TargetHealth(Struct, frozen=True):
     ramp: float = 1.0
     #: The reason why it may not be called, for a person.
     reason: str = ""
-    #: It is down by evidence alone, and has not been tried for a while: worth a try where nobody else is left.
+    #: It is down by evidence alone, and has not been tried for a while: worth a try where no other target is left.
     trial: bool = False
     #: It kept refusing requests of this kind while others succeeded: its refusal is not taken for the caller's fault.
     suspect: bool = False

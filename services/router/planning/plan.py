@@ -29,7 +29,7 @@ class Plan(Struct, frozen=True):
     excluded: tuple[Candidate, ...]
     policy: Policy
     input_tokens: int
-    #: What pays for the request, and what that said as the plan was made.
+    #: The budgets that pay for the request, and the verdict on them as the plan was made.
     budgets: tuple[Budget, ...] = ()
     budget_verdict: BudgetVerdict = UNRESTRICTED
     #: A budget's threshold changed the first candidate.

@@ -2,7 +2,7 @@
 
 Limits are far above what a sound answer needs, so that only one that clearly exceeds what was asked, and with it what
 was reserved and budgeted, meets them. A stream is ended there, with what came so far, as one that reached its length;
-of a whole answer no more is read, and the attempt has failed. The connection is closed, which tells the provider.
+of a whole answer no more is read, and the attempt has failed. The connection is closed, which stops the provider.
 
 A token is four bytes on average; the longest common ones, runs of spaces, are sixteen. On the wire each stands in
 JSON of its own: a few hundred bytes with most, more where a server repeats the answer so far with every piece.
@@ -35,9 +35,11 @@ _STREAM_BYTES_PER_TOKEN = 16 * 1024
 _REPEATED = 4
 
 
-def whole_bytes(prompt: Prompt, asked: bytes) -> int:
-    """Returns how many bytes of a whole answer to `prompt` are read at most. `asked`: the request's body."""
-    return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + len(asked) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens)
+def whole_bytes(prompt: Prompt, request_body: bytes) -> int:
+    """Returns how many bytes of a whole answer to `prompt` are read at most."""
+    return min(
+        MAX_WHOLE_BYTES, _WHOLE_BYTES + len(request_body) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens
+    )
 
 
 def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
@@ -52,10 +54,10 @@ class StreamLimit:
 
     __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content")
 
-    def __init__(self, prompt: Prompt, asked: bytes) -> None:
+    def __init__(self, prompt: Prompt, request_body: bytes) -> None:
         tokens = prompt.max_output_tokens
         self._most_content = _CONTENT_BYTES + _CONTENT_BYTES_PER_TOKEN * tokens
-        self._most_bytes = _STREAM_BYTES + _REPEATED * len(asked) + _STREAM_BYTES_PER_TOKEN * tokens
+        self._most_bytes = _STREAM_BYTES + _REPEATED * len(request_body) + _STREAM_BYTES_PER_TOKEN * tokens
         self._content = 0
         self._bytes = 0
 

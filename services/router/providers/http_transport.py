@@ -104,7 +104,7 @@ class HttpTransport:
         try:
             yield HttpResponse(response)
         finally:
-            # A connection with unread bytes cannot be used again: closing it is also what tells the provider.
+            # A connection with unread bytes cannot be used again: closing it is also what stops the provider.
             response.close() if not response.content.at_eof() else response.release()
 
     async def fetch(

@@ -48,7 +48,7 @@ REFRESH = 1.0
 
 
 class LearnedTimes(Struct, frozen=True):
-    """A model's habits. Seconds, 95th percentiles unless said otherwise; None: too little seen."""
+    """The learned times of a model. Seconds, 95th percentiles unless stated otherwise; None: too few samples."""
 
     first_content: float | None = None
     #: The longest silence of a stream after its first content.
@@ -99,7 +99,7 @@ def attempt_timeouts(
     total = max(0.0, min(ceilings.total, remaining))
     share = min(total, remaining * SHARE) if others else total
     if not stream:
-        return _whole(learned, ceilings, total, share, others, output_tokens)
+        return _whole_timeouts(learned, ceilings, total, share, others, output_tokens)
     first, silence, pace = ceilings.first_byte, ceilings.idle, 0.0
     fair = BLAMED * first
     if learned.first_content is not None:
@@ -116,10 +116,11 @@ def attempt_timeouts(
     return AttemptTimeouts(total, min(first, share), silence, content, fair, pace)
 
 
-def _whole(
+def _whole_timeouts(
     learned: LearnedTimes, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
 ) -> AttemptTimeouts:
-    """An answer shows nothing before it is whole, so there is one limit, the longer the more tokens it may have."""
+    """Returns the timeouts of a whole answer. It shows nothing before its end, so there is one limit, the longer the
+    more tokens it may have."""
     tokens = 0.0
     if learned.per_token is not None and learned.tokens is not None:
         tokens = min(float(output_tokens), 2 * learned.tokens) + OVERHEAD_TOKENS

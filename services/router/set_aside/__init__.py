@@ -6,8 +6,8 @@ kind of request that one model always refuses while all others work there; and a
 
 When it acts: after so many failures in a row, without an answer between them, as the combination's rule asks for
 (`combinations`), and enough evidence that they are not one caller's own doing (`suspicion`). Then the combination is
-left out of plans for its base time, doubled each time in a row up to a cap, with jitter (`patterns`). Where nobody
-else is left, shapes, regions and what words alone have blamed are called after all.
+left out of plans for its base time, doubled each time in a row up to a cap, with jitter (`patterns`). Where no
+other candidate is left, shapes, regions and what words alone have blamed are called after all.
 
 First start: nothing is set aside; each router process learns by itself, from its own attempts (`set_aside`).
 

@@ -66,7 +66,7 @@ RULES: dict[Kind, Rule] = {
 }
 #: Failures of the account on one model: without growth, since a quota may be whole again at any time.
 ONE_MODELS_KEY = Rule(2, 1, 300.0, 300.0)
-#: Kinds that are called after all where nobody else is left: the caller then gets the provider's own answer.
+#: Kinds that are called after all where no other candidate is left: the caller then gets the provider's own answer.
 LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
 
 

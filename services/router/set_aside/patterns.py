@@ -60,7 +60,7 @@ class SetAside:
     times: int
     #: The version of the key that was used; empty: another kind.
     key: str = ""
-    #: It was blamed by words alone: where nobody else is left, it may be called after all.
+    #: It was blamed by words alone: where no other candidate is left, it may be called after all.
     doubtful: bool = False
     #: A trial is running until then at the latest; 0: none.
     trial_until: float = 0.0
@@ -71,7 +71,7 @@ class SetAside:
 
     @property
     def last_resort(self) -> bool:
-        """Returns True if it may be called where nobody else is left."""
+        """Returns True if it may be called where no other candidate is left."""
         return self.doubtful or self.combination.kind in LAST_RESORT
 
 
@@ -88,7 +88,7 @@ class _Region:
 
 class Verdict(Struct, frozen=True):
     """The verdict on a call that is an instance of a combination set aside. `seconds`: until it may be made; None: it
-    may be made now, as a trial. `last_resort`: it may be made where nobody else is left."""
+    may be made now, as a trial. `last_resort`: it may be made where no other candidate is left."""
 
     reason: str
     seconds: float | None

@@ -3,7 +3,8 @@
 A kind of request is its tenant's own: different prompts that fail while others are answered are enough. Everything
 else is shared by all tenants. An explicit failure (by a status or a code) counts against it at once. Mere words may
 be the caller's own, so they need evidence from unrelated requests: of several tenants, or several different ones
-where only one tenant calls."""
+where only one tenant calls.
+"""
 
 from __future__ import annotations
 

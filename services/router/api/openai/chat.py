@@ -2,7 +2,8 @@
 
 References: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming. Beyond OpenAI's fields
 there is `pointsman` (see `account.pointsman_object`): in the body of an answer in one piece, and in the last chunk of
-a stream before `[DONE]`, which is the usage chunk where the client asked for one."""
+a stream before `[DONE]`, which is the usage chunk where the client asked for one.
+"""
 
 from __future__ import annotations
 

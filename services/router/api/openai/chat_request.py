@@ -2,7 +2,8 @@
 
 Reference: https://platform.openai.com/docs/api-reference/chat/create. A field that would change the answer and cannot
 be passed on is refused; hints (`store`, `service_tier`, `verbosity`, `parallel_tool_calls`, a message's `name`, …)
-and unknown fields are ignored."""
+and unknown fields are ignored.
+"""
 
 from __future__ import annotations
 

@@ -204,13 +204,13 @@ def _refuse(request: ResponsesBody) -> None:
             raise unsupported("include", f"'{value}' cannot be included.")
 
 
-def _messages(asked: str | list[_Item]) -> list[Message]:
-    if isinstance(asked, str):
-        return [Message(Role.USER, asked)]
-    check_count("input", asked, MAX_ITEMS)
+def _messages(items: str | list[_Item]) -> list[Message]:
+    if isinstance(items, str):
+        return [Message(Role.USER, items)]
+    check_count("input", items, MAX_ITEMS)
     messages: list[Message] = []
     calls: list[ToolCall] = []
-    for index, item in enumerate(asked):
+    for index, item in enumerate(items):
         at = f"input[{index}]"
         # Calls of one turn are items of their own here, and one message of the assistant there.
         if item.type == "function_call":

@@ -68,11 +68,11 @@ def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
     return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
 
 
-def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes) -> None:
+def sanitise(failure: ProviderFailure, hide: Callable[[str], str], request_body: bytes) -> None:
     """Makes a failure fit to leave the room, in place: no key is in its message (`hide` takes out those that are
     known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
-    from words that the request (`asked`, its body) holds itself."""
-    if failure.deciding_words and _is_echo(failure, asked):
+    from words that `request_body` holds itself."""
+    if failure.deciding_words and _is_echo(failure, request_body):
         status = failure.http_status
         failure.error_class = class_of_status(status if status >= 400 else 0)
         failure.retry_same = failure.error_class in _RETRY_SAME
@@ -83,12 +83,12 @@ def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes)
     failure.__cause__ = failure.__context__ = None
 
 
-def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
-    # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
+def _is_echo(failure: ProviderFailure, request_body: bytes) -> bool:
+    # A long prompt may well name context windows, and its length is a fault of its own.
     if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
         return False
     words = [re.escape(word.encode()) for word in failure.deciding_words.split()]
-    return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
+    return re.search(rb"(?:\\[nrt]|\s)+".join(words), request_body.lower()) is not None
 
 
 def failure_of_reason(

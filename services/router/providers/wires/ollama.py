@@ -145,7 +145,7 @@ def _calls(message: Mapping[str, Any], first: int = 0) -> list[ToolCall]:
 
 
 def _reason(data: Mapping[str, Any]) -> str:
-    # Old servers say no more than that the answer is done.
+    # Old servers give no reason, only that the answer is done.
     return as_str(data.get("done_reason")) or "stop"
 
 

@@ -21,7 +21,8 @@ class Dialect:
     unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
     never gives a finish reason, so only the terminator marks the end. `path`: after the base URL. `extra`: fields
-    sent with every request."""
+    sent with every request.
+    """
 
     max_tokens: str = "max_tokens"
     seed: str = "seed"

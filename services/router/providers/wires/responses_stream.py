@@ -28,7 +28,7 @@ _PARTS = ("response.output_text.done", "response.refusal.done", "response.conten
 _ENDS = ("response.completed", "response.incomplete", "response.done")
 
 
-#: Places of calls that only the finished response tells of; no item has one like it.
+#: Places of calls that only the finished response holds; no item has one like it.
 _ONLY_AT_THE_END = -1_000_000
 
 
