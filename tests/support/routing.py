@@ -127,7 +127,7 @@ class ScriptedProviders:
     def why_unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
-    def learned_times(self, model: Model, prompt: Prompt) -> LearnedTimes:
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         return UNKNOWN_PACE
 
     async def complete(

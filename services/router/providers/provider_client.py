@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
@@ -24,6 +25,8 @@ from services.router.request.tokens import estimate_text_tokens
 COALESCE = 0.005
 #: Seconds for which it is remembered that a provider can be used: key files are read no more often.
 USABLE_FOR = 0.5
+#: Tenants' own learners that are kept at most; each takes up to 25 KiB.
+MOST_TENANT_LEARNERS = 1024
 _ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
@@ -46,14 +49,18 @@ class ProviderClient:
         self._keys = keys
         self._clock = clock
         self._learner = learner or LimitLearner()
+        #: By model and effort, of all tenants; and of each tenant, those used last at the end.
         self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
+        self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
         #: By model id: built anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
-    def learned_times(self, model: Model, prompt: Prompt) -> LearnedTimes:
-        """See `Providers.learned_times`: learned by model and reasoning effort."""
-        return self._time_learner(model, prompt).learned_times(self._clock.monotonic())
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
+        """See `Providers.learned_times`: learned by model and reasoning effort too."""
+        now = self._clock.monotonic()
+        own, everybody = self._learners_of(model, prompt, tenant)
+        return own.learned_times(now).completed(everybody.learned_times(now))
 
     def why_unusable(self, provider: Provider) -> str:
         """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
@@ -89,14 +96,15 @@ class ProviderClient:
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        times, now = self._time_learner(model, prompt), self._clock.monotonic
+        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                times.record_timeout(now(), timeouts)
+                for learner in learners:
+                    learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair
             raise
         if status >= 300:
@@ -108,7 +116,8 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
-        times.record_answer(now(), now() - began, tokens)
+        for learner in learners:
+            learner.record_answer(now(), now() - began, tokens)
         return completion
 
     async def stream(
@@ -117,7 +126,7 @@ class ProviderClient:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=True)
-        times, now = self._time_learner(model, prompt), self._clock.monotonic
+        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
@@ -141,7 +150,8 @@ class ProviderClient:
                 sanitise(failure, self._keys.hide, request.body)
                 raise
             finally:
-                times.record_stream(now(), watch)
+                for learner in learners:
+                    learner.record_stream(now(), watch)
 
     async def _open(
         self,
@@ -234,13 +244,21 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _time_learner(self, model: Model, prompt: Prompt) -> TimeLearner:
+    def _learners_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[TimeLearner, TimeLearner]:
+        """Returns the tenant's own learner and that of all tenants."""
         # How hard a model thinks changes its habits, so they are learned apart.
         key = (model.id, prompt.reasoning_effort)
-        times = self._time_learners.get(key)
-        if times is None:
-            times = self._time_learners[key] = TimeLearner()
-        return times
+        everybody = self._time_learners.get(key)
+        if everybody is None:
+            everybody = self._time_learners[key] = TimeLearner()
+        own_key = (*key, tenant)
+        own = self._tenant_learners.get(own_key)
+        if own is None:
+            own = self._tenant_learners[own_key] = TimeLearner()
+            if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
+                self._tenant_learners.popitem(last=False)
+        self._tenant_learners.move_to_end(own_key)
+        return own, everybody
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)

@@ -18,8 +18,9 @@ class Providers(Protocol):
         nothing, so that every plan may ask."""
         ...
 
-    def learned_times(self, model: Model, prompt: Prompt) -> LearnedTimes:
-        """Returns what earlier calls to the model have taught about its times."""
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
+        """Returns what earlier calls to the model have taught about its times, those of the tenant before those of
+        others."""
         ...
 
     async def complete(

@@ -1,4 +1,7 @@
-"""Timeouts of an attempt: learned per model, between floors and the catalog's ceilings. Pure.
+"""Timeouts of an attempt: learned per model and tenant, between floors and the catalog's ceilings. Pure.
+
+What a tenant asks decides how long its answers take, so where its own calls have taught enough, others' say nothing
+about them: many quick ones would cut its slow ones. Until then everybody's are the best guess.
 
 Learned times shorten a wait only while another candidate could answer instead; for the last one the catalog's limits
 and the caller's deadline stand alone. With too few samples they stand alone too, so a model that was never called
@@ -60,6 +63,16 @@ class LearnedTimes(Struct, frozen=True):
     #: Bytes a second of a stream after its first content, median.
     pace: float | None = None
 
+    def completed(self, other: LearnedTimes) -> LearnedTimes:
+        """Returns these times, with the other's where these are not known."""
+        return LearnedTimes(
+            other.first_content if self.first_content is None else self.first_content,
+            other.silence if self.silence is None else self.silence,
+            other.per_token if self.per_token is None else self.per_token,
+            other.tokens if self.tokens is None else self.tokens,
+            other.pace if self.pace is None else self.pace,
+        )
+
 
 UNKNOWN = LearnedTimes()
 
@@ -81,6 +94,8 @@ class AttemptTimeouts(Struct, frozen=True):
     pace: float = 0.0
     #: The most tokens a whole answer's `total` was made for; 0: not known.
     tokens: float = 0.0
+    #: The calling tenant, which these timeouts are learned from first.
+    tenant: str = ""
 
 
 def attempt_timeouts(
@@ -93,13 +108,14 @@ def attempt_timeouts(
     reasons: bool,
     input_tokens: int,
     output_tokens: int,
+    tenant: str = "",
 ) -> AttemptTimeouts:
-    """Returns the timeouts of an attempt with `remaining` seconds to the deadline. `others`: another candidate could
-    still answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
+    """The limits of an attempt with `remaining` seconds to the deadline. `others`: another candidate could still
+    answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
     total = max(0.0, min(ceilings.total, remaining))
     share = min(total, remaining * SHARE) if others else total
     if not stream:
-        return _whole_timeouts(learned, ceilings, total, share, others, output_tokens)
+        return _whole_timeouts(learned, ceilings, total, share, others, output_tokens, tenant)
     first, silence, pace = ceilings.first_byte, ceilings.idle, 0.0
     fair = BLAMED * first
     if learned.first_content is not None:
@@ -113,11 +129,17 @@ def attempt_timeouts(
         if learned.pace is not None:
             pace = min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
-    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace)
+    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace, tenant=tenant)
 
 
 def _whole_timeouts(
-    learned: LearnedTimes, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
+    learned: LearnedTimes,
+    ceilings: Timeouts,
+    total: float,
+    share: float,
+    others: bool,
+    output_tokens: int,
+    tenant: str,
 ) -> AttemptTimeouts:
     """Returns the timeouts of a whole answer. It shows nothing before its end, so there is one limit, the longer the
     more tokens it may have."""
@@ -133,7 +155,7 @@ def _whole_timeouts(
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
-    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens)
+    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant)
 
 
 class TimeLearner:
