@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -127,3 +128,18 @@ async def test_regression_one_call_at_a_time_never_waits_for_its_own_slot(admiss
         provider = ("provider:other", FREE)[number % 2]
         permit = await admit(admission, NARROW, provider, f"model:{number}/m")
         permit.settle(Amounts(1, 10, 10, 5))
+
+
+async def test_an_end_is_shown_once_to_all_who_asked(admission: Admission) -> None:
+    """Settled or cancelled, to each in the order in which they asked, once the room is back."""
+    for number in range(4):
+        permit = await admit(admission, FREE, "model:free/m")
+        shown: list[str] = []
+        permit.on_end(partial(shown.append, "first"))
+        permit.on_end(partial(shown.append, "second"))
+        assert shown == []
+        if number % 2:
+            permit.settle(Amounts(1, 10, 10, 5))
+        else:
+            permit.cancel()
+        assert shown == ["first", "second"]

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope
@@ -13,20 +14,6 @@ from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from tests.support.names import limit_key
 from tests.support.virtual import VirtualClock
-
-
-@dataclass
-class _Slot:
-    limiter: VirtualLimiter
-    scopes: tuple[str, ...]
-
-    def settle(self, used: Amounts) -> None:
-        self.limiter.running.subtract(self.scopes)
-        self.limiter.settled += 1
-
-    def cancel(self) -> None:
-        self.limiter.running.subtract(self.scopes)
-        self.limiter.cancelled += 1
 
 
 @dataclass
@@ -72,7 +59,14 @@ class VirtualLimiter:
             if scope in self.rates:
                 level, at = self._levels[scope]
                 self._levels[scope] = level - 1, at
-        return _Slot(self, scopes)
+        return Permit(partial(self._end, scopes))
+
+    def _end(self, scopes: tuple[str, ...], used: Amounts | None) -> None:
+        self.running.subtract(scopes)
+        if used is None:
+            self.cancelled += 1
+        else:
+            self.settled += 1
 
     def _denial(self, scopes: Sequence[Scope]) -> AdmissionDenied | None:
         now = self.clock.monotonic()

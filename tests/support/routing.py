@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
@@ -16,15 +17,20 @@ from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.admission.admission import Admission, Claim
+from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.concurrency import Concurrency, ConcurrencyMode
 from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Books
+from services.router.generate.answers import RecentAnswers
+from services.router.generate.attempt import Attempts
+from services.router.generate.attempt_end import AttemptObserver
+from services.router.generate.begin import Gate
+from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
+from services.router.generate.observers import attempt_observers
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
@@ -233,21 +239,6 @@ class FakeHealth:
         self.outcomes.append((model.id, error_class))
 
 
-class FakePermit:
-    """Counts itself out."""
-
-    def __init__(self, admission: FakeAdmission, amounts: Amounts) -> None:
-        self._admission = admission
-        self._amounts = amounts
-
-    def settle(self, used: Amounts) -> None:
-        self._admission.open -= 1
-        self._admission.settled.append((self._amounts, used))
-
-    def cancel(self) -> None:
-        self._admission.open -= 1
-
-
 @dataclass
 class FakeAdmission:
     """Satisfies `Admission`: admits all but scopes that are named in `denied` at the time."""
@@ -270,20 +261,25 @@ class FakeAdmission:
     def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
         return self.states.get(str(scope), ())
 
-    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         if self.hidden or not self.leased or any(str(scope) in self.denied for scope in scopes):
             return None
         self.open += 1
-        return FakePermit(self, amounts)
+        return Permit(partial(self._end, amounts))
 
-    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.hidden = False
         self.claims.append(claim)
         for scope in claim.scopes:
             if str(scope) in self.denied:
                 raise self.denied[str(scope)]
         self.open += 1
-        return FakePermit(self, claim.amounts)
+        return Permit(partial(self._end, claim.amounts))
+
+    def _end(self, amounts: Amounts, used: Amounts | None) -> None:
+        self.open -= 1
+        if used is not None:
+            self.settled.append((amounts, used))
 
 
 def denial(
@@ -325,6 +321,8 @@ class Harness:
     #: In front of `admission`.
     queue: Admission | None = None
     concurrency: Concurrency | None = None
+    #: Behind the router's own.
+    observers: Sequence[AttemptObserver] = ()
     #: The version of every provider's key.
     key: str = ""
 
@@ -345,23 +343,23 @@ class Harness:
             WeightedScorer(),
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
-        self.generate = Generate(
-            self.planner,
-            self.providers,
-            self.queue or self.admission,
+        concurrency = self.concurrency or Concurrency(ConcurrencyMode.OFF, 4, 1000, self.clock, self.metrics)
+        observers = attempt_observers(
+            self.spool, Meters(self.metrics), self.health, concurrency, self.set_aside
+        )
+        attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
+        gate = Gate(
             budgets,
-            Books(
-                self.spool,
-                self.health,
-                self.price,
-                self.clock,
-                Meters(self.metrics),
-                self.set_aside,
-                self.concurrency or Concurrency(ConcurrencyMode.OFF, 4, 1000, self.clock, self.metrics),
-            ),
-            self.budget,
-            rng,
-            "test",
+            self.queue or self.admission,
+            self.set_aside,
+            self.health,
+            concurrency,
+            attempts,
+            self.clock,
+        )
+        calls = Calls(self.providers, gate, self.health, self.budget, self.clock)
+        self.generate = Generate(
+            self.planner, gate, calls, budgets, self.budget, RecentAnswers(), self.clock, rng
         )
 
     def assert_settled(self) -> None:

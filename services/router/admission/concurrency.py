@@ -21,14 +21,14 @@ from services.router.admission.amounts import AdmissionDenied
 
 #: After these a provider has more than it can take.
 _OVERLOAD = frozenset({ErrorClass.OVERLOADED, ErrorClass.RATE_LIMITED, ErrorClass.TIMEOUT})
-#: Where a limit begins, calls at once.
+#: The first limit, calls at once.
 INITIAL = 20
 #: Providers that are remembered; a catalog has some tens.
 PROVIDERS = 1024
 
 
 class ConcurrencyMode(StrEnum):
-    """What is done with the limits. `count`: they are shown, and so is how often they would have refused."""
+    """The use of the limits. `count`: they are shown, and so is how often they would have refused."""
 
     OFF = "off"
     COUNT = "count"
@@ -58,7 +58,7 @@ class Concurrency:
         )
 
     def of(self, provider: str) -> ProviderLimit:
-        """The provider's limit."""
+        """Returns the provider's limit."""
         found = self._limits.get(provider)
         if found is None:
             if len(self._limits) >= PROVIDERS:
@@ -72,43 +72,25 @@ class Concurrency:
         return found
 
     def refused(self, provider: str) -> None:
-        """A call was, or would have been."""
+        """Counts a call that was refused, or would have been."""
         self._refused.labels(provider).inc()
 
     def load(self, model: Model) -> int:
-        """What runs at the model's provider as a call begins, itself included."""
+        """Returns the calls that run at the model's provider as one begins, itself included."""
         if self.mode is ConcurrencyMode.OFF:
             return 0
         return (self._limits.get(model.provider) or self.of(model.provider)).in_flight
 
     def succeeded(self, model: Model, load: int, seconds: float, tokens: int) -> None:
-        """A call that began under `load` gave its answer of so many output tokens."""
+        """Takes in a call that began under `load` and gave its answer of so many output tokens."""
         if self.mode is not ConcurrencyMode.OFF:
             limit = self._limits.get(model.provider) or self.of(model.provider)
             limit.succeeded(model.id, load, seconds, tokens, self._clock.monotonic())
 
     def failed(self, model: Model, error_class: ErrorClass) -> None:
-        """A call did not."""
+        """Takes in a call that failed; overload shrinks the limit."""
         if self.mode is not ConcurrencyMode.OFF and error_class in _OVERLOAD:
             self.of(model.provider).overloaded(self._clock.monotonic())
-
-
-class _Slot:
-    """Satisfies `Permit`."""
-
-    __slots__ = ("_limit", "_permit")
-
-    def __init__(self, permit: Permit, limit: ProviderLimit) -> None:
-        self._permit = permit
-        self._limit = limit
-
-    def settle(self, used: Amounts) -> None:
-        self._limit.end()
-        self._permit.settle(used)
-
-    def cancel(self) -> None:
-        self._limit.end()
-        self._permit.cancel()
 
 
 class ConcurrentAdmission:
@@ -132,7 +114,8 @@ class ConcurrentAdmission:
         if full:
             self._concurrency.refused(provider)
         limit.begin()
-        return _Slot(permit, limit)
+        permit.on_end(limit.end)
+        return permit
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         """Asks, unless the provider is full. Raises AdmissionDenied."""
@@ -149,7 +132,8 @@ class ConcurrentAdmission:
                 raise self._refusal(provider, limit, claim)
             self._concurrency.refused(provider)
         limit.begin()
-        return _Slot(permit, limit)
+        permit.on_end(limit.end)
+        return permit
 
     def _refusal(self, provider: str, limit: ProviderLimit, claim: Claim) -> AdmissionDenied:
         # Who waits in the queue asks again and again, and counts once.

@@ -1,4 +1,4 @@
-"""Budgets: what pays for a request, how far that is used, and what follows."""
+"""Budgets of the catalog, checked against their use as this router knows it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMEMBERED = 4096
 
 
 class Budgets:
-    """One per process."""
+    """All budgets. One per process."""
 
     def __init__(self, view: BudgetView, clock: Clock, metrics: Metrics) -> None:
         self._view = view
@@ -40,7 +40,7 @@ class Budgets:
         )
 
     def of(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> tuple[Budget, ...]:
-        """The budgets that pay for a request."""
+        """Returns the budgets that pay for a request."""
         if catalog.version != self._version:
             self._known.clear()
             self._version = catalog.version
@@ -55,11 +55,11 @@ class Budgets:
         return found
 
     def check_budgets(self, budgets: tuple[Budget, ...]) -> BudgetVerdict:
-        """What they say now."""
+        """Returns their verdict now."""
         return judge_budgets(budgets, self._view.budget_use, self._clock.now()) if budgets else UNRESTRICTED
 
     def limits(self, tenant: str) -> tuple[LimitState, ...]:
-        """The tenant's own limits of requests and tokens now."""
+        """Returns the tenant's own limits of requests and tokens now."""
         return self._view.limit_states(Scope(ScopeKind.TENANT, tenant))
 
     def record_notices(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:

@@ -16,16 +16,16 @@ from msgspec import Struct
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Generation
 
-#: What all answers of a replica may take together, bytes.
+#: The most that all answers of a replica take together, bytes.
 MAX_BYTES = 64 * 1024 * 1024
-#: How old an answer may be, seconds.
+#: The greatest age of an answer, seconds.
 MAX_AGE = 24 * 3600.0
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class KeptAnswer(Struct, frozen=True):
-    """A whole answer and who gave it."""
+    """A whole answer, its candidate, and when it was given, monotonic seconds."""
 
     text: str
     candidate: Candidate
@@ -56,7 +56,7 @@ class RecentAnswers:
             self._drop(next(iter(self._answers)))
 
     def find(self, generation: Generation, now: float) -> KeptAnswer | None:
-        """The latest answer to the same prompt of the same tenant; None: none, or too old."""
+        """Returns the latest answer to the same prompt of the same tenant; None: none, or too old."""
         key = _key(generation)
         answer = self._answers.get(key)
         if answer is not None and now - answer.at > self._max_age:

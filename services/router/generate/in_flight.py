@@ -1,4 +1,4 @@
-"""A request in flight: what it may use up, and what has happened so far."""
+"""A request in flight: its bounds, and all that has happened to it so far."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
 
 
 class InFlight(Struct):
-    """A request in flight: what it may use, and what has happened so far."""
+    """A request in flight. `envelope` bounds it; `started` and `first_token` are monotonic seconds and seconds."""
 
     generation: Generation
     plan: Plan
@@ -42,9 +42,9 @@ class InFlight(Struct):
     stream: bool
     started: float
     span: Span
-    #: What budgets said as the plan was made; None: an attempt has begun since.
+    #: The budgets' verdict as the plan was made; None: an attempt has begun since.
     budget_verdict: BudgetVerdict | None
-    #: What the caller of a stream is told.
+    #: The events of a streamed answer; None: it is not streamed.
     relay: Relay | None = None
     failed: list[Failed] = []
     #: Targets that limits or breakers kept from being called.
@@ -54,25 +54,25 @@ class InFlight(Struct):
     records: list[UsageRecord] = []
     first_token: float | None = None
     allow_prefill: bool = True
-    #: What runs now, or ended last, was taken from the retry budget.
+    #: The attempt that runs, or ended last, was paid from the retry budget.
     spent_retry: bool = False
     degradation: Degradation | None = None
     #: The answer has begun to come.
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
-    stepped_down: bool = False
+    made_cheaper: bool = False
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
 
     @property
     def committed(self) -> bool:
-        """Whether content has reached the caller."""
+        """Returns True if content has reached the caller."""
         return self.relay is not None and self.relay.committed
 
     def fail(
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
     ) -> None:
-        """An attempt failed after `text` had come; `now`: monotonic seconds."""
+        """Ends an attempt that failed after `text` had been received; `now`: monotonic seconds."""
         record = attempt.fail(failure, text, prefilled=prefilled)
         self.records.append(record)
         self.failed.append(
@@ -90,7 +90,7 @@ class InFlight(Struct):
         )
 
     def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
-        """How long an attempt may take; `now`: monotonic seconds."""
+        """Returns the timeouts of an attempt; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
         others = len(self.plan.candidates) > 1
         if others and (self.failed or self.refused):
@@ -117,7 +117,7 @@ class InFlight(Struct):
         *,
         cached: bool = False,
     ) -> Result:
-        """The answer with its account over all attempts."""
+        """Returns the answer with its account over all attempts."""
         records = self.records
         usage, cost = None, 0
         for record in records:

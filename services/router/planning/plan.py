@@ -59,7 +59,7 @@ class Conditions(Struct, frozen=True):
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
-    why_unusable: Callable[[Provider], str] = lambda _: ""
+    why_unusable: Callable[[Provider], str]
 
 
 def make_plan(

@@ -41,14 +41,14 @@ class ProviderClient:
         wires: Mapping[str, Wire],
         keys: Keys,
         clock: Clock,
-        learner: LimitLearner | None = None,
+        learner: LimitLearner,
     ) -> None:
         """`learner` gets the limits that answers state, and refusals."""
         self._transport = transport
         self._wires = wires
         self._keys = keys
         self._clock = clock
-        self._learner = learner or LimitLearner()
+        self._learner = learner
         #: By model and effort, of all tenants; and of each tenant, those used last at the end.
         self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()

@@ -99,7 +99,7 @@ class Verdict(Struct, frozen=True):
 class Patterns:
     """All combinations that are suspected or set aside. Not thread-safe; never blocks."""
 
-    def __init__(self, rng: Random, key_version: Callable[[Provider], str] = lambda _: "") -> None:
+    def __init__(self, rng: Random, key_version: Callable[[Provider], str]) -> None:
         """`key_version` returns what tells a provider's present key from its earlier ones."""
         self._rng = rng
         self._key_version = key_version

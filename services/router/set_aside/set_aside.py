@@ -31,7 +31,7 @@ class SettingAside:
         clock: Clock,
         rng: Random,
         metrics: Metrics,
-        key_version: Callable[[Provider], str] = lambda _: "",
+        key_version: Callable[[Provider], str],
     ) -> None:
         """`key_version` returns what tells a provider's present key from its earlier ones."""
         self._clock = clock
