@@ -45,9 +45,7 @@ class Keys:
 
     def hide(self, text: str) -> str:
         """The text without any key that was ever read here, in whatever usual encoding."""
-        for _, forms in self._known.values():
-            text = hide(text, forms)
-        return text
+        return hide(text, (form for _, forms in self._known.values() for form in forms))
 
     def why_missing(self, provider: Provider) -> str | None:
         """A sentence naming the variable or file, never its content; None: the key is there, or none is

@@ -16,6 +16,7 @@ from libs.catalog.watch import CatalogHolder
 from libs.http.bounds import Bounds as HttpBounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
+from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
@@ -49,7 +50,7 @@ from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.wires.wires import wires
 from services.router.set_aside.set_aside import SettingAside
-from services.router.settings import RouterSettings
+from services.router.settings import SHARE_OF_ONE, RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
 #: The start waits so long for the health service before it serves without it, seconds.
@@ -116,11 +117,11 @@ async def assemble(
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
         planner = Planner(
-            targets.target,
+            targets.health_of,
             cost_micro_usd,
             clock,
             rng,
-            providers.unusable,
+            providers.why_unusable,
             set_aside,
             budgets,
             WeightedScorer(),
@@ -132,6 +133,9 @@ async def assemble(
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
         calls = Calls(providers, gate, targets, retries, clock)
         generate = Generate(planner, gate, calls, budgets, retries, RecentAnswers(), clock, rng)
+        runtime.bytes_in_flight = BytesInFlight(
+            settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
+        )
         runtime.authenticator = TenantKeys(lambda: catalog.current, token)
         # Nobody but the limiter can admit what has a budget, so a router that serves before it would lose calls that
         # its replicas could answer.

@@ -48,7 +48,7 @@ def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float |
 
 async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
     async def reached() -> bool:
-        return targets.target(model).availability in wanted
+        return targets.health_of(model).availability in wanted
 
     await until(reached)
 
@@ -61,7 +61,7 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             for _ in range(3):
                 fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, Availability.DOWN)
-            assert second.target(SMALL).availability is Availability.HEALTHY
+            assert second.health_of(SMALL).availability is Availability.HEALTHY
             await until_it_is(second, LARGE, Availability.PROBING)
             ticket = second.begin(LARGE)
             assert ticket is not None
@@ -70,6 +70,21 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.DEGRADED, Availability.HEALTHY)
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
+
+
+async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
+    """What a router has seen of 1,500 models since its last report is not refused for its length."""
+    async with fleet(server) as start:
+        one = await start("a")
+        async with router(one, "r1") as first, router(one, "r2") as second:
+            for number in range(1500):
+                model = Model("acme", f"m{number}", f"m{number}", 8000, 1000)
+                ticket = first.begin(model)
+                assert ticket is not None
+                first.succeeded(model, ticket, 0.5, 0.1, 50, "acme")
+            for _ in range(3):
+                fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DOWN)
 
 
 async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) -> None:
@@ -90,12 +105,12 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
         one = await start("a")
         async with router(one, "r1") as targets:
             await one.server.drain(0.0)
-            assert targets.target(LARGE).availability is Availability.HEALTHY
+            assert targets.health_of(LARGE).availability is Availability.HEALTHY
             for _ in range(3):
                 fail(targets, LARGE, ErrorClass.TIMEOUT)
-            assert targets.target(LARGE).availability is Availability.DOWN
+            assert targets.health_of(LARGE).availability is Availability.DOWN
             await until_it_is(targets, LARGE, Availability.PROBING)
             ticket = targets.begin(LARGE)
             assert ticket is not None
             targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
-            assert targets.target(LARGE).availability is not Availability.DOWN
+            assert targets.health_of(LARGE).availability is not Availability.DOWN

@@ -18,7 +18,7 @@ from tests.support.virtual import VirtualClock
 
 @dataclass
 class VirtualLimiter:
-    """Satisfies `ports.Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
+    """Satisfies `Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
     calls a second and the burst, by scope. Both may be changed while it runs."""
 
     clock: VirtualClock

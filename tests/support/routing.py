@@ -38,7 +38,7 @@ from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
-from services.router.providers.timeouts import AttemptTimeouts, Learned
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import (
     Completion,
     Generation,
@@ -109,7 +109,7 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 
 @dataclass
 class ScriptedProviders:
-    """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
+    """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
     failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
     one of these."""
 
@@ -129,10 +129,10 @@ class ScriptedProviders:
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         return step(prompt) if callable(step) else step
 
-    def unusable(self, provider: Provider) -> str:
+    def why_unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
-    def learned(self, model: Model, prompt: Prompt) -> Learned:
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         return UNKNOWN_PACE
 
     async def complete(
@@ -195,14 +195,14 @@ CUT = object()
 
 @dataclass
 class FakeHealth:
-    """Satisfies `ports.HealthView`: what a test says, and a record of what was reported."""
+    """Satisfies `HealthView`: what a test says, and a record of what was reported."""
 
     states: dict[str, TargetHealth] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
     tickets: int = 0
 
-    def target(self, model: Model) -> TargetHealth:
+    def health_of(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
@@ -240,7 +240,7 @@ class FakeHealth:
 
 @dataclass
 class FakeAdmission:
-    """Satisfies `ports.Admission`: admits all but scopes that are named in `denied` at the time."""
+    """Satisfies `Admission`: admits all but scopes that are named in `denied` at the time."""
 
     denied: dict[str, AdmissionDenied] = field(default_factory=dict)
     open: int = 0
@@ -292,7 +292,7 @@ def denial(
 
 @dataclass
 class MemorySpool:
-    """Satisfies `ports.UsageSpool` in memory; shares its contract suite with the file spool."""
+    """Satisfies `UsageSpool` in memory; shares its contract suite with the file spool."""
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
@@ -331,11 +331,11 @@ class Harness:
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
-            self.health.target,
+            self.health.health_of,
             self.price,
             self.clock,
             rng,
-            self.providers.unusable,
+            self.providers.why_unusable,
             self.set_aside,
             budgets,
             WeightedScorer(),

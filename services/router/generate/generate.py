@@ -134,7 +134,7 @@ class Generate:
         self._retries.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.budget_verdict)
-        if plan.thrifty:
+        if plan.chosen_by_budget:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
 
@@ -181,7 +181,9 @@ class Generate:
     def _make_cheaper(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> bool:
         """Plans with cheaper models than the policy names. Returns True if there are any to try."""
         request.made_cheaper = True
-        plan = self._planner.cheaper(catalog, tenant, request.generation, request.plan, stream=request.stream)
+        plan = self._planner.plan_cheaper(
+            catalog, tenant, request.generation, request.plan, stream=request.stream
+        )
         if not plan.candidates:
             return False
         request.plan = plan

@@ -17,7 +17,7 @@ from services.router.generate.relay import Relay
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
-from services.router.providers.timeouts import AttemptTimeouts, Learned, attempt_timeouts
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, attempt_timeouts
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
@@ -89,7 +89,7 @@ class InFlight(Struct):
             )
         )
 
-    def timeouts(self, candidate: Candidate, learned: Learned, now: float) -> AttemptTimeouts:
+    def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
         """Returns the timeouts of an attempt; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
         others = len(self.plan.candidates) > 1
@@ -105,6 +105,7 @@ class InFlight(Struct):
             reasons="reasoning" in model.capabilities,
             input_tokens=self.plan.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
+            tenant=self.generation.tenant,
         )
 
     def result(

@@ -8,8 +8,10 @@ when a circuit is half-open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
 from random import Random
+from typing import Any
 
 import grpc
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
@@ -39,6 +41,8 @@ CALM_INTERVAL = 1.0
 WATCH_SILENCE = 16.0
 #: How long the answer to a question for a permit may take, seconds.
 PROBE_TIMEOUT = 1.0
+#: The health service refuses a report of more.
+MOST_OUTCOMES = 1000
 _STATES = {
     health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
     health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
@@ -127,24 +131,16 @@ class HealthClient:
         while True:
             call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
             try:
-                sequence, waited = 0, 0.0
+                numbers, waited = count(1), 0.0
                 while True:
                     await asyncio.sleep(REPORT_INTERVAL)
                     waited += REPORT_INTERVAL
-                    if waited < CALM_INTERVAL and not self.targets.pressing:
+                    if waited < CALM_INTERVAL and not self.targets.has_urgent_evidence:
                         continue
-                    evidence, waited = self.targets.evidence(), 0.0
+                    evidence, waited = self.targets.take_evidence(), 0.0
                     if not evidence:
                         continue
-                    sequence += 1
-                    await call.write(
-                        health_pb2.ReportOutcomesRequest(
-                            reporter_id=self._router_id,
-                            sequence=sequence,
-                            outcomes=_summaries(evidence),
-                        )
-                    )
-                    if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                    if not await self._send(call, numbers, evidence):
                         break
                     failures = 0
             # InvalidStateError: grpc.aio's word for writing to a call that has ended.
@@ -157,12 +153,25 @@ class HealthClient:
                 call.cancel()
             await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
 
+    async def _send(self, call: Any, numbers: Iterator[int], evidence: Mapping[TallyKey, Tally]) -> bool:
+        """Sends evidence in as many reports as it takes. Returns False where the stream has ended."""
+        summaries = iter(_summaries(evidence))
+        while outcomes := list(islice(summaries, MOST_OUTCOMES)):
+            await call.write(
+                health_pb2.ReportOutcomesRequest(
+                    reporter_id=self._router_id, sequence=next(numbers), outcomes=outcomes
+                )
+            )
+            if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                return False
+        return True
+
     async def probe(self) -> None:
         """Fetches permits for half-open targets for ever, beside the request path."""
         while True:
             model = await self._wanted.get()
             if not self._watching:
-                self.targets.permit_itself(model)
+                self.targets.grant_own_permit(model)
                 continue
             try:
                 answer = await self._stub.AcquireProbe(
@@ -178,12 +187,12 @@ class HealthClient:
                     log.warning("probe_permit_failed", target=model.id, error=why, times=times)
                 continue
             if answer.permit:
-                self.targets.permitted(model, answer.permit, timestamp_from_proto(answer.expires))
+                self.targets.grant_permit(model, answer.permit, timestamp_from_proto(answer.expires))
 
     def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
         self._epoch, self._version = answer.epoch, answer.version
         for state in answer.providers:
-            self.targets.heard(state.provider, state.model, _judgement(state))
+            self.targets.apply_judgement(state.provider, state.model, _judgement(state))
         self.known.set()
 
 

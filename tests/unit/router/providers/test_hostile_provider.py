@@ -113,7 +113,7 @@ async def test_a_stream_within_what_was_asked_is_not_touched() -> None:
     assert size(events) == 800
     assert isinstance(events[-1], StreamEnd)
     assert events[-1].finish_reason is FinishReason.STOP
-    assert not StreamLimit(Prompt((), 100_000), b"").exceeded([TextDelta("x" * 1_000_000)])
+    assert not StreamLimit(Prompt((), 100_000), b"").count_events([TextDelta("x" * 1_000_000)])
 
 
 @asynccontextmanager
@@ -257,7 +257,7 @@ async def test_no_key_leaves_with_a_failure(status: int, said: Callable[[str], b
         for secret in (KEY, base64.b64encode(KEY.encode()).decode(), FORMS[-1][8:]):
             assert not any(secret[at : at + 8] in shown for at in range(len(secret) - 7)), shown
         assert str(caught.value) == f"{caught.value.error_class}: {shown}"
-        assert caught.value.said == caught.value.because == ""
+        assert caught.value.unredacted == caught.value.deciding_words == ""
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 

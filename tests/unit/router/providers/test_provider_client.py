@@ -18,7 +18,7 @@ from libs.conversation import Message, ReasoningEffort, Role
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.provider_client import ProviderClient
+from services.router.providers.provider_client import MOST_TENANT_LEARNERS, ProviderClient
 from services.router.providers.timeouts import SAMPLES, UNKNOWN, AttemptTimeouts
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
@@ -240,10 +240,58 @@ async def test_times_are_learned_per_model_and_effort() -> None:
         async for _ in calls.stream(PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)
-    assert calls.learned(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
-    assert calls.learned(model("a/n"), PROMPT) == UNKNOWN
+    assert calls.learned_times(MODEL, PROMPT, "").first_content == pytest.approx(0.5, rel=0.06)
+    assert calls.learned_times(model("a/n"), PROMPT, "") == UNKNOWN
     harder = Prompt(PROMPT.messages, 100, reasoning_effort=ReasoningEffort.HIGH)
-    assert calls.learned(MODEL, harder) == UNKNOWN
+    assert calls.learned_times(MODEL, harder, "") == UNKNOWN
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_tenants_quick_answers_do_not_cut_anothers_slow_ones(stream: bool) -> None:
+    """More than twenty calls of one to one of the other's: who has been answered often enough is judged by that
+    alone, and of others everybody's times are the best guess."""
+    clock = ManualClock()
+    quick = client(ScriptedTransport(clock=clock))
+    body = json.dumps(
+        {
+            "choices": [{"message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 20},
+        }
+    ).encode()
+
+    async def asks(tenant: str, seconds: float) -> None:
+        steps: list[Step] = [seconds, delta("Hello"), FINISH, DONE] if stream else [seconds, body]
+        quick._transport = ScriptedTransport(*steps, clock=clock)
+        timeouts = AttemptTimeouts(99.0, 99.0, 99.0, 99.0, tenant=tenant)
+        if stream:
+            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, timeouts):
+                pass
+        else:
+            await quick.complete(PROVIDER, MODEL, PROMPT, timeouts)
+
+    def learned_time(tenant: str) -> float | None:
+        clock.advance(2.0)
+        known = quick.learned_times(MODEL, PROMPT, tenant)
+        return known.first_content if stream else known.per_token
+
+    for _ in range(SAMPLES + 5):
+        await asks("slow", 7.0)
+        for _ in range(22):
+            await asks("quick", 0.1)
+    slow, fast, stranger = learned_time("slow"), learned_time("quick"), learned_time("stranger")
+    assert slow is not None
+    assert fast is not None
+    assert slow == pytest.approx(70 * fast, rel=0.15)
+    assert stranger == fast
+
+
+async def test_tenants_paces_are_bounded() -> None:
+    """The one that was used longest ago gives way."""
+    calls = client(ScriptedTransport())
+    for number in range(MOST_TENANT_LEARNERS + 50):
+        calls.learned_times(MODEL, PROMPT, f"{number}")
+    assert len(calls._tenant_learners) == MOST_TENANT_LEARNERS
+    assert (MODEL.id, None, "49") not in calls._tenant_learners
 
 
 def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
@@ -251,21 +299,21 @@ def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
     clock = ManualClock()
     file = tmp_path / "key"
     calls = client(ScriptedTransport(clock=clock), {})
-    assert calls.unusable(PROVIDER) == ""
-    assert "A_KEY" in calls.unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
+    assert calls.why_unusable(PROVIDER) == ""
+    assert "A_KEY" in calls.why_unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
     late = Provider("c", "openai", "http://c.test/v1", api_key_file=str(file))
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     file.write_text("secret")
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     clock.advance(1.5)
-    assert calls.unusable(late) == ""
+    assert calls.why_unusable(late) == ""
 
 
 async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
     """A kind without a wire is left out when planning; called all the same, it fails as a missing model."""
     transport = ScriptedTransport()
     calls = ProviderClient(transport, {}, Keys({}), SystemClock(), LimitLearner())
-    assert "openai_compatible" in calls.unusable(PROVIDER)
+    assert "openai_compatible" in calls.why_unusable(PROVIDER)
     with pytest.raises(ProviderFailure) as caught:
         await calls.complete(PROVIDER, MODEL, PROMPT, SHORT)
     assert caught.value.error_class is ErrorClass.MODEL_NOT_FOUND

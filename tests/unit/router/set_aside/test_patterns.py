@@ -476,5 +476,5 @@ async def test_a_plan_is_no_trial() -> None:
         await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{n}", deadline=9e9))
     h.clock.advance(RULES[Kind.MODEL].base * 1.3)
     for _ in range(3):
-        seen = h.set_aside.view(h.health.target, h.catalog, generation(), stream=False)(A)
+        seen = h.set_aside.view(h.health.health_of, h.catalog, generation(), stream=False)(A)
         assert seen.availability is Availability.HEALTHY
