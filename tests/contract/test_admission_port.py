@@ -107,6 +107,13 @@ async def test_a_refusal_takes_nothing(admission: Admission) -> None:
         permit.cancel()
 
 
+async def test_each_refusal_is_an_error_of_its_own(admission: Admission) -> None:
+    """One that is raised again holds every frame that it has passed, and so the prompts of the requests there."""
+    first, second = [await refused(admission, claim(FULL, FREE)) for _ in range(2)]
+    assert first is not second
+    assert first.violations == second.violations
+
+
 async def test_scopes_without_limits_admit(admission: Admission) -> None:
     """Whatever the amounts."""
     scopes: Sequence[str] = ("tenant:nobody", "model:nobody/m")

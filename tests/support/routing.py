@@ -271,7 +271,8 @@ class FakeAdmission:
         self.claims.append(claim)
         for scope in claim.scopes:
             if str(scope) in self.denied:
-                raise self.denied[str(scope)]
+                denied = self.denied[str(scope)]
+                raise AdmissionDenied(denied.violations, denied.retry_after)
         self.open += 1
         return Permit(partial(self._end, claim.amounts))
 

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog
 from libs.clock import Clock
+from libs.errors import QuotaViolation
 from libs.limits import Amounts, Period, Scope
 from libs.telemetry import Metrics
 from libs.tracing import Span, current
@@ -37,6 +39,16 @@ RETURN_PATIENCE = 3.0
 DENIAL_MEMORY = 0.1
 #: Denials that are remembered; beyond, those that are over are forgotten.
 DENIALS = 1024
+
+
+class _Denial(NamedTuple):
+    """A denial, repeated `until` then to whoever asks for as much as `least`. Not the error itself, which holds the
+    frames that it was raised through, and with them the prompt of the request."""
+
+    until: float
+    least: Amounts
+    violations: tuple[QuotaViolation, ...]
+    retry_after: float | None
 
 
 class LeasedAdmission:
@@ -63,7 +75,7 @@ class LeasedAdmission:
         self._ahead: set[Scope] = set()
         #: The limiter is connected and does not answer.
         self._silent = False
-        self._denials: dict[tuple[Scope, ...], tuple[float, Amounts, AdmissionDenied]] = {}
+        self._denials: dict[tuple[Scope, ...], _Denial] = {}
         self._local = LocalShare(catalog, local_share)
         admitted = metrics.counter(
             "admissions", "Attempts admitted, by where the room came from", ("source",)
@@ -187,18 +199,17 @@ class LeasedAdmission:
         known = self._denials.get(scopes)
         if known is None:
             return
-        until, least, error = known
-        if now >= until:
+        if now >= known.until:
             del self._denials[scopes]
-        elif _covers(amounts, least):
-            raise error
+        elif _covers(amounts, known.least):
+            raise AdmissionDenied(known.violations, known.retry_after)
 
     def _remember(self, scopes: tuple[Scope, ...], amounts: Amounts, error: AdmissionDenied) -> None:
         now = self._clock.monotonic()
         if len(self._denials) >= DENIALS:
-            self._denials = {key: entry for key, entry in self._denials.items() if entry[0] > now}
+            self._denials = {key: entry for key, entry in self._denials.items() if entry.until > now}
         seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
-        self._denials[scopes] = (now + seconds, amounts, error)
+        self._denials[scopes] = _Denial(now + seconds, amounts, error.violations, error.retry_after)
 
 
 async def _all(answers: Sequence[LeaseReply]) -> AdmissionDenied | None:
