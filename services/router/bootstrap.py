@@ -23,7 +23,6 @@ from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
 from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
@@ -33,10 +32,14 @@ from services.router.api.http_door import HttpDoor, OpenAiErrors
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Books
+from services.router.generate.answers import RecentAnswers
+from services.router.generate.attempt import Attempts
+from services.router.generate.begin import Gate
+from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
+from services.router.generate.observers import attempt_observers
 from services.router.health.health_client import HealthClient
 from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
@@ -50,7 +53,7 @@ from services.router.set_aside.set_aside import SettingAside
 from services.router.settings import SHARE_OF_ONE, RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
-#: How long the start waits for the health service before it serves without it, seconds.
+#: The start waits so long for the health service before it serves without it, seconds.
 FIRST_CONTACT = 2.0
 #: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
 #: says so; a thousand turns with ten tool calls each are 50,000 fields.
@@ -76,14 +79,7 @@ async def assemble(
         if missing:
             log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
-        try:
-            spool = FileSpool(settings.spool_dir, metrics, clock, max_bytes=settings.spool_max_bytes)
-        except SpoolLocked as error:
-            raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
-        except OSError as error:
-            raise StartError(
-                f"POINTSMAN_ROUTER_SPOOL_DIR: {settings.spool_dir} cannot be written: {error.strerror}"
-            ) from error
+        spool = _open_spool(settings, runtime)
         stack.callback(spool.close)
         credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
         channels = [
@@ -103,15 +99,8 @@ async def assemble(
         admission = LeasedAdmission(leases, lambda: catalog.current, clock, metrics, settings.local_share)
         await stack.enter_async_context(background("leases", leases.run, grace=RETURN_TIMEOUT))
         stack.callback(leases.finish)
-        concurrency = Concurrency(
-            Mode(settings.adaptive_concurrency),
-            settings.adaptive_concurrency_floor,
-            settings.adaptive_concurrency_ceiling,
-            clock,
-            metrics,
-        )
         queue = QueuedAdmission(
-            admission if concurrency.mode is Mode.OFF else ConcurrentAdmission(admission, concurrency),
+            admission,
             clock,
             metrics,
             QueueBounds(
@@ -128,26 +117,22 @@ async def assemble(
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
         planner = Planner(
-            targets.target,
+            targets.health_of,
             cost_micro_usd,
             clock,
             rng,
-            providers.unusable,
+            providers.why_unusable,
             set_aside,
             budgets,
             WeightedScorer(),
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
-        generate = Generate(
-            planner,
-            providers,
-            queue,
-            budgets,
-            Books(spool, targets, cost_micro_usd, clock, Meters(metrics), set_aside, concurrency),
-            RetryBudget(settings.retry_ratio, settings.retry_minimum),
-            rng,
-            attempt_prefix=secrets.token_hex(8),
-        )
+        retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
+        observers = attempt_observers(spool, Meters(metrics), targets, set_aside)
+        attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
+        gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
+        calls = Calls(providers, gate, targets, retries, clock)
+        generate = Generate(planner, gate, calls, budgets, retries, RecentAnswers(), clock, rng)
         runtime.bytes_in_flight = BytesInFlight(
             settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
         )
@@ -162,10 +147,24 @@ async def assemble(
         yield _doors(settings, runtime, entry, RouterServicer(entry, set_aside))
 
 
+def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
+    """Raises StartError where another router has it, or its directory cannot be written."""
+    try:
+        return FileSpool(
+            settings.spool_dir, runtime.metrics, runtime.clock, max_bytes=settings.spool_max_bytes
+        )
+    except SpoolLocked as error:
+        raise StartError(f"POINTSMAN_ROUTER_SPOOL_DIR: {error}") from error
+    except OSError as error:
+        raise StartError(
+            f"POINTSMAN_ROUTER_SPOOL_DIR: {settings.spool_dir} cannot be written: {error.strerror}"
+        ) from error
+
+
 def _doors(
     settings: RouterSettings, runtime: Runtime, entry: Entry, servicer: RouterServicer
 ) -> list[Registration | Listening]:
-    """What listens, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
+    """Returns the doors that listen, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
     if settings.listen:
         doors.append(
@@ -203,5 +202,5 @@ async def _until(known: asyncio.Event, seconds: float, service: str) -> None:
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("router", RouterSettings, assemble)

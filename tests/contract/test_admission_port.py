@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,6 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency, ConcurrentAdmission, Mode
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, claim, limiter_on
@@ -34,9 +34,7 @@ NARROW = "tenant:narrow"
 Make = Callable[[], Awaitable[Admission]]
 
 
-@pytest.fixture(
-    params=["fake", "leased", "queued fake", "queued leased", "concurrent fake", "queued concurrent leased"]
-)
+@pytest.fixture(params=["fake", "leased", "queued fake", "queued leased"])
 async def admission(
     request: pytest.FixtureRequest,
     valkey_server: RedisServer,
@@ -59,8 +57,6 @@ async def admission(
             ]
             limiter = await stack.enter_async_context(limiter_on(store, limits))
             made = await stack.enter_async_context(admission_at(limiter.address))
-        if "concurrent" in request.param:
-            made = ConcurrentAdmission(made, Concurrency(Mode.ENFORCE, 4, 1000, SystemClock(), Metrics()))
         if request.param.startswith("queued"):
             made = QueuedAdmission(made, SystemClock(), Metrics(), QueueBounds())
         yield made
@@ -111,6 +107,13 @@ async def test_a_refusal_takes_nothing(admission: Admission) -> None:
         permit.cancel()
 
 
+async def test_each_refusal_is_an_error_of_its_own(admission: Admission) -> None:
+    """One that is raised again holds every frame that it has passed, and so the prompts of the requests there."""
+    first, second = [await refused(admission, claim(FULL, FREE)) for _ in range(2)]
+    assert first is not second
+    assert first.violations == second.violations
+
+
 async def test_scopes_without_limits_admit(admission: Admission) -> None:
     """Whatever the amounts."""
     scopes: Sequence[str] = ("tenant:nobody", "model:nobody/m")
@@ -125,3 +128,18 @@ async def test_regression_one_call_at_a_time_never_waits_for_its_own_slot(admiss
         provider = ("provider:other", FREE)[number % 2]
         permit = await admit(admission, NARROW, provider, f"model:{number}/m")
         permit.settle(Amounts(1, 10, 10, 5))
+
+
+async def test_an_end_is_shown_once_to_all_who_asked(admission: Admission) -> None:
+    """Settled or cancelled, to each in the order in which they asked, once the room is back."""
+    for number in range(4):
+        permit = await admit(admission, FREE, "model:free/m")
+        shown: list[str] = []
+        permit.on_end(partial(shown.append, "first"))
+        permit.on_end(partial(shown.append, "second"))
+        assert shown == []
+        if number % 2:
+            permit.settle(Amounts(1, 10, 10, 5))
+        else:
+            permit.cancel()
+        assert shown == ["first", "second"]

@@ -18,9 +18,10 @@ from libs.clock import SystemClock
 from libs.conversation import Message, Role
 from libs.types import ErrorClass, FinishReason
 from services.router.providers.http_transport import HttpTransport
+from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.providers import Providers
-from services.router.providers.timeouts import Limits
+from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
 from tests.support.clock import ManualClock
@@ -28,8 +29,8 @@ from tests.support.routing import HANG, ScriptedProviders, fail, model
 from tests.support.simulator import Simulator, running_simulator
 
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel for the garden"),), 200)
-LONG = Limits(total=20.0, first_content=10.0, silence=10.0, content=20.0)
-SHORT = Limits(total=0.3, first_content=0.3, silence=0.3, content=0.3)
+LONG = AttemptTimeouts(total=20.0, first_content=10.0, silence=10.0, content=20.0)
+SHORT = AttemptTimeouts(total=0.3, first_content=0.3, silence=0.3, content=0.3)
 #: Kind → what follows the virtual provider's address, and options.
 WIRES: dict[str, tuple[str, dict[str, str]]] = {
     "openai": ("/v1", {}),
@@ -139,7 +140,7 @@ class Real:
         self.model = replace(model(f"{name}/m"), wire_name="anthropic.m" if "bedrock" in kind else "m")
         clock = SystemClock()
         keys = Keys({"KEY": "k"})
-        self.providers: Providers = ProviderClient(transport, wires(clock), keys, clock)
+        self.providers: Providers = ProviderClient(transport, wires(clock), keys, clock, LimitLearner())
 
     async def answers(self) -> None:
         await self.simulator.set(self.name, tokens=30, ms_per_token=2)
@@ -191,15 +192,15 @@ async def bench(request: pytest.FixtureRequest, simulator: Simulator) -> AsyncIt
         yield Real(simulator, transport, request.param, f"{request.param}-{next(numbers)}")
 
 
-async def streamed(bench: Bench, limits: Limits = LONG) -> list[Sequence[StreamEvent]]:
-    return [batch async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, limits)]
+async def streamed(bench: Bench, timeouts: AttemptTimeouts = LONG) -> list[Sequence[StreamEvent]]:
+    return [batch async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts)]
 
 
-async def failure_of_stream(bench: Bench, limits: Limits) -> tuple[str, ProviderFailure]:
+async def failure_of_stream(bench: Bench, timeouts: AttemptTimeouts) -> tuple[str, ProviderFailure]:
     """The text before the failure, and the failure."""
     text = ""
     try:
-        async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, limits):
+        async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts):
             text += "".join(event.text for event in batch if isinstance(event, TextDelta))
     except ProviderFailure as failure:
         return text, failure
@@ -304,7 +305,7 @@ async def test_silence_is_bounded(bench: Bench, after_content: bool) -> None:
 
 
 async def test_a_whole_answer_that_does_not_come_is_a_timeout(bench: Bench) -> None:
-    """At `limits.total`."""
+    """At `timeouts.total`."""
     await bench.hangs()
     with pytest.raises(ProviderFailure) as caught:
         await bench.providers.complete(bench.provider, bench.model, PROMPT, SHORT)
@@ -334,5 +335,5 @@ async def test_cancelling_a_whole_call_ends_it(bench: Bench) -> None:
 
 async def test_what_can_be_called_is_usable(bench: Bench) -> None:
     """An empty reason, and nothing is known of a model that was never called."""
-    assert bench.providers.unusable(bench.provider) == ""
-    assert bench.providers.learned(bench.model, PROMPT, "acme").first_content is None
+    assert bench.providers.why_unusable(bench.provider) == ""
+    assert bench.providers.learned_times(bench.model, PROMPT, "acme").first_content is None

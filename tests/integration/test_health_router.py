@@ -48,7 +48,7 @@ def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float |
 
 async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
     async def reached() -> bool:
-        return targets.target(model).availability in wanted
+        return targets.health_of(model).availability in wanted
 
     await until(reached)
 
@@ -61,7 +61,7 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             for _ in range(3):
                 fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, Availability.DOWN)
-            assert second.target(SMALL).availability is Availability.HEALTHY
+            assert second.health_of(SMALL).availability is Availability.HEALTHY
             await until_it_is(second, LARGE, Availability.PROBING)
             ticket = second.begin(LARGE)
             assert ticket is not None
@@ -105,12 +105,12 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
         one = await start("a")
         async with router(one, "r1") as targets:
             await one.server.drain(0.0)
-            assert targets.target(LARGE).availability is Availability.HEALTHY
+            assert targets.health_of(LARGE).availability is Availability.HEALTHY
             for _ in range(3):
                 fail(targets, LARGE, ErrorClass.TIMEOUT)
-            assert targets.target(LARGE).availability is Availability.DOWN
+            assert targets.health_of(LARGE).availability is Availability.DOWN
             await until_it_is(targets, LARGE, Availability.PROBING)
             ticket = targets.begin(LARGE)
             assert ticket is not None
             targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
-            assert targets.target(LARGE).availability is not Availability.DOWN
+            assert targets.health_of(LARGE).availability is not Availability.DOWN

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope
@@ -16,22 +17,8 @@ from tests.support.virtual import VirtualClock
 
 
 @dataclass
-class _Slot:
-    limiter: VirtualLimiter
-    scopes: tuple[str, ...]
-
-    def settle(self, used: Amounts) -> None:
-        self.limiter.running.subtract(self.scopes)
-        self.limiter.settled += 1
-
-    def cancel(self) -> None:
-        self.limiter.running.subtract(self.scopes)
-        self.limiter.cancelled += 1
-
-
-@dataclass
 class VirtualLimiter:
-    """Satisfies `ports.Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
+    """Satisfies `Admission` as a limiter a millisecond away would. `slots`: calls at a time by scope. `rates`:
     calls a second and the burst, by scope. Both may be changed while it runs."""
 
     clock: VirtualClock
@@ -72,7 +59,14 @@ class VirtualLimiter:
             if scope in self.rates:
                 level, at = self._levels[scope]
                 self._levels[scope] = level - 1, at
-        return _Slot(self, scopes)
+        return Permit(partial(self._end, scopes))
+
+    def _end(self, scopes: tuple[str, ...], used: Amounts | None) -> None:
+        self.running.subtract(scopes)
+        if used is None:
+            self.cancelled += 1
+        else:
+            self.settled += 1
 
     def _denial(self, scopes: Sequence[Scope]) -> AdmissionDenied | None:
         now = self.clock.monotonic()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
@@ -16,15 +17,19 @@ from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.admission.admission import Admission, Claim
+from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency, Mode
 from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Books
+from services.router.generate.answers import RecentAnswers
+from services.router.generate.attempt import Attempts
+from services.router.generate.attempt_end import AttemptObserver
+from services.router.generate.begin import Gate
+from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
+from services.router.generate.observers import attempt_observers
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
@@ -33,7 +38,7 @@ from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
-from services.router.providers.timeouts import Learned, Limits
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import (
     Completion,
     Generation,
@@ -104,7 +109,7 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 
 @dataclass
 class ScriptedProviders:
-    """Satisfies `ports.Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
+    """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
     failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
     one of these."""
 
@@ -124,19 +129,21 @@ class ScriptedProviders:
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         return step(prompt) if callable(step) else step
 
-    def unusable(self, provider: Provider) -> str:
+    def why_unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
-    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         return UNKNOWN_PACE
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
         step = self._next(model, prompt)
         if isinstance(step, ProviderFailure):
             raise step
         if step is HANG or step == [HANG]:
             try:
-                async with asyncio.timeout(limits.total):
+                async with asyncio.timeout(timeouts.total):
                     await asyncio.Event().wait()
             except TimeoutError:
                 raise ProviderFailure(ErrorClass.TIMEOUT, "scripted") from None
@@ -147,7 +154,7 @@ class ScriptedProviders:
         )
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         steps = self._next(model, prompt)
         if isinstance(steps, ProviderFailure):
@@ -162,7 +169,7 @@ class ScriptedProviders:
                     finished = True
                     return
                 if step is HANG:
-                    limit = limits.silence if step is not steps[0] else limits.first_content
+                    limit = timeouts.silence if step is not steps[0] else timeouts.first_content
                     async with asyncio.timeout(limit):
                         await asyncio.Event().wait()
                 yield [step if isinstance(step, StreamEvent) else TextDelta(step)]
@@ -188,14 +195,14 @@ CUT = object()
 
 @dataclass
 class FakeHealth:
-    """Satisfies `ports.HealthView`: what a test says, and a record of what was reported."""
+    """Satisfies `HealthView`: what a test says, and a record of what was reported."""
 
     states: dict[str, TargetHealth] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
     tickets: int = 0
 
-    def target(self, model: Model) -> TargetHealth:
+    def health_of(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
@@ -231,24 +238,9 @@ class FakeHealth:
         self.outcomes.append((model.id, error_class))
 
 
-class FakePermit:
-    """Counts itself out."""
-
-    def __init__(self, admission: FakeAdmission, amounts: Amounts) -> None:
-        self._admission = admission
-        self._amounts = amounts
-
-    def settle(self, used: Amounts) -> None:
-        self._admission.open -= 1
-        self._admission.settled.append((self._amounts, used))
-
-    def cancel(self) -> None:
-        self._admission.open -= 1
-
-
 @dataclass
 class FakeAdmission:
-    """Satisfies `ports.Admission`: admits all but scopes that are named in `denied` at the time."""
+    """Satisfies `Admission`: admits all but scopes that are named in `denied` at the time."""
 
     denied: dict[str, AdmissionDenied] = field(default_factory=dict)
     open: int = 0
@@ -268,20 +260,26 @@ class FakeAdmission:
     def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
         return self.states.get(str(scope), ())
 
-    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         if self.hidden or not self.leased or any(str(scope) in self.denied for scope in scopes):
             return None
         self.open += 1
-        return FakePermit(self, amounts)
+        return Permit(partial(self._end, amounts))
 
-    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.hidden = False
         self.claims.append(claim)
         for scope in claim.scopes:
             if str(scope) in self.denied:
-                raise self.denied[str(scope)]
+                denied = self.denied[str(scope)]
+                raise AdmissionDenied(denied.violations, denied.retry_after)
         self.open += 1
-        return FakePermit(self, claim.amounts)
+        return Permit(partial(self._end, claim.amounts))
+
+    def _end(self, amounts: Amounts, used: Amounts | None) -> None:
+        self.open -= 1
+        if used is not None:
+            self.settled.append((amounts, used))
 
 
 def denial(
@@ -295,7 +293,7 @@ def denial(
 
 @dataclass
 class MemorySpool:
-    """Satisfies `ports.UsageSpool` in memory; shares its contract suite with the file spool."""
+    """Satisfies `UsageSpool` in memory; shares its contract suite with the file spool."""
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
@@ -322,7 +320,8 @@ class Harness:
     price: Pricer = flat_price
     #: In front of `admission`.
     queue: Admission | None = None
-    concurrency: Concurrency | None = None
+    #: Behind the router's own.
+    observers: Sequence[AttemptObserver] = ()
     #: The version of every provider's key.
     key: str = ""
 
@@ -333,33 +332,29 @@ class Harness:
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
         self.planner = Planner(
-            self.health.target,
+            self.health.health_of,
             self.price,
             self.clock,
             rng,
-            self.providers.unusable,
+            self.providers.why_unusable,
             self.set_aside,
             budgets,
             WeightedScorer(),
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
-        self.generate = Generate(
-            self.planner,
-            self.providers,
-            self.queue or self.admission,
+        observers = attempt_observers(self.spool, Meters(self.metrics), self.health, self.set_aside)
+        attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
+        gate = Gate(
             budgets,
-            Books(
-                self.spool,
-                self.health,
-                self.price,
-                self.clock,
-                Meters(self.metrics),
-                self.set_aside,
-                self.concurrency or Concurrency(Mode.OFF, 4, 1000, self.clock, self.metrics),
-            ),
-            self.budget,
-            rng,
-            "test",
+            self.queue or self.admission,
+            self.set_aside,
+            self.health,
+            attempts,
+            self.clock,
+        )
+        calls = Calls(self.providers, gate, self.health, self.budget, self.clock)
+        self.generate = Generate(
+            self.planner, gate, calls, budgets, self.budget, RecentAnswers(), self.clock, rng
         )
 
     def assert_settled(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -11,26 +11,42 @@ from libs.limits import Amounts, Scope
 from libs.types import Priority
 
 
-class Permit(Protocol):
-    """Admission of one attempt; exactly one of its methods is called, once."""
+class Permit:
+    """The admission of one attempt: room in limits, given back once, by either `settle` or `cancel`."""
+
+    __slots__ = ("_give_back", "_on_end")
+
+    def __init__(self, give_back: Callable[[Amounts | None], None]) -> None:
+        """`give_back` returns to the limits what was not used; None: all, the attempt never happened."""
+        self._give_back = give_back
+        self._on_end: list[Callable[[], None]] = []
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Calls it as the permit ends, however it does, after the limits have back what was not used."""
+        self._on_end.append(call)
 
     def settle(self, used: Amounts) -> None:
-        """The attempt used this much."""
-        ...
+        """Ends it after the attempt used this much."""
+        self._end(used)
 
     def cancel(self) -> None:
-        """The attempt never happened."""
-        ...
+        """Ends it without an attempt."""
+        self._end(None)
+
+    def _end(self, used: Amounts | None) -> None:
+        self._give_back(used)
+        for call in self._on_end:
+            call()
 
 
 class Claim(Struct, frozen=True):
-    """What an attempt asks limits for, and how it stands in the queue for them."""
+    """A demand for room in limits, and its place in the queue for them."""
 
     scopes: tuple[Scope, ...]
     amounts: Amounts
     tenant: str
     priority: Priority
-    #: How long it may wait in the queue, seconds; 0: not at all.
+    #: The longest it may wait in the queue, seconds; 0: not at all.
     patience: float = 0.0
     #: It may wait for limits that are paced, and for no others.
     only_paced: bool = False

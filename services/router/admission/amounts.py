@@ -1,4 +1,4 @@
-"""What one attempt takes from limits, and what it means when they have no room."""
+"""Amounts that one attempt takes from limits, and the refusal where they have no room."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdmissionDenied(Exception):
 
 
 def amounts_of(units: Mapping[Unit, int]) -> Amounts:
-    """The least amounts that give every unit so much."""
+    """Returns the least amounts that give every unit so much."""
     incoming = units.get(Unit.INPUT_TOKENS, 0)
     outgoing = max(units.get(Unit.OUTPUT_TOKENS, 0), units.get(Unit.TOTAL_TOKENS, 0) - incoming)
     return Amounts(

@@ -1,4 +1,4 @@
-"""How much of one limit the calls of this router use, and so how much of it to hold. Pure: time is a parameter
+"""The use of one limit by the calls of this router, and so how much of it to hold. Pure: time is a parameter
 (monotonic seconds), amounts are in the limit's unit.
 
 What a limit of use (requests, tokens, money) must hold beyond what running calls have reserved is what flows off: the
@@ -28,7 +28,7 @@ SLOTS_SPARE = 0.25
 
 
 class Demand:
-    """Of one limit."""
+    """The demand on one limit."""
 
     __slots__ = ("_call_rate", "_largest", "_peak", "_rate", "_since", "calls", "largest", "peak", "used")
 
@@ -48,7 +48,7 @@ class Demand:
         elapsed = now - self._since
         if elapsed < WINDOW:
             return
-        # A window without a look in it was longer: what came before says little then.
+        # A window without an admission in it was longer: what was before says little then.
         keep = 0.5 if elapsed < 2 * WINDOW else 0.0
         self._rate = self._rate * keep + self.used / elapsed * (1 - keep)
         self._call_rate = self._call_rate * keep + self.calls / elapsed * (1 - keep)
@@ -57,11 +57,11 @@ class Demand:
         self._since = now
 
     def least(self, now: float) -> int:
-        """Of use: to be free now, so that more need not be waited for."""
+        """Returns what of use must be free now, so that more need not be waited for."""
         return math.ceil(self._pace(now)[0] * HORIZON) + self._most()
 
     def target(self, now: float) -> int:
-        """Of use: to be free after asking for more."""
+        """Returns what of use should be free after asking for more."""
         rate, calls = self._pace(now)
         seconds = min(AHEAD_MOST, max(AHEAD, CALLS / calls)) if calls else AHEAD
         # Calls that run at random vary by the root of their number.
@@ -69,13 +69,13 @@ class Demand:
         return math.ceil(rate * seconds) + self._most() * beginning
 
     def slots(self) -> int:
-        """Of concurrency: to be held, free or not."""
+        """Returns the slots of concurrency to be held, free or not."""
         return math.ceil(max(self.peak, self._peak) * (1 + SLOTS_SPARE))
 
     def _most(self) -> int:
         return max(self.largest, self._largest)
 
     def _pace(self, now: float) -> tuple[float, float]:
-        """Used, and calls that ended, per second: lately or just now, whichever is more."""
+        """Returns what is used, and calls that ended, per second: lately or just now, whichever is more."""
         elapsed = max(FIRST, now - self._since)
         return max(self._rate, self.used / elapsed), max(self._call_rate, self.calls / elapsed)

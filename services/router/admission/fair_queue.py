@@ -1,5 +1,5 @@
-"""Who is next when requests wait for the same capacity, and how long a newcomer would wait. Pure: time is a parameter
-(monotonic seconds).
+"""The order of requests that wait for the same capacity, and the wait that a newcomer would have. Pure: time is a
+parameter (monotonic seconds).
 
 Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996), twice: between classes by
 weight, and inside a class between tenants as equals, first come first served inside a tenant. Each backlogged class
@@ -28,7 +28,7 @@ WEIGHTS: Final[Mapping[Priority, float]] = {
     Priority.BULK: 2.0,
     Priority.BACKGROUND: 1.0,
 }
-#: How full a bounded queue may be for each class to join: a flood of the lower leaves room for the higher.
+#: The fill up to which each class may join a bounded queue: a flood of the lower leaves room for the higher.
 ROOM: Final[Mapping[Priority, float]] = {
     Priority.INTERACTIVE: 1.0,
     Priority.STANDARD: 0.9,
@@ -103,7 +103,7 @@ class _Class(Generic[W]):
         self._heap: list[tuple[float, int, _Flow[W]]] = []
         self._sequence = 0
         self._virtual = 0.0
-        #: Where tenants without waiters stopped, as long as that is ahead of the class.
+        #: Tags at which tenants without waiters stopped, as long as that is ahead of the class.
         self._stopped: dict[str, float] = {}
 
     def push(self, waiter: W) -> None:
@@ -155,7 +155,7 @@ class _Class(Generic[W]):
 
 
 class FairQueue(Generic[W]):
-    """Requests that wait for one resource. The caller asks who is `head`, and says `served` or `left`."""
+    """Requests that wait for one resource. The caller takes the `head`, and reports it `served` or `left`."""
 
     def __init__(self, now: float, weights: Mapping[Priority, float] = WEIGHTS, aging: float = AGING) -> None:
         """Raises ValueError. `aging` in seconds."""
@@ -170,7 +170,7 @@ class FairQueue(Generic[W]):
         return sum(c.count for c in self._classes.values())
 
     def push(self, waiter: W, now: float) -> None:
-        """Joins."""
+        """Adds a waiter."""
         found = self._classes[waiter.priority]
         if found.count == 0:
             found.start = max(self._virtual, found.finish)
@@ -178,12 +178,12 @@ class FairQueue(Generic[W]):
         found.push(waiter)
 
     def head(self, now: float) -> W | None:
-        """Who is next; stays in the queue."""
+        """Returns the next in turn; it stays in the queue."""
         found = self._next(now)
         return None if found is None else found.head()
 
     def served(self, waiter: W, now: float) -> None:
-        """It got what it waited for. Raises KeyError where it does not wait here."""
+        """Removes a waiter that got what it waited for. Raises KeyError where it does not wait here."""
         found = self._classes[waiter.priority]
         in_turn = found is min(
             (c for c in self._classes.values() if c.count), key=lambda c: c.start, default=found
@@ -199,7 +199,7 @@ class FairQueue(Generic[W]):
         self._rate.add(waiter.cost, now)
 
     def left(self, waiter: W) -> bool:
-        """It gave up, or waits elsewhere. False: it was not here any more."""
+        """Removes a waiter that gave up, or waits elsewhere. False: it was not here any more."""
         found = self._classes[waiter.priority]
         flow = found.flows.get(waiter.tenant)
         if flow is None or waiter not in flow.waiters:
@@ -208,12 +208,12 @@ class FairQueue(Generic[W]):
         return True
 
     def count(self, priority: Priority) -> int:
-        """How many of a class wait."""
+        """Returns how many of a class wait."""
         return self._classes[priority].count
 
     def ahead(self, tenant: str, priority: Priority) -> float:
-        """About how many of its class would be served before a newcomer: what its tenant has queued, and as much of
-        each other tenant's."""
+        """Returns about how many of its class would be served before a newcomer: what its tenant has queued, and as
+        much of each other tenant's."""
         found = self._classes[priority]
         if found.count == 0:
             return 0.0
@@ -224,7 +224,7 @@ class FairQueue(Generic[W]):
         return min(found.cost, tenants * (mine + average / 2)) / average
 
     def expected_wait(self, tenant: str, priority: Priority, now: float) -> float:
-        """About how long a newcomer would wait, in seconds; 0 while there is no evidence."""
+        """Returns about how long a newcomer would wait, in seconds; 0 while there is no evidence."""
         found = self._classes[priority]
         work = self.ahead(tenant, priority) * (found.cost / found.count if found.count else 0.0)
         if work <= 0:
@@ -252,7 +252,7 @@ class FairQueue(Generic[W]):
 
 @dataclass(slots=True)
 class Room:
-    """How many may wait: in all, of one tenant, and how many tokens of prompt they may hold in memory together. Lower
+    """Bounds of those that wait: in all, of one tenant, and of the tokens of prompt that they hold in memory. Lower
     classes may fill only a part of each (`ROOM`)."""
 
     most: int
@@ -267,7 +267,7 @@ class Room:
             raise ValueError("a queue's bounds must not be negative")
 
     def full(self, tenant: str, priority: Priority, tokens: int) -> str:
-        """Why one more may not wait; empty: it may."""
+        """Returns why one more may not wait; empty: it may."""
         share = ROOM[priority]
         if self.tenants.get(tenant, 0) + 1 > self.most_of_tenant * share:
             return f"{self.tenants.get(tenant, 0)} requests of tenant {tenant} wait already"
@@ -278,13 +278,13 @@ class Room:
         return ""
 
     def enter(self, tenant: str, tokens: int) -> None:
-        """One more waits."""
+        """Counts one more that waits."""
         self.waiting += 1
         self.tokens += tokens
         self.tenants[tenant] = self.tenants.get(tenant, 0) + 1
 
     def leave(self, tenant: str, tokens: int) -> None:
-        """One fewer."""
+        """Counts one fewer."""
         self.waiting -= 1
         self.tokens -= tokens
         self.tenants[tenant] -= 1

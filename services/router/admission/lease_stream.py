@@ -56,14 +56,14 @@ RETURN_TIMEOUT = 1.0
 log = get_logger(__name__)
 
 #: None: granted, and in the pool.
-Answer = asyncio.Future[AdmissionDenied | None]
+LeaseReply = asyncio.Future[AdmissionDenied | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     scopes: tuple[Scope, ...]
     at: float
-    answer: Answer
+    answer: LeaseReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ class LeaseStream:
         want: Amounts,
         whole: Amounts,
         waiting: Span | None = None,
-    ) -> Answer:
+    ) -> LeaseReply:
         """Asks for slices of all limits of the scopes: at least `need` beyond what is held, at best `want`. Fails
         with ConnectionError where the stream breaks. `whole`: all that the request takes that waits for it;
         `waiting`: its span."""
         self._sequence += 1
-        answer: Answer = asyncio.get_running_loop().create_future()
+        answer: LeaseReply = asyncio.get_running_loop().create_future()
         self._asked[self._sequence] = _Asked(tuple(scopes), self._clock.monotonic(), answer)
         acquire = pb.LeaseAcquire(
             sequence=self._sequence,

@@ -3,8 +3,8 @@
 A request that the slices cover makes no call. Demand is measured per limit, and slices for the next seconds are asked
 for before they run out. When the limiter is gone, slices are lived off first; then, per dimension: rates and
 concurrency get a local share of the configured limit, calendar quotas and money are closed. What is closed waits a
-moment for a limiter that has just gone, as one that restarts has; then it is told that the limiter is unavailable,
-never that a limit is used up.
+moment for a limiter that has just gone, as one that restarts has; then it is refused because the limiter is
+unavailable, never because a limit is used up.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
 from libs.catalog.model import Catalog
 from libs.clock import Clock
+from libs.errors import QuotaViolation
 from libs.limits import Amounts, Period, Scope
 from libs.telemetry import Metrics
 from libs.tracing import Span, current
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.lease_stream import Answer, LeaseStream
-from services.router.admission.leases import Pool
+from services.router.admission.lease_stream import LeaseReply, LeaseStream
 from services.router.admission.limit_state import LimitState
-from services.router.admission.local_share import LocalShare, Shared
+from services.router.admission.local_share import LocalShare
 from services.router.admission.slices import Taken
 
-#: How long an answer of the limiter is waited for before it counts as gone, seconds.
+#: Without an answer for so long the limiter counts as gone, seconds.
 ANSWER_TIMEOUT = 1.0
 #: A limiter that went less than this ago is waited for where nothing can be admitted without it, seconds.
 RETURN_PATIENCE = 3.0
@@ -40,37 +41,14 @@ DENIAL_MEMORY = 0.1
 DENIALS = 1024
 
 
-class _Permit:
-    """Satisfies `Permit`."""
+class _Denial(NamedTuple):
+    """A denial, repeated `until` then to whoever asks for as much as `least`. Not the error itself, which holds the
+    frames that it was raised through, and with them the prompt of the request."""
 
-    __slots__ = ("_clock", "_pool", "_taken")
-
-    def __init__(self, pool: Pool, taken: list[Taken], clock: Clock) -> None:
-        self._pool = pool
-        self._taken = taken
-        self._clock = clock
-
-    def settle(self, used: Amounts) -> None:
-        self._pool.settle(self._taken, used, self._clock.monotonic())
-
-    def cancel(self) -> None:
-        self._pool.settle(self._taken, Amounts(), self._clock.monotonic())
-
-
-class _SharedPermit:
-    """Satisfies `Permit`."""
-
-    __slots__ = ("_local", "_shared")
-
-    def __init__(self, local: LocalShare, shared: Shared) -> None:
-        self._local = local
-        self._shared = shared
-
-    def settle(self, used: Amounts) -> None:
-        self._local.release(self._shared)
-
-    def cancel(self) -> None:
-        self._local.release(self._shared)
+    until: float
+    least: Amounts
+    violations: tuple[QuotaViolation, ...]
+    retry_after: float | None
 
 
 class LeasedAdmission:
@@ -89,14 +67,15 @@ class LeasedAdmission:
         self._clock = clock
         self._pool = leases.pool
         self.leases = leases
-        #: What is being asked for, by the scopes of a request; or ahead, by scope.
-        self._asking: dict[tuple[Scope, ...], Answer] = {}
-        #: How many requests wait for an answer, by their scopes.
+        #: Replies to come, by the scopes of a request.
+        self._asking: dict[tuple[Scope, ...], LeaseReply] = {}
+        #: Requests that wait for a reply, by their scopes.
         self._waiting: Counter[tuple[Scope, ...]] = Counter()
+        #: Scopes for which more is asked ahead.
         self._ahead: set[Scope] = set()
         #: The limiter is connected and does not answer.
         self._silent = False
-        self._denials: dict[tuple[Scope, ...], tuple[float, Amounts, AdmissionDenied]] = {}
+        self._denials: dict[tuple[Scope, ...], _Denial] = {}
         self._local = LocalShare(catalog, local_share)
         admitted = metrics.counter(
             "admissions", "Attempts admitted, by where the room came from", ("source",)
@@ -111,11 +90,11 @@ class LeasedAdmission:
         return None if taken is None else self._admitted(scopes, taken, now)
 
     def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
-        """As this router heard last."""
+        """Returns use and limit as of the last grant."""
         return self._pool.use(scope, period, self._clock.monotonic())
 
     def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
-        """As this router heard last, less what it has used since."""
+        """Returns the limits as of the last grant, less what this router has used since."""
         return self._pool.states(scope, self._clock.monotonic())
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
@@ -154,12 +133,12 @@ class LeasedAdmission:
                 return self._without_limiter(scopes, amounts, now)
             span = _span(scopes)
             try:
-                asked = self._asked(scopes, amounts, now, span)
+                reply = self._ask(scopes, amounts, now, span)
                 if self._silent:
                     # It hangs. One question stays open, so that its first answer ends the silence; nobody waits.
                     return self._without_limiter(scopes, amounts, now)
                 async with asyncio.timeout(deadline - now):
-                    denied = await asyncio.shield(asked)
+                    denied = await asyncio.shield(reply)
             except TimeoutError:
                 self._silent = True
                 continue
@@ -183,55 +162,57 @@ class LeasedAdmission:
             if scope not in self._ahead and self.leases.connected:
                 self._ahead.add(scope)
                 answer = self.leases.ask([scope], Amounts(), want, Amounts())
-                answer.add_done_callback(partial(self._told, scope))
-        return _Permit(self._pool, taken, self._clock)
+                answer.add_done_callback(partial(self._end_ahead, scope))
+        return Permit(partial(self._settle, taken))
 
-    def _asked(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None) -> Answer:
-        """The answer to come. Requests for the same scopes ask once at a time."""
+    def _settle(self, taken: list[Taken], used: Amounts | None) -> None:
+        self._pool.settle(taken, used or Amounts(), self._clock.monotonic())
+
+    def _ask(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float, span: Span | None) -> LeaseReply:
+        """Returns the reply to come. Requests for the same scopes ask once at a time."""
         answer = self._asking.get(scopes)
         if answer is None or answer.done():
             asks = self._pool.shortage(scopes, amounts, self._waiting[scopes], now)
             answers = [self.leases.ask(*ask, span) for ask in asks]
             answer = answers[0] if len(answers) == 1 else asyncio.ensure_future(_all(answers))
             self._asking[scopes] = answer
-            answer.add_done_callback(partial(self._answered, scopes))
+            answer.add_done_callback(partial(self._end_asking, scopes))
         return answer
 
-    def _told(self, scope: Scope, _: Answer) -> None:
+    def _end_ahead(self, scope: Scope, _: LeaseReply) -> None:
         self._silent = False
         self._ahead.discard(scope)
 
-    def _answered(self, scopes: tuple[Scope, ...], answer: Answer) -> None:
+    def _end_asking(self, scopes: tuple[Scope, ...], answer: LeaseReply) -> None:
         self._silent = False
         if not answer.cancelled():
-            answer.exception()  # looked at, also where nobody waits for it any more
+            answer.exception()  # retrieved, or asyncio logs it where nobody waits any more
         if self._asking.get(scopes) is answer:
             del self._asking[scopes]
 
     def _without_limiter(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Permit:
-        shared = self._local.admit(scopes, amounts, now)
+        reservation = self._local.admit(scopes, amounts, now)
         self._from_share.inc()
-        return _SharedPermit(self._local, shared)
+        return Permit(lambda _: self._local.release(reservation))
 
     def _raise_if_denied(self, scopes: tuple[Scope, ...], amounts: Amounts, now: float) -> None:
         known = self._denials.get(scopes)
         if known is None:
             return
-        until, least, error = known
-        if now >= until:
+        if now >= known.until:
             del self._denials[scopes]
-        elif _covers(amounts, least):
-            raise error
+        elif _covers(amounts, known.least):
+            raise AdmissionDenied(known.violations, known.retry_after)
 
     def _remember(self, scopes: tuple[Scope, ...], amounts: Amounts, error: AdmissionDenied) -> None:
         now = self._clock.monotonic()
         if len(self._denials) >= DENIALS:
-            self._denials = {key: entry for key, entry in self._denials.items() if entry[0] > now}
+            self._denials = {key: entry for key, entry in self._denials.items() if entry.until > now}
         seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
-        self._denials[scopes] = (now + seconds, amounts, error)
+        self._denials[scopes] = _Denial(now + seconds, amounts, error.violations, error.retry_after)
 
 
-async def _all(answers: Sequence[Answer]) -> AdmissionDenied | None:
+async def _all(answers: Sequence[LeaseReply]) -> AdmissionDenied | None:
     """Of questions that belong together. Raises ConnectionError."""
     denied = [answer for answer in await asyncio.gather(*answers) if answer is not None]
     if len(denied) <= 1:
@@ -251,7 +232,7 @@ def _covers(asked: Amounts, denied: Amounts) -> bool:
 
 
 def _span(scopes: Sequence[Scope]) -> Span | None:
-    """Where a request waits for the limiter, its trace shows it. None: it is not traced."""
+    """Returns the span of a wait for the limiter. None: the request is not traced."""
     parent = current.get()
     if parent is None or not parent.recording:
         return None

@@ -15,16 +15,16 @@ from services.router.admission.demand import Demand
 from services.router.admission.limit_state import LimitState
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
-#: How often it is looked whether what is held lasts, seconds.
-LOOK_INTERVAL = 0.05
-#: And how soon again where the limiter had little left, seconds.
+#: Seconds between two checks that what is held lasts.
+CHECK_INTERVAL = 0.05
+#: Seconds to the next where the limiter had little left.
 SCARCE_INTERVAL = 0.5
-#: A scope nobody asked about for this long is forgotten, seconds.
+#: A scope that was not used for this long is forgotten, seconds.
 FORGET = 60.0
 
 
 class Report(NamedTuple):
-    """What the limiter is to hear of a slice: its present, absolute figures."""
+    """A report on a slice to the limiter: its present, absolute figures."""
 
     slice: Slice
     closed: bool
@@ -123,23 +123,23 @@ class Pool:
             held.changed = True
 
     def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
-        """After an admission: the scopes of which what is held will not last, with what to ask for."""
+        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for."""
         low = []
         for scope in scopes:
             holding = self._holdings.get(scope)
             if holding is None or holding.unlimited > now:
                 continue
             holding.used = now
-            if now >= holding.look:
-                holding.look = now + LOOK_INTERVAL
+            if now >= holding.next_check:
+                holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
                     low.append((scope, amounts_of(holding.wants(now))))
         return low
 
     def shortage(self, scopes: Sequence[Scope], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
-        """What to ask for so that the scopes admit the amounts: the `waiting` requests that want the same, and more
-        for a while. All of it is needed. Of a scope that is known, no more than what it lacks is: what this router
-        holds is gone from the limit, and asked for again it would be denied."""
+        """Returns what to ask for so that the scopes admit the amounts: the `waiting` requests that want the same,
+        and more for a while. All of it is needed. Of a scope that is known, no more than what it lacks is: what this
+        router holds is gone from the limit, and asked for again it would be denied."""
         unknown: list[Scope] = []
         known: dict[tuple[tuple[Unit, int], ...], tuple[list[Scope], dict[Unit, int]]] = {}
         for scope in scopes:
@@ -165,13 +165,14 @@ class Pool:
         return asks
 
     def use(self, scope: Scope, period: Period, now: float) -> tuple[int, int] | None:
-        """Of the scope's money limit per period: used, and the limit, in micro-USD. None: not known."""
+        """Returns what is used of the scope's money limit per period, and the limit, in micro-USD. None: not
+        known."""
         holding = self._holdings.get(scope)
         dimension = holding.dimensions.get((Unit.MICRO_USD, period)) if holding is not None else None
         return None if dimension is None else dimension.use(now)
 
     def states(self, scope: Scope, now: float) -> tuple[LimitState, ...]:
-        """The scope's limits of requests and tokens, as far as they are known."""
+        """Returns the scope's limits of requests and tokens, as far as they are known."""
         holding = self._holdings.get(scope)
         if holding is None or not holding.dimensions:
             return ()
@@ -190,8 +191,8 @@ class Pool:
         until: float,
         now: float,
     ) -> bool:
-        """The answer to a request for `asked`: slices of every limit these scopes have now, and scopes that have
-        none (until then). Whether the limiter should hear at once what was owed."""
+        """Takes in the answer to a request for `asked`: slices of every limit these scopes have now, and scopes that
+        have none (until then). Returns True if what was owed should be reported at once."""
         owed = False
         named: dict[Scope, set[tuple[Unit, Period]]] = {scope: set() for scope in asked}
         for granted in slices:
@@ -201,7 +202,7 @@ class Pool:
             dimension = holding.dimensions.get(key)
             if dimension is None:
                 dimension = holding.dimensions[key] = Dimension(*key, Demand(now))
-            dimension.shadow, dimension.heard = granted.shadow, now
+            dimension.shadow, dimension.known_at = granted.shadow, now
             dimension.limit, dimension.left = granted.limit, granted.left
             dimension.window_ends = granted.window_ends
             granted.home = dimension
@@ -225,18 +226,20 @@ class Pool:
                     held.retired = True
             holding = self._holdings[scope]
             if holding.low(now):
-                holding.look = now + SCARCE_INTERVAL
+                holding.next_check = now + SCARCE_INTERVAL
         return owed
 
     def retire(self, ids: Iterable[str] | None) -> None:
-        """Their limit changed (None: all): nothing more is taken from them, and what was is still reported."""
+        """Retires slices whose limit changed (None: all): nothing more is taken from them, what was is still
+        reported."""
         for held in list(self._live.values()) if ids is None else [self._live.get(i) for i in ids]:
             if held is not None:
                 held.retired = True
                 self._unhand(held)
 
     def forget(self, ids: Iterable[str] | None) -> None:
-        """The limiter does not know them (any more; None: any): nothing is taken from them or reported."""
+        """Forgets slices that the limiter does not know (any more; None: any): nothing is taken from them or
+        reported."""
         dead = [self._live.pop(i) for i in (list(self._live) if ids is None else ids) if i in self._live]
         for held in dead:
             held.dead = True
@@ -249,8 +252,8 @@ class Pool:
                 holding.unlimited = 0.0
 
     def reports(self, now: float) -> list[Report]:
-        """On slices whose state the limiter does not know, or that are to be renewed. Those that are done are closed.
-        What becomes of the reports is told by `acknowledged` or `unheard`."""
+        """Returns reports on slices whose state the limiter does not know, or that are to be renewed. Those that are
+        done are closed. Each report ends in `acknowledged` or `unheard`."""
         found = []
         for held in self._live.values():
             if not held.closed and held.done(now):
@@ -265,7 +268,8 @@ class Pool:
         return found
 
     def acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
-        """The limiter took them in. `lives`: until when slices that live on do (monotonic seconds)."""
+        """Records that the limiter took reports in. `lives`: until when slices that live on do (monotonic
+        seconds)."""
         for report in reports:
             held = report.slice
             if report.closed:
@@ -274,12 +278,12 @@ class Pool:
                 held.expires = max(held.expires, lives[held.id])
 
     def unheard(self, reports: Iterable[Report]) -> None:
-        """They may not have arrived. Figures are absolute, so they may be told again."""
+        """Has reports made again that may not have arrived. Figures are absolute, so repeating them is harmless."""
         for report in reports:
             report.slice.changed = True
 
     def tidy(self, now: float) -> None:
-        """Drops scopes of which nothing is held, known or asked any more. Looks at a part of them each time."""
+        """Drops scopes of which nothing is held, known or used any more; checks a part of them each time."""
         if not self._to_tidy:
             self._to_tidy = list(self._holdings)
         for _ in range(min(len(self._to_tidy), 256 + len(self._holdings) // 16)):
@@ -300,8 +304,8 @@ class Pool:
         return holding
 
     def _owe(self, held: Slice, amount: int) -> None:
-        """Calls outlive the store's memory of their slice. Calendar quotas and money must know of them all the same:
-        from the next slice on. Rates have refilled by then."""
+        """Owes what calls use that outlive the store's memory of their slice. Calendar quotas and money must know of
+        them all the same: from the next slice on. Rates have refilled by then."""
         holding = self._holdings.get(held.scope)
         dimension = holding.dimensions.get((held.unit, held.period)) if holding is not None else None
         if dimension is None or not held.period.calendar:

@@ -1,4 +1,4 @@
-"""What a router knows of a limit without asking."""
+"""The state of a limit as a router knows it without asking."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from libs.limits import Period, Unit
 
-#: What callers are told of: money has notices of its own, and slots are no allowance.
-TOLD = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
+#: Units whose limits callers see: money has notices of its own, and slots are no allowance.
+CALLER_UNITS = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
 
 
 class LimitState(Struct, frozen=True):
@@ -24,8 +24,8 @@ class LimitState(Struct, frozen=True):
 def limit_state(
     unit: Unit, period: Period, limit: int, left: int, age: float, window_left: float | None = None
 ) -> LimitState:
-    """From what was left of it `age` seconds ago, less what this router has used since. `window_left`: seconds until
-    the calendar window is over, None: not known, or there is none."""
+    """Returns the state from what was left of it `age` seconds ago, less what this router has used since.
+    `window_left`: seconds until the calendar window is over, None: not known, or there is none."""
     whole = period.seconds
     remaining, reset = left, window_left
     if whole:

@@ -1,4 +1,4 @@
-"""What may be admitted while the limiter is gone and the leases are used up: written once, per dimension.
+"""Admission while the limiter is gone and the leases are used up: written once, per dimension.
 
 Rates: this router's share of the configured limit, as a token bucket of its own. Concurrency: its share of the slots.
 Calendar quotas and money: closed, because nothing here knows what is left of them. A scope without configured limits
@@ -16,7 +16,7 @@ from libs.errors import QuotaViolation
 from libs.limits import Amounts, LimitKey, Scope, Unit, by_unit
 from services.router.admission.amounts import AdmissionDenied
 
-#: When to come back to a limiter that is gone, seconds.
+#: RetryInfo while the limiter is gone, seconds.
 RETRY_AFTER = 2.0
 
 
@@ -27,8 +27,8 @@ class _Bucket:
 
 
 @dataclass(slots=True)
-class Shared:
-    """What one admission took that it must give back: slots, by scope."""
+class LocalReservation:
+    """Slots that one admission holds until its call ends, by scope."""
 
     slots: list[tuple[Scope, int]]
 
@@ -46,8 +46,8 @@ class LocalShare:
         self._buckets: dict[LimitKey, _Bucket] = {}
         self._running: dict[Scope, int] = {}
 
-    def admit(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> Shared:
-        """All or nothing. Raises AdmissionDenied."""
+    def admit(self, scopes: Sequence[Scope], amounts: Amounts, now: float) -> LocalReservation:
+        """Takes the amounts from every limit of the scopes, or nothing. Raises AdmissionDenied."""
         catalog = self._catalog()
         if catalog.version != self._version:
             self._version = catalog.version
@@ -81,11 +81,11 @@ class LocalShare:
             bucket.tokens -= need
         for scope, need in slots:
             self._running[scope] = self._running.get(scope, 0) + need
-        return Shared(slots)
+        return LocalReservation(slots)
 
-    def release(self, shared: Shared) -> None:
-        """The call is over. Once per admission."""
-        for scope, need in shared.slots:
+    def release(self, reservation: LocalReservation) -> None:
+        """Gives the slots back as the call ends; once for each admission."""
+        for scope, need in reservation.slots:
             self._running[scope] -= need
             if not self._running[scope]:
                 del self._running[scope]

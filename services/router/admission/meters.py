@@ -7,7 +7,7 @@ from libs.types import Priority
 
 
 class QueueMeters:
-    """What the queue shows of itself, by class."""
+    """Metrics of the queue, by class."""
 
     def __init__(self, metrics: Metrics) -> None:
         labels = ("class",)
@@ -31,16 +31,16 @@ class QueueMeters:
         )
 
     def joined(self, priority: Priority, position: float, expected: float) -> None:
-        """A request begins to wait behind `position` of its class, for `expected` seconds."""
+        """Counts a request that begins to wait behind `position` of its class, for `expected` seconds."""
         self._waiting.labels(priority).inc()
         self._position.labels(priority).observe(position)
         self._expected.labels(priority).observe(expected)
 
     def left(self, priority: Priority, outcome: str, seconds: float) -> None:
-        """It waits no more."""
+        """Counts one that waits no more, after `seconds`."""
         self._waiting.labels(priority).dec()
         self._waited.labels(priority, outcome).observe(seconds)
 
     def refused(self, priority: Priority, why: str) -> None:
-        """It could not wait."""
+        """Counts one that could not wait."""
         self._refused.labels(priority, why).inc()

@@ -1,9 +1,9 @@
 """The queue in front of the limits: who may wait for capacity that comes back soon waits its turn, the rest is
 refused at once with when to come back.
 
-There is a lane for each scope that has run out of something; its waiters are ordered by `domain.queue`. One task a
-lane asks for its head: when the limiter said there will be room, when a call on that scope has ended, or when
-somebody more important came. As long as a lane has waiters, nobody passes them: a claim on its scope joins it, or is
+There is a lane for each scope that has run out of something; its waiters are ordered by `fair_queue`. One task a
+lane asks for its head: when the limiter will have room, when a call on that scope has ended, or when
+somebody more important joins. As long as a lane has waiters, nobody passes them: a claim on its scope joins it, or is
 refused.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from libs.clock import Clock
@@ -50,7 +51,7 @@ class QueueBounds:
 class _Waiter(Waiter):
     claim: Claim
     since: float
-    #: When it gives up.
+    #: Monotonic seconds at which it gives up.
     until: float
     permit: asyncio.Future[Permit]
     lane: _Lane | None = None
@@ -63,32 +64,13 @@ class _Waiter(Waiter):
 class _Lane:
     scope: Scope
     queue: FairQueue[_Waiter]
-    #: What the limiter last said.
+    #: The latest refusal by the limiter.
     denied: AdmissionDenied
     #: Calls on the scope that have ended.
     ends: int = 0
     #: Something changed: look at the head again.
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-
-
-class _Watched:
-    """Satisfies `Permit`; tells the queue when it ends."""
-
-    __slots__ = ("_owner", "_permit", "_scopes")
-
-    def __init__(self, owner: QueuedAdmission, permit: Permit, scopes: Sequence[Scope]) -> None:
-        self._owner = owner
-        self._permit = permit
-        self._scopes = scopes
-
-    def settle(self, used: Amounts) -> None:
-        self._permit.settle(used)
-        self._owner.ended(self._scopes)
-
-    def cancel(self) -> None:
-        self._permit.cancel()
-        self._owner.ended(self._scopes)
 
 
 class QueuedAdmission:
@@ -107,7 +89,7 @@ class QueuedAdmission:
         if self._lanes and any(scope in self._lanes for scope in scopes):
             return None
         permit = self._inner.try_admit(scopes, amounts)
-        return None if permit is None else _Watched(self, permit, scopes)
+        return None if permit is None else self._watched(permit, scopes)
 
     async def admit(self, claim: Claim, timeout: float) -> Permit:
         """Asks, and waits as long as the claim's patience and the bounds allow. Raises AdmissionDenied."""
@@ -121,11 +103,15 @@ class QueuedAdmission:
                     raise
                 lane = self._lanes.get(short.scope) or self._open(short.scope, denied)
             else:
-                return _Watched(self, permit, claim.scopes)
+                return self._watched(permit, claim.scopes)
         return await self._wait(claim, lane)
 
-    def ended(self, scopes: Sequence[Scope]) -> None:
-        """A call on these has ended, so there may be room."""
+    def _watched(self, permit: Permit, scopes: Sequence[Scope]) -> Permit:
+        permit.on_end(partial(self.wake_lanes, scopes))
+        return permit
+
+    def wake_lanes(self, scopes: Sequence[Scope]) -> None:
+        """Makes the heads that wait for these scopes be asked for again, since a call on them has ended."""
         if self._lanes:
             for scope in scopes:
                 if (lane := self._lanes.get(scope)) is not None:
@@ -178,13 +164,13 @@ class QueuedAdmission:
                 self._meters.refused(claim.priority, "expired")
                 raise self._refusal(stuck, claim, self._expected(stuck, claim, now))
             outcome = "refused" if waiter.permit.exception() is not None else "admitted"
-            return _Watched(self, waiter.permit.result(), claim.scopes)
+            return self._watched(waiter.permit.result(), claim.scopes)
         finally:
             self._leave(waiter)
             self._room.leave(claim.tenant, tokens)
             if outcome == "left" and waiter.permit.done() and waiter.permit.exception() is None:
                 # The caller went away in the very moment of its turn.
-                _Watched(self, waiter.permit.result(), claim.scopes).cancel()
+                self._watched(waiter.permit.result(), claim.scopes).cancel()
             self._meters.left(claim.priority, outcome, self._clock.monotonic() - waiter.since)
 
     def _join(self, lane: _Lane, waiter: _Waiter, now: float) -> None:
@@ -292,7 +278,7 @@ class QueuedAdmission:
 
 
 def _waits(claim: Claim, denied: AdmissionDenied) -> bool:
-    """Whether it may wait for what is short."""
+    """Returns True if it may wait for what is short."""
     return denied.paced or not claim.only_paced
 
 

@@ -1,4 +1,4 @@
-"""What a refusal means for whoever would wait. Pure."""
+"""A refusal as those see it who would wait: for which scope, and how long. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ POLL: Final = 0.25
 
 
 class Shortage(Struct, frozen=True):
-    """What is missing. `scope`: of those that are out, the one to wait for. `seconds`: when to ask again. `firm`:
-    there will be no room before that."""
+    """Room that is missing. `scope`: of those that are out, the one to wait for. `seconds`: after which to ask again.
+    `firm`: there will be no room before that."""
 
     scope: Scope
     scopes: frozenset[Scope]
@@ -24,8 +24,8 @@ class Shortage(Struct, frozen=True):
 
 
 def shortage_of(denied: AdmissionDenied, within: float) -> Shortage | None:
-    """None: what is missing does not come back within `within` seconds. Calendar quotas are not waited for, and money
-    only where its limit is paced."""
+    """Returns the shortage. None: what is missing does not come back within `within` seconds. Calendar quotas are not
+    waited for, and money only where its limit is paced."""
     if denied.retry_after is None or denied.retry_after > within or not denied.violations:
         return None
     found: list[tuple[float, Scope]] = []
@@ -45,8 +45,8 @@ def shortage_of(denied: AdmissionDenied, within: float) -> Shortage | None:
 
 
 def seconds_each(denied: AdmissionDenied) -> float:
-    """How far apart requests pass at the soonest, in seconds: what the tightest limit of requests per period takes to
-    refill by one. 0: nothing is known; tokens and money may come back when calls used less than was expected."""
+    """Returns the least seconds between two requests that pass: what the tightest limit of requests per period takes
+    to refill by one. 0: nothing is known; tokens and money may come back when calls used less than was expected."""
     apart = 0.0
     for violation in denied.violations:
         key = violation.key

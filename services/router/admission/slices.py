@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import TOLD, LimitState, limit_state
+from services.router.admission.limit_state import CALLER_UNITS, LimitState, limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
-#: What is known of a budget in use is heard anew after this, and not relied on after half as long again, seconds.
+#: Knowledge of a budget in use is renewed after this, and not relied on after half as long again, seconds.
 FRESH = 10.0
 
 
@@ -34,20 +34,20 @@ class Slice:
     #: The limit, and what was left of it after the grant, all routers together.
     limit: int = 0
     left: int = 0
-    #: When the limit's calendar window is over; None: it has none, or nothing of it is used.
+    #: The end of the limit's calendar window; None: it has none, or nothing of it is used.
     window_ends: float | None = None
-    #: What it is a slice of; set when it is taken in.
+    #: The limit that it is a slice of; set when it is taken in.
     home: Dimension | None = None
     used: int = 0
     overrun: int = 0
     #: Calls that took from it and have not settled, and how much they took.
     running: int = 0
     reserved: int = 0
-    #: When it was last taken from or given back to.
+    #: Last taken from or given back to.
     touched: float = 0.0
     #: Nothing more is taken from it.
     retired: bool = False
-    #: Its last report is made.
+    #: Its last report has been made.
     closed: bool = False
     #: The limiter does not know its state.
     changed: bool = False
@@ -56,11 +56,12 @@ class Slice:
 
     @property
     def remaining(self) -> int:
-        """What may still be taken."""
+        """Returns what may still be taken."""
         return self.amount - self.used
 
     def post(self, amount: int) -> None:
-        """So much more (less, where negative) was used than was taken: from what is left, and owed beyond."""
+        """Posts that so much more (less, where negative) was used than was taken: from what is left, and owed
+        beyond."""
         used = self.used + amount
         if amount > 0 and used > self.amount:
             fits = max(self.used, self.amount)
@@ -70,7 +71,7 @@ class Slice:
         self.changed = True
 
     def done(self, now: float) -> bool:
-        """Whether its last report is due."""
+        """Returns True if its last report is due."""
         if self.running:
             return False
         idle = self.unit is CONCURRENCY and now - self.touched > IDLE
@@ -80,7 +81,7 @@ class Slice:
         return self.retired or self.closed or idle or self.expires <= now or self.remaining <= 0
 
     def to_renew(self, now: float) -> bool:
-        """Half of its life is over, and calls run on it or it is in use."""
+        """Returns True if half of its life is over, and calls run on it or it is in use."""
         wanted = self.running > 0 or (not self.retired and now - self.touched < self.ttl / 2)
         return wanted and self.expires - now < self.ttl / 2
 
@@ -96,25 +97,25 @@ class Dimension:
     slices: list[Slice] = field(default_factory=list)
     #: Taken from dead slices by calls that outlived them, to be posted on the next one.
     owed: int = 0
-    #: The limit and what is left of it beyond what this router holds, and when that was heard.
+    #: The limit and what is left of it beyond what this router holds, and when that was granted.
     limit: int = 0
     left: int = 0
-    heard: float | None = None
-    #: When the calendar window in use is over; None: there is none.
+    known_at: float | None = None
+    #: The end of the calendar window in use; None: there is none.
     window_ends: float | None = None
 
     @property
     def budget(self) -> bool:
-        """Whether it bounds money in a calendar window."""
+        """Returns True if it bounds money in a calendar window."""
         return self.unit is Unit.MICRO_USD and self.period.calendar
 
     @property
     def held(self) -> int:
-        """All that the slices are worth, used or not."""
+        """Returns all that the slices are worth, used or not."""
         return sum(s.amount for s in self.slices)
 
     def available(self, now: float) -> int:
-        """What may be taken now."""
+        """Returns what may be taken now."""
         found = 0
         for held in self.slices:
             if held.expires > now:
@@ -122,13 +123,13 @@ class Dimension:
         return found
 
     def live(self, now: float) -> bool:
-        """Whether there is a slice at all."""
+        """Returns True if there is a slice at all."""
         return any(s.expires > now for s in self.slices)
 
     def use(self, now: float) -> tuple[int, int] | None:
-        """Of the limit: used by all routers, what they hold included, and the limit. None: not known, or not any
-        more."""
-        if self.heard is None or now - self.heard > FRESH * 1.5:
+        """Returns what all routers use of the limit, what they hold included, and the limit. None: not known, or not
+        any more."""
+        if self.known_at is None or now - self.known_at > FRESH * 1.5:
             return None
         used = self.limit - self.left
         for held in self.slices:
@@ -137,38 +138,38 @@ class Dimension:
         return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
-        """For who may use it. None: it is not for callers, or not known."""
-        if self.heard is None or self.shadow or self.unit not in TOLD:
+        """Returns its state for callers. None: it is not for them, or not known."""
+        if self.known_at is None or self.shadow or self.unit not in CALLER_UNITS:
             return None
-        left, age = self.left + self.available(now), now - self.heard
+        left, age = self.left + self.available(now), now - self.known_at
         over = None if self.window_ends is None else self.window_ends - now
         return limit_state(self.unit, self.period, self.limit, left, age, over)
 
-    def look(self, now: float) -> None:
-        """Notices how many calls run."""
+    def record_running(self, now: float) -> None:
+        """Records how many calls run."""
         self.demand.turn(now)
         running = sum(s.running for s in self.slices)
         self.demand.peak = max(self.demand.peak, running)
 
     def low(self, now: float) -> bool:
-        """Whether more should be asked for."""
+        """Returns True if more should be asked for."""
         if self.shadow:
             return not self.live(now + HORIZON)
         if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
-        if self.budget and now - (self.heard or 0.0) > FRESH:
+        if self.budget and now - (self.known_at or 0.0) > FRESH:
             return True
         return self.available(now + HORIZON) < self.demand.least(now)
 
     def want(self, now: float) -> int:
-        """What to ask for."""
+        """Returns what to ask for."""
         if self.unit is CONCURRENCY:
             return max(0, self.demand.slots() - self.held)
         return max(0, self.demand.target(now) - self.available(now))
 
     def split(self, need: int, now: float) -> list[Taken] | None:
-        """How much of `need` each slice gives; None: together they have too little. A shadow limit's last slice
-        gives whatever is asked."""
+        """Returns how much of `need` each slice gives; None: together they have too little. A shadow limit's last
+        slice gives whatever is asked."""
         live = [s for s in self.slices if s.expires > now]
         parts: list[Taken] = []
         for held in live:
@@ -181,24 +182,24 @@ class Dimension:
         return parts if need == 0 and live else None
 
 
-#: What one admission took from one slice, and whether the next one is of the same limit.
+#: A slice, the amount that one admission took from it, and True if the next one is of the same limit.
 Taken = tuple[Slice, int, bool]
 
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """What is known and held of a scope."""
+    """All that is known and held of a scope."""
 
     dimensions: dict[tuple[Unit, Period], Dimension] = field(default_factory=dict)
     #: Until when it is known to have no limits.
     unlimited: float = 0.0
-    #: When it is next looked whether what is held lasts.
-    look: float = 0.0
-    #: When it was last admitted from.
+    #: Next check that what is held lasts.
+    next_check: float = 0.0
+    #: Last admitted from.
     used: float = 0.0
 
     def short(self, amounts: Amounts, now: float) -> dict[Unit, int] | None:
-        """What is missing by unit, empty: nothing. None: nothing is known of the scope."""
+        """Returns what is missing by unit, empty: nothing. None: nothing is known of the scope."""
         if self.unlimited > now:
             return {}
         if not self.dimensions:
@@ -215,15 +216,15 @@ class Holding:
         return missing
 
     def low(self, now: float) -> bool:
-        """Whether what is held will not last."""
+        """Returns True if what is held will not last."""
         found = False
         for dimension in self.dimensions.values():
-            dimension.look(now)
+            dimension.record_running(now)
             found = found or dimension.low(now)
         return found
 
     def wants(self, now: float) -> dict[Unit, int]:
-        """What to ask for by unit; 0 where there is enough of it."""
+        """Returns what to ask for by unit; 0 where there is enough of it."""
         found: dict[Unit, int] = {}
         for dimension in self.dimensions.values():
             found[dimension.unit] = max(found.get(dimension.unit, 0), dimension.want(now))

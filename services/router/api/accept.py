@@ -1,4 +1,4 @@
-"""From what a caller sent to a request that can be served: every wrong field named, every default filled in."""
+"""Makes a request that can be served from a draft: names every wrong field, fills in every default."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from services.router.api.json_text import (
 from services.router.request.generation import Generation, Prompt
 
 MAX_ID = 128
-#: Of a tool and of a schema, as vendors bound them.
+#: Characters of the name of a tool or a schema, as vendors bound them.
 MAX_NAME = 64
 #: Catalog names of provider and model with a slash between them.
 MAX_MODEL_NAME = 2 * MAX_ID + 1
-#: Of a prompt's text, tools and schemas together, as UTF-8.
+#: Bytes of UTF-8 of a prompt's text, tools and schemas together.
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_TOKENS = 1_000_000
 MAX_ATTEMPTS = 10
 DEFAULT_ATTEMPTS = 4
-#: Repeated fields of a generation → how many entries each may have.
+#: Repeated fields of a generation → the most entries that each may have.
 MOST = {
     "messages": 1000,
     # Of all messages together: each call is answered by a message.
@@ -56,11 +56,11 @@ _NONE_OF_THEM = (None,) * len(_RANGES)
 
 
 class Draft(Struct, frozen=True):
-    """A request as it was sent. None and empty mean unset."""
+    """A request as it was sent, over either door. None and empty mean unset."""
 
     #: With 0 output tokens where it names none.
     prompt: Prompt
-    #: Which of its messages have no role.
+    #: Indexes of the messages without a role.
     roleless: tuple[int, ...] = ()
     request_id: str = ""
     content_type: str = ""
@@ -79,15 +79,16 @@ class Draft(Struct, frozen=True):
 
 
 def check_entries(field: str, count: int) -> None:
-    """Refuses a repeated field of a generation for how many entries it has, before anything is made of them. Raises
-    InvalidArgument."""
+    """Raises InvalidArgument where a repeated field of a generation has too many entries, before anything is made of
+    them."""
     if count > MOST[field]:
         check_count(f"generation.{field}", count, MOST[field])
 
 
 def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
-    """The request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None: it set
-    none. Raises InvalidArgument naming every wrong field, of a field with too many entries that field alone."""
+    """Returns the request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None:
+    it set none. Raises InvalidArgument naming every wrong field, of a field with too many entries that field
+    alone."""
     _check_counts(draft)
     content_type = catalog.content_types.get(draft.content_type or catalog.default_content_type)
     violations = _violations(draft)
@@ -125,7 +126,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
 
 
 class _Faults(list[FieldViolation]):
-    """What is wrong with a request, and how large its prompt is."""
+    """The faults found in a request, and the size of its prompt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,23 +136,23 @@ class _Faults(list[FieldViolation]):
         self.calls = 0
 
     def check(self, ok: bool, name: str, description: str) -> None:
-        """Notes the fault where it is not `ok`."""
+        """Adds a fault where it is not `ok`."""
         if not ok:
             self.append(FieldViolation(f"generation.{name}", description))
 
     def check_range(self, value: float, name: str, low: int, high: int) -> None:
-        """Bounds included."""
+        """Adds a fault where the value is not from `low` to `high`, both included."""
         if not low <= value <= high:
             self.check(False, name, f"must be from {low:,} to {high:,}")
 
     def check_kept(self, name: str, text: str) -> None:
-        """What the ledger keeps: bounded, and without what PostgreSQL cannot store."""
+        """Adds the faults of a text that the ledger keeps: too long, or not what PostgreSQL can store."""
         self.check(len(text) <= MAX_ID, name, f"must be at most {MAX_ID} characters")
         self.check("\0" not in text, name, "must not hold NUL characters")
         self.check(_count_bytes(text) is not None, name, _NO_UNICODE)
 
     def measure(self, name: str, text: str) -> None:
-        """Counts a text of the prompt."""
+        """Counts the bytes of a text of the prompt; adds a fault where it is not Unicode."""
         size = _count_bytes(text)
         if size is None:
             self.check(False, name, _NO_UNICODE)
@@ -163,7 +164,7 @@ _NO_UNICODE = "must be Unicode: it holds half of a surrogate pair"
 
 
 def _count_bytes(text: str) -> int | None:
-    """Bytes of UTF-8; None: it has none."""
+    """Returns the text's bytes of UTF-8; None where it has no such form."""
     if text.isascii():
         return len(text)
     try:
@@ -173,7 +174,7 @@ def _count_bytes(text: str) -> int | None:
 
 
 def _check_counts(draft: Draft) -> None:
-    """Comes before whatever loops over them."""
+    """Raises InvalidArgument where there are too many entries of anything; first, since all else loops over them."""
     prompt = draft.prompt
     check_entries("messages", len(prompt.messages))
     check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in prompt.messages]))
@@ -218,7 +219,8 @@ def _violations(draft: Draft) -> list[FieldViolation]:
 
 
 def _check_prompt(draft: Draft, found: _Faults) -> None:
-    """Bytes and values are counted first: JSON is decoded only where all of it together is bounded."""
+    """Adds the faults of the prompt. Bytes and values are counted first: JSON is decoded only where all of it
+    together is bounded."""
     prompt = draft.prompt
     _check_messages(draft, found)
     for text in prompt.stop_sequences:
@@ -302,7 +304,7 @@ def _check_arguments(prompt: Prompt, found: _Faults) -> None:
 
 
 def _check_schemas(prompt: Prompt, found: _Faults, *, needs_schema: bool) -> None:
-    """Those of the tools and of the answer."""
+    """Adds the faults of the schemas of the tools and of the answer."""
     schemas = {
         f"tools[{index}].parameters_json": tool.parameters_json
         for index, tool in enumerate(prompt.tools)

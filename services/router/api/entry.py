@@ -1,5 +1,5 @@
-"""Where the calls of both doors, gRPC and HTTP, come in: a caller's name becomes its tenant, what it asks a request
-that can be served, and that goes its way."""
+"""The calls of both doors, gRPC and HTTP: a caller's name becomes its tenant, its draft a request that can be served,
+which is handed on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from services.router.request.generation import Generation
 
 
 class Entry:
-    """What tenants may ask. `caller`: as the authenticator named it. `remaining`: seconds until the caller's
-    deadline, None: it set none. Every method raises libs.errors."""
+    """The calls that tenants may make. `caller`: as the authenticator named it. `remaining`: seconds until the
+    caller's deadline, None: it set none. Every method raises the errors of `libs.errors`."""
 
     def __init__(
         self, catalog: Callable[[], Catalog], generate: Generate, dry_run: DryRun, clock: Clock
@@ -34,15 +34,15 @@ class Entry:
         self._clock = clock
 
     async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
-        """The answer in one piece. Cancelling it stops the provider."""
+        """Returns the answer in one piece. Cancelling it stops the provider."""
         return await self._generate.whole(*self._accept(caller, draft, remaining), current_span())
 
     def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
-        """The answer as events; the last is Completed. Closing it stops the provider."""
+        """Yields the answer as events; the last is Completed. Closing it stops the provider."""
         return self._generate.stream(*self._accept(caller, draft, remaining), current_span())
 
     def select(self, caller: str, draft: Draft, remaining: float | None) -> Plan:
-        """A dry run: a plan with at least one candidate."""
+        """Returns the plan of a dry run, with at least one candidate."""
         return self._dry_run.select(*self._accept(caller, draft, remaining))
 
     def estimate_costs(
@@ -52,7 +52,7 @@ class Entry:
         return self._dry_run.estimate_costs(*self._accept(caller, draft, remaining))
 
     def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
-        """The models and the content types that the caller may name."""
+        """Returns the models and the content types that the caller may name."""
         catalog, tenant = self._tenant(caller)
         return permitted_models(catalog, tenant), list(catalog.content_types)
 

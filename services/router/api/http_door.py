@@ -1,4 +1,4 @@
-"""OpenAI's API over HTTP: the router's second door. JSON to domain and back, no decisions."""
+"""OpenAI's API over HTTP, the router's second door: JSON to values and back, no decisions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 from libs.http.routes import Route
 from services.router.api.accept import Draft
-from services.router.api.http_relay import Relay
+from services.router.api.http_relay import HttpRelay
 from services.router.api.openai.account import result_headers
 from services.router.api.openai.chat import ChatExchange
 from services.router.api.openai.errors import error_body, from_failure, unknown_model
 from services.router.api.openai.exchange import Exchange
-from services.router.api.openai.models import entries, find
+from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
 from services.router.generate.events import Event, Result
 
@@ -31,18 +31,18 @@ Read = Callable[[bytes, Mapping[str, str], str], Exchange]
 
 
 class Entry(Protocol):
-    """What the door needs of `services.router.entry.Entry`."""
+    """The part of `services.router.api.entry.Entry` that the door needs."""
 
     async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
-        """The answer in one piece. Cancelling it stops the provider."""
+        """Returns the answer in one piece. Cancelling it stops the provider."""
         ...
 
     def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
-        """The answer as events; the last is Completed. Closing it stops the provider."""
+        """Yields the answer as events; the last is Completed. Closing it stops the provider."""
         ...
 
     def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
-        """The models and the content types that the caller may name."""
+        """Returns the models and the content types that the caller may name."""
         ...
 
 
@@ -61,7 +61,7 @@ class OpenAiErrors:
 
 
 class HttpDoor:
-    """The handlers."""
+    """The handlers of OpenAI's API."""
 
     def __init__(self, entry: Entry, clock: Clock) -> None:
         self._entry = entry
@@ -69,7 +69,7 @@ class HttpDoor:
         self._heavy_work = HeavyWork()
 
     def routes(self) -> tuple[Route, ...]:
-        """What is served."""
+        """Returns the routes with their handlers."""
         return (
             Route("POST", "/v1/chat/completions", self.chat_completions),
             Route("POST", "/v1/responses", self.responses),
@@ -78,21 +78,21 @@ class HttpDoor:
         )
 
     async def chat_completions(self, call: HttpCall) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
+        """Answers POST /v1/chat/completions."""
         return await self._generate(call, ChatExchange)
 
     async def responses(self, call: HttpCall) -> web.StreamResponse:
-        """POST /v1/responses."""
+        """Answers POST /v1/responses."""
         return await self._generate(call, ResponsesExchange)
 
     async def models(self, call: HttpCall) -> web.StreamResponse:
-        """GET /v1/models."""
-        return _json({"object": "list", "data": entries(*self._entry.models(call.caller))})
+        """Answers GET /v1/models."""
+        return _json({"object": "list", "data": list_entries(*self._entry.models(call.caller))})
 
     async def model(self, call: HttpCall) -> web.StreamResponse:
-        """GET /v1/models/{model}."""
+        """Answers GET /v1/models/{model}. Raises ApiError where there is none of that name."""
         name = call.request.path.removeprefix(MODELS + "/")
-        found = find(name, entries(*self._entry.models(call.caller)))
+        found = find_entry(name, list_entries(*self._entry.models(call.caller)))
         if found is None:
             raise unknown_model(name)
         return _json(found)
@@ -107,16 +107,16 @@ class HttpDoor:
 
     async def _generate(self, call: HttpCall, read: Read) -> web.StreamResponse:
         exchange = await self._read(call, read)
-        ask = exchange.ask
+        parsed = exchange.request
         created = int(self._clock.now())
         try:
-            if ask.stream:
+            if parsed.stream:
                 encoder = exchange.stream(call.id, created)
-                relay = Relay(call, encoder, ask.names, ask.on_restart)
-                return await relay.run(self._entry.stream(call.caller, ask.draft, ask.timeout))
-            result = await self._entry.whole(call.caller, ask.draft, ask.timeout)
+                relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
+                return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
+            result = await self._entry.whole(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
-            raise from_failure(error, ask.names) from None
+            raise from_failure(error, parsed.names) from None
         return web.Response(
             body=exchange.whole(result, created), content_type=JSON, headers=result_headers(result)
         )

@@ -1,4 +1,4 @@
-"""A stream of the router's events to an HTTP client as server-sent events."""
+"""Sends a stream of the router's events to an HTTP client as server-sent events."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HEADERS = {
 }
 
 
-class Relay:
-    """One streamed answer.
+class HttpRelay:
+    """One streamed answer on its way to an HTTP client.
 
-    The head of the response waits for the first content: until then any failure is an HTTP status of its own, and
-    whoever fails over meanwhile, the headers name the provider that answers. After it a failure is an event, and the
-    stream ends without what marks a proper end.
+    The head of the response waits for the first content: until then any failure is an HTTP status of its own, and the
+    headers name the provider that answers, whichever failed before. After it a failure is an event, and the stream
+    ends without the mark of a proper end.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Relay:
         self._response: web.StreamResponse | None = None
 
     async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
-        """Raises PointsmanError where the router fails before any content. Leaving early, as when the client goes
-        away, closes `events`, which stops the provider."""
+        """Sends every event and returns the ended response. Raises PointsmanError where the router fails before any
+        content. Leaving early, as when the client goes away, closes `events`, which stops the provider."""
         async with aclosing(events):
             try:
                 async for event in events:
@@ -71,7 +71,8 @@ class Relay:
         return response
 
     async def _open(self, known: Head | None) -> tuple[web.StreamResponse, bytes]:
-        """The response, its head sent with what is known by now, and what must come first in its body."""
+        """Returns the response, its head sent, and the bytes that must come first in its body. `known`: the account
+        so far."""
         if self._response is not None:
             return self._response, b""
         assert self._candidate is not None, "the first event names who was selected"
@@ -83,7 +84,7 @@ class Relay:
         return self._response, self._encoder.begin(self._candidate)
 
     async def _restarted(self, event: Restarted) -> bool:
-        """Tells the client. Returns True if the stream goes on."""
+        """Sends the restart, or the error that stands for it. Returns True if the stream goes on."""
         if self._response is None:
             return True
         if self._on_restart is OnRestart.REPLACE:

@@ -1,4 +1,4 @@
-"""Who calls the router: tenants by their keys, operators by the service token."""
+"""Identifies the router's callers: tenants by their keys, operators by the service token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from libs.catalog.model import Catalog
 from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.identity import current_caller
 
-#: The caller who sends the service token. No tenant's name begins with a colon.
+#: Name of the caller that sends the service token. No tenant's name begins with a colon.
 OPERATOR = ":operator"
 
 
@@ -22,7 +22,7 @@ class TenantKeys:
         self._service_token = service_token.encode()
 
     def authenticate(self, key: str | None) -> str:
-        """The tenant's name, or OPERATOR."""
+        """Returns the tenant's name, or OPERATOR. Raises Unauthenticated."""
         if key is None:
             raise Unauthenticated(
                 "Send the tenant's key as `authorization: Bearer <key>` metadata", reason="KEY_REQUIRED"

@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-#: Of all schemas of a request. They are decoded here and again for each attempt, at up to 80 ms a MiB.
+#: Bytes of all schemas of a request. They are decoded here and again for each attempt, at up to 80 ms a MiB.
 MAX_SCHEMA_BYTES = 1024 * 1024
 #: Values of all schemas of a request.
 MAX_SCHEMA_VALUES = 100_000
 #: Values of all arguments of a request, which may hold whole files of code.
 MAX_ARGUMENT_VALUES = 250_000
-#: Lists and objects inside each other. Python's own bound is some 900, and whatever meets it fails.
+#: Lists and objects inside each other. Python's own bound is some 900, and code that meets it fails.
 MAX_DEPTH = 100
 
 

@@ -1,4 +1,4 @@
-"""Router over gRPC: protos to domain and back. No decisions."""
+"""The router over gRPC: protos to values and back. No decisions."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in R
 
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
-    """The service."""
+    """The gRPC service `Router`."""
 
     def __init__(self, entry: Entry, set_aside: SettingAside) -> None:
         self._entry = entry
         self._set_aside = set_aside
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        result = await self._entry.whole(*_asked(request.generation, context))
+        result = await self._entry.whole(*_read_call(request.generation, context))
         response = pb.GenerateResponse()
         _fill_result(response.result, result)
         return response
@@ -71,14 +71,14 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
-        async with aclosing(self._entry.stream(*_asked(request.generation, context))) as events:
+        async with aclosing(self._entry.stream(*_read_call(request.generation, context))) as events:
             async for event in events:
                 yield _event(event)
 
     async def SelectProvider(
         self, request: pb.SelectProviderRequest, context: Context
     ) -> pb.SelectProviderResponse:
-        plan = self._entry.select(*_asked(request.generation, context))
+        plan = self._entry.select(*_read_call(request.generation, context))
         others = [*plan.candidates[1:], *plan.excluded]
         response = pb.SelectProviderResponse()
         _fill_selection(response.selection, plan.candidates[0])
@@ -90,7 +90,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def EstimateCost(
         self, request: pb.EstimateCostRequest, context: Context
     ) -> pb.EstimateCostResponse:
-        found = self._entry.estimate_costs(*_asked(request.generation, context))
+        found = self._entry.estimate_costs(*_read_call(request.generation, context))
         return pb.EstimateCostResponse(
             estimates=[
                 pb.CostEstimate(
@@ -133,8 +133,8 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         return pb.ClearSetAsideResponse(cleared=_set_aside(self._set_aside.clear(request.name)))
 
 
-def _asked(request: pb.Generation, context: Context) -> tuple[str, Draft, float | None]:
-    """Who asks for what, and how many seconds there are."""
+def _read_call(request: pb.Generation, context: Context) -> tuple[str, Draft, float | None]:
+    """Returns the caller, its draft, and the seconds until its deadline; None: it set none."""
     return current_caller(), _draft(request), context.time_remaining()
 
 
@@ -158,8 +158,8 @@ def _set_aside(entry: SetAside) -> pb.SetAside:
 
 
 def _draft(request: pb.Generation) -> Draft:
-    """Only fields that are set are looked at: most are not. Raises InvalidArgument where one has too many entries,
-    before they are read."""
+    """Reads a draft. Only fields that are set cost anything: most are not. Raises InvalidArgument where one has too
+    many entries, before they are read."""
     draft: dict[str, Any] = {}
     prompt: dict[str, Any] = {"messages": (), "max_output_tokens": 0}
     unknown = []
@@ -182,7 +182,7 @@ def _draft(request: pb.Generation) -> Draft:
     return Draft(Prompt(**prompt), **draft)
 
 
-def _shape(shape: pb.ResponseFormat) -> ResponseFormat | None:
+def _response_format(shape: pb.ResponseFormat) -> ResponseFormat | None:
     if shape.kind not in (pb.ResponseFormat.KIND_JSON_OBJECT, pb.ResponseFormat.KIND_JSON_SCHEMA):
         return None
     return ResponseFormat(shape.schema_json, shape.schema_name or "answer")
@@ -218,15 +218,16 @@ def _event(event: Event) -> pb.StreamGenerateResponse:
     elif isinstance(event, Completed):
         _fill_result(response.completed.result, event.result)
     else:
-        told = response.restarted if isinstance(event, Restarted) else response.switched_provider
-        told.from_provider = event.from_provider
-        _fill_selection(told.selection, event.candidate)
-        told.error_class = error_class_to_proto(event.error_class)
+        change = response.restarted if isinstance(event, Restarted) else response.switched_provider
+        change.from_provider = event.from_provider
+        _fill_selection(change.selection, event.candidate)
+        change.error_class = error_class_to_proto(event.error_class)
     return response
 
 
 def _fill_result(proto: pb.Result, result: Result) -> None:
-    """In place, as all that follows here: a message that is handed to another is copied into it."""
+    """Fills in a proto in place, as all functions `_fill_…` do: a message that is handed to another is copied into
+    it."""
     proto.request_id = result.request_id
     proto.text = result.text
     for c in result.tool_calls:
@@ -293,22 +294,22 @@ def _fill_selection(proto: pb.Selection, candidate: Candidate) -> None:
     if candidate.estimated_latency is not None:
         fill_duration(proto.estimated_latency, candidate.estimated_latency)
     proto.confidence = candidate.confidence
-    mine, theirs = candidate.scores, proto.scores
-    theirs.cost = mine.cost
-    theirs.performance = mine.performance
-    theirs.reliability = mine.reliability
-    theirs.suitability = mine.suitability
-    theirs.total = mine.total
+    scores, filled = candidate.scores, proto.scores
+    filled.cost = scores.cost
+    filled.performance = scores.performance
+    filled.reliability = scores.reliability
+    filled.suitability = scores.suitability
+    filled.total = scores.total
 
 
 _NAMES = {"max_cost": "max_cost_micro_usd"}
-#: How the value of a field is read; the others are taken as they are.
+#: Readers of fields' values; the values of other fields are taken as they are.
 _READ: dict[str, Callable[[Any], Any]] = {
     "messages": _messages,
     # 0 is for those who name none.
     "max_output_tokens": lambda tokens: tokens or -1,
     "stop_sequences": tuple,
-    "response_format": _shape,
+    "response_format": _response_format,
     "tools": lambda tools: tuple(Tool(t.name, t.description, t.parameters_json) for t in tools),
     "reasoning_effort": _EFFORTS.get,
     "models": tuple,
@@ -317,7 +318,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "max_cost": lambda money: money.micro_usd,
     "labels": dict,
 }
-#: Proto field's number → the field it becomes, of which, and how its value is read.
+#: Proto field's number → the field it becomes, the struct that holds it, and the reader of its value.
 _FIELDS: dict[int, tuple[str, type[Struct], Callable[[Any], Any] | None]] = {
     field.number: (
         _NAMES.get(field.name, field.name),

@@ -1,7 +1,7 @@
-"""What a budget's present use means for a request. Pure: use and time are parameters.
+"""The verdict of budgets on a request, from their present use. Pure: use and time are parameters.
 
 A budget is a money limit of a tenant, a campaign or a content type in a calendar window. The limiter refuses what
-does not fit into it, exactly. Here its thresholds below that are looked at, before every attempt.
+does not fit into it, exactly. Here its thresholds below that are checked, before every attempt.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ class Notice(Struct, frozen=True):
     threshold: Threshold
 
 
-class Stance(Struct, frozen=True):
-    """What the budgets of a request say now. `unsure`: the use of one is not known."""
+class BudgetVerdict(Struct, frozen=True):
+    """The verdict of a request's budgets. `notices`: of thresholds that are reached; `cheaper`: why only cheap models
+    may be used, empty: all; `queue`: it stands behind all others; `refused`: by these it is; `unsure`: the use of a
+    budget is not known."""
 
     notices: tuple[Notice, ...] = ()
     cheaper: str = ""
@@ -49,11 +51,12 @@ class Stance(Struct, frozen=True):
     unsure: bool = False
 
 
-CALM: Final = Stance()
+#: No budget says anything.
+UNRESTRICTED: Final = BudgetVerdict()
 
 
 def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget, ...]:
-    """The budgets that pay for a request."""
+    """Returns the budgets that pay for a request."""
     limits = (
         (ScopeKind.TENANT, "", tenant.name, tenant.limits),
         (ScopeKind.TENANT_CONTENT, tenant.name, content_type, tenant.content_limits.get(content_type, ())),
@@ -67,8 +70,9 @@ def budgets_of(tenant: Tenant, content_type: str, campaign: str) -> tuple[Budget
     )
 
 
-def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
-    """What to do at `now` (epoch seconds). Thresholds that are reached add up, within a budget and over all."""
+def judge_budgets(budgets: Sequence[Budget], use: Use, now: float) -> BudgetVerdict:
+    """Returns the verdict at `now` (epoch seconds). Thresholds that are reached add up, within a budget and over
+    all."""
     notices: list[Notice] = []
     refused: list[QuotaViolation] = []
     cheaper, queue, unsure = "", False, False
@@ -98,17 +102,17 @@ def stance(budgets: Sequence[Budget], use: Use, now: float) -> Stance:
             elif threshold.action == "refuse" and threshold.percent < 100:
                 refused.append(_violation(budget, threshold, used, limit, now))
     if not notices and not unsure:
-        return CALM
-    return Stance(tuple(notices), cheaper, queue, tuple(refused), unsure)
+        return UNRESTRICTED
+    return BudgetVerdict(tuple(notices), cheaper, queue, tuple(refused), unsure)
 
 
 def dearest(costs: Iterable[int]) -> int:
-    """The most that one of these models may cost where only cheaper ones are wanted."""
+    """Returns the most that one of these models may cost where only cheaper ones are wanted."""
     return min(costs) * DEAREST // 100
 
 
 def window_end(period: Period, zone: str, now: float) -> float:
-    """When the budget's window ends, epoch seconds."""
+    """Returns the end of the budget's window, epoch seconds."""
     local = datetime.fromtimestamp(now, ZoneInfo(zone))
     today = datetime(local.year, local.month, local.day, tzinfo=local.tzinfo)
     following = today + timedelta(days=1)

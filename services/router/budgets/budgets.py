@@ -1,4 +1,4 @@
-"""Budgets: what pays for a request, how far that is used, and what follows."""
+"""Budgets of the catalog, checked against their use as this router knows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics
 from services.router.admission.limit_state import LimitState
-from services.router.budgets.budget import CALM, Budget, Notice, Stance, budgets_of, stance
+from services.router.budgets.budget import (
+    UNRESTRICTED,
+    Budget,
+    BudgetVerdict,
+    Notice,
+    budgets_of,
+    judge_budgets,
+)
 from services.router.budgets.view import BudgetView
 from services.router.request.generation import Generation
 
@@ -18,7 +25,7 @@ REMEMBERED = 4096
 
 
 class Budgets:
-    """One per process."""
+    """All budgets. One per process."""
 
     def __init__(self, view: BudgetView, clock: Clock, metrics: Metrics) -> None:
         self._view = view
@@ -33,7 +40,7 @@ class Budgets:
         )
 
     def of(self, catalog: Catalog, tenant: Tenant, generation: Generation) -> tuple[Budget, ...]:
-        """The budgets that pay for a request."""
+        """Returns the budgets that pay for a request."""
         if catalog.version != self._version:
             self._known.clear()
             self._version = catalog.version
@@ -47,15 +54,15 @@ class Budgets:
             found = self._known[key] = budgets_of(tenant, generation.content_type, campaign)
         return found
 
-    def look(self, budgets: tuple[Budget, ...]) -> Stance:
-        """What they say now."""
-        return stance(budgets, self._view.budget_use, self._clock.now()) if budgets else CALM
+    def check_budgets(self, budgets: tuple[Budget, ...]) -> BudgetVerdict:
+        """Returns their verdict now."""
+        return judge_budgets(budgets, self._view.budget_use, self._clock.now()) if budgets else UNRESTRICTED
 
     def limits(self, tenant: str) -> tuple[LimitState, ...]:
-        """The tenant's own limits of requests and tokens now."""
+        """Returns the tenant's own limits of requests and tokens now."""
         return self._view.limit_states(Scope(ScopeKind.TENANT, tenant))
 
-    def told(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
+    def record_notices(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
         """Adds to what a request has met `before`, and counts what is new."""
         for notice in notices:
             known = before.get(notice.budget)

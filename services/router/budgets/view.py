@@ -1,4 +1,4 @@
-"""What budgets need to know of limits."""
+"""Limits as budgets need to know them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from services.router.admission.limit_state import LimitState
 
 
 class BudgetView(Protocol):
-    """What is known of limits. Never waits."""
+    """Limits as far as they are known. Never waits."""
 
     def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:
-        """Used of the scope's limit per `day` or `month` by all routers, money that calls have reserved included, and
-        the limit, in micro-USD. None: not known."""
+        """Returns what is used of the scope's limit per `day` or `month` by all routers, money that calls have
+        reserved included, and the limit, in micro-USD. None: not known."""
         ...
 
     def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
-        """The scope's limits of requests and tokens, those that are known."""
+        """Returns the scope's limits of requests and tokens, those that are known."""
         ...

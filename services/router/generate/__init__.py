@@ -2,5 +2,5 @@
 
 `generate` is the loop; `next_step` decides, purely, what comes next from what happened so far; `begin` takes a
 candidate through budgets, limits and the breaker; `call` makes the call, in a race (`hedge`) where asked for; `relay`
-says what a stream's caller is told; `attempt` accounts for each attempt; `failure` is the error at the end.
-"""
+decides what a stream's caller is sent; `attempt` accounts for each attempt, whose end (`attempt_end`) `observers`
+learn from; `degradation` decides what may be had where no attempt can begin; `failure` is the error at the end."""

@@ -16,16 +16,16 @@ from msgspec import Struct
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Generation
 
-#: What all answers of a replica may take together, bytes.
+#: The most that all answers of a replica take together, bytes.
 MAX_BYTES = 64 * 1024 * 1024
-#: How old an answer may be, seconds.
+#: The greatest age of an answer, seconds.
 MAX_AGE = 24 * 3600.0
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Answer(Struct, frozen=True):
-    """A whole answer and who gave it."""
+class KeptAnswer(Struct, frozen=True):
+    """A whole answer, its candidate, and when it was given, monotonic seconds."""
 
     text: str
     candidate: Candidate
@@ -40,10 +40,10 @@ class RecentAnswers:
             raise ValueError("recent answers need max_bytes >= 0 and max_age > 0 seconds")
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._answers: OrderedDict[bytes, KeptAnswer] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, generation: Generation, answer: Answer) -> None:
+    def keep(self, generation: Generation, answer: KeptAnswer) -> None:
         """Remembers an answer, if it fits at all."""
         size = len(answer.text)
         if not size or size > self._max_bytes:
@@ -55,8 +55,8 @@ class RecentAnswers:
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._answers)))
 
-    def find(self, generation: Generation, now: float) -> Answer | None:
-        """The latest answer to the same prompt of the same tenant; None: none, or too old."""
+    def find(self, generation: Generation, now: float) -> KeptAnswer | None:
+        """Returns the latest answer to the same prompt of the same tenant; None: none, or too old."""
         key = _key(generation)
         answer = self._answers.get(key)
         if answer is not None and now - answer.at > self._max_age:

@@ -1,11 +1,13 @@
-"""One attempt's account: told to the spool before and after, settled with the limiter, reported to health.
+"""One provider attempt: written to the spool before the provider is called, and ended once by one `AttemptEnd`.
 
-Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in between.
+Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in between. Then its permit is settled with
+what was really used, so that what comes next may use the rest, and every observer learns of the end, in their order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -13,70 +15,66 @@ from libs.catalog.prices import Pricer
 from libs.clock import Clock
 from libs.limits import Amounts
 from libs.tracing import Span
-from libs.types import PROVIDER_FAULTS, ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.admission.admission import Permit
-from services.router.admission.concurrency import Concurrency
 from services.router.generate import spans
-from services.router.generate.meters import Meters
-from services.router.health.view import CallTicket, HealthView
+from services.router.generate.attempt_end import (
+    NO_EVIDENCE,
+    AttemptEnd,
+    AttemptObserver,
+    Evidence,
+    evidence_of,
+)
+from services.router.health.view import CallTicket
 from services.router.ledger.spool import UsageSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Generation, ProviderFailure
 from services.router.request.tokens import estimate_text_tokens
-from services.router.set_aside.set_aside import SettingAside
 
 #: After these the provider may have worked and billed although no answer came.
 _MAYBE_BILLED = frozenset(
     {ErrorClass.TIMEOUT, ErrorClass.STALLED, ErrorClass.MALFORMED, ErrorClass.CANCELLED}
 )
-#: After these a stated wait is meant for everybody; after others for the request, or for the account.
-_WAITS = PROVIDER_FAULTS | {ErrorClass.RATE_LIMITED}
 
 
-@dataclass(slots=True)
-class Books:
-    """Where an attempt is accounted for."""
-
-    spool: UsageSpool
-    health: HealthView
-    price: Pricer
-    clock: Clock
-    meters: Meters
-    set_aside: SettingAside
-    concurrency: Concurrency
-
-
-class Attempt:
-    """A running attempt. Built when it is admitted; `record` is what the ledger will hold."""
+class Attempts:
+    """Begins attempts. One per process. `id_prefix` makes attempt ids unique over all processes and restarts."""
 
     def __init__(
         self,
-        books: Books,
+        spool: UsageSpool,
+        observers: Sequence[AttemptObserver],
+        price: Pricer,
+        clock: Clock,
+        id_prefix: str,
+    ) -> None:
+        self._spool = spool
+        self._observers = tuple(observers)
+        self._price = price
+        self._clock = clock
+        self._prefix = id_prefix
+        self._numbers = itertools.count(1)
+
+    def begin(
+        self,
         generation: Generation,
         candidate: Candidate,
         *,
-        attempt_id: str,
         number: int,
         input_tokens: int,
-        admission: Permit,
+        permit: Permit,
         ticket: CallTicket,
         streamed: bool,
         hedge: bool,
         parent: Span,
-    ) -> None:
-        self._books = books
-        self.candidate = candidate
-        self._input_tokens = input_tokens
-        self._admission = admission
-        self._ticket = ticket
-        self._generation = generation
-        self._load = books.concurrency.load(candidate.model)
-        self._began = books.clock.monotonic()
-        self.first_token: float | None = None
+    ) -> Attempt:
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
+        request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-        self.record = UsageRecord(
-            attempt_id=attempt_id,
+        began = self._clock.monotonic()
+        record = UsageRecord(
+            attempt_id=f"{self._prefix}-{next(self._numbers):x}",
             request_id=generation.request_id,
             attempt_number=number,
             tenant=generation.tenant,
@@ -84,7 +82,7 @@ class Attempt:
             content_type=generation.content_type,
             provider=candidate.provider.name,
             model=candidate.model.name,
-            started=books.clock.now(),
+            started=self._clock.now(),
             latency=0.0,
             time_to_first_token=None,
             outcome=Outcome.UNKNOWN,
@@ -98,86 +96,100 @@ class Attempt:
             labels=generation.labels,
             trace_id=parent.trace_id,
         )
-        self._span = spans.attempt(self.record, parent)
-        books.spool.begin(self.record)
+        span = spans.begin_attempt(record, parent)
+        attempt = Attempt(
+            self._observers,
+            self._price,
+            self._clock,
+            began,
+            generation,
+            candidate,
+            record,
+            input_tokens,
+            permit,
+            ticket,
+            span,
+        )
+        self._spool.begin(record)
+        return attempt
 
-    def content_came(self) -> None:
-        """Content is coming; the first time counts."""
+
+class Attempt:
+    """A running attempt. `record` is what the ledger will hold."""
+
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_generation",
+        "_input_tokens",
+        "_observers",
+        "_permit",
+        "_price",
+        "_span",
+        "_ticket",
+        "candidate",
+        "first_token",
+        "record",
+    )
+
+    def __init__(
+        self,
+        observers: tuple[AttemptObserver, ...],
+        price: Pricer,
+        clock: Clock,
+        began: float,
+        generation: Generation,
+        candidate: Candidate,
+        record: UsageRecord,
+        input_tokens: int,
+        permit: Permit,
+        ticket: CallTicket,
+        span: Span | None,
+    ) -> None:
+        self._observers = observers
+        self._price = price
+        self._clock = clock
+        self._began = began
+        self._generation = generation
+        self.candidate = candidate
+        self.record = record
+        self._input_tokens = input_tokens
+        self._permit = permit
+        self._ticket = ticket
+        self._span = span
+        self.first_token: float | None = None
+
+    def record_content(self) -> None:
+        """Records that content is coming; the first time counts."""
         if self.first_token is None:
-            self.first_token = self._books.clock.monotonic() - self._began
+            self.first_token = self._clock.monotonic() - self._began
 
     def succeed(
         self, usage: Usage | None, text: str, finish: FinishReason, response_model: str
     ) -> UsageRecord:
-        """It gave the answer. `usage` None: not reported, so counted here from `text`."""
+        """Ends it with the answer. `usage` None: not reported, so counted here from `text`."""
         if usage is None:
             usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
-        record = self._end(Outcome.SUCCESS, usage, response_model, finish_reason=finish)
-        self._books.health.succeeded(
-            self.candidate.model,
-            self._ticket,
-            record.latency,
-            self.first_token,
-            usage.output_tokens,
-            self._generation.tenant,
-        )
-        self._books.concurrency.succeeded(
-            self.candidate.model, self._load, record.latency, usage.output_tokens
-        )
-        # An answer that a filter ended is neither a refusal nor proof that such requests are served.
-        if finish is not FinishReason.CONTENT_FILTER:
-            self._books.set_aside.succeeded(
-                self.candidate.provider,
-                self.candidate.model,
-                self._generation,
-                record.started,
-                stream=record.streamed,
-            )
-        return record
+        self.record.finish_reason = finish
+        return self._end(Outcome.SUCCESS, usage, None, response_model)
 
     def fail(self, failure: ProviderFailure, text: str, *, prefilled: bool = False) -> UsageRecord:
-        """It failed after `text` had come. What it consumed is what the provider said, else what is known here.
-        `prefilled`: it was not asked what the caller asked, so what it found wrong is not held against the caller's
-        kind of request."""
-        record = self._end(
-            Outcome.FAILURE,
-            self._consumed(failure, text),
-            "",
-            error_class=failure.error_class,
-            http_status=failure.http_status,
-            message=failure.message,
-        )
-        blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
-        if blamed is ErrorClass.RATE_LIMITED and not failure.retry_same:
-            # The request alone is larger than the account's rate: others are not.
-            blamed = ErrorClass.CONTEXT_TOO_LONG
-        wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
-        tenant = self._generation.tenant
-        self._books.health.failed(self.candidate.model, self._ticket, blamed, wait, tenant)
-        if failure.explicit:
-            self._books.concurrency.failed(self.candidate.model, blamed)
-        if failure.at_fault and not prefilled:
-            self._books.set_aside.failed(
-                self.candidate.provider,
-                self.candidate.model,
-                self._generation,
-                record.started,
-                blamed,
-                explicit=failure.explicit,
-                stream=record.streamed,
-            )
+        """Ends it with a failure after `text` had come. What it consumed is what the provider said, else what is
+        known here. `prefilled`: it was asked to go on from what was sent."""
+        record = self.record
+        record.error_class = failure.error_class
+        record.http_status = failure.http_status
+        evidence = evidence_of(failure, prefilled=prefilled)
+        self._end(Outcome.FAILURE, self._consumed(failure, text), evidence)
+        # A provider's words may repeat the prompt: its caller gets them, no observer does, and nothing keeps them.
+        record.message = failure.message
         return record
 
     def abandon(self, text: str) -> UsageRecord:
-        """The caller went away or its deadline passed; says nothing about the provider."""
+        """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
         failure = ProviderFailure(ErrorClass.CANCELLED, "the caller went away")
-        record = self._end(
-            Outcome.CANCELLED, self._consumed(failure, text), "", error_class=ErrorClass.CANCELLED
-        )
-        self._books.health.failed(
-            self.candidate.model, self._ticket, ErrorClass.CANCELLED, None, self._generation.tenant
-        )
-        return record
+        self.record.error_class = ErrorClass.CANCELLED
+        return self._end(Outcome.CANCELLED, self._consumed(failure, text), NO_EVIDENCE)
 
     def _consumed(self, failure: ProviderFailure, text: str) -> Usage:
         output = estimate_text_tokens(text)
@@ -194,35 +206,19 @@ class Attempt:
         return Usage(accuracy=UsageAccuracy.ESTIMATED)
 
     def _end(
-        self,
-        outcome: Outcome,
-        usage: Usage,
-        response_model: str,
-        *,
-        error_class: ErrorClass | None = None,
-        http_status: int = 0,
-        finish_reason: FinishReason | None = None,
-        message: str = "",
+        self, outcome: Outcome, usage: Usage, evidence: Evidence | None, response_model: str = ""
     ) -> UsageRecord:
-        books = self._books
-        candidate = self.candidate
+        candidate, record = self.candidate, self.record
         cost = 0
         if usage.input_tokens or usage.output_tokens:
-            started = self.record.started
-            cost = books.price(candidate.provider, candidate.model, usage, started, response_model)
-        record = self.record
-        record.latency = books.clock.monotonic() - self._began
+            cost = self._price(candidate.provider, candidate.model, usage, record.started, response_model)
+        record.latency = self._clock.monotonic() - self._began
         record.time_to_first_token = self.first_token
         record.outcome = outcome
-        record.error_class = error_class
-        record.http_status = http_status
         record.usage = usage
         record.cost_micro_usd = cost
-        record.finish_reason = finish_reason
-        books.spool.end(record)
-        books.meters.ended(record)
-        # What a provider says may repeat the prompt: its caller is told, but it is not kept.
-        record.message = message
-        spans.attempt_ended(self._span, record)
-        self._admission.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
+        self._permit.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
+        end = AttemptEnd(self._generation, candidate, record, self._ticket, self._span, evidence)
+        for observer in self._observers:
+            observer.attempt_ended(end)
         return record

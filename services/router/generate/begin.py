@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import lru_cache
 
+from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope, ScopeKind
 from libs.selection import Degradation
 from libs.types import Priority
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.budgets.budget import CALM, Stance, dearest
+from services.router.budgets.budget import UNRESTRICTED, BudgetVerdict, dearest
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Attempt, Books
-from services.router.generate.in_flight import InFlight, Short
+from services.router.generate.attempt import Attempt, Attempts
+from services.router.generate.in_flight import InFlight, LimitedCandidate
+from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
+from services.router.set_aside.set_aside import SettingAside
 
 #: A wait in vain ends this long before the caller's deadline, seconds: so that the caller hears what is full and when
 #: to come back, not its own clock.
@@ -23,16 +25,23 @@ LAST_WORD = 0.1
 
 
 class Gate:
-    """Begins attempts. `attempt_prefix` makes attempt ids unique over all processes and restarts."""
+    """Begins the attempts that budgets, limits, set-aside and breakers let pass."""
 
-    def __init__(self, admission: Admission, budgets: Budgets, books: Books, attempt_prefix: str) -> None:
-        self._admission = admission
+    def __init__(
+        self,
+        budgets: Budgets,
+        admission: Admission,
+        set_aside: SettingAside,
+        health: HealthView,
+        attempts: Attempts,
+        clock: Clock,
+    ) -> None:
         self._budgets = budgets
-        self._books = books
-        self._health = books.health
-        self._clock = books.clock
-        self._prefix = attempt_prefix
-        self._numbers = itertools.count(1)
+        self._admission = admission
+        self._set_aside = set_aside
+        self._health = health
+        self._attempts = attempts
+        self._clock = clock
 
     async def begin(
         self,
@@ -43,44 +52,43 @@ class Gate:
         patience: float = 0.0,
         only_paced: bool = False,
     ) -> Attempt | None:
-        """Passes budgets, limits and breaker. None: refused, and remembered as that. `patience`: how long it may wait
-        in the queue for limits, seconds; `only_paced`: for those that are paced alone."""
+        """Returns an attempt that has passed budgets, limits and breaker. None: refused, and recorded as that.
+        `patience`: how long it may wait in the queue for limits, seconds; `only_paced`: for those that are paced
+        alone."""
         generation, plan = request.generation, request.plan
         # The first attempt begins in the instant in which the plan was made.
-        stance, request.stance = request.stance, None
-        if stance is None:
-            stance = self._budgets.look(plan.budgets)
-        if stance is not CALM and not self._affords(request, candidate, stance):
+        verdict, request.budget_verdict = request.budget_verdict, None
+        if verdict is None:
+            verdict = self._budgets.check_budgets(plan.budgets)
+        if verdict is not UNRESTRICTED and not self._affords(request, candidate, verdict):
             return None
         scopes, amounts = _wanted(request, candidate)
         permit = self._admission.try_admit(scopes, amounts)
         if permit is None:
-            priority = Priority.BACKGROUND if stance.queue else generation.priority
+            priority = Priority.BACKGROUND if verdict.queue else generation.priority
             claim = Claim(scopes, amounts, generation.tenant, priority, patience, only_paced)
             permit = await self._admit(request, candidate, claim)
             if permit is None:
                 return None
-        # What was not known of a budget, the limiter has told by now.
-        if stance.unsure and not self._affords(request, candidate, self._budgets.look(plan.budgets)):
+        # The limiter has answered by now, so no budget is unknown any more.
+        if verdict.unsure and not self._affords(
+            request, candidate, self._budgets.check_budgets(plan.budgets)
+        ):
             permit.cancel()
             return None
         ticket = None
-        if self._books.set_aside.begin(
-            candidate.provider, candidate.model, generation, stream=request.stream
-        ):
+        if self._set_aside.begin(candidate.provider, candidate.model, generation, stream=request.stream):
             ticket = self._health.begin(candidate.model)
         if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()
             return None
-        return Attempt(
-            self._books,
+        return self._attempts.begin(
             generation,
             candidate,
-            attempt_id=f"{self._prefix}-{next(self._numbers):x}",
             number=len(request.records) + 1 + hedge,
             input_tokens=plan.input_tokens,
-            admission=permit,
+            permit=permit,
             ticket=ticket,
             streamed=request.stream,
             hedge=hedge,
@@ -88,11 +96,11 @@ class Gate:
         )
 
     async def wait(self, request: InFlight, *, only_paced: bool) -> Attempt | None:
-        """Waits in the queue for the candidate that limits (`only_paced`: paced ones alone) will let pass soonest;
-        there is one. None: in vain."""
-        waitable = [short for short in request.short if short.paced or not only_paced]
-        candidate = min(waitable, key=lambda short: short.seconds).candidate
-        request.short.clear()
+        """Returns an attempt after waiting in the queue for the candidate that limits (`only_paced`: paced ones
+        alone) will let pass soonest; there is one. None: in vain."""
+        waitable = [limited for limited in request.limited if limited.paced or not only_paced]
+        candidate = min(waitable, key=lambda limited: limited.seconds).candidate
+        request.limited.clear()
         request.quota_retry_after = None
         # What had no room before the wait may have some after it.
         request.refused = {target: full for target, full in request.refused.items() if not full}
@@ -100,15 +108,15 @@ class Gate:
         patience = remaining - max(candidate.estimated_latency or 0.0, LAST_WORD)
         return await self.begin(request, candidate, patience=patience, only_paced=only_paced)
 
-    def _affords(self, request: InFlight, candidate: Candidate, stance: Stance) -> bool:
-        """Whether the budgets' thresholds let the candidate pass. Where not: remembered."""
-        if stance.notices:
-            self._budgets.told(stance.notices, request.notices)
-        if stance.refused:
-            request.quota_retry_after = max(v.reset_seconds or 0.0 for v in stance.refused)
-            self._refuse_all(request, stance.refused)
+    def _affords(self, request: InFlight, candidate: Candidate, verdict: BudgetVerdict) -> bool:
+        """Returns True if the budgets' thresholds let the candidate pass; records a refusal."""
+        if verdict.notices:
+            self._budgets.record_notices(verdict.notices, request.notices)
+        if verdict.refused:
+            request.quota_retry_after = max(v.reset_seconds or 0.0 for v in verdict.refused)
+            self._refuse_all(request, verdict.refused)
             return False
-        if stance.cheaper:
+        if verdict.cheaper:
             everyone = (candidate, *request.plan.candidates)
             if candidate.estimated_micro_usd > dearest(c.estimated_micro_usd for c in everyone):
                 request.refused[candidate.target] = ()
@@ -125,7 +133,7 @@ class Gate:
             if denied.retry_after is not None:
                 known = request.quota_retry_after
                 request.quota_retry_after = min(denied.retry_after, known or denied.retry_after)
-                request.short.append(Short(denied.retry_after, candidate, denied.paced))
+                request.limited.append(LimitedCandidate(denied.retry_after, candidate, denied.paced))
             # Where the caller's own limit has no room, no other provider would help.
             if any(not isinstance(v.key, str) and v.key.scope.kind.callers for v in denied.violations):
                 self._refuse_all(request, denied.violations)
@@ -136,7 +144,7 @@ class Gate:
 
 
 def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...], Amounts]:
-    """The scopes of which an attempt takes, and how much of each."""
+    """Returns the scopes of which an attempt takes, and the amounts."""
     generation, model = request.generation, candidate.model
     key = candidate.provider.key_name
     scopes = _scopes(

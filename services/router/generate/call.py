@@ -27,10 +27,10 @@ from services.router.request.tokens import estimate_text_tokens
 T = TypeVar("T")
 Batch = Sequence[StreamEvent]
 
-#: When to hedge a model whose times are not known yet, seconds.
+#: Seconds after which a model whose times are not known yet is hedged.
 HEDGE_UNKNOWN = 2.0
-#: Where the request names no maximum, a hedge may cost at most so many times what the first attempt may: of what is
-#: free only what is free.
+#: The most that a hedge may cost where the request names no maximum, in times of what the first attempt may: beside
+#: what is free only what is free.
 HEDGE_COST = 2
 
 
@@ -42,7 +42,7 @@ async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> As
 
 
 def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
-    """Who may run beside the first attempt, by what the envelope allows."""
+    """Yields the candidates that may run beside the first attempt, as far as the envelope allows."""
     envelope = request.envelope
     if envelope.max_attempts < 2:
         return
@@ -54,8 +54,8 @@ def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
             yield other
 
 
-class Answered(Struct, frozen=True):
-    """An attempt gave the answer. `text`: all of it as the caller has it, where it is text alone."""
+class AttemptAnswer(Struct, frozen=True):
+    """The answer of an attempt. `text`: all of it as the caller has it, where it is text alone."""
 
     candidate: Candidate
     completion: Completion
@@ -66,16 +66,16 @@ class Calls:
     """Runs attempts."""
 
     def __init__(
-        self, providers: Providers, gate: Gate, health: HealthView, budget: RetryBudget, clock: Clock
+        self, providers: Providers, gate: Gate, health: HealthView, retries: RetryBudget, clock: Clock
     ) -> None:
         self._providers = providers
         self._gate = gate
         self._health = health
-        self._budget = budget
+        self._retries = retries
         self._clock = clock
 
-    async def whole(self, request: InFlight, attempt: Attempt) -> Answered:
-        """The answer in one piece. Raises ProviderFailure, already accounted for."""
+    async def whole(self, request: InFlight, attempt: Attempt) -> AttemptAnswer:
+        """Returns the answer in one piece. Raises ProviderFailure, already accounted for."""
         if request.generation.hedge and not request.failed:
             entry, completion = await self._race(
                 request, self._whole_entry(request, attempt), self._whole_entry
@@ -97,13 +97,13 @@ class Calls:
             )
         )
         kept = "" if completion.tool_calls else completion.text
-        return Answered(attempt.candidate, completion, kept)
+        return AttemptAnswer(attempt.candidate, completion, kept)
 
     def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
-        learned = self._providers.learned(candidate.model, prompt, request.generation.tenant)
-        limits = request.limits(candidate, learned, self._clock.monotonic())
-        return self._providers.complete(candidate.provider, candidate.model, prompt, limits)
+        learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
+        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts)
 
     def _whole_entry(self, request: InFlight, attempt: Attempt) -> Runner[Completion]:
         async def nothing() -> None: ...
@@ -123,7 +123,7 @@ class Calls:
 
         async def second() -> Runner[T] | None:
             for other in _hedges(request, first.attempt.candidate):
-                if not self._budget.try_spend(self._clock.monotonic(), tenant):
+                if not self._retries.try_spend(self._clock.monotonic(), tenant):
                     return None
                 attempt = None
                 try:
@@ -131,7 +131,7 @@ class Calls:
                 finally:
                     # Not begun, or no longer wanted.
                     if attempt is None:
-                        self._budget.refund(self._clock.monotonic(), tenant)
+                        self._retries.refund(self._clock.monotonic(), tenant)
                 if attempt is not None:
                     request.spent_retry = True
                     return enter(request, attempt)
@@ -152,14 +152,14 @@ class Calls:
         self, request: InFlight, attempt: Attempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
-        learned = self._providers.learned(candidate.model, prompt, request.generation.tenant)
-        limits = request.limits(candidate, learned, self._clock.monotonic())
-        return self._providers.stream(candidate.provider, candidate.model, prompt, limits)
+        learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
+        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
 
     async def stream(
         self, request: InFlight, relay: Relay, attempt: Attempt
-    ) -> AsyncGenerator[Event | Answered, None]:
-        """The caller's events as they come, last the answer's account. Raises ProviderFailure, already accounted
+    ) -> AsyncGenerator[Event | AttemptAnswer, None]:
+        """Yields the caller's events as they come, last the answer. Raises ProviderFailure, already accounted
         for."""
         prompt = request.generation.prompt
         prefill = ""
@@ -195,12 +195,12 @@ class Calls:
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
-                        attempt.content_came()
-                        self._budget.record_sign()
-                    told = relay.feed(batch)
+                        attempt.record_content()
+                        self._retries.record_sign()
+                    passed = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started
-                    for event in told:
+                    for event in passed:
                         yield event
                     if isinstance(batch[-1], StreamEnd):
                         end = batch[-1]
@@ -221,4 +221,4 @@ class Calls:
             elif not accounted:
                 attempt.abandon(relay.generated())
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
-        yield Answered(attempt.candidate, completion, relay.sent())
+        yield AttemptAnswer(attempt.candidate, completion, relay.sent())

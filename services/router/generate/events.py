@@ -1,4 +1,4 @@
-"""What the router tells a caller, and what it tells the ledger."""
+"""Events of an answer, and its account."""
 
 from __future__ import annotations
 

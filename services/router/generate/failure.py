@@ -24,7 +24,7 @@ from services.router.generate.next_step import Failed
 from services.router.health.target_health import Availability
 from services.router.planning.plan import Plan
 
-#: What time alone does not mend, and the reason that the caller is told; all of them are `libs.errors.LASTING`.
+#: Failures that time alone does not mend, each with the reason in the error; all of them are `libs.errors.LASTING`.
 _LASTING = {
     ErrorClass.AUTHENTICATION: "PROVIDER_KEY_REFUSED",
     ErrorClass.QUOTA_EXHAUSTED: "PROVIDER_QUOTA_EXHAUSTED",
@@ -42,7 +42,7 @@ def why_given_up(
     quota_retry_after: float | None,
     now: float,
 ) -> PointsmanError:
-    """The error for a `GiveUp.why`."""
+    """Returns the error for a `GiveUp.why`."""
     story = "; ".join(f"{f.candidate.target}: {f.error_class}: {f.message}" for f in failed)
     metadata = (
         {"attempts": ",".join(f"{f.candidate.target}={f.error_class}" for f in failed)} if failed else {}
@@ -113,7 +113,7 @@ def _never_tried(
 
 
 def _soonest(plan: Plan, failed: Sequence[Failed], quota: float | None, now: float) -> float | None:
-    """The seconds after which somebody may answer again, as far as anybody has said; None: nobody has."""
+    """Returns the seconds after which somebody may answer again, as far as is known; None: nothing is."""
     waits = [max(0.0, f.ended + f.retry_after - now) for f in failed if f.retry_after is not None]
     waits += [w for w in (quota, plan.retry_after()) if w is not None]
     return min(waits, default=None)

@@ -37,21 +37,21 @@ async def race(
     failed: Callable[[Attempt, ProviderFailure], None],
     lost: Callable[[Attempt], None],
 ) -> tuple[Runner[T], T]:
-    """The winner and what it showed. `second` is asked after `delay` seconds without a sign of the first, and may
-    decline (None); it is cancelled when the first shows something meanwhile. `failed` and `lost` account for attempts
-    that do not win; the last failure is raised."""
+    """Returns the winner and its first sign. `second` is called after `delay` seconds without a sign of the first,
+    and may decline (None); it is cancelled when the first shows something meanwhile. `failed` and `lost` account for
+    attempts that do not win; the last failure is raised."""
     running = {first.task: first}
-    asked = False
+    requested = False
     asking: asyncio.Task[Runner[T] | None] | None = None
     failure: ProviderFailure | None = None
     try:
         while running:
             tasks: set[asyncio.Task[Any]] = {*running, asking} if asking is not None else {*running}
             done, _ = await asyncio.wait(
-                tasks, timeout=None if asked else delay, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=None if requested else delay, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                asked = True
+                requested = True
                 asking = asyncio.ensure_future(_awaited(second()))
                 continue
             for task in [task for task in running if task in done]:
@@ -63,7 +63,7 @@ async def race(
                     failed(entry.attempt, error)
                     await entry.drop()
                     # A visible failure is the failover loop's business, not a reason to hedge.
-                    asked = True
+                    requested = True
                     continue
                 return entry, shown
             if asking is not None and asking in done:
@@ -81,7 +81,7 @@ async def race(
 
 
 async def _withdrawn(asking: asyncio.Task[Runner[T] | None]) -> Runner[T] | None:
-    """Takes the question back; what it had come to in the same instant."""
+    """Cancels the second's begin; returns its runner where it began in the same instant."""
     asking.cancel()
     await asyncio.wait({asking})
     return None if asking.cancelled() or asking.exception() is not None else asking.result()
@@ -91,7 +91,7 @@ async def _end(entry: Runner[Any]) -> None:
     entry.task.cancel()
     await asyncio.wait({entry.task})
     if not entry.task.cancelled():
-        entry.task.exception()  # looked at: it lost in the same instant
+        entry.task.exception()  # retrieved, or asyncio logs it: it lost in the same instant
     if isinstance(entry.show, Coroutine):
         entry.show.close()  # it may not have begun
     await entry.drop()

@@ -1,4 +1,4 @@
-"""A request in flight: what it may use up, and what has happened so far."""
+"""A request in flight: its bounds, and all that has happened to it so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from libs.selection import Degradation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
 from services.router.admission.limit_state import LimitState
-from services.router.budgets.budget import Budget, Notice, Stance
+from services.router.budgets.budget import Budget, BudgetVerdict, Notice
 from services.router.generate.attempt import Attempt
 from services.router.generate.events import Result
 from services.router.generate.next_step import Envelope, Failed
@@ -17,11 +17,11 @@ from services.router.generate.relay import Relay
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
-from services.router.providers.timeouts import Learned, Limits, attempt_limits
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, attempt_timeouts
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
-class Short(Struct, frozen=True):
+class LimitedCandidate(Struct, frozen=True):
     """A candidate that limits alone kept from being called. `seconds`: after which there may be room. `paced`: all of
     them are to be waited for rather than refused."""
 
@@ -34,7 +34,7 @@ _NOTHING = Usage(accuracy=UsageAccuracy.EXACT)
 
 
 class InFlight(Struct):
-    """A request in flight: what it may use, and what has happened so far."""
+    """A request in flight. `envelope` bounds it; `started` and `first_token` are monotonic seconds and seconds."""
 
     generation: Generation
     plan: Plan
@@ -42,37 +42,37 @@ class InFlight(Struct):
     stream: bool
     started: float
     span: Span
-    #: What budgets said as the plan was made; None: an attempt has begun since.
-    stance: Stance | None
-    #: What the caller of a stream is told.
+    #: The budgets' verdict as the plan was made; None: an attempt has begun since.
+    budget_verdict: BudgetVerdict | None
+    #: The events of a streamed answer; None: it is not streamed.
     relay: Relay | None = None
     failed: list[Failed] = []
     #: Targets that limits or breakers kept from being called.
     refused: dict[str, tuple[QuotaViolation, ...]] = {}
-    short: list[Short] = []
+    limited: list[LimitedCandidate] = []
     quota_retry_after: float | None = None
     records: list[UsageRecord] = []
     first_token: float | None = None
     allow_prefill: bool = True
-    #: What runs now, or ended last, was taken from the retry budget.
+    #: The attempt that runs, or ended last, was paid from the retry budget.
     spent_retry: bool = False
     degradation: Degradation | None = None
     #: The answer has begun to come.
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
-    stepped_down: bool = False
+    made_cheaper: bool = False
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
 
     @property
     def committed(self) -> bool:
-        """Whether content has reached the caller."""
+        """Returns True if content has reached the caller."""
         return self.relay is not None and self.relay.committed
 
     def fail(
         self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
     ) -> None:
-        """An attempt failed after `text` had come; `now`: monotonic seconds."""
+        """Ends an attempt that failed after `text` had been received; `now`: monotonic seconds."""
         record = attempt.fail(failure, text, prefilled=prefilled)
         self.records.append(record)
         self.failed.append(
@@ -89,14 +89,14 @@ class InFlight(Struct):
             )
         )
 
-    def limits(self, candidate: Candidate, learned: Learned, now: float) -> Limits:
-        """How long an attempt may take; `now`: monotonic seconds."""
+    def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
+        """Returns the timeouts of an attempt; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
         others = len(self.plan.candidates) > 1
         if others and (self.failed or self.refused):
             out = {candidate.target, *[f.candidate.target for f in self.failed], *self.refused}
             others = not all(other.target in out for other in self.plan.candidates)
-        return attempt_limits(
+        return attempt_timeouts(
             learned,
             candidate.provider.timeouts,
             self.envelope.deadline - now,
@@ -117,7 +117,7 @@ class InFlight(Struct):
         *,
         cached: bool = False,
     ) -> Result:
-        """The answer with its account over all attempts."""
+        """Returns the answer with its account over all attempts."""
         records = self.records
         usage, cost = None, 0
         for record in records:

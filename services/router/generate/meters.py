@@ -1,15 +1,17 @@
-"""The router's own metrics: what was attempted where, how it ended, what it used and what it cost."""
+"""Metrics of provider attempts: their number by outcome, duration, tokens and cost."""
 
 from __future__ import annotations
 
 from libs.instruments import Count, Distribution
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.ledger.usage_record import Outcome, UsageRecord
+from services.router.generate.attempt_end import AttemptEnd
+from services.router.ledger.usage_record import Outcome
 
 
 class Meters:
-    """Counts ended attempts. Label values come from the catalog and closed sets, so their number is bounded."""
+    """Counts ended attempts. Satisfies `AttemptObserver`. Label values come from the catalog and closed sets, so
+    their number is bounded."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._attempts = metrics.counter(
@@ -26,15 +28,15 @@ class Meters:
         self._ends: dict[tuple[str, str, Outcome, ErrorClass | None], Count] = {}
         self._targets: dict[tuple[str, str], tuple[Distribution, Count, Count, Count]] = {}
 
-    def ended(self, record: UsageRecord) -> None:
-        """One attempt."""
+    def attempt_ended(self, end: AttemptEnd) -> None:
+        record = end.record
         key = (record.provider, record.model, record.outcome, record.error_class)
-        end = self._ends.get(key)
-        if end is None:
-            end = self._ends[key] = self._attempts.labels(
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = self._attempts.labels(
                 record.provider, record.model, record.outcome, record.error_class or ""
             )
-        end.value += 1
+        ends.value += 1
         target = self._targets.get((record.provider, record.model))
         if target is None:
             names = (record.provider, record.model)

@@ -26,7 +26,7 @@ SHORTEST_ATTEMPT = 0.005
 
 #: Nobody else would answer differently, or must not be asked.
 _FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
-#: What is wrong is the account, so every model of the provider is out.
+#: The account is at fault, so every model of the provider is out.
 _WHOLE_PROVIDER = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: The target answered: it is the request that it cannot serve.
 _OF_REQUEST = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.CONTEXT_TOO_LONG})
@@ -35,7 +35,7 @@ _ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})
 
 
 class Envelope(Struct, frozen=True):
-    """What one request may use up over all its attempts. `deadline` is monotonic seconds."""
+    """Bounds of one request over all its attempts. `deadline` is monotonic seconds."""
 
     deadline: float
     max_attempts: int
@@ -99,7 +99,7 @@ def next_step(
     refused: Collection[str] = (),
     jitter: float = 0.5,
 ) -> Step:
-    """Decides the next step. `refused`: targets that limits or breakers keep from being called (they are no
+    """Returns the next step. `refused`: targets that limits or breakers keep from being called (they are no
     attempts). `jitter` is a uniform draw from 0 to 1."""
     if now + SHORTEST_ATTEMPT >= envelope.deadline:
         return GiveUp("DEADLINE_EXCEEDED")
@@ -130,8 +130,8 @@ def next_step(
 
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
-    """Whether the request is what is wrong: whoever was asked said so. After one that is known to refuse requests of
-    this kind, the next is asked too."""
+    """Returns True if the request is at fault: every target that was called refused it. After one that is known to
+    refuse requests of this kind, the next is called too."""
     if any(f.error_class is not ErrorClass.INVALID_REQUEST for f in failed):
         return False
     more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
@@ -139,7 +139,7 @@ def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> 
 
 
 def _again(last: Failed, failed: Sequence[Failed]) -> bool:
-    """Whether the same target deserves one more call: once, for a fault that may already be gone."""
+    """Returns True if the same target deserves one more call: once, for a fault that may already be gone."""
     return (
         last.error_class in _ONCE_MORE
         and last.retry_same
@@ -149,7 +149,7 @@ def _again(last: Failed, failed: Sequence[Failed]) -> bool:
 
 
 def _remaining(plan: Plan, failed: Sequence[Failed]) -> list[Candidate]:
-    """Candidates not tried yet that the failures so far have not ruled out."""
+    """Returns the candidates not tried yet that the failures so far have not ruled out."""
     tried = {f.candidate.target for f in failed}
     providers = {f.candidate.model.provider for f in failed if f.error_class in _WHOLE_PROVIDER}
     too_small = max(

@@ -1,4 +1,4 @@
-"""What a caller of a stream is told while providers come and go. Pure.
+"""The events that a caller of a stream gets while providers come and go. Pure.
 
 Until the first piece of content (the commit point) another provider simply begins. White space is none: it is held
 back until something follows. After the commit point, a provider that accepts a prefill goes on from the part already
@@ -41,24 +41,24 @@ class Relay:
 
     @property
     def committed(self) -> bool:
-        """Whether content has reached the caller."""
+        """Returns True if content has reached the caller."""
         return bool(self._sent) or self._sent_tools
 
     def sent(self) -> str:
-        """The text that has reached the caller; empty where tool calls have too."""
+        """Returns the text that has reached the caller; empty where tool calls have too."""
         return "" if self._sent_tools else "".join(self._sent)
 
     def generated(self) -> str:
-        """All that has come of the present attempt, tool calls included: what its tokens are estimated from."""
+        """Returns all that the present attempt has generated, tool calls included, for estimates of its tokens."""
         return "".join(self._received + self._received_tools)
 
     def prefill(self) -> str:
-        """What a continuing model would be given; empty where a prefill cannot express what was sent. Without
-        trailing white space, which some providers refuse."""
+        """Returns the text that a continuing model is given; empty where a prefill cannot express what was sent.
+        Without trailing white space, which some providers refuse."""
         return self.sent().rstrip()
 
     def begin(self, candidate: Candidate, failure: ErrorClass | None, *, prefilled: bool) -> list[Event]:
-        """An attempt starts; `failure` is how the one before ended; None: it has
+        """Begins an attempt and returns its events. `failure`: the class in which the one before ended; None: it has
         not, a hedge was faster."""
         before, self._candidate = self._candidate, candidate
         self._received, self._received_tools = [], []
@@ -78,7 +78,7 @@ class Relay:
         return []
 
     def feed(self, events: Sequence[StreamEvent]) -> list[Event]:
-        """What to tell the caller of a piece of the provider's stream. Text of one piece is one delta."""
+        """Returns the events that a piece of the provider's stream makes. Text of one piece is one delta."""
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
         tools = [event for event in events if isinstance(event, ToolCallDelta)]
         out: list[Event] = []

@@ -1,4 +1,4 @@
-"""What a trace shows of a request: the call's own span carries the generation, a child each provider attempt, by
+"""A request in a trace: the call's own span carries the generation, a child each provider attempt, by
 the GenAI conventions."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from services.router.ledger.usage_record import UsageRecord
 from services.router.request.generation import Generation
 
 
-def asked(span: Span, request: Generation, *, stream: bool) -> None:
-    """What is to be generated, for whom."""
+def describe_request(span: Span, request: Generation, *, stream: bool) -> None:
+    """Writes the tenant and the request to the call's span."""
     if span.recording:
         span.attributes |= {
             telemetry.GEN_AI_OPERATION: "chat",
@@ -23,8 +23,8 @@ def asked(span: Span, request: Generation, *, stream: bool) -> None:
         }
 
 
-def answered(span: Span, result: Result) -> None:
-    """The request got its answer."""
+def describe_answer(span: Span, result: Result) -> None:
+    """Writes the answer's model, usage and cost to the call's span."""
     if span.recording:
         span.attributes |= {
             telemetry.GEN_AI_PROVIDER: result.candidate.model.provider,
@@ -36,22 +36,21 @@ def answered(span: Span, result: Result) -> None:
         }
 
 
-def attempt(record: UsageRecord, parent: Span) -> Span | None:
-    """One call to one provider begins. None: nobody will see it."""
+def begin_attempt(record: UsageRecord, parent: Span) -> Span | None:
+    """Begins the span of one call to one provider. None: nobody will see it."""
     return Span(f"chat {record.model}", SpanKind.CLIENT, parent.context) if parent.recording else None
 
 
-def attempt_ended(span: Span | None, record: UsageRecord) -> None:
-    """It ended, as `record` says."""
-    if span is not None:
-        span.attributes |= {
-            telemetry.GEN_AI_OPERATION: "chat",
-            telemetry.GEN_AI_PROVIDER: record.provider,
-            telemetry.GEN_AI_REQUEST_MODEL: record.model,
-            telemetry.ATTEMPT_NUMBER: record.attempt_number,
-            telemetry.COST_MICRO_USD: record.cost_micro_usd,
-        }
-        if record.usage is not None:
-            span.attributes[telemetry.GEN_AI_INPUT_TOKENS] = record.usage.input_tokens
-            span.attributes[telemetry.GEN_AI_OUTPUT_TOKENS] = record.usage.output_tokens
-        span.end(None if record.error_class is None else str(record.error_class))
+def end_attempt(span: Span, record: UsageRecord) -> None:
+    """Ends the span of a call that ended as `record` says."""
+    span.attributes |= {
+        telemetry.GEN_AI_OPERATION: "chat",
+        telemetry.GEN_AI_PROVIDER: record.provider,
+        telemetry.GEN_AI_REQUEST_MODEL: record.model,
+        telemetry.ATTEMPT_NUMBER: record.attempt_number,
+        telemetry.COST_MICRO_USD: record.cost_micro_usd,
+    }
+    if record.usage is not None:
+        span.attributes[telemetry.GEN_AI_INPUT_TOKENS] = record.usage.input_tokens
+        span.attributes[telemetry.GEN_AI_OUTPUT_TOKENS] = record.usage.output_tokens
+    span.end(None if record.error_class is None else str(record.error_class))

@@ -135,9 +135,9 @@ class HealthClient:
                 while True:
                     await asyncio.sleep(REPORT_INTERVAL)
                     waited += REPORT_INTERVAL
-                    if waited < CALM_INTERVAL and not self.targets.pressing:
+                    if waited < CALM_INTERVAL and not self.targets.has_urgent_evidence:
                         continue
-                    evidence, waited = self.targets.evidence(), 0.0
+                    evidence, waited = self.targets.take_evidence(), 0.0
                     if not evidence:
                         continue
                     if not await self._send(call, numbers, evidence):
@@ -171,7 +171,7 @@ class HealthClient:
         while True:
             model = await self._wanted.get()
             if not self._watching:
-                self.targets.permit_itself(model)
+                self.targets.grant_own_permit(model)
                 continue
             try:
                 answer = await self._stub.AcquireProbe(
@@ -187,12 +187,12 @@ class HealthClient:
                     log.warning("probe_permit_failed", target=model.id, error=why, times=times)
                 continue
             if answer.permit:
-                self.targets.permitted(model, answer.permit, timestamp_from_proto(answer.expires))
+                self.targets.grant_permit(model, answer.permit, timestamp_from_proto(answer.expires))
 
     def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
         self._epoch, self._version = answer.epoch, answer.version
         for state in answer.providers:
-            self.targets.heard(state.provider, state.model, _judgement(state))
+            self.targets.apply_judgement(state.provider, state.model, _judgement(state))
         self.known.set()
 
 

@@ -1,4 +1,4 @@
-"""What the router knows of a target's health when it plans."""
+"""A target's health as planning sees it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Availability(StrEnum):
-    """Whether calls may go there now."""
+    """The ways in which a target may be called now."""
 
     #: Works.
     HEALTHY = "healthy"
@@ -21,7 +21,7 @@ class Availability(StrEnum):
 
 
 class TargetHealth(Struct, frozen=True):
-    """One model on one provider. Durations in seconds, None: not known."""
+    """The health of one model on one provider. Durations in seconds, None: not known."""
 
     availability: Availability = Availability.HEALTHY
     #: Share of recent calls that succeeded, 0 to 1.
@@ -30,9 +30,9 @@ class TargetHealth(Struct, frozen=True):
     time_to_first_token: float | None = None
     #: Share of traffic a recovering target should get, 0 to 1.
     ramp: float = 1.0
-    #: Why it may not be called, for a person.
+    #: The reason why it may not be called, for a person.
     reason: str = ""
-    #: It is down by evidence alone, and has not been tried for a while: worth a try where nobody else is left.
+    #: It is down by evidence alone, and has not been tried for a while: worth a try where no other target is left.
     trial: bool = False
     #: It kept refusing requests of this kind while others succeeded: its refusal is not taken for the caller's fault.
     suspect: bool = False

@@ -1,7 +1,7 @@
-"""The router's picture of its targets: what the health service says, merged with what this router sees itself.
+"""The router's picture of its targets (see the room's head).
 
-A target is a model on a provider, or a provider. Judgements come in by `heard` and `permitted`, evidence goes out by
-`evidence`; without a health service all goes on with the last known judgements and the local circuits.
+Judgements come in by `apply_judgement` and `grant_permit`, outcomes of calls by `succeeded` and `failed`; evidence
+goes out by `take_evidence`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
-from services.router.health.doubt import Doubt
+from services.router.health.held_failures import HeldFailures
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.health.view import CallTicket
 
-#: How often the local window is counted, seconds: often enough to order candidates by.
+#: The local window is counted this often, seconds: often enough to order candidates by.
 COUNT_INTERVAL = 0.1
-#: Successes that wait to be taken in, at most.
+#: Successes of a target that wait to be counted, at most.
 SUCCESSES = 1000
-#: How often a permit is asked for while a circuit is half-open, seconds.
+#: A permit is asked for this often while a circuit is half-open, seconds.
 PROBE_INTERVAL = 0.25
 #: Calls from which on a learned percentile is believed.
 HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
 TRIAL_INTERVAL = 1.0
-#: Open by evidence of faults, which a success disproves; not by an operator, a Retry-After or a bad account.
-_TRIED = frozenset({TripCause.FAULTS, TripCause.TRANSPORT, TripCause.SLOW, TripCause.NONE})
+#: Causes that are evidence of faults, which a success disproves; not an operator, nor a Retry-After.
+_DISPROVABLE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT, TripCause.SLOW, TripCause.NONE})
 #: Weight of the newest call in the local latency average.
 EWMA = 0.2
 #: Calls in the local window from which its success rate says more than the health service's.
@@ -46,8 +46,8 @@ log = get_logger(__name__)
 
 
 class Judgement(Struct, frozen=True):
-    """What the health service says of a target. Durations in seconds, None: not known. `taken_out`: why an operator
-    has taken it out; empty: nobody has. `ramp`: the share of traffic that it should get, 0 to 1."""
+    """The health service's judgement of a target. Durations in seconds, None: not known. `taken_out`: the reason why
+    an operator has taken it out; empty: nobody has. `ramp`: the share of traffic that it should get, 0 to 1."""
 
     circuit: BreakerState
     taken_out: str = ""
@@ -60,37 +60,37 @@ class Judgement(Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Target:
-    """A provider, or a model on it. What is said of calls, tenants and doubts is about a model."""
+    """A provider, or a model on it. Latencies, permits, successes and held failures are those of a model."""
 
     breaker: Breaker
-    #: By the health service, last.
-    said: Judgement
+    #: The health service's last.
+    judgement: Judgement
     latency: float | None = None
     first_token: float | None = None
     permit: str | None = None
     permit_until: float = 0.0
-    ask_again: float = 0.0
+    next_permit_request: float = 0.0
     next_trial: float = 0.0
     #: The local success rate as last counted; None: too few calls.
-    counted: float | None = None
+    local_success_rate: float | None = None
     counted_until: float = 0.0
-    #: The judgement made with that count, as of so many changes; None: calls may not just go there.
-    known: TargetHealth | None = None
-    known_as_of: int = 0
+    #: The health derived from that count, and `Targets._changes` then; None: calls may not just go there.
+    cached: TargetHealth | None = None
+    cached_as_of: int = 0
     latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
     first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
-    #: While its circuit is closed: not taken in yet.
-    successes: list[_Success] = field(default_factory=list)
-    doubt: Doubt[_Failure] = field(default_factory=Doubt)
+    #: Not counted yet; only while its circuit is closed.
+    uncounted: list[_Success] = field(default_factory=list)
+    held: HeldFailures[_Failure] = field(default_factory=HeldFailures)
 
 
-#: A call that gave the answer: when (epoch seconds), the model, the ticket, seconds in all and to the first token,
+#: A call that gave the answer: its end (epoch seconds), the model, the ticket, seconds in all and to the first token,
 #: tokens, the tenant.
 _Success = tuple[float, Model, CallTicket, float, float | None, int, str]
 
 
 class _Failure(Struct, frozen=True):
-    """A call that failed; `until`: when it may be made again, epoch seconds."""
+    """A call that failed; `until`: the instant from which the provider takes calls again, epoch seconds."""
 
     ticket: CallTicket
     error_class: ErrorClass
@@ -99,7 +99,7 @@ class _Failure(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Tally:
-    """Outcomes not reported yet."""
+    """Outcomes that are not reported yet, summed. Times in seconds."""
 
     successes: int = 0
     failures: dict[ErrorClass, int] = field(default_factory=dict)
@@ -122,90 +122,97 @@ class Targets:
         self,
         clock: Clock,
         rng: Random,
-        want: Callable[[Model], None],
+        request_permit: Callable[[Model], None],
         settings: BreakerSettings | None = None,
     ) -> None:
-        """`want` is called, at most every PROBE_INTERVAL, with a model whose circuit is half-open and for which there
-        is no permit."""
+        """`request_permit` is called, at most every PROBE_INTERVAL, with a model whose circuit is half-open and for
+        which there is no permit."""
         self._clock = clock
         self._rng = rng
-        self._want_permit = want
+        self._request_permit = request_permit
         self._settings = settings or BreakerSettings()
         self._targets: dict[tuple[str, str], _Target] = {}
         self._pairs: dict[str, tuple[_Target, _Target]] = {}
         self._tallies: dict[TallyKey, Tally] = {}
-        #: How often something happened that judgements must not miss.
+        #: Counts what makes a cached health wrong.
         self._changes = 0
 
-    def target(self, model: Model) -> TargetHealth:
-        """The present judgement."""
+    def health_of(self, model: Model) -> TargetHealth:
+        """See `HealthView.health_of`."""
         now = self._clock.now()
         provider, target = self._pair(model)
-        if target.known is not None and target.known_as_of == self._changes and now < target.counted_until:
-            return target.known
-        taken_out = provider.said.taken_out or target.said.taken_out
+        if target.cached is not None and target.cached_as_of == self._changes and now < target.counted_until:
+            return target.cached
+        taken_out = provider.judgement.taken_out or target.judgement.taken_out
         if taken_out:
             return TargetHealth(Availability.DOWN, reason=taken_out)
         state = worse(provider.breaker.tick(now), target.breaker.tick(now))
         if state.state is CircuitState.OPEN:
             wait = max(0.0, state.open_until - now)
             reason = f"its circuit is open for another {wait:.0f} s {state.cause}".rstrip()
-            tried = state.cause in _TRIED
-            back = min(wait, max(0.0, target.next_trial - now)) if tried else wait
+            disprovable = state.cause in _DISPROVABLE
+            back = min(wait, max(0.0, target.next_trial - now)) if disprovable else wait
             return TargetHealth(
-                Availability.DOWN, reason=reason, retry_after=back, trial=tried and now >= target.next_trial
+                Availability.DOWN,
+                reason=reason,
+                retry_after=back,
+                trial=disprovable and now >= target.next_trial,
             )
         if now >= target.counted_until:
-            self._take_in(target)
+            self._count_waiting(target)
             counts = target.breaker.counts(now)
             enough = counts.calls >= LOCAL_EVIDENCE
-            target.counted = 1 - counts.failure_rate if enough else None
+            target.local_success_rate = 1 - counts.failure_rate if enough else None
             target.counted_until = now + COUNT_INTERVAL
-        success_rate = target.said.success_rate if target.counted is None else target.counted
+        success_rate = (
+            target.judgement.success_rate if target.local_success_rate is None else target.local_success_rate
+        )
         availability = (
-            Availability.DEGRADED if target.said.degraded or provider.said.degraded else Availability.HEALTHY
+            Availability.DEGRADED
+            if target.judgement.degraded or provider.judgement.degraded
+            else Availability.HEALTHY
         )
         if state.state is CircuitState.HALF_OPEN:
             if target.permit is None or now >= target.permit_until:
-                self._want(model, target, now)
+                self._ask_for_permit(model, target, now)
                 return TargetHealth(
                     Availability.DOWN, reason="it is being probed after a failure", retry_after=PROBE_INTERVAL
                 )
             availability = Availability.PROBING
         probing = availability is Availability.PROBING
-        ramp = 1.0 if probing else min(provider.said.ramp, target.said.ramp)
+        ramp = 1.0 if probing else min(provider.judgement.ramp, target.judgement.ramp)
         known = TargetHealth(availability, success_rate, target.latency, target.first_token, ramp)
         if not probing:
-            target.known, target.known_as_of = known, self._changes
+            target.cached, target.cached_as_of = known, self._changes
         return known
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        """The learned 95th percentile."""
+        """See `HealthView.hedge_after`."""
         target = self._target(model.provider, model.name)
-        self._take_in(target)
+        self._count_waiting(target)
         learned = target.first_tokens if stream else target.latencies
         if learned.samples(self._clock.now()) < HEDGE_SAMPLES:
             return None
         return learned.quantile(0.95)
 
     def begin(self, model: Model) -> CallTicket | None:
-        """Before a call."""
+        """See `HealthView.begin`."""
         now = self._clock.now()
         provider, target = self._pair(model)
-        mine, theirs = target.breaker.tick(now), provider.breaker.tick(now)
-        if mine.state is CircuitState.CLOSED and theirs.state is CircuitState.CLOSED:
-            return CallTicket("", mine.generation, theirs.generation)
+        of_model, of_provider = target.breaker.tick(now), provider.breaker.tick(now)
+        if of_model.state is CircuitState.CLOSED and of_provider.state is CircuitState.CLOSED:
+            return CallTicket("", of_model.generation, of_provider.generation)
         permit = ""
-        state = worse(theirs, mine)
+        state = worse(of_provider, of_model)
         if state.state is CircuitState.OPEN:
-            if state.cause not in _TRIED or now < target.next_trial:
+            if state.cause not in _DISPROVABLE or now < target.next_trial:
                 return None
             target.next_trial = now + TRIAL_INTERVAL
         if state.state is CircuitState.HALF_OPEN:
             if target.permit is None or now >= target.permit_until:
                 return None
             permit, target.permit = target.permit, None
-        return CallTicket(permit, mine.generation, theirs.generation)
+        return CallTicket(permit, of_model.generation, of_provider.generation)
 
     def succeeded(
         self,
@@ -216,29 +223,29 @@ class Targets:
         tokens: int,
         tenant: str,
     ) -> None:
-        """After a call that gave the answer."""
+        """See `HealthView.succeeded`."""
         success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
         if (
             provider.breaker.state.state is CircuitState.CLOSED
             and target.breaker.state.state is CircuitState.CLOSED
-            and len(target.successes) < SUCCESSES
+            and len(target.uncounted) < SUCCESSES
         ):
-            target.successes.append(success)
+            target.uncounted.append(success)
         else:
-            self._take_in(target)
-            self._succeeded([success])
+            self._count_waiting(target)
+            self._count_successes([success])
 
-    def _take_in(self, target: _Target) -> None:
-        """Successes only matter where something is decided. Until then they wait: a few taken in together cost much
-        less than each by itself."""
-        if target.successes:
-            successes, target.successes = target.successes, []
+    def _count_waiting(self, target: _Target) -> None:
+        """Counts the target's successes that wait. They matter only where something is decided, and a few counted
+        together cost much less than each by itself."""
+        if target.uncounted:
+            successes, target.uncounted = target.uncounted, []
             for _, alike in groupby(successes, itemgetter(2)):
-                self._succeeded(list(alike))
+                self._count_successes(list(alike))
 
-    def _succeeded(self, successes: Sequence[_Success]) -> None:
-        """Calls that began under one ticket, as if all had ended with the last of them."""
+    def _count_successes(self, successes: Sequence[_Success]) -> None:
+        """Counts calls that began under one ticket, as if all had ended with the last of them."""
         now, model, ticket = successes[-1][:3]
         provider, target = self._pair(model)
         tally = self._tally(model, ticket)
@@ -246,7 +253,7 @@ class Targets:
         streamed: list[float] = []
         slow = 0
         for at, _, _, latency, first_token, tokens, tenant in successes:
-            target.doubt.answered(at - latency, at, tenant)
+            target.held.record_answer(at - latency, at, tenant)
             slow += self._settings.is_slow(latency, tokens)
             target.latency = _average(target.latency, latency)
             tally.latency_sum += latency
@@ -273,19 +280,19 @@ class Targets:
         retry_after: float | None,
         tenant: str,
     ) -> None:
-        """After one that did not. A fault or a rate that one tenant alone meets may be held back (see
-        `domain.doubt`), as long as the circuits are closed."""
+        """See `HealthView.failed`. A fault or a rate that one tenant alone meets may be held back (see
+        `held_failures`), as long as the circuits are closed."""
         now = self._clock.now()
         provider, target = self._pair(model)
-        self._take_in(target)
+        self._count_waiting(target)
         self._changes += 1
         until = now + retry_after if retry_after is not None else None
         failures = [_Failure(ticket, error_class, until)]
         closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
         # A rate that a large request exceeds may well have room for others' small ones.
-        doubtful = error_class in PROVIDER_FAULTS or error_class is ErrorClass.RATE_LIMITED
-        if closed and not ticket.permit and doubtful:
-            failures = target.doubt.failed(now, tenant, failures[0])
+        may_be_its_own = error_class in PROVIDER_FAULTS or error_class is ErrorClass.RATE_LIMITED
+        if closed and not ticket.permit and may_be_its_own:
+            failures = target.held.record_failure(now, tenant, failures[0])
         for failure in failures:
             self._count_failure(now, model, provider, target, failure)
 
@@ -300,38 +307,38 @@ class Targets:
         if until is not None:
             tally.retry_not_before = max(tally.retry_not_before, until)
 
-    def heard(self, provider: str, model: str, judgement: Judgement) -> None:
-        """The health service's word on a model, or (`model` empty) on a provider."""
+    def apply_judgement(self, provider: str, model: str, judgement: Judgement) -> None:
+        """Takes the health service's judgement of a model, or (`model` empty) of a provider."""
         target = self._target(provider, model)
-        self._take_in(target)
+        self._count_waiting(target)
         self._changes += 1
-        target.said = judgement
+        target.judgement = judgement
         if judgement.latency is not None:
             target.latency = judgement.latency
         if judgement.first_token is not None:
             target.first_token = judgement.first_token
         target.breaker.merge(self._clock.now(), judgement.circuit)
 
-    def permitted(self, model: Model, permit: str, until: float) -> None:
-        """One call may be tried, until then (epoch seconds)."""
+    def grant_permit(self, model: Model, permit: str, until: float) -> None:
+        """Lets one call to a half-open target begin, until then (epoch seconds)."""
         target = self._pair(model)[1]
         target.permit, target.permit_until = permit, until
 
-    def permit_itself(self, model: Model) -> None:
-        """Without a health service a router grants itself what it would ask for."""
+    def grant_own_permit(self, model: Model) -> None:
+        """Grants this router, without a health service, the permit that it would ask for."""
         permit = self._pair(model)[1].breaker.acquire(self._clock.now())
         if permit is not None:
-            self.permitted(model, permit.id, permit.expires)
+            self.grant_permit(model, permit.id, permit.expires)
 
     @property
-    def pressing(self) -> bool:
-        """Whether there is evidence that others should hear at once: a failure, or how a probe ended."""
+    def has_urgent_evidence(self) -> bool:
+        """Returns True if there is evidence that others should have at once: a failure, or how a probe ended."""
         return any(tally.failures or ticket.permit for (_, _, ticket), tally in self._tallies.items())
 
-    def evidence(self) -> dict[TallyKey, Tally]:
-        """All outcomes since this was last called."""
+    def take_evidence(self) -> dict[TallyKey, Tally]:
+        """Returns all outcomes since the last call of this, and forgets them."""
         for target in self._targets.values():
-            self._take_in(target)
+            self._count_waiting(target)
         tallies, self._tallies = self._tallies, {}
         return tallies
 
@@ -344,7 +351,7 @@ class Targets:
         return target
 
     def _pair(self, model: Model) -> tuple[_Target, _Target]:
-        """The model's provider and the model."""
+        """Returns the model's provider and the model."""
         pair = self._pairs.get(model.id)
         if pair is None:
             pair = self._target(model.provider, ""), self._target(model.provider, model.name)
@@ -368,7 +375,7 @@ class Targets:
         evidence: Evidence,
     ) -> None:
         if provider.breaker.state.state is not CircuitState.CLOSED:
-            # Closed, it is judged by the health service over all models; recovering, one probe says it all.
+            # Closed, it is judged by the health service over all models; recovering, one probe decides.
             provider.breaker.record(now, structs.replace(evidence, generation=ticket.provider_generation))
         before = target.breaker.state
         after = target.breaker.record(now, evidence)
@@ -376,10 +383,10 @@ class Targets:
             self._changes += 1
             log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
 
-    def _want(self, model: Model, target: _Target, now: float) -> None:
-        if now >= target.ask_again:
-            target.ask_again = now + PROBE_INTERVAL
-            self._want_permit(model)
+    def _ask_for_permit(self, model: Model, target: _Target, now: float) -> None:
+        if now >= target.next_permit_request:
+            target.next_permit_request = now + PROBE_INTERVAL
+            self._request_permit(model)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -1,4 +1,4 @@
-"""The router's picture of its targets, as planning and the attempt loop need it."""
+"""The router's picture of its targets, as planning and the attempt loop need it: see the room's head."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from services.router.health.target_health import TargetHealth
 
 
 class CallTicket(Struct, frozen=True):
-    """Leave to call a target. Names the circuits' generations under which the call began, so that its outcome does
-    not count against a later one."""
+    """Leave to call a target, with the probe permit where one is needed, and the circuits' generations under which
+    the call began, so that its outcome does not count against a later one."""
 
     permit: str = ""
     generation: int = 0
@@ -21,21 +21,20 @@ class CallTicket(Struct, frozen=True):
 
 
 class HealthView(Protocol):
-    """The router's picture of its targets: the health service's judgement merged with its own evidence. Never
-    waits: without a health service it lives on what it saw last."""
+    """The health of every target, and the outcomes of calls to it. Never waits."""
 
-    def target(self, model: Model) -> TargetHealth:
-        """The present judgement."""
+    def health_of(self, model: Model) -> TargetHealth:
+        """Returns the present health of a model on its provider, both considered."""
         ...
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        """The learned 95th percentile of the time to the first content (stream) or the whole answer, in seconds;
-        None: too little is known."""
+        """Returns the learned 95th percentile of the time to the first content (stream) or the whole answer, in
+        seconds; None: too little is known."""
         ...
 
     def begin(self, model: Model) -> CallTicket | None:
-        """Before a call; takes the probe permit that a recovering target needs. None: the target may not be called
-        after all. A ticket is given back by `succeeded` or `failed`."""
+        """Takes leave to make a call, with the probe permit that a recovering target needs. Returns None where the
+        target may not be called after all. Every ticket comes back by `succeeded` or `failed`."""
         ...
 
     def succeeded(
@@ -47,7 +46,7 @@ class HealthView(Protocol):
         tokens: int,
         tenant: str,
     ) -> None:
-        """After a call of the tenant's that gave the answer. Seconds; `tokens`: generated ones."""
+        """Records a call of the tenant's that gave the answer. Times in seconds; `tokens`: generated ones."""
         ...
 
     def failed(
@@ -58,5 +57,5 @@ class HealthView(Protocol):
         retry_after: float | None,
         tenant: str,
     ) -> None:
-        """After one that did not. `retry_after`: seconds that the provider asked for."""
+        """Records one that did not. `retry_after`: seconds that the provider asked for."""
         ...

@@ -34,7 +34,7 @@ _OLD_PAYLOAD = b"\xdc\x00"
 _OLD_MOST_BYTES = 64 * 1024
 
 
-#: What is read from: a mapped file, or bytes.
+#: A mapped file, or bytes.
 Bytes = bytes | mmap.mmap
 
 
@@ -49,14 +49,14 @@ class Frame(NamedTuple):
 
 
 def head_of(sequence: int, kind: bytes, payload: bytes) -> bytes:
-    """The head of a payload; only the lowest 32 bits of `sequence` are kept."""
+    """Returns the head of a payload; only the lowest 32 bits of `sequence` are kept."""
     head = _HEAD.pack(MARK, sequence % _SEQUENCES, len(payload), crc32(payload), kind)
     return head + _CHECK.pack(crc32(head))
 
 
 def frames(data: Bytes, start: int, end: int, *, trusted: bool = False) -> Iterator[Frame]:
-    """Every intact frame in a part of the bytes, in order. `trusted`: this process has written them itself, one
-    behind the other from `start` on, and checks nothing again."""
+    """Yields every intact frame in a part of the bytes, in order. `trusted`: this process has written them itself,
+    one behind the other from `start` on, so nothing is checked again."""
     while (start := data.find(MARK, start, end)) >= 0:
         payload = start + HEAD_BYTES
         if payload <= end:
@@ -73,11 +73,11 @@ def frames(data: Bytes, start: int, end: int, *, trusted: bool = False) -> Itera
 
 
 def old_frames(data: Bytes, start: int, end: int) -> Iterator[Frame]:
-    """The same of an earlier version's file."""
+    """Yields every intact frame of an earlier version's file, in order."""
     while True:
-        frame = _old_at(data, start, end)
+        frame = _old_frame_at(data, start, end)
         if frame is None:
-            # What follows is found by its payload, whose head stands before it.
+            # The next frame is found by its payload, whose head stands before it.
             found = data.find(_OLD_PAYLOAD, start + _OLD_HEAD.size + 1, end)
             if found < 0:
                 return
@@ -87,7 +87,7 @@ def old_frames(data: Bytes, start: int, end: int) -> Iterator[Frame]:
         yield frame
 
 
-def _old_at(data: Bytes, start: int, end: int) -> Frame | None:
+def _old_frame_at(data: Bytes, start: int, end: int) -> Frame | None:
     payload = start + _OLD_HEAD.size
     if payload > end:
         return None
@@ -99,7 +99,7 @@ def _old_at(data: Bytes, start: int, end: int) -> Frame | None:
 
 
 class Losses:
-    """Counts the frames that are missing between those that are given to it in order, and behind the last."""
+    """The number of frames that are missing between those that are given to it in order, and behind the last."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -110,10 +110,11 @@ class Losses:
         """The sequence number that follows."""
         return self._next or 0
 
-    def at(self, frame: Frame, follows: bool) -> None:
-        """Takes in a frame. `follows`: it stands right behind the one before, or at the beginning of its file."""
+    def add_frame(self, frame: Frame, follows: bool) -> None:
+        """Counts the frames missing before this one. `follows`: it stands right behind the one before, or at the
+        beginning of its file."""
         if frame.sequence is None or self._next is None:
-            # How many there were before it nobody knows: at least one.
+            # Nobody knows how many were before it: at least one.
             self.frames += not follows
         else:
             missing = (frame.sequence - self._next) % _SEQUENCES
@@ -123,9 +124,9 @@ class Losses:
         if frame.sequence is not None:
             self._next = (frame.sequence + 1) % _SEQUENCES
 
-    def behind(self, data: Bytes, end: int) -> None:
-        """Takes in what stands behind the last frame of all. A payload without a head is no loss: the process died
-        before it had written it."""
+    def add_tail(self, data: Bytes, end: int) -> None:
+        """Counts a frame that stands damaged behind the last one. A payload without a head is no loss: the process
+        died before it had written it."""
         if any(data[end : end + HEAD_BYTES]):
             self.frames += 1
             self._next = None if self._next is None else (self._next + 1) % _SEQUENCES

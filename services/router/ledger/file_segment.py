@@ -11,20 +11,20 @@ from services.router.ledger.file_frames import HEAD_BYTES, Frame, Losses, frames
 
 
 class Segment:
-    """`size`: bytes up to the end of its last frame; `capacity`: of the file."""
+    """A file of frames. `size`: bytes up to the end of its last frame; `capacity`: bytes of the file."""
 
     def __init__(self, path: Path, capacity: int) -> None:
-        """Opens a file, or makes one with all its blocks, so that a full disk is an error now and not a SIGBUS
+        """Opens a file, or creates one with all its blocks, so that a full disk is an error now and not a SIGBUS
         later. Raises OSError."""
         self.path = path
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._made = os.fstat(file).st_size == 0
+        self._created = os.fstat(file).st_size == 0
         try:
-            if self._made:
+            if self._created:
                 os.posix_fallocate(file, 0, capacity)
             self.map = mmap.mmap(file, 0)
         except OSError:
-            if self._made:
+            if self._created:
                 path.unlink(missing_ok=True)
             raise
         finally:
@@ -33,12 +33,12 @@ class Segment:
         self.size = 0
 
     @property
-    def old(self) -> bool:
-        """Of an earlier version."""
+    def of_earlier_version(self) -> bool:
+        """True if an earlier version of the router has written it: it is only read."""
         return self.path.suffix == ".spool"
 
     def append(self, sequence: int, kind: bytes, payload: bytes) -> bool:
-        """Adds a frame; False: it does not fit. The head goes last, so half a frame is never read."""
+        """Adds a frame. Returns False if it does not fit. The head goes last, so half a frame is never read."""
         start = self.size + HEAD_BYTES
         end = start + len(payload)
         if end > self.capacity:
@@ -49,22 +49,22 @@ class Segment:
         return True
 
     def recover(self, losses: Losses) -> Iterator[Frame]:
-        """Each frame that a process before this one has left intact; `size` then spans them all."""
-        for frame in self._found(0, self.capacity):
-            losses.at(frame, follows=frame.start == self.size)
+        """Yields each frame that a process before this one has left intact; `size` then spans them all."""
+        for frame in self._intact_frames(0, self.capacity):
+            losses.add_frame(frame, follows=frame.start == self.size)
             self.size = frame.end
             yield frame
 
     def frames(self, offset: int) -> Iterator[Frame]:
-        """Its intact frames from `offset` on."""
-        if self._made:
+        """Yields its intact frames from `offset` on."""
+        if self._created:
             return frames(self.map, offset, self.size, trusted=True)
-        return self._found(offset, self.size)
+        return self._intact_frames(offset, self.size)
 
-    def _found(self, offset: int, end: int) -> Iterator[Frame]:
-        return (old_frames if self.old else frames)(self.map, offset, end)
+    def _intact_frames(self, offset: int, end: int) -> Iterator[Frame]:
+        return (old_frames if self.of_earlier_version else frames)(self.map, offset, end)
 
     def delete(self) -> None:
-        """Gives the space back."""
+        """Deletes the file."""
         self.map.close()
         self.path.unlink(missing_ok=True)

@@ -1,15 +1,12 @@
-"""Usage records on disk until analytics has acknowledged them.
+"""The spool as files: usage records on disk until analytics has acknowledged them (see the room's head).
 
-A directory of segments `<number>.usage`, each a run of frames (`spool_frames`) of one record in MessagePack: a begin
+A directory of segments `<number>.usage`, each a run of frames (`file_frames`) of one record in MessagePack: a begin
 before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
 copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
 on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
-acknowledged and none of its attempts is still running. After a crash, an attempt that began and did not end is sent
-as it began: outcome unknown, usage uncertain. Segments `<number>.spool` are of an earlier version, and only read.
-
-Bounded: beyond `max_bytes`, or on a full disk, new records are dropped, counted and logged, because refusing work
-would turn a broken dashboard into an outage. A disk that is full at the start keeps nobody from starting either: what
-is there is read and sent, which makes room, and once there is room records are kept again.
+acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and only
+read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
+room, and then records are kept again.
 """
 
 from __future__ import annotations
@@ -32,11 +29,11 @@ from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
-#: One batch read for sending.
+#: Records that `read` returns at most.
 BATCH_RECORDS = 500
 #: Seconds between two tries to make a segment on a full disk.
 RETRY = 1.0
-#: What a disk says that has no room: the device, or this user's part of it.
+#: Errors of a disk without room: on the device, or in this user's part of it.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
@@ -48,14 +45,14 @@ class SpoolLocked(OSError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """Right behind a frame."""
+    """A place in the spool, right behind a frame."""
 
     segment: int
     offset: int
 
 
 class FileSpool:
-    """Satisfies `UsageSpool`; the sender reads with `read` and confirms with `acknowledge`. Raises OSError
+    """Satisfies `UsageSpool`. The sender reads with `read` and confirms with `acknowledge`. Raises OSError
     where the directory cannot be written for another reason than a full disk, SpoolLocked where it is taken."""
 
     def __init__(
@@ -87,8 +84,8 @@ class FileSpool:
         self._full, self._no_room = Throttle(clock), Throttle(clock)
         #: attempt id → segment in which it began, while it runs.
         self._running: dict[str, int] = {}
-        #: Attempts of an earlier life that never ended.
-        self._cut: frozenset[str] = frozenset()
+        #: Attempts of an earlier process that never ended.
+        self._unfinished: frozenset[str] = frozenset()
         self._segments: dict[int, Segment] = {}
         #: The one that is written; None while the disk is full.
         self._segment: Segment | None = None
@@ -99,36 +96,36 @@ class FileSpool:
         self._retry = 0.0
         self._read = self._acknowledged = Position(0, 0)
         try:
-            self._take_over()
+            self._lock_directory()
             self._open()
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            self._wait_for_room(error)
-        # Asked for by the scrape, so that a growing backlog shows while nothing is acknowledged.
+            self._pause_writing(error)
+        # Computed when it is scraped, so that a growing backlog shows while nothing is acknowledged.
         self._bytes.set_function(lambda: self.backlog_bytes)
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes not yet acknowledged."""
+        """Bytes that are not acknowledged yet."""
         return self._written_bytes - self._acknowledged.offset
 
     def begin(self, record: UsageRecord) -> None:
-        """Before a call."""
+        """See `UsageSpool.begin`."""
         if self._append(BEGIN, self._encode(record)):
             self._running[record.attempt_id] = self._last
 
     def end(self, record: UsageRecord) -> None:
-        """After it."""
+        """See `UsageSpool.end`."""
         self._append(END, self._encode(record))
         self._running.pop(record.attempt_id, None)
 
     def read(self) -> tuple[list[UsageRecord], Position]:
-        """The next attempts to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        """Returns the next attempts to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
         records: list[UsageRecord] = []
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
-            for record, behind in self._to_send(self._segments[number], offset):
+            for record, behind in self._sendable(self._segments[number], offset):
                 records.append(record)
                 if len(records) == BATCH_RECORDS:
                     self._read = Position(number, behind)
@@ -137,11 +134,11 @@ class FileSpool:
         return records, self._read
 
     def rewind(self) -> None:
-        """Reads again from the last acknowledgement: the stream that carried the rest broke."""
+        """Lets `read` begin again at the last acknowledgement: the stream that carried the rest broke."""
         self._read = self._acknowledged
 
     def acknowledge(self, position: Position) -> None:
-        """Everything before `position` is in the ledger."""
+        """Deletes what stands before `position`: all of it is in the ledger."""
         self._acknowledged = max(position, self._acknowledged)
         held = min(self._running.values(), default=self._last + 1)
         for number in sorted(n for n in self._segments if n <= position.segment and n < held):
@@ -157,7 +154,7 @@ class FileSpool:
         self._read = max(self._read, self._acknowledged)
 
     def close(self) -> None:
-        """Closes the files. What is not acknowledged stays for the next process; a spool with nothing left is
+        """Closes the files. Records that are not acknowledged stay for the next process; a spool with nothing left is
         emptied."""
         if self._read == self._acknowledged and not self._running and not self.read()[0]:
             for segment in self._segments.values():
@@ -165,16 +162,17 @@ class FileSpool:
         if self._lock is not None:
             os.close(self._lock)
 
-    def _to_send(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
-        """Ended attempts, and those that were cut off, with the offset behind each."""
+    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
+        """Yields the attempts that ended, and those of an earlier process that never did, with the offset behind
+        each."""
         for frame in segment.frames(offset):
-            if frame.kind == END or self._cut:
+            if frame.kind == END or self._unfinished:
                 record = self._decoded(segment, frame)
-                if record is not None and (frame.kind == END or record.attempt_id in self._cut):
+                if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
                     yield record, frame.end
 
-    def _take_over(self) -> None:
-        """Makes the directory this process's, and finds in it what another has left. Raises OSError."""
+    def _lock_directory(self) -> None:
+        """Locks the directory for this process, and recovers what another has left. Raises OSError."""
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -186,7 +184,7 @@ class FileSpool:
         self._recover()
 
     def _recover(self) -> None:
-        """Finds the records that were left, and the attempts among them that began and never ended."""
+        """Finds the records that an earlier process left, and the attempts among them that never ended."""
         unfinished: dict[str, None] = {}
         losses, unreadable = Losses(), 0
         paths = [path for pattern in ("*.spool", "*.usage") for path in sorted(self._directory.glob(pattern))]
@@ -206,15 +204,15 @@ class FileSpool:
                 else:
                     unfinished.pop(record.attempt_id, None)
             self._written_bytes += segment.size
-            if segment.old or path == paths[-1]:
-                losses.behind(segment.map, segment.size)
+            if segment.of_earlier_version or path == paths[-1]:
+                losses.add_tail(segment.map, segment.size)
         self._sequence = losses.next
-        self._cut = frozenset(unfinished)
+        self._unfinished = frozenset(unfinished)
         if losses.frames:
             self._damaged.inc(losses.frames)
             log.error("spool_damaged", records=losses.frames)
         if unreadable:
-            # Another version's records: the frames are intact, their content is not ours to read.
+            # Records of another version: the frames are intact, their content is unknown here.
             self._dropped.inc(unreadable)
             log.error("spool_unreadable_records", count=unreadable)
         if unfinished:
@@ -227,50 +225,50 @@ class FileSpool:
             return None
 
     def _append(self, kind: bytes, payload: bytes) -> bool:
-        """Keeps a frame; False: it is lost."""
+        """Writes a frame. Returns False if it is dropped."""
         size = HEAD_BYTES + len(payload)
         if self.backlog_bytes + size > self._max_bytes:
             if times := self._full.due():
                 log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
-        elif self._fits(kind, payload) or (self._open_next() and self._fits(kind, payload)):
+        elif self._write(kind, payload) or (self._open_next() and self._write(kind, payload)):
             self._sequence += 1
             self._written_bytes += size
             return True
         self._dropped.inc()
         return False
 
-    def _fits(self, kind: bytes, payload: bytes) -> bool:
+    def _write(self, kind: bytes, payload: bytes) -> bool:
         return self._segment is not None and self._segment.append(self._sequence, kind, payload)
 
     def _open_next(self) -> bool:
-        """Makes another segment; False: the disk has no room for one."""
+        """Opens another segment to write. Returns False if the disk has no room for one."""
         if self._clock.monotonic() < self._retry:
             return False
         try:
             if self._lock is None:
-                self._take_over()
+                self._lock_directory()
             self._open()
         except OSError as error:
-            self._wait_for_room(error)
+            self._pause_writing(error)
             return False
         return True
 
     def _open(self) -> None:
-        made = Segment(self._directory / f"{self._last + 1:08d}.usage", self._segment_bytes)
+        segment = Segment(self._directory / f"{self._last + 1:08d}.usage", self._segment_bytes)
         self._last += 1
-        self._segment = self._segments[self._last] = made
+        self._segment = self._segments[self._last] = segment
         if not self._writable:
             log.info("spool_writable_again")
-        self._tell_writable(True)
+        self._set_writable(True)
 
-    def _wait_for_room(self, error: OSError) -> None:
-        """Does without a segment to write for a while."""
+    def _pause_writing(self, error: OSError) -> None:
+        """Writes nothing until RETRY is over: the disk has no room."""
         self._segment = None
         self._retry = self._clock.monotonic() + RETRY
-        self._tell_writable(False)
+        self._set_writable(False)
         if times := self._no_room.due():
             log.error("spool_not_writable", error=str(error), tries=times)
 
-    def _tell_writable(self, writable: bool) -> None:
+    def _set_writable(self, writable: bool) -> None:
         self._writable = writable
         self._writable_gauge.set(writable)

@@ -8,12 +8,13 @@ from services.router.ledger.usage_record import UsageRecord
 
 
 class UsageSpool(Protocol):
-    """The ledger's doorstep: what is handed over here survives a crash of this process."""
+    """The spool of usage records: a record that is handed over survives a crash of this process."""
 
     def begin(self, record: UsageRecord) -> None:
-        """Before a call: if its end is never seen, this record stands (outcome unknown, usage uncertain)."""
+        """Keeps the record of a call before it is made: if its end is never seen, this one stands (outcome unknown,
+        usage uncertain)."""
         ...
 
     def end(self, record: UsageRecord) -> None:
-        """After it, in the same attempt_id."""
+        """Keeps the record of the same attempt_id after the call; it replaces the first."""
         ...

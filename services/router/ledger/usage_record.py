@@ -11,7 +11,7 @@ from libs.types import ErrorClass, FinishReason, Usage
 
 
 class Outcome(StrEnum):
-    """What an attempt ended as."""
+    """The ways in which an attempt ends."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -46,5 +46,5 @@ class UsageRecord(Struct, array_like=True):
     hedge: bool
     labels: Mapping[str, str]
     trace_id: str
-    #: What went wrong, in the provider's words, for the caller alone: never written down or sent to the ledger.
+    #: The failure in the provider's words, for the caller alone: never written down or sent to the ledger.
     message: str = ""

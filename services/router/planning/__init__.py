@@ -1,6 +1,14 @@
 """Planning: which models may serve a request, in what order, and why.
 
-Three named parts: `constraints` leave out who may not serve, a `scoring.Scorer` says how good each of the others is,
-and `order` makes an order of tiers, health, weights and scores. `plan.make_plan` joins them; `Planner` gives it what
-the catalog, health, budgets and set-aside combinations say now.
+A plan is made once per request, purely, so that it can be explained, repeated and tried dry (`SelectProvider`).
+`entries` lists the models that the caller or the policy names. Then three parts, each of which can be changed alone:
+`constraints` exclude a model whatever its score, a `scoring.Scorer` rates those that are left, and `order` puts them
+in the order in which they are tried: healthy before degraded, tier before tier, then by weight or score.
+`plan.make_plan` joins them; `planner.Planner` gives it the present catalog, health, budgets and set-aside
+combinations.
+
+First start: a model without evidence counts as healthy and as fast as the fastest, otherwise it would never be
+called. Everything down: those that are due for a trial are tried, so that the first to recover is found at once; the
+plan is empty where none is, and says when to come back. A budget's threshold: dear models are left out, and the
+cheapest come first. Recovery: the next plan sees it; a recovering model gets its share of first places by `ramp`.
 """

@@ -1,4 +1,4 @@
-"""A model that may serve a request, with what speaks for it."""
+"""A model that may serve a request, with its estimates, scores and reason."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _TEXT = tuple(f"{hundredths / 100:.2f}" for hundredths in range(101))
 
 
 class Candidate(Struct):
-    """A model that may serve the request; written by `make_plan` and its parts alone. `excluded`: why it may not
-    after all, empty where it may. `estimated_micro_usd`: the most that it can cost; `estimated_latency`: seconds."""
+    """A model that may serve the request; written by `make_plan` and its parts alone. `excluded`: the reason why it
+    may not after all, empty where it may. `estimated_micro_usd`: the most that it can cost; `estimated_latency`:
+    seconds, None: not known."""
 
     entry: PolicyEntry
     provider: Provider
@@ -34,7 +35,7 @@ class Candidate(Struct):
 
     @property
     def target(self) -> str:
-        """`provider/model`."""
+        """The model's id, `provider/model`."""
         return self.model.id
 
     @property

@@ -13,7 +13,7 @@ from services.router.request.generation import Prompt
 
 
 class Needs(Struct, frozen=True):
-    """What a request needs of whoever serves it."""
+    """A request's needs, which every model that serves it must meet."""
 
     tenant: Tenant
     capabilities: frozenset[str]
@@ -21,7 +21,7 @@ class Needs(Struct, frozen=True):
     max_cost_micro_usd: int | None
 
 
-#: Says why the candidate may not serve, in words for a person; empty: it may.
+#: Returns why the candidate may not serve, in words for a person; empty where it may.
 Constraint = Callable[[Candidate, Needs], str]
 
 
@@ -51,7 +51,7 @@ def _affordable(candidate: Candidate, needs: Needs) -> str:
     return f"may cost {most} micro-USD, more than the {limit} allowed"
 
 
-#: In the order in which they are told: the first that is broken excludes.
+#: In order: the first that is broken is the reason that is given.
 CONSTRAINTS: tuple[Constraint, ...] = (_permitted, _capable, _large_enough, _affordable)
 
 

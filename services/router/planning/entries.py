@@ -1,4 +1,4 @@
-"""The entries of a policy: which models could serve, before the request's own needs and health are looked at."""
+"""The entries of a policy: the models that could serve, before the request's own needs and health count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from libs.catalog.model import DEFAULT, Catalog, Model, Provider, Tenant
 
-#: How many models outside of a policy are considered when everything in it failed.
+#: Models outside of a policy that are considered at most when everything in it failed.
 CHEAPER_MODELS = 5
 
 

@@ -1,4 +1,4 @@
-"""The order in which candidates are tried, and the reason that each is told with."""
+"""The order in which candidates are tried, and the reason that is given for each."""
 
 from __future__ import annotations
 

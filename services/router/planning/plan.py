@@ -1,9 +1,5 @@
-"""A plan: which models may serve a request, in what order, and why. Pure: health, prices and chance are parameters.
-
-A plan is made once per request, in three named parts: the constraints leave out who may not serve
-(`constraints.find_broken`), a scorer says how good each of the others is (`scoring.Scorer`), and the order follows
-from tiers, health, weights and scores (`order.order_candidates`).
-"""
+"""A plan, and its making from constraints, scores and order (see the room's head). Pure: health, prices and chance
+are parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from msgspec import Struct
 from libs.catalog.model import Model, Policy, Provider, Tenant
 from libs.catalog.prices import Pricer
 from libs.types import Usage
-from services.router.budgets.budget import CALM, Budget, Stance, dearest
+from services.router.budgets.budget import UNRESTRICTED, Budget, BudgetVerdict, dearest
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.planning.candidate import Candidate
 from services.router.planning.constraints import Needs, capabilities_needed, find_broken
@@ -27,43 +23,43 @@ from services.router.request.tokens import estimate_input_tokens
 
 
 class Plan(Struct, frozen=True):
-    """Candidates in the order in which they are to be tried, then those that may not serve and why."""
+    """Candidates in the order in which they are to be tried, and those that may not serve, with the reason."""
 
     candidates: tuple[Candidate, ...]
     excluded: tuple[Candidate, ...]
     policy: Policy
     input_tokens: int
-    #: What pays for the request, and what that said as the plan was made.
+    #: The budgets that pay for the request, and the verdict on them as the plan was made.
     budgets: tuple[Budget, ...] = ()
-    stance: Stance = CALM
-    #: A budget's use chose: without it another model would be the first.
-    thrifty: bool = False
+    budget_verdict: BudgetVerdict = UNRESTRICTED
+    #: A budget's threshold changed the first candidate.
+    chosen_by_budget: bool = False
 
     def retry_after(self) -> float | None:
-        """The soonest any target that is down now comes back, in seconds; None: nobody knows."""
+        """Returns the seconds until the first target that is down may come back; None: not known."""
         waits = [c.health.retry_after for c in self.excluded if c.health.retry_after is not None]
         return min(waits) if waits else None
 
 
 class PlanRequest(Struct, frozen=True):
-    """What a plan is made for. `stance`: what the budgets say."""
+    """The request that a plan is made for. `budget_verdict`: what its budgets allow now."""
 
     generation: Generation
     tenant: Tenant
     policy: Policy
     stream: bool = False
     budgets: tuple[Budget, ...] = ()
-    stance: Stance = CALM
+    budget_verdict: BudgetVerdict = UNRESTRICTED
 
 
 class Conditions(Struct, frozen=True):
-    """What is known of the world as a plan is made. `at`: epoch seconds; `unusable`: why a provider cannot be called
-    at all, empty: it can."""
+    """The world as a plan is made. `at`: epoch seconds; `why_unusable`: returns why a provider cannot be called at
+    all, empty where it can."""
 
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
-    unusable: Callable[[Provider], str] = lambda _: ""
+    why_unusable: Callable[[Provider], str]
 
 
 def make_plan(
@@ -81,19 +77,22 @@ def make_plan(
         for candidate in fit:
             excluded.remove(candidate)
             candidate.excluded = ""
-    if request.stance.cheaper and fit:
-        fit = _without_dear(fit, excluded, request.stance.cheaper)
+    if request.budget_verdict.cheaper and fit:
+        fit = _without_dear(fit, excluded, request.budget_verdict.cheaper)
     if fit:
         scorer.score(fit, generation)
         fit = order_candidates(fit, rng)
         explain_order(fit, generation, passed_over=passed_over)
-    return Plan(tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.stance)
+    return Plan(
+        tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.budget_verdict
+    )
 
 
 def _examine(
     entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions, input_tokens: int
 ) -> tuple[list[Candidate], list[Candidate], list[Candidate]]:
-    """Returns who may serve, who may not with the reason, and those of the latter whom health alone keeps out."""
+    """Returns the candidates that may serve, those that may not with the reason, and those of the latter that health
+    alone keeps out."""
     generation = request.generation
     prompt = generation.prompt
     needs = Needs(
@@ -111,7 +110,7 @@ def _examine(
         usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
         candidate = Candidate(entry, provider, model, health, most, health.latency)
-        why = conditions.unusable(provider) or find_broken(candidate, needs)
+        why = conditions.why_unusable(provider) or find_broken(candidate, needs)
         if not why and health.availability is Availability.DOWN:
             why = health.reason or "it is down"
             down.append(candidate)
@@ -124,7 +123,8 @@ def _examine(
 
 
 def _without_dear(fit: list[Candidate], excluded: list[Candidate], why: str) -> list[Candidate]:
-    """Returns who is cheap enough where a budget wants cheaper models; the others join `excluded`."""
+    """Returns the candidates that are cheap enough where a budget asks for cheaper models; the others join
+    `excluded`."""
     most = dearest(candidate.estimated_micro_usd for candidate in fit)
     for candidate in fit:
         if candidate.estimated_micro_usd > most:
@@ -134,6 +134,6 @@ def _without_dear(fit: list[Candidate], excluded: list[Candidate], why: str) -> 
 
 
 def _are_beaten(excluded: Sequence[Candidate], fit: Sequence[Candidate]) -> bool:
-    """Returns True if health took out someone of a better tier than all that are left, or of the same."""
+    """Returns True if health took out a candidate of a better tier than all that are left, or of the same."""
     best = min(candidate.entry.tier for candidate in fit)
     return any(c.entry.tier <= best and c.health.availability is Availability.DOWN for c in excluded)

@@ -1,4 +1,4 @@
-"""Making the plan of a request from what the catalog, health, budgets and set-aside combinations say now."""
+"""Makes the plan of a request from the present catalog, health, budgets and set-aside combinations."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Planner:
         price: Pricer,
         clock: Clock,
         rng: Random,
-        unusable: Callable[[Provider], str],
+        why_unusable: Callable[[Provider], str],
         set_aside: SettingAside,
         budgets: Budgets,
         scorer: Scorer,
     ) -> None:
-        """`unusable`: why a provider cannot be called at all; empty: it can."""
+        """`why_unusable` returns why a provider cannot be called at all; empty where it can."""
         self._health = health
         self._price = price
         self._clock = clock
         self._rng = rng
-        self._unusable = unusable
+        self._why_unusable = why_unusable
         self._set_aside = set_aside
         self._budgets = budgets
         self._scorer = scorer
@@ -61,25 +61,25 @@ class Planner:
     def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
         """Returns the plan. Raises InvalidArgument for models the catalog does not know."""
         budgets = self._budgets.of(catalog, tenant, generation)
-        stance = self._budgets.look(budgets)
+        verdict = self._budgets.check_budgets(budgets)
         policy = catalog.policy_for(tenant, generation.content_type)
-        request = PlanRequest(generation, tenant, policy, stream, budgets, stance)
+        request = PlanRequest(generation, tenant, policy, stream, budgets, verdict)
         entries = self._entries_for(catalog, tenant, generation)
         conditions = self._conditions(catalog, generation, stream=stream)
-        if not stance.cheaper:
+        if not verdict.cheaper:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        thrifty = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST)
         plan = make_plan(
-            entries, structs.replace(request, generation=thrifty), conditions, self._scorer, Random(seed)
+            entries, structs.replace(request, generation=cost_first), conditions, self._scorer, Random(seed)
         )
-        calm = structs.replace(request, stance=structs.replace(stance, cheaper=""))
-        usual = make_plan(entries, calm, conditions, self._scorer, Random(seed))
+        unrestricted = structs.replace(request, budget_verdict=structs.replace(verdict, cheaper=""))
+        usual = make_plan(entries, unrestricted, conditions, self._scorer, Random(seed))
         changed = [c.target for c in plan.candidates[:1]] != [c.target for c in usual.candidates[:1]]
-        return structs.replace(plan, thrifty=changed)
+        return structs.replace(plan, chosen_by_budget=changed)
 
-    def cheaper(
+    def plan_cheaper(
         self, catalog: Catalog, tenant: Tenant, generation: Generation, plan: Plan, *, stream: bool
     ) -> Plan:
         """Returns a plan of models that cost less than any of `plan`'s, from all of the catalog. May be empty: where
@@ -100,7 +100,7 @@ class Planner:
 
     def _conditions(self, catalog: Catalog, generation: Generation, *, stream: bool) -> Conditions:
         health = self._set_aside.view(self._health, catalog, generation, stream=stream)
-        return Conditions(health, self._price, self._clock.now(), self._unusable)
+        return Conditions(health, self._price, self._clock.now(), self._why_unusable)
 
     def _entries_for(
         self, catalog: Catalog, tenant: Tenant, generation: Generation

@@ -25,7 +25,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each criterion counts; they add up to 1."""
+    """The weights of the criteria; they add up to 1."""
 
     cost: float
     performance: float

@@ -1,8 +1,8 @@
-"""How much of an answer is taken from a provider that may ignore what it was asked for.
+"""Bounds on the size of an answer, for providers that ignore what they were asked for.
 
 Limits are far above what a sound answer needs, so that only one that clearly exceeds what was asked, and with it what
 was reserved and budgeted, meets them. A stream is ended there, with what came so far, as one that reached its length;
-of a whole answer no more is read, and the attempt has failed. The connection is closed, which tells the provider.
+of a whole answer no more is read, and the attempt has failed. The connection is closed, which stops the provider.
 
 A token is four bytes on average; the longest common ones, runs of spaces, are sixteen. On the wire each stands in
 JSON of its own: a few hundred bytes with most, more where a server repeats the answer so far with every piece.
@@ -35,36 +35,38 @@ _STREAM_BYTES_PER_TOKEN = 16 * 1024
 _REPEATED = 4
 
 
-def whole_bytes(prompt: Prompt, asked: bytes) -> int:
-    """Bytes of a whole answer to `prompt`, whose request was `asked`, that are read at most."""
-    return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + len(asked) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens)
+def whole_bytes(prompt: Prompt, request_body: bytes) -> int:
+    """Returns how many bytes of a whole answer to `prompt` are read at most."""
+    return min(
+        MAX_WHOLE_BYTES, _WHOLE_BYTES + len(request_body) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens
+    )
 
 
 def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
-    """The failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows."""
+    """Returns the failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows."""
     usage = Usage(estimate_input_tokens(prompt), prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
     message = f"the answer has more than {limit} bytes for {prompt.max_output_tokens} tokens"
     return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, usage=usage)
 
 
 class StreamLimit:
-    """Counts one stream."""
+    """The sizes of one stream, counted against their bounds."""
 
     __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content")
 
-    def __init__(self, prompt: Prompt, asked: bytes) -> None:
+    def __init__(self, prompt: Prompt, request_body: bytes) -> None:
         tokens = prompt.max_output_tokens
         self._most_content = _CONTENT_BYTES + _CONTENT_BYTES_PER_TOKEN * tokens
-        self._most_bytes = _STREAM_BYTES + _REPEATED * len(asked) + _STREAM_BYTES_PER_TOKEN * tokens
+        self._most_bytes = _STREAM_BYTES + _REPEATED * len(request_body) + _STREAM_BYTES_PER_TOKEN * tokens
         self._content = 0
         self._bytes = 0
 
-    def came(self, size: int) -> None:
-        """Bytes came."""
+    def count_bytes(self, size: int) -> None:
+        """Counts bytes of the stream as they come from the network."""
         self._bytes += size
 
-    def exceeded(self, events: Sequence[StreamEvent]) -> bool:
-        """Counts events. Returns True if with them the stream is longer than it may be."""
+    def count_events(self, events: Sequence[StreamEvent]) -> bool:
+        """Counts the content of events. Returns True if with them the stream is longer than it may be."""
         for event in events:
             if type(event) is TextDelta:
                 self._content += _size(event.text)
@@ -73,7 +75,7 @@ class StreamLimit:
         return self._content > self._most_content or self._bytes > self._most_bytes
 
     def cut(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
-        """The events that exceeded the limit, cut where they did, and the end."""
+        """Returns the events that exceeded the limit, cut where they did, and the stream's end."""
         # A character is a byte at least, so as many characters as bytes are cut.
         over = max(0, self._content - self._most_content)
         kept = [event for event in events if type(event) is not StreamEnd]
@@ -88,16 +90,17 @@ class StreamLimit:
                 if _size(last.arguments_json) > over:
                     kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
             over = max(0, over - size)
-        told = min(self._content, self._most_content)
-        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, told), decoder.model)]
+        size = min(self._content, self._most_content)
+        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, size), decoder.model)]
 
 
-def _usage(told: Usage | None, size: int) -> Usage | None:
-    """What was told so far, which is seldom the end of it. None: nothing was, so it is counted from the text."""
-    if told is None:
+def _usage(reported: Usage | None, size: int) -> Usage | None:
+    """Returns the usage reported so far, which is seldom the end of it, with at least as many output tokens as `size`
+    bytes of content make. None where none was reported: then it is counted from the text."""
+    if reported is None:
         return None
-    output = max(told.output_tokens, size // 4)
-    return structs.replace(told, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+    output = max(reported.output_tokens, size // 4)
+    return structs.replace(reported, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
 
 
 def _size(text: str) -> int:

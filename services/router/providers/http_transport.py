@@ -1,7 +1,7 @@
 """The one module that moves bytes to and from providers: aiohttp's client, chosen by measurement (docs/adr/0003).
 
-It knows nothing of prompts. What it raises is a ProviderFailure of class TRANSPORT or TIMEOUT, or AUTHENTICATION for
-a key that no header can hold.
+It knows nothing of prompts. It raises ProviderFailure of class TRANSPORT or TIMEOUT, or AUTHENTICATION for a key that
+no header can hold.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from services.router.request.generation import ProviderFailure
 CONNECT_TIMEOUT = 5.0
 #: Idle connections are closed before most providers close them (60 s and more).
 KEEPALIVE = 50.0
-#: Of an error body no more is read than this.
+#: Bytes of an error body that are read at most.
 MAX_ERROR_BYTES = 64 * 1024
-#: Of a message of the HTTP client's, which may repeat what the provider sent.
+#: Characters that are kept of the HTTP client's own message, which may repeat what the provider sent.
 _MAX_MESSAGE = 2000
 
 
@@ -38,19 +38,19 @@ class HttpResponse:
 
     @property
     def ended(self) -> bool:
-        """Whether no more bytes will come than are here already."""
+        """Returns True if no more bytes will come than are here already."""
         content = self._response.content
         return content.is_eof() or content.exception() is not None
 
     async def chunk(self) -> bytes:
-        """Whatever has come, at least a byte; empty at the end. Raises ProviderFailure."""
+        """Returns the bytes that have come, at least one; empty at the end. Raises ProviderFailure."""
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from error
 
     async def read(self, limit: int) -> bytes:
-        """The body, cut at `limit` bytes."""
+        """Returns the body, cut at `limit` bytes. Raises ProviderFailure."""
         parts: list[bytes] = []
         size = 0
         while size < limit and (chunk := await self.chunk()):
@@ -83,7 +83,8 @@ class HttpTransport:
 
     @asynccontextmanager
     async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
-        """Sends a request; the answer's head is there, its body to come. Leaving closes what was not read."""
+        """Sends a request and yields the answer once its head is there; its body is to come. Leaving closes what was
+        not read. Raises ProviderFailure."""
         assert self._session is not None, "open the transport first"
         try:
             response = await self._session.request(
@@ -103,14 +104,15 @@ class HttpTransport:
         try:
             yield HttpResponse(response)
         finally:
-            # A connection with unread bytes cannot be used again: closing it is also what tells the provider.
+            # A connection with unread bytes cannot be used again: closing it is also what stops the provider.
             response.close() if not response.content.at_eof() else response.release()
 
     async def fetch(
         self, request: HttpRequest, timeout: float, limit: int
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """A whole exchange within `timeout` seconds. Of a good answer one byte more than `limit` is read at most, of
-        any other MAX_ERROR_BYTES; the bytes are counted as they are when decompressed."""
+        """Returns status, headers and body of a whole exchange within `timeout` seconds. Of a good answer one byte
+        more than `limit` is read at most, of any other MAX_ERROR_BYTES; bytes are counted after decompression. Raises
+        ProviderFailure."""
         try:
             async with asyncio.timeout(timeout), self.open(request) as response:
                 most = limit + 1 if response.status < 300 else MAX_ERROR_BYTES
@@ -120,7 +122,7 @@ class HttpTransport:
 
 
 def _broken(error: Exception) -> ProviderFailure:
-    said = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
-    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(said), retry_same=True)
-    failure.said = said
+    message = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(message), retry_same=True)
+    failure.unredacted = message
     return failure

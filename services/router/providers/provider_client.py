@@ -1,4 +1,4 @@
-"""Providers as the use cases see them: a wire for the format, the transport for the bytes, limits for silence."""
+"""Calls to providers: a wire for the format, the transport for the bytes, timeouts and sizes for what comes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from libs.types import ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.timeouts import Learned, Limits, Pace, Watch
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -24,12 +24,12 @@ from services.router.request.tokens import estimate_text_tokens
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
-#: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
+#: Seconds for which it is remembered that a provider can be used: key files are read no more often.
 USABLE_FOR = 0.5
-#: Tenants' own paces that are kept; each takes up to 25 KiB.
-MOST_PACES = 1024
+#: Tenants' own learners that are kept at most; each takes up to 25 KiB.
+MOST_TENANT_LEARNERS = 1024
 _ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
-#: What a decoder says of a stream that lacks its end.
+#: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
 
@@ -42,30 +42,30 @@ class ProviderClient:
         wires: Mapping[str, Wire],
         keys: Keys,
         clock: Clock,
-        learner: LimitLearner | None = None,
+        learner: LimitLearner,
     ) -> None:
-        """`learner` is told of the limits that answers state, and of refusals."""
+        """`learner` gets the limits that answers state, and refusals."""
         self._heavy_work = HeavyWork()
         self._transport = transport
         self._wires = wires
         self._keys = keys
         self._clock = clock
-        self._learner = learner or LimitLearner()
-        #: By model and effort, of everybody; and of each tenant, those used last at the end.
-        self._paces: dict[tuple[str, str | None], Pace] = {}
-        self._own_paces: OrderedDict[tuple[str, str | None, str], Pace] = OrderedDict()
-        #: By model id: made anew when the catalog or the key changes.
+        self._learner = learner
+        #: By model and effort, of all tenants; and of each tenant, those used last at the end.
+        self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
+        self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
+        #: By model id: built anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
-    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
-        """What calls like this one have taught."""
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
+        """See `Providers.learned_times`: learned by model and reasoning effort too."""
         now = self._clock.monotonic()
-        own, everybody = self._paces_of(model, prompt, tenant)
-        return own.learned(now).completed(everybody.learned(now))
+        own, everybody = self._learners_of(model, prompt, tenant)
+        return own.learned_times(now).completed(everybody.learned_times(now))
 
-    def unusable(self, provider: Provider) -> str:
-        """Why no call can be made, whatever is asked: its key is missing, or its kind has no wire. Empty: it can."""
+    def why_unusable(self, provider: Provider) -> str:
+        """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
         now = self._clock.monotonic()
         known = self._usable.get(provider.name)
         if known is not None and known[0] is provider and now < known[1]:
@@ -76,58 +76,60 @@ class ProviderClient:
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
-        """A whole answer."""
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
+        """See `Providers.complete`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=False)
         try:
-            return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
+            return await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
         except ProviderFailure as failure:
             sanitise(failure, self._keys.hide, request.body)
             raise
 
-    async def _whole(
+    async def _complete(
         self,
         provider: Provider,
         model: Model,
         prompt: Prompt,
-        limits: Limits,
+        timeouts: AttemptTimeouts,
         wire: Wire,
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        paces, now = self._paces_of(model, prompt, limits.tenant), self._clock.monotonic
+        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
-            status, headers, body = await self._transport.fetch(request, limits.total, limit)
+            status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                for pace in paces:
-                    pace.unanswered(now(), limits)
-                failure.at_fault = now() - began >= limits.fair
+                for learner in learners:
+                    learner.record_timeout(now(), timeouts)
+                failure.at_fault = now() - began >= timeouts.fair
             raise
         if status >= 300:
             refusal = wire.failure(status, headers, body)
-            raise self._refused(provider, model, endpoint, refusal, headers)
-        self._heard(provider, model, headers)
+            raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
+        self._learn_from_success(provider, model, headers)
         if len(body) > limit:
             raise too_long(prompt, limit)
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
-        for pace in paces:
-            pace.answered(now(), now() - began, tokens)
+        for learner in learners:
+            learner.record_answer(now(), now() - began, tokens)
         return completion
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
-        """An answer as it comes."""
+        """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=True)
-        paces, now = self._paces_of(model, prompt, limits.tenant), self._clock.monotonic
-        watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
+        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
@@ -140,8 +142,8 @@ class ProviderClient:
                     if events and not response.ended:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
-                    events, more = await self._piece(response, decoder, watch, limit, resumed)
-                    if limit.exceeded(events):
+                    events, more = await self._next_events(response, decoder, watch, limit, resumed)
+                    if limit.count_events(events):
                         events, more = limit.cut(events, decoder), False
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
@@ -150,8 +152,8 @@ class ProviderClient:
                 sanitise(failure, self._keys.hide, request.body)
                 raise
             finally:
-                for pace in paces:
-                    pace.streamed(now(), watch)
+                for learner in learners:
+                    learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """The request in the wire's format; one of a large prompt is written in its turn."""
@@ -165,23 +167,23 @@ class ProviderClient:
         stack: AsyncExitStack,
         wire: Wire,
         request: HttpRequest,
-        watch: Watch,
+        watch: StreamWatch,
         provider: Provider,
         model: Model,
         endpoint: Endpoint,
     ) -> HttpResponse:
-        """The head of a good answer. Raises ProviderFailure for any other."""
+        """Sends the request and returns a good answer's head. Raises ProviderFailure for any other."""
         now = self._clock.monotonic
         began = now()
         try:
             async with asyncio.timeout(watch.patience(began)):
                 response = await stack.enter_async_context(self._transport.open(request))
         except TimeoutError as error:
-            watch.missed(now() - began)
-            raise _too_late(watch) from error
-        watch.waited(now() - began)
+            watch.record_silence(now() - began)
+            raise _timeout_failure(watch) from error
+        watch.record_head(now() - began)
         if response.status < 300:
-            self._heard(provider, model, response.headers)
+            self._learn_from_success(provider, model, response.headers)
             return response
         body = b""
         try:
@@ -191,15 +193,15 @@ class ProviderClient:
             # The status alone says enough.
             pass
         failure = wire.failure(response.status, response.headers, body)
-        raise self._refused(provider, model, endpoint, failure, response.headers)
+        raise self._learn_from_refusal(provider, model, endpoint, failure, response.headers)
 
-    def _heard(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
-        """A call was let through."""
+    def _learn_from_success(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
+        """Learns limits from the headers of a call that the provider accepted."""
         now = self._clock.now()
         if self._learner.answered(now, model.id):
             self._learner.observed(now, model.id, stated_limits(provider.kind, headers))
 
-    def _refused(
+    def _learn_from_refusal(
         self,
         provider: Provider,
         model: Model,
@@ -207,8 +209,9 @@ class ProviderClient:
         failure: ProviderFailure,
         headers: Mapping[str, str],
     ) -> ProviderFailure:
-        """One was not. That it was larger than the account's rate says nothing about the rate of others, and what was
-        wrong with a key that has been replaced since nothing about its successor."""
+        """Learns from a call that the provider refused, and returns its failure, with the fault assigned. A request
+        that is larger than the account's rate says nothing about the rate of others, and a fault of a key that has
+        been replaced since says nothing about its successor."""
         failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
         if failure.error_class is ErrorClass.RATE_LIMITED:
             of_rate = failure.retry_same and failure.explicit
@@ -216,15 +219,16 @@ class ProviderClient:
             learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
         return failure
 
-    async def _piece(
+    async def _next_events(
         self,
         response: HttpResponse,
         decoder: StreamDecoder,
-        watch: Watch,
+        watch: StreamWatch,
         limit: StreamLimit,
         resumed: float,
     ) -> tuple[Sequence[StreamEvent], bool]:
-        """The events of the next bytes, and whether there may be more. `resumed`: since when they are waited for."""
+        """Reads and decodes the next bytes. Returns their events, and True if there may be more. `resumed`: the
+        instant from which the wait counts."""
         now = self._clock.monotonic
         try:
             if watch.trickles:
@@ -236,39 +240,39 @@ class ProviderClient:
             async with asyncio.timeout(patience):
                 chunk = await response.chunk()
         except TimeoutError as error:
-            watch.missed(now() - resumed)
-            return _last_words(decoder, _too_late(watch), error), False
+            watch.record_silence(now() - resumed)
+            return _close_decoder(decoder, _timeout_failure(watch), error), False
         except ProviderFailure as failure:
-            return _last_words(decoder, failure, failure.__cause__), False
+            return _close_decoder(decoder, failure, failure.__cause__), False
         if not chunk:
             return decoder.close(), False
-        limit.came(len(chunk))
+        limit.count_bytes(len(chunk))
         events = decoder.feed(chunk)
         content = bool(events) and type(events[0]) is not StreamEnd
-        watch.came(now() - resumed, len(chunk), content=content)
+        watch.record_bytes(now() - resumed, len(chunk), content=content)
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _paces_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[Pace, Pace]:
-        """The tenant's own, and everybody's."""
+    def _learners_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[TimeLearner, TimeLearner]:
+        """Returns the tenant's own learner and that of all tenants."""
         # How hard a model thinks changes its habits, so they are learned apart.
         key = (model.id, prompt.reasoning_effort)
-        everybody = self._paces.get(key)
+        everybody = self._time_learners.get(key)
         if everybody is None:
-            everybody = self._paces[key] = Pace()
-        mine = (*key, tenant)
-        own = self._own_paces.get(mine)
+            everybody = self._time_learners[key] = TimeLearner()
+        own_key = (*key, tenant)
+        own = self._tenant_learners.get(own_key)
         if own is None:
-            own = self._own_paces[mine] = Pace()
-            if len(self._own_paces) > MOST_PACES:
-                self._own_paces.popitem(last=False)
-        self._own_paces.move_to_end(mine)
+            own = self._tenant_learners[own_key] = TimeLearner()
+            if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
+                self._tenant_learners.popitem(last=False)
+        self._tenant_learners.move_to_end(own_key)
         return own, everybody
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
         if wire is None:
-            raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.unusable(provider))
+            raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
         key = self._keys(provider)
         if key is None:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
@@ -279,22 +283,22 @@ class ProviderClient:
         return wire, known[2]
 
 
-def _last_words(
+def _close_decoder(
     decoder: StreamDecoder, failure: ProviderFailure, cause: BaseException | None
 ) -> Sequence[StreamEvent]:
-    """What the decoder held back, where the answer is whole although its end was not seen. Raises `failure` where it
-    is not, with what the provider had said of usage."""
+    """Returns what the decoder held back, where the answer is whole although its end was not seen. Raises `failure`
+    where it is not, with the usage that the provider had reported."""
     try:
         return decoder.close()
     except ProviderFailure as cut:
         if decoder.finish is not None or cut.error_class not in _CUTS:
-            # It says more than that the end is missing.
+            # This class says more than that the end is missing.
             raise
         failure.usage = failure.usage or cut.usage
         raise failure from cause
 
 
-def _too_late(watch: Watch) -> ProviderFailure:
+def _timeout_failure(watch: StreamWatch) -> ProviderFailure:
     seconds = f"{watch.quiet:.1f} s"
     if watch.first is None:
         failure = ProviderFailure(ErrorClass.TIMEOUT, f"no content within {seconds}")

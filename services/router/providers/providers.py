@@ -6,28 +6,32 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from libs.catalog.model import Model, Provider
-from services.router.providers.timeouts import Learned, Limits
+from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import Completion, Prompt, StreamEvent
 
 
 class Providers(Protocol):
     """Calls providers. Raises ProviderFailure, already classified; cancelling the task cancels the call."""
 
-    def unusable(self, provider: Provider) -> str:
-        """Why no call can be made, whatever is asked (no key, no wire); empty: it can. Costs next to nothing."""
+    def why_unusable(self, provider: Provider) -> str:
+        """Returns why no call can be made, whatever is asked (no key, no wire); empty where it can. Costs next to
+        nothing, so that every plan may ask."""
         ...
 
-    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
-        """What earlier calls to the model have taught about its times, those of the tenant before those of others."""
+    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
+        """Returns what earlier calls to the model have taught about its times, those of the tenant before those of
+        others."""
         ...
 
-    async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
-        """A whole answer within `limits.total`."""
+    async def complete(
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+    ) -> Completion:
+        """Returns a whole answer within `timeouts.total`."""
         ...
 
     def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, limits: Limits
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
-        """An answer as it comes: one batch of events for each piece of the network's. The last event of the last
-        batch is a StreamEnd. `limits` bound the whole and every silence. Closing it ends the call."""
+        """Yields an answer as it comes: one batch of events for each piece of the network's. The last event of the
+        last batch is a StreamEnd. `timeouts` bound the whole and every silence. Closing it ends the call."""
         ...

@@ -1,10 +1,11 @@
-"""How long an attempt may take: learned per model and tenant, between floors and the catalog's ceilings. Pure.
+"""Timeouts of an attempt: learned per model and tenant, between floors and the catalog's ceilings. Pure.
 
 What a tenant asks decides how long its answers take, so where its own calls have taught enough, others' say nothing
 about them: many quick ones would cut its slow ones. Until then everybody's are the best guess.
 
-What is learned shortens a wait only while another candidate could answer instead; for the last one the catalog's
-limits and the caller's deadline stand alone. Too little seen, and they stand alone too.
+Learned times shorten a wait only while another candidate could answer instead; for the last one the catalog's limits
+and the caller's deadline stand alone. With too few samples they stand alone too, so a model that was never called
+gets the catalog's.
 
 Bytes are a sign of life, content is a sign of work. Before the first content a silent provider gets the learned
 limit; pings and thoughts extend that, a silence at a time, up to the ceiling: the catalog's `first_byte`, or for a
@@ -45,12 +46,12 @@ SHORTEST_PACE = 0.2
 BLAMED = 0.25
 #: After the finish reason only usage and terminator are to come, seconds.
 LAST_WORDS = 2.0
-#: How long quantiles are used before they are computed anew, seconds.
+#: Quantiles are computed anew after this time, seconds.
 REFRESH = 1.0
 
 
-class Learned(Struct, frozen=True):
-    """A model's habits. Seconds, 95th percentiles unless said otherwise; None: too little seen."""
+class LearnedTimes(Struct, frozen=True):
+    """The learned times of a model. Seconds, 95th percentiles unless stated otherwise; None: too few samples."""
 
     first_content: float | None = None
     #: The longest silence of a stream after its first content.
@@ -62,9 +63,9 @@ class Learned(Struct, frozen=True):
     #: Bytes a second of a stream after its first content, median.
     pace: float | None = None
 
-    def completed(self, other: Learned) -> Learned:
-        """The same, with the other's word where this has none."""
-        return Learned(
+    def completed(self, other: LearnedTimes) -> LearnedTimes:
+        """Returns these times, with the other's where these are not known."""
+        return LearnedTimes(
             other.first_content if self.first_content is None else self.first_content,
             other.silence if self.silence is None else self.silence,
             other.per_token if self.per_token is None else self.per_token,
@@ -73,10 +74,10 @@ class Learned(Struct, frozen=True):
         )
 
 
-UNKNOWN = Learned()
+UNKNOWN = LearnedTimes()
 
 
-class Limits(Struct, frozen=True):
+class AttemptTimeouts(Struct, frozen=True):
     """Bounds of one attempt, in seconds. `total` counts from its begin; the rest bounds waiting for the provider, in
     which the time that the caller takes to read is no part."""
 
@@ -93,12 +94,12 @@ class Limits(Struct, frozen=True):
     pace: float = 0.0
     #: The most tokens a whole answer's `total` was made for; 0: not known.
     tokens: float = 0.0
-    #: Whose call it is.
+    #: The calling tenant, which these timeouts are learned from first.
     tenant: str = ""
 
 
-def attempt_limits(
-    learned: Learned,
+def attempt_timeouts(
+    learned: LearnedTimes,
     ceilings: Timeouts,
     remaining: float,
     *,
@@ -108,13 +109,13 @@ def attempt_limits(
     input_tokens: int,
     output_tokens: int,
     tenant: str = "",
-) -> Limits:
+) -> AttemptTimeouts:
     """The limits of an attempt with `remaining` seconds to the deadline. `others`: another candidate could still
     answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
     total = max(0.0, min(ceilings.total, remaining))
     share = min(total, remaining * SHARE) if others else total
     if not stream:
-        return _whole(learned, ceilings, total, share, others, output_tokens, tenant)
+        return _whole_timeouts(learned, ceilings, total, share, others, output_tokens, tenant)
     first, silence, pace = ceilings.first_byte, ceilings.idle, 0.0
     fair = BLAMED * first
     if learned.first_content is not None:
@@ -128,19 +129,20 @@ def attempt_limits(
         if learned.pace is not None:
             pace = min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
-    return Limits(total, min(first, share), silence, content, fair, pace, tenant=tenant)
+    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace, tenant=tenant)
 
 
-def _whole(
-    learned: Learned,
+def _whole_timeouts(
+    learned: LearnedTimes,
     ceilings: Timeouts,
     total: float,
     share: float,
     others: bool,
     output_tokens: int,
     tenant: str,
-) -> Limits:
-    """An answer shows nothing before it is whole, so there is one limit, the longer the more tokens it may have."""
+) -> AttemptTimeouts:
+    """Returns the timeouts of a whole answer. It shows nothing before its end, so there is one limit, the longer the
+    more tokens it may have."""
     tokens = 0.0
     if learned.per_token is not None and learned.tokens is not None:
         tokens = min(float(output_tokens), 2 * learned.tokens) + OVERHEAD_TOKENS
@@ -153,11 +155,11 @@ def _whole(
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
-    return Limits(total, total, total, total, fair, tokens=tokens, tenant=tenant)
+    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant)
 
 
-class Pace:
-    """Learns one model's habits, in constant memory.
+class TimeLearner:
+    """The times of one model, learned in constant memory. Instants are monotonic seconds.
 
     A wait that was cut counts as if it had ended there. So limits that have become too short, because a model has
     become slower, grow again by themselves once more than one call in twenty is cut.
@@ -184,33 +186,34 @@ class Pace:
         self._pace = DecayingQuantile()
         self._known = UNKNOWN
         self._until = 0.0
-        #: (seconds, tokens) of whole answers since quantiles were last looked at: they matter only then.
+        #: (seconds, tokens) of whole answers that the quantiles do not hold yet: they matter only when those are
+        #: read.
         self._answers: list[tuple[float, int]] = []
-        #: When the last of them came.
+        #: The time of the last of them.
         self._answered = 0.0
 
-    def streamed(self, now: float, watch: Watch) -> None:
-        """A stream ended, however it did."""
+    def record_stream(self, now: float, watch: StreamWatch) -> None:
+        """Learns from a stream that ended, however it did."""
         if watch.first is not None:
             self._first.add(now, watch.first)
             self._silence.add(now, watch.silence)
             if watch.pace is not None:
                 self._pace.add(now, watch.pace / 1000)
-        elif watch.gave_up:
+        elif watch.timed_out:
             self._first.add(now, watch.quiet)
 
-    def answered(self, now: float, seconds: float, tokens: int) -> None:
-        """A whole answer came."""
+    def record_answer(self, now: float, seconds: float, tokens: int) -> None:
+        """Learns from a whole answer: its seconds and output tokens."""
         self._answers.append((seconds, tokens))
         self._answered = now
 
-    def unanswered(self, now: float, limits: Limits) -> None:
-        """A whole answer did not come within its limit."""
-        if limits.tokens > 0:
-            self._per_token.add(now, limits.total / limits.tokens)
+    def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
+        """Learns from a whole answer that did not come within its timeout."""
+        if timeouts.tokens > 0:
+            self._per_token.add(now, timeouts.total / timeouts.tokens)
 
-    def learned(self, now: float) -> Learned:
-        """What is known, at most a second old."""
+    def learned_times(self, now: float) -> LearnedTimes:
+        """Returns what is learned, at most REFRESH old."""
         if now >= self._until:
             self._until = now + REFRESH
             if self._answers:
@@ -219,7 +222,7 @@ class Pace:
                 self._tokens.add(self._answered, *[output / 1000 for _, output in self._answers])
                 self._answers.clear()
             tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
-            self._known = Learned(
+            self._known = LearnedTimes(
                 _believed(self._first, now, 0.95),
                 _believed(self._silence, now, 0.95),
                 _believed(self._per_token, now, 0.95),
@@ -233,28 +236,28 @@ def _believed(quantile: DecayingQuantile, now: float, q: float) -> float | None:
     return quantile.quantile(q) if quantile.samples(now) >= SAMPLES else None
 
 
-class Watch:
-    """Watches over one stream: how long its next bytes may take, and what it teaches. Times are monotonic seconds."""
+class StreamWatch:
+    """A stream's waits: how long its next bytes may take, and what it teaches. Times are monotonic seconds."""
 
     __slots__ = (
+        "_any_bytes",
         "_bytes",
         "_deadline",
-        "_heard",
-        "_limits",
+        "_timeouts",
         "_waited",
         "_window",
         "finishing",
         "first",
-        "gave_up",
         "quiet",
         "silence",
+        "timed_out",
         "trickles",
     )
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._deadline = now + limits.total
-        self._heard = False
+    def __init__(self, timeouts: AttemptTimeouts, now: float) -> None:
+        self._timeouts = timeouts
+        self._deadline = now + timeouts.total
+        self._any_bytes = False
         # Bytes after the first content, and seconds waited for them; and both when the window began.
         self._bytes, self._waited = 0, 0.0
         self._window = (0, 0.0)
@@ -264,34 +267,34 @@ class Watch:
         self.first: float | None = None
         #: The longest wait after it, seconds.
         self.silence = 0.0
-        #: The model has said why it stopped.
+        #: The finish reason has come.
         self.finishing = False
         #: It has become too slow to be worth waiting for.
         self.trickles = False
         #: The last wait was in vain.
-        self.gave_up = False
+        self.timed_out = False
 
     def patience(self, now: float) -> float:
-        """Seconds the next bytes may take; 0 or less: none."""
-        limits = self._limits
+        """Returns how many seconds the next bytes may take; 0 or less: none."""
+        timeouts = self._timeouts
         if self.finishing:
-            wait = min(limits.silence, LAST_WORDS)
+            wait = min(timeouts.silence, LAST_WORDS)
         elif self.first is not None:
-            wait = min(limits.silence, limits.content - self.quiet)
+            wait = min(timeouts.silence, timeouts.content - self.quiet)
         else:
-            wait = limits.first_content - self.quiet
-            if self._heard:
-                ceiling = max(limits.content, limits.first_content) - self.quiet
-                wait = min(max(wait, limits.silence), ceiling)
+            wait = timeouts.first_content - self.quiet
+            if self._any_bytes:
+                ceiling = max(timeouts.content, timeouts.first_content) - self.quiet
+                wait = min(max(wait, timeouts.silence), ceiling)
         return min(wait, self._deadline - now)
 
-    def waited(self, seconds: float) -> None:
-        """The head of the answer came."""
+    def record_head(self, seconds: float) -> None:
+        """Counts the wait for the answer's head, in seconds."""
         self.quiet += seconds
 
-    def came(self, seconds: float, size: int, *, content: bool) -> None:
-        """`size` bytes came after a wait."""
-        self._heard = True
+    def record_bytes(self, seconds: float, size: int, *, content: bool) -> None:
+        """Counts `size` bytes and the wait for them. `content`: text or a tool call was among them."""
+        self._any_bytes = True
         self.quiet += seconds
         if self.first is not None:
             self.silence = max(self.silence, seconds)
@@ -303,9 +306,9 @@ class Watch:
         if content:
             self.quiet = 0.0
 
-    def missed(self, seconds: float) -> None:
-        """Nothing came."""
-        self.gave_up = True
+    def record_silence(self, seconds: float) -> None:
+        """Counts a wait in vain, in seconds."""
+        self.timed_out = True
         self.quiet += seconds
         if self.first is not None:
             self.silence = max(self.silence, seconds)
@@ -313,16 +316,17 @@ class Watch:
     def _judge(self) -> None:
         size, waited = self._bytes - self._window[0], self._waited - self._window[1]
         if waited >= TRICKLE_WINDOW:
-            self.trickles = size < self._limits.pace * waited
+            self.trickles = size < self._timeouts.pace * waited
             self._window = (self._bytes, self._waited)
 
     @property
     def at_fault(self) -> bool:
-        """Whether the provider had a fair time: a caller in a hurry must not open its circuit for everybody."""
-        fair = self._limits.fair
-        return self.quiet >= (fair if self.first is None else min(fair, self._limits.silence))
+        """Returns True if the provider had a fair time: a caller in a hurry must not open its circuit for
+        everybody."""
+        fair = self._timeouts.fair
+        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence))
 
     @property
     def pace(self) -> float | None:
-        """Bytes a second after the first content; None where it was too short to tell."""
+        """Returns bytes a second after the first content; None where it was too short to tell."""
         return self._bytes / self._waited if self._waited >= SHORTEST_PACE else None

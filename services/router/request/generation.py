@@ -1,4 +1,4 @@
-"""What a caller asks for and what a provider answers, free of any wire format."""
+"""A caller's request and a provider's answer, free of any wire format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from libs.types import ErrorClass, FinishReason, Priority, Usage
 
 
 class Prompt(Struct, frozen=True):
-    """What a model is asked: all that a provider adapter needs besides the model's name."""
+    """The prompt and its options: all that a wire needs besides the model's name."""
 
     messages: tuple[Message, ...]
     max_output_tokens: int
@@ -28,12 +28,11 @@ class Prompt(Struct, frozen=True):
     reasoning_effort: ReasoningEffort | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    #: Text the assistant has already said and must go on from (prefill); empty: none.
+    #: The beginning of the assistant's answer, from which it must go on; empty: none.
     prefill: str = ""
 
     def continued(self, prefill: str, tokens: int) -> Prompt:
-        """The same prompt, to be gone on with from `prefill`, about so many tokens, which are no longer to be
-        generated."""
+        """Returns the same prompt with `prefill`, whose estimated `tokens` are taken off the output limit."""
         return replace(self, prefill=prefill, max_output_tokens=max(1, self.max_output_tokens - tokens))
 
 
@@ -67,20 +66,20 @@ class Completion(Struct, frozen=True):
 
     @property
     def generated(self) -> str:
-        """All that the model wrote, tool calls included: what its tokens are estimated from."""
+        """All that the model wrote, tool calls included, from which its tokens are estimated."""
         if not self.tool_calls:
             return self.text
         return "".join([self.text, *(call.name + call.arguments_json for call in self.tool_calls)])
 
 
 class TextDelta(Struct, frozen=True):
-    """More text."""
+    """Text to append."""
 
     text: str
 
 
 class StreamEnd(Struct, frozen=True):
-    """A stream ended properly. `usage` None: not reported."""
+    """The proper end of a stream. `usage` None: not reported."""
 
     finish_reason: FinishReason
     usage: Usage | None
@@ -91,18 +90,18 @@ StreamEvent = TextDelta | ToolCallDelta | StreamEnd
 
 
 class ProviderFailure(Exception):
-    """An attempt failed. Raised by provider adapters only; already classified.
+    """A failed attempt. Raised by the providers' room only; already classified.
 
-    `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds the
-    provider asked to stay away, None where it said nothing. `retry_same`: whether the same provider and model may
-    be tried again with the same request at all. `usage`: what a failed attempt is known to have consumed. `at_fault`
-    False: says nothing about the provider, since the caller's deadline left it no fair time, or its key has been
-    replaced since. `explicit`: a machine-readable code, a status or the connection said so; False: it was read from
-    prose, which may repeat what this caller wrote, so it is no evidence about an account unless unrelated requests
-    agree.
+    `message` is the provider's own words cut to 300 characters, without keys or prompts. `retry_after`: seconds for
+    which the provider asked not to be called, None where it asked for none. `retry_same`: the same provider and model
+    may be tried again with the same request. `usage`: the tokens that a failed attempt is known to have consumed,
+    None: not known. `at_fault` False: no evidence about the provider, since the caller's deadline left it no fair
+    time, or its key has been replaced since. `explicit`: classified by a machine-readable code, a status or the
+    connection; False: by prose, which may repeat what this caller wrote, so it is no evidence about an account unless
+    unrelated requests agree.
 
-    `said` and `because` exist between a wire and the provider client only, which clears them: the provider's words
-    with nothing hidden, and those of them that decided where it is not explicit.
+    `unredacted` and `deciding_words` exist between a wire and the provider client only, which clears them: the
+    provider's words with nothing hidden, and those of them that decided where it is not explicit.
     """
 
     def __init__(
@@ -125,5 +124,5 @@ class ProviderFailure(Exception):
         self.usage = usage
         self.explicit = explicit
         self.at_fault = True
-        self.said = ""
-        self.because = ""
+        self.unredacted = ""
+        self.deciding_words = ""

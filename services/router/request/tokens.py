@@ -8,8 +8,8 @@ from services.router.request.generation import Prompt
 
 
 def estimate_input_tokens(prompt: Prompt) -> int:
-    """Prompt tokens, counted as UTF-8 bytes / 4 plus 4 a message: four letters of English, a little over one
-    Chinese character. Providers' own counts replace it when the answer comes."""
+    """Returns the prompt's tokens, estimated as UTF-8 bytes / 4 plus 4 a message: four letters of English, a little
+    over one Chinese character."""
     size = 0
     for message in prompt.messages:
         text = message.text
@@ -24,5 +24,5 @@ def estimate_input_tokens(prompt: Prompt) -> int:
 
 
 def estimate_text_tokens(text: str) -> int:
-    """Tokens of an answer, by the same rule."""
+    """Returns an answer's tokens, estimated by the same rule."""
     return math.ceil(len(text.encode()) / 4)

@@ -1,4 +1,4 @@
-"""What may be set aside when it keeps failing, and what a call is an instance of. Pure."""
+"""Combinations that may be set aside, their rules, and those of which a call is an instance. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FEATURES = (
 
 
 class Kind(StrEnum):
-    """What a combination is."""
+    """The kinds of combination."""
 
     #: A provider's key or account: authentication or quota failures on several of its models, or (with a model) on
     #: that one.
@@ -48,8 +48,8 @@ REGION_PROVIDERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When a kind is set aside, and for how long. `failures` in a row, on at least `different` models (KEY) or
-    prompts (SHAPE): one prompt sent again and again proves nothing. `base` and `cap` in seconds."""
+    """The evidence that sets a kind aside, and the time for which. `failures` in a row, on at least `different`
+    models (KEY) or prompts (SHAPE): one prompt sent again and again proves nothing. `base` and `cap` in seconds."""
 
     failures: int
     different: int
@@ -61,17 +61,17 @@ RULES: dict[Kind, Rule] = {
     Kind.KEY: Rule(3, 2, 300.0, 3600.0),
     Kind.MODEL: Rule(3, 1, 300.0, 3600.0),
     Kind.SHAPE: Rule(5, 5, 300.0, 3600.0),
-    # Its providers' breakers do the fine work; this only keeps others of the region from finding out one by one.
+    # Its providers' breakers do the fine work; this only keeps the region's others from being tried one by one.
     Kind.REGION: Rule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
 }
 #: Failures of the account on one model: without growth, since a quota may be whole again at any time.
 ONE_MODELS_KEY = Rule(2, 1, 300.0, 300.0)
-#: Where nobody else is left these are called after all: the caller then gets the provider's own answer.
+#: Kinds that are called after all where no other candidate is left: the caller then gets the provider's own answer.
 LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
 
 
 class Combination(Struct, frozen=True, cache_hash=True):
-    """What may be set aside; fields that its kind does not need are empty."""
+    """A combination that may be set aside; fields that its kind does not need are empty."""
 
     kind: Kind
     provider: str = ""
@@ -79,17 +79,17 @@ class Combination(Struct, frozen=True, cache_hash=True):
     region: str = ""
     tenant: str = ""
     content_type: str = ""
-    #: What the request uses, a bit for each of FEATURES.
+    #: The features that the request uses, a bit for each of FEATURES.
     uses: int = 0
 
     @property
     def features(self) -> list[str]:
-        """What the request uses, sorted."""
+        """The names of the features that the request uses, sorted."""
         return [name for bit, name in enumerate(FEATURES) if self.uses >> bit & 1]
 
     @property
     def name(self) -> str:
-        """Unique, for operators."""
+        """The combination's unique name, for operators."""
         if self.kind is Kind.SHAPE:
             shape = f"{self.tenant}/{self.content_type}/{'+'.join(self.features) or 'plain'}"
             return f"shape:{shape}@{self.provider}/{self.model}"
@@ -99,12 +99,12 @@ class Combination(Struct, frozen=True, cache_hash=True):
 
     @property
     def rule(self) -> Rule:
-        """When it is set aside."""
+        """The rule by which it is set aside."""
         return ONE_MODELS_KEY if self.kind is Kind.KEY and self.model else RULES[self.kind]
 
 
 class Call(Struct, frozen=True):
-    """A call as far as patterns are concerned."""
+    """A call to a model, as far as combinations are concerned."""
 
     provider: Provider
     model: Model
@@ -113,7 +113,7 @@ class Call(Struct, frozen=True):
 
 
 def features_of(prompt: Prompt, *, stream: bool) -> int:
-    """What a request uses of a model beyond plain text: a bit for each of FEATURES."""
+    """Returns the features of a model beyond plain text that a request uses: a bit for each of FEATURES."""
     shape = prompt.response_format
     uses = 0
     if shape is not None:
@@ -142,7 +142,7 @@ def features_of(prompt: Prompt, *, stream: bool) -> int:
 
 
 def shape_of(call: Call) -> Combination:
-    """The kind of request that a call makes, on its model."""
+    """Returns the kind of request that a call makes, on its model."""
     generation = call.generation
     return Combination(
         Kind.SHAPE,
@@ -156,12 +156,12 @@ def shape_of(call: Call) -> Combination:
 
 
 def keys_of(model: Model) -> tuple[Combination, Combination]:
-    """The key that a call to the model uses, as far as that model is concerned, and altogether."""
+    """Returns the key that a call to the model uses: for that model alone, and for all of the provider's."""
     return Combination(Kind.KEY, model.provider, model.name), Combination(Kind.KEY, model.provider)
 
 
 def combinations_of(call: Call) -> Iterator[Combination]:
-    """Everything a call is an instance of."""
+    """Yields every combination of which the call is an instance."""
     provider = call.provider
     yield from keys_of(call.model)
     yield Combination(Kind.MODEL, provider.name, call.model.name)
@@ -171,5 +171,5 @@ def combinations_of(call: Call) -> Iterator[Combination]:
 
 
 def mark_of(prompt: Prompt) -> int:
-    """Tells prompts apart without keeping them."""
+    """Returns a hash that tells prompts apart, so that none is kept."""
     return hash(tuple(message.text for message in prompt.messages))

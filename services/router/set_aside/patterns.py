@@ -1,13 +1,5 @@
-"""Repeated failures of a combination that no circuit breaker sees, and what is set aside because of them. Pure: time
-(seconds since the Unix epoch) and chance are parameters; memory is bounded; an outcome costs O(1).
-
-Breakers judge a provider or a model by the share of its calls that fail. Four things escape them: a key that stopped
-working for all models of a provider at once, a model that is gone (nothing is wrong with the provider), a kind of
-request that one model always refuses while all others work there, and a region whose providers fail together. Each
-is recognised by failures in a row without a success between them, set aside for a growing time, then tried with one
-call, and put back by a success or by an operator. A key is also put back when it is replaced by another.
-
-What it takes is told by `suspicion`.
+"""Decides from the outcomes of calls what is set aside, tried and put back (see the room's head). Pure: time (seconds
+since the Unix epoch) and chance are parameters; memory is bounded; an outcome costs O(1).
 """
 
 from __future__ import annotations
@@ -21,7 +13,7 @@ from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
 from libs.types import PROVIDER_FAULTS, ErrorClass
-from services.router.health.callers import RECENT, Answered
+from services.router.health.answer_times import RECENT, AnswerTimes
 from services.router.set_aside.combinations import (
     LAST_RESORT,
     REGION_FAULTS,
@@ -35,14 +27,15 @@ from services.router.set_aside.combinations import (
 )
 from services.router.set_aside.suspicion import Suspicion
 
-#: How many combinations are under suspicion, set aside, or remembered after that; the oldest are forgotten first.
+#: Combinations under suspicion, and those set aside or remembered after that, at most; the oldest are forgotten
+#: first.
 MAX_SUSPICIONS = 4096
 MAX_SET_ASIDE = 1024
 #: Failures further apart than this are not one pattern, seconds.
 MEMORY = 3600.0
-#: How long growth is remembered after a combination was put back, and an untried one is kept, seconds.
+#: Seconds for which growth is remembered after a combination was put back, and an untried one is kept.
 FORGIVE = 3600.0
-#: A trial whose end is never heard of gives way to the next after this, seconds.
+#: A trial whose end is never reported gives way to the next after this, seconds.
 TRIAL = 30.0
 GROWTH = 2.0
 JITTER = 0.2
@@ -59,7 +52,7 @@ class SetAside:
 
     combination: Combination
     error_class: ErrorClass
-    #: For a person.
+    #: The reason in words, for a person.
     reason: str
     since: float
     until: float
@@ -67,35 +60,35 @@ class SetAside:
     times: int
     #: The version of the key that was used; empty: another kind.
     key: str = ""
-    #: Words alone have said so: where nobody else is left, it may be called after all.
+    #: It was blamed by words alone: where no other candidate is left, it may be called after all.
     doubtful: bool = False
     #: A trial is running until then at the latest; 0: none.
     trial_until: float = 0.0
 
     def closed(self, now: float) -> bool:
-        """Whether no call may go there now: its time is not over, or somebody is trying."""
+        """Returns True if no call may go there now: its time is not over, or a trial is running."""
         return now < max(self.until, self.trial_until)
 
     @property
     def last_resort(self) -> bool:
-        """Whether it may be called where nobody else is left."""
+        """Returns True if it may be called where no other candidate is left."""
         return self.doubtful or self.combination.kind in LAST_RESORT
 
 
 @dataclass(slots=True)
 class _Region:
-    """Faults since the region's last success: provider → (count, last)."""
+    """A region's faults since its last success: provider → (count, instant of the last)."""
 
     faults: dict[str, tuple[int, float]] = field(default_factory=dict)
     first_fault: float = 0.0
-    #: Two of them at most.
+    #: Tenants that met them, two at most.
     tenants: set[str] = field(default_factory=set)
-    answered: Answered = field(default_factory=Answered)
+    answered: AnswerTimes = field(default_factory=AnswerTimes)
 
 
 class Verdict(Struct, frozen=True):
-    """About a call that would meet a combination. `seconds`: until it may be made; None: it may, as a trial.
-    `last_resort`: it may be made where nobody else is left."""
+    """The verdict on a call that is an instance of a combination set aside. `seconds`: until it may be made; None: it
+    may be made now, as a trial. `last_resort`: it may be made where no other candidate is left."""
 
     reason: str
     seconds: float | None
@@ -104,30 +97,30 @@ class Verdict(Struct, frozen=True):
 
 
 class Patterns:
-    """Learns from outcomes. Not thread-safe; never blocks."""
+    """All combinations that are suspected or set aside. Not thread-safe; never blocks."""
 
-    def __init__(self, rng: Random, key_version: Callable[[Provider], str] = lambda _: "") -> None:
-        """`key_version` tells a provider's present key from its others."""
+    def __init__(self, rng: Random, key_version: Callable[[Provider], str]) -> None:
+        """`key_version` returns what tells a provider's present key from its earlier ones."""
         self._rng = rng
         self._key_version = key_version
         self._suspicions: OrderedDict[Combination, Suspicion] = OrderedDict()
         self._aside: OrderedDict[Combination, SetAside] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
-        #: By provider and model, and by region ("": none): as many as the catalog names.
-        self._answered: dict[str, dict[str, Answered]] = {}
+        #: By provider and model, and by region ("": none): bounded by the catalog.
+        self._answered: dict[str, dict[str, AnswerTimes]] = {}
         self._regions: dict[str, _Region] = {}
 
     def __len__(self) -> int:
-        """How many combinations are set aside."""
+        """Returns the number of combinations that are set aside."""
         return len(self._aside)
 
     def succeeded(self, now: float, began: float, call: Call) -> list[SetAside]:
-        """A call that began at `began` gave the answer. What is put back because of it."""
+        """Records that a call that began at `began` gave the answer. Returns what is put back because of it."""
         tenant, model = call.generation.tenant, call.model
         try:
             answered = self._answered[model.provider][model.name]
         except KeyError:
-            answered = self._answered.setdefault(model.provider, {})[model.name] = Answered()
+            answered = self._answered.setdefault(model.provider, {})[model.name] = AnswerTimes()
         answered.add(now, tenant)
         region = self._region(call.provider.region)
         region.answered.add(now, tenant)
@@ -149,8 +142,8 @@ class Patterns:
     def failed(
         self, now: float, began: float, call: Call, error_class: ErrorClass, *, explicit: bool = True
     ) -> SetAside | None:
-        """A call that began at `began` failed. What is set aside because of it, for the first time or again.
-        `explicit`: a status or a code says so, not words alone."""
+        """Records that a call that began at `began` failed. Returns what is set aside because of it, for the first
+        time or again; None: nothing. `explicit`: by a status or a code, not by words alone."""
         self._forget_oldest(now)
         found: tuple[Combination, ...] = ()
         if error_class in _ACCOUNT:
@@ -163,17 +156,17 @@ class Patterns:
         for combination in found:
             result = self._blame(now, began, combination, call, error_class, explicit) or result
         if error_class in PROVIDER_FAULTS and call.provider.region:
-            result = self._fault(now, began, call, error_class) or result
+            result = self._blame_region(now, began, call, error_class) or result
         if self._aside:
             for combination in combinations_of(call):
                 entry = self._aside.get(combination)
                 if entry is not None and entry.since < now and began >= entry.since:
-                    # A trial that failed otherwise has shown nothing: the next call may try.
+                    # A trial that failed for another reason has shown nothing: the next call may try.
                     entry.trial_until = 0.0
         return result
 
     def verdict(self, now: float, call: Call) -> Verdict | None:
-        """What planning must know; None: nothing is against the call."""
+        """Returns the verdict on a call, for planning; None: nothing is against it."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
         if not entries:
             return None
@@ -190,7 +183,7 @@ class Patterns:
         )
 
     def begin(self, now: float, call: Call) -> bool:
-        """Before the call is made; takes the trial where one is due. False: it must not be made after all."""
+        """Takes the trial where one is due. Returns False if the call must not be made after all."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
         if any(e.closed(now) and not e.last_resort for e in entries):
             return False
@@ -200,12 +193,12 @@ class Patterns:
         return True
 
     def entries(self, now: float) -> list[SetAside]:
-        """All that is set aside or waits for its trial, by name."""
+        """Returns all that is set aside or waits for its trial, sorted by name."""
         self._drop_untried(now)
         return sorted(self._aside.values(), key=lambda entry: entry.combination.name)
 
     def clear(self, name: str) -> SetAside | None:
-        """An operator's word: puts a combination back and forgets its past. None: it is not set aside."""
+        """Puts a combination back for an operator and forgets its past. Returns None if it is not set aside."""
         for combination, entry in self._aside.items():
             if combination.name == name:
                 del self._aside[combination]
@@ -213,8 +206,8 @@ class Patterns:
                 return entry
         return None
 
-    def renewed(self, provider: Provider, model: Model) -> list[SetAside]:
-        """Puts back, without a past, what was set aside under another key than the provider has now."""
+    def put_back_replaced_keys(self, provider: Provider, model: Model) -> list[SetAside]:
+        """Puts back, without a past, what was set aside under another key than the provider has now. Returns it."""
         back = []
         for combination in keys_of(model):
             entry = self._aside.get(combination)
@@ -224,7 +217,7 @@ class Patterns:
                 back.append(entry)
         return back
 
-    def try_now(self, now: float) -> None:
+    def allow_trials(self, now: float) -> None:
         """Lets every key, model and shape be tried at once: a new catalog may have mended them."""
         for entry in self._aside.values():
             if entry.combination.kind is not Kind.REGION:
@@ -250,7 +243,7 @@ class Patterns:
                 return None
             if explicit or combination.kind is Kind.SHAPE:
                 return self._set_aside(now, combination, error_class, entry.reason, key)
-            # Mere words must convince anew.
+            # Words alone must be proven anew.
         models = self._answered.get(call.provider.name, {})
         answered = models.get(call.model.name)
         successes = 0 if answered is None else answered.count
@@ -263,18 +256,19 @@ class Patterns:
         suspicion.add(now, call, error_class, explicit=explicit)
         # An answer of any model shows that the key is good.
         others = [
-            place.but(call.generation.tenant)
+            place.last_of_others(call.generation.tenant)
             for name, place in models.items()
             if combination.kind is Kind.KEY or combination.model == name
         ]
         if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
             return None
-        made = self._set_aside(now, combination, error_class, suspicion.why(error_class), key)
-        made.doubtful = suspicion.explicit < suspicion.failures
-        return made
+        entry = self._set_aside(now, combination, error_class, suspicion.explain(error_class), key)
+        entry.doubtful = suspicion.explicit < suspicion.failures
+        return entry
 
-    def _fault(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
-        """Blames a region when several of its providers fail, none works, and other regions do."""
+    def _blame_region(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
+        """Records a fault of a region's provider. Sets the region aside where several of its providers fail, none
+        works, and other regions do."""
         provider, tenant = call.provider, call.generation.tenant
         combination = Combination(Kind.REGION, region=provider.region)
         entry = self._aside.get(combination)
@@ -297,7 +291,7 @@ class Patterns:
         )
         if len(failing) < REGION_PROVIDERS or not elsewhere:
             return None
-        if len(region.tenants) < 2 and now - region.answered.but(tenant) <= RECENT:
+        if len(region.tenants) < 2 and now - region.answered.last_of_others(tenant) <= RECENT:
             return None
         reason = f"{', '.join(failing[:8])} fail together while other regions work"
         return self._set_aside(now, combination, error_class, reason)
@@ -312,12 +306,14 @@ class Patterns:
         # The exponent is bounded only to keep the power finite; the cap has won long before.
         seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))
         until = now + seconds * (1 + self._rng.uniform(0, JITTER))
-        made = self._aside[combination] = SetAside(combination, error_class, reason, now, until, times, key)
+        set_aside = self._aside[combination] = SetAside(
+            combination, error_class, reason, now, until, times, key
+        )
         self._suspicions.pop(combination, None)
         self._drop_untried(now)
         if len(self._aside) > MAX_SET_ASIDE:
             self._aside.popitem(last=False)
-        return made
+        return set_aside
 
     def _put_back(self, now: float, entry: SetAside) -> SetAside:
         del self._aside[entry.combination]

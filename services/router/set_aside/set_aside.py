@@ -1,4 +1,5 @@
-"""Setting aside what keeps failing: tells patterns of every attempt, planning of what is set aside, operators why."""
+"""Setting aside what keeps failing: hands every attempt to the patterns, their verdicts to planning, and the reasons
+to operators."""
 
 from __future__ import annotations
 
@@ -23,16 +24,16 @@ Health = Callable[[Model], TargetHealth]
 
 
 class SettingAside:
-    """The use case. Each router process learns by itself, from its own attempts."""
+    """The combinations that this router process sets aside."""
 
     def __init__(
         self,
         clock: Clock,
         rng: Random,
         metrics: Metrics,
-        key_version: Callable[[Provider], str] = lambda _: "",
+        key_version: Callable[[Provider], str],
     ) -> None:
-        """`key_version` tells a provider's present key from its others."""
+        """`key_version` returns what tells a provider's present key from its earlier ones."""
         self._clock = clock
         self._patterns = Patterns(rng, key_version)
         self._catalog = ""
@@ -43,10 +44,10 @@ class SettingAside:
             self._gauge.labels(kind).set(0)
 
     def view(self, health: Health, catalog: Catalog, generation: Generation, *, stream: bool) -> Health:
-        """`health` as planning should see it for this request. Costs nothing while nothing is set aside."""
+        """Returns `health` as planning should see it for this request. Costs nothing while nothing is set aside."""
         if catalog.version != self._catalog:
             if self._catalog:
-                self._patterns.try_now(self._clock.now())
+                self._patterns.allow_trials(self._clock.now())
             self._catalog = catalog.version
         if not self._patterns:
             return health
@@ -57,7 +58,7 @@ class SettingAside:
             if state.availability is Availability.DOWN:
                 return state
             call = Call(catalog.providers[model.provider], model, generation, stream)
-            self._renew(call)
+            self._put_back_replaced_keys(call)
             verdict = self._patterns.verdict(now, call)
             if verdict is None:
                 return state
@@ -74,17 +75,18 @@ class SettingAside:
         return seen
 
     def begin(self, provider: Provider, model: Model, generation: Generation, *, stream: bool) -> bool:
-        """Before an attempt. False: the combination is set aside by now, or somebody else is trying it."""
+        """Takes leave for an attempt, and the trial where one is due. Returns False if the combination is set aside
+        by now, or another call is trying it."""
         if not self._patterns:
             return True
         call = Call(provider, model, generation, stream)
-        self._renew(call)
+        self._put_back_replaced_keys(call)
         return self._patterns.begin(self._clock.now(), call)
 
     def succeeded(
         self, provider: Provider, model: Model, generation: Generation, began: float, *, stream: bool
     ) -> None:
-        """After an attempt that began at `began` (epoch seconds) and gave the answer."""
+        """Records an attempt that began at `began` (epoch seconds) and gave the answer."""
         call = Call(provider, model, generation, stream)
         self._put_back(self._patterns.succeeded(self._clock.now(), began, call), "a trial that succeeded")
 
@@ -99,7 +101,7 @@ class SettingAside:
         explicit: bool,
         stream: bool,
     ) -> None:
-        """After one that failed; `explicit`: by a status or a code, not by words alone."""
+        """Records one that failed; `explicit`: by a status or a code, not by words alone."""
         now = self._clock.now()
         call = Call(provider, model, generation, stream)
         entry = self._patterns.failed(now, began, call, error_class, explicit=explicit)
@@ -114,13 +116,13 @@ class SettingAside:
             )
 
     def entries(self) -> list[SetAside]:
-        """All that is set aside, by name."""
+        """Returns all that is set aside, sorted by name."""
         found = self._patterns.entries(self._clock.now())
         self._count()
         return found
 
     def clear(self, name: str) -> SetAside:
-        """An operator's word. Raises NotFound."""
+        """Puts one combination back for an operator, and returns it. Raises NotFound."""
         entry = self._patterns.clear(name)
         if entry is None:
             raise NotFound(f"Nothing called {name[:300]!r} is set aside", reason="NOT_SET_ASIDE")
@@ -128,8 +130,8 @@ class SettingAside:
         log.warning("put_back", combination=name, by="an operator")
         return entry
 
-    def _renew(self, call: Call) -> None:
-        self._put_back(self._patterns.renewed(call.provider, call.model), "another key")
+    def _put_back_replaced_keys(self, call: Call) -> None:
+        self._put_back(self._patterns.put_back_replaced_keys(call.provider, call.model), "another key")
 
     def _put_back(self, back: list[SetAside], by: str) -> None:
         if back:

@@ -1,9 +1,9 @@
-"""When failures in a row are enough to set a combination aside. Pure.
+"""Evidence against a combination, and the rule of when it is enough to set it aside. Pure.
 
 A kind of request is its tenant's own: different prompts that fail while others are answered are enough. Everything
-else is shared by all tenants. It is blamed for what a status or a code says (an explicit failure); for what mere
-words seem to say, which may be the caller's own, only on evidence from unrelated requests: of several tenants, or
-several different ones where only one tenant calls.
+else is shared by all tenants. An explicit failure (by a status or a code) counts against it at once. Mere words may
+be the caller's own, so they need evidence from unrelated requests: of several tenants, or several different ones
+where only one tenant calls.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.types import ErrorClass
-from services.router.health.callers import CONTRADICTED, RECENT
+from services.router.health.answer_times import CONTRADICTED, RECENT
 from services.router.set_aside.combinations import Call, Combination, Kind, mark_of
 
-#: Successes of other requests on the same model that it takes to blame a shape.
+#: Successes of other requests on the same model without which no shape is blamed.
 CONTRAST = 3
 #: Content is refused for what it says, so it takes more to blame the shape.
 REFUSALS = 10
@@ -24,7 +24,7 @@ UNRELATED = 3
 
 @dataclass(slots=True)
 class Suspicion:
-    """Failures in a row of one combination."""
+    """The failures in a row of one combination, counted. Instants in epoch seconds."""
 
     combination: Combination
     #: The model's successes when it began.
@@ -35,13 +35,13 @@ class Suspicion:
     count: int = 0
     explicit: int = 0
     refused: bool = False
-    #: No more of each than it takes.
+    #: No more of each than the rule asks for.
     prompts: set[int] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
     tenants: set[str] = field(default_factory=set)
 
     def add(self, now: float, call: Call, error_class: ErrorClass, *, explicit: bool) -> None:
-        """One more failure."""
+        """Counts one more failure."""
         rule = self.combination.rule
         self.last = now
         self.count += 1
@@ -56,12 +56,12 @@ class Suspicion:
 
     @property
     def failures(self) -> int:
-        """How many it takes."""
+        """The number of failures in a row that the rule asks for."""
         return REFUSALS if self.refused else self.combination.rule.failures
 
     def proven(self, successes: int, quiet: float) -> bool:
-        """True once it is enough. `successes`: the model's by now; `quiet`: seconds since another tenant than the one
-        that fails was answered there."""
+        """Returns True if the evidence is enough. `successes`: the model's by now; `quiet`: seconds since another
+        tenant than the one that fails was answered there."""
         if self.count < self.failures:
             return False
         if self.combination.kind is Kind.SHAPE:
@@ -74,12 +74,12 @@ class Suspicion:
             return quiet > CONTRADICTED
         return quiet > RECENT and len(self.prompts) >= UNRELATED
 
-    def why(self, error_class: ErrorClass) -> str:
-        """For a person."""
-        combination, count, said = self.combination, self.count, error_class.replace("_", " ")
+    def explain(self, error_class: ErrorClass) -> str:
+        """Returns the reason in words, for a person."""
+        combination, count, failure = self.combination, self.count, error_class.replace("_", " ")
         if combination.kind is Kind.KEY:
             where = combination.model or "several models"
-            return f"{combination.provider} failed {count} calls in a row on {where}: {said}"
+            return f"{combination.provider} failed {count} calls in a row on {where}: {failure}"
         if combination.kind is Kind.MODEL:
             return f"{combination.provider} said {count} times in a row that it has no such model"
-        return f"it failed {count} requests of this kind in a row ({said}) while others succeeded"
+        return f"it failed {count} requests of this kind in a row ({failure}) while others succeeded"

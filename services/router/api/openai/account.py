@@ -1,4 +1,4 @@
-"""What an answer cost and how it came about: response headers, OpenAI's `usage`, and the `pointsman` object."""
+"""The account of an answer: response headers, OpenAI's `usage`, and the `pointsman` object."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from services.router.budgets.budget import Notice
 from services.router.generate.events import Head, Result
 from services.router.planning.candidate import Candidate
 
-#: OpenAI knows no "other". It is what nobody knows to be an end, so it is shown as the word that makes clients
-#: look for what is missing; `pointsman.finish_reason` tells it from a length limit.
+#: OpenAI knows no "other". Such a reason may not have been a proper end, so it is shown as the word that makes
+#: clients look for a missing rest; `pointsman.finish_reason` tells it from a length limit.
 FINISH_REASONS = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
@@ -22,17 +22,17 @@ FINISH_REASONS = {
 
 
 def usd(micro_usd: int) -> str:
-    """Exact decimal US dollars: 50 → "0.000050"."""
+    """Returns exact decimal US dollars: 50 → "0.000050"."""
     return f"{micro_usd // 1_000_000}.{micro_usd % 1_000_000:06d}"
 
 
 def candidate_headers(candidate: Candidate) -> dict[str, str]:
-    """Who answers: known before the first byte of a stream."""
+    """Returns the headers that name who answers: known before the first byte of a stream."""
     return {"x-pointsman-provider": candidate.model.provider, "x-pointsman-model": candidate.model.name}
 
 
 def head_headers(head: Head) -> dict[str, str]:
-    """What else is known by then."""
+    """Returns the headers of the account so far: known before the first byte of a stream too."""
     return {
         "x-pointsman-attempts": str(head.attempts),
         "x-pointsman-cached": "true" if head.cached else "false",
@@ -41,23 +41,24 @@ def head_headers(head: Head) -> dict[str, str]:
 
 
 def head_of(result: Result) -> Head:
-    """The same, once the answer is whole."""
+    """Returns the head of an answer that is whole."""
     return Head(len(result.attempts), result.cached, result.limits)
 
 
 def result_headers(result: Result) -> dict[str, str]:
-    """The whole account, for an answer in one piece."""
+    """Returns the headers of the whole account, for an answer in one piece."""
     headers = candidate_headers(result.candidate) | head_headers(head_of(result))
     headers["x-pointsman-cost-usd"] = usd(result.cost_micro_usd)
     if result.degradation is not None:
         headers["x-pointsman-degradation"] = str(result.degradation)
     if result.budgets:
-        headers["x-pointsman-budgets"] = ", ".join(map(_notice, result.budgets))
+        headers["x-pointsman-budgets"] = ", ".join(map(_format_notice, result.budgets))
     return headers
 
 
-def extension(result: Result) -> dict[str, Any]:
-    """The account as the `pointsman` object of a body. Tokens in `usage` and `cost_usd` are over all attempts."""
+def pointsman_object(result: Result) -> dict[str, Any]:
+    """Returns the account as the `pointsman` object of a body. Tokens in `usage` and `cost_usd` are over all
+    attempts."""
     return {
         "request_id": result.request_id,
         "provider": result.candidate.model.provider,
@@ -71,21 +72,21 @@ def extension(result: Result) -> dict[str, Any]:
         ],
         "cached": result.cached,
         "degradation": result.degradation,
-        "budgets": [_notice(notice) for notice in result.budgets],
+        "budgets": [_format_notice(notice) for notice in result.budgets],
         "cost_usd": usd(result.cost_micro_usd),
         "usage_accuracy": result.usage.accuracy,
     }
 
 
-def _notice(notice: Notice) -> str:
-    """`tenant:acme month 80% warn`."""
+def _format_notice(notice: Notice) -> str:
+    """Returns a notice in one line, such as `tenant:acme month 80% warn`."""
     spec, threshold = notice.budget.spec, notice.threshold
     text = f"{notice.budget.scope} {spec.period} {threshold.percent}% {threshold.action}"
     return f"{text} shadow" if spec.shadow else text
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
-    """`usage` of chat completions."""
+    """Returns `usage` of chat completions."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -96,7 +97,7 @@ def chat_usage(usage: Usage) -> dict[str, Any]:
 
 
 def responses_usage(usage: Usage) -> dict[str, Any]:
-    """`usage` of responses."""
+    """Returns `usage` of responses."""
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {

@@ -1,8 +1,8 @@
 """A chat completions answer, whole or as a stream of chunks.
 
 References: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming. Beyond OpenAI's fields
-there is `pointsman` (see `account.extension`): in the body of an answer in one piece, and in the last chunk of a
-stream before `[DONE]`, which is the usage chunk where the client asked for one.
+there is `pointsman` (see `account.pointsman_object`): in the body of an answer in one piece, and in the last chunk of
+a stream before `[DONE]`, which is the usage chunk where the client asked for one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from libs.conversation import ToolCall, ToolCallDelta
-from services.router.api.openai.account import FINISH_REASONS, chat_usage, extension
+from services.router.api.openai.account import FINISH_REASONS, chat_usage, pointsman_object
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 
@@ -28,9 +28,9 @@ class ChatExchange:
     """Satisfies `exchange.Exchange`."""
 
     def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
-        """Raises ApiError."""
-        self.ask: Ask
-        self.ask, self._include_usage = read_chat(body, headers, request_id)
+        """Reads the request. Raises ApiError."""
+        self.request: ParsedRequest
+        self.request, self._include_usage = read_chat(body, headers, request_id)
 
     def whole(self, result: Result, created: int) -> bytes:
         """See `Exchange.whole`."""
@@ -59,7 +59,7 @@ class ChatExchange:
                 ],
                 "usage": chat_usage(result.usage),
                 "system_fingerprint": None,
-                "pointsman": extension(result),
+                "pointsman": pointsman_object(result),
             }
         )
 
@@ -77,7 +77,7 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _pieces(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
-    """One entry for each call: of two with one index in one chunk, clients take the last or neither."""
+    """Returns one entry for each call: of two with one index in one chunk, clients take the last or neither."""
     pieces: dict[int, dict[str, Any]] = {}
     texts: dict[int, list[str]] = {}
     for delta in deltas:
@@ -109,14 +109,14 @@ class ChatStream:
         self._suffix = b"}],%b}\n\n" % (b'"usage":null' if include_usage else b'"system_fingerprint":null')
 
     def begin(self, candidate: Candidate) -> bytes:
-        """The chunk with the role. The model named is the one that began; the last chunk says who ended."""
+        """Returns the chunk with the role. It names the model that began; the last chunk names the one that ended."""
         self._head |= {"model": candidate.target}
         self._prefix = b"data: " + _encode(self._head)[:-1]
         self._text_prefix = self._prefix + b',"choices":[{"index":0,"delta":{"content":'
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def delta(self, delta: Delta) -> bytes:
-        """A chunk of text, of tool calls, or one of each."""
+        """Returns a chunk of text, of tool calls, or one of each."""
         chunks = b""
         if delta.text:
             chunks = b'%b%b},"logprobs":null,"finish_reason":null%b' % (
@@ -129,7 +129,7 @@ class ChatStream:
         return chunks
 
     def restarted(self, restarted: Restarted) -> bytes:
-        """A chunk without choices, and the role again."""
+        """Returns a chunk without choices that says so, and the role again."""
         notice = {"restarted": True, "from_provider": restarted.from_provider}
         notice |= {"provider": restarted.candidate.model.provider, "model": restarted.candidate.model.name}
         return b'%b,"choices":[],"pointsman":%b}\n\n%b' % (
@@ -139,8 +139,8 @@ class ChatStream:
         )
 
     def finish(self, result: Result) -> bytes:
-        """The chunk with the finish reason, the one with usage where it was asked for, and `[DONE]`."""
-        account = b',"pointsman":' + _encode(extension(result))
+        """Returns the chunk with the finish reason, the one with usage where it was asked for, and `[DONE]`."""
+        account = b',"pointsman":' + _encode(pointsman_object(result))
         reason = _encode(FINISH_REASONS[result.finish_reason])
         last = b'%b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b' % (
             self._prefix,
@@ -153,7 +153,7 @@ class ChatStream:
         return last + self._suffix + end + _DONE
 
     def fail(self, error: ApiError) -> bytes:
-        """An error event, and no `[DONE]`: OpenAI's clients raise it."""
+        """Returns an error event, and no `[DONE]`: OpenAI's clients raise it."""
         return b"event: error\ndata: %b\n\n" % error_body(error)
 
     def _chunk(self, delta: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
 """The JSON of a chat completions request: the fields that mean something here.
 
-What is built of it is bounded: see the head of `decode`.
+Bounded as the head of `decode` says.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from services.router.api.openai.decode import NOTHING, Part, Seed
 
 
 class Called(msgspec.Struct):
-    """What is called, and with what."""
+    """A called function's name and arguments."""
 
     name: str
     arguments: str = ""
@@ -26,7 +26,7 @@ class CallBody(msgspec.Struct):
 
 
 class MessageBody(msgspec.Struct):
-    """A turn."""
+    """A turn of the conversation."""
 
     role: str
     content: str | list[Part] | None = None
@@ -57,14 +57,14 @@ class Named(msgspec.Struct):
 
 
 class ChoiceBody(msgspec.Struct):
-    """Which tool is to be called."""
+    """The tool that must be called."""
 
     type: str
     function: Named | None = None
 
 
 class SchemaBody(msgspec.Struct):
-    """What JSON an answer must fit."""
+    """The JSON Schema that an answer must fit."""
 
     name: str = ""
     schema: msgspec.Raw = NOTHING
@@ -78,13 +78,13 @@ class FormatBody(msgspec.Struct):
 
 
 class StreamOptions(msgspec.Struct):
-    """What a stream has beside the text."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class ChatBody(msgspec.Struct):
-    """The fields that mean something here."""
+    """A chat completions request."""
 
     messages: list[MessageBody]
     model: str | None = None

@@ -1,8 +1,8 @@
 """A chat completions request: OpenAI's JSON to messages and options.
 
-Reference: https://platform.openai.com/docs/api-reference/chat/create. What would change the answer and cannot be
-passed on is refused; hints (`store`, `service_tier`, `verbosity`, `parallel_tool_calls`, a message's `name`, …) and
-unknown fields are ignored.
+Reference: https://platform.openai.com/docs/api-reference/chat/create. A field that would change the answer and cannot
+be passed on is refused; hints (`store`, `service_tier`, `verbosity`, `parallel_tool_calls`, a message's `name`, …)
+and unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from services.router.api.openai.decode import (
     check_count,
     decode,
     decode_small,
-    given,
+    is_set,
     json_text,
     text_of,
 )
-from services.router.api.openai.errors import unsupported, wrong
-from services.router.api.openai.exchange import Ask
-from services.router.api.openai.routing import Routing, routing
+from services.router.api.openai.errors import invalid_parameter, unsupported
+from services.router.api.openai.exchange import ParsedRequest
+from services.router.api.openai.routing import Routing, read_routing
 from services.router.request.generation import Prompt
 
 ROLES = {
@@ -74,12 +74,12 @@ _stops = msgspec.json.Decoder(str | list[str] | None)
 _labels = msgspec.json.Decoder(dict[str, str] | None)
 
 
-def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[Ask, bool]:
-    """What the router is asked, and whether a stream shall end with its usage. `headers` by lower-case name.
-    Raises ApiError."""
+def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, bool]:
+    """Returns the request, and True if a stream shall end with its usage. `headers` by lower-case name. Raises
+    ApiError."""
     request = decode(_decoder, body)
     _refuse(request)
-    way = routing(
+    route = read_routing(
         request.model,
         read_names("models", request.models),
         read_names("fallbacks", request.fallbacks),
@@ -98,7 +98,7 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
     shape = None if request.response_format is None else _response_format(request.response_format)
     prompt = Prompt(
         messages=tuple(_message(index, message) for index, message in enumerate(request.messages)),
-        max_output_tokens=asked_tokens(limit),
+        max_output_tokens=output_limit(limit),
         temperature=request.temperature,
         top_p=request.top_p,
         seed=request.seed,
@@ -106,54 +106,54 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
         response_format=shape,
         tools=tuple(_tool(index, tool) for index, tool in enumerate(request.tools or ())),
         tool_choice="" if request.tool_choice is None else _tool_choice(request.tool_choice),
-        reasoning_effort=effort("reasoning_effort", request.reasoning_effort),
+        reasoning_effort=read_effort("reasoning_effort", request.reasoning_effort),
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
     )
-    draft = draft_of(prompt, way, request_id, labels(request.user, request.metadata))
+    draft = make_draft(prompt, route, request_id, read_labels(request.user, request.metadata))
     usage = request.stream_options is not None and bool(request.stream_options.include_usage)
-    return Ask(draft, bool(request.stream), way.timeout, way.on_restart, names), usage
+    return ParsedRequest(draft, bool(request.stream), route.timeout, route.on_restart, names), usage
 
 
-def draft_of(prompt: Prompt, way: Routing, request_id: str, kept: Mapping[str, str]) -> Draft:
-    """What is asked and how it travels, as the router takes it. `kept`: labels."""
+def make_draft(prompt: Prompt, route: Routing, request_id: str, kept: Mapping[str, str]) -> Draft:
+    """Returns the draft of a prompt and its routing. `kept`: labels for the usage record."""
     return Draft(
         prompt,
         request_id=request_id,
-        content_type=way.content_type,
+        content_type=route.content_type,
         needs_schema=prompt.response_format is not None and bool(prompt.response_format.schema_json),
-        models=way.models,
-        strategy=way.strategy,
-        priority=way.priority,
-        campaign=way.campaign,
-        max_cost_micro_usd=way.max_cost_micro_usd,
-        max_attempts=way.max_attempts,
-        hedge=way.hedge,
+        models=route.models,
+        strategy=route.strategy,
+        priority=route.priority,
+        campaign=route.campaign,
+        max_cost_micro_usd=route.max_cost_micro_usd,
+        max_attempts=route.max_attempts,
+        hedge=route.hedge,
         labels=kept,
     )
 
 
-def asked_tokens(limit: int | None) -> int:
-    """The output limit as a draft has it, where 0 is for those who name none: an explicit 0 is out of range."""
+def output_limit(limit: int | None) -> int:
+    """Returns the output limit as a draft has it, where 0 stands for none: an explicit 0 is out of range."""
     return 0 if limit is None else limit or -1
 
 
 def read_names(param: str, raw: msgspec.Raw) -> list[str]:
-    """A list of models' names. Raises ApiError."""
+    """Returns a field's list of models' names. Raises ApiError."""
     return decode_small(param, raw, _names) or []
 
 
-def effort(param: str, value: str | None) -> ReasoningEffort | None:
-    """How hard to think. Raises ApiError."""
+def read_effort(param: str, value: str | None) -> ReasoningEffort | None:
+    """Returns the reasoning effort; None where it is not set. Raises ApiError."""
     if value is None:
         return None
     if value not in EFFORTS:
-        raise wrong(param, f"'{param}' must be one of {', '.join(EFFORTS)}.", "invalid_value")
+        raise invalid_parameter(param, f"'{param}' must be one of {', '.join(EFFORTS)}.", "invalid_value")
     return EFFORTS[value]
 
 
-def labels(user: str | None, metadata: msgspec.Raw) -> dict[str, str]:
-    """What is kept with the usage record. Raises ApiError."""
+def read_labels(user: str | None, metadata: msgspec.Raw) -> dict[str, str]:
+    """Returns the labels to keep with the usage record. Raises ApiError."""
     kept = decode_small("metadata", metadata, _labels) or {}
     return {**kept, "user": user} if user else kept
 
@@ -166,7 +166,7 @@ def _refuse(request: ChatBody) -> None:
     if decode_small("modalities", request.modalities, _names) not in (None, ["text"]):
         raise unsupported("modalities", "Only the modality 'text' is supported.")
     for param in ("logit_bias", "audio", "functions", "function_call", "web_search_options"):
-        if given(getattr(request, param)):
+        if is_set(getattr(request, param)):
             raise unsupported(param)
 
 
@@ -179,8 +179,10 @@ def _message(index: int, message: MessageBody) -> Message:
     at = f"messages[{index}]"
     role = ROLES.get(message.role)
     if role is None:
-        raise wrong(f"{at}.role", f"'{at}.role' must be one of {', '.join(ROLES)}.", "invalid_value")
-    if given(message.function_call):
+        raise invalid_parameter(
+            f"{at}.role", f"'{at}.role' must be one of {', '.join(ROLES)}.", "invalid_value"
+        )
+    if is_set(message.function_call):
         raise unsupported(f"{at}.function_call")
     check_count(f"{at}.tool_calls", message.tool_calls, MOST["messages.tool_calls"])
     return Message(
@@ -216,10 +218,12 @@ def _tool_choice(choice: str | ChoiceBody) -> str:
 
 
 def response_format(param: str, schema: msgspec.Raw, name: str) -> ResponseFormat:
-    """An answer that fits a schema. Raises ApiError where there is none. `param` names it."""
+    """Returns the format of an answer that fits a schema. Raises ApiError where there is none. `param` names it."""
     text = json_text(param, schema)
     if not text:
-        raise wrong(param, f"Missing required parameter: '{param}'.", "missing_required_parameter")
+        raise invalid_parameter(
+            param, f"Missing required parameter: '{param}'.", "missing_required_parameter"
+        )
     return ResponseFormat(text, name or "answer")
 
 
@@ -235,7 +239,7 @@ def _response_format(shape: FormatBody) -> ResponseFormat | None:
                 "response_format.json_schema.schema", given_schema.schema, given_schema.name
             )
         case _:
-            raise wrong(
+            raise invalid_parameter(
                 "response_format.type",
                 "'response_format.type' must be text, json_object or json_schema.",
                 "invalid_value",

@@ -1,10 +1,10 @@
-"""JSON bodies to typed values; the first thing that is wrong becomes an error that names it.
+"""JSON bodies to typed values; the first fault becomes an error that names it.
 
 A body of ten megabytes can hold millions of values, each many times as large once it is built as the comma that it
-takes to write it. So of a body only these are built: objects with at least one field that must be there, and texts.
+takes to write it. So only these are built from a body: objects with at least one field that must be there, and texts.
 Both need quotes, so their number is bounded by that of the body's strings, which is counted before anything is
-built, in one pass over the bytes: a quote in a text is escaped, all others begin or end a string. What might hold
-other values is kept as it was written, and is built only where it is small.
+built, in one pass over the bytes: a quote in a text is escaped, all others begin or end a string. A field that might
+hold other values is kept as it was written, and is built only where it is small.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from services.router.api.openai.errors import ApiError, unsupported, wrong
+from services.router.api.openai.errors import ApiError, invalid_parameter, unsupported
 
 _T = TypeVar("_T")
 #: The default of a field that is kept as it was written (msgspec takes no union of Raw and None).
@@ -24,47 +24,51 @@ NOTHING = msgspec.Raw(b"")
 MAX_STRINGS = 100_000
 #: Bytes of a field that has no reason to be large: names, labels, stop sequences.
 MAX_SMALL = 64 * 1024
-#: What counts as not set, and the most bytes that are looked at to tell.
+#: Values that count as not set; anything of more than MAX_EMPTY bytes counts as set without being read.
 _EMPTY = frozenset({b"", b"null", b"false", b"0", b"0.0", b'""', b"[]", b"{}"})
 MAX_EMPTY = 64
 #: Whole numbers that every provider takes.
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-#: How msgspec says where: "... - at `$.messages[0].role`".
+#: The place in msgspec's messages: "... - at `$.messages[0].role`".
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
-    """The request. Fields that are not known are ignored. Raises ApiError."""
+    """Returns the decoded request. Unknown fields are ignored. Raises ApiError."""
     # First without a copy: nearly every body has fewer quotes than that, escaped ones included.
     if body.count(b'"') > 2 * MAX_STRINGS:
         structure = body.replace(rb"\\", b"").replace(rb"\"", b"")
         if structure.count(b'"') > 2 * MAX_STRINGS:
-            raise wrong("", f"The body holds more than {MAX_STRINGS:,} strings.", "too_many_strings")
+            raise invalid_parameter(
+                "", f"The body holds more than {MAX_STRINGS:,} strings.", "too_many_strings"
+            )
     return _decoded(decoder, body, "")
 
 
 def decode_small(param: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T | None:
-    """A field that was kept as it was written, and has no reason to be large. None where it is not set. Raises
-    ApiError."""
+    """Returns a decoded field that was kept as it was written and has no reason to be large; None where it is not
+    set. Raises ApiError."""
     if not raw:
         return None
     if len(memoryview(raw)) > MAX_SMALL:
-        raise wrong(param, f"'{param}' must be at most {MAX_SMALL:,} bytes of JSON.", "invalid_value")
+        raise invalid_parameter(
+            param, f"'{param}' must be at most {MAX_SMALL:,} bytes of JSON.", "invalid_value"
+        )
     return _decoded(decoder, bytes(raw), param)
 
 
-def given(raw: msgspec.Raw) -> bool:
+def is_set(raw: msgspec.Raw) -> bool:
     """Returns True if a field is set to something: not to null, false, 0 or what is empty."""
     view = memoryview(raw)
     return len(view) > MAX_EMPTY or bytes(view).translate(None, b" \t\r\n") not in _EMPTY
 
 
 def check_count(param: str, values: Sequence[object] | None, most: int) -> None:
-    """Raises ApiError where there are more than `most`: before anybody loops over them."""
+    """Raises ApiError where there are more than `most`: before anything loops over them."""
     if values is not None and len(values) > most:
         text = f"'{param}' holds {len(values):,} entries; at most {most:,} are accepted."
-        raise wrong(param, text, "invalid_value")
+        raise invalid_parameter(param, text, "invalid_value")
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes, param: str) -> _T:
@@ -86,16 +90,16 @@ def _invalid(text: str, param: str) -> ApiError:
     missing = _FIELD.match(what)
     if missing:
         path = f"{path}.{missing['field']}".lstrip(".")
-        return wrong(path, f"Missing required parameter: '{path}'.", "missing_required_parameter")
-    return wrong(path, f"Invalid type for '{path or 'the body'}': {what}.", "invalid_type")
+        return invalid_parameter(path, f"Missing required parameter: '{path}'.", "missing_required_parameter")
+    return invalid_parameter(path, f"Invalid type for '{path or 'the body'}': {what}.", "invalid_type")
 
 
 def json_text(param: str, raw: msgspec.Raw) -> str:
-    """JSON as it was written; empty where there was none, or null. Raises ApiError where it is not UTF-8."""
+    """Returns JSON as it was written; empty where there was none, or null. Raises ApiError where it is not UTF-8."""
     try:
         text = bytes(raw).decode()
     except UnicodeDecodeError:
-        raise wrong(param, f"'{param}' is not UTF-8.", "invalid_value") from None
+        raise invalid_parameter(param, f"'{param}' is not UTF-8.", "invalid_value") from None
     return "" if text == "null" else text
 
 
@@ -108,8 +112,8 @@ class Part(msgspec.Struct):
 
 
 def text_of(at: str, content: str | Sequence[Part] | None, known: Sequence[str]) -> str:
-    """The text of a message whose parts are of the `known` types; a refusal counts as what the model said. Raises
-    ApiError for any other part."""
+    """Returns the text of a message whose parts are of the `known` types; a refusal counts as the model's text.
+    Raises ApiError for any other part."""
     if isinstance(content, str):
         return content
     texts = []

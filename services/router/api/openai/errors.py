@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients know them: a status, a JSON object with message, type, param and code, and headers.
+"""Errors of OpenAI's API: a status, a JSON object with message, type, param and code, and headers.
 
 The shape and the codes are those of https://platform.openai.com/docs/guides/error-codes; a refused prompt has Azure
 OpenAI's code `content_filter`.
@@ -33,18 +33,18 @@ from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
-#: Reasons that are about what this process takes in, not about a limit of the catalog.
+#: Reasons of bounds of this process, not of limits in the catalog.
 _PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
-#: Retry-After of a 503 for which nobody knows better, seconds.
+#: Retry-After of a 503 that has none of its own, seconds.
 DEFAULT_RETRY_AFTER = 1.0
-#: Characters of the caller's that a message repeats.
+#: Characters of the caller's text that a message repeats at most.
 MAX_REPEATED = 200
 #: Tells OpenAI's clients that the same request would fail again.
 DO_NOT_RETRY = {"x-should-retry": "false"}
 
 
 class ApiError(HttpError):
-    """An error of OpenAI's API. `param` names what is wrong in the client's own terms; `kind` is its `type`."""
+    """An error of OpenAI's API. `param` names the wrong field in the client's own terms; `kind` is its `type`."""
 
     def __init__(
         self,
@@ -66,42 +66,42 @@ def _kind(status: int) -> str:
 
 
 def error_body(error: HttpError) -> bytes:
-    """The JSON body of any error, with the object that clients look for under `error`."""
+    """Returns the JSON body of any error, with the object that clients look for under `error`."""
     kind, param = (error.kind, error.param) if isinstance(error, ApiError) else (_kind(error.status), None)
     fields = {"message": error.message, "type": kind, "param": param, "code": error.code}
     return msgspec.json.encode({"error": fields})
 
 
 def printable(text: str) -> str:
-    """Text of a URL or header as a message may repeat it: cut, and with what is not ASCII escaped, since it need not
-    be Unicode at all."""
+    """Returns text of a URL or header as a message may repeat it: cut, and with what is not ASCII escaped, since it
+    need not be Unicode at all."""
     return text[:MAX_REPEATED].encode("ascii", "backslashreplace").decode()
 
 
-def wrong(param: str, message: str, code: str | None = None) -> ApiError:
-    """A request that is wrong in itself."""
+def invalid_parameter(param: str, message: str, code: str | None = None) -> ApiError:
+    """Returns the error of a request that is wrong in itself."""
     return ApiError(400, message, param=param or None, code=code)
 
 
 def unsupported(param: str, message: str = "") -> ApiError:
-    """A request for something that Pointsman cannot pass on."""
-    return wrong(param, message or f"Unsupported parameter: '{param}'.", "unsupported_parameter")
+    """Returns the error of a request for something that Pointsman cannot pass on."""
+    return invalid_parameter(param, message or f"Unsupported parameter: '{param}'.", "unsupported_parameter")
 
 
 def unknown_model(name: str) -> ApiError:
-    """No such model, or not for this caller."""
+    """Returns the error of a model that does not exist, or not for this caller."""
     message = f"The model '{printable(name)}' does not exist or you do not have access to it."
     return ApiError(404, message, code="model_not_found", param="model")
 
 
 def key_required() -> ApiError:
-    """No key."""
+    """Returns the error of a request without a key."""
     message = "You didn't provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
     return ApiError(401, message, code="invalid_api_key")
 
 
 def from_failure(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
-    """What the router's error means to the client. `names`: the router's name of a field → the client's."""
+    """Translates the router's error for the client. `names`: the router's name of a field → the client's."""
     answer = _answer(error, names)
     lasting = error.retry_after is None and error.reason in LASTING
     if lasting:
@@ -137,8 +137,8 @@ def _answer(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
         case Unavailable():
             return ApiError(503, error.message, code=code)
         case DeadlineExceeded():
-            # The time that the caller gave is over, and what was tried may have to be paid. One code, wherever the
-            # end of that time was noticed.
+            # The caller's time is over, and the attempts so far may have to be paid. One code, wherever the end of
+            # that time was noticed.
             return ApiError(504, error.message, code="deadline_exceeded", headers=DO_NOT_RETRY)
         case _:
             return ApiError(500, "The server had an error while processing your request.", code=code)
@@ -154,7 +154,8 @@ def _invalid(error: InvalidArgument, names: Mapping[str, str]) -> ApiError:
 
 
 def _param(field: str, names: Mapping[str, str]) -> str | None:
-    """`generation.messages[0].text` → `messages[0].content`. None for the request as a whole."""
+    """Translates a field's path: `generation.messages[0].text` → `messages[0].content`. None for the request as a
+    whole."""
     path = field.removeprefix("generation").removeprefix(".")
     parts = re.fullmatch(r"([^.\[]*)(\[\d+\])?(.*)", path, re.DOTALL)
     assert parts is not None
@@ -194,7 +195,7 @@ def _exhausted(error: ResourceExhausted) -> ApiError:
 
 
 def limit_headers(violations: tuple[QuotaViolation, ...], retry_after: float | None) -> dict[str, str]:
-    """The rate-limit set of a denial, for what is known: the violated limits of requests and tokens."""
+    """Returns the rate-limit headers of a denial: of the violated limits of requests and tokens, as far as known."""
     headers: dict[str, str] = {}
     for violation in violations:
         if not isinstance(violation.key, LimitKey) or not violation.limit:

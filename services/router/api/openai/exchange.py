@@ -1,4 +1,4 @@
-"""A request in one of OpenAI's two dialects, read, with the way to write its answer."""
+"""A request in one of OpenAI's two dialects, and the encoders of its answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 
 
-class Ask(Struct, frozen=True):
-    """What the router is asked. `names`: the router's name of a field → the client's, for errors. `timeout` is in
-    seconds; None: the tenant's default."""
+class ParsedRequest(Struct, frozen=True):
+    """A client's request as it was read. `names`: the router's name of a field → the client's, for errors. `timeout`
+    is in seconds; None: the tenant's default."""
 
     draft: Draft
     stream: bool
@@ -29,23 +29,23 @@ class StreamEncoder(Protocol):
     """Writes one streamed answer as server-sent events; called in the order of the methods."""
 
     def begin(self, candidate: Candidate) -> bytes:
-        """What comes before the first delta."""
+        """Returns the bytes that come before the first delta."""
         ...
 
     def delta(self, delta: Delta) -> bytes:
-        """More of the answer."""
+        """Returns more of the answer."""
         ...
 
     def restarted(self, restarted: Restarted) -> bytes:
-        """Everything so far is void; for clients that asked to be told."""
+        """Returns the notice that everything so far is void; for clients that ask for it (OnRestart.REPLACE)."""
         ...
 
     def finish(self, result: Result) -> bytes:
-        """The end of a whole answer."""
+        """Returns the end of a whole answer."""
         ...
 
     def fail(self, error: ApiError) -> bytes:
-        """The end of an answer that could not be completed; nothing may be taken for a proper end."""
+        """Returns the end of an answer that could not be completed, which no client takes for a proper end."""
         ...
 
 
@@ -53,14 +53,14 @@ class Exchange(Protocol):
     """One request and its answer."""
 
     @property
-    def ask(self) -> Ask:
-        """What the router is asked."""
+    def request(self) -> ParsedRequest:
+        """The request."""
         ...
 
     def whole(self, result: Result, created: int) -> bytes:
-        """The body of an answer in one piece. `created`: epoch seconds."""
+        """Returns the body of an answer in one piece. `created`: epoch seconds."""
         ...
 
     def stream(self, request_id: str, created: int) -> StreamEncoder:
-        """The writer of a streamed answer."""
+        """Returns the encoder of a streamed answer."""
         ...

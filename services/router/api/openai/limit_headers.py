@@ -10,7 +10,8 @@ from services.router.admission.limit_state import LimitState
 
 
 def limit_headers(limits: Iterable[LimitState]) -> dict[str, str]:
-    """`x-ratelimit-limit-*`, `-remaining-*` and, where it is known, `-reset-*`; empty where there are no limits."""
+    """Returns `x-ratelimit-limit-*`, `-remaining-*` and, where it is known, `-reset-*`; empty where there are no
+    limits."""
     headers: dict[str, str] = {}
     tightest: dict[str, LimitState] = {}
     for state in limits:

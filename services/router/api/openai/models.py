@@ -11,9 +11,9 @@ from services.router.api.openai.routing import ALIAS, AUTO
 _OWNER = "pointsman"
 
 
-def entries(models: Iterable[Model], content_types: Iterable[str]) -> list[dict[str, Any]]:
-    """Every name that `model` may be, but for a model's name without its provider: `auto`, content types, models.
-    `created` is 0: the catalog keeps no dates."""
+def list_entries(models: Iterable[Model], content_types: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns every name that `model` may be, but for a model's name without its provider: `auto`, content types,
+    models. `created` is 0: the catalog keeps no dates."""
     names = [AUTO, *(ALIAS + name for name in content_types)]
     return [_entry(name, _OWNER) for name in names] + [
         _entry(model.id, model.provider)
@@ -26,8 +26,8 @@ def entries(models: Iterable[Model], content_types: Iterable[str]) -> list[dict[
     ]
 
 
-def find(name: str, listed: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The entry of that id; else the first model of that name at any provider."""
+def find_entry(name: str, listed: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Returns the entry of that id; else the first model of that name at any provider; None: neither."""
     for entry in listed:
         if entry["id"] == name:
             return entry

@@ -2,7 +2,7 @@
 
 References: https://platform.openai.com/docs/api-reference/responses/object and …/responses-streaming. Nothing is
 stored: `store` is always false. Beyond OpenAI's fields a finished response has `pointsman` (see
-`account.extension`).
+`account.pointsman_object`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import msgspec
 
 from libs.conversation import ToolCallDelta
 from libs.types import FinishReason
-from services.router.api.openai.account import extension, responses_usage
+from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.responses_request import Echo, read_responses
 from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 
 _encode = msgspec.json.Encoder().encode
-#: Why a response is incomplete; what is not known to be an end has no word.
+#: Reasons for which a response is incomplete; OpenAI has no word for an end that is not known to be one.
 _INCOMPLETE: dict[FinishReason, str | None] = {
     FinishReason.LENGTH: "max_output_tokens",
     FinishReason.CONTENT_FILTER: "content_filter",
@@ -43,9 +43,9 @@ class ResponsesExchange:
     """Satisfies `exchange.Exchange`."""
 
     def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
-        """Raises ApiError."""
-        self.ask: Ask
-        self.ask, self._echo = read_responses(body, headers, request_id)
+        """Reads the request. Raises ApiError."""
+        self.request: ParsedRequest
+        self.request, self._echo = read_responses(body, headers, request_id)
 
     def whole(self, result: Result, created: int) -> bytes:
         """See `Exchange.whole`."""
@@ -67,15 +67,15 @@ class ResponsesExchange:
 
 @dataclass(slots=True)
 class _Head:
-    """What every state of one response has in common."""
+    """The part that all states of one response have in common."""
 
     echo: Echo
     request_id: str
     created: int
 
     def response(self, model: str, status: str, **more: Any) -> dict[str, Any]:
-        """The response object."""
-        said = {name: getattr(self.echo, name) for name in self.echo.__struct_fields__}
+        """Returns the response object."""
+        echoed = {name: getattr(self.echo, name) for name in self.echo.__struct_fields__}
         return {
             "id": f"resp_{self.request_id}",
             "object": "response",
@@ -84,7 +84,7 @@ class _Head:
             "background": False,
             "error": None,
             "incomplete_details": None,
-            **{name: value if bytes(value) else _DEFAULTS.get(name) for name, value in said.items()},
+            **{name: value if bytes(value) else _DEFAULTS.get(name) for name, value in echoed.items()},
             "model": model,
             "output": [],
             "previous_response_id": None,
@@ -107,12 +107,12 @@ class _Item:
 
     @property
     def place(self) -> dict[str, Any]:
-        """How events refer to it."""
+        """The fields by which events refer to it."""
         place = {"item_id": self.id, "output_index": self.index}
         return place if self.name else {**place, "content_index": 0}
 
     def whole(self, status: str = "completed") -> dict[str, Any]:
-        """The item with all of its pieces."""
+        """Returns the item with all of its pieces."""
         text = "".join(self.pieces)
         if self.name:
             call = {"id": self.id, "type": "function_call", "status": status, "arguments": text}
@@ -143,7 +143,7 @@ def _finished(head: _Head, result: Result, items: list[_Item]) -> dict[str, Any]
         incomplete_details={"reason": reason} if reason else None,
         output=[item.whole(_status(result)) for item in items],
         usage=responses_usage(result.usage),
-        pointsman=extension(result),
+        pointsman=pointsman_object(result),
     )
 
 
@@ -161,7 +161,7 @@ class ResponsesStream:
         self._delta_prefix = b""
 
     def begin(self, candidate: Candidate) -> bytes:
-        """The response is created and in progress."""
+        """Returns the events that create the response and begin it."""
         self._model = candidate.target
         response = self._head.response(self._model, "in_progress")
         return self._event("response.created", response=response) + self._event(
@@ -169,7 +169,7 @@ class ResponsesStream:
         )
 
     def delta(self, delta: Delta) -> bytes:
-        """Pieces of text and of calls, with what opens and closes their items."""
+        """Returns pieces of text and of calls, with the events that open and close their items."""
         events = b""
         if delta.text:
             if self._open is None or self._open.name:
@@ -182,7 +182,8 @@ class ResponsesStream:
         return events
 
     def restarted(self, restarted: Restarted) -> bytes:
-        """The items so far end incomplete, and an event that only Pointsman has says that they are void."""
+        """Ends the items so far as incomplete, and returns an event of Pointsman's own which says that they are
+        void."""
         events = self._close("incomplete")
         self._items.clear()
         self._calls.clear()
@@ -190,7 +191,7 @@ class ResponsesStream:
         return events + self._event("pointsman.restarted", from_provider=restarted.from_provider)
 
     def finish(self, result: Result) -> bytes:
-        """The last item ends, then the response."""
+        """Returns the end of the last item, then of the response."""
         events = b""
         if not self._items:
             events = self._begin_item(_Item(0, self._next_id("msg")))
@@ -199,10 +200,10 @@ class ResponsesStream:
         return events + self._event(f"response.{_status(result)}", response=response)
 
     def fail(self, error: ApiError) -> bytes:
-        """The response fails; clients see its error in the last event."""
+        """Returns the failed response, whose error clients see in the last event."""
         output = [item.whole("incomplete") for item in self._items]
-        said = {"code": error.code or error.kind, "message": error.message}
-        response = self._head.response(self._model, "failed", error=said, output=output)
+        fields = {"code": error.code or error.kind, "message": error.message}
+        response = self._head.response(self._model, "failed", error=fields, output=output)
         return self._event("response.failed", response=response)
 
     def _next_id(self, kind: str) -> str:

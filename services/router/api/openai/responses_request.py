@@ -1,8 +1,8 @@
 """A responses request: OpenAI's JSON to messages and options.
 
 Reference: https://platform.openai.com/docs/api-reference/responses/create. Text goes in and out, functions may be
-called; what needs OpenAI's own state or tools (`previous_response_id`, `conversation`, `prompt`, web search, …) is
-refused by name.
+called; fields that need OpenAI's own state or tools (`previous_response_id`, `conversation`, `prompt`, web search, …)
+are refused by name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from services.router.api.accept import MOST
 from services.router.api.openai.chat_request import (
     NAMES,
     ROLES,
-    asked_tokens,
-    draft_of,
-    effort,
-    labels,
+    make_draft,
+    output_limit,
+    read_effort,
+    read_labels,
     read_names,
     response_format,
 )
@@ -28,13 +28,13 @@ from services.router.api.openai.decode import (
     Part,
     check_count,
     decode,
-    given,
+    is_set,
     json_text,
     text_of,
 )
-from services.router.api.openai.errors import unsupported, wrong
-from services.router.api.openai.exchange import Ask
-from services.router.api.openai.routing import routing
+from services.router.api.openai.errors import invalid_parameter, unsupported
+from services.router.api.openai.exchange import ParsedRequest
+from services.router.api.openai.routing import read_routing
 from services.router.request.generation import Prompt
 
 
@@ -80,7 +80,7 @@ class _Reasoning(msgspec.Struct):
 
 
 class ResponsesBody(msgspec.Struct):
-    """The fields that mean something here."""
+    """A responses request: the fields that mean something here."""
 
     input: str | list[_Item]
     model: str | None = None
@@ -109,7 +109,7 @@ class ResponsesBody(msgspec.Struct):
 
 
 class Echo(msgspec.Struct):
-    """What a response repeats of its request, as it was written."""
+    """The part of a request that its response repeats, as it was written."""
 
     instructions: msgspec.Raw = NOTHING
     max_output_tokens: msgspec.Raw = NOTHING
@@ -136,7 +136,7 @@ _NAMES = NAMES | {
     "tools.name": "tools[].name",
     "tools.parameters_json": "tools[].parameters",
 }
-#: Calls of one turn are items of their own, and so is what a model thought: there may be more of them than messages.
+#: Calls of one turn are items of their own, and so are a model's thoughts: there may be more items than messages.
 MAX_ITEMS = 4 * MOST["messages"]
 #: Parts that are text.
 _TEXT = ("input_text", "output_text", "text")
@@ -144,11 +144,11 @@ _TEXT = ("input_text", "output_text", "text")
 _HARMLESS = frozenset({"reasoning.encrypted_content"})
 
 
-def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[Ask, Echo]:
-    """What the router is asked, and what the answer repeats. `headers` by lower-case name. Raises ApiError."""
+def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, Echo]:
+    """Returns the request, and the part that the answer repeats. `headers` by lower-case name. Raises ApiError."""
     request = decode(_decoder, body)
     _refuse(request)
-    way = routing(
+    route = read_routing(
         request.model,
         read_names("models", request.models),
         read_names("fallbacks", request.fallbacks),
@@ -161,22 +161,27 @@ def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> 
     shape = None if request.text is None or request.text.format is None else _format(request.text.format)
     prompt = Prompt(
         messages=tuple(messages),
-        max_output_tokens=asked_tokens(request.max_output_tokens),
+        max_output_tokens=output_limit(request.max_output_tokens),
         temperature=request.temperature,
         top_p=request.top_p,
         response_format=shape,
         tools=tuple(_tool(index, tool) for index, tool in enumerate(request.tools or ())),
         tool_choice="" if request.tool_choice is None else _tool_choice(request.tool_choice),
-        reasoning_effort=effort("reasoning.effort", request.reasoning.effort if request.reasoning else None),
+        reasoning_effort=read_effort(
+            "reasoning.effort", request.reasoning.effort if request.reasoning else None
+        ),
     )
-    draft = draft_of(prompt, way, request_id, labels(request.user, request.metadata))
+    draft = make_draft(prompt, route, request_id, read_labels(request.user, request.metadata))
     name = "x-pointsman-content-type"
     names = {**_NAMES, "content_type": name if name in headers else "model"}
-    return Ask(draft, bool(request.stream), way.timeout, way.on_restart, names), _repeated(body)
+    return ParsedRequest(draft, bool(request.stream), route.timeout, route.on_restart, names), _read_echo(
+        body
+    )
 
 
-def _repeated(body: bytes) -> Echo:
-    """What the answer repeats, which must be as good JSON as all else in it. Copied: the body need not be kept."""
+def _read_echo(body: bytes) -> Echo:
+    """Returns the part that the answer repeats, which must be as good JSON as all else in it. Copied: the body need
+    not be kept. Raises ApiError."""
     echo = decode(_echo, body)
     for name in echo.__struct_fields__:
         raw: msgspec.Raw = getattr(echo, name)
@@ -188,7 +193,7 @@ def _repeated(body: bytes) -> Echo:
 
 def _refuse(request: ResponsesBody) -> None:
     for param in ("previous_response_id", "conversation", "prompt", "context_management", "background"):
-        if given(getattr(request, param)):
+        if is_set(getattr(request, param)):
             raise unsupported(param)
     if request.top_logprobs:
         raise unsupported("top_logprobs")
@@ -199,13 +204,13 @@ def _refuse(request: ResponsesBody) -> None:
             raise unsupported("include", f"'{value}' cannot be included.")
 
 
-def _messages(asked: str | list[_Item]) -> list[Message]:
-    if isinstance(asked, str):
-        return [Message(Role.USER, asked)]
-    check_count("input", asked, MAX_ITEMS)
+def _messages(items: str | list[_Item]) -> list[Message]:
+    if isinstance(items, str):
+        return [Message(Role.USER, items)]
+    check_count("input", items, MAX_ITEMS)
     messages: list[Message] = []
     calls: list[ToolCall] = []
-    for index, item in enumerate(asked):
+    for index, item in enumerate(items):
         at = f"input[{index}]"
         # Calls of one turn are items of their own here, and one message of the assistant there.
         if item.type == "function_call":
@@ -220,7 +225,7 @@ def _messages(asked: str | list[_Item]) -> list[Message]:
             case "message":
                 role = ROLES.get(item.role or "")
                 if role is None or role is Role.TOOL:
-                    raise wrong(
+                    raise invalid_parameter(
                         f"{at}.role",
                         f"'{at}.role' must be system, developer, user or assistant.",
                         "invalid_value",
@@ -241,8 +246,8 @@ def _end_turn(messages: list[Message], calls: list[ToolCall]) -> None:
     """Puts the calls so far into the assistant's message before them, or one of their own."""
     if calls:
         before = messages.pop() if messages and messages[-1].role is Role.ASSISTANT else None
-        said, earlier = (before.text, before.tool_calls) if before else ("", ())
-        messages.append(Message(Role.ASSISTANT, said, (*earlier, *calls)))
+        text, earlier = (before.text, before.tool_calls) if before else ("", ())
+        messages.append(Message(Role.ASSISTANT, text, (*earlier, *calls)))
         calls.clear()
 
 
@@ -271,7 +276,7 @@ def _format(shape: _FormatBody) -> ResponseFormat | None:
         case "json_schema":
             return response_format("text.format.schema", shape.schema, shape.name)
         case _:
-            raise wrong(
+            raise invalid_parameter(
                 "text.format.type",
                 "'text.format.type' must be text, json_object or json_schema.",
                 "invalid_value",

@@ -1,4 +1,4 @@
-"""Which models and which way: what `model`, `models`, `fallbacks` and the `x-pointsman-*` headers ask for."""
+"""Reads a request's routing from `model`, `models`, `fallbacks` and the `x-pointsman-*` headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from libs.selection import Strategy
 from libs.types import Priority
-from services.router.api.openai.errors import wrong
+from services.router.api.openai.errors import invalid_parameter
 
 #: Lets the content type's and the tenant's policy choose.
 AUTO = "auto"
@@ -27,19 +27,19 @@ _E = TypeVar("_E", bound=StrEnum)
 
 
 class OnRestart(StrEnum):
-    """What to do when an answer must begin anew after a part of it was sent. OpenAI's wire cannot say that: its
-    clients only append."""
+    """The ways to begin an answer anew after a part of it was sent. OpenAI's wire cannot say that: its clients only
+    append."""
 
     #: End the stream with an error of code `stream_restarted`. The default: half of one answer followed by another
     #: is worse than none.
     ERROR = "error"
-    #: Say so in a chunk without choices, `{"pointsman": {"restarted": true}}`, and send the new answer. For clients
+    #: Send a chunk without choices, `{"pointsman": {"restarted": true}}`, then the new answer. For clients
     #: that know it.
     REPLACE = "replace"
 
 
 class Routing(Struct, frozen=True):
-    """How the request travels, apart from what is asked. `timeout` is in seconds. None and empty mean unset."""
+    """The routing of a request: all that is not its prompt. `timeout` is in seconds. None and empty mean unset."""
 
     content_type: str = ""
     models: tuple[str, ...] = ()
@@ -53,14 +53,14 @@ class Routing(Struct, frozen=True):
     on_restart: OnRestart = OnRestart.ERROR
 
 
-def routing(
+def read_routing(
     model: str | None,
     models: Sequence[str] | None,
     fallbacks: Sequence[str] | None,
     headers: Mapping[str, str],
 ) -> Routing:
-    """The chain is `model`, then `models`, then `fallbacks`, in that order and each once. `headers` by lower-case
-    name. Raises ApiError."""
+    """Returns the routing. Its models are `model`, then `models`, then `fallbacks`, in that order and each once.
+    `headers` by lower-case name. Raises ApiError."""
     content_type = headers.get(HEADER + "content-type", "")
     chain: list[str] = []
     for param, names in (("model", [model or ""]), ("models", models or ()), ("fallbacks", fallbacks or ())):
@@ -70,9 +70,9 @@ def routing(
             elif name and name != AUTO:
                 chain.append(name)
             elif not name and param != "model":
-                raise wrong(param, f"'{param}' must not hold empty names.")
+                raise invalid_parameter(param, f"'{param}' must not hold empty names.")
     if not (model or chain or content_type):
-        raise wrong("model", "You must provide a model parameter; 'auto' lets Pointsman choose.")
+        raise invalid_parameter("model", "You must provide a model parameter; 'auto' lets Pointsman choose.")
     usd = f"US dollars, at least 0.000001 and at most {MAX_USD:,}"
     return Routing(
         content_type,
@@ -95,7 +95,7 @@ def _header(headers: Mapping[str, str], name: str, read: Callable[[str], _T], wa
     try:
         return read(text.strip())
     except (ValueError, KeyError, InvalidOperation):
-        raise wrong(HEADER + name, f"The header {HEADER}{name} must be {wanted}.") from None
+        raise invalid_parameter(HEADER + name, f"The header {HEADER}{name} must be {wanted}.") from None
 
 
 def _choice(headers: Mapping[str, str], name: str, kind: type[_E]) -> _E | None:

@@ -17,7 +17,7 @@ from services.router.providers.wires.chat_format import (
     schema,
     tool_fields,
 )
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     Undecodable,
     as_count,
@@ -27,7 +27,7 @@ from services.router.providers.wires.fields import (
     decode,
     encode,
 )
-from services.router.providers.wires.stream import Decoder, Parser, is_hollow
+from services.router.providers.wires.stream import Decoder, Parser, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -95,16 +95,18 @@ class AnthropicDecoder(Decoder):
         super().__init__(parser, may_be_empty=may_be_empty)
         self._counts: dict[str, Any] = {}
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         kind = as_str(data.get("type")) or name
         if kind == "content_block_delta":
             delta = as_dict(data.get("delta"))
             part = delta.get("type")
             if part == "text_delta":
-                self._text(as_str(delta.get("text")), out)
+                self._add_text(as_str(delta.get("text")), out)
             elif part == "input_json_delta":
-                self._tool(as_count(data.get("index")), "", "", as_str(delta.get("partial_json")), out)
+                self._add_tool_call(
+                    as_count(data.get("index")), "", "", as_str(delta.get("partial_json")), out
+                )
         elif kind == "content_block_start":
             self._block(as_count(data.get("index")), as_dict(data.get("content_block")), out)
         elif kind == "message_start":
@@ -114,7 +116,7 @@ class AnthropicDecoder(Decoder):
         elif kind == "message_delta":
             reason = as_dict(data.get("delta")).get("stop_reason")
             if reason:
-                self._stopped(as_str(reason), FINISH_REASONS)
+                self._set_finish(as_str(reason), FINISH_REASONS)
             self._merge(data.get("usage"))
         elif kind == "message_stop":
             self.done = True
@@ -124,21 +126,21 @@ class AnthropicDecoder(Decoder):
     def _block(self, index: int | None, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
         kind = block.get("type")
         if kind == "text":
-            self._text(as_str(block.get("text")), out)
+            self._add_text(as_str(block.get("text")), out)
         elif kind == "tool_use":
             given = as_dict(block.get("input"))
             arguments = encode(given).decode() if given else ""
-            self._tool(index, as_str(block.get("id")), as_str(block.get("name")), arguments, out)
+            self._add_tool_call(index, as_str(block.get("id")), as_str(block.get("name")), arguments, out)
 
     def _merge(self, usage: Any) -> None:
         # message_delta repeats totals, and leaves out or nulls what has not changed since message_start.
-        told = as_dict(usage)
-        self._counts.update((name, told[name]) for name in _COUNTS if told.get(name) is not None)
+        counts = as_dict(usage)
+        self._counts.update((name, counts[name]) for name in _COUNTS if counts.get(name) is not None)
         self.usage = read_usage(self._counts) or self.usage
 
 
 def messages_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
-    """The request without model and stream, as Bedrock and Vertex want it too."""
+    """Returns the request without model and stream, as Bedrock and Vertex take it too."""
     system = "\n\n".join(m.text for m in prompt.messages if m.role is Role.SYSTEM and m.text)
     wanted = prompt.response_format
     body: dict[str, Any] = {"max_tokens": prompt.max_output_tokens}
@@ -220,7 +222,7 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def arguments(call: ToolCall) -> Mapping[str, Any]:
-    """A call's arguments as an object; an empty one where the model wrote something else."""
+    """Returns a call's arguments as an object; an empty one where the model wrote something else."""
     try:
         return as_dict(decode(call.arguments_json))
     except Undecodable:
@@ -228,7 +230,7 @@ def arguments(call: ToolCall) -> Mapping[str, Any]:
 
 
 def read_message(data: Mapping[str, Any]) -> Completion:
-    """A whole message. Raises ProviderFailure."""
+    """Reads a whole message. Raises ProviderFailure."""
     if data.get("type") == "error" or data.get("error"):
         raise classify_inside(data)
     usage = read_usage(data.get("usage"))
@@ -243,14 +245,15 @@ def read_message(data: Mapping[str, Any]) -> Completion:
         for block in blocks
         if block.get("type") == "tool_use"
     )
-    finish = ended(as_str(data.get("stop_reason")), FINISH_REASONS, usage)
-    if not text and not calls and is_hollow(finish):
+    finish = read_finish(as_str(data.get("stop_reason")), FINISH_REASONS, usage)
+    if not text and not calls and needs_content(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls, as_str(data.get("model")))
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Usage; `input_tokens` on the wire leaves out what was read from and written to the cache."""
+    """Reads usage; None where no count is given. `input_tokens` on the wire leaves out what was read from and written
+    to the cache."""
     usage = as_dict(value)
     fresh, output = as_count(usage.get("input_tokens")), as_count(usage.get("output_tokens"))
     if fresh is None and output is None:

@@ -18,7 +18,7 @@ from services.router.request.generation import Prompt
 
 
 def azure_headers(endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
-    """Headers of a request to Azure."""
+    """Returns the headers of a request to Azure."""
     headers = json_headers(stream=stream)
     if endpoint.options.get("auth") == "bearer":
         headers["authorization"] = f"Bearer {endpoint.api_key}"
@@ -28,7 +28,7 @@ def azure_headers(endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
 
 
 def azure_resource(endpoint: Endpoint) -> str:
-    """The resource's address without the API's path."""
+    """Returns the resource's address without the API's path."""
     return endpoint.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai").rstrip("/")
 
 

@@ -17,7 +17,7 @@ from libs.conversation import Message, ReasoningEffort, Role, Tool, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.anthropic import arguments
 from services.router.providers.wires.chat_format import CACHEABLE_CHARACTERS, json_headers, schema
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
 from services.router.providers.wires.fields import (
     Undecodable,
@@ -26,11 +26,11 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     decode,
+    drop_unset,
     encode,
-    given,
 )
 from services.router.providers.wires.sigv4 import Credentials, sign
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -106,7 +106,7 @@ class ConverseDecoder(Decoder):
 
     __slots__ = ()
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         if name.startswith(EXCEPTION):
             raise classify_inside({"type": name.removeprefix(EXCEPTION), **data}, usage=self.usage)
@@ -116,29 +116,29 @@ class ConverseDecoder(Decoder):
         index = as_count(data.get("contentBlockIndex"))
         if name == "contentBlockDelta":
             delta = as_dict(data.get("delta"))
-            self._text(as_str(delta.get("text")), out)
+            self._add_text(as_str(delta.get("text")), out)
             tool = as_dict(delta.get("toolUse"))
             if tool:
-                self._tool(index, "", "", _tool_input(tool.get("input")), out)
+                self._add_tool_call(index, "", "", _tool_input(tool.get("input")), out)
         elif name == "contentBlockStart":
             tool = as_dict(as_dict(data.get("start")).get("toolUse"))
             if tool:
-                self._tool(index, as_str(tool.get("toolUseId")), as_str(tool.get("name")), "", out)
+                self._add_tool_call(index, as_str(tool.get("toolUseId")), as_str(tool.get("name")), "", out)
         elif name == "messageStop":
-            self._stopped(as_str(data.get("stopReason")), FINISH_REASONS)
+            self._set_finish(as_str(data.get("stopReason")), FINISH_REASONS)
         elif name == "metadata":
             self.usage = read_usage(data.get("usage")) or self.usage
             # Metadata before the stop is not the end.
-            self.done = self.finish is not None or self._broken is not None
+            self.done = self.finish is not None or self._broken_off is not None
 
 
 def read_converse(data: Mapping[str, Any]) -> Completion:
-    """A whole Converse answer. Raises ProviderFailure."""
+    """Reads a whole Converse answer. Raises ProviderFailure."""
     usage = read_usage(data.get("usage"))
     message = as_dict(as_dict(data.get("output")).get("message"))
     if not message:
-        said = "__type" in data or "message" in data or data.get("error")
-        raise classify_inside(data) if said else malformed("the answer holds no message", usage)
+        is_failure = "__type" in data or "message" in data or data.get("error")
+        raise classify_inside(data) if is_failure else malformed("the answer holds no message", usage)
     blocks = [as_dict(block) for block in as_list(message.get("content"))]
     text = "".join(as_str(block.get("text")) for block in blocks)
     calls = tuple(
@@ -146,14 +146,15 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
         for block in blocks
         if (tool := as_dict(block.get("toolUse")))
     )
-    finish = ended(as_str(data.get("stopReason")), FINISH_REASONS, usage)
-    if not text and not calls and is_hollow(finish):
+    finish = read_finish(as_str(data.get("stopReason")), FINISH_REASONS, usage)
+    if not text and not calls and needs_content(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls)
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Usage; `inputTokens` leaves out what was read from and written to the cache."""
+    """Reads usage; None where no count is given. `inputTokens` leaves out what was read from and written to the
+    cache."""
     usage = as_dict(value)
     fresh, output = as_count(usage.get("inputTokens")), as_count(usage.get("outputTokens"))
     if fresh is None and output is None:
@@ -192,7 +193,7 @@ def _body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
         if long and endpoint.options.get("prompt_cache") == "on":
             system.append({"cachePoint": {"type": "default"}})
         body["system"] = system
-    body["inferenceConfig"] = given(
+    body["inferenceConfig"] = drop_unset(
         maxTokens=prompt.max_output_tokens,
         temperature=prompt.temperature,
         topP=prompt.top_p,

@@ -1,7 +1,7 @@
 """Amazon Bedrock's InvokeModel: the model vendor's own JSON inside Bedrock's addresses and framing.
 
-Converse (`bedrock`) is the way to go; this one is for what Converse does not carry. Requests are made for Anthropic
-models; answers of every vendor's shape are understood.
+Use Converse (`bedrock`) where it can; this one is for models and fields that Converse does not carry. Requests are
+made for Anthropic models; answers of every vendor's shape are understood.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.wires.anthropic import AnthropicDecoder, messages_body, read_message
 from services.router.providers.wires.bedrock import BedrockWire, ConverseDecoder, read_converse
-from services.router.providers.wires.errors import classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
 from services.router.providers.wires.fields import (
     Undecodable,
@@ -29,7 +29,7 @@ from services.router.providers.wires.fields import (
 from services.router.providers.wires.openai_chat import read_completion
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -75,13 +75,15 @@ class BedrockInvokeWire(BedrockWire):
             return read_converse(data)
         if "choices" in data:
             return read_completion(data, _DIALECT)
-        text, reason = _said(data)
-        usage = _counted(*(headers.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output")))
-        usage = usage or _counts(data)
+        text, reason = _text_and_reason(data)
+        usage = _usage_of(
+            *(headers.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output"))
+        )
+        usage = usage or _usage_inside(data)
         if text is None:
             raise classify_inside(data) if "message" in data else malformed("no text in the answer", usage)
-        finish = ended(_word(data, reason), _FINISH_REASONS, usage)
-        if not text and is_hollow(finish):
+        finish = read_finish(_finish_word(data, reason), _FINISH_REASONS, usage)
+        if not text and needs_content(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage)
 
@@ -97,13 +99,13 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
 
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if event.name.startswith(EXCEPTION):
-            said = {"type": event.name.removeprefix(EXCEPTION)}
+            error = {"type": event.name.removeprefix(EXCEPTION)}
             with suppress(Undecodable):
-                said |= as_dict(decode(event.data))
-            raise classify_inside(said, usage=self.usage)
+                error |= as_dict(decode(event.data))
+            raise classify_inside(error, usage=self.usage)
         super()._event(event, out)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         wrapped = as_dict(data).get("bytes")
         if wrapped is not None:
             try:
@@ -113,7 +115,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
         data = as_dict(data)
         metrics = as_dict(data.get(_METRICS))
         if "type" in data:
-            super()._take(name, data, out)
+            super()._read(name, data, out)
         elif any(kind in data for kind in _CONVERSE[:-1]):
             for kind in _CONVERSE:
                 if kind in data:
@@ -121,21 +123,22 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
         elif "metadata" in data:
             self._converse("metadata", as_dict(data["metadata"]), out)
         else:
-            text, reason = _said(data)
-            self._text(text or "", out)
+            text, reason = _text_and_reason(data)
+            self._add_text(text or "", out)
             if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
-                self._stopped(_word(data, reason), _FINISH_REASONS)
-                self.usage = _counts(data)
+                self._set_finish(_finish_word(data, reason), _FINISH_REASONS)
+                self.usage = _usage_inside(data)
         if metrics and self.usage is None:
-            self.usage = _counted(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"))
+            self.usage = _usage_of(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"))
 
 
-def _said(data: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Text and finish reason of Titan, Llama, Cohere, Mistral and old Claude answers and chunks."""
+def _text_and_reason(data: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Returns text (None: there is none) and finish reason of Titan, Llama, Cohere, Mistral and old Claude answers
+    and chunks."""
     for name in ("results", "generations", "outputs"):
         items = as_list(data.get(name))
         if items:
-            return _said(as_dict(items[0]))
+            return _text_and_reason(as_dict(items[0]))
     reason = next(
         (
             as_str(data[name])
@@ -150,19 +153,19 @@ def _said(data: Mapping[str, Any]) -> tuple[str | None, str]:
     return None, reason
 
 
-def _word(data: Mapping[str, Any], reason: str) -> str:
+def _finish_word(data: Mapping[str, Any], reason: str) -> str:
     return "content_filtered" if data.get(_GUARDRAIL) == "INTERVENED" else reason.lower()
 
 
-def _counts(data: Mapping[str, Any]) -> Usage | None:
-    """What Titan and Llama count in the answer itself."""
+def _usage_inside(data: Mapping[str, Any]) -> Usage | None:
+    """Returns the usage that Titan and Llama count in the answer itself."""
     written = as_dict(next(iter(as_list(data.get("results"))), None)).get("tokenCount")
-    return _counted(
+    return _usage_of(
         data.get("inputTextTokenCount", data.get("prompt_token_count")),
         data.get("totalOutputTextTokenCount", data.get("generation_token_count", written)),
     )
 
 
-def _counted(inputs: Any, output: Any) -> Usage | None:
+def _usage_of(inputs: Any, output: Any) -> Usage | None:
     counts = [as_count(as_number(v) if isinstance(v, str) else v) for v in (inputs, output)]
     return None if counts == [None, None] else Usage(counts[0] or 0, counts[1] or 0)

@@ -16,7 +16,7 @@ CACHEABLE_CHARACTERS = 4096
 
 
 def json_headers(*, stream: bool) -> dict[str, str]:
-    """Headers of a JSON request."""
+    """Returns the headers of a JSON request."""
     return {
         "content-type": "application/json",
         "accept": "text/event-stream" if stream else "application/json",
@@ -24,7 +24,7 @@ def json_headers(*, stream: bool) -> dict[str, str]:
 
 
 def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat completions (and Cohere v2) want them."""
+    """Returns messages as chat completions (and Cohere v2) take them."""
     out: list[dict[str, Any]] = []
     for message in messages:
         item: dict[str, Any] = {"role": message.role.value, "content": message.text}
@@ -46,12 +46,12 @@ def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools as chat completions (and Cohere v2) want them."""
+    """Returns tools as chat completions (and Cohere v2) take them."""
     return [{"type": "function", "function": tool_fields(tool)} for tool in tools]
 
 
 def tool_fields(tool: Tool, parameters: str = "parameters") -> dict[str, Any]:
-    """Name, description and parameters of a tool."""
+    """Returns name, description and parameters of a tool, the last under the name `parameters`."""
     fields: dict[str, Any] = {"name": tool.name}
     if tool.description:
         fields["description"] = tool.description
@@ -62,7 +62,7 @@ def tool_fields(tool: Tool, parameters: str = "parameters") -> dict[str, Any]:
 
 
 def schema(text: str) -> Any:
-    """A JSON Schema given as text. Raises ProviderFailure(INVALID_REQUEST) where it is not JSON."""
+    """Decodes a JSON Schema given as text. Raises ProviderFailure(INVALID_REQUEST) where it is not JSON."""
     try:
         return decode(text)
     except Undecodable:
@@ -72,7 +72,8 @@ def schema(text: str) -> Any:
 
 
 def is_strict(value: Any) -> bool:
-    """Whether a schema meets the terms of OpenAI's strict mode: closed objects whose every property is required.
+    """Returns True if a schema meets the terms of OpenAI's strict mode: closed objects whose every property is
+    required.
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas; others are refused with a 400.
     """
@@ -96,7 +97,8 @@ def _same_names(properties: Mapping[str, Any], required: list[Any]) -> bool:
 
 
 def cache_key(prompt: Prompt) -> str:
-    """A key that keeps requests with the same long instructions on the same cache; empty where they are short."""
+    """Returns a key that keeps requests with the same long instructions on the same cache; empty where they are
+    short."""
     texts = [message.text for message in prompt.messages if message.role is Role.SYSTEM]
     text = "\n".join(texts) if texts else ""
     if len(text) < CACHEABLE_CHARACTERS:

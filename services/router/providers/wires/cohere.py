@@ -8,7 +8,7 @@ from typing import Any
 from libs.conversation import ReasoningEffort, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.wires.chat_format import chat_messages, chat_tools, json_headers, schema
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     Undecodable,
     as_count,
@@ -17,12 +17,12 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     decode,
+    drop_unset,
     encode,
-    given,
     text_of,
 )
 from services.router.providers.wires.sse import Event
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -54,7 +54,7 @@ class CohereWire:
         }
         if prompt.prefill:
             body["messages"].append({"role": "assistant", "content": prompt.prefill})
-        body |= given(
+        body |= drop_unset(
             temperature=prompt.temperature,
             p=prompt.top_p,
             seed=prompt.seed,
@@ -94,7 +94,7 @@ class CohereWire:
             data = as_dict(decode(body))
         except Undecodable:
             raise malformed("the answer is not JSON") from None
-        return _read(data)
+        return _read_answer(data)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -115,18 +115,18 @@ class CohereDecoder(Decoder):
             return
         super()._event(event, out)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         kind = as_str(data.get("type")) or as_str(data.get("event_type")) or name
         delta = as_dict(data.get("delta"))
         message = as_dict(delta.get("message"))
         if kind in ("content-delta", "content-start"):
             content = as_dict(message.get("content"))
-            self._text(as_str(content.get("text")), out)
+            self._add_text(as_str(content.get("text")), out)
         elif kind in ("tool-call-start", "tool-call-delta"):
             call = as_dict(message.get("tool_calls"))
             function = as_dict(call.get("function"))
-            self._tool(
+            self._add_tool_call(
                 as_count(data.get("index")),
                 as_str(call.get("id")),
                 as_str(function.get("name")),
@@ -137,12 +137,12 @@ class CohereDecoder(Decoder):
             self.usage = _usage(as_dict(delta.get("usage"))) or self.usage
             self._finish(as_str(delta.get("finish_reason")), delta)
         elif kind == "text-generation":
-            self._text(as_str(data.get("text")), out)
+            self._add_text(as_str(data.get("text")), out)
         elif kind == "stream-end":
             response = as_dict(data.get("response"))
             self.usage = _usage(as_dict(response.get("meta"))) or self.usage
             for called in _calls_v1(response):
-                self._tool(None, called.id, called.name, called.arguments_json, out)
+                self._add_tool_call(None, called.id, called.name, called.arguments_json, out)
             self._finish(as_str(data.get("finish_reason")) or as_str(response.get("finish_reason")), data)
         elif kind == "error" or (not kind and ("message" in data or data.get("error"))):
             raise classify_inside(data, self.usage)
@@ -150,13 +150,13 @@ class CohereDecoder(Decoder):
     def _finish(self, reason: str, data: Mapping[str, Any]) -> None:
         self.done = True
         if reason:
-            self.finish = _ended(reason, data, self.usage)
+            self.finish = _read_finish(reason, data, self.usage)
 
 
-def _read(data: Mapping[str, Any]) -> Completion:
+def _read_answer(data: Mapping[str, Any]) -> Completion:
     message, reason = data.get("message"), as_str(data.get("finish_reason"))
     usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
-    finish = _ended(reason, data, usage)
+    finish = _read_finish(reason, data, usage)
     if type(message) is dict:
         text = text_of(message.get("content"))
         calls = tuple(
@@ -169,7 +169,7 @@ def _read(data: Mapping[str, Any]) -> Completion:
     else:
         # An error has a text where an answer has an object.
         raise (classify_inside(data) if message or data.get("error") else malformed("no message", usage))
-    if not text and not calls and is_hollow(finish):
+    if not text and not calls and needs_content(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls)
 
@@ -181,19 +181,19 @@ def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     )
 
 
-def _ended(reason: str, data: Mapping[str, Any], usage: Usage | None) -> FinishReason:
-    """Why an answer ended. Raises ProviderFailure where it was broken off."""
-    said = as_str(data.get("error"))
+def _read_finish(reason: str, data: Mapping[str, Any], usage: Usage | None) -> FinishReason:
+    """Returns the reason why an answer ended. Raises ProviderFailure where it was broken off."""
+    explanation = as_str(data.get("error"))
     if reason == "ERROR_LIMIT":
-        raise classify_inside({"type": "context_length_exceeded", "message": said or reason}, usage)
-    if reason == "ERROR" and said:
-        raise classify_inside({"type": "server_error", "message": said}, usage)
-    return ended(reason, _FINISH_REASONS, usage, said)
+        raise classify_inside({"type": "context_length_exceeded", "message": explanation or reason}, usage)
+    if reason == "ERROR" and explanation:
+        raise classify_inside({"type": "server_error", "message": explanation}, usage)
+    return read_finish(reason, _FINISH_REASONS, usage, explanation)
 
 
 def _usage(value: Mapping[str, Any]) -> Usage | None:
-    # What is billed, not what the model saw: Cohere adds hundreds of tokens of its own to every prompt and bills
-    # only the caller's, and cached ones are counted among the former.
+    # The billed tokens, not those that the model read: Cohere adds hundreds of tokens of its own to every prompt and
+    # bills only the caller's, and cached ones are counted among the former.
     for name in ("billed_units", "tokens"):
         counts = as_dict(value.get(name))
         inputs, output = as_count(counts.get("input_tokens")), as_count(counts.get("output_tokens"))

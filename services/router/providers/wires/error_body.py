@@ -1,6 +1,6 @@
-"""Reading an error body, whatever its shape, into codes and prose to classify and a message to show.
+"""Reads an error body, whatever its shape, into codes and prose to classify and a message to show.
 
-All of it is bounded before anything is searched: 64 KiB are decoded, of a page or a text 8 KiB are looked at, of
+All of it is bounded before anything is searched: 64 KiB are decoded, of a page or a text 8 KiB are searched, of
 prose 2,000 characters, of codes the first sixteen of at most 80 characters each.
 """
 
@@ -17,9 +17,9 @@ from services.router.providers.wires.fields import Undecodable, as_dict, as_list
 
 #: Bodies beyond this are not read: an error is short, and a page of HTML says nothing more further down.
 _MAX_BODY_BYTES = 64 * 1024
-#: Of a body that is not JSON, characters.
+#: Characters of a body that is not JSON.
 _MAX_PAGE = 8 * 1024
-#: Of messages: what is kept of each, how many, and what is searched for words, characters.
+#: Characters that are kept of each message, the number of messages, and the characters searched for words.
 _MAX_TEXT = 2000
 _MAX_MESSAGES = 8
 MAX_PROSE = 2000
@@ -55,11 +55,12 @@ _CODE_FIELDS = (
     "key",
 )
 _SPACES = re.compile(r"\s+")
-#: A word with one of these is the name of a field, a function or a code, as often the caller's as the provider's.
+#: Characters of names: a word with one of them is a field, a function or a code, as often the caller's as the
+#: provider's.
 _IN_NAMES = frozenset("_[]")
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e": "\u300f"}
-#: Stands in prose where something was quoted or named.
+#: The mark in prose where something was quoted or named.
 NAMED = "*"
 
 # Keys as the vendors write them, then whatever stands where a key is announced.
@@ -76,11 +77,11 @@ _ANNOUNCED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """`codes`: machine-readable words, canonical. `prose`: what messages say in lower case, without what they quote
-    or name. `words`: the same with it, for waits. `message`: the provider's own, unredacted. `param`: the field that
-    is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status the body itself states,
-    0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that stand in text or metadata
-    alone, where what the caller wrote may stand as well, and how they are written."""
+    """An error body as it was read. `codes`: machine-readable words, canonical. `prose`: the messages in lower case,
+    without quotations and names. `words`: the same with them, for waits. `message`: the provider's own, unredacted.
+    `param`: the field that is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status
+    the body itself states, 0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that
+    stand in text or metadata alone, where the caller's words may stand as well, with their spelling there."""
 
     codes: tuple[str, ...]
     prose: str
@@ -94,13 +95,13 @@ class ErrorBody:
 
 
 class _Found:
-    """What was collected so far."""
+    """Codes, messages and statuses collected so far."""
 
     def __init__(self, code: str) -> None:
         self.codes = [code] if code else []
         self.own: set[str] = set()
         self.quoted: dict[str, str] = {}
-        #: In how many texts the place is that is being read.
+        #: The number of texts around the place that is being read.
         self.quoting = 0
         self.messages: list[str] = []
         self.statuses: list[int] = []
@@ -121,7 +122,7 @@ class _Found:
             self.messages.append(text[:_MAX_TEXT])
 
     def error(self, data: Any) -> ErrorBody:
-        """All of it together."""
+        """Returns all of it as an ErrorBody. `data`: the decoded body."""
         message = next((text for text in self.messages if text), "")
         # OpenRouter and others wrap the upstream's error: its words say more than "Provider returned error".
         if len(self.messages) > 1 and len(message) < 40:
@@ -161,8 +162,8 @@ def read_error(body: bytes | Any, headers: Mapping[str, str]) -> ErrorBody:
 
 
 def without_names(words: str) -> str:
-    """Words without what they quote ('...', "...", `...`) and without names of fields and functions; NAMED stands
-    in their place. Of a quotation that does not end the rest is left out. Linear."""
+    """Returns words without what they quote ('...', "...", `...`) and without names of fields and functions; NAMED
+    stands in their place. Where a quotation does not end, the rest is left out. Linear."""
     kept: list[str] = []
     at = begun = 0
     while at < len(words):
@@ -178,12 +179,12 @@ def without_names(words: str) -> str:
             end = words.find(close, end + 1)
         at = begun = len(words) if end < 0 else end + 1
     kept.append(words[begun:])
-    said = "".join(kept).split(" ")
-    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in said)
+    words_left = "".join(kept).split(" ")
+    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in words_left)
 
 
 def redact(message: str) -> str:
-    """At most 300 characters, without anything that looks like a key."""
+    """Returns at most 300 characters of a message, without anything that looks like a key."""
     message = _SPACES.sub(" ", message[:_MAX_TEXT])
     message = _ANNOUNCED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", message))
     return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
@@ -194,14 +195,14 @@ def _plain(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    """The title of a page of HTML, else its text without tags; any other text as it is."""
+    """Returns the title of a page of HTML, else its text without tags; any other text as it is."""
     lower = text.lower()
     if len(lower) == len(text) and (opened := lower.find("<title")) >= 0:
         begun, end = lower.find(">", opened) + 1, lower.find("</title", opened)
         if 0 < begun <= end:
             text = text[begun:end]
     if "<" in text[:64]:
-        # What stands before the first tag, and behind each tag's end.
+        # The text before the first tag, and behind each tag's end.
         first, *rest = text.split("<")
         text = " ".join((first, *(part.partition(">")[2] for part in rest)))
     return _SPACES.sub(" ", text).strip()
@@ -257,7 +258,7 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
 
 
 def _nested(text: str) -> Any:
-    """The JSON that a message is, or None where it is prose."""
+    """Returns the decoded JSON that a message is; None where it is prose."""
     if not text.startswith(("{", "[")) or len(text) > _MAX_BODY_BYTES:
         return None
     try:

@@ -1,7 +1,7 @@
 """The one table of providers' machine-readable error words: types, codes, reasons and exception names.
 
-A code is compared whole, in the form that `canonical` gives it, never searched for in running text: what a caller
-writes can stand in a message, but not in a code. Codes that say no more than a status does (`invalid_request_error`,
+A code is compared whole, in the form that `canonical` gives it, never searched for in running text: a caller's words
+can stand in a message, but not in a code. Codes that say no more than a status does (`invalid_request_error`,
 `RESOURCE_EXHAUSTED`) are not failures of their own here: they give the status of an error inside a 200, nothing else.
 
 Sources: the providers' error pages, recorded answers, and bodies that users reported.
@@ -35,7 +35,7 @@ _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.
 _PROMPT_FIELDS = ("content", "text", "input", "prompt", "messages", "instructions")
 
-#: Tried in this order: an error may carry several codes, and an empty account is often told beside a rate.
+#: Tried in this order: an error may carry several codes, and an empty account is often named beside a rate.
 _TABLE: tuple[tuple[ErrorClass, str], ...] = (
     (
         ErrorClass.QUOTA_EXHAUSTED,
@@ -100,8 +100,8 @@ _STATUS: tuple[tuple[int, str], ...] = (
 
 
 def canonical(code: str) -> str:
-    """A code without case, punctuation and the suffix that says that it is an error: `ThrottlingException` and
-    `com.amazon.coral#ThrottlingException:http://...` are `throttling`, `RATE_LIMIT_ERROR` is `ratelimit`."""
+    """Returns a code without case, punctuation and the suffix that says that it is an error: `ThrottlingException`
+    and `com.amazon.coral#ThrottlingException:http://...` are `throttling`, `RATE_LIMIT_ERROR` is `ratelimit`."""
     bare = code.rpartition("#")[2].partition(":")[0].lower()
     letters = "".join(character for character in bare if character.isalnum())
     return letters.removesuffix("exception").removesuffix("error") or letters
@@ -116,7 +116,8 @@ _STATUSES = {canonical(code): status for status, codes in _STATUS for code in co
 
 
 def class_of_codes(codes: Iterable[str], status: int, param: str) -> ErrorClass | None:
-    """The class that canonical codes name; None where they name none. `param`: the field that the error blames."""
+    """Returns the class that canonical codes name; None where they name none. `param`: the field that the error
+    blames."""
     known = [_CLASSES[code] for code in codes if code in _CLASSES]
     if known:
         return min(known)[1]
@@ -131,5 +132,5 @@ def class_of_codes(codes: Iterable[str], status: int, param: str) -> ErrorClass 
 
 
 def status_of_codes(codes: Sequence[str]) -> int:
-    """The status that canonical codes stand for; 0 where they name none."""
+    """Returns the status that canonical codes stand for; 0 where they name none."""
     return next((_STATUSES[code] for code in codes if code in _STATUSES), 0)

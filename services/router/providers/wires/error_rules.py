@@ -1,10 +1,10 @@
-"""What an error means: its codes first, then its status, then the wait it states, and last its prose.
+"""Rules for the meaning of an error: its codes first, then its status, then the wait it states, and last its prose.
 
 Prose misleads: it repeats what the caller wrote ("Invalid schema for function get_overdue_invoices"), and that of a
-rate limit advises to pay more. So it is asked only at statuses that leave open what is wrong (a bad key is 400 at xAI
-and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never of
-an empty account where a wait is stated. What words alone decided says so (`explicit`, `because`); the provider client
-takes back what the request itself holds.
+rate limit advises to pay more. So prose counts only at statuses that leave open what is wrong (a bad key is 400 at
+xAI and Gemini, an overload 500 at Mistral, an empty account 429 at some), without what it quotes or names, and never
+for an empty account where a wait is stated. A verdict by words alone is marked (`explicit`, `deciding_words`); the
+provider client takes it back where the request itself holds those words.
 
 Every rule is linear in the text, and the text is bounded (`error_body.py`): no two repetitions of one expression can
 match the same characters, and gaps have a bound.
@@ -26,25 +26,26 @@ from services.router.providers.wires.error_codes import class_of_codes, status_o
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
-    never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so.
-    `because`: the words that did, or a code that stands in text alone: of no worth where the request holds them."""
+    """The meaning of an error. `transient`: it passes with time; None: the class says so or not. False: the same
+    provider will never take this request. True: the wait that the provider states counts. `explicit`: decided by a
+    code or a status. `deciding_words`: the words that decided, or a code that stands in text alone: without worth
+    where the request holds them."""
 
     error_class: ErrorClass
-    passes: bool | None = None
+    transient: bool | None = None
     explicit: bool = True
-    because: str = ""
+    deciding_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`words` (a regular expression over lower-case prose) mean `error_class` at these statuses. `unless`: a code,
-    canonical, beside which they mean nothing."""
+    """A rule: `words` (a regular expression over lower-case prose) mean `error_class` at these statuses. `unless`: a
+    code, canonical, beside which they mean nothing."""
 
     error_class: ErrorClass
     words: re.Pattern[str]
     statuses: frozenset[int]
-    passes: bool | None = None
+    transient: bool | None = None
     unless: str = ""
 
 
@@ -52,11 +53,11 @@ def rule(
     error_class: ErrorClass,
     words: str,
     statuses: Sequence[int],
-    passes: bool | None = None,
+    transient: bool | None = None,
     unless: str = "",
 ) -> Rule:
-    """A rule; see Rule."""
-    return Rule(error_class, re.compile(words), frozenset(statuses), passes, unless)
+    """Returns a Rule of a pattern and statuses as they are written below."""
+    return Rule(error_class, re.compile(words), frozenset(statuses), transient, unless)
 
 
 #: An error inside a 200 that states no status.
@@ -76,10 +77,13 @@ _A_RATE = re.compile(r"rate.?limit|too many requests")
 #: Tried in this order.
 RULES: tuple[Rule, ...] = (
     # Azure API Management; it says when, and so does its Retry-After.
-    rule(ErrorClass.QUOTA_EXHAUSTED, r"out of (call volume|bandwidth) quota", (403, 429), passes=True),
+    rule(ErrorClass.QUOTA_EXHAUSTED, r"out of (call volume|bandwidth) quota", (403, 429), transient=True),
     # Google's word for "none at all", beside a minute's wait that helps nobody.
     rule(
-        ErrorClass.QUOTA_EXHAUSTED, r"quota exceeded for metric\b.{0,120}\blimit: 0\b", (429,), passes=False
+        ErrorClass.QUOTA_EXHAUSTED,
+        r"quota exceeded for metric\b.{0,120}\blimit: 0\b",
+        (429,),
+        transient=False,
     ),
     rule(
         ErrorClass.QUOTA_EXHAUSTED,
@@ -157,7 +161,7 @@ RULES: tuple[Rule, ...] = (
     rule(ErrorClass.TIMEOUT, r"timed out|timeout", (500, 502, _UNSTATED)),
 )
 
-#: What a status means where neither codes nor prose say more.
+#: Classes of statuses, where neither codes nor prose say more.
 _STATUSES = {
     401: ErrorClass.AUTHENTICATION,
     402: ErrorClass.QUOTA_EXHAUSTED,
@@ -184,7 +188,7 @@ _STATUSES = {
     598: ErrorClass.TIMEOUT,
 }
 
-#: Finish reasons are words; beyond so many characters one is not looked at.
+#: Characters of a finish reason that are searched: they are words.
 _MAX_REASON = 200
 #: Finish reasons that are no ends of an answer but of the attempt, by what their names hold, in this order. DeepSeek
 #: `insufficient_system_resource`, vLLM and SGLang `abort`, Bedrock `malformed_model_output` and `malformed_tool_use`,
@@ -202,8 +206,8 @@ _BREAKS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
 def verdict_of(
     status: int, error: ErrorBody, *, wait: bool = False, statuses: Mapping[int, ErrorClass] | None = None
 ) -> Verdict:
-    """What an error with this status means, 0 where it has none. `wait`: it states how long to stay away.
-    `statuses`: what single statuses mean to this provider alone."""
+    """Returns the meaning of an error with this status, 0 where it has none. `wait`: the error states one.
+    `statuses`: the meaning of single statuses at this provider alone."""
     own = (statuses or {}).get(status)
     if own is not None:
         return Verdict(own)
@@ -211,11 +215,11 @@ def verdict_of(
     named = class_of_codes(error.codes, status, error.param)
     if named is not None:
         quoted = _quoted(named, error, status)
-        return _unless_upstream(status, error, _rate(Verdict(named, because=quoted), error))
+        return _unless_upstream(status, error, _if_above_rate(Verdict(named, deciding_words=quoted), error))
     found = next(
         (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
     )
-    return _unless_upstream(status, error, _rate(found or _by_status(status), error))
+    return _unless_upstream(status, error, _if_above_rate(found or _by_status(status), error))
 
 
 def _quoted(named: ErrorClass, error: ErrorBody, status: int) -> str:
@@ -230,33 +234,33 @@ def _quoted(named: ErrorClass, error: ErrorBody, status: int) -> str:
 
 
 def class_of_status(status: int) -> ErrorClass:
-    """What a status means by itself."""
+    """Returns the class of a status by itself."""
     other = ErrorClass.INVALID_REQUEST if 400 <= status < 500 else ErrorClass.SERVER_ERROR
     return _STATUSES.get(status, other)
 
 
 def break_class(reason: str) -> ErrorClass | None:
-    """The class of failure that a finish reason stands for; None where it may be the end of an answer."""
+    """Returns the class of failure that a finish reason stands for; None where it may be the end of an answer."""
     lower = reason[:_MAX_REASON].lower()
     return next((error_class for words, error_class in _BREAKS if words.search(lower)), None)
 
 
 def _by_status(status: int) -> Verdict:
-    # A firewall's 403 is no word about a key.
+    # A 403 may be a firewall's, so it is no evidence about a key.
     return Verdict(class_of_status(status), explicit=status != 403)
 
 
 def _by_words(candidate: Rule, error: ErrorBody, status: int, wait: bool) -> Verdict | None:
-    spent = candidate.error_class is ErrorClass.QUOTA_EXHAUSTED and candidate.passes is None
+    spent = candidate.error_class is ErrorClass.QUOTA_EXHAUSTED and candidate.transient is None
     if spent and status == 429 and (wait or _A_RATE.search(error.prose)):
-        # What is over in a minute is a rate, whatever is advised to do about it.
+        # A limit that is over in a minute is a rate, whatever the prose advises to do about it.
         return None
     match = None if candidate.unless in error.codes else candidate.words.search(error.prose)
-    return Verdict(candidate.error_class, candidate.passes, False, match[0]) if match else None
+    return Verdict(candidate.error_class, candidate.transient, False, match[0]) if match else None
 
 
-def _rate(found: Verdict, error: ErrorBody) -> Verdict:
-    """The same, or that the request is larger than the account's rate."""
+def _if_above_rate(found: Verdict, error: ErrorBody) -> Verdict:
+    """Returns the verdict, or, where the request alone is larger than the account's rate, that it will never pass."""
     if found.error_class not in (ErrorClass.RATE_LIMITED, ErrorClass.CONTEXT_TOO_LONG):
         return found
     limit, requested = _LIMIT.search(error.prose), _REQUESTED.search(error.prose)
@@ -268,8 +272,9 @@ def _rate(found: Verdict, error: ErrorBody) -> Verdict:
 
 
 def _unless_upstream(status: int, error: ErrorBody, found: Verdict) -> Verdict:
-    """The same, but for the account of a server behind the provider: ours is in order, the model cannot be had."""
+    """Returns the verdict, unless it is about the account of a server behind the provider: ours is in order, and the
+    model cannot be had."""
     if error.wrapped and found.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED):
         gone = ErrorClass.RATE_LIMITED if status == 429 else ErrorClass.MODEL_NOT_FOUND
-        return Verdict(gone, None, found.explicit, found.because)
+        return Verdict(gone, None, found.explicit, found.deciding_words)
     return found

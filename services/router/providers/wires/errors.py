@@ -1,7 +1,7 @@
-"""Classifying what a provider says went wrong: status, body and headers together.
+"""Classifies a provider's failure by status, body and headers together.
 
-What codes, words and statuses mean stands in `error_codes.py` and `error_rules.py`; here it meets the answer's
-headers and waits.
+The meaning of codes, words and statuses stands in `error_codes.py` and `error_rules.py`; here it is joined with the
+answer's headers and waits.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def classify(
     body: bytes,
     statuses: Mapping[int, ErrorClass] | None = None,
 ) -> ProviderFailure:
-    """The failure that an answer with an error status means. Header names are lower case. `statuses`: what single
-    statuses mean to this provider alone. Never raises."""
+    """Returns the failure that an answer with an error status means. Header names are lower case. `statuses`: the
+    meaning of single statuses at this provider alone. Never raises."""
     error = read_error(body, headers)
     stated = _stated_wait(headers, error)
     found = verdict_of(status, error, wait=stated is not None, statuses=statuses)
@@ -63,7 +63,7 @@ def classify(
 
 
 def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
-    """The failure that an error object inside a 200 means (a stream's error event, a failed response).
+    """Returns the failure that an error object inside a 200 means (a stream's error event, a failed response).
 
     The answer's own headers belong to the 200 and say nothing about it.
     """
@@ -74,61 +74,63 @@ def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
     return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
 
 
-def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes) -> None:
-    """Makes a failure fit to leave the adapters, in place: no key is in its message (`hide` takes out those that are
+def sanitise(failure: ProviderFailure, hide: Callable[[str], str], request_body: bytes) -> None:
+    """Makes a failure fit to leave the room, in place: no key is in its message (`hide` takes out those that are
     known, before anything is cut), nothing that was raised on the way is kept with it, and its class was not read
-    from words that the request (`asked`, its body) holds itself."""
-    if failure.because and _is_echo(failure, asked):
+    from words that `request_body` holds itself."""
+    if failure.deciding_words and _is_echo(failure, request_body):
         status = failure.http_status
         failure.error_class = class_of_status(status if status >= 400 else 0)
         failure.retry_same = failure.error_class in _RETRY_SAME
         failure.explicit = status != 403
-    failure.message = redact(hide(failure.said or failure.message))
+    failure.message = redact(hide(failure.unredacted or failure.message))
     failure.args = (f"{failure.error_class}: {failure.message}",)
-    failure.said = failure.because = ""
+    failure.unredacted = failure.deciding_words = ""
     failure.__cause__ = failure.__context__ = None
 
 
-def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
+def _is_echo(failure: ProviderFailure, request_body: bytes) -> bool:
     """Returns True if the request holds the words, whatever stands between them (a name's underscores, a space of
     another kind)."""
-    # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
-    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG and len(asked) > _SHORT:
+    # A long prompt may well name context windows, and its length is a fault of its own.
+    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG and len(request_body) > _SHORT:
         return False
-    words = [word.encode() for word in _WORD.findall(failure.because.lower())]
-    return bool(words) and re.search(_BETWEEN.join(words), asked.lower()) is not None
+    words = [word.encode() for word in _WORD.findall(failure.deciding_words.lower())]
+    return bool(words) and re.search(_BETWEEN.join(words), request_body.lower()) is not None
 
 
-def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> ProviderFailure | None:
-    """The failure that a finish reason of a 200 stands for; None where it may be the end of an answer. `said`: the
-    provider's own explanation."""
+def failure_of_reason(
+    reason: str, usage: Usage | None = None, explanation: str = ""
+) -> ProviderFailure | None:
+    """Returns the failure that a finish reason of a 200 stands for; None where it may be the end of an answer.
+    `explanation`: the provider's own explanation."""
     error_class = break_class(reason)
     if error_class is None:
         return None
-    message = f"the answer was broken off: {reason}" + (f" ({said})" if said else "")
+    message = f"the answer was broken off: {reason}" + (f" ({explanation})" if explanation else "")
     failure = ProviderFailure(error_class, redact(message), http_status=200, retry_same=True, usage=usage)
-    failure.said = message[:MAX_PROSE]
+    failure.unredacted = message[:MAX_PROSE]
     return failure
 
 
-def ended(
-    reason: str, known: Mapping[str, FinishReason], usage: Usage | None, said: str = ""
+def read_finish(
+    reason: str, known: Mapping[str, FinishReason], usage: Usage | None, explanation: str = ""
 ) -> FinishReason:
-    """Why a whole answer ended; a reason that is neither known nor the name of a failure, or none, is OTHER. Raises
-    ProviderFailure where it was broken off."""
+    """Returns the reason why a whole answer ended; a reason that is neither known nor the name of a failure, or none,
+    is OTHER. Raises ProviderFailure where it was broken off."""
     finish = known.get(reason)
-    if finish is None and (failure := broken_off(reason, usage, said)) is not None:
+    if finish is None and (failure := failure_of_reason(reason, usage, explanation)) is not None:
         raise failure
     return finish or FinishReason.OTHER
 
 
 def malformed(message: str, usage: Usage | None = None) -> ProviderFailure:
-    """A 200 that cannot be used."""
+    """Returns the failure of a 200 that cannot be used."""
     return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, retry_same=True, usage=usage)
 
 
 def cut_off(usage: Usage | None = None) -> ProviderFailure:
-    """A stream that ended before its answer did."""
+    """Returns the failure of a stream that ended before its answer did."""
     return ProviderFailure(
         ErrorClass.TRANSPORT,
         "the stream ended before the answer was complete",
@@ -152,17 +154,17 @@ def _failure(
         redact(message),
         http_status=status,
         retry_after=wait,
-        retry_same=again and found.error_class in _RETRY_SAME and found.passes is not False,
+        retry_same=again and found.error_class in _RETRY_SAME and found.transient is not False,
         usage=usage,
         explicit=found.explicit,
     )
-    failure.said = message[:MAX_PROSE]
-    failure.because = found.because
+    failure.unredacted = message[:MAX_PROSE]
+    failure.deciding_words = found.deciding_words
     return failure
 
 
 def _waits(found: Verdict) -> bool:
-    return found.error_class in _WAITING if found.passes is None else found.passes
+    return found.error_class in _WAITING if found.transient is None else found.transient
 
 
 def _stated_wait(headers: Mapping[str, str], error: ErrorBody) -> float | None:

@@ -16,7 +16,7 @@ from services.router.providers.wires.sse import MAX_EVENT_BYTES, Event, FramingE
 _PRELUDE = struct.Struct(">III")
 _CRC = struct.Struct(">I")
 _OVERHEAD = _PRELUDE.size + _CRC.size
-#: Bytes of a header's value by its type; those of strings (7) and bytes (6) are told by a length.
+#: Bytes of a header's value by its type; those of strings (7) and bytes (6) have a length of their own.
 _FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 
 #: Prefix of the name of an event that reports an exception.
@@ -24,7 +24,7 @@ EXCEPTION = "exception:"
 
 
 class EventStreamParser:
-    """Bytes in, events out: the name is the event's type, or `exception:` and the exception's."""
+    """Parses bytes into events: the name is the event's type, or `exception:` and the exception's."""
 
     __slots__ = ("_buffer",)
 
@@ -32,7 +32,8 @@ class EventStreamParser:
         self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Events completed by this chunk. Raises FramingError on a wrong checksum or an impossible length."""
+        """Yields the events completed by this chunk. Raises FramingError on a wrong checksum or an impossible
+        length."""
         buffer = self._buffer
         buffer += chunk
         while len(buffer) >= _PRELUDE.size:
@@ -51,7 +52,7 @@ class EventStreamParser:
             yield _event(_headers(message[_PRELUDE.size : end]), message[end:-4])
 
     def flush(self) -> list[Event]:
-        """Half a message says nothing."""
+        """Drops half a message, which says nothing."""
         self._buffer.clear()
         return []
 
@@ -61,8 +62,8 @@ def _event(headers: dict[str, str], payload: bytes) -> Event:
     if kind == "exception":
         return Event(EXCEPTION + headers.get(":exception-type", ""), payload)
     if kind == "error":
-        said = {"message": headers.get(":error-message", "")}
-        return Event(EXCEPTION + headers.get(":error-code", ""), encode(said))
+        error = {"message": headers.get(":error-message", "")}
+        return Event(EXCEPTION + headers.get(":error-code", ""), encode(error))
     return Event(headers.get(":event-type", ""), payload)
 
 

@@ -1,4 +1,4 @@
-"""Reading answers that may hold anything: nothing here raises but `Undecodable`.
+"""Reads answers that may hold anything: nothing here raises but `Undecodable`.
 
 Providers add fields, send numbers as text and null where the documentation shows an object, so a value is taken
 only when it has the type that makes sense of it and is treated as absent otherwise.
@@ -45,29 +45,29 @@ def decode(data: bytes | str) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON."""
+    """Returns compact JSON."""
     return _encode(value)
 
 
 def as_dict(value: Any) -> Mapping[str, Any]:
-    """The object, or an empty one."""
+    """Returns the object, or an empty one."""
     return value if type(value) is dict else _EMPTY
 
 
 def as_list(value: Any) -> list[Any]:
-    """The array, or an empty one; of a longer one the first MAX_ITEMS."""
+    """Returns the array, or an empty one; of a longer one the first MAX_ITEMS."""
     if type(value) is not list:
         return []
     return value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]
 
 
 def as_str(value: Any) -> str:
-    """The text, or an empty one."""
+    """Returns the text, or an empty one."""
     return value if type(value) is str else ""
 
 
 def as_count(value: Any) -> int | None:
-    """A count of tokens, or None where it is missing, negative or absurd. An explicit zero stays zero."""
+    """Returns a count of tokens, or None where it is missing, negative or absurd. An explicit zero stays zero."""
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is int and 0 <= value <= _MAX_COUNT:
@@ -76,7 +76,7 @@ def as_count(value: Any) -> int | None:
 
 
 def first_count(*values: Any) -> int:
-    """The first that is a count of tokens; 0 where none is."""
+    """Returns the first that is a count of tokens; 0 where none is."""
     for value in values:
         if value is not None and (count := as_count(value)) is not None:
             return count
@@ -84,7 +84,7 @@ def first_count(*values: Any) -> int:
 
 
 def as_number(value: Any) -> float | None:
-    """A finite number, also where it is written as text; else None."""
+    """Returns a finite number, also where it is written as text; else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -95,19 +95,20 @@ def as_number(value: Any) -> float | None:
 
 
 def as_json_text(value: Any) -> str:
-    """Tool arguments as JSON text, whether the wire sends text or an object."""
+    """Returns tool arguments as JSON text, where the wire sends text and where it sends an object."""
     if type(value) is str:
         return value
     return "" if value is None else encode(value).decode()
 
 
-def given(**values: Any) -> dict[str, Any]:
-    """The values that are set: unset is left out of a request, not sent as null."""
+def drop_unset(**values: Any) -> dict[str, Any]:
+    """Returns the values that are not None: unset is left out of a request, not sent as null."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or the `text` blocks of a list. Thinking blocks are not text."""
+    """Returns the text of a message's content: a string, or the `text` blocks of a list. Thinking blocks are not
+    text."""
     if type(content) is str:
         return content
     return "".join(

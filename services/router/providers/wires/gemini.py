@@ -1,7 +1,7 @@
 """Gemini's generateContent. https://ai.google.dev/api/generate-content
 
-Options: `thinking` = "level" for models that take a thinking level instead of a budget of tokens (Gemini 3 does
-without being told).
+Options: `thinking` = "level" for models that take a thinking level instead of a budget of tokens (set for
+Gemini 3 by itself).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from libs.conversation import Message, ReasoningEffort, Role, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.wires.anthropic import arguments
 from services.router.providers.wires.chat_format import json_headers, schema, tool_fields
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     Undecodable,
     as_count,
@@ -22,10 +22,10 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     decode,
+    drop_unset,
     encode,
-    given,
 )
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -99,10 +99,10 @@ class GeminiWire:
             for index, call in enumerate(called)
         )
         finish = _with_calls(
-            ended(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
+            read_finish(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
             calls=bool(calls),
         )
-        if not text and not calls and is_hollow(finish):
+        if not text and not calls and needs_content(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage, calls, as_str(data.get("modelVersion")))
 
@@ -127,7 +127,7 @@ class GeminiDecoder(Decoder):
 
     __slots__ = ()
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         if data.get("error"):
             raise classify_inside(data, usage=self.usage)
@@ -137,13 +137,13 @@ class GeminiDecoder(Decoder):
         if candidate is None:
             return
         for part in as_list(as_dict(candidate.get("content")).get("parts")):
-            self._text(_text(part), out)
+            self._add_text(_text(part), out)
             call = as_dict(as_dict(part).get("functionCall"))
             if call:
                 call_id = as_str(call.get("id")) or f"call_{self._tools.count}"
-                self._tool(None, call_id, as_str(call.get("name")), _arguments(call), out)
+                self._add_tool_call(None, call_id, as_str(call.get("name")), _arguments(call), out)
         if candidate.get("finishReason"):
-            self._stopped(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
+            self._set_finish(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
             if self.finish is not None:
                 self.finish = _with_calls(self.finish, calls=self._tools.count > 0)
 
@@ -183,7 +183,7 @@ def _body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
 
 def _generation_config(prompt: Prompt, levels: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"maxOutputTokens": prompt.max_output_tokens}
-    config |= given(
+    config |= drop_unset(
         temperature=prompt.temperature,
         topP=prompt.top_p,
         seed=prompt.seed,

@@ -44,7 +44,7 @@ _BY_SIZE = re.compile(r"(?:x-)?ratelimitbysize-(limit|remaining|reset)(?:-(minut
 
 
 def parse_rate_limits(headers: Mapping[str, str]) -> tuple[ObservedLimit, ...]:
-    """Every limit in the headers (any case), in a stable order. Never raises; junk values are left out."""
+    """Returns every limit in the headers (any case), in a stable order. Never raises; junk values are left out."""
     limits = []
     for unit, period, limit, remaining, reset in _stated(headers):
         if limit is not None or remaining is not None:
@@ -53,8 +53,8 @@ def parse_rate_limits(headers: Mapping[str, str]) -> tuple[ObservedLimit, ...]:
 
 
 def refill_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds until every limit that is used up is whole again, or, where nothing is said of what is left, until the
-    stated reset."""
+    """Returns the seconds until every limit that is used up is whole again, or, where the headers do not state what
+    is left, until the stated reset; None: neither is stated."""
     resets = [reset for _, _, _, remaining, reset in _stated(headers) if not remaining and reset is not None]
     return max(resets, default=None)
 
@@ -62,7 +62,7 @@ def refill_wait(headers: Mapping[str, str]) -> float | None:
 def _stated(
     headers: Mapping[str, str],
 ) -> list[tuple[str, str, int | None, int | None, float | None]]:
-    """(unit, period, limit, remaining, seconds to the reset) of each limit."""
+    """Returns (unit, period, limit, remaining, seconds to the reset) of each limit."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for original, value in headers.items():
         name = original.lower()
@@ -96,8 +96,8 @@ def _stated(
 
 
 def _structured(states: str, policies: str) -> list[tuple[tuple[str, str], dict[str, str]]]:
-    """One header for all limits: `"default";r=0;t=60` with the policy `"default";q=100;w=60`, or, before draft 8,
-    `limit=100, remaining=0, reset=60`."""
+    """Reads one header for all limits: `"default";r=0;t=60` with the policy `"default";q=100;w=60`, or, before draft
+    8, `limit=100, remaining=0, reset=60`."""
     plain = dict(_PAIR.findall(states))
     if "remaining" in plain or "reset" in plain:
         return [
@@ -121,7 +121,7 @@ def _structured(states: str, policies: str) -> list[tuple[tuple[str, str], dict[
 
 
 def stated_limits(kind: str, headers: Mapping[str, str]) -> tuple[ObservedLimit, ...]:
-    """As `parse_rate_limits`, with the periods that providers of this kind document."""
+    """Returns the limits of `parse_rate_limits`, with the periods that providers of this kind document."""
     documented = _DOCUMENTED.get(kind, {})
     return tuple(
         limit if limit.period else replace(limit, period=documented.get(limit.unit, ""))

@@ -12,7 +12,7 @@ from libs.conversation import Message, ReasoningEffort, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.anthropic import arguments
 from services.router.providers.wires.chat_format import chat_tools, json_headers, schema
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     Undecodable,
     as_count,
@@ -21,11 +21,11 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     decode,
+    drop_unset,
     encode,
-    given,
 )
 from services.router.providers.wires.sse import JsonLinesParser
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -37,7 +37,7 @@ class OllamaWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        options: dict[str, Any] = given(
+        options: dict[str, Any] = drop_unset(
             num_predict=prompt.max_output_tokens,
             temperature=prompt.temperature,
             top_p=prompt.top_p,
@@ -82,8 +82,8 @@ class OllamaWire:
         message = as_dict(data.get("message"))
         text = as_str(message.get("content")) or as_str(data.get("response"))
         calls = tuple(_calls(message))
-        finish = _with_calls(ended(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
-        if not text and not calls and is_hollow(finish):
+        finish = _with_calls(read_finish(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
+        if not text and not calls and needs_content(finish):
             raise malformed("the answer is empty", usage)
         return Completion(text, finish, usage, calls, as_str(data.get("model")))
 
@@ -104,18 +104,18 @@ class OllamaDecoder(Decoder):
     def __init__(self, *, may_be_empty: bool = False) -> None:
         super().__init__(JsonLinesParser(), may_be_empty=may_be_empty)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         if data.get("error"):
             raise classify_inside(data, usage=self.usage)
         self.model = self.model or as_str(data.get("model"))
         message = as_dict(data.get("message"))
-        self._text(as_str(message.get("content")) or as_str(data.get("response")), out)
+        self._add_text(as_str(message.get("content")) or as_str(data.get("response")), out)
         for call in _calls(message, self._tools.count):
-            self._tool(None, call.id, call.name, call.arguments_json, out)
+            self._add_tool_call(None, call.id, call.name, call.arguments_json, out)
         if data.get("done") is True:
             self.usage = _usage(data)
-            self._stopped(_reason(data), _FINISH_REASONS)
+            self._set_finish(_reason(data), _FINISH_REASONS)
             if self.finish is not None:
                 self.finish = _with_calls(self.finish, calls=self._tools.count > 0)
             self.done = True
@@ -145,7 +145,7 @@ def _calls(message: Mapping[str, Any], first: int = 0) -> list[ToolCall]:
 
 
 def _reason(data: Mapping[str, Any]) -> str:
-    # Old servers say no more than that the answer is done.
+    # Old servers give no reason, only that the answer is done.
     return as_str(data.get("done_reason")) or "stop"
 
 

@@ -18,7 +18,7 @@ from services.router.providers.wires.chat_format import (
     json_headers,
     schema,
 )
-from services.router.providers.wires.errors import classify, classify_inside, ended, malformed
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     Undecodable,
     as_count,
@@ -33,7 +33,7 @@ from services.router.providers.wires.fields import (
 )
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -153,7 +153,7 @@ class OpenAIChatDecoder(Decoder):
             return
         super()._event(event, out)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         groq = as_dict(data.get("x_groq"))
         if is_error(data) or groq.get("error") or name == "error":
@@ -168,15 +168,15 @@ class OpenAIChatDecoder(Decoder):
                 # Only the first of several answers was asked for.
                 continue
             delta, reason = as_dict(choice.get("delta")), choice.get("finish_reason")
-            if not delta and not self.spoke and (reason or "delta" not in choice):
+            if not delta and not self.has_content and (reason or "delta" not in choice):
                 # A server that does not stream sends one whole message. Perplexity repeats all of it with each delta.
                 delta = as_dict(choice.get("message"))
             content = delta.get("content") if delta else choice.get("text")
             if content:
-                self._text(content if type(content) is str else text_of(content), out)
+                self._add_text(content if type(content) is str else text_of(content), out)
             if delta.get("refusal"):
                 self._refused = True
-                self._text(as_str(delta["refusal"]), out)
+                self._add_text(as_str(delta["refusal"]), out)
             for call in as_list(delta.get("tool_calls")):
                 self._call(as_dict(call), out)
             if legacy := as_dict(delta.get("function_call")):
@@ -184,13 +184,13 @@ class OpenAIChatDecoder(Decoder):
             if reason == "error" or choice.get("error"):
                 raise classify_inside(choice, self.usage)
             if reason:
-                self._stopped(reason_of(choice), FINISH_REASONS)
+                self._set_finish(reason_of(choice), FINISH_REASONS)
                 if self._refused and self.finish is not None:
                     self.finish = FinishReason.CONTENT_FILTER
 
     def _call(self, call: Mapping[str, Any], out: list[StreamEvent]) -> None:
         function = as_dict(call.get("function"))
-        self._tool(
+        self._add_tool_call(
             as_count(call.get("index")),
             as_str(call.get("id")),
             as_str(function.get("name")),
@@ -200,13 +200,13 @@ class OpenAIChatDecoder(Decoder):
 
 
 def reason_of(choice: Mapping[str, Any]) -> str:
-    """Why a choice ended: a word, or an object with the word as its type (SGLang's native answers)."""
+    """Returns why a choice ended: a word, or an object with the word as its type (SGLang's native answers)."""
     reason = choice.get("finish_reason")
     return as_str(as_dict(reason).get("type")) if type(reason) is dict else as_str(reason)
 
 
 def is_error(data: Mapping[str, Any]) -> bool:
-    """Whether a 200's JSON is an error after all."""
+    """Returns True if a 200's JSON is an error after all."""
     return (
         bool(data.get("error"))
         or data.get("object") == "error"
@@ -215,7 +215,7 @@ def is_error(data: Mapping[str, Any]) -> bool:
 
 
 def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
-    """A whole chat completion. Raises ProviderFailure."""
+    """Reads a whole chat completion. Raises ProviderFailure."""
     if is_error(data):
         raise classify_inside(data)
     usage = read_usage(data.get("usage"), dialect)
@@ -229,19 +229,19 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     reason = reason_of(choice)
     if reason == "error" or choice.get("error"):
         raise classify_inside(choice, usage)
-    finish = ended(reason, FINISH_REASONS, usage)
+    finish = read_finish(reason, FINISH_REASONS, usage)
     if not reason and calls:
         finish = FinishReason.TOOL_CALLS
     refusal = as_str(message.get("refusal"))
     if refusal and not text:
         text, finish = refusal, FinishReason.CONTENT_FILTER
-    if not text and not calls and is_hollow(finish):
+    if not text and not calls and needs_content(finish):
         raise malformed("the answer is empty", usage)
     return Completion(text, finish, usage, calls, as_str(data.get("model")))
 
 
 def read_usage(value: Any, dialect: Dialect) -> Usage | None:
-    """Usage; None where no count is given."""
+    """Reads usage; None where no count is given."""
     usage = as_dict(value)
     prompt, output = as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens"))
     if prompt is None and output is None:

@@ -1,6 +1,6 @@
-"""The dialects of chat completions that differ in fields only. Whoever differs in more has a file.
+"""The dialects of chat completions that differ in fields only; a provider that differs in more has a file.
 
-Read from each vendor's API reference; what a vendor ignores is sent, what it refuses is not.
+Read from each vendor's API reference; a field that a vendor ignores is sent, one that it refuses is not.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one provider's chat completions differ.
+    """The differences of one provider's chat completions.
 
     `max_tokens`, `seed`: the field's name; empty `seed`: it has none. `required`: its word for "call some tool".
-    `named_tool`: whether one tool can be demanded by name. `stream_options`: whether usage must be asked for.
-    `json_schema`: whether answers can be bound to a schema (else any JSON object). `penalties`: whether it takes
-    them. `reasoning`: "effort" (a top-level field), "object" (OpenRouter), "" (none). `cache_key`: whether to send
-    `prompt_cache_key`. `prefill_fields`: fields of an unfinished assistant message; `prefill_body`: of the request.
-    `reasoning_apart`: whether completion tokens leave out reasoning tokens. `output_apart`: other counts of usage
-    that are billed as output beside them. `reasonless`: it never says why an answer ended, so the terminator is all
-    there is to know it by. `path`: after the base URL.  `extra`: fields sent with
-    every request.
+    `named_tool`: one tool can be demanded by name. `stream_options`: usage must be asked for. `json_schema`: answers
+    can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: "effort" (a top-level
+    field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
+    unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
+    reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
+    never gives a finish reason, so only the terminator marks the end. `path`: after the base URL. `extra`: fields
+    sent with every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -64,7 +63,7 @@ CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
 PERPLEXITY = Dialect(stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",))
 FIREWORKS = Dialect()
 OLLAMA = Dialect()
-#: Goes on from an unfinished assistant message only when told so.
+#: Continues an unfinished assistant message only with these fields.
 VLLM = Dialect(prefill_body={"continue_final_message": True, "add_generation_prompt": False})
 LLAMACPP = Dialect()
 HUGGINGFACE = Dialect()

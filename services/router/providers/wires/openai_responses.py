@@ -25,18 +25,18 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     decode,
+    drop_unset,
     encode,
-    given,
 )
 from services.router.providers.wires.responses_stream import (
     ResponsesDecoder,
-    calls,
+    calls_of,
     finish_of,
-    said,
-    unfinished,
+    texts_of,
+    unfinished_failure,
     usage_of,
 )
-from services.router.providers.wires.stream import Decoder, is_hollow
+from services.router.providers.wires.stream import Decoder, needs_content
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure
 
@@ -55,7 +55,7 @@ class OpenAIResponsesWire:
         }
         if stream:
             body["stream"] = True
-        body |= given(temperature=prompt.temperature, top_p=prompt.top_p)
+        body |= drop_unset(temperature=prompt.temperature, top_p=prompt.top_p)
         if prompt.reasoning_effort is not None:
             body["reasoning"] = {"effort": prompt.reasoning_effort.value}
         wanted = prompt.response_format
@@ -90,13 +90,13 @@ class OpenAIResponsesWire:
             raise malformed("the answer is not JSON") from None
         usage, output, state = usage_of(data), as_list(data.get("output")), as_str(data.get("status"))
         if data.get("error") and state != "completed":
-            raise unfinished(data, usage, state)
-        found, texts = calls(output), list(said(output))
+            raise unfinished_failure(data, usage, state)
+        found, texts = calls_of(output), list(texts_of(output))
         answer = "".join(text for text, refused in texts if not refused)
         refusal = "".join(text for text, refused in texts if refused)
         finish = finish_of(data, calls=bool(found), refused=bool(refusal and not answer), usage=usage)
         answer = answer or refusal
-        if not answer and not found and is_hollow(finish):
+        if not answer and not found and needs_content(finish):
             raise malformed(
                 "the answer is empty" if "output" in data else "the answer holds no output", usage
             )

@@ -1,8 +1,8 @@
-"""The stream of OpenAI's responses API, and what its answers and their ends mean.
+"""Decodes the stream of OpenAI's responses API, and reads its answers and their ends.
 
 Servers differ in what they stream: OpenAI sends every piece and then all of it again, three times over (the part, the
-item, the response); others send an item whole, or nothing before the finished response. So what the later events
-repeat is taken only where it was not told before.
+item, the response); others send an item whole, or nothing before the finished response. So the text
+of later events is taken only where it did not come before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from libs.conversation import ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.errors import broken_off, classify_inside, cut_off
+from services.router.providers.wires.errors import classify_inside, cut_off, failure_of_reason
 from services.router.providers.wires.fields import MAX_ITEMS, as_count, as_dict, as_json_text, as_list, as_str
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
@@ -28,39 +28,39 @@ _PARTS = ("response.output_text.done", "response.refusal.done", "response.conten
 _ENDS = ("response.completed", "response.incomplete", "response.done")
 
 
-#: Places of calls that only the finished response tells of; no item has one like it.
+#: Places of calls that only the finished response holds; no item has one like it.
 _ONLY_AT_THE_END = -1_000_000
 
 
 class ResponsesDecoder(Decoder):
     """Decodes response.* events. The terminator is response.completed or response.incomplete."""
 
-    __slots__ = ("_argued", "_begun", "_calls", "_items", "_parts", "_refused", "_said")
+    __slots__ = ("_begun", "_calls", "_items", "_parts", "_refused", "_texts", "_with_arguments")
 
     def __init__(self, *, may_be_empty: bool = False) -> None:
         super().__init__(may_be_empty=may_be_empty)
         self._refused = False
         #: All text so far, and the (item, part) it belongs to.
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self._parts: set[tuple[int, int]] = set()
         #: Places of items that have an id but no index.
         self._items: dict[str, int] = {}
-        #: Places of calls by their id, of those that have begun, and of those whose arguments were told.
+        #: Places of calls by their id, of those that have begun, and of those whose arguments came.
         self._calls: dict[str, int] = {}
         self._begun: set[int] = set()
-        self._argued: set[int] = set()
+        self._with_arguments: set[int] = set()
 
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if event.data.strip() == b"[DONE]":
             return
         super()._event(event, out)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         kind = as_str(data.get("type")) or name
         if kind in _PIECES:
             self._refused |= "refusal" in kind
-            self._tell(self._part(data), as_str(data.get("delta")), out)
+            self._add_part(self._part(data), as_str(data.get("delta")), out)
         elif kind in _PARTS:
             part = as_dict(data.get("part")) or data
             self._whole(self._part(data), part, out)
@@ -68,8 +68,8 @@ class ResponsesDecoder(Decoder):
             place = self._place(data)
             # Of a call that has not begun they come again, whole, when it does.
             if place in self._begun:
-                self._argued.add(place)
-                self._tool(place, "", "", as_str(data.get("delta")), out)
+                self._with_arguments.add(place)
+                self._add_tool_call(place, "", "", as_str(data.get("delta")), out)
         elif kind == "response.function_call_arguments.done":
             self._arguments(self._place(data), data.get("arguments"), out)
         elif kind in ("response.output_item.added", "response.output_item.done"):
@@ -78,21 +78,23 @@ class ResponsesDecoder(Decoder):
             self._finished(as_dict(data.get("response")), out)
         elif kind in ("response.failed", "response.cancelled"):
             response = as_dict(data.get("response"))
-            raise unfinished(response, _usage_or(response, self.usage), kind.removeprefix("response."))
+            raise unfinished_failure(
+                response, _usage_or(response, self.usage), kind.removeprefix("response.")
+            )
         elif kind == "error" or (data.get("error") and not kind.startswith("response.")):
             raise classify_inside(data, usage=self.usage)
 
-    def _tell(self, part: tuple[int, int], text: str, out: list[StreamEvent]) -> None:
+    def _add_part(self, part: tuple[int, int], text: str, out: list[StreamEvent]) -> None:
         if text:
             self._parts.add(part)
-            self._said.append(text)
-            self._text(text, out)
+            self._texts.append(text)
+            self._add_text(text, out)
 
     def _whole(self, at: tuple[int, int], part: Mapping[str, Any], out: list[StreamEvent]) -> None:
         if at not in self._parts:
             refusal = as_str(part.get("refusal"))
             self._refused |= bool(refusal)
-            self._tell(at, as_str(part.get("text")) or refusal, out)
+            self._add_part(at, as_str(part.get("text")) or refusal, out)
 
     def _item(self, data: Mapping[str, Any], out: list[StreamEvent], *, done: bool) -> None:
         item = as_dict(data.get("item"))
@@ -100,7 +102,7 @@ class ResponsesDecoder(Decoder):
         if item.get("type") == "function_call":
             self._calls[call_id(item)] = place
             self._begun.add(place)
-            self._tool(place, call_id(item), as_str(item.get("name")), "", out)
+            self._add_tool_call(place, call_id(item), as_str(item.get("name")), "", out)
             if done:
                 self._arguments(place, item.get("arguments"), out)
         elif item.get("type") == "message" and done:
@@ -109,20 +111,20 @@ class ResponsesDecoder(Decoder):
 
     def _arguments(self, place: int, arguments: Any, out: list[StreamEvent]) -> None:
         text = as_json_text(arguments)
-        if text and place in self._begun and place not in self._argued:
-            self._argued.add(place)
-            self._tool(place, "", "", text, out)
+        if text and place in self._begun and place not in self._with_arguments:
+            self._with_arguments.add(place)
+            self._add_tool_call(place, "", "", text, out)
 
     def _finished(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self.model = as_str(response.get("model")) or self.model
         self.usage = _usage_or(response, self.usage)
         output = as_list(response.get("output"))
-        told, whole = "".join(self._said), "".join(text for text, _ in said(output))
+        so_far, whole = "".join(self._texts), "".join(text for text, _ in texts_of(output))
         # Items are numbered and named differently here by some servers, so the text alone shows what is missing.
-        if len(whole) > len(told) and whole.startswith(told):
-            self._refused |= not told and any(refused for _, refused in said(output))
-            self._text(whole[len(told) :], out)
-        self._missing_calls(calls(output), out)
+        if len(whole) > len(so_far) and whole.startswith(so_far):
+            self._refused |= not so_far and any(refused for _, refused in texts_of(output))
+            self._add_text(whole[len(so_far) :], out)
+        self._missing_calls(calls_of(output), out)
         self.finish = finish_of(
             response, calls=self._tools.count > 0, refused=self._refused, usage=self.usage
         )
@@ -135,13 +137,13 @@ class ResponsesDecoder(Decoder):
             if place is not None:
                 self._arguments(place, call.arguments_json, out)
             elif new:
-                self._tool(_ONLY_AT_THE_END - number, call.id, call.name, call.arguments_json, out)
+                self._add_tool_call(_ONLY_AT_THE_END - number, call.id, call.name, call.arguments_json, out)
 
     def _part(self, data: Mapping[str, Any]) -> tuple[int, int]:
         return self._place(data), as_count(data.get("content_index")) or 0
 
     def _place(self, data: Mapping[str, Any]) -> int:
-        """The item that an event speaks of."""
+        """Returns the number of the item that an event belongs to."""
         index = as_count(data.get("output_index"))
         if index is not None:
             return index
@@ -152,12 +154,12 @@ class ResponsesDecoder(Decoder):
 
 
 def call_id(item: Mapping[str, Any]) -> str:
-    """The id that the result of a call must name."""
+    """Returns the id that the result of a call must name."""
     return as_str(item.get("call_id")) or as_str(item.get("id"))
 
 
-def said(output: Sequence[Any]) -> Iterator[tuple[str, bool]]:
-    """The texts of an answer, each with whether it is a refusal."""
+def texts_of(output: Sequence[Any]) -> Iterator[tuple[str, bool]]:
+    """Yields the texts of an answer, each with True if it is a refusal."""
     for item in map(as_dict, output):
         if item.get("type") == "message":
             for part in map(as_dict, as_list(item.get("content"))):
@@ -167,8 +169,8 @@ def said(output: Sequence[Any]) -> Iterator[tuple[str, bool]]:
                     yield as_str(part["refusal"]), True
 
 
-def calls(output: Sequence[Any]) -> tuple[ToolCall, ...]:
-    """The tool calls of an answer."""
+def calls_of(output: Sequence[Any]) -> tuple[ToolCall, ...]:
+    """Returns the tool calls of an answer."""
     return tuple(
         ToolCall(call_id(item), as_str(item.get("name")), as_json_text(item.get("arguments")))
         for item in map(as_dict, output)
@@ -179,10 +181,10 @@ def calls(output: Sequence[Any]) -> tuple[ToolCall, ...]:
 def finish_of(
     response: Mapping[str, Any], *, calls: bool, refused: bool, usage: Usage | None
 ) -> FinishReason:
-    """Why a response ended. Raises ProviderFailure where it did not end but was broken off."""
+    """Returns the reason why a response ended. Raises ProviderFailure where it did not end but was broken off."""
     status = response.get("status")
     if status not in ("completed", "incomplete", None):
-        raise unfinished(response, usage, as_str(status))
+        raise unfinished_failure(response, usage, as_str(status))
     if refused:
         return FinishReason.CONTENT_FILTER
     if status == "incomplete":
@@ -192,15 +194,16 @@ def finish_of(
     return FinishReason.TOOL_CALLS if calls else FinishReason.STOP
 
 
-def unfinished(response: Mapping[str, Any], usage: Usage | None, status: str) -> ProviderFailure:
-    """The failure of a response that is not complete; its error, where it names one, says more than its status."""
+def unfinished_failure(response: Mapping[str, Any], usage: Usage | None, status: str) -> ProviderFailure:
+    """Returns the failure of a response that is not complete; its error, where it names one, says more than its
+    status."""
     if response.get("error"):
         return classify_inside(response, usage=usage)
-    return broken_off(status, usage) or cut_off(usage)
+    return failure_of_reason(status, usage) or cut_off(usage)
 
 
 def usage_of(response: Mapping[str, Any]) -> Usage | None:
-    """Usage; None where no count is given."""
+    """Reads usage; None where no count is given."""
     usage = as_dict(response.get("usage"))
     inputs, output = as_count(usage.get("input_tokens")), as_count(usage.get("output_tokens"))
     if inputs is None and output is None:

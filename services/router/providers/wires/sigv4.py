@@ -33,7 +33,7 @@ def sign(
     service: str,
     now: float,
 ) -> dict[str, str]:
-    """The headers (lower case) with those that sign the request. `now`: seconds since the epoch."""
+    """Returns the headers (lower case) with those that sign the request. `now`: seconds since the epoch."""
     parts = urlsplit(url)
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     signed = {name: " ".join(value.split()) for name, value in headers.items()}

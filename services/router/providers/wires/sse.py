@@ -16,7 +16,7 @@ from services.router.providers.wires.fields import Undecodable, decode
 #: KiB; decoded, a hostile one takes thirty times its bytes.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 
-#: What may stand before the first event: white space, and the bytes of a byte order mark.
+#: Bytes that may stand before the first event: white space, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
@@ -74,10 +74,10 @@ class _Lines:
 
 
 class SseParser:
-    """Bytes in, events out.
+    """Parses bytes into server-sent events.
 
     A body that begins with a brace or bracket is no event stream: some servers answer a stream request with bare
-    JSON (an error, a whole answer, an array, lines). It is handed on at its end, so the decoder sees what it says.
+    JSON (an error, a whole answer, an array, lines). It is handed on whole at its end, for the decoder to read.
     """
 
     __slots__ = ("_bare", "_begun", "_data", "_lines", "_name", "_size")
@@ -91,7 +91,7 @@ class SseParser:
         self._bare: bytearray | None = None
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Events completed by this chunk. Raises FramingError."""
+        """Returns the events completed by this chunk. Raises FramingError."""
         if not self._begun:
             # A byte order mark comes with the first bytes; alone it is not a beginning.
             start = chunk.lstrip(_BLANK)
@@ -107,11 +107,11 @@ class SseParser:
                 raise FramingError(f"an answer of more than {MAX_EVENT_BYTES} bytes")
             return events
         for line in self._lines.feed(chunk):
-            self._take(line, events)
+            self._read_line(line, events)
         return events
 
     def flush(self) -> list[Event]:
-        """What the stream's end cut off, as an event."""
+        """Returns the rest that the stream's end cut off, as events."""
         if self._bare is not None:
             whole = bytes(self._bare)
             try:
@@ -122,11 +122,11 @@ class SseParser:
         events: list[Event] = []
         rest = self._lines.flush()
         if rest:
-            self._take(rest, events)
-        self._take(b"", events)
+            self._read_line(rest, events)
+        self._read_line(b"", events)
         return events
 
-    def _take(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b" ", 5) else line[5:]
             self._data.append(value)
@@ -144,11 +144,11 @@ class SseParser:
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")
         elif line == b"data":
-            self._take(b"data:", events)
+            self._read_line(b"data:", events)
 
 
 class JsonLinesParser:
-    """Lines of JSON (Ollama's own API, Cohere v1)."""
+    """Parses lines of JSON (Ollama's own API, Cohere v1)."""
 
     __slots__ = ("_lines",)
 
@@ -156,10 +156,10 @@ class JsonLinesParser:
         self._lines = _Lines()
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Lines completed by this chunk. Raises FramingError."""
+        """Returns the lines completed by this chunk. Raises FramingError."""
         return [Event("", line) for line in self._lines.feed(chunk) if line.strip()]
 
     def flush(self) -> list[Event]:
-        """The last line where it has no ending."""
+        """Returns the last line where it has no ending."""
         rest = self._lines.flush()
         return [Event("", rest)] if rest.strip() else []

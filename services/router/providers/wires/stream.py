@@ -1,13 +1,13 @@
-"""What all stream decoders share: framing, holding back failures, the end of the answer.
+"""The base of all stream decoders: framing, holding back failures, the end of the answer.
 
-Two promises keep the events of a stream independent of how it was cut into chunks: a failure is raised only when
-no event of the same call is left to hand out (else by the next call), and what follows the end is not looked at.
+Two promises keep the events of a stream independent of its cuts into chunks: a failure is raised only when no event
+of the same call is left to return (else by the next call), and bytes behind the end are ignored.
 
 A chunk of the stream that cannot be decoded fails the stream as MALFORMED. Skipping it would hide a hole in the
 answer; failing lets the router go on elsewhere from the text that is known to be whole.
 
-An answer is whole when the model said why it stopped: a terminator alone is what a server writes after any end, and
-some reasons say that there was no end at all (`error_rules.py`).
+An answer is whole when it has a finish reason: a server writes the terminator after any end, and some reasons are
+names of failures (`error_rules.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.errors import broken_off, cut_off, malformed
+from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
 from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
@@ -24,37 +24,37 @@ from services.router.request.generation import ProviderFailure, StreamEnd, Strea
 
 
 class Parser(Protocol):
-    """Bytes in, framed events out."""
+    """Parses bytes into framed events."""
 
     def feed(self, chunk: bytes) -> Iterable[Event]:
-        """Events completed by this chunk. Raises FramingError."""
+        """Returns the events completed by this chunk. Raises FramingError."""
         ...
 
     def flush(self) -> Iterable[Event]:
-        """What the stream's end cut off."""
+        """Returns the rest that the stream's end cut off."""
         ...
 
 
 class Decoder:
-    """Base of the stream decoders. A subclass implements `_take` for one decoded event and sets `finish`, `usage`,
+    """Base of the stream decoders. A subclass implements `_read` for one decoded event and sets `finish`, `usage`,
     `model` and `done` as it learns them, `finish` by `_stopped`."""
 
-    #: Whether the terminator is an end even where no reason was given.
+    #: True: the terminator is an end even without a finish reason.
     reasonless = False
 
     __slots__ = (
-        "_broken",
+        "_any_event",
+        "_broken_off",
         "_failure",
-        "_heard",
         "_may_be_empty",
+        "_no_bytes",
         "_parser",
-        "_silent",
         "_tools",
         "done",
         "ended",
         "finish",
+        "has_content",
         "model",
-        "spoke",
         "usage",
     )
 
@@ -62,21 +62,21 @@ class Decoder:
         self._parser: Parser = parser or SseParser()
         self._may_be_empty = may_be_empty
         self._failure: ProviderFailure | None = None
-        #: The reason given was no end of an answer; usage may still follow.
-        self._broken: ProviderFailure | None = None
+        #: The failure that the finish reason stands for; usage may still follow.
+        self._broken_off: ProviderFailure | None = None
         self._tools = ToolCalls()
-        self._silent = True
-        self._heard = False
-        #: Why the model stopped, once it said so.
+        self._no_bytes = True
+        self._any_event = False
+        #: The finish reason, once it came.
         self.finish: FinishReason | None = None
         self.usage: Usage | None = None
         self.model = ""
         #: The terminator came.
         self.done = False
-        #: The end was handed out.
+        #: The end was returned.
         self.ended = False
         #: Any text or tool call came.
-        self.spoke = False
+        self.has_content = False
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """See StreamDecoder.feed."""
@@ -86,7 +86,7 @@ class Decoder:
         if self.ended:
             return out
         if chunk:
-            self._silent = False
+            self._no_bytes = False
         try:
             for event in self._parser.feed(chunk):
                 self._event(event, out)
@@ -113,16 +113,16 @@ class Decoder:
             except FramingError as error:
                 raise malformed(str(error), self.usage) from None
             except ProviderFailure as failure:
-                # Half an event at the end is a cut, not a malformed chunk, and no harm once the answer is whole.
+                # Half an event at the end is a cut, not a malformed chunk, and does no harm once the answer is whole.
                 if self.finish is None and not isinstance(failure.__cause__, Undecodable):
                     raise
-            if not self.done and self.finish is None and self._broken is None:
+            if not self.done and self.finish is None and self._broken_off is None:
                 # Bytes but not one event is a page of HTML, say. No bytes at all is a cut connection.
-                whole = self._heard or self._silent
+                whole = self._any_event or self._no_bytes
                 raise cut_off(self.usage) if whole else malformed("the answer is not a stream")
             self._end(out)
         except ProviderFailure as failure:
-            # Nobody calls again, so it cannot wait; what the cut left behind is not worth handing out.
+            # Nobody calls again, so it cannot wait; the rest before the cut is not worth returning.
             self._failure = failure
             raise
         return out
@@ -130,23 +130,23 @@ class Decoder:
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if not event.data.strip():
             return
-        self._heard = True
+        self._any_event = True
         try:
             data = decode(event.data)
         except Undecodable as error:
             raise malformed("a chunk of the stream is not JSON", self.usage) from error
-        # Google sends errors, and what was not asked for as events, as an array.
+        # Google sends errors, and answers that were not asked for as events, as an array.
         if type(data) is list and len(data) > MAX_ITEMS:
             raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
-            self._take(event.name, item, out)
+            self._read(event.name, item, out)
 
-    def _take(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         raise NotImplementedError
 
     def _fail(self, failure: ProviderFailure, out: list[StreamEvent]) -> None:
         if self.finish is not None:
-            # The model has finished: what goes wrong now (half a usage chunk, say) cannot unmake its answer.
+            # The model has finished: a fault now (half a usage chunk, say) cannot unmake its answer.
             try:
                 self._end(out)
             except ProviderFailure as hollow:
@@ -157,41 +157,43 @@ class Decoder:
         if not out:
             raise failure
 
-    def _text(self, text: str, out: list[StreamEvent]) -> None:
+    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if text:
-            self.spoke = True
+            self.has_content = True
             out.append(TextDelta(text))
 
-    def _tool(self, key: int | None, call_id: str, name: str, arguments: str, out: list[StreamEvent]) -> None:
+    def _add_tool_call(
+        self, key: int | None, call_id: str, name: str, arguments: str, out: list[StreamEvent]
+    ) -> None:
         piece = self._tools.piece(key, call_id, name, arguments)
         if piece is not None:
-            self.spoke = True
+            self.has_content = True
             out.append(piece)
 
-    def _stopped(self, reason: str, known: Mapping[str, FinishReason], said: str = "") -> None:
-        """The model stopped for this reason; `said`: in the provider's own words. What is not known may be the name
-        of a failure, or new."""
+    def _set_finish(self, reason: str, known: Mapping[str, FinishReason], explanation: str = "") -> None:
+        """Sets `finish` for the reason given; `explanation`: the provider's own words. A reason that is not `known`
+        may be the name of a failure, or new."""
         self.finish = known.get(reason)
         if self.finish is None:
-            self._broken = broken_off(reason, said=said)
-            self.finish = None if self._broken else FinishReason.OTHER
+            self._broken_off = failure_of_reason(reason, explanation=explanation)
+            self.finish = None if self._broken_off else FinishReason.OTHER
 
     def _end(self, out: list[StreamEvent]) -> None:
         finish = self.finish
         if finish is None:
-            if self._broken is not None:
-                self._broken.usage = self.usage
-                raise self._broken
+            if self._broken_off is not None:
+                self._broken_off.usage = self.usage
+                raise self._broken_off
             if not self.reasonless:
                 raise cut_off(self.usage)
             finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
-        if not self.spoke and not self._may_be_empty and is_hollow(finish):
+        if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True
         out.append(StreamEnd(finish, self.usage, self.model))
 
 
-def is_hollow(finish: FinishReason) -> bool:
-    """Whether an answer without text and tool calls that finished like this is no answer: a length limit or a
+def needs_content(finish: FinishReason) -> bool:
+    """Returns True if an answer without text and tool calls that finished like this is no answer: a length limit or a
     content filter explain an empty answer, nothing else does."""
     return finish not in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)

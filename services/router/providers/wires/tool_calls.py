@@ -1,4 +1,4 @@
-"""Telling the tool calls of a stream apart. Wires disagree on how, and servers on what they repeat."""
+"""Tells the tool calls of a stream apart: wires mark them differently, and servers repeat different parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_SCALAR = 64
 
 
 class ToolCalls:
-    """Numbers the tool calls of a stream from 0 and says each call's id and name once. Linear in what comes.
+    """The tool calls of a stream, numbered from 0; each call's id and name is handed on once. Linear in the bytes.
 
     Wires disagree: an index that is missing or null, two calls with one index but different ids or none at all, the
     id and name repeated with every piece.
@@ -28,11 +28,12 @@ class ToolCalls:
         self._ids: list[str] = []
         self._numbers: dict[str, int] = {}
         self._names: list[str] = []
-        #: Only of calls without an id: where one ends can be seen in them alone.
+        #: Only of calls without an id: nothing else shows where one ends.
         self._arguments: list[_Arguments] = []
 
     def piece(self, key: int | None, call_id: str, name: str, arguments: str) -> ToolCallDelta | None:
-        """The piece to hand on; None where it says nothing new. `key`: the wire's index, None where missing."""
+        """Returns the piece to hand on; None where it holds nothing new. `key`: the wire's index, None where
+        missing."""
         index = self._find(key, call_id, name)
         if index is None:
             if not (call_id or name):
@@ -63,19 +64,19 @@ class ToolCalls:
             if call_id:
                 return self._numbers.get(call_id)
             last = self.count - 1 if self.count else None
-            return last if not name or self._goes_on(last, name) else None
+            return last if not name or self._continues(last, name) else None
         index = self._keys.get(key)
         if index is None:
             return None
         if call_id and self._ids[index]:
             return index if self._ids[index] == call_id else None
-        if name and self._names[index] and not self._goes_on(index, name, named=True):
+        if name and self._names[index] and not self._continues(index, name, named=True):
             return None
         return index
 
-    def _goes_on(self, index: int | None, name: str, *, named: bool = False) -> bool:
-        """Whether a piece with this name and no id belongs to that call: it repeats the name, and the arguments so
-        far are not whole. `named`: the wire's index says that it does."""
+    def _continues(self, index: int | None, name: str, *, named: bool = False) -> bool:
+        """Returns True if a piece with this name and no id belongs to that call: it repeats the name, and the
+        arguments so far are not whole. `named`: by the wire's index it does."""
         if index is None or self._names[index] != name:
             return False
         if self._ids[index]:
@@ -85,8 +86,8 @@ class ToolCalls:
 
 
 class _Arguments:
-    """Tells of JSON that comes in pieces whether it is whole: every character is looked at once, and all of it is
-    decoded once, when its brackets and quotes have closed."""
+    """JSON that comes in pieces, and whether it is `whole`: every character is read once, and all of it is decoded
+    once, when its brackets and quotes have closed."""
 
     __slots__ = ("_depth", "_escaped", "_nested", "_pieces", "_quoted", "_size", "begun", "whole")
 
@@ -101,7 +102,7 @@ class _Arguments:
         self._depth = 0
 
     def add(self, text: str) -> None:
-        """More of it."""
+        """Adds a piece."""
         if not text.strip():
             return
         self.begun = True
@@ -114,7 +115,7 @@ class _Arguments:
         self._escaped = False
         for mark in _MARKS.finditer(text, begin):
             self._nested = True
-            self._see(mark[0])
+            self._apply_mark(mark[0])
         if self._depth > 0 or self._quoted:
             return
         # A number or a word may go on, an object may not.
@@ -123,7 +124,7 @@ class _Arguments:
         if not scalar:
             self._pieces = None
 
-    def _see(self, mark: str) -> None:
+    def _apply_mark(self, mark: str) -> None:
         if self._quoted:
             self._quoted = mark != '"'
             self._escaped = mark == "\\"

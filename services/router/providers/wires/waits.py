@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: headers and body in all the notations seen in the wild.
+"""Waits that a provider asks for: in headers and bodies, in all the notations seen in the wild.
 
 Absolute instants are measured against the answer's own `date` header, so no clock is needed and the two machines'
 clocks need not agree; without that header they say nothing. Sources: RFC 9110 section 10.2.3 (Retry-After),
@@ -16,7 +16,7 @@ from typing import Any
 
 from services.router.providers.wires.fields import Undecodable, as_dict, as_list, as_number, as_str, decode
 
-#: A day. Whoever asks for longer is not worth remembering for longer: the breaker and the operator take over.
+#: A day. A provider that asks for longer is not remembered for longer: the breaker and the operator take over.
 MAX_WAIT_SECONDS = 86_400.0
 #: Longer than any date or duration is written.
 _MAX_TEXT = 64
@@ -45,12 +45,13 @@ _BODY_MILLISECONDS = ("retry_after_ms", "retryAfterMs")
 
 
 def bounded(seconds: float) -> float:
-    """Seconds from 0 to MAX_WAIT_SECONDS."""
+    """Returns seconds bounded to 0 to MAX_WAIT_SECONDS."""
     return min(max(seconds, 0.0), MAX_WAIT_SECONDS)
 
 
 def duration(text: str) -> float | None:
-    """Seconds of "1s", "6m0s", "120ms", "1h2m3.5s" or a bare number of seconds; None for anything else."""
+    """Returns the seconds of "1s", "6m0s", "120ms", "1h2m3.5s" or a bare number of seconds; None for anything
+    else."""
     text = text[:_MAX_TEXT].strip().lower()
     number = as_number(text)
     if number is not None:
@@ -61,12 +62,12 @@ def duration(text: str) -> float | None:
 
 
 def answered_at(headers: Mapping[str, str]) -> float | None:
-    """When the provider answered, by its own clock: seconds since the epoch."""
+    """Returns the instant of the answer by the provider's own clock, seconds since the epoch; None: not stated."""
     return _http_date(headers.get("date", ""))
 
 
 def reset_in(text: str, now: float | None) -> float | None:
-    """Seconds until a reset written as a duration, epoch seconds or milliseconds, or RFC 3339."""
+    """Returns the seconds until a reset written as a duration, epoch seconds or milliseconds, or RFC 3339."""
     seconds = duration(text)
     if seconds is None:
         try:
@@ -82,7 +83,7 @@ def reset_in(text: str, now: float | None) -> float | None:
 
 
 def header_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds asked for by `retry-after-ms`, else by `retry-after` (seconds or an HTTP date)."""
+    """Returns the seconds asked for by `retry-after-ms`, else by `retry-after` (seconds or an HTTP date)."""
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         milliseconds = as_number(headers.get(name))
         if milliseconds is not None and milliseconds >= 0:
@@ -96,8 +97,8 @@ def header_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def body_wait(data: Any, words: str) -> float | None:
-    """Seconds asked for in a body: google.rpc.RetryInfo, a named field, or words ("try again in 7.66s"). `words`: all
-    of the body's messages in lower case."""
+    """Returns the seconds asked for in a body: google.rpc.RetryInfo, a named field, or words ("try again in 7.66s").
+    `words`: all of the body's messages in lower case."""
     places = list(_places(data))
     for place in places:
         for detail in as_list(place.get("details"))[:16]:
@@ -129,8 +130,8 @@ def body_wait(data: Any, words: str) -> float | None:
 
 
 def _places(data: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """Every object of a body that speaks of the error, the outermost last: an error wrapped by another server (an
-    array around it, `metadata.raw` as JSON in a string) says more than the wrapper."""
+    """Yields every object of a body that is about the error, the outermost last: an error wrapped by another server
+    (an array around it, `metadata.raw` as JSON in a string) says more than the wrapper."""
     if depth > 6:
         return
     if isinstance(data, str):

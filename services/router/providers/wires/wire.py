@@ -1,7 +1,7 @@
 """The shape every provider wire has: pure translation, no I/O.
 
 A wire turns a prompt into an HTTP request and HTTP answers into completions, events and classified failures. One
-transport (`adapters/http_transport.py`) moves the bytes, so a wire can be fed recorded exchanges as they are.
+transport (`http_transport.py`) moves the bytes, so a wire can be fed recorded exchanges as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from services.router.request.generation import Completion, Prompt, ProviderFailu
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where and as whom to call one model: from the catalog and the secret store, fixed until either changes."""
+    """The address and the key for calls to one model: from the catalog and the secret store, fixed until either
+    changes."""
 
     base_url: str
     #: The model's name on the provider's wire.
@@ -46,22 +47,22 @@ class HttpRequest:
 class StreamDecoder(Protocol):
     """Turns the bytes of one stream into events, incrementally. Chunk borders mean nothing."""
 
-    #: Why the model stopped, once it said so.
+    #: The finish reason, once it came.
     finish: FinishReason | None
-    #: What it has told of usage so far, and the model's name.
+    #: The usage reported so far, and the model's name.
     usage: Usage | None
     model: str
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
-        """Events completed by this chunk. Raises ProviderFailure on an error event or an undecodable stream; where
-        the same chunk completed events too, they are returned and the next call raises. A StreamEnd is emitted at
-        most once and last."""
+        """Returns the events completed by this chunk. Raises ProviderFailure on an error event or an undecodable
+        stream; where the same chunk completed events too, they are returned and the next call raises. A StreamEnd is
+        emitted at most once and last."""
         ...
 
     def close(self) -> list[StreamEvent]:
-        """The connection ended, broke or fell silent for good. Emits what was held back (a StreamEnd where a finish
-        reason was seen without the terminator). Raises ProviderFailure(TRANSPORT or MALFORMED) where the answer is
-        incomplete."""
+        """Ends the stream, whose connection ended, broke or fell silent for good. Returns the events held back (a
+        StreamEnd where a finish reason was seen without the terminator). Raises ProviderFailure(TRANSPORT or
+        MALFORMED) where the answer is incomplete."""
         ...
 
 
@@ -69,11 +70,12 @@ class Wire(Protocol):
     """One provider's wire format."""
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
-        """The HTTP request for a prompt."""
+        """Returns the HTTP request for a prompt."""
         ...
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-        """A successful unary answer. Raises ProviderFailure where a 200 holds an error or nothing usable."""
+        """Reads a successful answer in one piece. Raises ProviderFailure where a 200 holds an error or nothing
+        usable."""
         ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
@@ -81,6 +83,6 @@ class Wire(Protocol):
         ...
 
     def decoder(self, *, may_be_empty: bool = False) -> StreamDecoder:
-        """A decoder for one stream. `may_be_empty`: an answer without text and tool calls is one too (a stream
-        that goes on from text already sent may have nothing to add); otherwise it fails as MALFORMED."""
+        """Returns a decoder for one stream. `may_be_empty`: an answer without text and tool calls is one too (a
+        stream that continues text already sent may have nothing to add); otherwise it fails as MALFORMED."""
         ...

@@ -19,7 +19,7 @@ from services.router.providers.wires.wire import Wire
 
 
 def wires(clock: Clock) -> dict[str, Wire]:
-    """Kind → wire. Wires hold no state; one serves every provider of its kind. `clock`: to sign requests with."""
+    """Returns kind → wire. Wires hold no state; one serves every provider of its kind. `clock` dates signatures."""
     return {
         "openai": OpenAIChatWire(dialects.OPENAI),
         "openai_compatible": OpenAIChatWire(dialects.PLAIN),

@@ -81,7 +81,7 @@ class Bed:
     def free(self, scope: str) -> None:
         """There is room again, and somebody's call on it has ended."""
         del self.limits.denied[scope]
-        self.queue.ended([scope_of(scope)])
+        self.queue.wake_lanes([scope_of(scope)])
 
 
 async def test_where_the_ladder_says_queue_the_answer_comes_after_a_wait_and_says_so() -> None:

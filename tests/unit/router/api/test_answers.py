@@ -26,7 +26,7 @@ from services.router.api.openai.account import result_headers, usd
 from services.router.api.openai.chat import ChatExchange
 from services.router.api.openai.chat_request import NAMES
 from services.router.api.openai.errors import ApiError, from_failure
-from services.router.api.openai.models import entries, find
+from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
 from services.router.generate.events import Delta, Restarted
 from tests.support.http_door import attempt, candidate, result
@@ -316,10 +316,10 @@ def test_a_message_of_the_router_about_keys_is_not_repeated() -> None:
 def test_models_by_their_names() -> None:
     """The full name before the short one; a model's own name may hold slashes; aliases are not models."""
     models = [model("router/meta/llama"), model("alpha/small"), model("beta/small")]
-    listed = entries(models, ["email"])
+    listed = list_entries(models, ["email"])
     assert [entry["id"] for entry in listed[:2]] == ["auto", "pointsman/email"]
-    found = find("small", listed)
+    found = find_entry("small", listed)
     assert found is not None
     assert (found["id"], found["owned_by"], found["capabilities"]) == ("small", "alpha", sorted(CAPABILITIES))
-    assert (find("meta/llama", listed) or {})["owned_by"] == "router"
-    assert find("email", listed) is None
+    assert (find_entry("meta/llama", listed) or {})["owned_by"] == "router"
+    assert find_entry("email", listed) is None

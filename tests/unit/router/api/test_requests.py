@@ -11,15 +11,15 @@ from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, To
 from services.router.api.accept import Draft
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError
-from services.router.api.openai.exchange import Ask
+from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.responses_request import read_responses
-from services.router.api.openai.routing import OnRestart, Routing, routing
+from services.router.api.openai.routing import OnRestart, Routing, read_routing
 from services.router.request.generation import Prompt
 
 USER = [{"role": "user", "content": "hi"}]
 
 
-def chat(headers: dict[str, str] | None = None, **body: Any) -> Ask:
+def chat(headers: dict[str, str] | None = None, **body: Any) -> ParsedRequest:
     """A chat request read."""
     return read_chat(json.dumps({"model": "auto", "messages": USER, **body}).encode(), headers or {}, "r1")[0]
 
@@ -244,7 +244,7 @@ def test_hints_and_unknown_fields_are_ignored() -> None:
 def test_wrong_headers_are_named(name: str, value: str) -> None:
     """A misspelt wish is not ignored."""
     with pytest.raises(ApiError) as caught:
-        routing("auto", None, None, {f"x-pointsman-{name}": value})
+        read_routing("auto", None, None, {f"x-pointsman-{name}": value})
     assert (caught.value.status, caught.value.param) == (400, f"x-pointsman-{name}")
 
 
@@ -255,9 +255,9 @@ def test_headers_with_their_units() -> None:
         "x-pointsman-hedge": "1",
         "x-pointsman-on-restart": "Replace",
     }
-    way = routing("auto", None, None, headers)
-    assert way == Routing(max_cost_micro_usd=290_000, hedge=True, on_restart=OnRestart.REPLACE)
-    assert routing("auto", None, None, {}).on_restart is OnRestart.ERROR
+    route = read_routing("auto", None, None, headers)
+    assert route == Routing(max_cost_micro_usd=290_000, hedge=True, on_restart=OnRestart.REPLACE)
+    assert read_routing("auto", None, None, {}).on_restart is OnRestart.ERROR
 
 
 def test_responses_share_the_rules() -> None:

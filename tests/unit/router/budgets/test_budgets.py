@@ -15,13 +15,12 @@ from libs.errors import ResourceExhausted, Unavailable
 from libs.limits import Amounts, Period, Scope, Unit
 from libs.selection import Degradation
 from libs.types import ErrorClass, Priority
-from services.router.admission.admission import Claim
-from services.router.budgets.budget import CALM, budgets_of, stance, window_end
+from services.router.admission.admission import Claim, Permit
+from services.router.budgets.budget import UNRESTRICTED, budgets_of, judge_budgets, window_end
 from services.router.generate.events import Completed, Result
 from tests.support.routing import (
     TENANT,
     FakeAdmission,
-    FakePermit,
     Harness,
     catalog,
     denial,
@@ -152,10 +151,10 @@ async def test_a_fallback_and_a_hedge_look_again() -> None:
 class Broke(FakeAdmission):
     """The tenant's money is used up: only what costs nothing is admitted."""
 
-    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         return None if amounts.micro_usd else super().try_admit(scopes, amounts)
 
-    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.claims.append(claim)
         raise denial("tenant:acme")
 
@@ -220,10 +219,10 @@ def test_several_budgets_each_have_their_say() -> None:
         campaigns={"summer": (spec((10, "warn")),)},
     )
     budgets = budgets_of(tenant, "general", "summer")
-    found = stance(budgets, lambda scope, period: (5_000, 10_000), 0.0)
+    found = judge_budgets(budgets, lambda scope, period: (5_000, 10_000), 0.0)
     assert (len(found.notices), found.queue, bool(found.cheaper), found.refused) == (3, True, True, ())
-    assert stance(budgets, lambda scope, period: (0, 10_000), 0.0) is CALM
-    assert stance(budgets, lambda scope, period: None, 0.0).unsure
+    assert judge_budgets(budgets, lambda scope, period: (0, 10_000), 0.0) is UNRESTRICTED
+    assert judge_budgets(budgets, lambda scope, period: None, 0.0).unsure
 
 
 @pytest.mark.parametrize(

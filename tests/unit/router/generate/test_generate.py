@@ -22,7 +22,7 @@ from libs.limits import Amounts, Scope, scope_of
 from libs.resilience.retry_budget import RetryBudget
 from libs.selection import Degradation
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
-from services.router.admission.admission import Claim
+from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.generate.events import Completed, Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.health.target_health import Availability, TargetHealth
@@ -33,7 +33,6 @@ from tests.support.routing import (
     HANG,
     TENANT,
     FakeAdmission,
-    FakePermit,
     Harness,
     catalog,
     denial,
@@ -576,10 +575,10 @@ async def test_a_hedge_that_is_not_wanted_any_more_leaves_no_trace() -> None:
 class HangingAdmission(FakeAdmission):
     """Admits calls to provider a at once, and never answers for others."""
 
-    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> FakePermit | None:
+    def try_admit(self, scopes: Sequence[Scope], amounts: Amounts) -> Permit | None:
         return super().try_admit(scopes, amounts) if scope_of("provider:a") in scopes else None
 
-    async def admit(self, claim: Claim, timeout: float) -> FakePermit:
+    async def admit(self, claim: Claim, timeout: float) -> Permit:
         self.claims.append(claim)
         await asyncio.Event().wait()
         raise AssertionError

@@ -49,10 +49,10 @@ def test_a_success_between_failures_counts_although_it_waits(bed: Bed) -> None:
     bed.fail()
     bed.succeed()
     bed.fail()
-    assert bed.targets.target(LARGE).availability is Availability.HEALTHY
+    assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
     for _ in range(3):
         bed.fail(SMALL)
-    assert bed.targets.target(SMALL).availability is Availability.DOWN
+    assert bed.targets.health_of(SMALL).availability is Availability.DOWN
 
 
 def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
@@ -68,11 +68,11 @@ def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
 
 def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) -> None:
     """Planning sees what waited once it counts anew."""
-    bed.targets.target(LARGE)
+    bed.targets.health_of(LARGE)
     for _ in range(20):
         bed.succeed(2.0)
     bed.clock.advance(0.11)
-    seen = bed.targets.target(LARGE)
+    seen = bed.targets.health_of(LARGE)
     assert seen.latency == 2.0
     assert seen.success_rate == 1.0
 
@@ -82,21 +82,21 @@ def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
     for _ in range(3 * SUCCESSES):
         bed.succeed()
     (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]
-    assert len(target.successes) <= SUCCESSES
+    assert len(target.uncounted) <= SUCCESSES
 
 
 def test_a_judgement_is_heard_at_once(bed: Bed) -> None:
     """Although it was judged a moment ago: of the model, and of its provider, and back."""
-    assert bed.targets.target(LARGE).availability is Availability.HEALTHY
-    bed.targets.heard("acme", "large", Judgement(BreakerState(), degraded=True))
-    assert bed.targets.target(LARGE).availability is Availability.DEGRADED
-    assert bed.targets.target(SMALL).availability is Availability.HEALTHY
-    bed.targets.heard("acme", "", Judgement(BreakerState(), taken_out="maintenance"))
+    assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
+    bed.targets.apply_judgement("acme", "large", Judgement(BreakerState(), degraded=True))
+    assert bed.targets.health_of(LARGE).availability is Availability.DEGRADED
+    assert bed.targets.health_of(SMALL).availability is Availability.HEALTHY
+    bed.targets.apply_judgement("acme", "", Judgement(BreakerState(), taken_out="maintenance"))
     for model in (LARGE, SMALL):
-        seen = bed.targets.target(model)
+        seen = bed.targets.health_of(model)
         assert (seen.availability, seen.reason) == (Availability.DOWN, "maintenance")
-    bed.targets.heard("acme", "", Judgement(BreakerState(), ramp=0.3))
-    assert bed.targets.target(SMALL).ramp == 0.3
+    bed.targets.apply_judgement("acme", "", Judgement(BreakerState(), ramp=0.3))
+    assert bed.targets.health_of(SMALL).ramp == 0.3
 
 
 def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
@@ -104,45 +104,45 @@ def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
     for latency in (0.5, 1.5):
         bed.succeed(latency)
     bed.fail()
-    ((provider, model, ticket),) = evidence = bed.targets.evidence()
+    ((provider, model, ticket),) = evidence = bed.targets.take_evidence()
     tally = evidence[provider, model, ticket]
     assert (provider, model, tally.successes, tally.tokens) == ("acme", "large", 2, 100)
     assert (tally.latency_sum, tally.latency_max) == (2.0, 1.5)
     assert tally.failures == {ErrorClass.SERVER_ERROR: 1}
-    assert bed.targets.evidence() == {}
+    assert bed.targets.take_evidence() == {}
 
 
 def test_failures_and_probes_are_pressing_and_mere_successes_are_not(bed: Bed) -> None:
     """Others act on the first two; the third only says that nothing has changed."""
-    assert not bed.targets.pressing
+    assert not bed.targets.has_urgent_evidence
     bed.succeed()
-    assert not bed.targets.pressing
+    assert not bed.targets.has_urgent_evidence
     bed.fail()
-    assert bed.targets.pressing
-    bed.targets.evidence()
+    assert bed.targets.has_urgent_evidence
+    bed.targets.take_evidence()
     for _ in range(3):
         bed.fail()
-    bed.targets.evidence()
-    assert not bed.targets.pressing
-    while "its circuit is open" in bed.targets.target(LARGE).reason:
+    bed.targets.take_evidence()
+    assert not bed.targets.has_urgent_evidence
+    while "its circuit is open" in bed.targets.health_of(LARGE).reason:
         bed.clock.advance(0.5)
-    bed.targets.permitted(LARGE, "permit", bed.clock.now() + 5)
+    bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
     bed.succeed()
-    assert bed.targets.pressing
+    assert bed.targets.has_urgent_evidence
 
 
 def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Bed) -> None:
     """Asked for while it is planned with, not more often than it could be answered."""
     for _ in range(3):
         bed.fail()
-    while "its circuit is open" in bed.targets.target(LARGE).reason:
+    while "its circuit is open" in bed.targets.health_of(LARGE).reason:
         bed.clock.advance(0.5)
     for _ in range(3):
-        assert bed.targets.target(LARGE).availability is Availability.DOWN
+        assert bed.targets.health_of(LARGE).availability is Availability.DOWN
     assert bed.wanted == [LARGE]
     assert bed.targets.begin(LARGE) is None
-    bed.targets.permitted(LARGE, "permit", bed.clock.now() + 5)
-    assert bed.targets.target(LARGE).availability is Availability.PROBING
+    bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
+    assert bed.targets.health_of(LARGE).availability is Availability.PROBING
     ticket = bed.targets.begin(LARGE)
     assert ticket is not None
     assert ticket.permit == "permit"

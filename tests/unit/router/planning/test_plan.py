@@ -40,6 +40,7 @@ def plan(
             lambda m: (states or {}).get(m.id, UNKNOWN),
             lambda provider, m, usage, at, answered: PRICES[m.id],
             0.0,
+            lambda provider: "",
         ),
         WeightedScorer(),
         Random(seed),

@@ -26,8 +26,9 @@ from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.answer_limit import MAX_WHOLE_BYTES, StreamLimit
 from services.router.providers.http_transport import HttpTransport
+from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
-from services.router.providers.timeouts import Limits
+from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.chat_format import is_strict, schema
 from services.router.providers.wires.fields import decode as json_decode
 from services.router.providers.wires.sse import MAX_EVENT_BYTES, FramingError, SseParser
@@ -43,14 +44,14 @@ KEY = "PROVKEY-0123456789/+abcdef"
 PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1", api_key_env="KEY")
 MODEL = model("a/m")
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel"),), 50)
-LONG = Limits(total=20.0, first_content=20.0, silence=20.0, content=20.0)
+LONG = AttemptTimeouts(total=20.0, first_content=20.0, silence=20.0, content=20.0)
 #: Bytes of a stream's content that a 50-token request may have at most.
 MOST = 17_184
 
 
 def client(transport: HttpTransport) -> ProviderClient:
     clock = SystemClock()
-    return ProviderClient(transport, wires(clock), Keys({"KEY": KEY}), clock)
+    return ProviderClient(transport, wires(clock), Keys({"KEY": KEY}), clock, LimitLearner())
 
 
 async def streamed(transport: HttpTransport, provider: Provider = PROVIDER) -> list[StreamEvent]:
@@ -112,7 +113,7 @@ async def test_a_stream_within_what_was_asked_is_not_touched() -> None:
     assert size(events) == 800
     assert isinstance(events[-1], StreamEnd)
     assert events[-1].finish_reason is FinishReason.STOP
-    assert not StreamLimit(Prompt((), 100_000), b"").exceeded([TextDelta("x" * 1_000_000)])
+    assert not StreamLimit(Prompt((), 100_000), b"").count_events([TextDelta("x" * 1_000_000)])
 
 
 @asynccontextmanager
@@ -256,7 +257,7 @@ async def test_no_key_leaves_with_a_failure(status: int, said: Callable[[str], b
         for secret in (KEY, base64.b64encode(KEY.encode()).decode(), FORMS[-1][8:]):
             assert not any(secret[at : at + 8] in shown for at in range(len(secret) - 7)), shown
         assert str(caught.value) == f"{caught.value.error_class}: {shown}"
-        assert caught.value.said == caught.value.because == ""
+        assert caught.value.unredacted == caught.value.deciding_words == ""
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 

@@ -18,8 +18,8 @@ from libs.conversation import Message, ReasoningEffort, Role
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.provider_client import MOST_PACES, ProviderClient
-from services.router.providers.timeouts import SAMPLES, UNKNOWN, Limits
+from services.router.providers.provider_client import MOST_TENANT_LEARNERS, ProviderClient
+from services.router.providers.timeouts import SAMPLES, UNKNOWN, AttemptTimeouts
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
@@ -30,7 +30,7 @@ PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1")
 MODEL = model("a/m")
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel"),), 100)
 #: Waits that a test can sit out.
-SHORT = Limits(total=5.0, first_content=0.05, silence=0.05, content=0.1)
+SHORT = AttemptTimeouts(total=5.0, first_content=0.05, silence=0.05, content=0.1)
 HANG = object()
 
 Step = bytes | ProviderFailure | float | object
@@ -99,14 +99,16 @@ class ScriptedTransport(HttpTransport):
 
 
 def client(transport: ScriptedTransport, environ: Mapping[str, str] | None = None) -> ProviderClient:
-    return ProviderClient(transport, wires(transport.clock), Keys(environ or {}), transport.clock)
+    return ProviderClient(
+        transport, wires(transport.clock), Keys(environ or {}), transport.clock, LimitLearner()
+    )
 
 
 async def played(
-    transport: ScriptedTransport, limits: Limits = SHORT, prompt: Prompt = PROMPT
+    transport: ScriptedTransport, timeouts: AttemptTimeouts = SHORT, prompt: Prompt = PROMPT
 ) -> list[StreamEvent]:
     """All events of one stream."""
-    batches = client(transport).stream(PROVIDER, MODEL, prompt, limits)
+    batches = client(transport).stream(PROVIDER, MODEL, prompt, timeouts)
     return [event async for batch in batches for event in batch]
 
 
@@ -150,12 +152,12 @@ async def test_without_a_finish_reason_the_answer_is_not_whole(
 async def test_no_content_in_time_is_a_timeout(steps: tuple[Step, ...]) -> None:
     """Before the first content: silence after the request or the head, or pings for longer than the ceiling."""
     clock = ManualClock()
-    limits = SHORT
+    timeouts = SHORT
     if len(steps) > 2:
-        limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=30.0)
+        timeouts = AttemptTimeouts(total=500.0, first_content=20.0, silence=15.0, content=30.0)
         steps = tuple(part for ping in steps for part in (1.0, ping))
     with pytest.raises(ProviderFailure) as caught:
-        await played(ScriptedTransport(*steps, clock=clock), limits)
+        await played(ScriptedTransport(*steps, clock=clock), timeouts)
     assert caught.value.error_class is ErrorClass.TIMEOUT
 
 
@@ -163,9 +165,9 @@ async def test_a_trickle_is_cut() -> None:
     """A stream far below the model's usual pace is cut as stalled after some seconds, though bytes come."""
     clock = ManualClock()
     crumbs = [part for _ in range(100) for part in (1.0, delta("x"))]
-    limits = Limits(total=500.0, first_content=20.0, silence=15.0, content=20.0, pace=500.0)
+    timeouts = AttemptTimeouts(total=500.0, first_content=20.0, silence=15.0, content=20.0, pace=500.0)
     with pytest.raises(ProviderFailure) as caught:
-        await played(ScriptedTransport(delta("Hello"), *crumbs, clock=clock), limits)
+        await played(ScriptedTransport(delta("Hello"), *crumbs, clock=clock), timeouts)
     assert caught.value.error_class is ErrorClass.STALLED
     assert clock.monotonic() < 1010
 
@@ -223,9 +225,9 @@ async def test_closing_a_stream_closes_the_connection() -> None:
 async def test_a_hung_unary_call_is_given_up_at_its_limit() -> None:
     """As a timeout; blamed on the provider only where it had a fair time."""
     for fair, at_fault in ((0.01, True), (10.0, False)):
-        limits = Limits(total=0.05, first_content=0.05, silence=0.05, content=0.05, fair=fair)
+        timeouts = AttemptTimeouts(total=0.05, first_content=0.05, silence=0.05, content=0.05, fair=fair)
         with pytest.raises(ProviderFailure) as caught:
-            await client(ScriptedTransport(HANG)).complete(PROVIDER, MODEL, PROMPT, limits)
+            await client(ScriptedTransport(HANG)).complete(PROVIDER, MODEL, PROMPT, timeouts)
         assert (caught.value.error_class, caught.value.at_fault) == (ErrorClass.TIMEOUT, at_fault)
 
 
@@ -235,13 +237,13 @@ async def test_times_are_learned_per_model_and_effort() -> None:
     transport = ScriptedTransport(0.5, delta("Hello"), FINISH, DONE, clock=clock)
     calls = client(transport)
     for _ in range(SAMPLES + 1):
-        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, Limits(9.0, 9.0, 9.0, 9.0)):
+        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)
-    assert calls.learned(MODEL, PROMPT, "").first_content == pytest.approx(0.5, rel=0.06)
-    assert calls.learned(model("a/n"), PROMPT, "") == UNKNOWN
+    assert calls.learned_times(MODEL, PROMPT, "").first_content == pytest.approx(0.5, rel=0.06)
+    assert calls.learned_times(model("a/n"), PROMPT, "") == UNKNOWN
     harder = Prompt(PROMPT.messages, 100, reasoning_effort=ReasoningEffort.HIGH)
-    assert calls.learned(MODEL, harder, "") == UNKNOWN
+    assert calls.learned_times(MODEL, harder, "") == UNKNOWN
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -260,23 +262,23 @@ async def test_one_tenants_quick_answers_do_not_cut_anothers_slow_ones(stream: b
     async def asks(tenant: str, seconds: float) -> None:
         steps: list[Step] = [seconds, delta("Hello"), FINISH, DONE] if stream else [seconds, body]
         quick._transport = ScriptedTransport(*steps, clock=clock)
-        limits = Limits(99.0, 99.0, 99.0, 99.0, tenant=tenant)
+        timeouts = AttemptTimeouts(99.0, 99.0, 99.0, 99.0, tenant=tenant)
         if stream:
-            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, limits):
+            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, timeouts):
                 pass
         else:
-            await quick.complete(PROVIDER, MODEL, PROMPT, limits)
+            await quick.complete(PROVIDER, MODEL, PROMPT, timeouts)
 
-    def learned(tenant: str) -> float | None:
+    def learned_time(tenant: str) -> float | None:
         clock.advance(2.0)
-        known = quick.learned(MODEL, PROMPT, tenant)
+        known = quick.learned_times(MODEL, PROMPT, tenant)
         return known.first_content if stream else known.per_token
 
     for _ in range(SAMPLES + 5):
         await asks("slow", 7.0)
         for _ in range(22):
             await asks("quick", 0.1)
-    slow, fast, stranger = learned("slow"), learned("quick"), learned("stranger")
+    slow, fast, stranger = learned_time("slow"), learned_time("quick"), learned_time("stranger")
     assert slow is not None
     assert fast is not None
     assert slow == pytest.approx(70 * fast, rel=0.15)
@@ -286,10 +288,10 @@ async def test_one_tenants_quick_answers_do_not_cut_anothers_slow_ones(stream: b
 async def test_tenants_paces_are_bounded() -> None:
     """The one that was used longest ago gives way."""
     calls = client(ScriptedTransport())
-    for number in range(MOST_PACES + 50):
-        calls.learned(MODEL, PROMPT, f"{number}")
-    assert len(calls._own_paces) == MOST_PACES
-    assert (MODEL.id, None, "49") not in calls._own_paces
+    for number in range(MOST_TENANT_LEARNERS + 50):
+        calls.learned_times(MODEL, PROMPT, f"{number}")
+    assert len(calls._tenant_learners) == MOST_TENANT_LEARNERS
+    assert (MODEL.id, None, "49") not in calls._tenant_learners
 
 
 def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
@@ -297,21 +299,21 @@ def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
     clock = ManualClock()
     file = tmp_path / "key"
     calls = client(ScriptedTransport(clock=clock), {})
-    assert calls.unusable(PROVIDER) == ""
-    assert "A_KEY" in calls.unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
+    assert calls.why_unusable(PROVIDER) == ""
+    assert "A_KEY" in calls.why_unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
     late = Provider("c", "openai", "http://c.test/v1", api_key_file=str(file))
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     file.write_text("secret")
-    assert calls.unusable(late)
+    assert calls.why_unusable(late)
     clock.advance(1.5)
-    assert calls.unusable(late) == ""
+    assert calls.why_unusable(late) == ""
 
 
 async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
     """A kind without a wire is left out when planning; called all the same, it fails as a missing model."""
     transport = ScriptedTransport()
-    calls = ProviderClient(transport, {}, Keys({}), SystemClock())
-    assert "openai_compatible" in calls.unusable(PROVIDER)
+    calls = ProviderClient(transport, {}, Keys({}), SystemClock(), LimitLearner())
+    assert "openai_compatible" in calls.why_unusable(PROVIDER)
     with pytest.raises(ProviderFailure) as caught:
         await calls.complete(PROVIDER, MODEL, PROMPT, SHORT)
     assert caught.value.error_class is ErrorClass.MODEL_NOT_FOUND

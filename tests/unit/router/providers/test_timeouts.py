@@ -13,17 +13,17 @@ from services.router.providers.timeouts import (
     SLACK,
     TRICKLE_CAP,
     UNKNOWN,
-    Learned,
-    Limits,
-    Pace,
-    Watch,
-    attempt_limits,
+    AttemptTimeouts,
+    LearnedTimes,
+    StreamWatch,
+    TimeLearner,
+    attempt_timeouts,
 )
 
 CEILINGS = Timeouts(first_byte=20.0, idle=15.0, total=180.0)
 
 
-def limits(learned: Learned = UNKNOWN, remaining: float = 100.0, **changes: object) -> Limits:
+def timeouts(learned: LearnedTimes = UNKNOWN, remaining: float = 100.0, **changes: object) -> AttemptTimeouts:
     """Of a stream with others behind it, unless said otherwise."""
     facts: dict[str, object] = {
         "others": True,
@@ -32,97 +32,98 @@ def limits(learned: Learned = UNKNOWN, remaining: float = 100.0, **changes: obje
         "input_tokens": 100,
         "output_tokens": 200,
     }
-    return attempt_limits(learned, CEILINGS, remaining, **(facts | changes))  # type: ignore[arg-type]
+    return attempt_timeouts(learned, CEILINGS, remaining, **(facts | changes))  # type: ignore[arg-type]
 
 
-def taught(count: int, seconds: float, tokens: int = 100, now: float = 0.0) -> Pace:
+def taught(count: int, seconds: float, tokens: int = 100, now: float = 0.0) -> TimeLearner:
     """A model that gave so many whole answers in that time."""
-    pace = Pace()
+    pace = TimeLearner()
     for _ in range(count):
-        pace.answered(now, seconds, tokens)
+        pace.record_answer(now, seconds, tokens)
     return pace
 
 
-def stream(pace: Pace, now: float, first: float, silence: float = 0.1, pieces: int = 10) -> None:
+def stream(pace: TimeLearner, now: float, first: float, silence: float = 0.1, pieces: int = 10) -> None:
     """One good stream with 100 bytes a piece."""
-    watch = Watch(limits(), now)
-    watch.came(first, 100, content=True)
+    watch = StreamWatch(timeouts(), now)
+    watch.record_bytes(first, 100, content=True)
     for _ in range(pieces):
-        watch.came(silence, 100, content=True)
-    pace.streamed(now, watch)
+        watch.record_bytes(silence, 100, content=True)
+    pace.record_stream(now, watch)
 
 
 def test_without_experience_the_catalogs_limits_stand() -> None:
     """Nothing learned: silence is bounded by the catalog, and no pace is asked for."""
-    found = limits()
+    found = timeouts()
     assert (found.first_content, found.silence, found.content, found.pace) == (20.0, 15.0, 20.0, 0.0)
 
 
 def test_learned_limits_lie_between_floor_and_ceiling() -> None:
     """Four times the learned percentile, never under the floor, never over the catalog's limit."""
     for learned, expected in ((0.01, SILENCE_FLOOR), (1.5, SLACK * 1.5), (60.0, None)):
-        found = limits(Learned(first_content=learned, silence=learned), input_tokens=0)
+        found = timeouts(LearnedTimes(first_content=learned, silence=learned), input_tokens=0)
         assert found.first_content == (expected or CEILINGS.first_byte)
         assert found.silence == (expected or CEILINGS.idle)
 
 
 def test_the_last_candidate_is_not_hurried() -> None:
     """With nobody else to ask, giving up early could only lose: the catalog's limits and the deadline stand."""
-    learned = Learned(first_content=0.1, silence=0.1, per_token=0.01, tokens=100, pace=5000)
-    found = limits(learned, others=False)
+    learned = LearnedTimes(first_content=0.1, silence=0.1, per_token=0.01, tokens=100, pace=5000)
+    found = timeouts(learned, others=False)
     assert (found.first_content, found.silence, found.pace) == (20.0, 15.0, 0.0)
-    assert limits(learned, others=False, stream=False).total == 100.0
+    assert timeouts(learned, others=False, stream=False).total == 100.0
 
 
 def test_a_long_prompt_gets_more_time() -> None:
     """Reading a prompt takes time that short prompts have not taught."""
-    learned = Learned(first_content=0.5)
+    learned = LearnedTimes(first_content=0.5)
     assert (
-        limits(learned, input_tokens=10_000).first_content > limits(learned, input_tokens=0).first_content + 4
+        timeouts(learned, input_tokens=10_000).first_content
+        > timeouts(learned, input_tokens=0).first_content + 4
     )
 
 
 def test_an_attempt_leaves_time_for_others_until_content_flows() -> None:
     """A stream may be silent for a share of the time left, but once it flows it has all of it."""
-    found = limits(remaining=10.0)
+    found = timeouts(remaining=10.0)
     assert found.first_content == pytest.approx(6.0)
     assert found.total == 10.0
 
 
 def test_a_hung_unary_call_is_given_up_long_before_the_deadline() -> None:
     """Unknown: by the tokens asked for at ten a second. Learned: by the model's own pace."""
-    assert limits(remaining=1000.0, stream=False).total == pytest.approx(20 + 20)
-    learned = taught(SAMPLES, 2.0).learned(0.0)
-    assert ANSWER_FLOOR < limits(learned, remaining=1000.0, stream=False).total < 20
+    assert timeouts(remaining=1000.0, stream=False).total == pytest.approx(20 + 20)
+    learned = taught(SAMPLES, 2.0).learned_times(0.0)
+    assert ANSWER_FLOOR < timeouts(learned, remaining=1000.0, stream=False).total < 20
 
 
 def test_a_longer_answer_gets_more_time() -> None:
     """The learned time is per token, and no more tokens are expected than twice what answers usually have."""
-    learned = taught(SAMPLES, 10.0).learned(0.0)
-    short = limits(learned, remaining=1000.0, stream=False, output_tokens=20).total
-    usual = limits(learned, remaining=1000.0, stream=False, output_tokens=150).total
-    huge = limits(learned, remaining=1000.0, stream=False, output_tokens=50_000).total
+    learned = taught(SAMPLES, 10.0).learned_times(0.0)
+    short = timeouts(learned, remaining=1000.0, stream=False, output_tokens=20).total
+    usual = timeouts(learned, remaining=1000.0, stream=False, output_tokens=150).total
+    huge = timeouts(learned, remaining=1000.0, stream=False, output_tokens=50_000).total
     assert short < usual < huge < 3 * usual
 
 
 def test_too_little_time_for_two_is_given_to_one() -> None:
     """Where a usual answer needs more than the share, cutting it would lose both."""
-    learned = taught(SAMPLES, 8.0).learned(0.0)
-    assert limits(learned, remaining=10.0, stream=False, output_tokens=100).total == 10.0
+    learned = taught(SAMPLES, 8.0).learned_times(0.0)
+    assert timeouts(learned, remaining=10.0, stream=False, output_tokens=100).total == 10.0
 
 
 def test_few_calls_teach_nothing() -> None:
     """One call less than needed, and the catalog's limits stand."""
-    assert taught(SAMPLES - 1, 0.1).learned(0.0) == UNKNOWN
-    assert taught(SAMPLES, 0.1).learned(0.0) != UNKNOWN
+    assert taught(SAMPLES - 1, 0.1).learned_times(0.0) == UNKNOWN
+    assert taught(SAMPLES, 0.1).learned_times(0.0) != UNKNOWN
 
 
 def test_streams_teach_first_content_silence_and_pace() -> None:
     """Within the histogram's 5 % of the true values."""
-    pace = Pace()
+    pace = TimeLearner()
     for _ in range(SAMPLES):
         stream(pace, 0.0, first=0.8, silence=0.05)
-    learned = pace.learned(0.0)
+    learned = pace.learned_times(0.0)
     assert learned.first_content == pytest.approx(0.8, rel=0.06)
     assert learned.silence == pytest.approx(0.05, rel=0.06)
     assert learned.pace == pytest.approx(2000, rel=0.06)
@@ -130,19 +131,19 @@ def test_streams_teach_first_content_silence_and_pace() -> None:
 
 def test_a_model_that_has_become_slower_is_learned_anew() -> None:
     """Named regression: limits cut every call of a model that became slower, and so never learned that it had."""
-    pace = Pace()
+    pace = TimeLearner()
     for _ in range(1000):
         stream(pace, 0.0, first=0.5)
     now, cuts = 0.0, 0
     for _ in range(2000):
         now += 2.0
-        bound = limits(pace.learned(now), input_tokens=0)
+        bound = timeouts(pace.learned_times(now), input_tokens=0)
         if bound.first_content >= 6.0:
             break
         cuts += 1
-        watch = Watch(bound, now)
-        watch.missed(bound.first_content)
-        pace.streamed(now, watch)
+        watch = StreamWatch(bound, now)
+        watch.record_silence(bound.first_content)
+        pace.record_stream(now, watch)
     assert bound.first_content >= 6.0
     assert cuts < 150
 
@@ -150,94 +151,94 @@ def test_a_model_that_has_become_slower_is_learned_anew() -> None:
 def test_an_unanswered_call_teaches_too() -> None:
     """The same for whole answers: each cut counts as an answer that took as long as its limit."""
     pace = taught(SAMPLES, 2.0)
-    before = limits(pace.learned(0.0), remaining=1000.0, stream=False)
+    before = timeouts(pace.learned_times(0.0), remaining=1000.0, stream=False)
     for _ in range(SAMPLES):
-        pace.unanswered(5.0, before)
-    assert limits(pace.learned(5.0), remaining=1000.0, stream=False).total > 2 * before.total
+        pace.record_timeout(5.0, before)
+    assert timeouts(pace.learned_times(5.0), remaining=1000.0, stream=False).total > 2 * before.total
 
 
 def test_a_caller_in_a_hurry_is_not_the_providers_fault() -> None:
     """A wait cut short by the deadline blames nobody; one as long as the model's own limit does."""
-    learned = Learned(first_content=0.6)
-    hurried = limits(learned, remaining=1.0)
-    watch = Watch(hurried, 0.0)
-    watch.missed(hurried.first_content)
+    learned = LearnedTimes(first_content=0.6)
+    hurried = timeouts(learned, remaining=1.0)
+    watch = StreamWatch(hurried, 0.0)
+    watch.record_silence(hurried.first_content)
     assert not watch.at_fault
-    watch = Watch(limits(learned), 0.0)
-    watch.missed(limits(learned).first_content)
+    watch = StreamWatch(timeouts(learned), 0.0)
+    watch.record_silence(timeouts(learned).first_content)
     assert watch.at_fault
 
 
 def test_bytes_without_content_extend_patience_to_the_ceiling() -> None:
     """Pings show life: each buys another silence, but content must come within the catalog's first_byte."""
-    watch = Watch(limits(Learned(first_content=0.5, silence=0.5), input_tokens=0), 0.0)
+    watch = StreamWatch(timeouts(LearnedTimes(first_content=0.5, silence=0.5), input_tokens=0), 0.0)
     assert watch.patience(0.0) == SILENCE_FLOOR
-    watch.came(1.5, 10, content=False)
+    watch.record_bytes(1.5, 10, content=False)
     assert watch.patience(1.5) == SILENCE_FLOOR
     for _ in range(17):
-        watch.came(1.0, 10, content=False)
+        watch.record_bytes(1.0, 10, content=False)
     assert watch.patience(18.5) == pytest.approx(1.5)
     assert watch.first is None
 
 
 def test_a_model_that_reasons_may_think_as_long_as_bytes_come() -> None:
     """Thoughts are bytes without content; for a reasoning model they may go on until the attempt's end."""
-    watch = Watch(limits(reasons=True), 0.0)
+    watch = StreamWatch(timeouts(reasons=True), 0.0)
     for _ in range(90):
-        watch.came(1.0, 300, content=False)
+        watch.record_bytes(1.0, 300, content=False)
     assert watch.patience(90.0) == pytest.approx(10.0)
-    ordinary = Watch(limits(), 0.0)
+    ordinary = StreamWatch(timeouts(), 0.0)
     for _ in range(90):
-        ordinary.came(1.0, 300, content=False)
+        ordinary.record_bytes(1.0, 300, content=False)
     assert ordinary.patience(90.0) < 0
 
 
 def test_after_content_every_silence_is_bounded_and_pings_do_not_go_on_for_ever() -> None:
     """A new silence begins with every piece, yet a stream that only pings runs out of patience."""
-    watch = Watch(limits(), 0.0)
-    watch.came(1.0, 100, content=True)
+    watch = StreamWatch(timeouts(), 0.0)
+    watch.record_bytes(1.0, 100, content=True)
     assert watch.patience(1.0) == CEILINGS.idle
-    watch.came(9.0, 10, content=False)
+    watch.record_bytes(9.0, 10, content=False)
     assert watch.patience(10.0) == pytest.approx(11.0)
-    watch.came(11.0, 10, content=False)
+    watch.record_bytes(11.0, 10, content=False)
     assert watch.patience(21.0) <= 0
     assert watch.first == 1.0
 
 
 def test_after_the_finish_reason_the_rest_is_not_waited_for_long() -> None:
     """Only usage and terminator are missing then."""
-    watch = Watch(limits(), 0.0)
-    watch.came(1.0, 100, content=True)
+    watch = StreamWatch(timeouts(), 0.0)
+    watch.record_bytes(1.0, 100, content=True)
     watch.finishing = True
     assert watch.patience(1.0) == LAST_WORDS
 
 
 def test_the_deadline_bounds_every_wait() -> None:
     """Also of a stream that flows."""
-    watch = Watch(limits(remaining=5.0), 0.0)
-    watch.came(1.0, 100, content=True)
+    watch = StreamWatch(timeouts(remaining=5.0), 0.0)
+    watch.record_bytes(1.0, 100, content=True)
     assert watch.patience(4.0) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("size", "trickles"), [(1, True), (400, False)])
 def test_a_trickle_is_noticed(size: int, trickles: bool) -> None:
     """Far below the model's usual pace for seconds of waiting; a stream that is merely slower is left alone."""
-    watch = Watch(limits(Learned(pace=5000)), 0.0)
-    watch.came(1.0, 100, content=True)
+    watch = StreamWatch(timeouts(LearnedTimes(pace=5000)), 0.0)
+    watch.record_bytes(1.0, 100, content=True)
     for _ in range(6):
-        watch.came(1.0, size, content=True)
+        watch.record_bytes(1.0, size, content=True)
     assert watch.trickles is trickles
 
 
 def test_no_model_must_be_faster_than_a_reader() -> None:
     """However fast a model usually is, three tokens a second are no trickle."""
-    assert limits(Learned(pace=1_000_000)).pace == TRICKLE_CAP
+    assert timeouts(LearnedTimes(pace=1_000_000)).pace == TRICKLE_CAP
 
 
 def test_a_slow_reader_is_not_the_providers_silence() -> None:
     """Only time spent waiting counts: what the caller takes to read between pieces is not even told."""
-    watch = Watch(limits(), 0.0)
-    watch.came(1.0, 100, content=True)
-    watch.came(0.01, 100, content=True)
+    watch = StreamWatch(timeouts(), 0.0)
+    watch.record_bytes(1.0, 100, content=True)
+    watch.record_bytes(0.01, 100, content=True)
     assert watch.silence == 0.01
     assert watch.patience(60.0) == CEILINGS.idle

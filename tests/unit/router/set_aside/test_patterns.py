@@ -43,6 +43,11 @@ def call(
     return Call(provider, chosen, generation(tenant=tenant, prompt=prompt), False)
 
 
+def one_key(provider: Provider) -> str:
+    """Returns the version of a key that is never replaced."""
+    return "1"
+
+
 def fails(learner: Patterns, now: float, made: Call, error_class: ErrorClass, times: int) -> None:
     """A call that fails `times` times, each with another prompt."""
     for n in range(times):
@@ -71,7 +76,7 @@ def closed(learner: Patterns, now: float, made: Call) -> bool:
 
 def test_a_retired_model_is_set_aside_for_all_tenants_but_not_its_provider() -> None:
     """Three MODEL_NOT_FOUND in a row, whoever asked, set the model aside; other models of the provider stay."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call(), NOT_FOUND, 2)
     assert not closed(learner, 0.0, call())
     fails(learner, 1.0, call(tenant="globex"), NOT_FOUND, 1)
@@ -81,7 +86,7 @@ def test_a_retired_model_is_set_aside_for_all_tenants_but_not_its_provider() -> 
 
 def test_a_success_between_failures_is_the_end_of_a_suspicion() -> None:
     """Only failures in a row count."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     for now in range(20):
         fails(learner, float(now), call(), NOT_FOUND, 2)
         succeeds(learner, float(now), call())
@@ -90,7 +95,7 @@ def test_a_success_between_failures_is_the_end_of_a_suspicion() -> None:
 
 def test_failures_hours_apart_are_no_pattern() -> None:
     """What happens once in a while is not one pattern."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     for hour in range(10):
         fails(learner, hour * (patterns.MEMORY + 1), call(), NOT_FOUND, 1)
     assert len(learner) == 0
@@ -98,7 +103,7 @@ def test_failures_hours_apart_are_no_pattern() -> None:
 
 def test_a_bad_key_needs_several_models() -> None:
     """Account failures of one model are its breaker's business; of two models, the provider's key is bad."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call("a/m"), ErrorClass.AUTHENTICATION, 10)
     assert not closed(learner, 0.0, call("a/third"))
     fails(learner, 0.0, call("a/other"), ErrorClass.QUOTA_EXHAUSTED, 1)
@@ -108,7 +113,7 @@ def test_a_bad_key_needs_several_models() -> None:
 
 def test_a_shape_is_blamed_only_while_others_succeed_there() -> None:
     """Five different prompts with a schema refused, while plain ones are served, set aside schemas alone."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call(schema=True), INVALID, 20)
     assert len(learner) == 0
     succeeds(learner, 0.0, call(), suspicion.CONTRAST)
@@ -120,7 +125,7 @@ def test_a_shape_is_blamed_only_while_others_succeed_there() -> None:
 
 def test_one_tenants_bad_requests_never_hurt_another() -> None:
     """The same shape of another tenant is still called."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call(schema=True), INVALID, 1)
     succeeds(learner, 0.0, call(), suspicion.CONTRAST)
     fails(learner, 0.0, call(schema=True), INVALID, 50)
@@ -130,7 +135,7 @@ def test_one_tenants_bad_requests_never_hurt_another() -> None:
 
 def test_the_same_prompt_again_and_again_proves_nothing() -> None:
     """A caller who repeats one bad request does not set its shape aside."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     learner.failed(0.0, 0.0, call(schema=True), INVALID)
     succeeds(learner, 0.0, call(), 100)
     for _ in range(100):
@@ -164,7 +169,7 @@ def test_a_shape_is_named_by_what_it_uses() -> None:
 
 def test_refused_content_needs_twice_the_evidence() -> None:
     """Content is refused for what it says; ten different prompts say something about the shape."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call(schema=True), REFUSED, 1)
     succeeds(learner, 0.0, call(), suspicion.CONTRAST)
     fails(learner, 0.0, call(schema=True), REFUSED, suspicion.REFUSALS - 1)
@@ -175,7 +180,7 @@ def test_refused_content_needs_twice_the_evidence() -> None:
 
 def test_a_region_fails_when_several_of_its_providers_do_and_others_work() -> None:
     """Two providers of a region down at once, another region up: the third provider of the region is spared."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call("a/m", region="eu"), FAULT, 2)
     succeeds(learner, 0.5, call("d/m", region="us"))
     fails(learner, 1.0, call("b/m", region="eu"), FAULT, 1)
@@ -187,7 +192,7 @@ def test_a_region_fails_when_several_of_its_providers_do_and_others_work() -> No
 
 def test_a_total_outage_is_no_regions_fault() -> None:
     """Where nobody works anywhere nothing is set aside, so recovery is as fast as the breakers'."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     succeeds(learner, 0.0, call("d/m", region="us"))
     for name in "abd":
         fails(learner, 1.0, call(f"{name}/m", region="us" if name == "d" else "eu"), FAULT, 20)
@@ -196,7 +201,7 @@ def test_a_total_outage_is_no_regions_fault() -> None:
 
 def test_a_region_with_a_working_provider_is_not_failing() -> None:
     """One success in the region is proof of the contrary."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     fails(learner, 0.0, call("a/m", region="eu"), FAULT, 5)
     succeeds(learner, 0.0, call("d/m", region="us"))
     succeeds(learner, 0.0, call("c/m", region="eu"))
@@ -212,7 +217,7 @@ def retired(learner: Patterns, now: float = 0.0) -> float:
 
 def test_expiry_lets_exactly_one_trial_through_and_its_success_puts_back() -> None:
     """After its time one call goes; the others wait for what it shows."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner)
     assert not learner.begin(until - 1, call())
     assert not closed(learner, until, call())
@@ -226,7 +231,7 @@ def test_expiry_lets_exactly_one_trial_through_and_its_success_puts_back() -> No
 
 def test_a_failed_trial_doubles_the_time_up_to_a_cap() -> None:
     """The time grows, is bounded, and no two combinations end in step."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     rule, spans = RULES[Kind.MODEL], []
     now = 0.0
     until = retired(learner)
@@ -244,7 +249,7 @@ def test_a_failed_trial_doubles_the_time_up_to_a_cap() -> None:
 
 def test_a_lost_trial_gives_way_to_the_next() -> None:
     """A trial whose caller left blocks nobody for longer than TRIAL."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner)
     assert learner.begin(until, call())
     assert not learner.begin(until + patterns.TRIAL - 1, call())
@@ -253,7 +258,7 @@ def test_a_lost_trial_gives_way_to_the_next() -> None:
 
 def test_a_trial_that_fails_otherwise_lets_the_next_try_at_once() -> None:
     """An overload says nothing about whether the model exists."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner)
     assert learner.begin(until, call())
     learner.failed(until, until, call(), ErrorClass.OVERLOADED)
@@ -262,7 +267,7 @@ def test_a_trial_that_fails_otherwise_lets_the_next_try_at_once() -> None:
 
 def test_calls_that_began_before_say_nothing() -> None:
     """A late outcome neither puts back nor extends."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner, 100.0)
     assert learner.succeeded(101.0, 99.0, call()) == []
     assert learner.failed(until, 99.0, call(), NOT_FOUND) is None
@@ -271,7 +276,7 @@ def test_calls_that_began_before_say_nothing() -> None:
 
 def test_a_relapse_goes_on_growing() -> None:
     """Set aside again soon after it was put back, a combination stays away longer than the first time."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner)
     learner.begin(until, call())
     succeeds(learner, until, call())
@@ -281,7 +286,7 @@ def test_a_relapse_goes_on_growing() -> None:
 
 def test_an_operators_word_forgets_all() -> None:
     """Cleared, it is called at once, and its next time is the first."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     retired(learner)
     assert learner.clear("model:a/other") is None
     assert learner.clear("model:a/m") is not None
@@ -292,7 +297,7 @@ def test_an_operators_word_forgets_all() -> None:
 
 def test_what_nobody_tries_is_forgotten() -> None:
     """Without traffic an entry does not stay for ever."""
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     until = retired(learner)
     assert learner.entries(until + patterns.FORGIVE + 1) == []
 
@@ -301,7 +306,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of tenants and failures leaves a bounded number of suspicions and entries."""
     monkeypatch.setattr(patterns, "MAX_SUSPICIONS", 50)
     monkeypatch.setattr(patterns, "MAX_SET_ASIDE", 20)
-    learner = Patterns(Random(1))
+    learner = Patterns(Random(1), one_key)
     for n in range(300):
         fails(learner, float(n), call(tenant=f"t{n}", schema=True), INVALID, 1)
         fails(learner, float(n), call(f"p{n}/m"), NOT_FOUND, 3)
@@ -331,7 +336,7 @@ def test_whatever_happens_there_is_evidence_and_a_way_back(
     """In any history: an entry has at least as many failures of its own kind as its rule wants without a success
     since it was last put back, a shape is blamed for its own tenant alone, and after its time one success puts an
     entry back."""
-    learner = Patterns(Random(seed))
+    learner = Patterns(Random(seed), one_key)
     now = 0.0
     since: list[tuple[Call, ErrorClass]] = []
     for wait, target, tenant, schema, text, error_class in outcomes:
@@ -471,5 +476,5 @@ async def test_a_plan_is_no_trial() -> None:
         await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{n}", deadline=9e9))
     h.clock.advance(RULES[Kind.MODEL].base * 1.3)
     for _ in range(3):
-        seen = h.set_aside.view(h.health.target, h.catalog, generation(), stream=False)(A)
+        seen = h.set_aside.view(h.health.health_of, h.catalog, generation(), stream=False)(A)
         assert seen.availability is Availability.HEALTHY

@@ -85,13 +85,13 @@ def test_no_failures_words_are_concluded_from_when_the_request_holds_them(
 ) -> None:
     """Whatever words decide anywhere, unquoted in a 400 they decide nothing once they stand in the request too."""
     found = failure(kind, status, body)
-    words = found.because
+    words = found.deciding_words
     if not words:
         assert found.explicit or status == 403
         return
     assert not found.explicit
-    echoed = failure("openai", 400, openai(f"Bad request near {found.said}"))
-    prompt = f'{{"messages":[{{"content":"Look: {found.said.upper()}\\nis that so?"}}]}}'.encode()
+    echoed = failure("openai", 400, openai(f"Bad request near {found.unredacted}"))
+    prompt = f'{{"messages":[{{"content":"Look: {found.unredacted.upper()}\\nis that so?"}}]}}'.encode()
     sanitise(echoed, str, prompt)
     assert echoed.error_class in (C.INVALID_REQUEST, C.CONTEXT_TOO_LONG) or "*" in words
 
@@ -104,7 +104,7 @@ def test_an_echo_is_found_across_the_requests_line_breaks() -> None:
     assert (found.error_class, found.explicit) == (C.AUTHENTICATION, False)
     sanitise(found, str, rb'{"content":"Your account\n\n has been\tSuspended today"}')
     assert (found.error_class, found.explicit, found.retry_same) == (C.INVALID_REQUEST, True, False)
-    assert found.because == found.said == ""
+    assert found.deciding_words == found.unredacted == ""
 
 
 #: What a caller wrote, how it stands in the request, and how a provider that quotes nothing repeats it.
