@@ -26,8 +26,8 @@ from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
 
-from services.ratelimit.domain.forecast import MIN_INTERVALS, Outlook, forecast
-from services.ratelimit.domain.trend import SAMPLE_SECONDS, Trend
+from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Outlook, forecast
+from services.ratelimit.forecasting.trend import SAMPLE_SECONDS, Trend
 
 TRACE = Path(__file__).resolve().parents[2] / "shared/data/traces/azure2023_conv.csv"
 #: Parts of a window after which is forecast, and seconds of the past that the other straight line sees.

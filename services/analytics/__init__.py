@@ -1,1 +1,1 @@
-"""Analytics: the ledger of every attempt and what can be read from it."""
+"""Analytics: the ledger of every attempt, and reports from it."""

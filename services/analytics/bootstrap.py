@@ -21,7 +21,7 @@ from services.analytics.servicer import SERVICE, AnalyticsServicer
 from services.analytics.settings import AnalyticsSettings
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
-START_PATIENCE = 10.0
+START_TIMEOUT = 10.0
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             )
         )
         try:
-            async with asyncio.timeout(START_PATIENCE):
+            async with asyncio.timeout(START_TIMEOUT):
                 await database.prepare()
         except MigrationRefused as error:
             raise StartError(str(error)) from error
@@ -64,5 +64,5 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("analytics", AnalyticsSettings, assemble)

@@ -1,4 +1,4 @@
-"""What the use cases need from outside."""
+"""Ports: the interfaces that the use cases need from outside, each with its contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.analytics.domain.report import CostReport, PerformanceRow, Reliabi
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a batch: `inserted` + `replaced` + `duplicates` + refused records = records given.
+    """The result of a batch: `inserted` + `replaced` + `duplicates` + refused records = records given.
 
     `refused` holds a reason by attempt id for what the store can never keep.
     """
@@ -34,16 +34,16 @@ class Ledger(Protocol):
         ...
 
     async def costs(self, query: Query) -> CostReport:
-        """Exact sums. Raises FailedPrecondition for more than MAX_ROWS rows, DeadlineExceeded where it takes too
+        """Sums exactly. Raises FailedPrecondition for more than MAX_ROWS rows, DeadlineExceeded where it takes too
         long; so do the others."""
         ...
 
     async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
-        """Latency, throughput and failovers."""
+        """Reports latency, throughput and failovers."""
         ...
 
     async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
-        """Outcomes of attempts and of requests."""
+        """Reports outcomes of attempts and of requests."""
         ...
 
 
@@ -51,10 +51,10 @@ class Alerts(Protocol):
     """Alerts on quotas. All methods raise Unavailable while the store is gone."""
 
     async def record(self, alerts: Sequence[QuotaAlert]) -> None:
-        """The word said last on an alert stands; the earliest raising is kept. Durable when it returns."""
+        """Keeps the latest record (`as_of`) of each alert, and its earliest raising. Durable when it returns."""
         ...
 
     async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:
-        """Alerts that stand at `now` (epoch seconds), and those raised from `since` on (None: no others), of one
-        scope or (empty) all: those that stand first, then the latest raised."""
+        """Returns the alerts that stand at `now` (epoch seconds), and those raised from `since` on (None: no others),
+        of one scope or (empty) all: those that stand first, then the latest raised."""
         ...

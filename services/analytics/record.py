@@ -1,4 +1,4 @@
-"""Writes usage down: batches of all routers' streams share commits."""
+"""Records usage: batches of all routers' streams share commits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class _Batch:
 
 
 class Recorder:
-    """One commit at a time; what arrives meanwhile goes into the next one together. A stream waits for its batch, so
-    what is held in memory is at most one batch per stream."""
+    """Commits one at a time; batches that arrive meanwhile go into the next commit together. A stream waits for its
+    batch, so memory holds at most one batch per stream."""
 
     def __init__(self, ledger: Ledger, clock: Clock, metrics: Metrics, max_commit: int = MAX_COMMIT) -> None:
         if max_commit < 1:
@@ -58,9 +58,9 @@ class Recorder:
         )
 
     async def record(self, attempts: Sequence[Attempt], *, malformed: int = 0) -> Mapping[str, str]:
-        """Returns when the batch is durable: reasons by attempt id for what can never be kept. `malformed` events
-        that did not become attempts are counted along. Raises Unavailable while the ledger is gone; nothing is
-        tried again here, the sender keeps the batch."""
+        """Returns when the batch is durable, with reasons by attempt id for records that can never be kept.
+        `malformed` events that did not become attempts are counted along. Raises Unavailable while the ledger is
+        gone; nothing is tried again here, the sender keeps the batch."""
         refused: dict[str, str] = {}
         usable = []
         now = self._clock.now()
@@ -72,17 +72,17 @@ class Recorder:
             else:
                 usable.append(attempt)
         if usable:
-            refused |= await self._in_next_commit(usable)
+            refused |= await self._commit_with_others(usable)
         if malformed or len(usable) < len(attempts):
             self._events.labels("rejected").inc(malformed + len(attempts) - len(usable))
         return refused
 
     async def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for the commit that is running."""
         if self._committing is not None:
             await self._committing
 
-    async def _in_next_commit(self, attempts: Sequence[Attempt]) -> Mapping[str, str]:
+    async def _commit_with_others(self, attempts: Sequence[Attempt]) -> Mapping[str, str]:
         batch = _Batch(attempts, asyncio.get_running_loop().create_future())
         self._waiting.append(batch)
         self._pending.inc(len(attempts))
@@ -93,11 +93,11 @@ class Recorder:
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
-                await self._commit(self._take())
+                await self._commit(self._next_batches())
         finally:
             self._committing = None
 
-    def _take(self) -> list[_Batch]:
+    def _next_batches(self) -> list[_Batch]:
         batches = [self._waiting.popleft()]
         size = len(batches[0].attempts)
         while self._waiting and size + len(self._waiting[0].attempts) <= self._max_commit:

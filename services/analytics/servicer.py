@@ -46,7 +46,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
-    """Satisfies the proto; raises `libs.errors`, which the server's layers turn into statuses."""
+    """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
     def __init__(self, recorder: Recorder, ledger: Ledger, alerts: Alerts, clock: Clock) -> None:
         self._recorder = recorder
@@ -134,7 +134,7 @@ def _check_batch(request: pb.RecordUsageRequest) -> None:
 
 
 def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
-    """The attempt an event reports. Raises UnusableAttempt."""
+    """Returns the attempt that an event reports. Raises UnusableAttempt."""
     check_label_count(len(event.labels))
     outcome = _OUTCOMES.get(event.outcome)
     if outcome is None:
@@ -172,7 +172,7 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
 
 
 def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[QuotaAlert]:
-    """Raises InvalidArgument naming each wrong field."""
+    """Returns the alerts. Raises InvalidArgument naming each wrong field."""
     faults: list[FieldViolation] = []
     found = []
     for i, alert in enumerate(alerts):
@@ -190,7 +190,7 @@ def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[QuotaAlert]:
         if missing:
             faults += missing
             continue
-        made = QuotaAlert(
+        parsed = QuotaAlert(
             alert.scope,
             alert.unit,
             alert.period,
@@ -207,8 +207,8 @@ def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[QuotaAlert]:
             if alert.HasField("time_to_exhaustion_p50")
             else None,
         )
-        faults += alert_faults(made, field)
-        found.append(made)
+        faults += alert_faults(parsed, field)
+        found.append(parsed)
     if faults:
         raise InvalidArgument(faults)
     return found
@@ -221,7 +221,7 @@ def _alert(alert: QuotaAlert) -> pb.QuotaAlert:
         period=alert.period,
         kind=f"QUOTA_ALERT_KIND_{alert.kind.name}",
         window_start=timestamp_to_proto(alert.window_start),
-        said=timestamp_to_proto(alert.said),
+        said=timestamp_to_proto(alert.as_of),
         raised=timestamp_to_proto(alert.raised),
         cleared=timestamp_to_proto(alert.cleared),
         limit=alert.limit,
@@ -233,7 +233,7 @@ def _alert(alert: QuotaAlert) -> pb.QuotaAlert:
 
 
 def _usage(usage: types_pb2.Usage, cost_micro_usd: int) -> Usage:
-    """Tokens. Nothing used is exactly nothing; an amount that nobody vouches for is uncertain."""
+    """Returns the tokens used. Nothing used is exactly nothing; an amount without an accuracy is uncertain."""
     accuracy = _ACCURACIES.get(usage.accuracy)
     if accuracy is None:
         claimed = (
@@ -263,14 +263,14 @@ def _seconds(name: str, duration: Duration) -> float:
 
 
 def _instant(timestamp: Timestamp) -> float | None:
-    """Epoch seconds; None for what is not a timestamp."""
+    """Returns epoch seconds; None for what is not a timestamp."""
     if not 0 <= timestamp.nanos < _NANOS:
         return None
     return timestamp.seconds + timestamp.nanos / _NANOS
 
 
 def query_from_proto(query: pb.Query, now: float) -> Query:
-    """The question, with its defaults at `now`. Raises InvalidArgument naming each wrong field."""
+    """Returns the query, with its defaults at `now`. Raises InvalidArgument naming each wrong field."""
     check_count("query.group_by", len(query.group_by), MAX_GROUPS)
     faults = [
         FieldViolation(f"query.group_by[{i}]", "must be a known dimension")

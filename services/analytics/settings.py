@@ -23,11 +23,11 @@ class AnalyticsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="POINTSMAN_ANALYTICS_")
 
     listen: Address = "127.0.0.1:7703"
-    #: Where the ledger is; `?sslmode=verify-full&sslrootcert=…` for TLS.
+    #: The ledger's database; `?sslmode=verify-full&sslrootcert=…` for TLS.
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
-    #: Connections that answer questions, besides the two that write.
+    #: Connections that run queries, besides the two that write.
     postgres_readers: int = Field(4, ge=1, le=100)
-    #: After this long a commit is given up and the router keeps the batch.
+    #: Time after which a commit is given up and the router keeps the batch.
     write_timeout: float = Field(10.0, gt=0, le=600)
-    #: After this long a question is refused.
+    #: Time after which a query is refused.
     read_timeout: float = Field(20.0, gt=0, le=600)

@@ -1,1 +1,1 @@
-"""The health monitor: judges providers on evidence and tells routers."""
+"""The health monitor: judges providers and models on evidence, and publishes the judgements to routers."""

@@ -21,17 +21,17 @@ from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.health.adapters.http_endpoints import HttpEndpoints
 from services.health.adapters.redis_store import RedisHealthStore
-from services.health.domain.board import Board
 from services.health.domain.fleet import Fleet
+from services.health.domain.published import PublishedStates
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.probe import Prober, ProbeSettings
 from services.health.report import Reports
 from services.health.servicer import SERVICE, ProviderHealthServicer
 from services.health.settings import HealthSettings
 from services.health.share import Sharer
-from services.health.watch import Publication
+from services.health.watch import Publisher
 
 #: A store that does not answer within this is gone, in seconds.
 STORE_TIMEOUT = 1.0
@@ -41,7 +41,7 @@ STORE_TIMEOUT = 1.0
 async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Starts without Redis too, judging alone until it is there. Raises StartError for a bad catalog."""
     try:
-        # Prices are nobody's business here, and their list takes half a second to load.
+        # Nothing here needs prices, and their list takes half a second to load.
         catalog = CatalogHolder(settings.config, get_logger("catalog"), prices=False)
     except CatalogError as error:
         raise StartError(str(error)) from error
@@ -66,12 +66,12 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
         endpoints = HttpEndpoints(client, Keys(), clock, settings.probe_timeout)
 
-        publication = Publication(Board(secrets.token_hex(8)), metrics)
-        judge = Judge(Fleet(breaker, Random()), publication, clock, metrics)
+        publisher = Publisher(PublishedStates(secrets.token_hex(8)), metrics)
+        judge = Judge(Fleet(breaker, Random()), publisher, clock, metrics)
         judge.replace_catalog(catalog.current)
         catalog.subscribe(lambda _, new: judge.replace_catalog(new))
         sharer = Sharer(judge, store, metrics, settings.share_interval)
-        permits = PermitOffice(judge, store, breaker, clock, metrics)
+        permits = PermitIssuer(judge, store, breaker, clock, metrics)
         prober = Prober(
             judge,
             endpoints,
@@ -81,8 +81,8 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             clock,
             metrics,
         )
-        # What the others know, before anyone asks.
-        await sharer.once()
+        # The other replicas' judgements, before the first call.
+        await sharer.exchange()
         await stack.enter_async_context(background("health-catalog", catalog.run))
         await stack.enter_async_context(background("health-judge", judge.run))
         await stack.enter_async_context(background("health-share", sharer.run))
@@ -93,7 +93,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
                 health_pb2_grpc.add_ProviderHealthServicer_to_server,
                 ProviderHealthServicer(
                     judge,
-                    publication,
+                    publisher,
                     Reports(judge, permits),
                     permits,
                     prober,
@@ -105,9 +105,9 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             )
         ]
         # The last evidence is not lost with this replica.
-        await sharer.once()
+        await sharer.exchange()
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("health", HealthSettings, assemble)

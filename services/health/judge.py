@@ -1,4 +1,4 @@
-"""Takes evidence in and publishes what it changes."""
+"""Records evidence, merges that of other replicas, and publishes the judgements that change."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from services.health.domain.evidence import Outcome, ProbeResult
 from services.health.domain.fleet import Fleet
 from services.health.domain.target import Target, TargetState
 from services.health.ports import Exchange
-from services.health.watch import Publication
+from services.health.watch import Publisher
 
-#: How often time alone may move a circuit or a ramp, and how often mere figures are published, in seconds.
+#: Seconds between checks of what time alone changes (circuits, ramps), and between publications of mere figures.
 TICK_SECONDS = 0.25
 FIGURES_SECONDS = 1.0
 #: Evidence kept for the other replicas; while the store is gone the oldest is dropped.
@@ -27,16 +27,16 @@ log = get_logger(__name__)
 
 
 class Judge:
-    """One replica's judgement. Everything here runs without waiting, so evidence and merges never interleave."""
+    """One replica's judgements. No method waits, so evidence and merges never interleave."""
 
-    def __init__(self, fleet: Fleet, publication: Publication, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, fleet: Fleet, publisher: Publisher, clock: Clock, metrics: Metrics) -> None:
         self.fleet = fleet
-        self._publication = publication
+        self._publisher = publisher
         self._clock = clock
         self._outcomes: deque[Outcome] = deque(maxlen=MAX_OUTBOX)
         self._probes: deque[ProbeResult] = deque(maxlen=MAX_OUTBOX)
         self._logged: dict[Target, TargetState] = {}
-        self._taken = metrics.counter(
+        self._outcomes_total = metrics.counter(
             "health_outcomes", "Outcome summaries by what became of them.", ["result"]
         )
         self._circuits = metrics.gauge(
@@ -52,31 +52,32 @@ class Judge:
             self._logged.pop(target, None)
             self._circuits.remove(target.provider, target.model)
         if gone:
-            self._publication.remove(gone)
+            self._publisher.remove(gone)
         self.tick(all_changes=True)
 
-    def report(self, outcomes: Sequence[Outcome]) -> None:
-        """A router's evidence. That of unknown targets is counted and ignored: catalogs reload at different times."""
+    def record_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Records a router's evidence. That of unknown targets is counted and ignored: catalogs reload at different
+        times."""
         known = self._record(outcomes)
         self._outcomes.extend(known)
-        self._taken.labels("taken").inc(len(known))
-        self._taken.labels("unknown").inc(len(outcomes) - len(known))
+        self._outcomes_total.labels("taken").inc(len(known))
+        self._outcomes_total.labels("unknown").inc(len(outcomes) - len(known))
 
-    def probed(self, result: ProbeResult) -> None:
-        """What a probe of this replica said."""
+    def record_probe(self, result: ProbeResult) -> None:
+        """Records the result of a probe of this replica."""
         self.fleet.record_probe(self._clock.now(), result)
         self._probes.append(result)
         self.tick(all_changes=False)
 
-    def outgoing(self) -> Exchange:
-        """What the other replicas should know; evidence is handed over once."""
+    def take_outgoing(self) -> Exchange:
+        """Returns the states and the new evidence for the other replicas; evidence is handed over once."""
         exchange = Exchange(self.fleet.export(self._clock.now()), tuple(self._outcomes), tuple(self._probes))
         self._outcomes.clear()
         self._probes.clear()
         return exchange
 
-    def incoming(self, exchange: Exchange) -> None:
-        """What other replicas know. States first: evidence that led to them must not count twice."""
+    def merge_incoming(self, exchange: Exchange) -> None:
+        """Merges what other replicas sent. States first: evidence that led to them must not count twice."""
         now = self._clock.now()
         self.fleet.merge(now, exchange.shared)
         self._record(exchange.outcomes)
@@ -85,11 +86,11 @@ class Judge:
         self.tick(all_changes=False)
 
     def tick(self, *, all_changes: bool) -> None:
-        """Lets time act on every target and publishes."""
+        """Applies the time that has passed to every target, and publishes."""
         self._publish(self.fleet.states(self._clock.now()), all_changes=all_changes)
 
     def state(self, target: Target) -> TargetState:
-        """The judgement now. Raises NotFound."""
+        """Returns the target's present judgement. Raises NotFound."""
         return self.fleet.judgement(target).state(self._clock.now())
 
     async def run(self) -> None:
@@ -105,7 +106,7 @@ class Judge:
     def _record(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         now = self._clock.now()
         known = [outcome for outcome in outcomes if self.fleet.record(now, outcome)]
-        touched = {o.target for o in known} | {o.target.whole for o in known}
+        touched = {o.target for o in known} | {o.target.parent for o in known}
         states = [self.fleet.judgement(target).state(now) for target in sorted(touched)]
         self._publish(states, all_changes=False)
         return known
@@ -128,4 +129,4 @@ class Judge:
                         mode=state.mode.value,
                         reason=state.reason,
                     )
-        self._publication.publish(states, all_changes=all_changes)
+        self._publisher.publish(states, all_changes=all_changes)

@@ -1,4 +1,4 @@
-"""An operator's word over the evidence."""
+"""Operators' overrides: modes that outrank the evidence, and failovers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ log = get_logger(__name__)
 
 
 class Operators:
-    """Each word holds here at once and is handed to the other replicas before the answer, if the store is there;
-    otherwise as soon as it is back."""
+    """Use cases of operators. An override holds here at once, and is shared with the other replicas before the call
+    returns, if the store is there; otherwise as soon as it is back."""
 
     def __init__(self, judge: Judge, sharer: Sharer, clock: Clock) -> None:
         self._judge = judge
@@ -36,7 +36,7 @@ class Operators:
                 metadata={"generation": str(before.circuit.generation)},
             )
         self._judge.fleet.set_mode(self._clock.now(), target, mode, reason)
-        return await self._tell("mode_set", target, mode=mode.value, before=before.mode.value, reason=reason)
+        return await self._share("mode_set", target, mode=mode.value, before=before.mode.value, reason=reason)
 
     async def fail_over(self, target: Target, reason: str, seconds: float | None) -> TargetState:
         """Opens the circuit for `seconds`, None: for one breaker period. Raises NotFound, InvalidArgument."""
@@ -46,11 +46,11 @@ class Operators:
         judgement = self._judge.fleet.judgement(target)
         judgement.breaker.trip(self._clock.now(), TripCause.OPERATOR, seconds)
         judgement.explain(reason)
-        return await self._tell("failover_triggered", target, reason=reason)
+        return await self._share("failover_triggered", target, reason=reason)
 
-    async def _tell(self, event: str, target: Target, **details: str) -> TargetState:
+    async def _share(self, event: str, target: Target, **details: str) -> TargetState:
         self._judge.tick(all_changes=True)
-        shared = await self._sharer.once()
+        shared = await self._sharer.exchange()
         log.info(event, target=str(target), shared=shared, **details)
         return self._judge.state(target)
 

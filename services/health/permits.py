@@ -1,4 +1,4 @@
-"""Hands out the few permits to try a target that may be broken: one at a time for all routers of the fleet."""
+"""Issues permits for trying a target that may be broken: one at a time for all routers of the fleet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from services.health.ports import HealthStore
 log = get_logger(__name__)
 
 
-class PermitOffice:
-    """A permit covers the model's circuit and its provider's: one call tests both."""
+class PermitIssuer:
+    """Leases probe permits. One covers the model's circuit and its provider's: one call tests both."""
 
     def __init__(
         self, judge: Judge, store: HealthStore, settings: BreakerSettings, clock: Clock, metrics: Metrics
@@ -27,12 +27,12 @@ class PermitOffice:
         self._settings = settings
         self._clock = clock
         self._local: dict[Target, Permits] = {}
-        self._answers = metrics.counter("health_permits", "Probe permits asked for, by answer.", ["answer"])
+        self._decisions = metrics.counter("health_permits", "Probe permits asked for, by answer.", ["answer"])
 
     async def acquire(self, target: Target, holder: str) -> tuple[ProbePermit | None, TargetState]:
-        """A permit or None, and the state that led to the answer. Raises NotFound."""
+        """Returns a permit or None, and the state that decided it. Raises NotFound."""
         own = self._judge.state(target)
-        provider = self._judge.state(target.whole)
+        provider = self._judge.state(target.parent)
         decisive = provider if provider.circuit is worse(provider.circuit, own.circuit) else own
         for state in (provider, own):
             if state.mode is not Mode.AUTOMATIC:
@@ -40,18 +40,18 @@ class PermitOffice:
         if decisive.circuit.state is CircuitState.OPEN:
             return self._refuse("open", decisive)
         # While the provider itself is being tried, all its models share its permits.
-        scope = target.whole if provider.circuit.state is CircuitState.HALF_OPEN else target
-        permit = await self._take(scope, provider.circuit, own.circuit, holder)
+        scope = target.parent if provider.circuit.state is CircuitState.HALF_OPEN else target
+        permit = await self._lease(scope, provider.circuit, own.circuit, holder)
         if permit is None:
             return self._refuse("taken", decisive)
-        self._answers.labels("granted").inc()
+        self._decisions.labels("granted").inc()
         return permit, decisive
 
     def _refuse(self, answer: str, state: TargetState) -> tuple[None, TargetState]:
-        self._answers.labels(answer).inc()
+        self._decisions.labels(answer).inc()
         return None, state
 
-    async def _take(
+    async def _lease(
         self, scope: Target, provider: BreakerState, own: BreakerState, holder: str
     ) -> ProbePermit | None:
         limit, ttl = self._settings.half_open_permits, self._settings.permit_ttl
@@ -61,7 +61,7 @@ class PermitOffice:
             permit = await self._store.acquire(scope, generation, prefix, limit, ttl)
         except Unavailable:
             # Alone: one permit per replica is the best that can be promised.
-            self._answers.labels("store_gone").inc()
+            self._decisions.labels("store_gone").inc()
             local = self._local.setdefault(scope, Permits(limit, ttl))
             taken = local.acquire(self._clock.now(), generation, prefix)
             permit = ProbePermit(taken.id, taken.expires) if taken else None
@@ -70,16 +70,16 @@ class PermitOffice:
         return permit
 
     async def release(self, target: Target, permit_id: str) -> None:
-        """A permitted call ended: where it brought no verdict (the caller went away, a rate limit), another may try.
-        Best effort: a permit that stays returns by itself."""
+        """Gives the permit of a call that ended back: where it brought no verdict (the caller went away, a rate
+        limit), another may try. Best effort: a permit that is not given back expires by itself."""
         of_provider, of_model = permit_generations(permit_id)
         if of_provider is None or of_model is None:
             return
-        for scope in (target, target.whole):
+        for scope in (target, target.parent):
             if scope in self._local:
                 self._local[scope].release(permit_id)
         try:
             await self._store.release(target, of_model, permit_id)
-            await self._store.release(target.whole, of_provider, permit_id)
+            await self._store.release(target.parent, of_provider, permit_id)
         except Unavailable:
             log.info("permit_not_released", target=str(target), consequence="it expires by itself")

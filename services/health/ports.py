@@ -1,4 +1,4 @@
-"""What the use cases need from outside."""
+"""Ports: the interfaces that the use cases need from outside, each with its contract."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 
 from libs.catalog.model import Provider
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
-from services.health.domain.fleet import Shared
+from services.health.domain.fleet import SharedState
 from services.health.domain.target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a replica tells the others, or hears from them."""
+    """States and evidence that one replica sends to the others, or receives from them."""
 
-    shared: Mapping[Target, Shared] = field(default_factory=dict)
+    shared: Mapping[Target, SharedState] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
     probes: tuple[ProbeResult, ...] = ()
 
 
 class HealthStore(Protocol):
-    """What replicas share. Every method raises Unavailable while the store is gone."""
+    """The store that replicas share. Every method raises Unavailable while it is gone."""
 
     async def exchange(self, outgoing: Exchange) -> Exchange:
         """Merges `outgoing.shared` into what is kept (the larger of each part stays), hands its evidence to the other
@@ -33,8 +33,8 @@ class HealthStore(Protocol):
     async def acquire(
         self, target: Target, generation: int, prefix: str, limit: int, ttl: float
     ) -> ProbePermit | None:
-        """A permit whose id begins with `prefix`, of which at most `limit` are out at a time for this target and
-        generation in the whole fleet. It returns by itself after `ttl` seconds. None: all are taken."""
+        """Leases a permit whose id begins with `prefix`: at most `limit` at a time for this target and generation in
+        the whole fleet. It returns by itself after `ttl` seconds. None: all are taken."""
         ...
 
     async def release(self, target: Target, generation: int, permit_id: str) -> None:
@@ -42,7 +42,7 @@ class HealthStore(Protocol):
         ...
 
     async def claim(self, name: str, ttl: float) -> bool:
-        """True for one replica per `ttl` seconds: whose turn it is to do something once for the fleet."""
+        """Claims a task that is done once for the fleet. Returns True to one replica per `ttl` seconds."""
         ...
 
 
@@ -50,5 +50,5 @@ class Endpoints(Protocol):
     """The free endpoints of providers."""
 
     async def probe(self, provider: Provider) -> ProbeResult:
-        """Asks for something that costs nothing. Never raises for what the provider does; never spends a token."""
+        """Requests something that costs nothing. Never raises for what the provider does; never spends a token."""
         ...

@@ -1,4 +1,4 @@
-"""Asks idle and broken providers for something free, so that their state is known without spending tokens."""
+"""Probes free endpoints of idle and broken providers, so that their state is known without spending tokens."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from services.health.ports import Endpoints, HealthStore
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    """Seconds. `idle_interval`: between probes of a provider without traffic; `broken_interval`: of one whose
-    circuit is not closed. `look_interval`: how often it is decided what is due."""
+    """Intervals in seconds. `idle_interval`: between probes of a provider without traffic; `broken_interval`: of one
+    whose circuit is not closed; `check_interval`: between decisions which are due. `concurrency`: probes at once."""
 
     idle_interval: float = 30.0
     broken_interval: float = 5.0
-    look_interval: float = 1.0
+    check_interval: float = 1.0
     concurrency: int = 10
 
     def __post_init__(self) -> None:
-        if min(self.idle_interval, self.broken_interval, self.look_interval, self.concurrency) <= 0:
+        if min(self.idle_interval, self.broken_interval, self.check_interval, self.concurrency) <= 0:
             raise ValueError("probe intervals and concurrency must be > 0")
 
 
 class Prober:
-    """Traffic is better evidence: a provider that has some and a closed circuit is left alone. One replica probes
-    for all; without the store each probes for itself."""
+    """Probes what is due. Traffic is better evidence: a provider that has some and a closed circuit is left alone.
+    One replica probes for all; without the store each probes for itself."""
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class Prober:
         self._catalog = catalog
         self._settings = settings
         self._clock = clock
-        self._last: dict[str, float] = {}
-        self._room = asyncio.Semaphore(settings.concurrency)
+        self._probed_at: dict[str, float] = {}
+        self._slots = asyncio.Semaphore(settings.concurrency)
         self._probes = metrics.counter("health_probes", "Probes of free endpoints.", ["provider", "result"])
 
     async def test(self, name: str) -> ProbeResult:
@@ -63,22 +63,24 @@ class Prober:
             raise NotFound(f"The catalog has no provider {name[:200]!r}")
         return await self._probe(provider)
 
-    async def once(self) -> None:
+    async def probe_due(self) -> None:
         """Probes all that are due."""
         providers = self._catalog().providers
-        self._last = {name: at for name, at in self._last.items() if name in providers}
-        due = [(p, interval) for p in providers.values() if (interval := self._interval(p.name)) is not None]
+        self._probed_at = {name: at for name, at in self._probed_at.items() if name in providers}
+        due = [
+            (p, interval) for p in providers.values() if (interval := self._due_interval(p.name)) is not None
+        ]
         if due:
-            await asyncio.gather(*(self._in_turn(provider, interval) for provider, interval in due))
+            await asyncio.gather(*(self._probe_if_claimed(provider, interval) for provider, interval in due))
 
     async def run(self) -> None:
         """Probes until cancelled."""
         while True:
-            await self.once()
-            await asyncio.sleep(self._settings.look_interval)
+            await self.probe_due()
+            await asyncio.sleep(self._settings.check_interval)
 
-    def _interval(self, name: str) -> float | None:
-        """The interval that is over for this provider; None: leave it alone now."""
+    def _due_interval(self, name: str) -> float | None:
+        """Returns the interval that is over for this provider; None: no probe is due."""
         state = self._judge.state(Target(name))
         if state.mode is Mode.BLOCKED:
             return None
@@ -88,22 +90,22 @@ class Prober:
         now = self._clock.now()
         if healthy and self._judge.fleet.has_traffic(name, now, interval):
             return None
-        last = self._last.get(name)
+        last = self._probed_at.get(name)
         return interval if last is None or not 0 <= now - last < interval else None
 
-    async def _in_turn(self, provider: Provider, interval: float) -> None:
-        self._last[provider.name] = self._clock.now()
+    async def _probe_if_claimed(self, provider: Provider, interval: float) -> None:
+        self._probed_at[provider.name] = self._clock.now()
         try:
             # A little less than the interval: the claim must be gone when the next one is due.
             mine = await self._store.claim(f"probe:{provider.name}", 0.9 * interval)
         except Unavailable:
             mine = True
         if mine:
-            async with self._room:
+            async with self._slots:
                 await self._probe(provider)
 
     async def _probe(self, provider: Provider) -> ProbeResult:
         result = await self._endpoints.probe(provider)
         self._probes.labels(provider.name, result.error.value if result.error else "ok").inc()
-        self._judge.probed(result)
+        self._judge.record_probe(result)
         return result

@@ -1,4 +1,4 @@
-"""Takes routers' reports."""
+"""Records routers' reports."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from services.health.domain.evidence import Outcome
 from services.health.judge import Judge
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 
 
 class Reports:
-    """A report is judged before it is answered; the permits named in it are given back."""
+    """Records outcomes before the report is acknowledged, and gives the permits named in it back."""
 
-    def __init__(self, judge: Judge, permits: PermitOffice) -> None:
+    def __init__(self, judge: Judge, permits: PermitIssuer) -> None:
         self._judge = judge
         self._permits = permits
 
-    async def take(self, outcomes: Sequence[Outcome]) -> None:
-        """Never fails for what is in them: unknown targets are counted and ignored."""
-        self._judge.report(outcomes)
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Records the outcomes. Never fails for what is in them: unknown targets are counted and ignored."""
+        self._judge.record_outcomes(outcomes)
         for outcome in outcomes:
             if outcome.permit:
                 await self._permits.release(outcome.target, outcome.permit)

@@ -24,10 +24,10 @@ from services.health.domain.evidence import Outcome
 from services.health.domain.target import Mode, Status, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.probe import Prober
 from services.health.report import Reports
-from services.health.watch import Publication
+from services.health.watch import Publisher
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ProviderHealth"].full_name
 MAX_OUTCOMES = 1000
@@ -66,20 +66,20 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
-    """One method per rpc."""
+    """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
     def __init__(
         self,
         judge: Judge,
-        publication: Publication,
+        publisher: Publisher,
         reports: Reports,
-        permits: PermitOffice,
+        permits: PermitIssuer,
         prober: Prober,
         operators: Operators,
         heartbeat: float,
     ) -> None:
         self._judge = judge
-        self._publication = publication
+        self._publisher = publisher
         self._reports = reports
         self._permits = permits
         self._prober = prober
@@ -89,7 +89,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
     async def WatchProviders(
         self, request: pb.WatchProvidersRequest, context: Context
     ) -> AsyncIterator[pb.WatchProvidersResponse]:
-        async for update in self._publication.updates(request.epoch, request.version, self._heartbeat):
+        async for update in self._publisher.updates(request.epoch, request.version, self._heartbeat):
             yield pb.WatchProvidersResponse(
                 epoch=update.epoch,
                 version=update.version,
@@ -107,7 +107,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         self, request_iterator: AsyncIterator[pb.ReportOutcomesRequest], context: Context
     ) -> AsyncIterator[pb.ReportOutcomesResponse]:
         async for report in request_iterator:
-            await self._reports.take(_outcomes(report))
+            await self._reports.record(_outcomes(report))
             yield pb.ReportOutcomesResponse(sequence=report.sequence)
 
     async def AcquireProbe(

@@ -1,4 +1,4 @@
-"""Keeps this replica and the others of one mind, and goes on alone when it cannot."""
+"""Exchanges judgements and evidence with the other replicas, and goes on alone while it cannot."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Sharer:
         )
         self._connected = metrics.gauge("health_store_connected", "1 while the shared store answers.")
 
-    async def once(self) -> bool:
-        """One exchange. False: the store is gone, nothing else happened."""
+    async def exchange(self) -> bool:
+        """Makes one exchange. Returns False where the store is gone; nothing else happened then."""
         async with self._lock:
             try:
-                incoming = await self._store.exchange(self._judge.outgoing())
+                incoming = await self._store.exchange(self._judge.take_outgoing())
             except Unavailable as error:
                 self._failures.inc()
                 self._connected.set(0)
@@ -45,11 +45,11 @@ class Sharer:
                 log.info("store_back")
             self._alone = False
             self._connected.set(1)
-            self._judge.incoming(incoming)
+            self._judge.merge_incoming(incoming)
             return True
 
     async def run(self) -> None:
         """Exchanges until cancelled."""
         while True:
-            await self.once()
+            await self.exchange()
             await asyncio.sleep(self._interval)

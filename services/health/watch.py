@@ -1,4 +1,4 @@
-"""Tells watchers what changed, as fast as each of them can listen."""
+"""Streams changed judgements to watchers, each as fast as it can read."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from libs.telemetry import Metrics
-from services.health.domain.board import Board, Update
+from services.health.domain.published import PublishedStates, Update
 from services.health.domain.target import Target, TargetState
 
 
-class Publication:
-    """The board, and a bell that rings for everyone who waits."""
+class Publisher:
+    """The published judgements, and an event that wakes every waiting watcher."""
 
-    def __init__(self, board: Board, metrics: Metrics) -> None:
-        self.board = board
-        self._bell = asyncio.Event()
+    def __init__(self, states: PublishedStates, metrics: Metrics) -> None:
+        self.states = states
+        self._changed_event = asyncio.Event()
         self._watchers = metrics.gauge("health_watchers", "Open WatchProviders streams.")
         self._versions = metrics.counter("health_published_versions", "Versions of the published picture.")
 
     def publish(self, states: Iterable[TargetState], *, all_changes: bool) -> None:
-        """Publishes what changed; without `all_changes` only what routers must know at once."""
-        if self.board.publish(states, all_changes=all_changes):
-            self._ring()
+        """Publishes changed states; without `all_changes` only those whose urgent part changed."""
+        if self.states.publish(states, all_changes=all_changes):
+            self._notify()
 
     def remove(self, targets: Iterable[Target]) -> None:
-        """Takes targets off the board."""
-        self.board.remove(targets)
-        self._ring()
+        """Removes targets that the catalog no longer has."""
+        self.states.remove(targets)
+        self._notify()
 
     async def updates(self, epoch: str, version: int, heartbeat: float) -> AsyncIterator[Update]:
-        """What a watcher that last saw `version` of `epoch` missed, then every change, and an empty update when
-        nothing changed for `heartbeat` seconds. There is no queue: each update is made when the watcher is ready for
-        it, from the board as it is then."""
+        """Yields the changes since `version` of `epoch`, then every change, and an empty update when nothing changed
+        for `heartbeat` seconds. There is no queue: each update is made when the watcher is ready for it, from the
+        states as they are then."""
         with self._watchers.track_inprogress():
-            update = self.board.since(epoch, version)
+            update = self.states.since(epoch, version)
             yield update
             while True:
                 await self._wait(update.version, heartbeat)
-                update = self.board.since(self.board.epoch, update.version)
+                update = self.states.since(self.states.epoch, update.version)
                 yield update
 
     async def _wait(self, version: int, seconds: float) -> None:
-        bell = self._bell
-        if self.board.version > version:
+        event = self._changed_event
+        if self.states.version > version:
             return
         try:
             async with asyncio.timeout(seconds):
-                await bell.wait()
+                await event.wait()
         except TimeoutError:
             return
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         self._versions.inc()
-        bell, self._bell = self._bell, asyncio.Event()
-        bell.set()
+        event, self._changed_event = self._changed_event, asyncio.Event()
+        event.set()

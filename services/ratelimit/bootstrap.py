@@ -13,25 +13,26 @@ from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.channel import client_credentials
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.server import Registration
-from services.ratelimit.adapters.analytics_client import AnalyticsAlerts, AnalyticsHistory
+from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.catalog_limits import CatalogLimits
 from services.ratelimit.adapters.no_history import NoHistory
 from services.ratelimit.adapters.redis_functions import Functions, connect
-from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.alert import Alerts
-from services.ratelimit.book import LimitBook
+from services.ratelimit.alerts.alerts import Alerts, AlertSink
+from services.ratelimit.alerts.analytics_client import AnalyticsAlerts
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.keep_time import Pulse
-from services.ratelimit.learn import Learning, Mode
-from services.ratelimit.lease import Fleet, LeaseSession
-from services.ratelimit.ports import AlertSink, SpendHistory
+from services.ratelimit.forecasting.trends import Trends
+from services.ratelimit.heartbeat import Heartbeat
+from services.ratelimit.learning.learning import Learning, Mode
+from services.ratelimit.learning.redis_learned import RedisLearned
+from services.ratelimit.leases.session import Fleet, LeaseSession
+from services.ratelimit.ports import SpendHistory
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.ratelimit.settings import RatelimitSettings
-from services.ratelimit.trends import Trends
 
 #: A slice may be in use a little longer than its life: the answer that granted it was on its way.
 _LEARN_SLACK = 2.0
@@ -60,7 +61,7 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             trust=settings.store_trusted,
             learn=settings.lease_ttl + _LEARN_SLACK,
         )
-        book = LimitBook(CatalogLimits(holder), store)
+        effective = EffectiveLimits(CatalogLimits(holder), store)
         trends, fleet = Trends(), Fleet()
         history: SpendHistory = NoHistory()
         sink: AlertSink | None = None
@@ -72,12 +73,12 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             history, sink = AnalyticsHistory(channel, token), AnalyticsAlerts(channel, token)
         rebuild = Rebuild(store, history, runtime.clock, runtime.metrics)
         stack.push_async_callback(rebuild.close)
-        enforcer = Enforcer(store, book, rebuild, trends, runtime.clock, runtime.metrics)
+        enforcer = Enforcer(store, effective, rebuild, trends, runtime.clock, runtime.metrics)
 
         mode = Mode(settings.learned)
         learning = Learning(
             RedisLearned(functions, holder.current.domain),
-            book,
+            effective,
             runtime.clock,
             runtime.metrics,
             mode,
@@ -88,7 +89,7 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             return LeaseSession(
                 holder_id,
                 enforcer,
-                book,
+                effective,
                 store,
                 fleet,
                 learning,
@@ -98,15 +99,17 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
                 wake=wake,
             )
 
-        pulse = Pulse(store, enforcer, book, fleet, trends, runtime.clock, runtime.metrics)
-        await pulse.beat()
-        await stack.enter_async_context(background("ratelimit-pulse", pulse.run))
+        heartbeat = Heartbeat(store, enforcer, effective, fleet, trends, runtime.clock, runtime.metrics)
+        await heartbeat.beat()
+        await stack.enter_async_context(background("ratelimit-heartbeat", heartbeat.run))
         alerts = Alerts(enforcer, trends, sink, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("ratelimit-alerts", alerts.run))
         if mode is not Mode.OFF:
             await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(
-            Reservations(enforcer, book, store), Quotas(enforcer, book, store, trends, learning), open_session
+            Reservations(enforcer, effective, store),
+            Quotas(enforcer, effective, store, trends, learning),
+            open_session,
         )
         yield [
             Registration(
@@ -119,5 +122,5 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
 
 
 def main() -> int:
-    """The service's life; returns its exit status."""
+    """Runs the service; returns its exit status."""
     return run("ratelimit", RatelimitSettings, assemble)

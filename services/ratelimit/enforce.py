@@ -10,33 +10,33 @@ from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, Unavailable
 from libs.limits import Amounts, LimitKey, Scope, by_unit
 from libs.telemetry import Metrics
-from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.limits import MAX_DIMENSIONS, Limit
 from services.ratelimit.domain.quota import (
     Denial,
     Quota,
     Reading,
+    amounts_of,
     closed,
     closed_reading,
     denial,
     denial_of_whole,
-    needs,
     quota,
 )
+from services.ratelimit.effective_limits import EffectiveLimits
+from services.ratelimit.forecasting.trends import Trends
 from services.ratelimit.ports import Admission, Granted, LimitStore, SeedNeeded, StaleLimits
 from services.ratelimit.rebuild import Rebuild
-from services.ratelimit.trends import Trends
 
-#: Limits that change, or windows without a past, this often in a row are not going to settle.
+#: Rounds after which limits that keep changing, or windows without a past, are not expected to settle.
 _ROUNDS = 6
 #: Dimensions in one reading.
 _READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AdmissionRequest:
     """An admission before its limits are looked up. `ttl` in seconds. `whole`: all that the request takes of which
-    this is a part, None: this is all."""
+    this is a part; None: this is all."""
 
     record_id: str
     holder: str
@@ -49,19 +49,19 @@ class Ask:
 
 
 class Enforcer:
-    """One per process."""
+    """Decides admissions and reads use; one per process."""
 
     def __init__(
         self,
         store: LimitStore,
-        book: LimitBook,
+        effective: EffectiveLimits,
         rebuild: Rebuild,
         trends: Trends,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._store = store
-        self._book = book
+        self._effective = effective
         self._rebuild = rebuild
         self._clock = clock
         self._trends = trends
@@ -74,17 +74,17 @@ class Enforcer:
             ["unit", "period"],
         )
 
-    async def admit(self, asks: Sequence[Ask]) -> list[Granted | Denial | Exception]:
-        """Each by itself, in order, as the store does. Raises Unavailable."""
-        results: list[Granted | Denial | Exception] = [StaleLimits() for _ in asks]
+    async def admit(self, requests: Sequence[AdmissionRequest]) -> list[Granted | Denial | Exception]:
+        """Decides each by itself, in order, as the store does. Raises Unavailable."""
+        results: list[Granted | Denial | Exception] = [StaleLimits() for _ in requests]
         for _ in range(_ROUNDS):
             pending = [i for i, r in enumerate(results) if isinstance(r, StaleLimits | SeedNeeded)]
             if not pending:
                 break
-            admissions = [self._admission(asks[i]) for i in pending]
+            admissions = [self._admission(requests[i]) for i in pending]
             for i, result in zip(pending, await self._store.admit(admissions), strict=True):
-                results[i] = _of_whole(asks[i], result)
-            await self._prepare(asks, results)
+                results[i] = _of_whole(requests[i], result)
+            await self._prepare(requests, results)
         for i, result in enumerate(results):
             if isinstance(result, StaleLimits | SeedNeeded):
                 results[i] = Unavailable(
@@ -94,12 +94,12 @@ class Enforcer:
         return results
 
     async def read(self, limits: Sequence[Limit]) -> list[Quota]:
-        """Present use. Raises Unavailable."""
+        """Returns the limits' present use. Raises Unavailable."""
         now, found = await self.readings(limits)
         return [quota(limit, reading, now) for limit, reading in zip(limits, found, strict=True)]
 
     async def readings(self, limits: Sequence[Limit]) -> tuple[float, list[Reading]]:
-        """The store's time (epoch seconds) and each limit's state. Raises Unavailable."""
+        """Returns the store's time (epoch seconds) and each limit's state. Raises Unavailable."""
         now, found = 0.0, []
         for i in range(0, len(limits), _READ_AT_ONCE):
             now, more = await self._read(limits[i : i + _READ_AT_ONCE])
@@ -123,40 +123,42 @@ class Enforcer:
             return now, [readings[limit.key] for limit in limits]
         raise Unavailable("The limits keep changing", reason="LIMITS_UNSETTLED", retry_after=1.0)
 
-    def _admission(self, ask: Ask) -> Admission:
-        limits = self._book.of(ask.scopes)
+    def _admission(self, request: AdmissionRequest) -> Admission:
+        limits = self._effective.of(request.scopes)
         if len(limits) > MAX_DIMENSIONS:
             raise InvalidArgument(
                 [FieldViolation("scopes", f"have {len(limits)} limits together, more than {MAX_DIMENSIONS}")],
                 reason="TOO_MANY_LIMITS",
             )
         print_ = hashlib.blake2b(
-            repr(([*map(str, ask.scopes)], ask.need)).encode(), digest_size=12
+            repr(([*map(str, request.scopes)], request.need)).encode(), digest_size=12
         ).hexdigest()
         return Admission(
-            ask.record_id,
-            ask.holder,
+            request.record_id,
+            request.holder,
             print_,
             limits,
-            tuple(needs(limits, ask.need)),
-            tuple(needs(limits, ask.want)),
-            ask.ttl,
-            ask.divisor,
-            self._book.version,
+            tuple(amounts_of(limits, request.need)),
+            tuple(amounts_of(limits, request.want)),
+            request.ttl,
+            request.divisor,
+            self._effective.version,
         )
 
-    async def _prepare(self, asks: Sequence[Ask], results: list[Granted | Denial | Exception]) -> None:
+    async def _prepare(
+        self, requests: Sequence[AdmissionRequest], results: list[Granted | Denial | Exception]
+    ) -> None:
         """Makes the next round of those that could not be decided more likely to succeed, and denies those whose
         windows stay closed."""
         if any(isinstance(result, StaleLimits) for result in results):
-            await self._book.refresh()
+            await self._effective.refresh()
         seeds = {i: result.limits for i, result in enumerate(results) if isinstance(result, SeedNeeded)}
         if not seeds:
             return
         waits = await self._rebuild.open(list(dict.fromkeys(limit for s in seeds.values() for limit in s)))
         now = self._clock.now()
         for i, limits in seeds.items():
-            whole = by_unit(asks[i].whole or asks[i].need)
+            whole = by_unit(requests[i].whole or requests[i].need)
             violations = [
                 closed(limit, whole[limit.key.unit], now + waits[limit.key], now)
                 for limit in limits
@@ -168,15 +170,17 @@ class Enforcer:
     def _count(self, result: Granted | Denial | Exception) -> None:
         if isinstance(result, Granted):
             self._outcomes.labels("granted").inc()
-            self._trends.touch(state.limit for state in result.quotas)
+            self._trends.follow(state.limit for state in result.quotas)
             for key in result.shadowed:
                 self._shadowed.labels(key.unit, key.period or "none").inc()
         else:
             self._outcomes.labels("denied" if isinstance(result, Denial) else "error").inc()
 
 
-def _of_whole(ask: Ask, result: Granted | Denial | Exception) -> Granted | Denial | Exception:
-    """The result for the request of which the ask is a part."""
-    if isinstance(result, Denial) and ask.whole is not None:
-        return denial_of_whole(result, ask.whole)
+def _of_whole(
+    request: AdmissionRequest, result: Granted | Denial | Exception
+) -> Granted | Denial | Exception:
+    """Returns the result for the whole of which the request is a part."""
+    if isinstance(result, Denial) and request.whole is not None:
+        return denial_of_whole(result, request.whole)
     return result

@@ -1,4 +1,4 @@
-"""What the use cases need from outside."""
+"""Ports: the interfaces that the use cases need from outside, each with its contract."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.limits import Amounts, LimitKey
-from services.ratelimit.domain.burn import Alert
-from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial, Quota, Reading
 
 
 class StaleLimits(Exception):
-    """Limits changed at run time since these were read: read them again."""
+    """Limits changed at run time since these were read; they must be read again."""
 
 
 class SeedNeeded(Exception):
@@ -27,7 +25,7 @@ class SeedNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What is asked of the store: `need` of every limit or nothing, up to `want` where there is plenty.
+    """A request to the store: `need` of every limit or nothing, up to `want` where there is plenty.
 
     `fingerprint` tells a repeated request from another one under the same id. `divisor`: at most this fraction of
     what is left goes beyond need. `version`: of the limits. `ttl` in seconds."""
@@ -45,8 +43,8 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """One amount per limit. `repeated`: it was granted before, `amounts` is empty. Instants in epoch seconds of the
-    store. `shadowed`: limits that would have denied were they enforced."""
+    """A granted admission, one amount per limit. `repeated`: it was granted before, `amounts` is empty. Instants in
+    epoch seconds of the store. `shadowed`: limits that would have denied were they enforced."""
 
     now: float
     expires: float
@@ -69,8 +67,8 @@ class SliceChange:
 
 @dataclass(frozen=True, slots=True)
 class RecordLife:
-    """After a report: `known` is false where there is no such record of this holder in this epoch. `expires` None:
-    nothing of it is open."""
+    """A record after a report. `known`: False where there is no such record of this holder in this epoch. `expires`
+    (epoch seconds) None: nothing of it is open."""
 
     known: bool
     expires: float | None
@@ -79,8 +77,8 @@ class RecordLife:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The store's pulse. `backlog`: whether more was due or idle than one beat takes. `learning`: seconds until
-    slices of an earlier life of the store are dead."""
+    """The store's answer to a heartbeat. `backlog`: True if more was due or idle than one beat takes. `learning`:
+    seconds until slices of an earlier life of the store are dead."""
 
     now: float
     version: int
@@ -107,87 +105,64 @@ class LimitStore(Protocol):
         ...
 
     async def admit(self, admissions: Sequence[Admission]) -> list[Granted | Denial | Exception]:
-        """Each by itself, in order. Exceptions, as values: StaleLimits, SeedNeeded, AlreadyExists, PermissionDenied,
-        FailedPrecondition."""
+        """Decides each admission by itself, in order. Exceptions, as values: StaleLimits, SeedNeeded, AlreadyExists,
+        PermissionDenied, FailedPrecondition."""
         ...
 
     async def settle(self, record_id: str, holder: str, used: Amounts) -> None:
-        """Raises NotFound, PermissionDenied, FailedPrecondition."""
+        """Replaces the estimate by what was used. Raises NotFound, PermissionDenied, FailedPrecondition."""
         ...
 
     async def cancel(self, record_id: str, holder: str) -> None:
-        """Raises as settle."""
+        """Gives the record back whole. Raises as settle."""
         ...
 
     async def report(
         self, holder: str, changes: Mapping[str, Sequence[SliceChange]]
     ) -> dict[str, RecordLife]:
-        """Changes of slices by record."""
+        """Applies reports about slices, by record. Returns the life of each record."""
         ...
 
     async def read(self, limits: Sequence[Limit]) -> tuple[float, list[Reading]]:
-        """The store's time and each limit's state. Raises SeedNeeded."""
+        """Returns the store's time (epoch seconds) and each limit's state. Raises SeedNeeded."""
         ...
 
     async def seed(self, limit: Limit, spent: int) -> None:
-        """What the present window had spent before this life of the store; only the first seed counts."""
+        """Sets what the present window had used before this life of the store; only the first seed counts."""
         ...
 
     async def beat(self, holders: Sequence[str]) -> Beat:
-        """Expires what is due, says that the holders are alive."""
+        """Expires what is due, and records that the holders are alive."""
         ...
 
     async def overrides(self) -> tuple[int, dict[LimitKey, Override]]:
-        """Limits set at run time, with their common version."""
+        """Returns the limits set at run time, with their common version."""
         ...
 
     async def set_override(
         self, key: LimitKey, limit: Limit | None, expected_version: int | None, actor: str, reason: str
     ) -> int:
-        """The limit's new version. Raises Aborted."""
+        """Sets or removes (None) a run-time limit. Returns its new version. Raises Aborted where the version
+        differs."""
         ...
 
 
 class LimitSource(Protocol):
-    """Limits as configured."""
+    """The source of configured limits."""
 
     def current(self) -> Mapping[LimitKey, Limit]:
-        """All of them."""
+        """Returns all configured limits."""
         ...
 
     def subscribe(self, changed: Callable[[], None]) -> None:
-        """Calls back after every change, on the event loop."""
-        ...
-
-
-class LearnedStore(Protocol):
-    """What each router has learned, shared by all replicas. All methods raise Unavailable when the store is gone."""
-
-    async def put(self, holder: str, observed: Observed) -> None:
-        """Replaces what this router said before."""
-        ...
-
-    async def all(self) -> dict[str, Observed]:
-        """By router."""
-        ...
-
-    async def drop(self, holders: Sequence[str]) -> None:
-        """Forgets these routers."""
+        """Calls `changed` after every change, on the event loop."""
         ...
 
 
 class SpendHistory(Protocol):
-    """What the ledger knows of a window, for a store that lost its memory."""
+    """The ledger's record of a window, for a store that lost its memory."""
 
     async def spent(self, limit: Limit, now: float) -> int | None:
-        """Used in the limit's unit in the window that holds `now` (epoch seconds), as far as it is recorded. None:
-        the ledger does not keep what this limit counts. Raises Unavailable."""
-        ...
-
-
-class AlertSink(Protocol):
-    """Where alerts on quotas are kept."""
-
-    async def put(self, alerts: Sequence[Alert]) -> None:
-        """Durable when it returns; giving one again is harmless. Raises Unavailable."""
+        """Returns the use in the limit's unit in the window that holds `now` (epoch seconds), as far as it is
+        recorded. None: the ledger does not keep what this limit counts. Raises Unavailable."""
         ...

@@ -1,4 +1,4 @@
-"""What operators ask: present use, a limit set at run time, whether and when a limit will be used up."""
+"""Use cases of operators: present use, limits set at run time, forecasts of exhaustion."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import msgspec
 from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.limits import LimitKey
 from libs.telemetry import get_logger
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.exhaustion import Exhaustion, foresee
-from services.ratelimit.domain.learned import Learned
 from services.ratelimit.domain.limits import Limit, check_ids, check_scopes
 from services.ratelimit.domain.quota import Quota
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.learn import Learning
+from services.ratelimit.forecasting.exhaustion import Exhaustion, forecast_exhaustion
+from services.ratelimit.forecasting.trends import Trends
+from services.ratelimit.learning.learned import Learned
+from services.ratelimit.learning.learning import Learning
 from services.ratelimit.ports import LimitStore
-from services.ratelimit.trends import Trends
 
 log = get_logger(__name__)
 
@@ -31,40 +31,45 @@ _read_position = msgspec.json.Decoder(tuple[str, int, int]).decode
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`next_token` empty: the last."""
+    """One page of a list. `next_token` empty: the last."""
 
     quotas: tuple[Quota, ...]
     next_token: str
 
 
 class Quotas:
-    """The operators' use cases."""
+    """Lists, sets and forecasts limits."""
 
     def __init__(
-        self, enforcer: Enforcer, book: LimitBook, store: LimitStore, trends: Trends, learning: Learning
+        self,
+        enforcer: Enforcer,
+        effective: EffectiveLimits,
+        store: LimitStore,
+        trends: Trends,
+        learning: Learning,
     ) -> None:
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._store = store
         self._trends = trends
         self._learning = learning
 
     def learned(self, key: LimitKey) -> Learned | None:
-        """The evidence for a limit from what providers said; None: there is none."""
+        """Returns what is learned of a limit from providers; None: nothing."""
         return self._learning.of(key)
 
     async def list(self, scopes: Sequence[str], page_size: int, page_token: str) -> Page:
-        """Ordered by scope, unit and period; those that providers state but that are not sure enough to hold are
-        among them, as shadow limits. Raises InvalidArgument, Unavailable."""
+        """Returns a page, ordered by scope, unit and period. Learned limits that are not sure enough to hold are in
+        it, as shadow limits. Raises InvalidArgument, Unavailable."""
         chosen = check_scopes(scopes) if scopes else ()
         if not 0 <= page_size <= MAX_PAGE:
             raise InvalidArgument([FieldViolation("page_size", f"must be from 1 to {MAX_PAGE}")])
         size = page_size or MAX_PAGE
-        limits = self._book.all(chosen)
+        limits = self._effective.all(chosen)
         limits += [
-            Limit(key, word.value, shadow=True)
-            for key, word in self._learning.known().items()
-            if self._book.get(key) is None and (not chosen or key.scope in chosen)
+            Limit(key, learned.value, shadow=True)
+            for key, learned in self._learning.all().items()
+            if self._effective.get(key) is None and (not chosen or key.scope in chosen)
         ]
         limits.sort(key=lambda limit: limit.key.position)
         if page_token:
@@ -84,21 +89,21 @@ class Quotas:
             raise InvalidArgument([FieldViolation("reason", f"must be at most {MAX_REASON} characters")])
         version = await self._store.set_override(key, limit, expected_version, actor, reason)
         log.info("limit_set", limit=str(key), version=version, actor=actor, removed=limit is None)
-        await self._book.refresh()
-        now_holds = self._book.get(key)
+        await self._effective.refresh()
+        now_holds = self._effective.get(key)
         if now_holds is None:
             return None
         (state,) = await self._enforcer.read([now_holds])
-        return replace(state, limit=replace(now_holds, version=self._book.version_of(key)))
+        return replace(state, limit=replace(now_holds, version=self._effective.version_of(key)))
 
     async def forecast(self, key: LimitKey) -> Exhaustion:
-        """Raises NotFound, Unavailable."""
-        limit = self._book.get(key)
+        """Forecasts when the limit will be used up, and begins to follow it. Raises NotFound, Unavailable."""
+        limit = self._effective.get(key)
         if limit is None:
             raise NotFound(f"There is no limit {key}", reason="LIMIT_UNKNOWN")
-        self._trends.touch([limit])
+        self._trends.follow([limit])
         now, (reading,) = await self._enforcer.readings([limit])
-        return foresee(limit, reading, now, self._trends.of(key))
+        return forecast_exhaustion(limit, reading, now, self._trends.of(key))
 
 
 def _encode(key: LimitKey) -> str:

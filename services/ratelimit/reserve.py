@@ -1,4 +1,4 @@
-"""Reserve, then settle or cancel: the way of callers without a lease stream."""
+"""Reserves, then settles or cancels: for callers without a lease stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from libs.errors import FieldViolation, InvalidArgument
 from libs.limits import Amounts, by_unit
-from services.ratelimit.book import LimitBook
 from services.ratelimit.domain.limits import check_ids, check_scopes
 from services.ratelimit.domain.quota import Denial, Quota
-from services.ratelimit.enforce import Ask, Enforcer
+from services.ratelimit.effective_limits import EffectiveLimits
+from services.ratelimit.enforce import AdmissionRequest, Enforcer
 from services.ratelimit.ports import LimitStore
 
 DEFAULT_TTL = 120.0
@@ -19,25 +19,25 @@ MIN_TTL, MAX_TTL = 1.0, 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Taken. `expires` in epoch seconds."""
+    """A reservation that was granted. `expires` in epoch seconds."""
 
     expires: float
     quotas: tuple[Quota, ...]
 
 
 class Reservations:
-    """The reserve use case."""
+    """Makes, settles and cancels reservations."""
 
-    def __init__(self, enforcer: Enforcer, book: LimitBook, store: LimitStore) -> None:
+    def __init__(self, enforcer: Enforcer, effective: EffectiveLimits, store: LimitStore) -> None:
         self._enforcer = enforcer
-        self._book = book
+        self._effective = effective
         self._store = store
 
     async def reserve(
         self, reservation_id: str, holder_id: str, scopes: Sequence[str], amounts: Amounts, ttl: float | None
     ) -> Reservation:
-        """Raises InvalidArgument, ResourceExhausted, AlreadyExists, PermissionDenied, FailedPrecondition,
-        Unavailable. `ttl` in seconds, None: two minutes."""
+        """Reserves the amounts in every limit of the scopes, or in none. `ttl` in seconds, None: two minutes. Raises
+        InvalidArgument, ResourceExhausted, AlreadyExists, PermissionDenied, FailedPrecondition, Unavailable."""
         check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
         checked = check_scopes(scopes)
         faults = []
@@ -49,7 +49,7 @@ class Reservations:
         if faults:
             raise InvalidArgument(faults, reason="BAD_RESERVATION")
         (result,) = await self._enforcer.admit(
-            [Ask(reservation_id, holder_id, checked, amounts, amounts, life)]
+            [AdmissionRequest(reservation_id, holder_id, checked, amounts, amounts, life)]
         )
         if isinstance(result, Denial):
             raise result.error()
@@ -57,15 +57,16 @@ class Reservations:
             raise result
         quotas = result.quotas
         if result.repeated:
-            quotas = tuple(await self._enforcer.read(self._book.of(checked)))
+            quotas = tuple(await self._enforcer.read(self._effective.of(checked)))
         return Reservation(result.expires, quotas)
 
     async def settle(self, reservation_id: str, holder_id: str, used: Amounts) -> None:
-        """Raises InvalidArgument, NotFound, PermissionDenied, FailedPrecondition, Unavailable."""
+        """Replaces the estimate by what was used. Raises InvalidArgument, NotFound, PermissionDenied,
+        FailedPrecondition, Unavailable."""
         check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
         await self._store.settle(reservation_id, holder_id, used)
 
     async def cancel(self, reservation_id: str, holder_id: str) -> None:
-        """Raises as settle."""
+        """Gives the reservation back whole. Raises as settle."""
         check_ids({"reservation_id": reservation_id, "holder_id": holder_id})
         await self._store.cancel(reservation_id, holder_id)

@@ -1,4 +1,4 @@
-"""RateLimiter: proto ↔ domain."""
+"""RateLimiter over gRPC: proto ↔ domain, no decisions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, che
 from libs.limits import Amounts, LimitKey
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span, parent_of
-from services.ratelimit.domain.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
-from services.ratelimit.domain.leasing import (
+from services.ratelimit.domain.limits import MAX_SCOPES, Limit, check_amounts, check_scopes, key_of
+from services.ratelimit.domain.quota import Quota, Violation
+from services.ratelimit.learning.learned import MAX_OBSERVED, Learned, Observation, Observed, Source
+from services.ratelimit.leases.messages import (
     Acquire,
     Answer,
     Opened,
@@ -28,9 +30,7 @@ from services.ratelimit.domain.leasing import (
     SlicesDenied,
     SlicesGranted,
 )
-from services.ratelimit.domain.limits import MAX_SCOPES, Limit, check_amounts, check_scopes, key_of
-from services.ratelimit.domain.quota import Quota, Violation
-from services.ratelimit.lease import LeaseSession
+from services.ratelimit.leases.session import LeaseSession
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.reserve import Reservations
 
@@ -48,10 +48,10 @@ _SOURCES = {pb.LearnedSource.Value(f"LEARNED_SOURCE_{source.name}"): source for 
 
 
 class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
-    """Decides nothing."""
+    """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
     def __init__(self, reservations: Reservations, quotas: Quotas, open_session: OpenSession) -> None:
-        """`open_session` takes the holder and what to call when the session has something to say."""
+        """`open_session` takes the holder and a function that is called when the session has a message to send."""
         self._reservations = reservations
         self._quotas = quotas
         self._open_session = open_session
@@ -59,7 +59,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
     async def Reserve(self, request: pb.ReserveRequest, context: Any) -> pb.ReserveResponse:
         check_count("scopes", len(request.scopes), MAX_SCOPES)
         ttl = duration_from_proto(request.ttl) if request.HasField("ttl") else None
-        made = await self._reservations.reserve(
+        reservation = await self._reservations.reserve(
             request.reservation_id,
             request.holder_id,
             tuple(request.scopes),
@@ -67,7 +67,8 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
             ttl,
         )
         return pb.ReserveResponse(
-            expires=timestamp_to_proto(made.expires), quotas=[_quota_to_proto(q) for q in made.quotas]
+            expires=timestamp_to_proto(reservation.expires),
+            quotas=[_quota_to_proto(q) for q in reservation.quotas],
         )
 
     async def Settle(self, request: pb.SettleRequest, context: Any) -> pb.SettleResponse:
@@ -90,7 +91,7 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         inbox: asyncio.Queue[object] = asyncio.Queue(_INBOX)
 
         def wake() -> None:
-            # A full inbox will be looked at anyway.
+            # A full inbox will be read anyway.
             with contextlib.suppress(asyncio.QueueFull):
                 inbox.put_nowait(_WAKE)
 
@@ -124,9 +125,9 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         )
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: Any) -> pb.SetLimitResponse:
-        asked = request.limit
-        key = key_of(asked.scope, asked.unit, asked.period)
-        limit = None if request.remove else _limit(asked, key)
+        wanted = request.limit
+        key = key_of(wanted.scope, wanted.unit, wanted.period)
+        limit = None if request.remove else _limit(wanted, key)
         expected = request.expected_version if request.HasField("expected_version") else None
         quota = await self._quotas.set_limit(key, limit, expected, request.actor, request.reason)
         return pb.SetLimitResponse(quota=None if quota is None else _quota_to_proto(quota))
@@ -135,11 +136,11 @@ class RateLimiterServicer(ratelimit_pb2_grpc.RateLimiterServicer):
         self, request: pb.ForecastExhaustionRequest, context: Any
     ) -> pb.ForecastExhaustionResponse:
         key = key_of(request.scope, request.unit, request.period)
-        seen = await self._quotas.forecast(key)
-        found = seen.forecast
+        exhaustion = await self._quotas.forecast(key)
+        found = exhaustion.forecast
         return pb.ForecastExhaustionResponse(
-            quota=_quota_to_proto(seen.quota),
-            rate_per_second=seen.rate,
+            quota=_quota_to_proto(exhaustion.quota),
+            rate_per_second=exhaustion.rate,
             probability=found.probability,
             time_to_exhaustion_p10=duration_to_proto(found.p10),
             time_to_exhaustion_p50=duration_to_proto(found.p50),
@@ -153,7 +154,7 @@ async def _read(requests: AsyncIterator[pb.LeaseRequest], inbox: asyncio.Queue[o
 
 
 def _spans(requests: Sequence[pb.LeaseRequest]) -> list[Span]:
-    """The limiter's part in the traces of requests that wait for an answer."""
+    """Begins the limiter's spans in the traces of requests that wait for an answer."""
     return [
         Span(f"{SERVICE}/Lease", SpanKind.SERVER, parent_of(request.acquire.traceparent))
         for request in requests
@@ -162,7 +163,7 @@ def _spans(requests: Sequence[pb.LeaseRequest]) -> list[Span]:
 
 
 async def _batch(inbox: asyncio.Queue[object]) -> list[pb.LeaseRequest]:
-    """What is there, looking at one item at least."""
+    """Waits for one item, and returns it with all that are there."""
     items = [await inbox.get()]
     while len(items) < _BATCH and not inbox.empty():
         items.append(inbox.get_nowait())
@@ -186,13 +187,13 @@ def _message(request: pb.LeaseRequest) -> Acquire | Report | Observed:
             ),
         )
     if kind == "observed":
-        said = request.observed
-        check_count("observed.limits", len(said.limits), MAX_OBSERVED)
-        check_count("observed.loads", len(said.loads), MAX_OBSERVED)
+        observed = request.observed
+        check_count("observed.limits", len(observed.limits), MAX_OBSERVED)
+        check_count("observed.loads", len(observed.loads), MAX_OBSERVED)
         return Observed(
-            tuple(_observation(item) for item in said.limits),
-            {check_scopes([load.scope], "observed.loads.scope")[0]: load.calls for load in said.loads},
-            timestamp_from_proto(said.at),
+            tuple(_observation(item) for item in observed.limits),
+            {check_scopes([load.scope], "observed.loads.scope")[0]: load.calls for load in observed.loads},
+            timestamp_from_proto(observed.at),
         )
     if kind == "open":
         raise FailedPrecondition("The stream is open already", reason="LEASE_ALREADY_OPEN")

@@ -25,21 +25,20 @@ class RatelimitSettings(ServiceSettings):
     listen: Address = "127.0.0.1:7702"
     #: The shared counters, Redis 7 or Valkey 7.2 or later; `rediss://` for TLS.
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
-    #: After this long the store counts as gone for a call.
+    #: Time after which the store counts as gone for a call.
     redis_timeout: float = Field(1.0, gt=0, le=60)
     #: The ledger, `host:port` or `dns:///service:port`: after the store has lost its data, calendar windows begin
-    #: with what it says they have used. Empty: they begin at zero.
+    #: with what it has recorded of them. Empty: they begin at zero.
     analytics_target: str = ""
-    #: Whether the store keeps every write when its process restarts, and a new one has no past. Right where it runs
+    #: True: the store keeps every write when its process restarts, and a new one has no past. Right where it runs
     #: beside its only disk (a laptop); wrong where a failover can lose writes. Unset: a restart is trusted where the
     #: server syncs every write and has no replicas, a new store is not.
     store_trusted: bool = False
-    #: What is done with limits learned from providers: enforce those that are sure, only count and show them, or
-    #: nothing.
+    #: Use of limits learned from providers: enforce those that are sure, only count and show them, or ignore them.
     learned: Literal["enforce", "shadow", "off"] = "shadow"
     #: The share of a limit stated by a provider that is used, above 0 to 1.
     learned_share: float = Field(0.95, gt=0, le=1)
-    #: How long a slice lives without renewal.
+    #: Life of a slice without renewal.
     lease_ttl: float = Field(8.0, ge=1, le=60)
-    #: How long a router may admit everything for a scope that has no limits before it asks again.
+    #: Time that a router may admit everything for a scope that has no limits before it asks again.
     unlimited_ttl: float = Field(5.0, ge=0.1, le=60)

@@ -14,7 +14,7 @@ from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
 #: Bytes that requests being served may hold, as they came, of all tenants and of one. Decoded, as text and written
 #: for a provider they take three times that, and up to sixteen times where a text has one emoji (four bytes for each
 #: of its characters) and else control characters (six bytes of JSON for each). A request counts `CALL_BYTES` besides,
-#: and takes nine times that. So the least fits into a pod of 512 MiB whatever the texts are; measured were 392 MiB
+#: and takes nine times that. So the least fits into a pod of 512 MiB whatever the texts are; 392 MiB were measured
 #: for 24 MiB of the worst. A pod with more memory may hold more.
 LEAST_BYTES = 20 * 1024 * 1024
 #: One tenant's share, in fifths: the largest request fits into that of the least.
@@ -37,8 +37,7 @@ class RouterSettings(ServiceSettings):
     http_key: Annotated[Path | None, *key_of("http_certificate")] = Field(None, validate_default=True)
     #: The largest body of an HTTP request in bytes; a larger one is refused with 413.
     http_max_body: int = Field(10_000_000, ge=1024, le=MOST_BODY)
-    #: Bytes of requests being served, of all tenants; one may hold three fifths. Beyond, a request is refused at
-    #: once.
+    #: Bytes of requests being served, of all tenants; one may hold three fifths. What is beyond is refused at once.
     bytes_in_flight: int = Field(LEAST_BYTES, ge=LEAST_BYTES)
     #: `host:port`, or `dns:///service:port` to balance over all replicas.
     health_target: str = "127.0.0.1:7701"
@@ -49,7 +48,7 @@ class RouterSettings(ServiceSettings):
     spool_max_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
     #: Share of each rate limit that this replica may admit by itself while the limiter is gone, 0 to 1.
     local_share: float = Field(0.25, ge=0, le=1)
-    #: How long the start waits for the limiter before it serves without it, seconds.
+    #: The start waits so long for the limiter before it serves without it, seconds.
     limiter_wait: float = Field(10.0, ge=0, le=600)
     #: Capacity that comes back within this many seconds is waited for in a queue, where the policy allows it.
     queue_within: float = Field(5.0, ge=0, le=60)

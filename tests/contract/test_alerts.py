@@ -55,8 +55,8 @@ async def test_the_last_word_stands_in_whatever_order_they_come(
     """Two replicas raise it, one a little later; one clears it: it is over, and was raised when first seen."""
     words = [
         FAST,
-        replace(FAST, said=NOW + 5, raised=NOW + 5, used=450),
-        replace(FAST, said=NOW + 60, cleared=NOW + 60, used=500),
+        replace(FAST, as_of=NOW + 5, raised=NOW + 5, used=450),
+        replace(FAST, as_of=NOW + 60, cleared=NOW + 60, used=500),
     ]
     for i in order:
         await alerts.record([words[i]])
@@ -66,14 +66,14 @@ async def test_the_last_word_stands_in_whatever_order_they_come(
 
 async def test_it_may_be_raised_again_in_the_same_window(alerts: Alerts) -> None:
     """It stands again, raised when it was first."""
-    again = replace(FAST, said=NOW + 90, raised=NOW + 90)
-    await alerts.record([FAST, replace(FAST, said=NOW + 60, cleared=NOW + 60), again])
+    again = replace(FAST, as_of=NOW + 90, raised=NOW + 90)
+    await alerts.record([FAST, replace(FAST, as_of=NOW + 60, cleared=NOW + 60), again])
     assert await alerts.list("", NOW + 91, None, 10) == [replace(again, raised=NOW)]
 
 
 async def test_those_that_stand_come_first_then_the_latest(alerts: Alerts) -> None:
     """Of one scope or of all, at most so many; what was raised before `since` and is over is left out."""
-    over = replace(FAST, scope="tenant:b", said=NOW + 50, raised=NOW + 40, cleared=NOW + 50)
+    over = replace(FAST, scope="tenant:b", as_of=NOW + 50, raised=NOW + 40, cleared=NOW + 50)
     old = replace(FAST, scope="tenant:c", raised=NOW - 500, cleared=NOW - 400)
     later = replace(FAST, scope="tenant:d", raised=NOW + 10)
     await alerts.record([over, old, FAST, later])

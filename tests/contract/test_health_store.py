@@ -21,7 +21,7 @@ from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.types import ErrorClass
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.domain.evidence import Outcome, ProbeResult
-from services.health.domain.fleet import Shared
+from services.health.domain.fleet import SharedState
 from services.health.domain.target import Mode, ModeRecord, Target
 from services.health.ports import Exchange, HealthStore
 from tests.support.clock import ManualClock
@@ -109,8 +109,8 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
     await b.exchange(Exchange())
     mode = ModeRecord(Mode.DRAIN, 2, NOW, "„Wartung“ 'quoted' \"twice\"")
     shared = {
-        ACME: Shared(opened(3), mode),
-        LARGE: Shared(BreakerState(generation=8, since=NOW, trips=2), ModeRecord()),
+        ACME: SharedState(opened(3), mode),
+        LARGE: SharedState(BreakerState(generation=8, since=NOW, trips=2), ModeRecord()),
     }
     outcome = Outcome(
         "acme", "org/large:v1", 2, {ErrorClass.TIMEOUT: 1}, 3.5, 0.7, 1, 90, NOW + 9.5, "1.2.x", 4, 5
@@ -126,21 +126,21 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
 async def test_a_late_replica_hears_states_but_no_old_evidence(fleet: Fleet) -> None:
     """Whoever joins starts from what was concluded, not from what led to it."""
     a = fleet.replica("a")
-    await a.exchange(Exchange({ACME: Shared(opened(1), ModeRecord())}, (Outcome("acme", "m", 1),)))
+    await a.exchange(Exchange({ACME: SharedState(opened(1), ModeRecord())}, (Outcome("acme", "m", 1),)))
     late = fleet.replica("late")
-    heard = await late.exchange(Exchange())
-    assert heard.shared[ACME].circuit == opened(1)
-    assert heard.outcomes == ()
+    received = await late.exchange(Exchange())
+    assert received.shared[ACME].circuit == opened(1)
+    assert received.outcomes == ()
 
 
 async def test_the_larger_part_stays_whoever_writes_last(fleet: Fleet) -> None:
     """A replica that is behind cannot undo a circuit or an operator's word; each part is compared alone."""
     a, b = fleet.replica("a"), fleet.replica("b")
     newer, older = ModeRecord(Mode.BLOCKED, 5, NOW, "bad"), ModeRecord(Mode.AUTOMATIC, 4, NOW + 9, "good")
-    await a.exchange(Exchange({ACME: Shared(opened(2), newer)}))
-    await b.exchange(Exchange({ACME: Shared(opened(9), older)}))
-    await b.exchange(Exchange({ACME: Shared(opened(8, NOW + 999), older)}))
-    assert (await a.exchange(Exchange())).shared[ACME] == Shared(opened(9), newer)
+    await a.exchange(Exchange({ACME: SharedState(opened(2), newer)}))
+    await b.exchange(Exchange({ACME: SharedState(opened(9), older)}))
+    await b.exchange(Exchange({ACME: SharedState(opened(8, NOW + 999), older)}))
+    assert (await a.exchange(Exchange())).shared[ACME] == SharedState(opened(9), newer)
 
 
 async def test_permits_are_limited_for_the_whole_fleet_and_return(fleet: Fleet) -> None:
@@ -178,7 +178,7 @@ async def test_a_turn_is_claimed_once(fleet: Fleet) -> None:
 async def test_while_it_is_gone_everything_is_unavailable_and_then_it_works_again(fleet: Fleet) -> None:
     """No other error, no stuck connection; what a replica knows is told again to a store that lost it."""
     a = fleet.replica("a")
-    shared = {ACME: Shared(opened(2), ModeRecord(Mode.MAINTENANCE, 1, NOW, "x"))}
+    shared = {ACME: SharedState(opened(2), ModeRecord(Mode.MAINTENANCE, 1, NOW, "x"))}
     await a.exchange(Exchange(shared))
     await fleet.stop()
     with pytest.raises(Unavailable):
@@ -226,9 +226,11 @@ async def test_the_real_store_merges_as_the_value_does(server: RedisServer) -> N
             expected = expected.merge(circuit)
             # A fresh replica each time: it writes without knowing what is there.
             store = RedisHealthStore(client, domain, "w", lambda: "x", SystemClock())
-            await store.exchange(Exchange({target: Shared(circuit, ModeRecord())}))
-        heard = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(Exchange())
-        kept = heard.shared.get(target)
+            await store.exchange(Exchange({target: SharedState(circuit, ModeRecord())}))
+        received = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(
+            Exchange()
+        )
+        kept = received.shared.get(target)
         assert (kept.circuit if kept else BreakerState()) == expected
     await client.aclose()
 
@@ -253,7 +255,7 @@ async def test_what_cannot_be_understood_is_passed_over(server: RedisServer) -> 
         await client.hset(f"{tag}:modes", f"acme/{number}", value)
     await client.xadd(f"{tag}:evidence", {"from": "b", "evidence": b'{"outcomes":[{"provider":"acme"}]}'})
     await client.xadd(f"{tag}:evidence", {"unrelated": b"\xff"})
-    heard = await store.exchange(Exchange({Target("acme", "2"): Shared(opened(4), ModeRecord())}))
-    assert heard.shared == {Target("acme", "2"): Shared(opened(4), ModeRecord())}
-    assert heard.outcomes == ()
+    received = await store.exchange(Exchange({Target("acme", "2"): SharedState(opened(4), ModeRecord())}))
+    assert received.shared == {Target("acme", "2"): SharedState(opened(4), ModeRecord())}
+    assert received.outcomes == ()
     await client.aclose()

@@ -9,9 +9,9 @@ import pytest
 
 from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
-from services.ratelimit.adapters.redis_learned import RedisLearned
-from services.ratelimit.domain.learned import Observation, Observed, Source
-from services.ratelimit.ports import LearnedStore
+from services.ratelimit.learning.learned import Observation, Observed, Source
+from services.ratelimit.learning.learning import LearnedStore
+from services.ratelimit.learning.redis_learned import RedisLearned
 from tests.support.engines import RedisServer
 from tests.support.limiter import MemoryLearned
 

@@ -21,8 +21,8 @@ from libs.limits import LimitKey, Period, Unit, scope_of
 from libs.rpc.channel import connect as channel_to
 from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
-from services.ratelimit.adapters.redis_learned import RedisLearned
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
+from services.ratelimit.learning.redis_learned import RedisLearned
 from services.router.admission import lease_stream as ratelimit_client
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.lease_stream import LeaseStream
@@ -65,7 +65,7 @@ class Bed:
         async def all_do() -> bool:
             for limiter in self.limiters:
                 await limiter.replica.learning.refresh()
-            found = [limiter.replica.book.get(RPM) for limiter in self.limiters]
+            found = [limiter.replica.effective.get(RPM) for limiter in self.limiters]
             return all(limit is not None and limit.limit == amount for limit in found)
 
         await until(all_do)
@@ -174,4 +174,4 @@ async def test_a_senseless_word_ends_the_stream_with_a_typed_error(bed: Bed) -> 
         with pytest.raises(grpc.aio.AioRpcError, match=r"observed\.limits\.scope") as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert bed.limiters[0].replica.learning.known() == {}
+    assert bed.limiters[0].replica.learning.all() == {}

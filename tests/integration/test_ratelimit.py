@@ -272,7 +272,7 @@ async def test_a_limit_set_at_one_replica_binds_the_others_within_a_second(
     here, there = (Replica(s, [RPM]) for s in stores)
     async with AsyncExitStack() as stack:
         for replica in (here, there):
-            await stack.enter_async_context(background("pulse", replica.pulse.run))
+            await stack.enter_async_context(background("heartbeat", replica.heartbeat.run))
         mine, theirs = [await stack.enter_async_context(r.serve()) for r in (here, there)]
         stream = await opened(theirs)
         await stream.write(acquire(1))

@@ -15,10 +15,10 @@ from libs.clock import SystemClock
 from libs.limits import Amounts
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.status import from_rpc_error
-from services.ratelimit.adapters.analytics_client import AnalyticsAlerts
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.alert import Alerts
+from services.ratelimit.alerts.alerts import Alerts
+from services.ratelimit.alerts.analytics_client import AnalyticsAlerts
 from services.ratelimit.ports import Admission
 from tests.support.analytics import Analytics, analytics
 from tests.support.engines import PostgresServer, RedisServer
@@ -46,16 +46,16 @@ async def test_an_exhausted_quota_is_an_alert_that_analytics_lists(
         async with channel_to(f"127.0.0.1:{ledger.server.port}") as channel:
             for number in range(2):
                 replica = Replica(store, [QUOTA])
-                await replica.pulse.beat()
+                await replica.heartbeat.beat()
                 amount = (10 - number * 10,)
                 await store.admit([Admission(f"r{number}", "h", "p", (QUOTA,), amount, amount, 60.0, 1, 0)])
                 await store.settle(f"r{number}", "h", Amounts(amount[0]))
-                replica.trends.touch([QUOTA])
-                await replica.pulse._sample()
+                replica.trends.follow([QUOTA])
+                await replica.heartbeat._sample()
                 sink = AnalyticsAlerts(channel, "")
                 alerts = Alerts(replica.enforcer, replica.trends, sink, replica.clock, replica.metrics)
-                await alerts.look()
-                await alerts.tell()
+                await alerts.check()
+                await alerts.send()
         listed = await ledger.stub.ListQuotaAlerts(pb.ListQuotaAlertsRequest(scope="tenant:acme"))
     finally:
         await redis.aclose()

@@ -285,10 +285,10 @@ async def test_after_a_restart_with_writes_lost_nothing_is_over_admitted() -> No
 
 
 def _ask(name: str) -> Any:
-    from services.ratelimit.enforce import Ask
+    from services.ratelimit.enforce import AdmissionRequest
 
     amounts = Amounts(1, micro_usd=10)
-    return Ask(name, "h", (scope_of("tenant:acme"),), amounts, amounts, 10.0)
+    return AdmissionRequest(name, "h", (scope_of("tenant:acme"),), amounts, amounts, 10.0)
 
 
 async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None:

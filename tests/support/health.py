@@ -13,19 +13,19 @@ from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.health.domain.board import Board
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
-from services.health.domain.fleet import Fleet, Shared
+from services.health.domain.fleet import Fleet, SharedState
+from services.health.domain.published import PublishedStates
 from services.health.domain.target import ModeRecord, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
-from services.health.permits import PermitOffice
+from services.health.permits import PermitIssuer
 from services.health.ports import Exchange, HealthStore
 from services.health.probe import Prober, ProbeSettings
 from services.health.report import Reports
 from services.health.servicer import ProviderHealthServicer
 from services.health.share import Sharer
-from services.health.watch import Publication
+from services.health.watch import Publisher
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Hub:
 
     clock: Clock
     down: bool = False
-    shared: dict[Target, Shared] = field(default_factory=dict)
+    shared: dict[Target, SharedState] = field(default_factory=dict)
     evidence: list[tuple[str, Exchange]] = field(default_factory=list)
     permits: dict[tuple[Target, int], dict[str, float]] = field(default_factory=dict)
     claims: dict[str, float] = field(default_factory=dict)
@@ -51,10 +51,10 @@ class FakeHealthStore:
 
     async def exchange(self, outgoing: Exchange) -> Exchange:
         hub = self._reach()
-        nothing = Shared(BreakerState(), ModeRecord())
+        nothing = SharedState(BreakerState(), ModeRecord())
         for target, new in outgoing.shared.items():
             old = hub.shared.get(target, nothing)
-            hub.shared[target] = Shared(old.circuit.merge(new.circuit), old.mode.merge(new.mode))
+            hub.shared[target] = SharedState(old.circuit.merge(new.circuit), old.mode.merge(new.mode))
         if outgoing.outcomes or outgoing.probes:
             hub.evidence.append((self._instance, Exchange({}, outgoing.outcomes, outgoing.probes)))
         heard = [e for sender, e in hub.evidence[self._cursor :] if sender != self._instance]
@@ -144,12 +144,12 @@ class Replica:
         self.metrics = Metrics()
         self.endpoints = FakeEndpoints()
         self.fleet = Fleet(settings, Random(name))
-        self.board = Board(f"epoch-{name}")
-        self.publication = Publication(self.board, self.metrics)
-        self.judge = Judge(self.fleet, self.publication, clock, self.metrics)
+        self.published = PublishedStates(f"epoch-{name}")
+        self.publisher = Publisher(self.published, self.metrics)
+        self.judge = Judge(self.fleet, self.publisher, clock, self.metrics)
         self.judge.replace_catalog(self.catalog)
         self.sharer = Sharer(self.judge, store, self.metrics)
-        self.permits = PermitOffice(self.judge, store, settings, clock, self.metrics)
+        self.permits = PermitIssuer(self.judge, store, settings, clock, self.metrics)
         self.prober = Prober(
             self.judge,
             self.endpoints,
@@ -165,7 +165,7 @@ class Replica:
     def servicer(self, heartbeat: float = 3.0) -> ProviderHealthServicer:
         """Its gRPC face."""
         return ProviderHealthServicer(
-            self.judge, self.publication, self.reports, self.permits, self.prober, self.operators, heartbeat
+            self.judge, self.publisher, self.reports, self.permits, self.prober, self.operators, heartbeat
         )
 
     def state(self, provider: str, model: str = "") -> TargetState:
@@ -176,7 +176,9 @@ class Replica:
         self, provider: str, model: str, count: int = 1, seconds: float = 1.0, permit: str = ""
     ) -> None:
         """Calls that worked."""
-        self.judge.report([Outcome(provider, model, count, latency_sum=count * seconds, permit=permit)])
+        self.judge.record_outcomes(
+            [Outcome(provider, model, count, latency_sum=count * seconds, permit=permit)]
+        )
 
     def fail(
         self,
@@ -187,4 +189,4 @@ class Replica:
         permit: str = "",
     ) -> None:
         """Calls that did not."""
-        self.judge.report([Outcome(provider, model, failures={error: count}, permit=permit)])
+        self.judge.record_outcomes([Outcome(provider, model, failures={error: count}, permit=permit)])

@@ -96,7 +96,7 @@ async def fleet(server: RedisServer) -> AsyncIterator[Start]:
             await grpc_server.start(fresh_address())
             grpc_server.serving()
             stack.push_async_callback(grpc_server.drain, 0.1)
-            await replica.sharer.once()
+            await replica.sharer.exchange()
             await stack.enter_async_context(background("judge", replica.judge.run))
             await stack.enter_async_context(background("share", replica.sharer.run))
             channel = connect(f"127.0.0.1:{grpc_server.port}")

@@ -24,7 +24,8 @@ from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.ratelimit.domain.limits import Limit
-from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
+from services.ratelimit.learning.learning import LearnedStore
+from services.ratelimit.ports import LimitStore, SpendHistory
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.router.admission.admission import Claim
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
@@ -57,7 +58,7 @@ async def limiter_on(
     history: SpendHistory | None = None,
     learned: LearnedStore | None = None,
 ) -> AsyncIterator[RunningLimiter]:
-    """Serves the limits from the store; its pulse beats."""
+    """Serves the limits from the store; its heartbeat runs."""
     replica = Replica(store, limits, ttl=ttl, history=history, learned=learned)
     registration = Registration(
         ratelimit_pb2_grpc.add_RateLimiterServicer_to_server,
@@ -69,7 +70,7 @@ async def limiter_on(
     await server.start(listen or fresh_address(), None)
     server.serving()
     try:
-        async with background("pulse", replica.pulse.run):
+        async with background("heartbeat", replica.heartbeat.run):
             yield RunningLimiter(replica, f"127.0.0.1:{server.port}")
     finally:
         await server.drain(0.0)

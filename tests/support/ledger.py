@@ -163,7 +163,7 @@ class MemoryAlerts:
     async def record(self, alerts: Sequence[QuotaAlert]) -> None:
         for alert in alerts:
             kept = self._kept.get(alert.key, alert)
-            last = alert if alert.said > kept.said else kept
+            last = alert if alert.as_of > kept.as_of else kept
             self._kept[alert.key] = replace(last, raised=min(alert.raised, kept.raised))
 
     async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:

@@ -16,20 +16,20 @@ from libs.rpc.identity import ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
-from services.ratelimit.book import LimitBook
-from services.ratelimit.domain.learned import Observed
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
+from services.ratelimit.effective_limits import EffectiveLimits
 from services.ratelimit.enforce import Enforcer
-from services.ratelimit.keep_time import Pulse
-from services.ratelimit.learn import Learning, Mode
-from services.ratelimit.lease import Fleet, LeaseSession
-from services.ratelimit.ports import LearnedStore, LimitStore, SpendHistory
+from services.ratelimit.forecasting.trends import Trends
+from services.ratelimit.heartbeat import Heartbeat
+from services.ratelimit.learning.learned import Observed
+from services.ratelimit.learning.learning import LearnedStore, Learning, Mode
+from services.ratelimit.leases.session import Fleet, LeaseSession
+from services.ratelimit.ports import LimitStore, SpendHistory
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
-from services.ratelimit.trends import Trends
 from tests.support.address import fresh_address
 
 
@@ -154,22 +154,24 @@ class Replica:
         self.store = store
         self.metrics = Metrics()
         self.source = FixedLimits(limits)
-        self.book = LimitBook(self.source, store)
+        self.effective = EffectiveLimits(self.source, store)
         self.trends, self.fleet = Trends(), Fleet()
         self.history = history or KnownHistory()
         self.rebuild = Rebuild(store, self.history, self.clock, self.metrics)
-        self.enforcer = Enforcer(store, self.book, self.rebuild, self.trends, self.clock, self.metrics)
+        self.enforcer = Enforcer(store, self.effective, self.rebuild, self.trends, self.clock, self.metrics)
         self.learning = Learning(
             learned if learned is not None else MemoryLearned(),
-            self.book,
+            self.effective,
             self.clock,
             self.metrics,
             learn,
             0.95,
         )
-        self.reservations = Reservations(self.enforcer, self.book, store)
-        self.quotas = Quotas(self.enforcer, self.book, store, self.trends, self.learning)
-        self.pulse = Pulse(store, self.enforcer, self.book, self.fleet, self.trends, self.clock, self.metrics)
+        self.reservations = Reservations(self.enforcer, self.effective, store)
+        self.quotas = Quotas(self.enforcer, self.effective, store, self.trends, self.learning)
+        self.heartbeat = Heartbeat(
+            store, self.enforcer, self.effective, self.fleet, self.trends, self.clock, self.metrics
+        )
         self.ttl = ttl
 
     def session(self, holder: str, wake: Callable[[], None] = lambda: None) -> LeaseSession:
@@ -177,7 +179,7 @@ class Replica:
         return LeaseSession(
             holder,
             self.enforcer,
-            self.book,
+            self.effective,
             self.store,
             self.fleet,
             self.learning,

@@ -169,6 +169,22 @@ def test_every_metric_exists(document: Path) -> None:
         assert f'"{name.removesuffix("_total")}"' in code, f"nobody counts {name}"
 
 
+def test_every_metric_is_documented() -> None:
+    """docs/operations.md names each metric that a service or a library makes."""
+    made: set[str] = set()
+    places = (path for top in ("libs", "services") for path in (ROOT / top).rglob("*.py"))
+    for path in places:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                suffix = {"counter": "_total", "gauge": "", "histogram": ""}.get(node.func.attr)
+                name = node.args[0]
+                if suffix is not None and isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    made.add(f"pointsman_{name.value}{suffix}")
+    documented = set(re.findall(r"`(pointsman_[a-z_]+)`", (ROOT / "docs" / "operations.md").read_text()))
+    assert made
+    assert made <= documented
+
+
 @each_document
 def test_every_command_can_be_given(document: Path) -> None:
     """Commands and options of `pointsman`, and targets of make, are those there are."""

@@ -46,11 +46,11 @@ class PostgresAlerts:
         rows = [
             (
                 *(alert.scope, alert.unit, alert.period, alert.kind.value),
-                *(_instant(alert.window_start), _instant(alert.said), _instant(alert.raised)),
+                *(_instant(alert.window_start), _instant(alert.as_of), _instant(alert.raised)),
                 None if alert.cleared is None else _instant(alert.cleared),
                 *(alert.limit, alert.used, alert.burn_rate, alert.probability, alert.p50),
             )
-            for alert in sorted(alerts, key=lambda alert: (alert.key, alert.said))
+            for alert in sorted(alerts, key=lambda alert: (alert.key, alert.as_of))
         ]
         async with self._database.writing() as connection, connection.transaction():
             await connection.executemany(_RECORD, rows)

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: pools, migrations, and what its failures mean to callers."""
+"""The connection to PostgreSQL: pools, migrations, and the errors that callers get for its failures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MIGRATE_TIMEOUT = 600.0
 #: Seconds that the client waits beyond the server's own statement timeout before it gives a connection up.
 _CLIENT_SLACK = 2.0
 
-#: PostgreSQL is away, starting, stopping, full, or not the primary: none of it is the request's doing.
-GONE = (
+#: PostgreSQL is away, starting, stopping, full, or not the primary: none of it is caused by the request.
+UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -48,8 +48,8 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """Connections and seconds. Writing and reading have pools of their own: a heavy question never holds up what
-    routers wait for."""
+    """Numbers of connections, and timeouts in seconds. Writing and reading have pools of their own: a heavy query
+    never holds up the commits that routers wait for."""
 
     writers: int = 2
     readers: int = 4
@@ -65,7 +65,7 @@ class Database:
         self._dsn = dsn
         self._migrations = tuple(migrations)
         self._ready = False
-        self._why = "PostgreSQL has not been reached yet"
+        self._not_ready_reason = "PostgreSQL has not been reached yet"
         # A commit that is acknowledged must survive a crash, whatever the server's default.
         self._writer = _pool(dsn, options.writers, options.write_timeout, {"synchronous_commit": "on"})
         self._reader = _pool(
@@ -87,10 +87,10 @@ class Database:
                 applied = await migrate(connection, self._migrations)
             finally:
                 await connection.close(timeout=CONNECT_TIMEOUT)
-        except GONE as error:
+        except UNAVAILABLE_ERRORS as error:
             raise unavailable(error) from error
         except MigrationRefused as error:
-            self._why = str(error)
+            self._not_ready_reason = str(error)
             raise
         self._ready = True
         log.info("ledger_ready", migrations_applied=applied)
@@ -106,17 +106,18 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Connection]:
-        """A connection to write with. Raises Unavailable, also for what fails inside for PostgreSQL's reasons."""
+        """Lends a connection to write with. Raises Unavailable, also for what fails inside for PostgreSQL's
+        reasons."""
         self._check()
         try:
             async with self._writer.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
-        except GONE as error:
+        except UNAVAILABLE_ERRORS as error:
             raise unavailable(error) from error
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """A connection that cannot write. Raises Unavailable, and DeadlineExceeded where a statement takes too
+        """Lends a connection that cannot write. Raises Unavailable, and DeadlineExceeded where a statement takes too
         long."""
         self._check()
         try:
@@ -126,7 +127,7 @@ class Database:
             raise DeadlineExceeded(
                 "The question took too long: ask for a shorter range or fewer groups", reason="QUERY_TOO_SLOW"
             ) from error
-        except GONE as error:
+        except UNAVAILABLE_ERRORS as error:
             raise unavailable(error) from error
 
     async def close(self) -> None:
@@ -149,12 +150,14 @@ class Database:
     def _check(self) -> None:
         if not self._ready:
             raise Unavailable(
-                f"The ledger is not ready: {self._why}", reason="LEDGER_UNAVAILABLE", retry_after=RETRY_AFTER
+                f"The ledger is not ready: {self._not_ready_reason}",
+                reason="LEDGER_UNAVAILABLE",
+                retry_after=RETRY_AFTER,
             )
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """The caller's view of a database that is away. The cause is named by type: its text may hold the DSN."""
+    """Returns the error for a database that is away. The cause is named by type: its text may hold the DSN."""
     return Unavailable(
         f"The ledger's database does not answer ({type(error).__name__})",
         reason="LEDGER_UNAVAILABLE",

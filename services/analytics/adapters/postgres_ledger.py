@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL: one statement per batch in, one per question out."""
+"""The ledger in PostgreSQL: one statement per batch written, one per query."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Attempt], Any]], ...] = (
     ("trace_id", "text", lambda a: a.trace_id),
     ("rank", "smallint", lambda a: a.rank),
 )
-#: What travels as another type than it is kept as. Intervals count microseconds exactly; to_timestamp() does not.
+#: Columns that travel as another type than they are kept as. Intervals count microseconds exactly; to_timestamp()
+#: does not.
 _CASTS = {
     "started": "timestamptz 'epoch' + started * interval '1 microsecond'",
     "labels": "labels::jsonb",
@@ -93,7 +94,7 @@ def _record_sql() -> str:
 
 _RECORD_SQL = _record_sql()
 #: The server or the client library cannot take a value, whoever sends it and however often.
-_UNKEEPABLE = (
+_REJECTED_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
@@ -120,17 +121,17 @@ class PostgresLedger:
 
     async def costs(self, query: Query) -> CostReport:
         """See the port."""
-        return cost_report(query, await self._ask(cost_statement(query)))
+        return cost_report(query, await self._fetch(cost_statement(query)))
 
     async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
         """See the port."""
-        return performance_rows(query, await self._ask(performance_statement(query)))
+        return performance_rows(query, await self._fetch(performance_statement(query)))
 
     async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
         """See the port."""
-        return reliability_rows(query, await self._ask(reliability_statement(query)))
+        return reliability_rows(query, await self._fetch(reliability_statement(query)))
 
-    async def _ask(self, statement: Statement) -> list[asyncpg.Record]:
+    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
         async with self._database.reading() as connection:
             try:
                 return await connection.fetch(statement.sql, *statement.parameters)
@@ -148,7 +149,7 @@ async def _write(connection: Connection, rows: Sequence[Attempt], refused: dict[
         done = await connection.fetchrow(
             _RECORD_SQL, *([value(row) for row in rows] for _, _, value in _COLUMNS)
         )
-    except _UNKEEPABLE as error:
+    except _REJECTED_ERRORS as error:
         if len(rows) == 1:
             refused[rows[0].attempt_id] = f"the database cannot keep it ({type(error).__name__})"
             return 0, 0

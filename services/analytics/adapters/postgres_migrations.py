@@ -41,7 +41,7 @@ class Migration:
 
 
 def read_migrations(folder: Path = MIGRATIONS) -> tuple[Migration, ...]:
-    """The files in order. Raises MigrationRefused where a name is malformed or the numbers are not 1, 2, 3 …"""
+    """Reads the files, in order. Raises MigrationRefused where a name is malformed, or numbers are not 1, 2, 3 …"""
     found = []
     for path in sorted(folder.glob("*.sql")):
         match = _NAME.match(path.name)

@@ -10,13 +10,14 @@ _SHARES = (0.5, 0.9, 0.99)
 
 
 def quantiles_sql(column: str, where: str) -> str:
-    """An aggregate over a column of microseconds; NULLs are left out. Both arguments are SQL of our own."""
+    """Returns the SQL of an aggregate over a column of microseconds; NULLs are left out. Both arguments are SQL of
+    our own."""
     shares = ", ".join(str(share) for share in _SHARES)
     return f"percentile_disc(ARRAY[{shares}]) WITHIN GROUP (ORDER BY {column}) FILTER (WHERE {where})"
 
 
 def read_quantiles(value: Sequence[int | None] | None) -> Quantiles | None:
-    """What the aggregate gave, in seconds; None without data."""
+    """Returns the aggregate's quantiles in seconds; None without data."""
     if value is None:
         return None
     p50, p90, p99 = value

@@ -1,4 +1,5 @@
-"""Questions as SQL, and rows as answers. SQL is put together from closed enums only; all else is a parameter."""
+"""Turns queries into SQL, and rows into reports. SQL is put together from closed enums only; all else is a
+parameter."""
 
 # ruff: noqa: S608 -- that rule sees any SQL in an f-string; the sentence above is what keeps it safe.
 
@@ -53,13 +54,13 @@ class Statement:
     parameters: list[Any] = field(default_factory=list)
 
     def bind(self, value: object) -> str:
-        """The placeholder of a new parameter."""
+        """Adds a parameter; returns its placeholder."""
         self.parameters.append(value)
         return f"${len(self.parameters)}"
 
 
 def cost_statement(query: Query) -> Statement:
-    """Rows of the groups, and one of the whole (`is_total` not 0) that comes first."""
+    """Returns the statement for rows of the groups, and one of the whole (`is_total` not 0) that comes first."""
     statement = Statement()
     keys = _keys(query)
     # Without a group the whole is all there is.
@@ -84,16 +85,16 @@ def cost_statement(query: Query) -> Statement:
 
 
 def cost_report(query: Query, records: Sequence[asyncpg.Record]) -> CostReport:
-    """The answer of `cost_statement`."""
+    """Reads the rows of `cost_statement`."""
     total = next((_cost_row(query, r, Group()) for r in records if r["is_total"]), _NOTHING)
     if not _keys(query):
         return CostReport((total,) if total.attempts else (), total)
     rows = [_cost_row(query, record, _group(query, record)) for record in records if not record["is_total"]]
-    return CostReport(tuple(_whole(rows)), total)
+    return CostReport(tuple(_check_row_count(rows)), total)
 
 
 def performance_statement(query: Query) -> Statement:
-    """One row per group."""
+    """Returns the statement for one row per group."""
     statement = Statement()
     keys = _keys(query)
     timed = f"{_SUCCESS} AND latency_us IS NOT NULL"
@@ -112,7 +113,7 @@ def performance_statement(query: Query) -> Statement:
 
 
 def performance_rows(query: Query, records: Sequence[asyncpg.Record]) -> tuple[PerformanceRow, ...]:
-    """The answer of `performance_statement`."""
+    """Reads the rows of `performance_statement`."""
     return tuple(
         PerformanceRow(
             group=_group(query, record),
@@ -128,13 +129,13 @@ def performance_rows(query: Query, records: Sequence[asyncpg.Record]) -> tuple[P
                 else None
             ),
         )
-        for record in _whole(records)
+        for record in _check_row_count(records)
         if record["attempts"]
     )
 
 
 def reliability_statement(query: Query) -> Statement:
-    """One row per group, counted over one row per group and request."""
+    """Returns the statement for one row per group, counted over one row per group and request."""
     statement = Statement()
     # A request belongs to the bucket of its first attempt, so the bucket is not a key of the inner grouping.
     groups = _group_keys(query)
@@ -166,7 +167,7 @@ def reliability_statement(query: Query) -> Statement:
 
 
 def reliability_rows(query: Query, records: Sequence[asyncpg.Record]) -> tuple[ReliabilityRow, ...]:
-    """The answer of `reliability_statement`."""
+    """Reads the rows of `reliability_statement`."""
     return tuple(
         ReliabilityRow(
             group=_group(query, record),
@@ -181,13 +182,13 @@ def reliability_rows(query: Query, records: Sequence[asyncpg.Record]) -> tuple[R
             unanswered=record["unanswered"],
             failovers=record["failovers"],
         )
-        for record in _whole(records)
+        for record in _check_row_count(records)
         if record["requests"]
     )
 
 
 def _source(query: Query, statement: Statement) -> str:
-    """The attempts asked for, with the keys of their group."""
+    """Returns the SQL of the attempts queried, with the keys of their group."""
     columns = [f"{_DIMENSIONS[dimension]} AS g{i}" for i, dimension in enumerate(query.group_by)]
     if query.interval is not None:
         zone = statement.bind(query.time_zone)
@@ -238,7 +239,7 @@ def _group(query: Query, record: asyncpg.Record) -> Group:
     return Group(tuple(record[key] for key in _group_keys(query)), bucket)
 
 
-def _whole(rows: Sequence[_Row]) -> Sequence[_Row]:
+def _check_row_count(rows: Sequence[_Row]) -> Sequence[_Row]:
     if len(rows) > MAX_ROWS:
         raise FailedPrecondition(
             f"The answer has more than {MAX_ROWS} rows: ask for a shorter range, wider buckets or fewer groups",

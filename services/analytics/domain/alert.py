@@ -1,4 +1,4 @@
-"""What limiters noticed of a quota, as it is kept."""
+"""Alerts on quotas, as limiters raise and clear them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST: Final = {"day": 90_000.0, "month": 32 * 86_400.0}
 
 
 class AlertKind(StrEnum):
-    """What was noticed."""
+    """The condition that an alert is raised for."""
 
     BURN_FAST = "burn_fast"
     BURN_SLOW = "burn_slow"
@@ -26,14 +26,15 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuotaAlert:
-    """One word on one alert. Instants are epoch seconds, durations seconds; None as in the proto."""
+    """One alert as it was at `as_of` (`said` in the proto and the database). Instants are epoch seconds, durations
+    seconds; None as in the proto."""
 
     scope: str
     unit: str
     period: str
     kind: AlertKind
     window_start: float
-    said: float
+    as_of: float
     raised: float
     cleared: float | None
     limit: int
@@ -44,12 +45,12 @@ class QuotaAlert:
 
     @property
     def key(self) -> tuple[str, str, str, str, float]:
-        """What names it."""
+        """The fields that name an alert."""
         return self.scope, self.unit, self.period, self.kind, self.window_start
 
 
 def alert_faults(alert: QuotaAlert, field: str) -> list[FieldViolation]:
-    """What is wrong with it."""
+    """Returns the faults of an alert; `field` is its path in the request."""
     faults = []
     if not 3 <= len(alert.scope) <= MAX_SCOPE or ":" not in alert.scope or not alert.scope.isprintable():
         faults.append(

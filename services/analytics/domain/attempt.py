@@ -1,4 +1,4 @@
-"""One provider attempt as the ledger keeps it, and which of two records of one attempt is better."""
+"""One provider attempt as the ledger keeps it, and the order of records of one attempt from worse to better."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MAX_AHEAD = 86_400.0
 
 
 class UnusableAttempt(ValueError):
-    """This record can never be kept; the message says why."""
+    """A record that can never be kept; the message gives the reason."""
 
 
 class Outcome(StrEnum):
-    """What an attempt ended as."""
+    """The end of an attempt."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -100,7 +100,7 @@ class Attempt:
 
     @property
     def rank(self) -> int:
-        """How good the record is, 1 to 7; a better one replaces a worse one of the same attempt. A known end beats
+        """The quality of the record, 1 to 7; a better one replaces a worse one of the same attempt. A known end beats
         an unknown one, then exact beats estimated beats uncertain. Stored: numbers must keep their meaning."""
         known = 0 if self.outcome is Outcome.UNKNOWN else _KNOWN_END
         return known + _ACCURACY_RANK[self.usage.accuracy]
@@ -113,7 +113,7 @@ def check_not_ahead(attempt: Attempt, now: float) -> None:
 
 
 def best_by_id(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
-    """The best record of each attempt; of equally good ones the first."""
+    """Returns the best record of each attempt; of equally good ones the first."""
     best: dict[str, Attempt] = {}
     for attempt in attempts:
         kept = best.setdefault(attempt.attempt_id, attempt)
@@ -136,7 +136,7 @@ def _text(name: str, value: str, most: int) -> None:
 
 
 def check_label_count(count: int) -> None:
-    """Raises UnusableAttempt where there are too many labels to look at."""
+    """Raises UnusableAttempt where there are too many labels."""
     if count > MAX_LABELS:
         raise UnusableAttempt(f"labels must have at most {MAX_LABELS} entries")
 

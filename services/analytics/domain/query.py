@@ -1,4 +1,4 @@
-"""What is asked of the ledger: which attempts, grouped how, in which time buckets."""
+"""Queries of the ledger: filters of attempts, groups, time buckets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Interval(StrEnum):
 
 
 def default_range(now: float, since: float | None, until: float | None) -> tuple[float, float]:
-    """Where None: until now, and from 24 hours before the end."""
+    """Returns the range with its defaults: until now, and from 24 hours before the end."""
     end = now if until is None else until
     return (max(0.0, end - DEFAULT_RANGE) if since is None else since), end
 
@@ -110,7 +110,7 @@ class Query:
 
 
 def load_zone(name: str) -> ZoneInfo | None:
-    """The time zone of an IANA name; None where there is none."""
+    """Returns the time zone of an IANA name; None where there is none."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -119,7 +119,7 @@ def load_zone(name: str) -> ZoneInfo | None:
 
 
 def count_buckets(since: float, until: float, interval: Interval, zone: ZoneInfo) -> int:
-    """How many buckets [since, until) touches, at most one too many."""
+    """Counts the buckets that [since, until) touches, at most one too many."""
     if interval is Interval.MINUTE:
         return math.ceil((until - since) / 60) + 1
     if interval is Interval.HOUR:

@@ -1,4 +1,4 @@
-"""What the ledger answers. Rows come ordered by bucket, then group; groups without attempts are left out."""
+"""Reports from the ledger. Rows come ordered by bucket, then group; groups without attempts are left out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class PerformanceRow:
-    """How a group performed. Quantiles are None without data; so is the speed (tokens per second)."""
+    """The performance of a group. Quantiles are None without data; so is the speed (tokens per second)."""
 
     group: Group
     attempts: int
@@ -66,7 +66,7 @@ class PerformanceRow:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityRow:
-    """How far a group could be relied on. `errors` counts failed attempts by class (None: not known), classes that
+    """The reliability of a group. `errors` counts failed attempts by class (None: not known), classes that
     did not happen left out; `unanswered` requests had a failure and no answer."""
 
     group: Group

@@ -1,1 +1,1 @@
-"""Where the ports meet the world."""
+"""Adapters: the ports on Redis and HTTP."""

@@ -25,23 +25,23 @@ class Endpoint:
 
 
 # Sources: each vendor's API reference, "list models". Perplexity, Vertex and Bedrock have none that takes the key of
-# the calls, so they are only knocked at.
-_KNOCK = Endpoint("/")
+# the calls, so they are only tested for reachability.
+_REACHABILITY = Endpoint("/")
 _MODELS = Endpoint("/models", "authorization", "Bearer ")
 _ENDPOINTS = {
     "anthropic": Endpoint("/v1/models?limit=1", "x-api-key", extra={"anthropic-version": "2023-06-01"}),
     "gemini": Endpoint("/v1beta/models?pageSize=1", "x-goog-api-key"),
     "azure_openai": Endpoint("/openai/models?api-version=2024-10-21", "api-key"),
     "cohere": Endpoint("/v1/models?page_size=1", "authorization", "Bearer "),
-    "perplexity": _KNOCK,
-    "vertex": _KNOCK,
-    "bedrock": _KNOCK,
+    "perplexity": _REACHABILITY,
+    "vertex": _REACHABILITY,
+    "bedrock": _REACHABILITY,
 }
 
 
 def _error_class(status: int) -> ErrorClass | None:
-    """What a status of a free endpoint says about the provider. 403 and 400 say nothing: a key may be good for calls
-    and not for listing models."""
+    """Classifies a free endpoint's status; None: no failure. 403 and 400 are none: a key may be good for calls and
+    not for listing models."""
     if status in (401, 407):
         return ErrorClass.AUTHENTICATION
     if status in (503, 529):
@@ -50,7 +50,7 @@ def _error_class(status: int) -> ErrorClass | None:
 
 
 class HttpEndpoints:
-    """Asks with the provider's own key; the answer's body is not read. Seconds."""
+    """Sends probes with the provider's own key; the response's body is not read. `timeout` in seconds."""
 
     def __init__(self, client: httpx.AsyncClient, keys: Keys, clock: Clock, timeout: float = 5.0) -> None:
         self._client = client

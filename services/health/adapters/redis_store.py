@@ -1,4 +1,4 @@
-"""What replicas share, in Redis or Valkey. All keys carry one hash tag, so a cluster keeps them on one node."""
+"""The store of replicas on Redis or Valkey. All keys carry one hash tag, so a cluster keeps them on one node."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.telemetry import get_logger
 from libs.throttle import Throttle
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
-from services.health.domain.fleet import Shared
+from services.health.domain.fleet import SharedState
 from services.health.domain.target import Mode, ModeRecord, Target
 from services.health.ports import Exchange
 
 #: Entries of evidence kept for slow readers, and for how long the last ones, in seconds.
 STREAM_LENGTH = 1000
 STREAM_SECONDS = 3600
-#: Circuits nobody has written to for this long are forgotten, in seconds. Modes are kept for ever.
+#: Seconds after its last write that a circuit is dropped. Modes are kept for ever.
 STATES_SECONDS = 7 * 86_400
 
 # Keeps the larger of two arrays, compared element by element like `BreakerState.order` and `ModeRecord.order`.
@@ -78,7 +78,8 @@ _decode_order = msgspec.json.Decoder(list[Any]).decode
 
 
 class RedisHealthStore:
-    """`domain` separates fleets that use one server; `instance` is this replica; `token` makes unique words."""
+    """Satisfies `ports.HealthStore`. `domain` separates fleets that use one server; `instance` is this replica;
+    `token` makes unique texts."""
 
     def __init__(
         self,
@@ -94,23 +95,23 @@ class RedisHealthStore:
         self._instance = instance
         self._token = token
         self._timeout = timeout
-        #: The same values are read again and again.
+        #: The same values are read at every exchange: logged at most every ten seconds.
         self._not_understood = Throttle(clock)
         self._states, self._modes, self._stream = (
             f"{tag}:{name}" for name in ("states", "modes", "evidence")
         )
         self._prefix = tag
-        self._kept: Mapping[Target, Shared] = {}
+        self._kept: Mapping[Target, SharedState] = {}
         self._cursor = ""
 
     async def exchange(self, outgoing: Exchange) -> Exchange:
-        async with self._reaching():
+        async with self._calling():
             if not self._cursor:
                 last: Any = await self._redis.xrevrange(self._stream, count=1)
                 self._cursor = last[0][0].decode() if last else "0-0"
             pipeline = self._redis.pipeline(transaction=False)
-            if news := self._news(outgoing.shared):
-                pipeline.eval(_MERGE, 2, self._states, self._modes, STATES_SECONDS, *news)
+            if changed := self._changed_fields(outgoing.shared):
+                pipeline.eval(_MERGE, 2, self._states, self._modes, STATES_SECONDS, *changed)
             pipeline.hgetall(self._states)
             pipeline.hgetall(self._modes)
             pipeline.xrange(self._stream, min=f"({self._cursor}", count=STREAM_LENGTH)
@@ -124,25 +125,25 @@ class RedisHealthStore:
                 )
                 pipeline.expire(self._stream, STREAM_SECONDS)
             answers = await pipeline.execute()
-        states, modes, entries = answers[bool(news) : bool(news) + 3]
+        states, modes, entries = answers[bool(changed) : bool(changed) + 3]
         self._kept = self._shared(states, modes)
-        return self._heard(entries)
+        return self._read_entries(entries)
 
     async def acquire(
         self, target: Target, generation: int, prefix: str, limit: int, ttl: float
     ) -> ProbePermit | None:
         permit = f"{prefix}{self._token()}"
         key = self._permits(target, generation)
-        async with self._reaching():
+        async with self._calling():
             expires = await self._redis.eval(_ACQUIRE, 1, key, permit, limit, int(ttl * 1000))
         return ProbePermit(permit, int(expires) / 1000) if expires else None
 
     async def release(self, target: Target, generation: int, permit_id: str) -> None:
-        async with self._reaching():
+        async with self._calling():
             await self._redis.zrem(self._permits(target, generation), permit_id)
 
     async def claim(self, name: str, ttl: float) -> bool:
-        async with self._reaching():
+        async with self._calling():
             taken = await self._redis.set(
                 f"{self._prefix}:claim:{name}", self._instance, nx=True, px=max(1, int(ttl * 1000))
             )
@@ -151,19 +152,19 @@ class RedisHealthStore:
     def _permits(self, target: Target, generation: int) -> str:
         return f"{self._prefix}:permits:{target}:{generation}"
 
-    def _news(self, shared: Mapping[Target, Shared]) -> list[str | bytes | int]:
-        """What the store does not have yet, as far as is known here."""
-        news: list[str | bytes | int] = []
-        nothing = Shared(BreakerState(), ModeRecord())
+    def _changed_fields(self, shared: Mapping[Target, SharedState]) -> list[str | bytes | int]:
+        """Returns the arguments of `_MERGE` for states that the store does not have yet, as far as is known here."""
+        changed: list[str | bytes | int] = []
+        nothing = SharedState(BreakerState(), ModeRecord())
         for target, mine in shared.items():
             kept = self._kept.get(target, nothing)
             if mine.circuit.order > kept.circuit.order:
-                news += [1, str(target), _encode(mine.circuit.order)]
+                changed += [1, str(target), _encode(mine.circuit.order)]
             if mine.mode.order > kept.mode.order:
-                news += [2, str(target), _encode(mine.mode.order)]
-        return news
+                changed += [2, str(target), _encode(mine.mode.order)]
+        return changed
 
-    def _heard(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Exchange:
+    def _read_entries(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Exchange:
         outcomes: list[Outcome] = []
         probes: list[ProbeResult] = []
         for entry_id, entry in entries:
@@ -173,7 +174,7 @@ class RedisHealthStore:
             try:
                 evidence = _decode_evidence(entry.get(b"evidence", b""))
             except msgspec.MsgspecError as error:
-                # A replica of another release may say what this one does not understand.
+                # A replica of another release may send what this one does not understand.
                 if times := self._not_understood.due():
                     log.warning("evidence_not_understood", error=str(error), times=times)
                 continue
@@ -181,23 +182,26 @@ class RedisHealthStore:
             probes += evidence.probes
         return Exchange(self._kept, tuple(outcomes), tuple(probes))
 
-    def _shared(self, states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]) -> dict[Target, Shared]:
-        """What of the store's values is understood; a replica of another release may have written the others."""
+    def _shared(
+        self, states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]
+    ) -> dict[Target, SharedState]:
+        """Reads the store's values. Those that a replica of another release wrote may not be understood: they are
+        left out."""
         circuits = {field: _circuit(value) for field, value in states.items()}
-        words = {field: _mode(value) for field, value in modes.items()}
-        for field, read in (*circuits.items(), *words.items()):
+        records = {field: _mode(value) for field, value in modes.items()}
+        for field, read in (*circuits.items(), *records.items()):
             if read is None and (times := self._not_understood.due()):
                 log.warning("shared_state_not_understood", target=field.decode(errors="replace"), times=times)
         return {
-            Target(*field.decode().partition("/")[::2]): Shared(
-                circuits.get(field) or BreakerState(), words.get(field) or ModeRecord()
+            Target(*field.decode().partition("/")[::2]): SharedState(
+                circuits.get(field) or BreakerState(), records.get(field) or ModeRecord()
             )
-            for field in circuits.keys() | words.keys()
-            if circuits.get(field) or words.get(field)
+            for field in circuits.keys() | records.keys()
+            if circuits.get(field) or records.get(field)
         }
 
     @asynccontextmanager
-    async def _reaching(self) -> AsyncIterator[None]:
+    async def _calling(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout):
                 yield
@@ -210,7 +214,7 @@ class RedisHealthStore:
 
 
 def _circuit(value: bytes) -> BreakerState | None:
-    """From its order; None where it is not understood."""
+    """Reads a value from its order; None where it is not understood."""
     try:
         generation, severity, open_until, since, trips, cause = _decode_order(value)
         return BreakerState(
@@ -226,7 +230,7 @@ def _circuit(value: bytes) -> BreakerState | None:
 
 
 def _mode(value: bytes) -> ModeRecord | None:
-    """From its order; None where it is not understood."""
+    """Reads a value from its order; None where it is not understood."""
     try:
         version, at, mode, reason = _decode_order(value)
         return ModeRecord(Mode(mode), int(version), float(at), str(reason))

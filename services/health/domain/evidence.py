@@ -1,4 +1,4 @@
-"""What routers and probes saw."""
+"""Evidence: outcomes of calls, as routers report them, and results of probes."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Outcome:
 
     @property
     def target(self) -> Target:
-        """The model."""
+        """The model that was called."""
         return Target(self.provider, self.model)
 
     @property
     def calls(self) -> int:
-        """All of them, whoever's fault."""
+        """Number of calls, whoever is to blame for their failures."""
         return self.successes + sum(self.failures.values())
 
     @property
@@ -73,7 +73,8 @@ class Outcome:
         return self.first_token_sum / self.first_token_count
 
     def evidence(self, settings: BreakerSettings, generation: int | None) -> Evidence:
-        """As a breaker takes it. Sums hide single calls: successes count as slow when they are so on average."""
+        """Returns the evidence for a breaker. Sums hide single calls: successes count as slow when they are so on
+        average."""
         tokens = self.output_tokens // self.successes if self.successes else 0
         slow = self.latency is not None and settings.is_slow(self.latency, tokens)
         return Evidence(
@@ -83,8 +84,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a free endpoint of a provider said. `error` None: it was reached, and took our key where it asks for
-    one."""
+    """The result of a probe of a provider's free endpoint. `latency` in seconds. `error` None: it was reached, and
+    took our key where it asks for one."""
 
     provider: str
     latency: float
@@ -105,12 +106,12 @@ class ProbePermit:
 
 
 def permit_prefix(provider_generation: int, model_generation: int) -> str:
-    """The beginning of a permit's id; what follows makes it unique."""
+    """Returns the beginning of a permit's id; what follows makes it unique."""
     return f"{provider_generation}.{model_generation}."
 
 
 def permit_generations(permit: str) -> tuple[int | None, int | None]:
-    """The provider's and the model's generation of a permit's id; None, None where it is not one of ours."""
+    """Returns the provider's and the model's generation of a permit's id; None, None where it is not one of ours."""
     parts = permit.split(".")
     if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) <= 15 for p in parts[:2]):
         return None, None

@@ -1,4 +1,4 @@
-"""All targets together: evidence of models, and what it says about their providers."""
+"""All targets together: evidence of models, and judgements of their providers that follow from it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from services.health.domain.evidence import Outcome, ProbeResult, permit_generat
 from services.health.domain.judgement import Judgement
 from services.health.domain.target import Mode, ModeRecord, Target, TargetState
 
-#: Circuits that open for these reasons say something about the whole provider; a slow or cooling model does not.
+#: Causes of an open circuit that count against the whole provider; a slow or cooling model does not.
 _PROVIDER_WIDE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT})
 _PROBE_FAILURES = 3
-#: While traffic succeeded this recently, a failing probe is not believed, in seconds.
+#: Seconds after a successful call during which failing probes open nothing.
 _TRAFFIC_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What replicas tell each other about a target; both parts merge by max."""
+class SharedState:
+    """The part of a judgement that replicas share; both fields merge by max."""
 
     circuit: BreakerState
     mode: ModeRecord
 
 
 class Fleet:
-    """Pure: every `now` is seconds since the Unix epoch. Targets are those of the catalog."""
+    """The judgements of the catalog's targets. Pure: every `now` is seconds since the Unix epoch."""
 
     def __init__(self, settings: BreakerSettings, rng: Random) -> None:
         self._settings = settings
@@ -41,12 +41,12 @@ class Fleet:
 
     @property
     def targets(self) -> Iterable[Target]:
-        """All of them, providers before their models."""
+        """All targets, providers before their models."""
         return self._judgements.keys()
 
     def replace_targets(self, targets: Collection[Target]) -> frozenset[Target]:
-        """Takes the catalog's targets; those that stay keep their judgement. Returns those that went."""
-        wanted = set(targets) | {target.whole for target in targets}
+        """Takes the catalog's targets; those that stay keep their judgement. Returns those that were dropped."""
+        wanted = set(targets) | {target.parent for target in targets}
         gone = frozenset(self._judgements.keys() - wanted)
         self._judgements = {
             target: self._judgements.get(target) or Judgement(target, self._settings, self._rng)
@@ -61,7 +61,7 @@ class Fleet:
         return gone
 
     def judgement(self, target: Target) -> Judgement:
-        """One target's. Raises NotFound."""
+        """Returns one target's judgement. Raises NotFound."""
         found = self._judgements.get(target)
         if found is None:
             raise NotFound(
@@ -70,20 +70,20 @@ class Fleet:
         return found
 
     def states(self, now: float) -> Iterator[TargetState]:
-        """Every target's judgement now."""
+        """Yields every target's present state."""
         return (judgement.state(now) for judgement in self._judgements.values())
 
     def has_traffic(self, provider: str, now: float, seconds: float) -> bool:
-        """Whether a call to the provider succeeded in the last `seconds`."""
+        """Returns True if a call to the provider succeeded in the last `seconds`."""
         last = self._judgements[Target(provider)].last_success
         return last is not None and now - last < seconds
 
     def record(self, now: float, outcome: Outcome) -> bool:
-        """Takes in calls to a model. False: not in the catalog, ignored."""
+        """Records calls to a model. Returns False where it is not in the catalog, and ignores them."""
         model = self._judgements.get(outcome.target)
         if model is None or not outcome.model:
             return False
-        provider = self._judgements[outcome.target.whole]
+        provider = self._judgements[outcome.target.parent]
         by_permit = permit_generations(outcome.permit)
         of_provider = _later(outcome.provider_generation, by_permit[0])
         of_model = _later(outcome.generation, by_permit[1])
@@ -104,13 +104,13 @@ class Fleet:
         return True
 
     def record_probe(self, now: float, result: ProbeResult) -> None:
-        """Takes in what a free endpoint said. It can open a circuit where there is no traffic to contradict it, and
+        """Records the result of a probe. It can open a circuit where there is no traffic to contradict it, and
         half-open one early; it never closes one, since listing models is not generating. A refused key is shown, but
-        opens nothing: each router finds that out by itself, and when the key is another one."""
+        opens nothing: each router finds that out by itself, and when the key has been replaced."""
         provider = self._judgements.get(Target(result.provider))
         if provider is None:
             return
-        provider.checked(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
+        provider.record_check(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
         if result.error in (None, ErrorClass.AUTHENTICATION):
             self._probe_failures.pop(result.provider, None)
             for judgement in (provider, *(self._judgements[m] for m in self._models[result.provider])):
@@ -129,24 +129,24 @@ class Fleet:
             provider.breaker.trip(now, _PROBE_CAUSES.get(result.error, TripCause.FAULTS))
 
     def set_mode(self, now: float, target: Target, mode: Mode, reason: str) -> None:
-        """An operator's word. AUTOMATIC also forgets the evidence against the target, and, for a provider, against
+        """Sets an operator's mode. AUTOMATIC also drops the evidence against the target, and, for a provider, against
         its models. Raises NotFound."""
         judgement = self.judgement(target)
         judgement.mode = ModeRecord(mode, judgement.mode.version + 1, now, reason)
         if mode is Mode.AUTOMATIC:
-            judgement.forget(now)
+            judgement.reset(now)
             if not target.model:
                 self._probe_failures.pop(target.provider, None)
                 for model in self._models[target.provider]:
-                    self._judgements[model].forget(now)
+                    self._judgements[model].reset(now)
 
-    def export(self, now: float) -> dict[Target, Shared]:
-        """What other replicas should know: targets about which there is anything to say."""
-        shared = {t: Shared(j.breaker.tick(now), j.mode) for t, j in self._judgements.items()}
+    def export(self, now: float) -> dict[Target, SharedState]:
+        """Returns the shared state of each target that has ever changed."""
+        shared = {t: SharedState(j.breaker.tick(now), j.mode) for t, j in self._judgements.items()}
         return {t: s for t, s in shared.items() if s.circuit.generation or s.mode.version}
 
-    def merge(self, now: float, shared: Mapping[Target, Shared]) -> None:
-        """Takes over what other replicas know better."""
+    def merge(self, now: float, shared: Mapping[Target, SharedState]) -> None:
+        """Merges other replicas' states: the larger of each part stays."""
         for target, other in shared.items():
             judgement = self._judgements.get(target)
             if judgement is not None:
@@ -160,7 +160,7 @@ class Fleet:
         model that works is proof of the contrary.
         """
         models = [self._judgements[target] for target in self._models[provider.target.provider]]
-        if any(model.works(now) for model in models):
+        if any(model.is_working(now) for model in models):
             return
         causes = [
             c.cause for c in (m.breaker.tick(now) for m in models) if c.state is not CircuitState.CLOSED
@@ -171,7 +171,7 @@ class Fleet:
 
 
 def _later(named: int | None, permitted: int | None) -> int | None:
-    """The generation that calls belong to, by their report and by their permit; whichever knows more."""
+    """Returns the generation that calls belong to: the later of their report's and their permit's."""
     known = [generation for generation in (named, permitted) if generation is not None]
     return max(known, default=None)
 

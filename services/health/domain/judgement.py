@@ -1,4 +1,4 @@
-"""One target: its evidence, its circuit, its mode, and what follows from them."""
+"""One target: its evidence, its circuit, its mode, and the state that follows from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from libs.resilience.window import SlidingCounts
 from services.health.domain.evidence import Outcome
 from services.health.domain.target import Mode, ModeRecord, Status, Target, TargetState
 
-#: What is shown covers the last minute.
+#: Seconds that the published rates cover.
 SHOWN_SECONDS = 60.0
 #: A closed circuit counts as degraded from this error rate on, given this many calls.
 DEGRADED_RATE = 0.1
@@ -29,7 +29,7 @@ _CAUSES = {
 
 
 class Judgement:
-    """Every `now` is seconds since the Unix epoch."""
+    """The judgement of one target. Every `now` is seconds since the Unix epoch."""
 
     def __init__(self, target: Target, settings: BreakerSettings, rng: Random) -> None:
         self.target = target
@@ -38,7 +38,7 @@ class Judgement:
         self.last_success: float | None = None
         self._note = ""
         self._last_checked: float | None = None
-        #: By the last probe, and no call has succeeded since.
+        #: True: the last probe's key was refused, and no call has succeeded since.
         self._key_refused = False
         self._shown = SlidingCounts(SHOWN_SECONDS, 60)
         self._latency = DecayingQuantile(_HALF_LIFE)
@@ -47,7 +47,7 @@ class Judgement:
         self._consecutive = 0
 
     def observe(self, now: float, outcome: Outcome) -> None:
-        """What is shown: rates and latencies. Latency comes from successes alone."""
+        """Records calls for the published rates and latencies. Latency comes from successes alone."""
         faults = Evidence(failures=outcome.failures).faults
         self._shown.add(now, outcome.successes, faults)
         self._last_checked = now
@@ -62,21 +62,22 @@ class Judgement:
         if outcome.successes:
             self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
 
-    def checked(self, now: float, *, key_refused: bool) -> None:
-        """A probe said something."""
+    def record_check(self, now: float, *, key_refused: bool) -> None:
+        """Records that a probe was answered."""
         self._last_checked = now
         self._key_refused = key_refused
 
     def explain(self, note: str) -> None:
-        """An operator's reason for opening the circuit, shown while it is not closed."""
+        """Keeps an operator's reason for opening the circuit, shown while it is not closed."""
         self._note = note
 
-    def works(self, now: float) -> bool:
-        """Whether traffic of the last minute shows that it does."""
+    def is_working(self, now: float) -> bool:
+        """Returns True if traffic of the last minute succeeded, without a failure since, and the circuit is
+        closed."""
         recent = self.last_success is not None and now - self.last_success < SHOWN_SECONDS
         return recent and self._consecutive == 0 and self.breaker.tick(now).state is CircuitState.CLOSED
 
-    def forget(self, now: float) -> None:
+    def reset(self, now: float) -> None:
         """Closes the circuit and drops the evidence against it."""
         self.breaker.reset(now)
         self._shown.clear()
@@ -84,7 +85,7 @@ class Judgement:
         self._note = ""
 
     def state(self, now: float) -> TargetState:
-        """The judgement now."""
+        """Returns the present state."""
         circuit = self.breaker.tick(now)
         if circuit.state is CircuitState.CLOSED:
             self._note = ""

@@ -1,4 +1,4 @@
-"""What is judged, and the words for it."""
+"""Targets of judgement, operators' modes, and the state that is published of a target."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Target:
     model: str = ""
 
     @property
-    def whole(self) -> Target:
-        """The provider it belongs to."""
+    def parent(self) -> Target:
+        """The provider that the model belongs to; of a provider itself."""
         return Target(self.provider)
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class Target:
 
 
 class Mode(StrEnum):
-    """An operator's word over the evidence."""
+    """An operator's override of the evidence; AUTOMATIC: none."""
 
     AUTOMATIC = "automatic"
     MAINTENANCE = "maintenance"
@@ -34,7 +34,7 @@ class Mode(StrEnum):
 
 
 class Status(StrEnum):
-    """The judgement in one word."""
+    """The judgement, in one value."""
 
     UNKNOWN = "unknown"
     HEALTHY = "healthy"
@@ -45,7 +45,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModeRecord:
-    """A mode that merges between replicas: the later word wins. `at`: epoch seconds."""
+    """A mode that merges between replicas: the later setting wins. `at`: epoch seconds."""
 
     mode: Mode = Mode.AUTOMATIC
     version: int = 0
@@ -58,7 +58,7 @@ class ModeRecord:
         return (self.version, self.at, self.mode.value, self.reason)
 
     def merge(self, other: ModeRecord) -> ModeRecord:
-        """What two replicas agree on."""
+        """Returns the later of two settings."""
         return self if self.order >= other.order else other
 
 
@@ -82,5 +82,5 @@ class TargetState:
 
     @property
     def urgent(self) -> tuple[object, ...]:
-        """The part that changes what routers do: worth telling at once. The rest is told once a second."""
+        """The part that changes what routers do, which is published at once. The rest is published once a second."""
         return (self.status, self.circuit, self.mode, self.ramp == 1.0)

@@ -1,8 +1,6 @@
-"""What a limit's window has used so far, by the ledger of analytics; and what it is told of quotas."""
+"""Asks the ledger of analytics what a limit's window has used so far."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import grpc
 from pointsman.analytics.v1 import analytics_pb2 as pb
@@ -11,13 +9,12 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 from libs.errors import Unavailable
 from libs.limits import ScopeKind, Unit
 from libs.rpc import channel as rpc
-from libs.rpc.convert import duration_to_proto, timestamp_to_proto
+from libs.rpc.convert import timestamp_to_proto
 from libs.rpc.status import from_rpc_error
-from services.ratelimit.domain.burn import Alert
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
 
-#: A month of a busy tenant may take the ledger a while, seconds.
+#: Seconds; a month of a busy tenant may take the ledger a while.
 TIMEOUT = 10.0
 
 
@@ -29,7 +26,7 @@ class AnalyticsHistory:
         self._token = token
 
     async def spent(self, limit: Limit, now: float) -> int | None:
-        """Attempts that began in the window and are in the ledger. Raises Unavailable."""
+        """Sums the attempts that began in the window and are in the ledger. Raises Unavailable."""
         query = query_of(limit, now)
         if query is None:
             return None
@@ -44,43 +41,6 @@ class AnalyticsHistory:
         return _amount(limit.key.unit, answer.total)
 
 
-class AnalyticsAlerts:
-    """Satisfies `ports.AlertSink`."""
-
-    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
-        self._stub = analytics_pb2_grpc.AnalyticsStub(channel)
-        self._token = token
-
-    async def put(self, alerts: Sequence[Alert]) -> None:
-        """Raises Unavailable."""
-        request = pb.RecordQuotaAlertsRequest(alerts=[_alert(alert) for alert in alerts])
-        try:
-            await self._stub.RecordQuotaAlerts(request, timeout=TIMEOUT, metadata=rpc.metadata(self._token))
-        except grpc.aio.AioRpcError as error:
-            raise Unavailable(
-                f"Analytics does not take alerts: {from_rpc_error(error).message}",
-                reason="LEDGER_UNAVAILABLE",
-            ) from error
-
-
-def _alert(alert: Alert) -> pb.QuotaAlert:
-    return pb.QuotaAlert(
-        scope=str(alert.key.scope),
-        unit=alert.key.unit,
-        period=alert.key.period,
-        kind=f"QUOTA_ALERT_KIND_{alert.kind.name}",
-        window_start=timestamp_to_proto(alert.window_start),
-        said=timestamp_to_proto(alert.said),
-        raised=timestamp_to_proto(alert.raised),
-        cleared=timestamp_to_proto(alert.cleared),
-        limit=alert.limit,
-        used=alert.used,
-        burn_rate=alert.burn_rate,
-        probability=alert.probability,
-        time_to_exhaustion_p50=duration_to_proto(alert.p50),
-    )
-
-
 #: The query's field that holds a scope's name; the ledger does not know which key served a call.
 _FIELDS = {
     ScopeKind.TENANT: "tenant",
@@ -93,7 +53,8 @@ _FIELDS = {
 
 
 def query_of(limit: Limit, now: float) -> pb.Query | None:
-    """The attempts that the limit has counted since its window began; None: the ledger cannot tell them apart."""
+    """Returns the query for the attempts that the limit has counted since its window began; None: the ledger cannot
+    tell them apart."""
     scope = limit.key.scope
     field = _FIELDS.get(scope.kind)
     if field is None or not limit.key.period.calendar:

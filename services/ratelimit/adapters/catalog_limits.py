@@ -15,7 +15,8 @@ log = get_logger(__name__)
 
 
 class CatalogLimits:
-    """LimitSource. A limit beyond what this service can count exactly is left out and reported; the others hold."""
+    """Satisfies `ports.LimitSource`. A limit beyond what this service can count exactly is left out and reported; the
+    others hold."""
 
     def __init__(self, holder: CatalogHolder) -> None:
         self._current = limits_of(holder.current)
@@ -35,7 +36,7 @@ class CatalogLimits:
 
 
 def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
-    """Every limit of the catalog by name."""
+    """Returns every limit of the catalog by name."""
     found: dict[LimitKey, Limit] = {}
     for scope, zone, spec in catalog.limits():
         try:
@@ -50,7 +51,7 @@ def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
 
 
 def limit_of(scope: Scope, zone: str, spec: LimitSpec) -> Limit:
-    """Raises InvalidArgument."""
+    """Returns the limit of a specification. Raises InvalidArgument."""
     return Limit(
         LimitKey(scope, spec.unit, spec.period), spec.limit, spec.burst, zone, spec.shadow, pace=spec.pace
     )

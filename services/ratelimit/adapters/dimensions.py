@@ -1,4 +1,4 @@
-"""Limits and answers as the packed doubles that adapters/limits.lua speaks."""
+"""Packs limits for adapters/limits.lua, and unpacks its answers: both are doubles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READING = 6
 
 @lru_cache(maxsize=512)
 def doubles(count: int) -> struct.Struct:
-    """Little-endian doubles."""
+    """Returns the packer of `count` little-endian doubles."""
     return struct.Struct(f"<{count}d")
 
 
@@ -29,7 +29,7 @@ class WindowCache:
         self._known: dict[tuple[Period, str], Windows] = {}
 
     def at(self, period: Period, zone: str, now_ms: int) -> Windows:
-        """As domain.windows."""
+        """Returns the same as `domain.windows.windows`."""
         known = self._known.get((period, zone))
         if known is None or not known.start <= now_ms < known.middle:
             known = self._known[period, zone] = windows(period, zone, now_ms)
@@ -49,7 +49,7 @@ def _fixed(limit: Limit) -> tuple[float, ...]:
 
 
 def dimension(limit: Limit, now_ms: int, cache: WindowCache) -> tuple[float, ...]:
-    """kind, unit, shadow, limit, capacity, and three parameters."""
+    """Returns kind, unit, shadow, limit, capacity, and three parameters."""
     fixed = _fixed(limit)
     if fixed[0] == BUCKET:
         return (*fixed, ticks_per_period(limit), 0.0, 0.0)
@@ -67,7 +67,7 @@ def pack_dimensions(
     now_ms: int,
     cache: WindowCache,
 ) -> bytes:
-    """Head numbers, then per limit its dimension, need and want."""
+    """Packs the head's numbers, then per limit its dimension, need and want."""
     numbers: list[float] = list(head)
     for limit, least, most in zip(limits, need, want, strict=True):
         numbers += dimension(limit, now_ms, cache)
@@ -76,14 +76,14 @@ def pack_dimensions(
 
 
 def unpack(blob: bytes) -> tuple[float, ...]:
-    """All the doubles there are."""
+    """Unpacks all the doubles there are."""
     return doubles(len(blob) // 8).unpack(blob)
 
 
 def views(
     numbers: Sequence[float], limits: Sequence[Limit], now_ms: int, cache: WindowCache
 ) -> list[tuple[int, int, Reading]]:
-    """Per limit: flag (0 fits, 1 violated, 2 would be violated were it enforced), grant, state after."""
+    """Returns per limit: flag (0 fits, 1 violated, 2 would be violated were it enforced), grant, state after."""
     found = []
     for i, limit in enumerate(limits):
         flag, grant, level, outstanding = numbers[i * _VIEW : (i + 1) * _VIEW]
@@ -96,7 +96,7 @@ def views(
 
 
 def readings(numbers: Sequence[float]) -> list[Reading]:
-    """Of `read`."""
+    """Returns the readings in the answer of `read`."""
     found = []
     for i in range(0, len(numbers), _READING):
         level, outstanding, start, finish, uncertain, taken = numbers[i : i + _READING]

@@ -1,4 +1,4 @@
-"""The function library in a Redis or Valkey server: loading it, calling it, and what its failures mean."""
+"""Loads and calls the function library in a Redis or Valkey server, and classifies its failures."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ Call = tuple[str, Sequence[str], Sequence[str | bytes | int | float]]
 
 
 def connect(url: str, timeout: float = 1.0) -> Redis:
-    """A client that fails after `timeout` seconds rather than wait, and tries a broken connection once more: all
-    functions may be repeated."""
+    """Returns a client that fails after `timeout` seconds rather than wait, and tries a broken connection once more:
+    all functions may be repeated."""
     return Redis.from_url(
         url,
         socket_timeout=timeout,
@@ -51,7 +51,7 @@ def connect(url: str, timeout: float = 1.0) -> Redis:
 
 @cache
 def source() -> str:
-    """The library's text."""
+    """Returns the library's text."""
     return Path(__file__).with_name("limits.lua").read_text(encoding="utf-8")
 
 
@@ -78,12 +78,12 @@ class Functions:
             raise self._unavailable(error) from error
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> bytes:
-        """One function's answer. Raises Unavailable."""
+        """Calls one function. Raises Unavailable."""
         (answer,) = await self.call_all([(name, keys, args)])
         return answer
 
     async def call_all(self, calls: Sequence[Call]) -> list[bytes]:
-        """Many, in order, in one round trip. Raises Unavailable."""
+        """Calls functions, in order, in one round trip. Raises Unavailable."""
         answers = await self._send(calls)
         if any(_is_missing(answer) for answer in answers):
             await self.load()
@@ -94,7 +94,7 @@ class Functions:
         return [answer for answer in answers if isinstance(answer, bytes)]
 
     async def info(self, section: str) -> dict[str, object]:
-        """INFO. Raises Unavailable."""
+        """Runs INFO. Raises Unavailable."""
         try:
             found: dict[str, object] = await self._redis.info(section)
         except RedisError as error:
@@ -102,7 +102,7 @@ class Functions:
         return found
 
     async def option(self, name: str) -> str:
-        """CONFIG GET; empty where the server does not tell."""
+        """Runs CONFIG GET; empty where the server does not allow it. Raises Unavailable."""
         try:
             found = await self._redis.config_get(name)
         except ResponseError:
@@ -112,7 +112,7 @@ class Functions:
         return str(found.get(name, ""))
 
     async def hash(self, key: str) -> dict[bytes, bytes]:
-        """HGETALL. Raises Unavailable."""
+        """Runs HGETALL. Raises Unavailable."""
         try:
             found = await self._redis.hgetall(key)
         except RedisError as error:
@@ -120,14 +120,14 @@ class Functions:
         return cast(dict[bytes, bytes], found)
 
     async def hash_set(self, key: str, field: str, value: bytes) -> None:
-        """HSET. Raises Unavailable."""
+        """Runs HSET. Raises Unavailable."""
         try:
             await self._redis.hset(key, field, value)
         except RedisError as error:
             raise self._unavailable(error) from error
 
     async def hash_delete(self, key: str, fields: Sequence[str]) -> None:
-        """HDEL. Raises Unavailable."""
+        """Runs HDEL. Raises Unavailable."""
         try:
             await self._redis.hdel(key, *fields)
         except RedisError as error:
@@ -171,7 +171,7 @@ def _revision(code: str) -> int:
 
 
 def _stored_code(stored: object) -> str:
-    """The code in the answer of FUNCTION LIST, whose shape depends on the protocol version."""
+    """Returns the code in the answer of FUNCTION LIST, whose shape depends on the protocol version."""
     if not isinstance(stored, list) or not stored:
         return ""
     entry = stored[0]

@@ -42,7 +42,7 @@ _ATTEMPTS = 4
 
 
 class Keys:
-    """Every key of a limit domain; one hash tag, so one slot of a cluster."""
+    """The names of all keys of a limit domain; one hash tag, so one slot of a cluster."""
 
     def __init__(self, domain: str) -> None:
         self.prefix = f"pointsman:{{{domain}}}:"
@@ -53,16 +53,16 @@ class Keys:
         self.audit = f"{self.prefix}audit"
 
     def record(self, record_id: str) -> str:
-        """A reservation's or lease's."""
+        """Returns the key of a reservation or lease."""
         return f"{self.prefix}r:{record_id}"
 
     def dimension(self, key: LimitKey) -> str:
-        """A limit's counter."""
+        """Returns the key of a limit's counter."""
         return f"{self.prefix}d:{_field(key)}"
 
 
 class RedisLimitStore:
-    """LimitStore. One per process and limit domain."""
+    """Satisfies `ports.LimitStore`; one per process and limit domain."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class RedisLimitStore:
     def _admit_call(
         self, a: Admission, now_ms: int
     ) -> tuple[str, list[str], list[str | bytes | int | float]]:
-        head = (a.version, int(a.ttl * 1000), a.divisor, self._given())
+        head = (a.version, int(a.ttl * 1000), a.divisor, self._test_time())
         numbers = pack_dimensions(head, a.limits, a.need, a.want, now_ms, self._windows)
         keys = [self._keys.meta, self._keys.due, self._keys.record(a.record_id)]
         keys += [self._keys.dimension(limit.key) for limit in a.limits]
@@ -128,7 +128,7 @@ class RedisLimitStore:
             return AlreadyExists("This id was used for another reservation", reason="RESERVATION_ID_TAKEN")
         if letter == b"C":
             return FailedPrecondition("This reservation is over", reason="RESERVATION_OVER")
-        self._again(letter, numbers)
+        self._prepare_retry(letter, numbers)
         return None
 
     def _verdict(self, a: Admission, granted: bool, numbers: Sequence[float]) -> Granted | Denial:
@@ -152,13 +152,13 @@ class RedisLimitStore:
         )
 
     async def settle(self, record_id: str, holder: str, used: Amounts) -> None:
-        await self._finish(record_id, holder, "settle", list(_posted(used)))
+        await self._finish(record_id, holder, "settle", list(_settled_amounts(used)))
 
     async def cancel(self, record_id: str, holder: str) -> None:
         await self._finish(record_id, holder, "cancel", [0, 0, 0, 0])
 
     async def _finish(self, record_id: str, holder: str, verb: str, amounts: Sequence[int]) -> None:
-        numbers = doubles(5).pack(self._given(), *amounts)
+        numbers = doubles(5).pack(self._test_time(), *amounts)
         keys = [self._keys.meta, self._keys.due, self._keys.record(record_id)]
         answer = await self._call("pointsman_v1_finish", keys, [holder, verb, numbers])
         if answer == b"U":
@@ -173,7 +173,7 @@ class RedisLimitStore:
     async def report(
         self, holder: str, changes: Mapping[str, Sequence[SliceChange]]
     ) -> dict[str, RecordLife]:
-        args: list[str | bytes | int | float] = [holder, self._given()]
+        args: list[str | bytes | int | float] = [holder, self._test_time()]
         for entries in changes.values():
             flat = [float(n) for e in entries for n in (e.index + 1, e.used, e.overrun, e.closed, e.renew)]
             args.append(doubles(len(flat)).pack(*flat))
@@ -191,30 +191,30 @@ class RedisLimitStore:
         zeros = [0] * len(limits)
         for _ in range(_ATTEMPTS):
             keys = [self._keys.meta, *(self._keys.dimension(limit.key) for limit in limits)]
-            blob = pack_dimensions((self._given(),), limits, zeros, zeros, self._now_ms(), self._windows)
+            blob = pack_dimensions((self._test_time(),), limits, zeros, zeros, self._now_ms(), self._windows)
             answer = await self._call("pointsman_v1_read", keys, [blob])
             numbers = unpack(answer[1:])
             if answer[:1] == b"S":
                 raise SeedNeeded([limits[int(numbers[0]) - 1]])
             if answer[:1] == b"G":
                 return numbers[0] / 1000, readings(numbers[2:])
-            self._again(answer[:1], numbers)
+            self._prepare_retry(answer[:1], numbers)
         raise _unsettled()
 
     async def seed(self, limit: Limit, spent: int) -> None:
         for _ in range(_ATTEMPTS):
             bounds = self._windows.at(limit.key.period, limit.time_zone, self._now_ms())
-            blob = doubles(5).pack(self._given(), bounds.start, bounds.middle, bounds.end, spent)
+            blob = doubles(5).pack(self._test_time(), bounds.start, bounds.middle, bounds.end, spent)
             keys = [self._keys.meta, self._keys.due, self._keys.dimension(limit.key)]
             answer = await self._call("pointsman_v1_seed", keys, [blob])
             if answer[:1] == b"O":
                 return
-            self._again(answer[:1], unpack(answer[1:]))
+            self._prepare_retry(answer[:1], unpack(answer[1:]))
         raise _unsettled()
 
     async def beat(self, holders: Sequence[str]) -> Beat:
         keys = [self._keys.meta, self._keys.due, self._keys.holders]
-        answer = await self._call("pointsman_v1_beat", keys, [self._given(), SWEEP_BATCH, *holders])
+        answer = await self._call("pointsman_v1_beat", keys, [self._test_time(), SWEEP_BATCH, *holders])
         now, version, swept, _, alive, learning = unpack(answer[1:])
         if self._test_now is None:
             self._skew_ms = int(now - self._clock.now() * 1000)
@@ -255,7 +255,7 @@ class RedisLimitStore:
         expected = "" if expected_version is None else str(expected_version)
         keys = [self._keys.meta, self._keys.limits, self._keys.audit]
         answer = await self._call(
-            "pointsman_v1_set", keys, [field, expected, text, actor, reason, self._given()]
+            "pointsman_v1_set", keys, [field, expected, text, actor, reason, self._test_time()]
         )
         (version,) = unpack(answer[1:])
         if answer[:1] == b"B":
@@ -265,13 +265,13 @@ class RedisLimitStore:
         return int(version)
 
     async def _call(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> bytes:
-        """With the present epoch as first argument."""
+        """Calls a function with the present epoch as first argument."""
         for _ in range(_ATTEMPTS):
             await self._ensure_epoch()
             answer = await self._functions.call(name, keys, [self._epoch, *args])
             if answer[:1] != b"E":
                 return answer
-            self._again(b"E", ())
+            self._prepare_retry(b"E", ())
         raise _unsettled()
 
     async def _ensure_epoch(self) -> None:
@@ -279,14 +279,20 @@ class RedisLimitStore:
             return
         await self._functions.load()
         trust = 2 if self._trust else 1 if await self._keeps_writes() else 0
-        args: list[str | bytes | int | float] = [secrets.token_hex(8), trust, self._learn_ms, self._given()]
+        args: list[str | bytes | int | float] = [
+            secrets.token_hex(8),
+            trust,
+            self._learn_ms,
+            self._test_time(),
+        ]
         self._epoch = (
             await self._functions.call("pointsman_v1_begin", [self._keys.meta, self._keys.due], args)
         ).decode()
         log.info("limit_store_epoch", epoch=self._epoch, trust=trust)
 
     async def _keeps_writes(self) -> bool:
-        """Whether a restart of this very server loses nothing: every write is synced, and it was never a replica."""
+        """Returns True if a restart of this very server loses nothing: every write is synced, and it was never a
+        replica."""
         persistence = await self._functions.info("persistence")
         replication = await self._functions.info("replication")
         return (
@@ -296,7 +302,7 @@ class RedisLimitStore:
             and await self._functions.option("appendfsync") == "always"
         )
 
-    def _again(self, letter: bytes, numbers: Sequence[float]) -> None:
+    def _prepare_retry(self, letter: bytes, numbers: Sequence[float]) -> None:
         """Prepares another attempt: the epoch ended, or the store's clock is in another window than ours."""
         if letter == b"E":
             self._epoch = ""
@@ -305,7 +311,7 @@ class RedisLimitStore:
         else:
             raise AssertionError(f"unknown answer {letter!r}")
 
-    def _given(self) -> int:
+    def _test_time(self) -> int:
         return self._test_now() if self._test_now is not None else 0
 
     def _now_ms(self) -> int:
@@ -313,12 +319,12 @@ class RedisLimitStore:
 
 
 def _field(key: LimitKey) -> str:
-    """The limit's name in the store; `overrides` reads it."""
+    """Returns the limit's name in the store; `overrides` reads it."""
     return f"{key.scope}|{key.unit.number}|{key.period.number}"
 
 
-def _posted(used: Amounts) -> tuple[int, int, int, int]:
-    """What a settlement posts; concurrency is released whole."""
+def _settled_amounts(used: Amounts) -> tuple[int, int, int, int]:
+    """Returns the amounts that a settlement posts; concurrency is released whole."""
     return used.requests, used.input_tokens, used.output_tokens, used.micro_usd
 
 

@@ -1,4 +1,4 @@
-"""What a limit is, and what may be asked of it."""
+"""Limits, and checks of what callers name: amounts, scopes, ids."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Limit:
 
 
 def known_zone(name: str) -> bool:
-    """Whether it is in the time zone database."""
+    """Returns True if the name is in the time zone database."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -69,7 +69,7 @@ def known_zone(name: str) -> bool:
 
 
 def check_amounts(amounts: Amounts) -> Amounts:
-    """The amounts. Raises InvalidArgument where one cannot be counted."""
+    """Returns the amounts. Raises InvalidArgument where one cannot be counted."""
     faults = [
         FieldViolation(unit, f"must be from 0 to {MAX_AMOUNT}, not {value}")
         for unit, value in by_unit(amounts).items()
@@ -81,7 +81,7 @@ def check_amounts(amounts: Amounts) -> Amounts:
 
 
 def key_of(scope: str, unit: int, period: int) -> LimitKey:
-    """The limit's name from its parts as they stand on the wire. Raises InvalidArgument naming every fault."""
+    """Returns the limit's name from its parts on the wire. Raises InvalidArgument naming every fault."""
     faults = []
     counted, recurring = UNIT_BY_NUMBER.get(unit), PERIOD_BY_NUMBER.get(period)
     if counted is None:
@@ -101,7 +101,7 @@ def key_of(scope: str, unit: int, period: int) -> LimitKey:
 
 
 def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, ...]:
-    """The scopes without repetition, in order. Raises InvalidArgument."""
+    """Returns the scopes without repetition, in order. Raises InvalidArgument."""
     if not 1 <= len(scopes) <= MAX_SCOPES:
         fault = FieldViolation(field, f"must hold 1 to {MAX_SCOPES} scopes, not {len(scopes)}")
         raise InvalidArgument([fault], reason="BAD_SCOPE")
@@ -118,7 +118,7 @@ def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, .
 
 
 def check_ids(ids: Mapping[str, str]) -> None:
-    """Ids are 1 to 128 printable ASCII characters without spaces. Raises InvalidArgument."""
+    """Raises InvalidArgument where an id is not 1 to 128 printable ASCII characters without spaces."""
     faults = [
         FieldViolation(field, "must be 1 to 128 printable ASCII characters without spaces")
         for field, value in ids.items()

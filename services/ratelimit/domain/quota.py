@@ -1,4 +1,4 @@
-"""A limit's present use, as people read it, from the numbers the store keeps."""
+"""Present use of limits, from the numbers that the store keeps, and denials."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from services.ratelimit.domain.limits import Limit
 #: A bucket's clock: one tick in seconds, and so ticks per second.
 TICK_SECONDS = 0.01
 TICKS = 100
-#: Whether a slot becomes free is not known ahead; ask again after this.
+#: Seconds after which to ask again for a slot: nobody knows ahead when one becomes free.
 CONCURRENCY_RETRY = 1.0
-#: Longer waits are never: a huge burst at a tiny rate can take millennia, which no timestamp holds.
+#: Seconds; a longer wait counts as never: a huge burst at a tiny rate can take millennia, which no timestamp holds.
 MAX_WAIT = 10 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A dimension as the store has it. `level`: of a bucket, what may be taken, in units of 1/(ticks per period),
-    negative in debt; of others, what is in use. `start` and `finish`: of the window, epoch seconds, 0: none.
+    """The state of a dimension in the store. `level`: of a bucket, what may be taken, in units of 1/(ticks per
+    period), negative in debt; of others, what is in use. `start` and `finish`: of the window, epoch seconds, 0: none.
     `taken`: everything ever taken, for trends; falls back to 0 when the store forgets an idle limit."""
 
     level: int
@@ -35,7 +35,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Amounts in the limit's unit, instants in epoch seconds. `reset` None: nothing is in use, or it never resets."""
+    """A limit and its present use. Amounts in the limit's unit, instants in epoch seconds. `reset` None: nothing is
+    in use, or it never resets."""
 
     limit: Limit
     used: int
@@ -47,17 +48,17 @@ class Quota:
 
     @property
     def requests_in_window(self) -> int:
-        """Known for limits that count requests."""
+        """Requests in the window, of limits that count requests; else 0."""
         return self.used if self.limit.key.unit is Unit.REQUESTS else 0
 
 
 def ticks_per_period(limit: Limit) -> int:
-    """A bucket's scale."""
+    """Returns the units of a bucket's level per unit of its limit."""
     return limit.key.period.seconds * TICKS
 
 
 def quota(limit: Limit, reading: Reading, now: float) -> Quota:
-    """The limit's use at `now`."""
+    """Returns the limit's use at `now` (epoch seconds)."""
     period = limit.key.period
     if period.seconds == 0:
         finish = reading.finish or None
@@ -98,14 +99,14 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Every violated dimension; the longest wait in seconds, None: waiting does not help."""
+    """Every violated dimension. `retry_after`: the longest wait in seconds, None: waiting does not help."""
 
     violations: tuple[Violation, ...]
     retry_after: float | None
     now: float
 
     def error(self) -> ResourceExhausted | Unavailable:
-        """As the error callers meet."""
+        """Returns the error that callers get."""
         named = ", ".join(str(v.limit.key) for v in self.violations)
         if all(v.unknown for v in self.violations):
             return Unavailable(
@@ -133,7 +134,7 @@ class Denial:
 
 
 def violation(limit: Limit, reading: Reading, need: int, now: float) -> Violation:
-    """Why `need` does not fit, and when it will."""
+    """Returns the violation by `need`, with the instant from which it fits."""
     state = quota(limit, reading, now)
     reset: float | None
     if need > limit.capacity:
@@ -150,17 +151,18 @@ def violation(limit: Limit, reading: Reading, need: int, now: float) -> Violatio
 
 
 def closed_reading(limit: Limit, until: float) -> Reading:
-    """Of a calendar window whose past is not known until (epoch seconds) at least: as if all of it were used."""
+    """Returns the reading of a calendar window whose past is not known until then (epoch seconds) at least: as if all
+    of it were used."""
     return Reading(limit.limit, 0, finish=until)
 
 
 def closed(limit: Limit, need: int, until: float, now: float) -> Violation:
-    """Why `need` is denied of such a window."""
+    """Returns the violation by `need` of such a window."""
     return replace(violation(limit, closed_reading(limit, until), need, now), unknown=need <= limit.capacity)
 
 
 def denial_of_whole(part: Denial, whole: Amounts) -> Denial:
-    """The denial of a part of `whole`: a limit that can never hold the whole is not to be waited for."""
+    """Returns the denial of a part of `whole`: a limit that can never hold the whole is not to be waited for."""
     counted = by_unit(whole)
     never = {v.limit.key for v in part.violations if counted[v.limit.key.unit] > v.limit.capacity}
     if not never:
@@ -173,14 +175,14 @@ def denial_of_whole(part: Denial, whole: Amounts) -> Denial:
 
 
 def denial(violations: Sequence[Violation], now: float) -> Denial:
-    """All of them, with the longest wait."""
+    """Returns the denial of all violations, with the longest wait."""
     resets = [v.reset for v in violations]
     # Whole milliseconds, rounded up past what a float of the epoch can tell.
     waits = [max(0.0, math.ceil(round((r - now) * 1000, 2)) / 1000) for r in resets if r is not None]
     return Denial(tuple(violations), max(waits) if len(waits) == len(resets) else None, now)
 
 
-def needs(limits: Sequence[Limit], amounts: Amounts) -> list[int]:
-    """What each limit counts of the amounts."""
+def amounts_of(limits: Sequence[Limit], amounts: Amounts) -> list[int]:
+    """Returns the part of the amounts that each limit counts."""
     counted = by_unit(amounts)
     return [counted[limit.key.unit] for limit in limits]

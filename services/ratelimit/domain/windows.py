@@ -21,7 +21,7 @@ class Windows:
 
 
 def windows(period: Period, zone: str, now_ms: int) -> Windows:
-    """The window that holds `now_ms` and the one after. A day with a change of the clocks has 23 or 25 hours;
+    """Returns the window that holds `now_ms` and the one after. A day with a change of the clocks has 23 or 25 hours;
     a midnight that the clocks skip begins when they go on."""
     local = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(ZoneInfo(zone)).date()
     # Where the clocks are turned back over midnight, the second midnight's hour still belongs to the day that its
@@ -40,7 +40,7 @@ def _bounds(period: Period, zone: str, first: date) -> Windows:
 
 
 def _begin(zone: str, day: date) -> int:
-    """The first instant of a local date."""
+    """Returns the first instant of a local date."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
     # fold=0 is the first of two midnights. A midnight that does not exist is read with the offset from before the
     # gap, which is the instant the clocks went on.

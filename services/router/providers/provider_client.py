@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
+from libs.heavy import LARGE, HeavyWork
 from libs.types import ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
@@ -44,6 +45,7 @@ class ProviderClient:
         learner: LimitLearner,
     ) -> None:
         """`learner` gets the limits that answers state, and refusals."""
+        self._heavy_work = HeavyWork()
         self._transport = transport
         self._wires = wires
         self._keys = keys
@@ -79,7 +81,7 @@ class ProviderClient:
     ) -> Completion:
         """See `Providers.complete`."""
         wire, endpoint = self._endpoint(provider, model)
-        request = wire.request(prompt, endpoint, stream=False)
+        request = await self._request(wire, prompt, endpoint, stream=False)
         try:
             return await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
         except ProviderFailure as failure:
@@ -125,7 +127,7 @@ class ProviderClient:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
-        request = wire.request(prompt, endpoint, stream=True)
+        request = await self._request(wire, prompt, endpoint, stream=True)
         learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
@@ -152,6 +154,13 @@ class ProviderClient:
             finally:
                 for learner in learners:
                     learner.record_stream(now(), watch)
+
+    async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
+        """Returns the request in the wire's format; one of a large prompt is written in its turn."""
+        if sum([len(message.text) for message in prompt.messages]) < LARGE:
+            return wire.request(prompt, endpoint, stream=stream)
+        async with self._heavy_work:
+            return wire.request(prompt, endpoint, stream=stream)
 
     async def _open(
         self,

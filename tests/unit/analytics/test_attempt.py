@@ -1,4 +1,4 @@
-"""Which attempts can be kept, and which of two records is better."""
+"""Attempts out of bounds are refused, and of two records of one the better is kept."""
 
 from __future__ import annotations
 

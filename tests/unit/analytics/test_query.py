@@ -1,4 +1,4 @@
-"""Which questions may be asked, and how many buckets they have."""
+"""Queries out of bounds are refused, and buckets are counted."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ async def test_a_bug_below_reaches_the_sender_and_does_not_stop_the_loop() -> No
 
 
 async def test_a_sender_that_leaves_does_not_disturb_the_others() -> None:
-    """What was not begun is left out; what was begun is written; the others are acknowledged."""
+    """A batch of a cancelled stream is left out before its commit, and written after; the others are acknowledged."""
     ledger = GatedLedger()
     recorder, _ = recorder_of(ledger)
     first = asyncio.create_task(recorder.record([an_attempt("a0")]))

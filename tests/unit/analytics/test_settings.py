@@ -1,4 +1,4 @@
-"""What the environment of the service may hold."""
+"""A wrong environment is refused, naming each fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What evidence of models says about them and about their provider."""
+"""Evidence of models decides about them and about their provider."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.types import ErrorClass
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations, permit_prefix
-from services.health.domain.fleet import Fleet, Shared
+from services.health.domain.fleet import Fleet, SharedState
 from services.health.domain.target import Mode, ModeRecord, Status, Target
 
 T0 = 1_800_000_000.0
@@ -209,7 +209,7 @@ def test_what_is_exported_and_merged_leaves_replicas_equal() -> None:
     one.merge(T0, two.export(T0))
     two.merge(T0, one.export(T0))
     assert one.export(T0) == two.export(T0)
-    two.merge(T0, {Target("unknown"): Shared(BreakerState(generation=1), ModeRecord())})
+    two.merge(T0, {Target("unknown"): SharedState(BreakerState(generation=1), ModeRecord())})
     assert one.export(T0) == two.export(T0)
 
 

@@ -35,7 +35,7 @@ async def share(replicas: list[Replica]) -> None:
     """Rounds enough for evidence, for what each concludes from it, and for all to agree."""
     for _ in range(4):
         for replica in replicas:
-            await replica.sharer.once()
+            await replica.sharer.exchange()
 
 
 async def test_evidence_that_routers_gave_to_different_replicas_adds_up(replicas: list[Replica]) -> None:
@@ -56,7 +56,7 @@ async def test_without_the_store_each_replica_judges_alone_and_merges_afterwards
     hub.down = True
     a, b, _ = replicas
     a.fail("acme", "large")
-    assert not await a.sharer.once()
+    assert not await a.sharer.exchange()
     assert a.state("acme", "large").circuit.state is CircuitState.OPEN
     assert b.state("acme", "large").circuit.state is CircuitState.CLOSED
     hub.down = False
@@ -71,7 +71,7 @@ async def test_a_new_replica_starts_with_what_the_others_know(
     replicas[0].fail("acme", "large")
     await replicas[0].operators.set_mode(Target("zeta"), Mode.BLOCKED, "contract ended", None)
     fresh = Replica(clock, FakeHealthStore(hub, "new"), name="new")
-    await fresh.sharer.once()
+    await fresh.sharer.exchange()
     assert fresh.state("acme", "large").status is Status.DOWN
     assert fresh.state("zeta").mode is Mode.BLOCKED
 
@@ -86,7 +86,7 @@ async def test_n_replicas_grant_one_permit(replicas: list[Replica], clock: Manua
     answers = [await r.permits.acquire(LARGE, "router") for r in replicas for _ in range(5)]
     permits = [permit for permit, _ in answers if permit]
     assert len(permits) == 1
-    await replicas[2].reports.take([Outcome("acme", "large", 1, latency_sum=1.0, permit=permits[0].id)])
+    await replicas[2].reports.record([Outcome("acme", "large", 1, latency_sum=1.0, permit=permits[0].id)])
     await share(replicas)
     assert {r.state("acme", "large").circuit.state for r in replicas} == {CircuitState.CLOSED}
 
@@ -100,7 +100,7 @@ async def test_a_permit_is_given_back_when_its_call_brings_no_verdict(
     for error in (ErrorClass.CANCELLED, ErrorClass.RATE_LIMITED):
         permit, _ = await replicas[0].permits.acquire(LARGE, "router")
         assert permit is not None
-        await replicas[0].reports.take([Outcome("acme", "large", failures={error: 1}, permit=permit.id)])
+        await replicas[0].reports.record([Outcome("acme", "large", failures={error: 1}, permit=permit.id)])
         assert replicas[0].state("acme", "large").circuit.state is CircuitState.HALF_OPEN
 
 
@@ -166,7 +166,7 @@ async def test_a_later_word_wins_on_every_replica(replicas: list[Replica], hub: 
     """Also when the earlier one was spoken to another replica; and it holds although the store is gone."""
     a, b, _ = replicas
     await a.operators.set_mode(Target("acme"), Mode.MAINTENANCE, "one", None)
-    await b.sharer.once()
+    await b.sharer.exchange()
     await b.operators.set_mode(Target("acme"), Mode.AUTOMATIC, "two", None)
     await share(replicas)
     assert {r.state("acme").mode for r in replicas} == {Mode.AUTOMATIC}
@@ -218,14 +218,14 @@ async def test_one_replica_probes_for_all_and_only_where_traffic_says_nothing(
     a.succeed("acme", "large")
     await share(replicas)
     for replica in replicas:
-        await replica.prober.once()
+        await replica.prober.probe_due()
     assert [r.endpoints.asked for r in replicas] == [["zeta"], [], []]
     clock.advance(31)
     a.succeed("acme", "large")
     await share(replicas)
     b.endpoints.errors["zeta"] = ErrorClass.TRANSPORT
     for replica in (b, a, c):
-        await replica.prober.once()
+        await replica.prober.probe_due()
     assert "zeta" in b.endpoints.asked
     assert a.endpoints.asked == ["zeta"]
     await share(replicas)
@@ -236,7 +236,7 @@ async def test_a_blocked_provider_is_not_probed(replicas: list[Replica]) -> None
     """Blacklisted means left alone; a test by hand still asks."""
     a = replicas[0]
     await a.operators.set_mode(Target("zeta"), Mode.BLOCKED, "no", None)
-    await a.prober.once()
+    await a.prober.probe_due()
     assert a.endpoints.asked == ["acme"]
     a.endpoints.errors["zeta"] = ErrorClass.AUTHENTICATION
     assert (await a.prober.test("zeta")).error is ErrorClass.AUTHENTICATION
@@ -256,12 +256,12 @@ async def test_a_broken_provider_is_asked_more_often_and_half_opened_early(
         clock.advance(60)
         a.fail("acme", "large", 1, error=ErrorClass.TRANSPORT)
     a.judge.fleet.judgement(Target("acme")).breaker.trip(clock.now(), TripCause.TRANSPORT)
-    await a.prober.once()
+    await a.prober.probe_due()
     opened = a.state("acme").circuit
     assert opened.state is CircuitState.OPEN
     a.endpoints.errors.clear()
     clock.advance(5.1)
-    await a.prober.once()
+    await a.prober.probe_due()
     assert clock.now() < opened.open_until
     assert a.state("acme").circuit.state is CircuitState.HALF_OPEN
 
@@ -269,7 +269,9 @@ async def test_a_broken_provider_is_asked_more_often_and_half_opened_early(
 async def test_unknown_targets_are_counted_and_ignored(replicas: list[Replica]) -> None:
     """Catalogs reload at different times: a report is never refused for naming a newer model."""
     a = replicas[0]
-    a.judge.report([Outcome("acme", "next", 1), Outcome("nobody", "x", 1), Outcome("acme", "large", 1)])
+    a.judge.record_outcomes(
+        [Outcome("acme", "next", 1), Outcome("nobody", "x", 1), Outcome("acme", "large", 1)]
+    )
     value = a.metrics.registry.get_sample_value
     assert value("pointsman_health_outcomes_total", {"result": "unknown"}) == 2
     assert value("pointsman_health_outcomes_total", {"result": "taken"}) == 1
@@ -283,15 +285,15 @@ async def test_a_memory_of_every_request_grows_until_the_process_dies(
     a = replicas[0]
     for _ in range(MAX_OUTBOX + 500):
         a.succeed("acme", "large")
-    assert len(a.judge.outgoing().outcomes) == MAX_OUTBOX
+    assert len(a.judge.take_outgoing().outcomes) == MAX_OUTBOX
 
 
 async def test_a_reloaded_catalog_is_judged_and_published(replicas: list[Replica]) -> None:
-    """New models appear, removed ones leave the board, open circuits stay."""
+    """New models appear, removed ones are no longer published, open circuits stay."""
     a = replicas[0]
     a.fail("acme", "large")
-    before = a.board.version
+    before = a.published.version
     a.judge.replace_catalog(make_catalog({"acme": ("large", "next")}))
-    assert set(a.board.states) == {Target("acme"), LARGE, Target("acme", "next")}
-    assert a.board.since(a.board.epoch, before).snapshot
+    assert set(a.published.states) == {Target("acme"), LARGE, Target("acme", "next")}
+    assert a.published.since(a.published.epoch, before).snapshot
     assert a.state("acme", "large").circuit.state is CircuitState.OPEN

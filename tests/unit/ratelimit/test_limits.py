@@ -1,4 +1,4 @@
-"""What a limit may be."""
+"""Limits are refused where they cannot be counted exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from libs.catalog.limits import LimitSpec
 from libs.errors import InvalidArgument
 from libs.limits import Amounts, LimitKey, Period, Unit, by_unit, scope_of
 from services.ratelimit.adapters.catalog_limits import limit_of
-from services.ratelimit.domain.learned import Learned, Source, apply
 from services.ratelimit.domain.limits import (
     MAX_AMOUNT,
     MAX_BUCKET,
@@ -21,6 +20,7 @@ from services.ratelimit.domain.limits import (
     check_scopes,
     key_of,
 )
+from services.ratelimit.learning.learned import Learned, Source, apply
 from tests.support.limits import limit
 
 

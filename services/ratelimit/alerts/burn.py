@@ -1,0 +1,96 @@
+"""Conditions of alerts on a quota: how fast it is used up, and the probability that it will not last.
+
+Burn rates by pairs of a long and a short window, as in "The Site Reliability Workbook" (Google, 2018, ch. 5): the
+long one shows that it matters, the short one that it still goes on. Their windows of a 30-day budget, an hour and
+six, are kept as parts of the period: 2 and 5 % of the quota are gone by the time either alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from libs.limits import LimitKey
+from services.ratelimit.domain.quota import Quota
+from services.ratelimit.forecasting.trend import Trend
+
+
+class AlertKind(StrEnum):
+    """The condition that an alert is raised for."""
+
+    BURN_FAST = "burn_fast"
+    BURN_SLOW = "burn_slow"
+    EXHAUSTION_LIKELY = "exhaustion_likely"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class BurnWindows:
+    """A pair of windows. `long` and `short` are parts of the period; `rate`: how many times as fast as would last
+    the period."""
+
+    long: float
+    short: float
+    rate: float
+
+
+PAIRS: Final = {
+    AlertKind.BURN_FAST: BurnWindows(1 / 720, 1 / 8640, 14.4),
+    AlertKind.BURN_SLOW: BurnWindows(1 / 120, 1 / 1440, 6.0),
+}
+#: Probabilities of exhaustion from which one is likely, and below which it is not any more.
+LIKELY, UNLIKELY = 0.5, 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert on one quota in the window that began at `window_start`, as it was at `as_of`. Instants are epoch
+    seconds; `cleared` None: it stands. `burn_rate`: over the kind's long window, over the quota's window so far where
+    it has none. `probability` None: no forecast was made."""
+
+    key: LimitKey
+    kind: AlertKind
+    window_start: float
+    as_of: float
+    raised: float
+    cleared: float | None
+    limit: int
+    used: int
+    burn_rate: float
+    probability: float | None
+    p50: float | None
+
+
+def burn_rate(trend: Trend, limit: int, period: float, part: float) -> float:
+    """Returns the burn rate: how many times as fast as would last `period` seconds the limit was used over the last
+    `part` of them."""
+    return trend.used(part * period) / (part * limit) if limit > 0 else 0.0
+
+
+def alert_conditions(
+    quota: Quota, window: tuple[float, float], trend: Trend, standing: Collection[AlertKind], p: float | None
+) -> dict[AlertKind, float]:
+    """Returns the conditions that hold, each with its burn rate. `window`: length of the quota's window and the part
+    of it that is to come, seconds; `standing`: alerts that stand, whose conditions must be over clearly before they
+    are cleared; `p`: the probability of exhaustion, None: not computed, so that its alert stays as it is."""
+    limit = quota.limit.limit
+    if limit <= 0:
+        # Whoever admits nothing wants it so.
+        return {}
+    period, ahead = window
+    found = {}
+    for kind, pair in PAIRS.items():
+        rate = burn_rate(trend, limit, period, pair.long)
+        short = burn_rate(trend, limit, period, pair.short)
+        if short >= pair.rate and (rate >= pair.rate or kind in standing):
+            found[kind] = rate
+    mean = quota.used * period / (max(1.0, period - ahead) * limit)
+    if quota.used >= limit:
+        found[AlertKind.EXHAUSTED] = mean
+        return found
+    stands = AlertKind.EXHAUSTION_LIKELY in standing
+    if stands if p is None else p >= (UNLIKELY if stands else LIKELY):
+        found[AlertKind.EXHAUSTION_LIKELY] = mean
+    return found

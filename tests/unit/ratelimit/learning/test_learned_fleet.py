@@ -1,0 +1,82 @@
+"""A fleet of routers and a provider that says nothing but yes or no, in virtual time: what each learns by itself adds
+up to a limit that follows the provider's."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
+from services.ratelimit.domain.limits import Limit
+from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
+from services.router.providers.learned_limits import LimitLearner
+
+pytestmark = pytest.mark.simulation
+
+TARGET = "a/m"
+SCOPE = f"model:{TARGET}"
+KEY = LimitKey(scope_of(SCOPE), Unit.REQUESTS, Period.MINUTE)
+#: As ratelimit_client.OBSERVED_INTERVAL.
+TOLD_EVERY = 10.0
+
+
+class Bucket:
+    """Refilled steadily; `limit` a minute, `burst` at once."""
+
+    def __init__(self, limit: float, burst: float) -> None:
+        self.limit, self.burst = limit, burst
+        self.level, self.at = 0.0, 0.0
+
+    def take(self, now: float) -> bool:
+        self.level = min(self.burst, self.level + (now - self.at) * self.limit / 60)
+        self.at = now
+        if self.level < 1:
+            return False
+        self.level -= 1
+        return True
+
+
+def told(learner: LimitLearner, now: float) -> Observed:
+    """Returns the report of one router."""
+    limits = tuple(
+        Observation(KEY, e.value, e.confidence, Source(e.source), e.seen, e.observations)
+        for e in learner.learned(now)
+    )
+    return Observed(limits, {Scope(ScopeKind.MODEL, t): n for t, n in learner.loads(now).items()}, now)
+
+
+@pytest.mark.parametrize("routers", [1, 3, 6])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fleet_follows_a_provider_that_changes_its_limit(routers: int, seed: int) -> None:
+    """Demand of three times the limit, unevenly spread: in the second half of each hour at most one call in twenty
+    is refused and at least six tenths of the limit are used, before and after it falls to a third and rises again."""
+    rng = Random(seed)
+    learners = [LimitLearner() for _ in range(routers)]
+    weights = [rng.uniform(0.5, 2) for _ in learners]
+    provider, shared = Bucket(900, 45), Bucket(1e9, 1e9)
+    holding: dict[LimitKey, Limit] = {}
+    now, next_told = 0.0, TOLD_EVERY
+    for limit in (900, 300, 1200):
+        provider.limit, provider.burst = limit, limit / 20
+        start, passed, refused = now, 0, 0
+        while now < start + 3600:
+            now += rng.expovariate(3 * limit / 60)
+            if now >= next_told:
+                next_told = now + TOLD_EVERY
+                said = {f"r{n}": told(learner, now) for n, learner in enumerate(learners)}
+                holding = apply({}, merge(said, now), holding, share=0.95, enforce=True)
+                held = holding.get(KEY)
+                shared.limit = held.limit if held else 1e9
+                shared.burst = max(1.0, shared.limit / 20)
+            if not shared.take(now):
+                continue
+            (learner,) = rng.choices(learners, weights)
+            if provider.take(now):
+                learner.answered(now, TARGET)
+                passed += now > start + 1800
+            else:
+                learner.refused(now, TARGET, ())
+                refused += now > start + 1800
+        assert refused <= 0.05 * passed, f"seed {seed}"
+        assert passed >= 0.6 * limit * 30, f"seed {seed}"
