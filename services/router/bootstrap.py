@@ -23,7 +23,6 @@ from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import Bounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.router.admission.concurrency import Concurrency, ConcurrencyMode, ConcurrentAdmission
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
 from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
@@ -100,17 +99,8 @@ async def assemble(
         admission = LeasedAdmission(leases, lambda: catalog.current, clock, metrics, settings.local_share)
         await stack.enter_async_context(background("leases", leases.run, grace=RETURN_TIMEOUT))
         stack.callback(leases.finish)
-        concurrency = Concurrency(
-            ConcurrencyMode(settings.adaptive_concurrency),
-            settings.adaptive_concurrency_floor,
-            settings.adaptive_concurrency_ceiling,
-            clock,
-            metrics,
-        )
         queue = QueuedAdmission(
-            admission
-            if concurrency.mode is ConcurrencyMode.OFF
-            else ConcurrentAdmission(admission, concurrency),
+            admission,
             clock,
             metrics,
             QueueBounds(
@@ -138,9 +128,9 @@ async def assemble(
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
-        observers = attempt_observers(spool, Meters(metrics), targets, concurrency, set_aside)
+        observers = attempt_observers(spool, Meters(metrics), targets, set_aside)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
-        gate = Gate(budgets, queue, set_aside, targets, concurrency, attempts, clock)
+        gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
         calls = Calls(providers, gate, targets, retries, clock)
         generate = Generate(planner, gate, calls, budgets, retries, RecentAnswers(), clock, rng)
         runtime.bytes_in_flight = BytesInFlight(

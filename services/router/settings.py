@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -57,22 +57,10 @@ class RouterSettings(ServiceSettings):
     #: The most requests that wait, in all and of one tenant.
     queue_most: int = Field(1000, ge=0, le=100_000)
     queue_most_of_tenant: int = Field(250, ge=0, le=100_000)
-    #: Limits of calls at once that providers show by their latency: `enforce`d, `count`ed only, or `off`.
-    adaptive_concurrency: Literal["off", "count", "enforce"] = "count"
-    #: No provider's limit is below or above these, calls at once from this router.
-    adaptive_concurrency_floor: int = Field(4, ge=1, le=100_000)
-    adaptive_concurrency_ceiling: int = Field(1000, ge=1, le=100_000)
     #: Attempts in vain beyond the first, as a share of the requests of the last minute; probes need the rest of 0.1.
     retry_ratio: float = Field(0.08, ge=0, le=10)
     #: Attempts in vain a minute that are allowed whatever the traffic, as long as something answers.
     retry_minimum: int = Field(50, ge=0)
-
-    @field_validator("adaptive_concurrency_ceiling")
-    @classmethod
-    def _not_below_the_floor(cls, ceiling: int, info: ValidationInfo) -> int:
-        if ceiling < info.data.get("adaptive_concurrency_floor", ceiling):
-            raise ValueError("must not be below POINTSMAN_ROUTER_ADAPTIVE_CONCURRENCY_FLOOR")
-        return ceiling
 
     @field_validator("http_listen")
     @classmethod

@@ -18,7 +18,6 @@ from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency, ConcurrencyMode, ConcurrentAdmission
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, claim, limiter_on
@@ -35,9 +34,7 @@ NARROW = "tenant:narrow"
 Make = Callable[[], Awaitable[Admission]]
 
 
-@pytest.fixture(
-    params=["fake", "leased", "queued fake", "queued leased", "concurrent fake", "queued concurrent leased"]
-)
+@pytest.fixture(params=["fake", "leased", "queued fake", "queued leased"])
 async def admission(
     request: pytest.FixtureRequest,
     valkey_server: RedisServer,
@@ -60,10 +57,6 @@ async def admission(
             ]
             limiter = await stack.enter_async_context(limiter_on(store, limits))
             made = await stack.enter_async_context(admission_at(limiter.address))
-        if "concurrent" in request.param:
-            made = ConcurrentAdmission(
-                made, Concurrency(ConcurrencyMode.ENFORCE, 4, 1000, SystemClock(), Metrics())
-            )
         if request.param.startswith("queued"):
             made = QueuedAdmission(made, SystemClock(), Metrics(), QueueBounds())
         yield made

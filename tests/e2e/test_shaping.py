@@ -1,5 +1,5 @@
-"""Bursts on the running stack: spread where the limit is paced, and held back where the provider shows by its latency
-how much it takes. No policy here says that anybody may wait, but one."""
+"""Bursts on the running stack: spread where the limit is paced, and held back where the provider takes only so many
+calls at once. No policy here says that anybody may wait, but one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import httpx
 import pytest
 
 from libs.client import Client, Degradation, Result
@@ -18,7 +17,7 @@ from tests.support.stack import RunningStack, running_stack
 
 #: Tenants, by what limits them; their keys are their names.
 TENANTS = ("paced", "strict", "patient", "hasty")
-#: Calls at once that the router lets a provider have: floor and ceiling in one.
+#: Calls at once that the catalog lets the provider have.
 AT_ONCE = 3
 BURST = 10
 LIMIT = {"unit": "requests", "period": "second", "limit": 5, "burst": 1}
@@ -47,7 +46,12 @@ def catalog() -> str:
             "version": 1,
             "domain": "shaping",
             "providers": {
-                "only": {"kind": "openai_compatible", "base_url": f"{url}/only/v1", "api_key_env": ""}
+                "only": {
+                    "kind": "openai_compatible",
+                    "base_url": f"{url}/only/v1",
+                    "api_key_env": "",
+                    "limits": [{"unit": "concurrency", "limit": AT_ONCE}],
+                }
             },
             "models": {"only/m": model},
             "policies": {
@@ -62,12 +66,7 @@ def catalog() -> str:
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
-    environment = {
-        "POINTSMAN_ROUTER_ADAPTIVE_CONCURRENCY": "enforce",
-        "POINTSMAN_ROUTER_ADAPTIVE_CONCURRENCY_FLOOR": str(AT_ONCE),
-        "POINTSMAN_ROUTER_ADAPTIVE_CONCURRENCY_CEILING": str(AT_ONCE),
-    }
-    async with running_stack(tmp_path_factory.mktemp("shaping"), catalog(), environment) as running:
+    async with running_stack(tmp_path_factory.mktemp("shaping"), catalog()) as running:
         yield running
 
 
@@ -123,14 +122,3 @@ async def test_a_provider_gets_no_more_calls_at_once_than_its_limit(stack: Runni
     assert (len(answered), len(refused)) == (AT_ONCE, BURST - AT_ONCE)
     assert {v.subject for error in refused for v in error.violations} == {"provider:only concurrency"}
     assert all(error.retry_after is not None for error in refused)
-
-
-async def test_what_providers_take_at_once_is_in_the_metrics(stack: RunningStack) -> None:
-    """The limit, what runs, and how often it was met."""
-    async with stack.client("hasty") as client:
-        await client.generate("Describe a kettle.", timeout=30)
-    address = stack.addresses["router metrics"]
-    async with httpx.AsyncClient(trust_env=False) as http:
-        text = (await http.get(f"http://{address}/metrics")).text
-    assert f'pointsman_concurrency_limit{{provider="only"}} {AT_ONCE}.0' in text
-    assert 'pointsman_concurrency_in_flight{provider="only"} 0.0' in text

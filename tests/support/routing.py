@@ -19,7 +19,6 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency, ConcurrencyMode
 from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
 from services.router.generate.answers import RecentAnswers
@@ -320,7 +319,6 @@ class Harness:
     price: Pricer = flat_price
     #: In front of `admission`.
     queue: Admission | None = None
-    concurrency: Concurrency | None = None
     #: Behind the router's own.
     observers: Sequence[AttemptObserver] = ()
     #: The version of every provider's key.
@@ -343,17 +341,13 @@ class Harness:
             WeightedScorer(),
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
-        concurrency = self.concurrency or Concurrency(ConcurrencyMode.OFF, 4, 1000, self.clock, self.metrics)
-        observers = attempt_observers(
-            self.spool, Meters(self.metrics), self.health, concurrency, self.set_aside
-        )
+        observers = attempt_observers(self.spool, Meters(self.metrics), self.health, self.set_aside)
         attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
         gate = Gate(
             budgets,
             self.queue or self.admission,
             self.set_aside,
             self.health,
-            concurrency,
             attempts,
             self.clock,
         )

@@ -65,13 +65,12 @@ class Attempts:
         input_tokens: int,
         permit: Permit,
         ticket: CallTicket,
-        load: int,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> Attempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `load`: calls that run at
-        the provider, this one included; `parent`: the span of the request."""
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
+        request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
         began = self._clock.monotonic()
         record = UsageRecord(
@@ -97,19 +96,19 @@ class Attempts:
             labels=generation.labels,
             trace_id=parent.trace_id,
         )
+        span = spans.begin_attempt(record, parent)
         attempt = Attempt(
             self._observers,
             self._price,
             self._clock,
-            began=began,
-            generation=generation,
-            candidate=candidate,
-            record=record,
-            input_tokens=input_tokens,
-            permit=permit,
-            ticket=ticket,
-            load=load,
-            span=spans.begin_attempt(record, parent),
+            began,
+            generation,
+            candidate,
+            record,
+            input_tokens,
+            permit,
+            ticket,
+            span,
         )
         self._spool.begin(record)
         return attempt
@@ -123,7 +122,6 @@ class Attempt:
         "_clock",
         "_generation",
         "_input_tokens",
-        "_load",
         "_observers",
         "_permit",
         "_price",
@@ -139,7 +137,6 @@ class Attempt:
         observers: tuple[AttemptObserver, ...],
         price: Pricer,
         clock: Clock,
-        *,
         began: float,
         generation: Generation,
         candidate: Candidate,
@@ -147,7 +144,6 @@ class Attempt:
         input_tokens: int,
         permit: Permit,
         ticket: CallTicket,
-        load: int,
         span: Span | None,
     ) -> None:
         self._observers = observers
@@ -160,7 +156,6 @@ class Attempt:
         self._input_tokens = input_tokens
         self._permit = permit
         self._ticket = ticket
-        self._load = load
         self._span = span
         self.first_token: float | None = None
 
@@ -223,7 +218,7 @@ class Attempt:
         record.usage = usage
         record.cost_micro_usd = cost
         self._permit.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
-        end = AttemptEnd(self._generation, candidate, record, self._ticket, self._load, self._span, evidence)
+        end = AttemptEnd(self._generation, candidate, record, self._ticket, self._span, evidence)
         for observer in self._observers:
             observer.attempt_ended(end)
         return record

@@ -38,14 +38,13 @@ NO_EVIDENCE = Evidence(ErrorClass.CANCELLED, of_kind=False)
 
 
 class AttemptEnd(Struct, frozen=True):
-    """The end of an attempt: `record` says how it ended and what it used. `ticket` and `load` (calls at the provider,
-    this one included) are as of its beginning. `evidence` None: it gave the answer."""
+    """The end of an attempt: `record` says how it ended and what it used; `ticket` is health's leave to call.
+    `evidence` None: it gave the answer."""
 
     generation: Generation
     candidate: Candidate
     record: UsageRecord
     ticket: CallTicket
-    load: int
     span: Span | None
     evidence: Evidence | None
 

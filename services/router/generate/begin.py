@@ -11,7 +11,6 @@ from libs.selection import Degradation
 from libs.types import Priority
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.concurrency import Concurrency
 from services.router.budgets.budget import UNRESTRICTED, BudgetVerdict, dearest
 from services.router.budgets.budgets import Budgets
 from services.router.generate.attempt import Attempt, Attempts
@@ -34,7 +33,6 @@ class Gate:
         admission: Admission,
         set_aside: SettingAside,
         health: HealthView,
-        concurrency: Concurrency,
         attempts: Attempts,
         clock: Clock,
     ) -> None:
@@ -42,7 +40,6 @@ class Gate:
         self._admission = admission
         self._set_aside = set_aside
         self._health = health
-        self._concurrency = concurrency
         self._attempts = attempts
         self._clock = clock
 
@@ -93,7 +90,6 @@ class Gate:
             input_tokens=plan.input_tokens,
             permit=permit,
             ticket=ticket,
-            load=self._concurrency.load(candidate.model),
             streamed=request.stream,
             hedge=hedge,
             parent=request.span,

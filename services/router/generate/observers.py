@@ -1,4 +1,4 @@
-"""Observers of the ends of attempts: the ledger, metrics, traces, health, limits of concurrency and set-aside.
+"""Observers of the ends of attempts: the ledger, metrics, traces, health and set-aside.
 
 `attempt_observers` names them all and their order. A new one is written here or beside what it feeds.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from libs.types import FinishReason
-from services.router.admission.concurrency import Concurrency
 from services.router.generate import spans
 from services.router.generate.attempt_end import AttemptEnd, AttemptObserver
 from services.router.generate.meters import Meters
@@ -16,7 +15,7 @@ from services.router.set_aside.set_aside import SettingAside
 
 
 def attempt_observers(
-    spool: UsageSpool, meters: Meters, health: HealthView, concurrency: Concurrency, set_aside: SettingAside
+    spool: UsageSpool, meters: Meters, health: HealthView, set_aside: SettingAside
 ) -> tuple[AttemptObserver, ...]:
     """Returns all observers in their order: the ledger first, since what was used must not be lost to a fault of an
     observer that only learns."""
@@ -25,7 +24,6 @@ def attempt_observers(
         meters,
         SpanObserver(),
         HealthObserver(health),
-        ConcurrencyObserver(concurrency),
         SetAsideObserver(set_aside),
     )
 
@@ -63,22 +61,6 @@ class HealthObserver:
         self._health.succeeded(
             model, end.ticket, record.latency, record.time_to_first_token, tokens, record.tenant
         )
-
-
-class ConcurrencyObserver:
-    """Shows each attempt's latency, or the provider's explicit overload, to the limit of calls at once. Satisfies
-    `AttemptObserver`."""
-
-    def __init__(self, concurrency: Concurrency) -> None:
-        self._concurrency = concurrency
-
-    def attempt_ended(self, end: AttemptEnd) -> None:
-        record, evidence, model = end.record, end.evidence, end.candidate.model
-        if evidence is None:
-            tokens = record.usage.output_tokens if record.usage is not None else 0
-            self._concurrency.succeeded(model, end.load, record.latency, tokens)
-        elif evidence.explicit:
-            self._concurrency.failed(model, evidence.error_class)
 
 
 class SetAsideObserver:

@@ -9,13 +9,11 @@ import pytest
 
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.admission.concurrency import Concurrency, ConcurrencyMode
 from services.router.generate.attempt_end import AttemptEnd, Evidence, evidence_of
 from services.router.generate.meters import Meters
 from services.router.generate.observers import LedgerObserver, attempt_observers
 from services.router.ledger.usage_record import Outcome
 from services.router.request.generation import ProviderFailure
-from tests.support.clock import ManualClock
 from tests.support.routing import (
     HANG,
     TENANT,
@@ -94,16 +92,14 @@ async def test_the_loser_of_a_race_is_observed_too() -> None:
 
 def test_the_ledger_is_first() -> None:
     """Nothing that only learns stands between what was used and the ledger."""
-    clock, metrics = ManualClock(), Metrics()
     observers = attempt_observers(
         MemorySpool(),
-        Meters(metrics),
+        Meters(Metrics()),
         FakeHealth(),
-        Concurrency(ConcurrencyMode.OFF, 4, 1000, clock, metrics),
         Harness(catalog([A]), {}).set_aside,
     )
     assert isinstance(observers[0], LedgerObserver)
-    assert len(set(map(type, observers))) == len(observers) == 6
+    assert len(set(map(type, observers))) == len(observers) == 5
 
 
 @pytest.mark.parametrize(
