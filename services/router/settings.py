@@ -48,7 +48,7 @@ class RouterSettings(ServiceSettings):
     spool_max_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
     #: Share of each rate limit that this replica may admit by itself while the limiter is gone, 0 to 1.
     local_share: float = Field(0.25, ge=0, le=1)
-    #: How long the start waits for the limiter before it serves without it, seconds.
+    #: The start waits so long for the limiter before it serves without it, seconds.
     limiter_wait: float = Field(10.0, ge=0, le=600)
     #: Capacity that comes back within this many seconds is waited for in a queue, where the policy allows it.
     queue_within: float = Field(5.0, ge=0, le=60)

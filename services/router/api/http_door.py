@@ -98,7 +98,8 @@ class HttpDoor:
         return _json(found)
 
     async def _read(self, call: HttpCall, read: Read) -> Exchange:
-        """What is asked. The body is not kept beside what was read from it; a large one is read in its turn."""
+        """Reads a request. The body is not kept beside the values that were read from it; a large one is read in its
+        turn."""
         body = await call.body()
         if len(body) < LARGE:
             return read(body, call.request.headers, call.id)

@@ -156,7 +156,7 @@ class ProviderClient:
                     learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
-        """The request in the wire's format; one of a large prompt is written in its turn."""
+        """Returns the request in the wire's format; one of a large prompt is written in its turn."""
         if sum([len(message.text) for message in prompt.messages]) < LARGE:
             return wire.request(prompt, endpoint, stream=stream)
         async with self._heavy_work:
