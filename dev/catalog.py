@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dev.engines import EngineError
 from dev.engines.store import write_private
+from libs.catalog.catalog import Catalog
 from libs.catalog.faults import CatalogError
 from libs.catalog.load import load
-from libs.catalog.model import Catalog
 
 #: The key of the tenant `demo` in config/*.yaml, known to everyone. It opens the simulator, never a paid provider.
 PUBLISHED_KEY = "demo-key"

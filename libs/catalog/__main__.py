@@ -7,7 +7,8 @@ import getpass
 import hashlib
 import sys
 
-from libs.catalog.load import CatalogError, load
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import load
 
 
 def _check(file: str) -> int:

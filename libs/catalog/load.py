@@ -14,25 +14,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from libs.catalog import sections
+from libs.catalog.catalog import Catalog
 from libs.catalog.checks import check_name
 from libs.catalog.document import Node, parse
 from libs.catalog.faults import CatalogError, Fault
-from libs.catalog.model import (
-    DEFAULT,
-    Catalog,
-    ContentType,
-    LimitSpec,
-    Model,
-    Policy,
-    Provider,
-    Tenant,
-    Weighted,
-)
+from libs.catalog.limits import LimitSpec
+from libs.catalog.model import DEFAULT, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.reader import Section
 from libs.catalog.references import Path as Place
 from libs.catalog.references import broken_references
-
-__all__ = ["MAX_BYTES", "CatalogError", "Fault", "load", "loads"]
 
 #: Room for a quarter of a million tenants.
 MAX_BYTES = 64 * 1024 * 1024

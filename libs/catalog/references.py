@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from libs.catalog.checks import suggest
-
-if TYPE_CHECKING:
-    from libs.catalog.model import ContentType, LimitSpec, Model, Policy, Provider, Tenant
+from libs.catalog.limits import LimitSpec
+from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant
 
 #: Where in the YAML a value stands: mapping keys and list indexes from the root.
 Path = tuple[str | int, ...]

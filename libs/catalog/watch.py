@@ -9,8 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from libs.catalog.load import CatalogError, load
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import load
 
 Subscriber = Callable[[Catalog, Catalog], None]
 _Stamp = tuple[int, int, int, int, int]

@@ -20,8 +20,6 @@ from libs.resilience.permits import Permit, Permits
 from libs.resilience.window import Counts, SlidingCounts
 from libs.types import ErrorClass
 
-__all__ = ["Breaker", "BreakerSettings", "Evidence"]
-
 #: What is believed of a target before any evidence: one failure in a hundred calls, as firmly as after ten calls.
 _PRIOR_FAILURES, _PRIOR_CALLS = 0.1, 10
 #: Circuits that open by mere chance, in each window: one a day or less.

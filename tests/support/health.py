@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Weighted
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import ContentType, Model, Policy, Provider, Weighted
 from libs.clock import Clock
 from libs.errors import Unavailable
-from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState
+from libs.resilience.evidence import BreakerSettings
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.health.domain.board import Board

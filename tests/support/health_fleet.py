@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 
 from libs.clock import SystemClock
 from libs.lifecycle import background
-from libs.resilience.breaker import BreakerSettings
+from libs.resilience.evidence import BreakerSettings
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
 from libs.rpc.observe import Observer

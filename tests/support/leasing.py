@@ -13,7 +13,7 @@ from random import Random
 
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.limits import Amounts, scope_of

@@ -8,7 +8,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from random import Random
 
-from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
 from libs.errors import QuotaViolation

@@ -17,7 +17,7 @@ from functools import partial
 
 from opentelemetry.trace import SpanKind
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.clock import Clock
 from libs.limits import Amounts, Period, Scope
 from libs.telemetry import Metrics

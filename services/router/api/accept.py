@@ -8,7 +8,8 @@ from random import getrandbits
 
 from msgspec import Struct, field, structs
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Tenant
 from libs.conversation import Role
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.selection import Strategy

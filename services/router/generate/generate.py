@@ -14,7 +14,8 @@ from random import Random
 
 from opentelemetry.trace import SpanKind
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Tenant
 from libs.errors import AlreadyExists, PointsmanError, ResourceExhausted, Unavailable
 from libs.resilience.retry_budget import RetryBudget
 from libs.selection import Degradation

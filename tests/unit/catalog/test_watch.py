@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from libs.catalog.load import CatalogError
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
 from libs.catalog.watch import CatalogHolder
 from tests.unit.catalog.samples import GOOD, changed
 
