@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.addresses import LOCK, STATE
 from dev.catalog import Choice, admit, choose, follow
 from dev.engines import EngineError, Postgres, Valkey
 from dev.engines.child import free_port, port_is_free
@@ -23,8 +24,6 @@ from dev.supervisor import StackError, Supervisor
 from libs.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Addresses and keys for programs, in the data directory for as long as the stack runs.
-STATE = "stack.json"
 #: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
 GRACES = (1.3, 1.3, 1.9)
 
@@ -78,7 +77,7 @@ async def _run(options: Options, body: Body | None) -> None:
         f"Another stack runs on {data}: stop it first (Ctrl-C there), or name another directory with --data."
     )
     # The command line looks at this lock to tell whether the addresses in the state file still hold.
-    with held(data / "lock", sentence):
+    with held(data / LOCK, sentence):
         (data / STATE).unlink(missing_ok=True)  # of a stack that was killed
         choice = choose(ROOT, options.catalog, options.simulator, os.environ)
         plan, tenant_key, layers = compose(options, data, choice)

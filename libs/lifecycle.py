@@ -31,9 +31,8 @@ from libs.telemetry import Metrics, Telemetry, get_logger
 from libs.throttle import Throttle
 from libs.watchdog import Report, Watchdog
 
-#: sysexits.h EX_UNAVAILABLE and EX_SOFTWARE.
+#: Exit status of a service that cannot start, of sysexits.h.
 EX_UNAVAILABLE = 69
-EX_SOFTWARE = 70
 #: Seconds that a cancelled background task has to end before it is told again.
 CANCEL_AGAIN = 0.5
 
@@ -197,7 +196,7 @@ def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | N
 
 def run(service: str, settings_type: type[SettingsT], assemble: Assemble[SettingsT]) -> int:
     """Runs a service until SIGTERM or SIGINT. Exit status: 0 after a drain, 64 for bad settings, 69 when it cannot
-    start (one sentence on stderr), 70 for a bug."""
+    start (one sentence on stderr). Raises what a bug raised, so that Python shows it and exits with 1."""
     try:
         settings = load_settings(settings_type)
     except SettingsError as error:

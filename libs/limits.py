@@ -13,7 +13,11 @@ from msgspec import Struct
 
 #: The longest name of a scope, its tenant included, in characters.
 MAX_NAME = 200
-#: How many scopes' texts are remembered once they were read; a fleet uses a few for each tenant.
+#: The largest limit of a bucket and of any other kind, in the limit's unit. They keep every integer of the store's
+#: arithmetic below 2^53, which Lua holds exactly (services/ratelimit/adapters/limits.lua).
+MAX_BUCKET = 10**10
+MAX_COUNTER = 10**15
+#: Scopes that are remembered with their text once they were read; a fleet uses a few for each tenant.
 _REMEMBERED = 65_536
 
 
@@ -71,6 +75,11 @@ class Period(StrEnum):
     def calendar(self) -> bool:
         """Returns True if a calendar cuts it into windows."""
         return self in (Period.DAY, Period.MONTH)
+
+    @property
+    def max_limit(self) -> int:
+        """The largest limit that the limiter counts exactly, in the limit's unit."""
+        return MAX_BUCKET if self.seconds else MAX_COUNTER
 
 
 UNIT_BY_NUMBER = {unit.number: unit for unit in Unit}

@@ -30,7 +30,7 @@ class ErrorClass(StrEnum):
     CANCELLED = "cancelled"
 
 
-# What says something about the provider's health. The rest is the caller's doing, or the account's.
+#: Failures that say something about the provider's health. The rest is the caller's doing, or the account's.
 PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
     {
         ErrorClass.OVERLOADED,
@@ -41,6 +41,8 @@ PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
         ErrorClass.MALFORMED,
     }
 )
+#: Failures of our account at the provider: its key is refused, or its quota is spent.
+ACCOUNT_FAULTS: frozenset[ErrorClass] = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 
 
 class FinishReason(StrEnum):

@@ -97,11 +97,6 @@ class Keys:
         return _checked(known[1], name, "is empty")
 
 
-def read_key(provider: Provider, environ: Mapping[str, str] | None = None) -> str | None:
-    """One key, once. Whoever reads often keeps a `Keys`."""
-    return Keys(environ)(provider)
-
-
 def _checked(key: str, name: str, absent: str) -> str:
     if not key:
         raise ValueError(f"{name} {absent}")

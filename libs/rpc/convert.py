@@ -22,10 +22,9 @@ _FINISH_TO = {
     for item in FinishReason
 }
 _FINISH_FROM: dict[int, FinishReason] = {number: item for item, number in _FINISH_TO.items()}
-_PRIORITY_TO = {
-    item: cast("types_pb2.Priority", types_pb2.Priority.Value(f"PRIORITY_{item.name}")) for item in Priority
+_PRIORITY_FROM: dict[int, Priority] = {
+    types_pb2.Priority.Value(f"PRIORITY_{item.name}"): item for item in Priority
 }
-_PRIORITY_FROM: dict[int, Priority] = {number: item for item, number in _PRIORITY_TO.items()}
 _ACCURACY_TO = {
     item: cast("types_pb2.UsageAccuracy", types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"))
     for item in UsageAccuracy
@@ -51,11 +50,6 @@ def finish_reason_to_proto(value: FinishReason | None) -> types_pb2.FinishReason
 def finish_reason_from_proto(value: int) -> FinishReason | None:
     """UNSPECIFIED and numbers from the future become None."""
     return _FINISH_FROM.get(value)
-
-
-def priority_to_proto(value: Priority | None) -> types_pb2.Priority:
-    """None becomes UNSPECIFIED."""
-    return _PRIORITY_TO[value] if value is not None else types_pb2.PRIORITY_UNSPECIFIED
 
 
 def priority_from_proto(value: int) -> Priority | None:

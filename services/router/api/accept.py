@@ -9,7 +9,7 @@ from random import getrandbits
 from msgspec import Struct, field, structs
 
 from libs.catalog.catalog import Catalog
-from libs.catalog.model import Tenant
+from libs.catalog.model import MAX_ATTEMPTS, Tenant
 from libs.conversation import Role
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.selection import Strategy
@@ -32,7 +32,6 @@ MAX_MODEL_NAME = 2 * MAX_ID + 1
 #: Of a prompt's text, tools and schemas together, as UTF-8.
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_TOKENS = 1_000_000
-MAX_ATTEMPTS = 10
 DEFAULT_ATTEMPTS = 4
 #: Repeated fields of a generation → how many entries each may have.
 MOST = {

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
-from libs.types import ErrorClass
+from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -24,7 +24,6 @@ from services.router.request.tokens import estimate_text_tokens
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
 USABLE_FOR = 0.5
-_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
@@ -190,7 +189,9 @@ class ProviderClient:
     ) -> ProviderFailure:
         """One was not. That it was larger than the account's rate says nothing about the rate of others, and what was
         wrong with a key that has been replaced since nothing about its successor."""
-        failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
+        failure.at_fault = (
+            failure.error_class not in ACCOUNT_FAULTS or self._keys(provider) == endpoint.api_key
+        )
         if failure.error_class is ErrorClass.RATE_LIMITED:
             of_rate = failure.retry_same and failure.explicit
             learn = self._learner.refused if of_rate else self._learner.observed
