@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from cli.failure import INTERRUPTED, show_error, show_json_error
-from cli.terminal import settle
+from cli.terminal import configure_output
 
 
 def build() -> typer.Typer:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gRPC reads this when it is first imported, so before the commands are; its notes about connections would come
     # between our lines on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    settle(os.environ)
+    configure_output(os.environ)
     app = build()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
 
 #: A call, or a row of a batch, failed.
@@ -54,9 +54,9 @@ def error_fields(error: PointsmanError) -> dict[str, Any]:
 def show_error(message: str, details: tuple[str, ...] = ()) -> None:
     """A failure for a person, on stderr."""
     out = console(sys.stderr)
-    say(out, Text.assemble(("error: ", "bold red"), message))
+    write_sentence(out, Text.assemble(("error: ", "bold red"), message))
     for line in details:
-        say(out, f"  {line}")
+        write_sentence(out, f"  {line}")
 
 
 def show_json_error(fields: dict[str, Any], code: int) -> None:

@@ -18,7 +18,7 @@ from cli.record import Outcome
 from cli.rows import Row, read_rows
 from cli.tally import Run, Tally
 from cli.template import Template, TemplateError
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options
 from libs.clock import Clock, SystemClock
 from libs.errors import PointsmanError
@@ -75,7 +75,7 @@ def _conclude(run: Run, stopped: bool, failure: Exception | None, as_json: bool)
         console().print(run.render())
     if run.remaining and not as_json and (stopped or run.skipped or run.tally.succeeded or run.tally.failed):
         left = f"{run.remaining} of {run.rows} rows are left. Run the same command again to go on."
-        say(console(sys.stderr), left)
+        write_sentence(console(sys.stderr), left)
     if failure is not None:
         raise failure
     if stopped and run.remaining:
@@ -109,7 +109,7 @@ async def _run(
 
         def stop() -> None:
             if not batch.stopped:
-                progress.say(f"Stopping: rows under way get {GRACE:g} s; Ctrl-C again drops them.")
+                progress.print_line(f"Stopping: rows under way get {GRACE:g} s; Ctrl-C again drops them.")
             batch.stop()
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -117,7 +117,9 @@ async def _run(
         try:
             with progress:
                 if journal.done:
-                    progress.say(f"Going on: {len(journal.done)} of {len(rows)} rows were done before.")
+                    progress.print_line(
+                        f"Going on: {len(journal.done)} of {len(rows)} rows were done before."
+                    )
                 await batch.run(rows)
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):

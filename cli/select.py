@@ -12,7 +12,7 @@ from cli.generate import Prompt, read_prompt
 from cli.layout import Column, Kind, Table
 from cli.loop import run
 from cli.render import choice, money, seconds, why
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options, SelectResult
 
 
@@ -50,9 +50,9 @@ def select(
             write_json(to_builtins(result))
         else:
             out = console()
-            say(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
+            write_sentence(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
             confidence = f"confidence {result.selection.confidence:.0%}; cost and time are estimates"
-            say(out, Text(confidence, "dim"))
+            write_sentence(out, Text(confidence, "dim"))
             out.print(table(result))
 
 

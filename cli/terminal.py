@@ -31,7 +31,7 @@ SIMILAR = "pointsman.similar"
 _SIMILAR = str.maketrans("—–‒−─━│┃→←·•…“”„‘’×╭╮╰╯", '-----=||><-*."""\'\'x++++')
 
 
-def settle(environ: Mapping[str, str]) -> None:
+def configure_output(environ: Mapping[str, str]) -> None:
     """Makes standard output and error take every text. A terminal whose locale is "C" gets ASCII, though Python
     itself would write UTF-8 there."""
     for stream in (sys.stdout, sys.stderr):
@@ -48,12 +48,12 @@ def _plain_locale(environ: Mapping[str, str]) -> bool:
     return said in {"C", "POSIX"}
 
 
-def similar(text: str) -> str:
+def to_ascii(text: str) -> str:
     """The text in ASCII, each character by one of its own width."""
-    return "".join(character if character.isascii() else _similar(character) for character in text)
+    return "".join(character if character.isascii() else _ascii_character(character) for character in text)
 
 
-def _similar(character: str) -> str:
+def _ascii_character(character: str) -> str:
     width = cell_len(character)
     plain = unicodedata.normalize("NFKD", character.translate(_SIMILAR)).encode("ascii", "ignore").decode()
     return plain if len(plain) == width else "?" * width
@@ -62,7 +62,7 @@ def _similar(character: str) -> str:
 def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return similar(error.object[error.start : error.end]), error.end
+    return to_ascii(error.object[error.start : error.end]), error.end
 
 
 codecs.register_error(SIMILAR, _replace)
@@ -75,11 +75,11 @@ def console(stream: IO[str] | None = None) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.size = made.size._replace(width=PIPE_WIDTH)
     elif made.is_dumb_terminal:  # rich takes it for 80 columns wide, whatever it says
-        made.size = made.size._replace(width=_said_width(stream))
+        made.size = made.size._replace(width=_stated_width(stream))
     return made
 
 
-def _said_width(stream: IO[str]) -> int:
+def _stated_width(stream: IO[str]) -> int:
     if (columns := os.environ.get("COLUMNS", "")).isdigit() and int(columns):
         return int(columns)
     try:
@@ -88,7 +88,7 @@ def _said_width(stream: IO[str]) -> int:
         return TERMINAL_WIDTH
 
 
-def say(to: Console, sentence: str | Text) -> None:
+def write_sentence(to: Console, sentence: str | Text) -> None:
     """Writes one sentence: broken between words on a terminal, whole elsewhere, where a program may look for it."""
     text = Text(sentence) if isinstance(sentence, str) else sentence
     indent = len(text.plain) - len(text.plain.lstrip(" "))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.terminal import settle
+from cli.terminal import configure_output
 from dev.stack import DEFAULT_PORT_BASE, SPAN
 from dev.up import ROOT, Options, run
 
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Optio
 
 def main() -> int:
     """Run one command; the exit status."""
-    settle(os.environ)
+    configure_output(os.environ)
     command, options = parse(sys.argv[1:], dict(os.environ))
     if command == "up":
         return run(options)

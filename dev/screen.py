@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.layout import Column, Kind, Table
-from cli.terminal import Flow, console, say
-from dev.supervisor import Life
+from cli.terminal import Flow, console, write_sentence
+from dev.supervisor import MemberStatus
 
 _STYLES = {"serving": "green", "restarting": "yellow", "starting": "yellow", "stopped": "dim"}
 
@@ -23,9 +23,9 @@ class Screen:
     def __init__(self, to: Console | None = None) -> None:
         self._console = to or console()
 
-    def say(self, sentence: str) -> None:
+    def write_sentence(self, sentence: str) -> None:
         """One line."""
-        say(self._console, sentence)
+        write_sentence(self._console, sentence)
 
     def print(self, what: RenderableType) -> None:
         """Anything rich can render."""
@@ -35,24 +35,24 @@ class Screen:
         """A text that comes in by parts."""
         return Flow(self._console)
 
-    async def live(self, lives: Sequence[Life]) -> None:
+    async def live(self, statuses: Sequence[MemberStatus]) -> None:
         """For ever: keep the table current where a person looks on; elsewhere the sentences have said it all."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             await asyncio.Event().wait()
-        with Live(_picture(lives), console=self._console, auto_refresh=False) as live:
+        with Live(_picture(statuses), console=self._console, auto_refresh=False) as live:
             try:
                 while True:
-                    live.update(_picture(lives), refresh=True)
+                    live.update(_picture(statuses), refresh=True)
                     await asyncio.sleep(0.5)
             finally:
                 live.update(Text(""), refresh=True)
 
 
-def _picture(lives: Sequence[Life]) -> Group:
-    return Group(Text("Pointsman · Ctrl-C stops everything", "italic"), table(lives))
+def _picture(statuses: Sequence[MemberStatus]) -> Group:
+    return Group(Text("Pointsman · Ctrl-C stops everything", "italic"), table(statuses))
 
 
-def table(lives: Sequence[Life]) -> Table:
+def table(statuses: Sequence[MemberStatus]) -> Table:
     """One row per member."""
     grid = Table(
         Column(""),
@@ -60,13 +60,13 @@ def table(lives: Sequence[Life]) -> Table:
         *(Column(name, Kind.FIGURE) for name in ("restarts", "pid")),
         Column("log", Kind.NAME),
     )
-    for life in lives:
-        member = life.member
+    for status in statuses:
+        member = status.member
         grid.add_row(
             member.name,
             member.address,
-            Text(life.state, _STYLES.get(life.state, "")),
-            str(life.restarts or ""),
+            Text(status.state, _STYLES.get(status.state, "")),
+            str(status.restarts or ""),
             Text(str(member.child.pid) if member.child.running else "", "dim"),
             Text(os.path.relpath(member.child.log), "dim"),
         )

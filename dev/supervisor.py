@@ -22,7 +22,7 @@ class StackError(Exception):
 
 
 @dataclass(slots=True)
-class Life:
+class MemberStatus:
     """How one member is doing."""
 
     member: Member
@@ -32,74 +32,76 @@ class Life:
 
 
 class Supervisor:
-    """`say` is told each change in one sentence. The first layer starts before all the others, which start together:
+    """`report` gets each change as one sentence. The first layer starts before all the others, which start together:
     services do without each other, but not without their databases."""
 
-    def __init__(self, layers: Sequence[Sequence[Member]], clock: Clock, say: Callable[[str], None]) -> None:
-        self._layers = [[Life(member) for member in layer] for layer in layers]
+    def __init__(
+        self, layers: Sequence[Sequence[Member]], clock: Clock, report: Callable[[str], None]
+    ) -> None:
+        self._layers = [[MemberStatus(member) for member in layer] for layer in layers]
         self._clock = clock
-        self._say = say
+        self._report = report
 
     @property
-    def lives(self) -> list[Life]:
+    def statuses(self) -> list[MemberStatus]:
         """Every member, in starting order."""
-        return [life for layer in self._layers for life in layer]
+        return [status for layer in self._layers for status in layer]
 
     async def start(self) -> None:
         """Returns once all serve. Raises StackError where one does not; the others must then be stopped."""
         first, *others = self._layers
-        for together in (first, [life for layer in others for life in layer]):
+        for together in (first, [status for layer in others for status in layer]):
             try:
                 async with asyncio.TaskGroup() as group:
-                    for life in together:
-                        group.create_task(self._start(life))
+                    for status in together:
+                        group.create_task(self._start(status))
             except* (EngineError, OSError) as errors:
                 raise StackError(str(errors.exceptions[0])) from errors
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Restarts whatever ends, for ever. Raises StackError once a member cannot stay up."""
         try:
             async with asyncio.TaskGroup() as group:
-                for life in self.lives:
-                    group.create_task(self._keep(life))
+                for status in self.statuses:
+                    group.create_task(self._restart_when_ended(status))
         except* StackError as errors:
             raise errors.exceptions[0] from None
 
     async def stop(self, graces: Sequence[float]) -> None:
         """Ends all, last layer first; `graces` are the layers' seconds before SIGKILL, in starting order."""
         for layer, grace in reversed(list(zip(self._layers, graces, strict=True))):
-            await asyncio.gather(*(life.member.stop(grace) for life in layer))
-            for life in layer:
-                life.state = "stopped"
+            await asyncio.gather(*(status.member.stop(grace) for status in layer))
+            for status in layer:
+                status.state = "stopped"
 
-    async def _start(self, life: Life) -> None:
-        life.state = "starting"
-        await life.member.start()
-        life.state = "serving"
-        self._say(f"{life.member.name} serves on {life.member.address}")
+    async def _start(self, status: MemberStatus) -> None:
+        status.state = "starting"
+        await status.member.start()
+        status.state = "serving"
+        self._report(f"{status.member.name} serves on {status.member.address}")
 
-    async def _keep(self, life: Life) -> None:
-        name = life.member.name
+    async def _restart_when_ended(self, status: MemberStatus) -> None:
+        name = status.member.name
         while True:
-            how = _words(await life.member.child.wait())
+            how = _describe_exit(await status.member.child.wait())
             while True:
-                life.state = "restarting"
+                status.state = "restarting"
                 now = self._clock.monotonic()
-                life.deaths.append(now)
-                if len(life.deaths) == MAX_DEATHS and now - life.deaths[0] <= WITHIN:
-                    last = life.member.child.tail()
+                status.deaths.append(now)
+                if len(status.deaths) == MAX_DEATHS and now - status.deaths[0] <= WITHIN:
+                    last = status.member.child.tail()
                     raise StackError(f"{name} cannot stay up: {MAX_DEATHS} ends in {WITHIN:.0f} s:\n{last}")
-                recent = sum(now - death <= WITHIN for death in life.deaths)
+                recent = sum(now - death <= WITHIN for death in status.deaths)
                 pause = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
-                self._say(f"{name} ended ({how}); again in {pause:.1f} s")
+                self._report(f"{name} ended ({how}); again in {pause:.1f} s")
                 await asyncio.sleep(pause)
-                life.restarts += 1
+                status.restarts += 1
                 try:
-                    await self._start(life)
+                    await self._start(status)
                     break
                 except (EngineError, OSError) as error:  # OSError: the disk is full, for a while.
                     how = str(error).splitlines()[0]
 
 
-def _words(status: int) -> str:
+def _describe_exit(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.addresses import LOCK, STATE
-from dev.catalog import Choice, admit, choose, follow
+from dev.catalog import Choice, choose, follow_changes, prepare
 from dev.engines import EngineError, Postgres, Valkey
 from dev.engines.child import free_port, port_is_free
 from dev.engines.store import held, password, write_private
@@ -83,18 +83,20 @@ async def _run(options: Options, body: Body | None) -> None:
         plan, tenant_key, layers = compose(options, data, choice)
         _check_ports(plan, {member.name for layer in layers for member in layer})
         screen = Screen()
-        supervisor = Supervisor(layers, SystemClock(), screen.say)
-        names = frozenset(life.member.name for life in supervisor.lives)
+        supervisor = Supervisor(layers, SystemClock(), screen.write_sentence)
+        names = frozenset(status.member.name for status in supervisor.statuses)
         stack = Stack(plan, choice, tenant_key, screen, names)
-        screen.say(choice.why)
+        screen.write_sentence(choice.why)
         interrupted = _interruption()
         async with _running(supervisor, data):
             await _until(interrupted, supervisor.start())
             if interrupted.is_set():
                 return
             _write_state(data, stack)
-            following = follow(choice, data, password(data / "tenant_key"), os.environ, screen.say)
-            tasks = [supervisor.keep(), following]
+            following = follow_changes(
+                choice, data, password(data / "tenant_key"), os.environ, screen.write_sentence
+            )
+            tasks = [supervisor.keep_running(), following]
             await _until(interrupted, _beside(_main(stack, body, supervisor, once=options.once), tasks))
 
 
@@ -108,7 +110,7 @@ def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, li
     # The limiter is told to trust this store (`Plan.environment`), so it may lose nothing.
     valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log", sync="always")
     postgres = Postgres(data / "postgres", ports["postgres"], logs / "postgres.log")
-    catalog, tenant_key = admit(choice, data, password(data / "tenant_key"))
+    catalog, tenant_key = prepare(choice, data, password(data / "tenant_key"))
     plan = Plan(
         root=ROOT,
         data=data,
@@ -188,14 +190,14 @@ async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once
             if once:
                 raise
             # The stack is whole: whoever started it can look at what the router says.
-            stack.screen.say(f"{error}\n")
+            stack.screen.write_sentence(f"{error}\n")
     if not once:
         for name, address in stack.addresses.items():
-            stack.screen.say(f"  {name:<18} {address}")
-        stack.screen.say(
+            stack.screen.write_sentence(f"  {name:<18} {address}")
+        stack.screen.write_sentence(
             f"Keys and addresses for programs: {stack.plan.data / STATE}. Ctrl-C stops everything."
         )
-        await stack.screen.live(supervisor.lives)
+        await stack.screen.live(supervisor.statuses)
 
 
 async def _beside(main: Awaitable[None], endless: Sequence[Awaitable[None]]) -> None:

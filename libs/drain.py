@@ -10,7 +10,7 @@ from collections.abc import Callable
 LINGER, QUIET = 2.0, 0.1
 
 
-async def until_quiet(begun: Callable[[], int], seconds: float) -> float:
+async def wait_until_quiet(begun: Callable[[], int], seconds: float) -> float:
     """Returns once no call comes any more, at the latest after LINGER or half of `seconds`, with how long that took.
     `begun`: how many calls have begun so far."""
     most = min(LINGER, seconds / 2)

@@ -66,7 +66,7 @@ class Server(Protocol):
         """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
         ...
 
-    def serving(self) -> None:
+    def begin_serving(self) -> None:
         """Ready."""
         ...
 
@@ -130,7 +130,7 @@ class _Process(Generic[SettingsT]):
                 # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
                 gc.set_threshold(20_000, 20, 20)
                 for server in servers.values():
-                    server.serving()
+                    server.begin_serving()
                 ports = {name: server.port for name, server in servers.items()}
                 log.info("serving", **ports, instance=instance)
                 await stop.wait()

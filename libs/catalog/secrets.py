@@ -9,8 +9,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from libs.catalog.echoes import forms_of, hide
 from libs.catalog.model import Provider
+from libs.catalog.redaction import forms_of, redact
 
 #: A service account's JSON is 2 to 3 KiB.
 MAX_BYTES = 64 * 1024
@@ -43,10 +43,10 @@ class Keys:
         key = self(provider)
         return self._known[key][0] if key else ""
 
-    def hide(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without any key that was ever read here, in whatever usual encoding."""
         for _, forms in self._known.values():
-            text = hide(text, forms)
+            text = redact(text, forms)
         return text
 
     def why_missing(self, provider: Provider) -> str | None:

@@ -64,9 +64,9 @@ class CatalogHolder:
         """Looks at the file until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            await self.look()
+            await self.check_file()
 
-    async def look(self) -> None:
+    async def check_file(self) -> None:
         """One look. A changed file is read at the second look that finds it so: a writer in the middle of its
         work is let finish, since half a file may well be a good catalog with half the tenants."""
         stamp = await asyncio.to_thread(self._stamp)

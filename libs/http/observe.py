@@ -60,7 +60,7 @@ class HttpObserver:
                 observation.span.attributes[ERROR_TYPE] = str(status)
             observation.span.end(str(status) if status >= 500 else None)
 
-    def unreadable(self, status: int) -> None:
+    def count_unreadable(self, status: int) -> None:
         """Counts what was no request."""
         self._count(OTHER_METHOD, "none", status, 0.0)
 

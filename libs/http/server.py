@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from libs.clock import Clock
-from libs.drain import until_quiet
+from libs.drain import wait_until_quiet
 from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
@@ -100,8 +100,8 @@ class HttpServer:
     """Serves routes, and beside them `GET /healthz` (200 while the process answers at all) and `GET /readyz` (200
     while it serves and is not draining; else 503).
 
-    A request whose caller goes away is cancelled. `start`, `serving`, `drain` are called by the lifecycle in that
-    order.
+    A request whose caller goes away is cancelled. `start`, `begin_serving`, `drain` are called by the lifecycle in
+    that order.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class HttpServer:
         self._known.watch()
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
-    def serving(self) -> None:
+    def begin_serving(self) -> None:
         """Tells everyone who asks that requests may come."""
         self._serving = True
 
@@ -156,7 +156,7 @@ class HttpServer:
         """Not ready; requests are taken until callers have turned away, and their connections end with the answer;
         then no new connections, idle ones end, running requests get what is left of `seconds`, and are cut."""
         self._serving = False
-        seconds -= await until_quiet(lambda: self._begun, seconds)
+        seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
         self._listener.close()
@@ -272,7 +272,7 @@ class HttpServer:
             error = HttpError(431, "A line of the request's head is too long.", code="headers_too_large")
         else:
             error = HttpError(status, "The request is not valid HTTP.", code="invalid_http")
-        self._door.observer.unreadable(error.status)
+        self._door.observer.count_unreadable(error.status)
         response = self._error(error)
         response.headers.update({REQUEST_ID: self._door.new_id(), "server": SERVER})
         response.force_close()
@@ -280,7 +280,7 @@ class HttpServer:
 
     def _crowded(self) -> bytes:
         """What is sent to one connection too many, without a request having been read."""
-        self._door.observer.unreadable(503)
+        self._door.observer.count_unreadable(503)
         body = self._shape.body(HttpError(503, "Too many connections.", code="too_many_connections"))
         head = [
             "HTTP/1.1 503 Service Unavailable",

@@ -6,8 +6,8 @@ from libs.resilience.window import SlidingCounts
 
 #: Nothing answers any more where, since the last answer, so many extra attempts were in vain and so long a time has
 #: passed (seconds);
-VAIN = 4
-VAIN_SECONDS = 0.25
+WASTED = 4
+WASTED_SECONDS = 0.25
 #: or where neither an answer nor the beginning of one came for so many requests and so long a time (seconds).
 SILENT = 5
 SILENT_SECONDS = 3.0
@@ -51,8 +51,8 @@ class RetryBudget:
         "_silent_callers",
         "_silent_since",
         "_spent",
-        "_vain",
-        "_vain_callers",
+        "_wasted",
+        "_wasted_callers",
         "_window",
     )
 
@@ -80,13 +80,13 @@ class RetryBudget:
         self._spent: dict[str, SlidingCounts] = {}
         #: Since the last answer: when that was (or the first request), and extra attempts in vain.
         self._answered: float | None = None
-        self._vain = 0
+        self._wasted = 0
         #: Since the last sign of life: requests, and when the first of them came.
         self._silent = 0
         self._silent_since = 0.0
         #: Whose those requests were, and whose the attempts in vain; two are as good as all.
         self._silent_callers: set[str] = set()
-        self._vain_callers: set[str] = set()
+        self._wasted_callers: set[str] = set()
 
     def record_request(self, now: float, caller: str = "") -> None:
         """Counts one request (its first attempt) at `now` seconds on the monotonic clock."""
@@ -103,22 +103,22 @@ class RetryBudget:
         if len(self._silent_callers) < 2:
             self._silent_callers.add(caller)
 
-    def record_sign(self) -> None:
+    def record_answer_begun(self) -> None:
         """An answer has begun to come."""
         self._silent = 0
 
     def record_answer(self, now: float) -> None:
         """A request was answered, by whatever attempt."""
         self._answered = now
-        self._vain = self._silent = 0
-        if self._vain_callers:
-            self._vain_callers.clear()
+        self._wasted = self._silent = 0
+        if self._wasted_callers:
+            self._wasted_callers.clear()
 
-    def record_vain(self, caller: str = "") -> None:
+    def record_wasted(self, caller: str = "") -> None:
         """An extra attempt did not give the answer either."""
-        self._vain += 1
-        if len(self._vain_callers) < 2:
-            self._vain_callers.add(caller)
+        self._wasted += 1
+        if len(self._wasted_callers) < 2:
+            self._wasted_callers.add(caller)
 
     def try_spend(self, now: float, caller: str = "") -> bool:
         """Takes one extra attempt (retry, fallback or hedge) from the budget; False: there is none, do not try."""
@@ -136,7 +136,7 @@ class RetryBudget:
     def answering(self, now: float, caller: str = "") -> bool:
         """Whether there is reason to believe that somebody answers the caller."""
         since = now - (now if self._answered is None else self._answered)
-        if self._vain >= VAIN and since >= VAIN_SECONDS and _concerns(self._vain_callers, caller):
+        if self._wasted >= WASTED and since >= WASTED_SECONDS and _concerns(self._wasted_callers, caller):
             return False
         return not (
             self._silent >= SILENT

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from libs.clock import Clock, SystemClock
-from libs.drain import until_quiet
+from libs.drain import wait_until_quiet
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
@@ -51,7 +51,7 @@ class Registration:
 
 
 class GrpcServer:
-    """A server with its layers. `start`, `serving`, `drain` are called by the lifecycle in that order."""
+    """A server with its layers. `start`, `begin_serving`, `drain` are called by the lifecycle in that order."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class GrpcServer:
             raise OSError(why_unbound(listen)) from error
         await self._server.start()
 
-    def serving(self) -> None:
+    def begin_serving(self) -> None:
         """Tells everyone who asks or watches that calls may come."""
         for name in ("", *self._names):
             self.health.set(name, serving=True)
@@ -116,7 +116,7 @@ class GrpcServer:
         self._streams.draining = True
         # Watchers see NOT_SERVING before their stream ends.
         await asyncio.sleep(0)
-        lingered = await until_quiet(lambda: self._streams.begun, seconds)
+        lingered = await wait_until_quiet(lambda: self._streams.begun, seconds)
         stopping = asyncio.ensure_future(self._server.stop(seconds - lingered))
         await asyncio.sleep(0.05)
         for task in list(self._streams.tasks):

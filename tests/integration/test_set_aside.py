@@ -46,7 +46,7 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
         TenantKeys(lambda: known, token),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     try:
         yield f"127.0.0.1:{server.port}", h
     finally:

@@ -55,7 +55,7 @@ async def analytics(dsn: str) -> AsyncIterator[Analytics]:
     async with assemble(settings, runtime) as registrations:
         server = GrpcServer(registrations, Observer(metrics, clock), runtime.authenticator)
         await server.start(settings.listen)
-        server.serving()
+        server.begin_serving()
         channel = connect(f"127.0.0.1:{server.port}")
         try:
             yield Analytics(analytics_pb2_grpc.AnalyticsStub(channel), metrics, server)

@@ -94,7 +94,7 @@ async def fleet(server: RedisServer) -> AsyncIterator[Start]:
                 [registration], Observer(replica.metrics, SystemClock()), ServiceToken("")
             )
             await grpc_server.start(fresh_address())
-            grpc_server.serving()
+            grpc_server.begin_serving()
             stack.push_async_callback(grpc_server.drain, 0.1)
             await replica.sharer.once()
             await stack.enter_async_context(background("judge", replica.judge.run))

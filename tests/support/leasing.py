@@ -67,7 +67,7 @@ async def limiter_on(
     )
     server = GrpcServer([registration], Observer(replica.metrics, replica.clock), ServiceToken(""))
     await server.start(listen or fresh_address(), None)
-    server.serving()
+    server.begin_serving()
     try:
         async with background("pulse", replica.pulse.run):
             yield RunningLimiter(replica, f"127.0.0.1:{server.port}")

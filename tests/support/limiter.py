@@ -198,7 +198,7 @@ class Replica:
         )
         server = GrpcServer([registration], Observer(self.metrics, self.clock), ServiceToken(""))
         await server.start(fresh_address(), None)
-        server.serving()
+        server.begin_serving()
         try:
             async with connect(f"127.0.0.1:{server.port}") as channel:
                 yield ratelimit_pb2_grpc.RateLimiterStub(channel)

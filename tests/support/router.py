@@ -215,7 +215,7 @@ async def serve(
     """A server with the project's own layers (errors, identity, health)."""
     server = GrpcServer(registrations, Observer(Metrics(), SystemClock()), OneKey(key))
     await server.start(listen or fresh_address(), credentials)
-    server.serving()
+    server.begin_serving()
     try:
         yield server
     finally:

@@ -96,7 +96,7 @@ async def scripted_router(
         unknown_callers=UnknownCallers(clock),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     try:
         yield servicer, server, metrics
     finally:

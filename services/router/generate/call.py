@@ -196,7 +196,7 @@ class Calls:
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
                         attempt.content_came()
-                        self._budget.record_sign()
+                        self._budget.record_answer_begun()
                     told = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started

@@ -225,10 +225,10 @@ class Generate:
         """An attempt failed."""
         if request.failed[-1].of_request:
             # Somebody answers, if not this.
-            self._budget.record_sign()
+            self._budget.record_answer_begun()
             self._refund(request)
         elif request.spent_retry:
-            self._budget.record_vain(request.generation.tenant)
+            self._budget.record_wasted(request.generation.tenant)
 
     def _refund(self, request: InFlight) -> None:
         if request.spent_retry:

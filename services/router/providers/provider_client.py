@@ -73,7 +73,7 @@ class ProviderClient:
         try:
             return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
         except ProviderFailure as failure:
-            sanitise(failure, self._keys.hide, request.body)
+            sanitise(failure, self._keys.redact, request.body)
             raise
 
     async def _whole(
@@ -135,7 +135,7 @@ class ProviderClient:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
             except ProviderFailure as failure:
-                sanitise(failure, self._keys.hide, request.body)
+                sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
                 pace.streamed(now(), watch)

@@ -71,7 +71,7 @@ async def serve(
         ServiceToken(token),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     async with connect(f"127.0.0.1:{server.port}", health_service=SERVICE) as channel:
         yield servicer, server, channel, ratelimit_pb2_grpc.RateLimiterStub(channel)
     await server.drain(0)

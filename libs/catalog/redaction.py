@@ -32,7 +32,7 @@ def forms_of(key: str) -> tuple[str, ...]:
     return tuple(sorted((form for form in found if len(form) >= SHORTEST), key=len, reverse=True))
 
 
-def hide(text: str, forms: Iterable[str]) -> str:
+def redact(text: str, forms: Iterable[str]) -> str:
     """The text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
     lower = text.translate(_LOWER)
     for form in forms:
