@@ -80,13 +80,13 @@ def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
             raise CliError(f"cannot read the local stack's state {path}: {error}") from None
         if not isinstance(state, dict):
             raise CliError(f"{path} is not a JSON object")
-        if _runs(place):
+        if _is_running(place):
             return state, path, False
         left = left or path
     return {}, left or Path(STATE), left is not None
 
 
-def _runs(place: Path) -> bool:
+def _is_running(place: Path) -> bool:
     """Whether a stack holds the directory's lock; True where that cannot be told."""
     try:
         descriptor = os.open(place / LOCK, os.O_RDONLY | os.O_CLOEXEC)

@@ -97,16 +97,16 @@ def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, 
     # Whether any of the money is doubtful is rare news: its column is there only then.
     doubtful = bool(_doubtful(found.total))
     figures = [name for name in _FIGURES if doubtful or name != "not exact"]
-    made = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
+    grid = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
     total = _cells(found.total)
-    made.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
+    grid.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
     for row in found.rows:
         bucket = [] if interval is None else [_bucket(row, interval, zone)]
         cells = _cells(row)
-        made.add_row(
+        grid.add_row(
             *bucket, *(Text(value or "—", "cyan") for value in row.group), *(cells[name] for name in figures)
         )
-    return made
+    return grid
 
 
 _FIGURES = ("cost", "not exact", "input", "output", "requests", "attempts")

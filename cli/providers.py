@@ -95,7 +95,7 @@ async def _set_aside(
 
 def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
     """One line per combination that is set aside."""
-    made = Table(
+    grid = Table(
         Column("set aside", Kind.NAME),
         Column("for another"),
         Column("times", Kind.FIGURE),
@@ -103,19 +103,19 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
     )
     for item in found:
         left = item.until - clock.now()
-        made.add_row(
+        grid.add_row(
             Text(printable(item.name), "yellow"),
             seconds(left) if left > 0 else "next call tries it",
             f"{item.times:,}",
             Text(printable(item.reason)),
         )
-    return made
+    return grid
 
 
 def table(states: Sequence[ProviderState]) -> Table:
     """One line per provider, its models below it. A percentage beside the circuit is the share of traffic that a
     recovering one gets."""
-    made = Table(
+    grid = Table(
         Column("provider / model", Kind.NAME),
         *(Column(name) for name in ("status", "circuit", "errors", "response")),
         Column("why", Kind.SENTENCE),
@@ -123,7 +123,7 @@ def table(states: Sequence[ProviderState]) -> Table:
     for state in sorted(states, key=lambda each: (each.provider, each.model)):
         circuit = words(state.circuit) + (f" {state.ramp:.0%}" if 0 < state.ramp < 1 else "")
         reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"
-        made.add_row(
+        grid.add_row(
             Text(f"{state.provider}\n  {state.model}") if state.model else Text(state.provider, "bold cyan"),
             Text(state.status, _COLORS.get(state.status, "dim")),
             Text(circuit, "" if state.circuit == "closed" else "red"),
@@ -131,4 +131,4 @@ def table(states: Sequence[ProviderState]) -> Table:
             seconds(state.response_time),
             Text(printable(reason)),
         )
-    return made
+    return grid

@@ -75,12 +75,12 @@ def _row(index: int, line: int, content: bytes, template: Template | None, conte
     if not isinstance(own_type, str):
         raise ValueError('"content_type" must be a string')
     prompt, kind = _prompt(row, template)
-    made = Row(index, line, str(identity), prompt, own_type or content_type or kind)
+    parsed = Row(index, line, str(identity), prompt, own_type or content_type or kind)
     try:
-        f"{made.id}{made.prompt}{made.content_type}".encode()
+        f"{parsed.id}{parsed.prompt}{parsed.content_type}".encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair: not Unicode") from None
-    return made
+    return parsed
 
 
 def _prompt(row: Mapping[str, Any], template: Template | None) -> tuple[str, str]:

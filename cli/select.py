@@ -63,7 +63,7 @@ async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: floa
 
 def table(result: SelectResult) -> Table:
     """The choice first, then the order of fallback, then who may not be used."""
-    made = Table(
+    grid = Table(
         Column(""),
         Column("provider / model", Kind.NAME),
         Column("cost", Kind.FIGURE),
@@ -76,7 +76,7 @@ def table(result: SelectResult) -> Table:
         [(result.selection, ""), *((c.selection, c.excluded_because) for c in result.alternatives)], 1
     ):
         excluded += bool(barred)
-        made.add_row(
+        grid.add_row(
             "—" if barred else str(position - excluded),
             choice(selection),
             money(selection.estimated_cost_micro_usd),
@@ -85,4 +85,4 @@ def table(result: SelectResult) -> Table:
             Text(barred, "yellow") if barred else Text(why(selection)),
             style="dim" if barred else "",
         )
-    return made
+    return grid

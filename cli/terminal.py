@@ -42,10 +42,10 @@ def configure_output(environ: Mapping[str, str]) -> None:
 
 def _plain_locale(environ: Mapping[str, str]) -> bool:
     # Where only LANG says "C", Python has set LC_CTYPE to C.UTF-8 itself by now (PEP 538).
-    said = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG", "")
-    if said == "C.UTF-8" and not environ.get("LC_ALL"):
-        said = environ.get("LANG", "")
-    return said in {"C", "POSIX"}
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG", "")
+    if locale == "C.UTF-8" and not environ.get("LC_ALL"):
+        locale = environ.get("LANG", "")
+    return locale in {"C", "POSIX"}
 
 
 def to_ascii(text: str) -> str:
@@ -71,12 +71,12 @@ codecs.register_error(SIMILAR, _replace)
 def console(stream: IO[str] | None = None) -> Console:
     """A console on a stream, by default standard output."""
     stream = stream or sys.stdout
-    made = Console(file=stream, highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.size = made.size._replace(width=PIPE_WIDTH)
-    elif made.is_dumb_terminal:  # rich takes it for 80 columns wide, whatever it says
-        made.size = made.size._replace(width=_stated_width(stream))
-    return made
+    shown = Console(file=stream, highlight=False)
+    if not shown.is_terminal and "COLUMNS" not in os.environ:
+        shown.size = shown.size._replace(width=PIPE_WIDTH)
+    elif shown.is_dumb_terminal:  # rich takes it for 80 columns wide, whatever it says
+        shown.size = shown.size._replace(width=_stated_width(stream))
+    return shown
 
 
 def _stated_width(stream: IO[str]) -> int:

@@ -33,7 +33,7 @@ from libs.watchdog import Report, Watchdog
 
 #: Exit status of a service that cannot start, of sysexits.h.
 EX_UNAVAILABLE = 69
-#: Seconds that a cancelled background task has to end before it is told again.
+#: Seconds that a cancelled background task has to end before it is cancelled again.
 CANCEL_AGAIN = 0.5
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -46,8 +46,8 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """What the lifecycle gives to a composition root. `authenticator` may be replaced before it yields. All doors of
-    the process share the two bounds on what they take in."""
+    """The parts that the lifecycle gives to a composition root. `authenticator` may be replaced before it yields. All
+    doors of the process share the two bounds on what they take in."""
 
     instance_id: str
     clock: Clock
@@ -58,7 +58,7 @@ class Runtime:
 
 
 class Server(Protocol):
-    """What listens."""
+    """A server with the life of a process: started, serving, drained."""
 
     port: int
 
@@ -67,11 +67,11 @@ class Server(Protocol):
         ...
 
     def begin_serving(self) -> None:
-        """Ready."""
+        """Reports itself ready."""
         ...
 
     async def drain(self, seconds: float) -> None:
-        """Not ready; returns once running calls have ended or `seconds` have passed."""
+        """Reports itself not ready and returns once running calls have ended or `seconds` have passed."""
         ...
 
 
@@ -124,7 +124,7 @@ class _Process(Generic[SettingsT]):
                 await operations.start(settings.metrics_listen)
             async with self.assemble(settings, runtime) as served:
                 servers = await self._start(served, runtime)
-                # What lives as long as the process need not be scanned by every collection.
+                # Objects that live as long as the process need not be scanned by every collection.
                 gc.collect()
                 gc.freeze()
                 # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
@@ -143,7 +143,7 @@ class _Process(Generic[SettingsT]):
             telemetry.stop()
 
     async def _start(self, served: Sequence[Registration | Listening], runtime: Runtime) -> dict[str, Server]:
-        """Binds what listens, or nothing; by the names that the log gives their ports. Raises OSError."""
+        """Binds all servers, or none. Returns their ports by the names that the log gives them. Raises OSError."""
         settings = self.settings
         registrations = [item for item in served if isinstance(item, Registration)]
         servers: dict[str, Server] = {}
@@ -246,8 +246,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     """Cancels until it has ended; raises what it failed with.
 
     `asyncio.wait_for` of Python 3.11, through which redis-py sends, forgets a cancellation that comes just as what it
-    waits for is done (github.com/python/cpython/issues/86296). Told once, an endless task would go on for ever, and
-    its service with it.
+    waits for is done (github.com/python/cpython/issues/86296). Cancelled once, an endless task would go on for ever,
+    and its service with it.
     """
     while not task.done():
         task.cancel()

@@ -20,7 +20,7 @@ _FOR = re.compile(r"\bfor\b\s*:?\s*(?:the |an? |our |this )?([^\n.,;:!?\"“”]
 _WORD = re.compile(r"[^\W\d_]{4,24}")
 _PART = re.compile(r"[,;:.!?|\n\"“”(){}\[\]<>]+")
 #: Enough of a prompt to find its words in; a prompt may be megabytes long.
-_LOOK = 4000
+_EXCERPT = 4000
 _CACHED_PROMPT = 8192
 
 _STOP_WORDS = """
@@ -69,19 +69,19 @@ def pieces(text: str) -> tuple[str, ...]:
     return tuple(_PIECE.findall(text))
 
 
-def _subject(look: str) -> str:
+def _subject(excerpt: str) -> str:
     for pattern in (_LABEL, _QUOTED, _FOR):
-        found = pattern.findall(look)
+        found = pattern.findall(excerpt)
         if found:
             subject = found[-1].strip(" .,:;!?'\"")
             if subject:
                 return " ".join(subject.split()[:8])
-    lines = look.splitlines() or [""]
+    lines = excerpt.splitlines() or [""]
     words = [word for word in _WORD.findall(lines[-1]) if word.lower() not in _STOP]
     return " ".join(words[:4]) or "new arrival"
 
 
-def _phrases(look: str, subject: str) -> list[str]:
+def _phrases(excerpt: str, subject: str) -> list[str]:
     """What the prompt says about the subject: its short comma-separated parts, else its longer words."""
     skip = {word.lower() for word in subject.split()}
 
@@ -89,20 +89,20 @@ def _phrases(look: str, subject: str) -> list[str]:
         words = text.split()
         return 1 <= len(words) <= 4 and not any(word in _STOP or word in skip for word in words)
 
-    parts = (part.strip().lower() for part in _PART.split(look))
+    parts = (part.strip().lower() for part in _PART.split(excerpt))
     found = dict.fromkeys(part for part in parts if 4 <= len(part) <= 40 and telling(part))
     if len(found) < 2:
-        found.update(dict.fromkeys(word for word in map(str.lower, _WORD.findall(look)) if telling(word)))
+        found.update(dict.fromkeys(word for word in map(str.lower, _WORD.findall(excerpt)) if telling(word)))
     phrases = list(found)[:16]
     return phrases + list(_SPARE[: max(0, 4 - len(phrases))])
 
 
 def _write(prompt: str, seed: str, count: int | None) -> tuple[str, ...]:
-    look = prompt if len(prompt) <= 2 * _LOOK else prompt[:_LOOK] + "\n" + prompt[-_LOOK:]
+    excerpt = prompt if len(prompt) <= 2 * _EXCERPT else prompt[:_EXCERPT] + "\n" + prompt[-_EXCERPT:]
     digest = hashlib.blake2b(f"{seed}\0{prompt}".encode(errors="replace"), digest_size=8).digest()
     dice = random.Random(digest)
-    subject = _subject(look)
-    phrases = _phrases(look, subject)
+    subject = _subject(excerpt)
+    phrases = _phrases(excerpt, subject)
     target = 45 + dice.randrange(40) if count is None else count
 
     def sentence(template: str) -> str:

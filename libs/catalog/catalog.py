@@ -15,8 +15,8 @@ from libs.limits import Scope, ScopeKind
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything, with every reference resolved. `version`: first 12 hex digits of the SHA-256 of the file.
-    `domain` names the rate-limit domain: catalogs of one domain share their limits."""
+    """A catalog with every reference resolved. `version`: first 12 hex digits of the SHA-256 of the file. `domain`
+    names the rate-limit domain: catalogs of one domain share their limits."""
 
     version: str
     domain: str
@@ -49,23 +49,23 @@ class Catalog:
         object.__setattr__(self, "_by_key_hash", by_hash)
 
     def resolve_model(self, name: str) -> tuple[Model, ...]:
-        """The models a caller means by "provider/model", or by a model's name at any provider, in the
+        """Returns the models a caller means by "provider/model", or by a model's name at any provider, in the
         catalog's order. Empty: no such model."""
         return self._by_name.get(name, ())
 
     def tenant_by_key(self, key: str) -> Tenant | None:
-        """Whose key this is. What is looked up is the key's SHA-256, so timing tells nothing about valid
-        keys."""
+        """Returns the tenant with this key; None: there is none. The key is looked up by its SHA-256, so timing tells
+        nothing about valid keys."""
         return self._by_key_hash.get(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
 
     def policy_for(self, tenant: Tenant, content_type: str) -> Policy:
-        """The tenant's policy for the content type, else the tenant's default, else the content type's
+        """Returns the tenant's policy for the content type, else the tenant's default, else the content type's
         own."""
         name = tenant.policies.get(content_type) or tenant.policies.get(DEFAULT)
         return self.policies[name or self.content_types[content_type].policy]
 
     def limits(self) -> Iterator[tuple[Scope, str, LimitSpec]]:
-        """Every configured limit as (scope, time zone, limit)."""
+        """Yields every configured limit as (scope, time zone, limit)."""
         for scope, zone, limits in self._scopes():
             yield from ((scope, zone, limit) for limit in limits)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a catalog file, and where."""
+"""The faults of a catalog file, with their lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from libs.catalog.references import Path
 
-#: More are counted, not shown: one cause (a wrong indent) can have thousands of effects.
+#: The most faults that are shown; more are counted, as one cause (a wrong indent) can have thousands of effects.
 MAX_SHOWN = 50
 
 

@@ -28,7 +28,7 @@ class Threshold:
         )
 
 
-#: Of a budget that names none.
+#: The thresholds of a budget that names none.
 DEFAULT_THRESHOLDS = (Threshold(50, "warn"), Threshold(80, "warn"), Threshold(100, "refuse"))
 
 
@@ -72,7 +72,7 @@ class LimitSpec:
 
 
 def check_limits(limits: Sequence[LimitSpec]) -> None:
-    """One scope's limits: at most one per unit and period."""
+    """Checks one scope's limits: at most one per unit and period."""
     seen: set[tuple[Unit, Period]] = set()
     for limit in limits:
         check(

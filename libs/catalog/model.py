@@ -94,13 +94,13 @@ class Provider:
 
     @property
     def needs_key(self) -> bool:
-        """Whether calls carry a key, so that without one the provider cannot be used."""
+        """Returns True if calls carry a key, so that without one the provider cannot be used."""
         return bool(self.api_key_env or self.api_key_file)
 
     @property
     def key_name(self) -> str:
-        """What limits of its key go by: the variable's name, or the file's without its folder. Providers may share
-        one. Empty: no key."""
+        """Returns the name that limits of its key go by: the variable's name, or the file's without its folder.
+        Providers may share one. Empty: no key."""
         return self.api_key_env or self.api_key_file.rpartition("/")[2]
 
 
@@ -154,7 +154,7 @@ class Model:
         object.__setattr__(self, "id", f"{self.provider}/{self.name}")
 
     def quality_for(self, content_type: str) -> float:
-        """How well it suits a content type: its rating, else its default rating, else 0.5."""
+        """Returns its rating for a content type, else its default rating, else 0.5; from 0 to 1."""
         quality = self.quality
         return quality.get(content_type, quality.get(DEFAULT, 0.5))
 
@@ -173,9 +173,9 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which models may serve, in what order. Tiers are tried first to last, `last_resort` when every tier
-    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's
-    Retry-After is waited for, in seconds; 0: fail over at once. None: not set here."""
+    """The models that may serve, and their order. Tiers are tried first to last, `last_resort` when every tier
+    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's Retry-After is
+    waited for, in seconds; 0: fail over at once. None: not set here."""
 
     name: str
     tiers: tuple[tuple[Weighted, ...], ...]

@@ -1,4 +1,4 @@
-"""Hiding keys in text that others wrote: a provider that refuses a request may repeat its headers.
+"""Redacts keys in text that others wrote: a provider that refuses a request may repeat its headers.
 
 A key is found whole, without regard to case, in every form in which servers repeat it: as it is, escaped for JSON,
 HTML or a URL, in hexadecimal, and in base64 wherever it begins among the bytes that were encoded (`Bearer <key>`,
@@ -13,12 +13,13 @@ import json
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-#: Shorter secrets are words: hiding them would say more than it hides.
+#: The fewest characters of a secret that is redacted. Shorter ones are words: to redact them would show more than it
+#: hides.
 SHORTEST = 6
-#: A cut key is hidden from so many characters on.
+#: The fewest characters of a cut key that are redacted.
 _SHORTEST_CUT = 6
 HIDDEN = "[redacted]"
-#: Fields of a service account's document that are secrets.
+#: The fields of a service account's document that are secrets.
 _SECRET_FIELDS = frozenset(
     {"private_key", "private_key_id", "client_secret", "refresh_token", "access_token", "token", "secret"}
 )
@@ -27,13 +28,13 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def forms_of(key: str) -> tuple[str, ...]:
-    """The forms of a key to look for, in lower case, the longest first."""
+    """Returns the forms of a key to look for, in lower case, the longest first."""
     found = {form.translate(_LOWER) for secret in _secrets(key) for form in _encoded(secret)}
     return tuple(sorted((form for form in found if len(form) >= SHORTEST), key=len, reverse=True))
 
 
 def redact(text: str, forms: Iterable[str]) -> str:
-    """The text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
+    """Returns the text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
     lower = text.translate(_LOWER)
     for form in forms:
         at = lower.find(form)
@@ -48,7 +49,7 @@ def redact(text: str, forms: Iterable[str]) -> str:
 
 
 def _cut_off(lower: str, form: str) -> int:
-    """Where a beginning of the form starts that the text's end cuts off; -1: nowhere."""
+    """Returns the offset of a beginning of the form that the text's end cuts off; -1: there is none."""
     head = form[:_SHORTEST_CUT]
     at = lower.find(head, max(0, len(lower) - len(form) + 1))
     while at >= 0 and not form.startswith(lower[at:]):
@@ -57,7 +58,8 @@ def _cut_off(lower: str, form: str) -> int:
 
 
 def _secrets(key: str) -> Iterator[str]:
-    """The key, and what of it is a secret by itself: AWS's secret and token, a service account's private key."""
+    """Yields the key, and the parts of it that are secrets by themselves: AWS's secret and token, a service account's
+    private key."""
     yield key
     if ":" in key and not key.startswith("{"):
         yield from key.split(":")

@@ -252,7 +252,7 @@ class CostClient(Connection):
         return tuple(
             QuotaAlert(
                 *(item.scope, item.unit, item.period),
-                _word(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
+                _enum_name(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
                 timestamp_from_proto(item.window_start),
                 timestamp_from_proto(item.raised),
                 timestamp_from_proto(item.cleared) if item.HasField("cleared") else None,
@@ -263,7 +263,7 @@ class CostClient(Connection):
         )
 
 
-def _word(names: list[str], prefix: str, number: int, unset: str) -> str:
+def _enum_name(names: list[str], prefix: str, number: int, unset: str) -> str:
     # Numbers of a newer server are shown rather than hidden.
     if number == 0:
         return unset
@@ -274,9 +274,9 @@ def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
     return ProviderState(
         provider=item.provider,
         model=item.model,
-        status=_word(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
-        circuit=_word(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
-        mode=_word(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
+        status=_enum_name(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
+        circuit=_enum_name(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
+        mode=_enum_name(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
         reason=item.reason,
         error_rate=item.error_rate,
         success_rate=item.success_rate,
@@ -298,8 +298,8 @@ def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
     limit = item.limit
     return QuotaState(
         scope=limit.scope,
-        unit=_word(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
-        period=_word(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
+        unit=_enum_name(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
+        period=_enum_name(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
         limit=limit.limit,
         used=item.used,
         outstanding=item.outstanding,
@@ -320,7 +320,7 @@ def _learned(item: ratelimit_pb2.LearnedLimit) -> LearnedState:
     return LearnedState(
         item.limit,
         item.confidence,
-        _word(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
+        _enum_name(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
         timestamp_from_proto(item.seen),
         item.observations,
     )

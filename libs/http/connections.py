@@ -19,7 +19,7 @@ from libs.clock import Clock
 from libs.http.bounds import Bounds
 
 #: Looked at so many times within the shortest time that a connection may take, but not more often than this, seconds.
-LOOKS, LEAST_PAUSE = 4, 0.05
+CHECKS, LEAST_PAUSE = 4, 0.05
 
 #: Answers a request that aiohttp could not read: status and exception → the response.
 Refuse = Callable[[int, BaseException | None], web.Response]
@@ -38,11 +38,11 @@ class Connections:
         self._idle: dict[Connection, float] = {}
         self._unread: dict[Connection, float] = {}
         self._open: set[Connection] = set()
-        self._looking: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         """Begins to look at connections; to be called in the loop that serves them."""
-        pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / LOOKS)
+        pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / CHECKS)
         now = self._clock.monotonic()
         for waiting, seconds in (
             (self._new, self.bounds.head_seconds),
@@ -54,12 +54,12 @@ class Connections:
                     break
                 del waiting[oldest]
                 oldest.abort()
-        self._looking = asyncio.get_running_loop().call_later(pause, self.watch)
+        self._timer = asyncio.get_running_loop().call_later(pause, self.watch)
 
     def stop(self) -> None:
         """Looks no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Takes a new connection in; returns False where it was told to come later instead."""
@@ -76,21 +76,21 @@ class Connections:
         self._new[connection] = self._clock.monotonic()
         return True
 
-    def busy(self, connection: Connection) -> None:
+    def mark_busy(self, connection: Connection) -> None:
         """The head of a request has come."""
         self._new.pop(connection, None)
         self._idle.pop(connection, None)
 
-    def idle(self, connection: Connection) -> None:
+    def mark_idle(self, connection: Connection) -> None:
         """Its request has been answered."""
         if connection in self._open:
             self._idle[connection] = self._clock.monotonic()
 
-    def unread(self, connection: Connection) -> None:
+    def mark_unread(self, connection: Connection) -> None:
         """Its buffers are full."""
         self._unread[connection] = self._clock.monotonic()
 
-    def read(self, connection: Connection) -> None:
+    def mark_read(self, connection: Connection) -> None:
         """Its buffers have room again."""
         self._unread.pop(connection, None)
 
@@ -159,12 +159,12 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._known.unread(self)
+        self._known.mark_unread(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        self._known.read(self)
+        self._known.mark_read(self)
 
     def handle_error(
         self,

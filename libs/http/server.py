@@ -174,13 +174,13 @@ class HttpServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        self._known.busy(connection)
+        self._known.mark_busy(connection)
         self._running += 1
         self._begun += 1
         try:
             response = await self._answer(request)
         finally:
-            self._known.idle(connection)
+            self._known.mark_idle(connection)
             self._running -= 1
             if self._running == 0:
                 self._idle.set()

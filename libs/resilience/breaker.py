@@ -105,9 +105,9 @@ class Breaker:
             self.state = state = replace(state, generation=seen)
         if state.state is CircuitState.CLOSED:
             if seen is None or seen >= state.generation:
-                self._weigh_closed(now, evidence)
+                self._judge_calls(now, evidence)
         elif seen is not None and seen >= state.generation:
-            self._weigh_tried(now, evidence)
+            self._judge_trials(now, evidence)
         if evidence.retry_not_before is not None and any(evidence.failures.values()):
             self._cool_down(now, evidence.retry_not_before)
         return self.state
@@ -158,14 +158,14 @@ class Breaker:
         if winner is not mine:
             self.state = winner
             if winner.generation > mine.generation:
-                self._forget_tries()
+                self._forget_trials()
                 if winner.state is CircuitState.CLOSED:
                     self._not_before = 0.0
             if winner.state is not CircuitState.CLOSED and now < self._not_before:
                 self._reopen_until(self._not_before, since=now)
         return self.tick(now)
 
-    def _weigh_closed(self, now: float, evidence: Evidence) -> None:
+    def _judge_calls(self, now: float, evidence: Evidence) -> None:
         settings = self._settings
         faults = evidence.faults
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
@@ -181,7 +181,7 @@ class Breaker:
         totals = self._window.totals(now)
         enough = totals.calls >= settings.minimum_calls
         if faults and (
-            self._consecutive >= self._no_chance(totals)
+            self._consecutive >= self._failures_beyond_chance(totals)
             or (enough and totals.failure_rate >= settings.failure_rate)
         ):
             unreachable = self._only_transport and self._consecutive >= settings.consecutive_failures
@@ -189,7 +189,7 @@ class Breaker:
         elif enough and evidence.slow and totals.slow_rate >= settings.slow_rate:
             self.trip(now, TripCause.SLOW)
 
-    def _no_chance(self, totals: Counts) -> int:
+    def _failures_beyond_chance(self, totals: Counts) -> int:
         """Failures in a row that are no chance, given how often the target fails otherwise: three for one that
         hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
         settings = self._settings
@@ -203,7 +203,7 @@ class Breaker:
         )
         return max(settings.consecutive_failures, min(row, settings.minimum_calls))
 
-    def _weigh_tried(self, now: float, evidence: Evidence) -> None:
+    def _judge_trials(self, now: float, evidence: Evidence) -> None:
         """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
         state = self.state
         faults = evidence.faults
@@ -255,9 +255,9 @@ class Breaker:
         self.state = BreakerState(
             state, old.generation + 1, open_until, cause, since, old.trips if trips is None else trips
         )
-        self._forget_tries()
+        self._forget_trials()
 
-    def _forget_tries(self) -> None:
+    def _forget_trials(self) -> None:
         self._probe_successes = 0
         if self.state.state is CircuitState.CLOSED:
             self._consecutive = 0

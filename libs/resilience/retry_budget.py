@@ -92,7 +92,7 @@ class RetryBudget:
         """Counts one request (its first attempt) at `now` seconds on the monotonic clock."""
         self._counts.add(now, 1, 0)
         if now >= self._callers_until:
-            self._turn(now)
+            self._begin_window(now)
         self._callers.add(caller)
         if self._answered is None:
             self._answered = now
@@ -125,13 +125,13 @@ class RetryBudget:
         if not self._may_spend(now, caller):
             return False
         self._counts.add(now, 0, 1)
-        self._account(caller, now, 1)
+        self._record_extra(caller, now, 1)
         return True
 
     def refund(self, now: float, caller: str = "") -> None:
         """Gives an extra attempt back that gave the answer: only attempts in vain make an outage worse."""
         self._counts.add(now, 0, -1)
-        self._account(caller, now, -1)
+        self._record_extra(caller, now, -1)
 
     def answering(self, now: float, caller: str = "") -> bool:
         """Whether there is reason to believe that somebody answers the caller."""
@@ -155,7 +155,7 @@ class RetryBudget:
 
     def _may_spend(self, now: float, caller: str) -> bool:
         allowed, spent = self._allowed(now, caller), self._counts.totals(now).failures
-        callers = self._calling(now)
+        callers = self._count_callers(now)
         if callers <= 1:
             return spent < allowed
         common = allowed // 2
@@ -164,13 +164,13 @@ class RetryBudget:
             return spent < allowed + allowed // RESERVED
         return spent < allowed and sum(max(0, self._spent_by(c, now) - sure) for c in self._spent) < common
 
-    def _calling(self, now: float) -> int:
+    def _count_callers(self, now: float) -> int:
         """How many callers have requests in a window, about."""
         if now >= self._callers_until:
-            self._turn(now)
+            self._begin_window(now)
         return max(len(self._callers), len(self._callers_before))
 
-    def _turn(self, now: float) -> None:
+    def _begin_window(self, now: float) -> None:
         """Begins another window of callers."""
         late = now - self._callers_until >= self._window
         self._callers_before = set() if late else self._callers
@@ -181,7 +181,7 @@ class RetryBudget:
         counts = self._spent.get(caller)
         return 0 if counts is None else max(0, counts.totals(now).failures)
 
-    def _account(self, caller: str, now: float, extra: int) -> None:
+    def _record_extra(self, caller: str, now: float, extra: int) -> None:
         counts = self._spent.get(caller)
         if counts is None:
             if len(self._spent) >= MOST_CALLERS:

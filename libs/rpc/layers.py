@@ -233,13 +233,13 @@ class Layers:
         refusal: PointsmanError,
     ) -> None:
         """Ends the call of an unknown caller; one of too many leaves a count and nothing else."""
-        told = self._unknown_callers.answer(refusal)
-        if told is refusal:
+        error = self._unknown_callers.answer(refusal)
+        if error is refusal:
             observation = self._observer.begin(method.name, metadata)
-            self._observer.end(observation, code_of(told), told.reason)
+            self._observer.end(observation, code_of(error), error.reason)
         else:
-            self._observer.count(method.name, code_of(told))
-        await _abort(context, told)
+            self._observer.count(method.name, code_of(error))
+        await _abort(context, error)
 
     def _failure(
         self, observation: CallObservation, context: Context, error: BaseException

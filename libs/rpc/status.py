@@ -153,8 +153,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
         elif detail.Unpack(quota):
             quotas = [QuotaViolation(_key(v), v.description, limit=v.quota_value) for v in quota.violations]
     # The details hold more of a message that is not ASCII.
-    told = status.message if status.code == code.value[0] else ""
-    message = told or error.details() or code.name
+    stated = status.message if status.code == code.value[0] else ""
+    message = stated or error.details() or code.name
     error_type = _TYPES.get(code, PointsmanError)
     if error_type is InvalidArgument:
         found = fields or [FieldViolation("request", message)]

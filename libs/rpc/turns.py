@@ -59,7 +59,7 @@ class Turns:
         #: The oldest first.
         self._turns: dict[Turn, None] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
-        self._looking: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, caller: str) -> Turn:
         """Returns this task's turn, to be given back. Raises ResourceExhausted where too many wait already."""
@@ -73,8 +73,8 @@ class Turns:
         assert task is not None
         turn = Turn(caller, task, self._clock.monotonic())
         self._turns[turn] = None
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(self._pressed / 4, self._look)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pressed / 4, self._end_overdue)
         return turn
 
     def give_back(self, turn: Turn) -> None:
@@ -132,7 +132,7 @@ class Turns:
                 newest.set_result(None)
                 return
 
-    def _look(self) -> None:
+    def _end_overdue(self) -> None:
         now = self._clock.monotonic()
         full = self._taken >= self._most
         for turn in self._turns:
@@ -143,6 +143,8 @@ class Turns:
             if not turn.over and (age >= self._allowed or wanted):
                 turn.over = True
                 turn.task.cancel()
-        self._looking = (
-            asyncio.get_running_loop().call_later(self._pressed / 4, self._look) if self._turns else None
+        self._timer = (
+            asyncio.get_running_loop().call_later(self._pressed / 4, self._end_overdue)
+            if self._turns
+            else None
         )
