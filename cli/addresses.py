@@ -1,4 +1,5 @@
-"""Where the services are and which key to show: options and environment first, then the running local stack."""
+"""Finds the addresses of services and the keys to show there: options and environment first, then the running local
+stack."""
 
 from __future__ import annotations
 
@@ -67,8 +68,8 @@ def _data_directories() -> tuple[Path, ...]:
 
 
 def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
-    """The state of the first stack that runs, and its file. Where none does: nothing, and with True the file that a
-    killed one left behind."""
+    """Returns the state of the first stack that runs, and its file. Where none does: nothing, and with True the file
+    that a killed one left behind."""
     left: Path | None = None
     for place in places:
         path = place / STATE
@@ -87,7 +88,7 @@ def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
 
 
 def _is_running(place: Path) -> bool:
-    """Whether a stack holds the directory's lock; True where that cannot be told."""
+    """Returns True if a stack holds the directory's lock, and where that cannot be found out."""
     try:
         descriptor = os.open(place / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -103,7 +104,7 @@ def _is_running(place: Path) -> bool:
 
 
 def client(kind: type[_Client], endpoint: Endpoint, timeout: float) -> _Client:
-    """A client of that kind, not yet open. Raises CliError for an address or key that can never work."""
+    """Returns a client of that kind, not yet open. Raises CliError for an address or key that can never work."""
     try:
         return kind(endpoint.target, endpoint.key, timeout=timeout)
     except ValueError as error:

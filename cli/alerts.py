@@ -58,7 +58,7 @@ async def _call(
 
 
 def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
-    """One line per alert; those that stand in red."""
+    """Returns the table of alerts; those that stand are red."""
     grid = Table(
         Column("scope", Kind.NAME),
         Column("quota", Kind.NAME),

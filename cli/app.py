@@ -13,7 +13,7 @@ from cli.terminal import configure_output
 
 
 def build() -> typer.Typer:
-    """The commands."""
+    """Returns the command line with all commands."""
     from cli.alerts import alerts
     from cli.costs import costs
     from cli.generate import generate
@@ -37,8 +37,8 @@ def build() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status. Wrong use is told like every other failure: a sentence, or JSON where
-    --json was among the arguments."""
+    """Runs one command; returns the exit status. Wrong use is reported like every other failure: a sentence, or JSON
+    where --json was among the arguments."""
     # gRPC reads this when it is first imported, so before the commands are; its notes about connections would come
     # between our lines on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -90,11 +90,11 @@ def parse_zone(name: str) -> tzinfo:
 
 
 def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
-    """One line per group and bucket, and the total."""
+    """Returns the table with one line per group and bucket, and the total."""
     names = [Column(words(group), Kind.NAME) for group in groups]
     if interval is not None:
         names.insert(0, Column(str(interval)))
-    # Whether any of the money is doubtful is rare news: its column is there only then.
+    # Doubtful money is rare: its column is there only then.
     doubtful = bool(_doubtful(found.total))
     figures = [name for name in _FIGURES if doubtful or name != "not exact"]
     grid = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
@@ -113,7 +113,7 @@ _FIGURES = ("cost", "not exact", "input", "output", "requests", "attempts")
 
 
 def _doubtful(row: CostRow) -> int:
-    """Estimated and uncertain money together; --json tells them apart."""
+    """Returns estimated and uncertain money together; --json tells them apart."""
     return row.estimated_micro_usd + row.uncertain_micro_usd
 
 

@@ -39,7 +39,7 @@ def generate_many(
     rng: random.Random,
     clock: Clock | None = None,
 ) -> int:
-    """Generates every row of the input that the output does not hold yet; gives the exit status. Everything that
+    """Generates every row of the input that the output does not hold yet. Returns the exit status. Everything that
     can be wrong with files and options is found before anything is sent. Raises CliError and PointsmanError."""
     rows = read_rows(input_file, _template(template), options.get("content_type", ""))
     if output.exists() and os.path.samefile(input_file, output):
@@ -68,7 +68,7 @@ def generate_many(
 
 
 def _conclude(run: Run, stopped: bool, failure: Exception | None, as_json: bool) -> int:
-    """Sums up; gives the exit status, or raises what ended the run."""
+    """Shows the closing table. Returns the exit status, or raises what ended the run."""
     if as_json:
         write_json(run.to_json())
     elif run.tally.succeeded or run.tally.failed or failure is None:
@@ -93,7 +93,7 @@ async def _run(
     tally: Tally,
     as_json: bool,
 ) -> bool:
-    """Whether it was stopped early."""
+    """Runs the batch with its progress shown. Returns True if it was stopped early."""
     if len(journal.done) == len(rows):
         return False
     progress = BatchProgress(console(sys.stderr), len(rows), len(journal.done), quiet=as_json)
@@ -128,7 +128,7 @@ async def _run(
 
 
 def _template(argument: str) -> Template | None:
-    """The argument itself, or the file that it names. Raises CliError."""
+    """Returns the template given, or that of the file it names. Raises CliError."""
     if not argument:
         return None
     text = argument

@@ -19,7 +19,7 @@ from cli.render import money
 from cli.tally import Tally
 from cli.terminal import write_sentence
 
-#: Without a terminal there are about so many lines in all.
+#: The number of lines in all, about, where there is no terminal.
 _LINES = 20
 
 
@@ -55,7 +55,7 @@ class BatchProgress:
             self._bar.stop()
 
     def advance(self, tally: Tally) -> None:
-        """One row more."""
+        """Shows one row more."""
         self._done += 1
         figures = f"{tally.failed} failed, {tally.failovers} failovers"
         if self._bar is not None:
@@ -64,6 +64,6 @@ class BatchProgress:
             self.print_line(f"{self._done}/{self._total} done, {figures}, {money(tally.cost_micro_usd)}")
 
     def print_line(self, message: str) -> None:
-        """A line of its own."""
+        """Prints a line of its own."""
         if not self._quiet:
             write_sentence(self._console, message)

@@ -82,7 +82,7 @@ async def _put_back(endpoint: Endpoint, name: str, timeout: float) -> None:
 async def _set_aside(
     endpoint: Endpoint | None, provider: str, timeout: float
 ) -> tuple[tuple[SetAside, ...] | None, str]:
-    """What is set aside, None where it is not known, and why not. Health is worth showing without it."""
+    """Returns what is set aside, None where it is not known, and why not. Health is worth showing without it."""
     if endpoint is None:
         return None, ""
     try:
@@ -94,7 +94,7 @@ async def _set_aside(
 
 
 def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
-    """One line per combination that is set aside."""
+    """Returns the table of combinations that are set aside."""
     grid = Table(
         Column("set aside", Kind.NAME),
         Column("for another"),
@@ -113,8 +113,8 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
 
 
 def table(states: Sequence[ProviderState]) -> Table:
-    """One line per provider, its models below it. A percentage beside the circuit is the share of traffic that a
-    recovering one gets."""
+    """Returns the table of providers, each with its models below it. A percentage beside the circuit is the share of
+    traffic that a recovering one gets."""
     grid = Table(
         Column("provider / model", Kind.NAME),
         *(Column(name) for name in ("status", "circuit", "errors", "response")),

@@ -79,7 +79,8 @@ async def _call(
 
 
 def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None = None) -> Table:
-    """One line per limit; money as dollars, reset as time from now. `coming`: forecasts, None: not asked for."""
+    """Returns the table of limits: money as dollars, reset as time from now. `coming`: forecasts, None: not asked
+    for."""
     learned = (Column("learned", Kind.SENTENCE),) if any(state.learned for state in states) else ()
     grid = Table(
         Column("scope", Kind.NAME),
@@ -105,7 +106,7 @@ def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None =
 
 
 def _forecast(found: QuotaForecast | None) -> str:
-    """How likely it will be used up, and when that would be, about."""
+    """Returns the probability that it will be used up, and the time until then."""
     if found is None:
         return ""
     when = f" in {seconds(found.p50)}" if found.p50 is not None else ""
@@ -117,7 +118,7 @@ def _amount(state: QuotaState, value: int) -> str:
 
 
 def _learned(state: QuotaState, clock: Clock) -> str:
-    """What the provider says, from what and how surely, and how long ago it said so."""
+    """Returns the limit that the provider states, its source, the confidence in it and its age."""
     learned = state.learned
     if learned is None:
         return ""

@@ -62,7 +62,7 @@ async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: floa
 
 
 def table(result: SelectResult) -> Table:
-    """The choice first, then the order of fallback, then who may not be used."""
+    """Returns the table of models: the choice, then the order of fallback, then those that may not be used."""
     grid = Table(
         Column(""),
         Column("provider / model", Kind.NAME),

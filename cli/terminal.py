@@ -1,4 +1,4 @@
-"""What is written to: how wide it is, which characters it shows, and how a text or a JSON object is written there.
+"""Writes texts and JSON objects to a terminal, a file or a pipe: by its width, in the characters that it shows.
 
 Characters that the other end cannot show are replaced by one of the same width, so that tables stay in line: a dash
 by `-`, an arrow by `>`, a letter with an accent by the letter, anything else by `?`. JSON is never changed: it is
@@ -22,9 +22,9 @@ from rich.text import Text
 
 from cli.layout import wrap
 
-#: Of a file or a pipe, which has no width of its own: room enough for most tables.
+#: The width of a file or a pipe, which has none of its own: room enough for most tables.
 PIPE_WIDTH = 120
-#: Of a terminal that says nothing.
+#: The width of a terminal that states none.
 TERMINAL_WIDTH = 80
 #: The error handler's name.
 SIMILAR = "pointsman.similar"
@@ -49,7 +49,7 @@ def _plain_locale(environ: Mapping[str, str]) -> bool:
 
 
 def to_ascii(text: str) -> str:
-    """The text in ASCII, each character by one of its own width."""
+    """Returns the text in ASCII, each character by one of its own width."""
     return "".join(character if character.isascii() else _ascii_character(character) for character in text)
 
 
@@ -69,7 +69,7 @@ codecs.register_error(SIMILAR, _replace)
 
 
 def console(stream: IO[str] | None = None) -> Console:
-    """A console on a stream, by default standard output."""
+    """Returns a console on a stream, by default standard output."""
     stream = stream or sys.stdout
     shown = Console(file=stream, highlight=False)
     if not shown.is_terminal and "COLUMNS" not in os.environ:

@@ -1,9 +1,9 @@
-"""The connections of an HTTP server: how many there are, and which of them have had their time.
+"""The connections of an HTTP server: counts them, and ends those that take too long.
 
 A connection waits for the head of a request, or it is served. Of those that wait for their first one, and of those
-whose reader does not read, the oldest are looked at once in a while: a timer for each request would cost more. Idle
-ones between two requests are aiohttp's to end. Where there are too many, the one that waits longest makes room; only
-where all are being served a new one is told to come later.
+whose reader does not read, the oldest are checked at intervals: a timer for each request would cost more. Idle ones
+between two requests are aiohttp's to end. Where there are too many, the one that waits longest makes room; only where
+all are being served a new one is sent away for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aiohttp import StreamReader, web
 from libs.clock import Clock
 from libs.http.bounds import Bounds
 
-#: Looked at so many times within the shortest time that a connection may take, but not more often than this, seconds.
+#: Checks of connections within the shortest time that one may take, and the least seconds between two checks.
 CHECKS, LEAST_PAUSE = 4, 0.05
 
 #: Answers a request that aiohttp could not read: status and exception → the response.
@@ -26,7 +26,8 @@ Refuse = Callable[[int, BaseException | None], web.Response]
 
 
 class Connections:
-    """Counts connections and ends those that take too long. `crowded` gives what is sent to one too many."""
+    """Counts connections and ends those that take too long. `crowded` returns the answer to one connection too
+    many."""
 
     def __init__(self, bounds: Bounds, clock: Clock, refuse: Refuse, crowded: Callable[[], bytes]) -> None:
         self.bounds = bounds
@@ -41,7 +42,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begins to look at connections; to be called in the loop that serves them."""
+        """Ends connections that took too long, now and at intervals; to be called in the loop that serves them."""
         pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / CHECKS)
         now = self._clock.monotonic()
         for waiting, seconds in (
@@ -57,12 +58,12 @@ class Connections:
         self._timer = asyncio.get_running_loop().call_later(pause, self.watch)
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Ends the checks."""
         if self._timer is not None:
             self._timer.cancel()
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
-        """Takes a new connection in; returns False where it was told to come later instead."""
+        """Takes a new connection in; returns False where it was sent away instead."""
         if len(self._open) >= self.bounds.max_connections:
             for waiting in (self._idle, self._new):
                 if waiting:
@@ -77,32 +78,32 @@ class Connections:
         return True
 
     def mark_busy(self, connection: Connection) -> None:
-        """The head of a request has come."""
+        """Notes that the head of a request has come."""
         self._new.pop(connection, None)
         self._idle.pop(connection, None)
 
     def mark_idle(self, connection: Connection) -> None:
-        """Its request has been answered."""
+        """Notes that its request has been answered."""
         if connection in self._open:
             self._idle[connection] = self._clock.monotonic()
 
     def mark_unread(self, connection: Connection) -> None:
-        """Its buffers are full."""
+        """Notes that its buffers are full."""
         self._unread[connection] = self._clock.monotonic()
 
     def mark_read(self, connection: Connection) -> None:
-        """Its buffers have room again."""
+        """Notes that its buffers have room again."""
         self._unread.pop(connection, None)
 
     def forget(self, connection: Connection) -> None:
-        """It is gone."""
+        """Forgets a connection that is gone."""
         for known in (self._new, self._idle, self._unread):
             known.pop(connection, None)
         self._open.discard(connection)
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, which tells what happens to it."""
+    """aiohttp's connection, which reports to `Connections` what happens to it."""
 
     __slots__ = ("_admitted", "_known", "_unwanted", "reading")
 

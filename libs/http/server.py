@@ -35,10 +35,10 @@ from libs.telemetry import get_logger
 CUT = 0.02
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
-#: The longest id of a request that a caller may choose.
+#: The longest id of a request that a caller may choose, in characters.
 MAX_ID = 128
 REQUEST_ID = "x-request-id"
-#: In place of the software's versions, which aiohttp would tell.
+#: The `server` header, in place of the software's versions, which aiohttp would send.
 SERVER = "pointsman"
 log = get_logger(__name__)
 #: aiohttp's log of bad requests quotes their headers, of which one is a key.
@@ -48,7 +48,7 @@ _quiet.setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the HTTP server shares with the process and its other door."""
+    """The parts that the HTTP server shares with the process and its other door."""
 
     clock: Clock
     observer: HttpObserver
@@ -60,8 +60,8 @@ class Door:
 
 
 def certificate(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS from PEM files; None where there are none. Raises ValueError for one without the other, OSError where they
-    cannot be read."""
+    """Returns the TLS context of PEM files; None where there are none. Raises ValueError for one without the other,
+    OSError where they cannot be read."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
@@ -72,7 +72,7 @@ def certificate(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 
 
 class _Server(web.Server):
-    """aiohttp's, with connections that are counted."""
+    """aiohttp's server, with connections that are counted."""
 
     def __init__(
         self,
@@ -153,8 +153,9 @@ class HttpServer:
         self._serving = True
 
     async def drain(self, seconds: float) -> None:
-        """Not ready; requests are taken until callers have turned away, and their connections end with the answer;
-        then no new connections, idle ones end, running requests get what is left of `seconds`, and are cut."""
+        """Reports itself not ready; requests are taken until callers have turned away, and their connections end with
+        the answer; then no new connections, idle ones end, running requests get what is left of `seconds`, and are
+        cut."""
         self._serving = False
         seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
@@ -228,7 +229,7 @@ class HttpServer:
         return given if usable else self._door.new_id()
 
     def _identify(self, call: HttpCall) -> PointsmanError | None:
-        """Finds out who calls, of which the body is no part. Returns what to refuse unknown callers with."""
+        """Finds out who calls, from the head alone. Returns the error for an unknown caller."""
         try:
             key = bearer_key(call.request.headers.get("authorization"))
             call.caller = self._door.authenticator.authenticate(key)
@@ -239,7 +240,7 @@ class HttpServer:
             return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_REQUIRED"))
 
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
-        """The handler's answer, or what it raised as one."""
+        """Returns the handler's answer, or the error it raised as one."""
         try:
             return await handler(call)
         except ConnectionError:
@@ -279,7 +280,7 @@ class HttpServer:
         return response
 
     def _crowded(self) -> bytes:
-        """What is sent to one connection too many, without a request having been read."""
+        """Returns the bytes for one connection too many, of which no request is read."""
         self._door.observer.count_unreadable(503)
         body = self._shape.body(HttpError(503, "Too many connections.", code="too_many_connections"))
         head = [

@@ -20,9 +20,9 @@ from libs.resilience.permits import Permit, Permits
 from libs.resilience.window import Counts, SlidingCounts
 from libs.types import ErrorClass
 
-#: What is believed of a target before any evidence: one failure in a hundred calls, as firmly as after ten calls.
+#: The prior belief about a target: one failure in a hundred calls, as firmly as after ten calls.
 _PRIOR_FAILURES, _PRIOR_CALLS = 0.1, 10
-#: Circuits that open by mere chance, in each window: one a day or less.
+#: The false alarms allowed in a window: one circuit a day or less opens by mere chance.
 _FALSE_ALARMS = 1e-4
 
 
@@ -35,7 +35,7 @@ class Breaker:
     def __init__(self, settings: BreakerSettings, rng: Random, state: BreakerState | None = None) -> None:
         self._settings = settings
         self._rng = rng
-        #: As of the last call; written here alone.
+        #: The state as of the last call; written here alone.
         self.state = state or BreakerState()
         self._window = SlidingCounts(settings.window_seconds, settings.buckets)
         self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
@@ -46,15 +46,16 @@ class Breaker:
 
     @property
     def consecutive_failures(self) -> int:
-        """Provider faults since the last success."""
+        """Returns the provider faults since the last success."""
         return self._consecutive
 
     def counts(self, now: float) -> Counts:
-        """Calls in the judging window."""
+        """Returns the calls in the judging window."""
         return self._window.totals(now)
 
     def ramp(self, now: float) -> float:
-        """The share of its usual traffic the target should get: 0 unless closed, 1 when fully recovered."""
+        """Returns the share of its usual traffic that the target should get: 0 unless closed, 1 when fully
+        recovered."""
         state = self.tick(now)
         if state.state is not CircuitState.CLOSED:
             return 0.0
@@ -81,7 +82,7 @@ class Breaker:
         return self.state
 
     def acquire(self, now: float) -> Permit | None:
-        """Permission for one call: always when closed, leased when half-open, None when refused.
+        """Returns a permit for one call: always when closed, leased when half-open, None when refused.
 
         Name `permit.generation` in the call's evidence, and release a leased permit when the call ends.
         """
@@ -190,8 +191,8 @@ class Breaker:
             self.trip(now, TripCause.SLOW)
 
     def _failures_beyond_chance(self, totals: Counts) -> int:
-        """Failures in a row that are no chance, given how often the target fails otherwise: three for one that
-        hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
+        """Returns the failures in a row that are no chance, given how often the target fails otherwise: three for one
+        that hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
         settings = self._settings
         failures = totals.failures - min(self._consecutive, totals.failures)
         calls = totals.successes + failures + _PRIOR_CALLS
@@ -204,7 +205,7 @@ class Breaker:
         return max(settings.consecutive_failures, min(row, settings.minimum_calls))
 
     def _judge_trials(self, now: float, evidence: Evidence) -> None:
-        """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
+        """Judges evidence of calls made although the circuit was not closed: probes, or calls with no alternative."""
         state = self.state
         faults = evidence.faults
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))

@@ -28,8 +28,8 @@ class Permits:
         self._held: dict[str, Permit] = {}
 
     def acquire(self, now: float, generation: int, prefix: str = "") -> Permit | None:
-        """A permit for this generation, its id beginning with `prefix`; those of other generations do not count.
-        None: all are taken."""
+        """Returns a permit for this generation, its id beginning with `prefix`; those of other generations do not
+        count. None: all are taken."""
         self._held = {i: p for i, p in self._held.items() if p.expires > now and p.generation == generation}
         if len(self._held) >= self._limit:
             return None

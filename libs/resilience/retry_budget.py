@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from libs.resilience.window import SlidingCounts
 
-#: Nothing answers any more where, since the last answer, so many extra attempts were in vain and so long a time has
-#: passed (seconds);
+#: Nothing answers any more where, since the last answer, so many extra attempts were wasted and so many seconds have
+#: passed;
 WASTED = 4
 WASTED_SECONDS = 0.25
-#: or where neither an answer nor the beginning of one came for so many requests and so long a time (seconds).
+#: or where neither an answer nor the beginning of one came for so many requests and seconds.
 SILENT = 5
 SILENT_SECONDS = 3.0
-#: Of what is allowed, one part in so many is kept for callers who have had less than they are sure of.
+#: One part in so many of what is allowed is kept for callers who have had less than they are sure of.
 RESERVED = 4
-#: Callers with extra attempts in the window that are told apart; of more, the first are forgotten.
+#: The most callers with extra attempts in the window that are counted one by one; of more, the first are forgotten.
 MOST_CALLERS = 1024
 
 
@@ -78,13 +78,13 @@ class RetryBudget:
         self._callers_until = float("-inf")
         #: Extra attempts of those who have had any, oldest first.
         self._spent: dict[str, SlidingCounts] = {}
-        #: Since the last answer: when that was (or the first request), and extra attempts in vain.
+        #: Since the last answer: its instant (or the first request's), and extra attempts wasted.
         self._answered: float | None = None
         self._wasted = 0
-        #: Since the last sign of life: requests, and when the first of them came.
+        #: Since the last answer that began: requests, and the instant of the first of them.
         self._silent = 0
         self._silent_since = 0.0
-        #: Whose those requests were, and whose the attempts in vain; two are as good as all.
+        #: The callers of those requests, and those of the attempts wasted; two are as good as all.
         self._silent_callers: set[str] = set()
         self._wasted_callers: set[str] = set()
 
@@ -104,18 +104,18 @@ class RetryBudget:
             self._silent_callers.add(caller)
 
     def record_answer_begun(self) -> None:
-        """An answer has begun to come."""
+        """Records that an answer has begun to come."""
         self._silent = 0
 
     def record_answer(self, now: float) -> None:
-        """A request was answered, by whatever attempt."""
+        """Records that a request was answered, by whatever attempt."""
         self._answered = now
         self._wasted = self._silent = 0
         if self._wasted_callers:
             self._wasted_callers.clear()
 
     def record_wasted(self, caller: str = "") -> None:
-        """An extra attempt did not give the answer either."""
+        """Records an extra attempt that did not give the answer either."""
         self._wasted += 1
         if len(self._wasted_callers) < 2:
             self._wasted_callers.add(caller)
@@ -134,7 +134,7 @@ class RetryBudget:
         self._record_extra(caller, now, -1)
 
     def answering(self, now: float, caller: str = "") -> bool:
-        """Whether there is reason to believe that somebody answers the caller."""
+        """Returns True if there is reason to believe that somebody answers the caller."""
         since = now - (now if self._answered is None else self._answered)
         if self._wasted >= WASTED and since >= WASTED_SECONDS and _concerns(self._wasted_callers, caller):
             return False
@@ -145,7 +145,7 @@ class RetryBudget:
         )
 
     def available(self, now: float) -> int:
-        """How many extra attempts could be taken now by one who is alone."""
+        """Returns the extra attempts that a caller who is alone could take now."""
         # An attempt that began before the window and worked in it has given back what it did not take from it.
         return max(0, self._allowed(now, "") - max(0, self._counts.totals(now).failures))
 
@@ -165,7 +165,7 @@ class RetryBudget:
         return spent < allowed and sum(max(0, self._spent_by(c, now) - sure) for c in self._spent) < common
 
     def _count_callers(self, now: float) -> int:
-        """How many callers have requests in a window, about."""
+        """Returns the number of callers with requests in a window, about."""
         if now >= self._callers_until:
             self._begin_window(now)
         return max(len(self._callers), len(self._callers_before))
@@ -193,5 +193,5 @@ class RetryBudget:
 
 
 def _concerns(callers: set[str], caller: str) -> bool:
-    """Whether what these have seen is true of the caller, too."""
+    """Returns True if what these callers have seen is true of the caller, too."""
     return len(callers) > 1 or caller in callers

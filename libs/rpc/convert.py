@@ -1,4 +1,4 @@
-"""Between the shared vocabulary (`libs.types`, seconds, epoch instants) and its protos."""
+"""Converts between the shared vocabulary (`libs.types`, seconds, epoch instants) and its protos."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
 
 
 def usage_from_proto(value: types_pb2.Usage) -> Usage:
-    """An unset accuracy is read as exact."""
+    """Reads an unset accuracy as exact."""
     return Usage(
         input_tokens=value.input_tokens,
         output_tokens=value.output_tokens,
@@ -113,7 +113,7 @@ def duration_to_proto(seconds: float | None) -> Duration | None:
 
 
 def duration_from_proto(value: Duration) -> float:
-    """Seconds. Whether it was set is the message's HasField to tell."""
+    """Returns seconds. An unset duration is 0; HasField of the message tells it from a set one."""
     return float(value.seconds + value.nanos / _NANOS)
 
 
@@ -134,7 +134,7 @@ def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
 
 
 def timestamp_from_proto(value: Timestamp) -> float:
-    """Seconds since the Unix epoch."""
+    """Returns seconds since the Unix epoch."""
     return float(value.seconds + value.nanos / _NANOS)
 
 

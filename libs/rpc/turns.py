@@ -1,4 +1,4 @@
-"""Turns at receiving: how many calls may be sending us their message at once.
+"""Turns at receiving: bounds the calls that may be sending us their message at once.
 
 The runtime keeps what has come of a message until the rest has, and tells nobody how much that is: calls that send
 half a message each would fill the memory before one of them can be counted. So a call's message is asked for only in
@@ -22,17 +22,17 @@ from libs.intake import RETRY_AFTER
 
 
 class Turn(Struct, eq=False):
-    """One call's turn."""
+    """The turn of one call."""
 
     caller: str
     task: asyncio.Task[object]
     began: float
-    #: It was too long: the task has been cancelled for it.
+    #: True once the turn lasted too long: the task has been cancelled for it.
     over: bool = False
 
 
 class Turns:
-    """Turns of one kind of callers."""
+    """The turns of one kind of callers."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Turns:
         self._pressed = pressed
         self._taken = 0
         self._taken_by: dict[str, int] = {}
-        #: The oldest first.
+        #: The turns that run, the oldest first.
         self._turns: dict[Turn, None] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -78,12 +78,12 @@ class Turns:
         return turn
 
     def give_back(self, turn: Turn) -> None:
-        """Ends a turn; one that waits gets it."""
+        """Ends a turn; a call that waits gets it."""
         del self._turns[turn]
         self._release(turn.caller)
 
     def too_long(self, turn: Turn) -> DeadlineExceeded:
-        """The error for a call that was cancelled because its turn was `over`."""
+        """Returns the error for a call that was cancelled because its turn was `over`."""
         turn.task.uncancel()
         return DeadlineExceeded(
             "The request's message was not received in the time that it may take",
