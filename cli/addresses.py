@@ -35,9 +35,9 @@ class Endpoint:
 
 
 def find(service: str, target: str | None, key: str | None, *, places: tuple[Path, ...] = ()) -> Endpoint:
-    """The endpoint of "router", "health", "ratelimit" or "analytics".
+    """Returns the endpoint of "router", "health", "ratelimit" or "analytics".
 
-    `target` and `key` are what options or environment say, None or empty where they say nothing; `places` are the
+    `target` and `key` are those of options or environment, None or empty where there are none; `places` are the
     data directories in which the local stack's state file is looked for: by default POINTSMAN_DATA where it is set,
     else `.data` in the current directory and in the project.
     The stack's own key is shown only to the stack's own address. Raises CliError where there is no address.

@@ -23,7 +23,7 @@ from libs.errors import (
 #: Seconds. Waits that the server did not name grow from the first to the second, with full jitter.
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 5.0
-#: Reasons of a connection whose other end broke: refused, closed, reset.
+#: Reasons of calls whose connection, or its other end, broke: refused, closed, reset.
 _TRANSPORT = {"TRANSPORT_UNAVAILABLE", "TRANSPORT_INTERNAL"}
 #: Seconds in which a router that serves shows itself.
 READY_TIMEOUT = 10.0

@@ -18,8 +18,8 @@ from dev.up import ROOT, Options, run
 
 
 def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Options]:
-    """The command and its options; ends the process with status 2 where they are wrong. A variable that is empty
-    counts as unset."""
+    """Returns the command and its options; ends the process with status 2 where they are wrong. A variable that is
+    empty counts as unset."""
     try:
         base = int(environ.get("POINTSMAN_PORT_BASE") or DEFAULT_PORT_BASE)
     except ValueError:
@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Optio
 
 
 def main() -> int:
-    """Run one command; the exit status."""
+    """Runs one command; returns the exit status."""
     configure_output(os.environ)
     command, options = parse(sys.argv[1:], dict(os.environ))
     if command == "up":

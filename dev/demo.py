@@ -1,4 +1,4 @@
-"""`python -m dev demo`: what `make run` shows once the stack is up: one text whole, one as a stream."""
+"""`python -m dev demo`: the two texts that `make run` shows once the stack is up, one whole, one as a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DESCRIBE = f"Write a product description of about 80 words for an online shop.\n
 ADVERTISE = (
     f"Write a short, friendly e-mail paragraph announcing this product to returning customers.\n\n{PRODUCT}"
 )
-#: What the texts are, for a catalog that knows it; any other has a default.
+#: The content type of the texts, for a catalog that knows it; any other has a default.
 CONTENT_TYPE = "product_description"
 
 

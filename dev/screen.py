@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: a live table there, plain lines anywhere else."""
+"""The screen of the stack: a live table on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _STYLES = {"serving": "green", "restarting": "yellow", "starting": "yellow", "st
 
 
 class Screen:
-    """Prints sentences, and once told to keeps a table of the members below them."""
+    """Prints sentences, and from `live` on keeps a table of the members below them."""
 
     def __init__(self, to: Console | None = None) -> None:
         self._console = to or console()
 
     def write_sentence(self, sentence: str) -> None:
-        """One line."""
+        """Writes one line."""
         write_sentence(self._console, sentence)
 
     def print(self, what: RenderableType) -> None:
-        """Anything rich can render."""
+        """Prints anything that rich can render."""
         self._console.print(what)
 
     def flow(self) -> Flow:
-        """A text that comes in by parts."""
+        """Returns a writer of a text that comes in by parts."""
         return Flow(self._console)
 
     async def live(self, statuses: Sequence[MemberStatus]) -> None:
-        """For ever: keep the table current where a person looks on; elsewhere the sentences have said it all."""
+        """Keeps the table current on a terminal; elsewhere the sentences are enough. Never returns."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             await asyncio.Event().wait()
         with Live(_picture(statuses), console=self._console, auto_refresh=False) as live:
@@ -53,7 +53,7 @@ def _picture(statuses: Sequence[MemberStatus]) -> Group:
 
 
 def table(statuses: Sequence[MemberStatus]) -> Table:
-    """One row per member."""
+    """Returns the table with one row per member."""
     grid = Table(
         Column(""),
         *(Column(name) for name in ("address", "state")),

@@ -23,7 +23,7 @@ class StackError(Exception):
 
 @dataclass(slots=True)
 class MemberStatus:
-    """How one member is doing."""
+    """The state of one member."""
 
     member: Member
     state: str = "waiting"
@@ -44,7 +44,7 @@ class Supervisor:
 
     @property
     def statuses(self) -> list[MemberStatus]:
-        """Every member, in starting order."""
+        """Returns the status of every member, in starting order."""
         return [status for layer in self._layers for status in layer]
 
     async def start(self) -> None:
@@ -59,7 +59,7 @@ class Supervisor:
                 raise StackError(str(errors.exceptions[0])) from errors
 
     async def keep_running(self) -> None:
-        """Restarts whatever ends, for ever. Raises StackError once a member cannot stay up."""
+        """Restarts each member that ends. Never returns; raises StackError once a member cannot stay up."""
         try:
             async with asyncio.TaskGroup() as group:
                 for status in self.statuses:

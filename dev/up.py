@@ -51,7 +51,7 @@ class Stack:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Every address by name."""
+        """Returns every address by name."""
         return {
             name: self.plan.address(name) for name in self.plan.ports if name.partition(" ")[0] in self.names
         }
@@ -76,7 +76,7 @@ async def _run(options: Options, body: Body | None) -> None:
     sentence = (
         f"Another stack runs on {data}: stop it first (Ctrl-C there), or name another directory with --data."
     )
-    # The command line looks at this lock to tell whether the addresses in the state file still hold.
+    # The command line tries this lock to find out if the addresses in the state file still hold.
     with held(data / LOCK, sentence):
         (data / STATE).unlink(missing_ok=True)  # of a stack that was killed
         choice = choose(ROOT, options.catalog, options.simulator, os.environ)
@@ -101,13 +101,14 @@ async def _run(options: Options, body: Body | None) -> None:
 
 
 def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, list[list[Member]]]:
-    """The plan, the demo tenant's key and the processes, layered so that each stops before what it depends on."""
+    """Returns the plan, the demo tenant's key and the processes, layered so that each stops before what it depends
+    on."""
     try:
         ports = assign_ports(options.port_base, free_port)
     except ValueError as error:
         raise EngineError(f"{error}".capitalize() + ".") from error
     logs = data / "logs"
-    # The limiter is told to trust this store (`Plan.environment`), so it may lose nothing.
+    # The limiter is set to trust this store (`Plan.environment`), so it may lose nothing.
     valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log", sync="always")
     postgres = Postgres(data / "postgres", ports["postgres"], logs / "postgres.log")
     catalog, tenant_key = prepare(choice, data, password(data / "tenant_key"))
@@ -159,7 +160,7 @@ async def _running(supervisor: Supervisor, data: Path) -> AsyncIterator[None]:
 
 
 def _interruption() -> asyncio.Event:
-    """An event set by Ctrl-C, SIGTERM or a closed terminal."""
+    """Returns an event that Ctrl-C, SIGTERM or a closed terminal sets."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -189,7 +190,7 @@ async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once
         except StackError as error:
             if once:
                 raise
-            # The stack is whole: whoever started it can look at what the router says.
+            # The stack is whole: the person who started it can read what the router says.
             stack.screen.write_sentence(f"{error}\n")
     if not once:
         for name, address in stack.addresses.items():

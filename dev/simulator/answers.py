@@ -1,4 +1,4 @@
-"""From a request to the answer. The rules:
+"""Composes the answer to a request. The rules:
 
 - The text depends on the prompt and the seed alone, so that every virtual provider gives the same one, unless it has
   an answer of its own (`own_answer`).
@@ -27,12 +27,12 @@ def _quote(tokens: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def input_tokens(ask: Ask) -> int:
-    """By the rule above."""
+    """Returns the input tokens by the rule above."""
     return max(1, -(-ask.characters // 4))
 
 
 def compose(ask: Ask, behaviour: Behaviour, provider: str) -> Answer:
-    """The answer of the virtual provider `provider`, faults aside."""
+    """Returns the answer of the virtual provider `provider`, faults aside."""
     seed = behaviour.seed
     if behaviour.use_request_seed and ask.seed is not None:
         seed = (seed << 32) ^ ask.seed
@@ -94,13 +94,13 @@ def _usage(ask: Ask, behaviour: Behaviour, count: int) -> Usage | None:
 
 
 def filtered(answer: Answer, fault: ContentFilter) -> Answer:
-    """The answer as a content filter leaves it."""
+    """Returns the answer as a content filter leaves it."""
     count = len(answer.pieces) // 2 if fault.after_tokens is None else fault.after_tokens
     return _truncated(answer, count, "content_filter")
 
 
 def unfinished(answer: Answer, fault: NoFinish) -> Answer:
-    """The answer without its end."""
+    """Returns the answer without its end."""
     count = len(answer.pieces) if fault.after_tokens is None else fault.after_tokens
     return _truncated(answer, count, None)
 

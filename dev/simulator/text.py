@@ -19,7 +19,7 @@ _LABEL = re.compile(
 _FOR = re.compile(r"\bfor\b\s*:?\s*(?:the |an? |our |this )?([^\n.,;:!?\"“”]{3,80})", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{4,24}")
 _PART = re.compile(r"[,;:.!?|\n\"“”(){}\[\]<>]+")
-#: Enough of a prompt to find its words in; a prompt may be megabytes long.
+#: The characters at a prompt's beginning and end in which its words are found; a prompt may be megabytes long.
 _EXCERPT = 4000
 _CACHED_PROMPT = 8192
 
@@ -58,14 +58,14 @@ _CLOSE = (
 
 
 def normalise(texts: list[str]) -> str:
-    """One prompt out of its parts: spaces collapsed, empty lines dropped, so that a system prompt sent apart and one
-    folded into the first message read the same."""
+    """Returns one prompt out of its parts: spaces collapsed, empty lines dropped, so that a system prompt sent apart
+    and one folded into the first message read the same."""
     lines = (" ".join(line.split()) for text in texts for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 
 
 def pieces(text: str) -> tuple[str, ...]:
-    """The text as tokens; joined they give it back."""
+    """Returns the text as tokens; joined they give it back."""
     return tuple(_PIECE.findall(text))
 
 
@@ -82,7 +82,7 @@ def _subject(excerpt: str) -> str:
 
 
 def _phrases(excerpt: str, subject: str) -> list[str]:
-    """What the prompt says about the subject: its short comma-separated parts, else its longer words."""
+    """Returns the prompt's phrases about the subject: its short comma-separated parts, else its longer words."""
     skip = {word.lower() for word in subject.split()}
 
     def telling(text: str) -> bool:
@@ -126,8 +126,8 @@ _write_cached = lru_cache(maxsize=1024)(_write)
 
 
 def write(prompt: str, *, seed: int = 0, voice: str = "", count: int | None = None) -> tuple[str, ...]:
-    """The answer's tokens for a normalised prompt. The same arguments always give the same text; `voice` tells apart
-    providers with an answer of their own; `count` asks for exactly that many tokens."""
+    """Returns the answer's tokens for a normalised prompt. The same arguments always give the same text; `voice`
+    tells apart providers with an answer of their own; `count` asks for exactly that many tokens."""
     tag = f"{seed}\0{voice}"
     if len(prompt) > _CACHED_PROMPT or (count or 0) > 4096:
         return _write(prompt, tag, count)
