@@ -23,7 +23,7 @@ import uvloop
 from libs.client import QuotaClient
 from tests.support.stack import RunningStack, running_stack
 
-#: Until slices of a burst have gone back, seconds.
+#: Seconds until slices of a burst have gone back.
 PAUSE = 3.0
 #: Nobody's shop has fewer.
 WORDS = "Describe a hammer with a handle of ash wood, forged head, 600 g, for carpenters."

@@ -37,7 +37,7 @@ FEW = 10
 ROUNDS = 8
 #: Rounds before, in which the server takes memory again that it gave back when the first records were deleted.
 WARM_UP = 2
-#: After which the minutes' limits are idle; the day's not.
+#: Seconds after which the minutes' limits are idle; the day's not.
 IDLE_SECONDS = 120
 
 

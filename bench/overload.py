@@ -83,7 +83,7 @@ class Results:
     latencies: dict[Priority, list[float]] = field(default_factory=lambda: defaultdict(list))
     refused: Counter[str] = field(default_factory=Counter)
     without_retry_info: int = 0
-    #: From the first arrival to the last answer, seconds.
+    #: Seconds from the first arrival to the last answer.
     elapsed: float = 0.0
 
     def goodput(self, priority: Priority) -> float:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has gone (`| head`); a second failure at interpreter exit would only add noise.
+        # The reader of our output has gone (`| head`); a second failure at interpreter exit would only add noise.
         sys.stderr.close()
         return 1
     return code if isinstance(code, int) else 0

@@ -33,8 +33,9 @@ GRACE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`concurrency` calls at once, each with a deadline of `timeout` seconds; a row waits at most `max_wait` seconds
-    in all for limits and outages before it counts as failed; a router that serves shows itself within `ready`."""
+    """The pace of a batch: `concurrency` calls at once, each with a deadline of `timeout` seconds; a row waits at
+    most `max_wait` seconds in all for limits and outages before it counts as failed; a router that serves shows
+    itself within `ready`."""
 
     concurrency: int
     timeout: float

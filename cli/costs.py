@@ -1,4 +1,4 @@
-"""`pointsman costs`: what was spent, on what."""
+"""`pointsman costs`: cost and tokens by groups."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _call(
 
 
 def parse_zone(name: str) -> tzinfo:
-    """Raises CliError for a zone that does not exist."""
+    """Returns the time zone. Raises CliError for one that does not exist."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""`pointsman providers`: who can be trusted with a call now, and what the router sets aside."""
+"""`pointsman providers`: the health of providers and models, and the combinations that the router sets aside."""
 
 from __future__ import annotations
 

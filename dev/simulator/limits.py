@@ -9,7 +9,8 @@ from dev.simulator.wires.base import Quota
 
 
 class Bucket:
-    """`limit` units per `window` seconds, at most `burst` of them at once. Times are monotonic seconds."""
+    """A token bucket of `limit` units per `window` seconds, at most `burst` of them at once. Times are monotonic
+    seconds."""
 
     __slots__ = ("capacity", "level", "rate", "updated")
 

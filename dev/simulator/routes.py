@@ -25,8 +25,8 @@ _SUFFIXES: tuple[tuple[str, Wire], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`wire` is None for a list of models whose wire only the request's headers tell. `model` is the one in the path,
-    with the verb where the path has one; of a list, the one asked for."""
+    """The endpoint of a path. `wire` is None for a list of models whose wire only the request's headers tell. `model`
+    is the one in the path, with the verb where the path has one; of a list, the one asked for."""
 
     provider: str
     operation: str

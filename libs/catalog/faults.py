@@ -19,7 +19,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        """`12: providers.openai.kind: unknown kind "opnai"`."""
+        """Returns e.g. `12: providers.openai.kind: unknown kind "opnai"`."""
         place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
         return ": ".join(filter(None, (str(self.line or ""), place.removeprefix("."), self.message)))
 

@@ -46,7 +46,8 @@ def load(path: Path | str, *, environ: Mapping[str, str] | None = None, prices: 
 def loads(
     data: bytes, file: str, *, environ: Mapping[str, str] | None = None, prices: bool = True
 ) -> Catalog:
-    """As `load`, from a file's content; `file` names it in faults, and relative key files are beside it."""
+    """Reads a catalog as `load` does, from a file's content; `file` names it in faults, and relative key files are
+    beside it."""
     with _without_gc():
         return _loads(data, file, os.environ if environ is None else environ, prices)
 

@@ -25,6 +25,7 @@ from libs.catalog.checks import (
 )
 from libs.catalog.kinds import KINDS
 from libs.catalog.limits import LimitSpec, check_limits
+from libs.selection import Strategy
 from libs.types import Priority
 
 CAPABILITIES = (
@@ -38,7 +39,6 @@ CAPABILITIES = (
     "seed",
     "stop",
 )
-STRATEGIES = ("cost_first", "performance_first", "balanced", "specialized")
 DEGRADATIONS = ("cheaper_model", "stale_cache", "queue", "refuse")
 #: The content type in `quality` and `Tenant.policies` that stands for all others, and the policy used where
 #: none is named. A loaded catalog always has a policy of this name.
@@ -194,7 +194,7 @@ class Policy:
         for model_id in everyone:
             check(everyone.count(model_id) == 1, f'model "{model_id}" is named more than once')
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
         if self.max_attempts is not None:
             check_amount("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS)
         if self.max_cost_micro_usd is not None:
@@ -222,7 +222,7 @@ class ContentType:
         check(self.name != DEFAULT, f'"{DEFAULT}" means every content type; choose another name')
         check_amount("max_output_tokens", self.max_output_tokens, 1, 1_000_000)
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class Tenant:
         if self.max_cost_micro_usd is not None:
             check_amount("max_cost", self.max_cost_micro_usd, 1)
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
         check_seconds("default_deadline", self.default_deadline, 3600.0)
         for name in ("policies", "provider_limits", "content_limits", "campaigns"):
             object.__setattr__(self, name, frozen(getattr(self, name)))

@@ -13,7 +13,7 @@ from libs.catalog.redaction import forms_of, redact
 
 #: The largest key file that is read, in bytes; a service account's JSON is 2 to 3 KiB.
 MAX_BYTES = 64 * 1024
-#: So many keys are known by sight, those read last: all that are used, and what they replaced.
+#: The most keys that are remembered, those read last: all that are used, and what they replaced.
 MOST_REMEMBERED = 1024
 
 

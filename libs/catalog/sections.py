@@ -31,7 +31,6 @@ from libs.catalog.model import (
     CAPABILITIES,
     DEFAULT,
     DEGRADATIONS,
-    STRATEGIES,
     ContentType,
     Model,
     Policy,
@@ -43,9 +42,10 @@ from libs.catalog.model import (
 )
 from libs.catalog.reader import Section, substitute
 from libs.limits import PERIODS, Period, Unit
+from libs.selection import Strategy
 from libs.types import Priority
 
-_STRATEGY = partial(check_choice, "strategy", STRATEGIES)
+_STRATEGY = partial(check_choice, "strategy", Strategy)
 _SECRET_OPTION = re.compile(
     r"(?i)(.*[_-])?(api[_-]?key|secret|password|authorization|(access|auth|bearer|session)[_-]?token|token)"
 )

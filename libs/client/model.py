@@ -64,7 +64,7 @@ class ListedModel:
 
     @property
     def id(self) -> str:
-        """`provider/model`."""
+        """Returns `provider/model`."""
         return f"{self.provider}/{self.model}"
 
 

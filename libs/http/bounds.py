@@ -17,9 +17,9 @@ class Bounds:
     max_body: int = 10_000_000
     #: Connections at once, those that are served and those that wait.
     max_connections: int = 4096
-    #: Until a new connection has sent the head of its first request.
+    #: Seconds until a new connection has sent the head of its first request.
     head_seconds: float = 10.0
-    #: Until the head of the next request is there. Longer than load balancers keep idle connections (60 s).
+    #: Seconds until the head of the next request is there. Longer than load balancers keep idle connections (60 s).
     idle_seconds: float = 75.0
     body_seconds: float = 20.0
     body_rate: float = 10_000.0

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from libs.errors import PointsmanError
 
-#: The most characters of a message that are sent: as many as the gRPC door sends.
+#: The most characters of a message that are sent.
 MAX_MESSAGE = 1000
 
 

@@ -47,7 +47,7 @@ class OperationsServer:
         return len(self._open)
 
     async def start(self, listen: str) -> None:
-        """Raises OSError with a sentence where the address cannot be had."""
+        """Listens. Raises OSError with a sentence where the address cannot be had."""
         host, port = parse_address(listen)
         try:
             self._server = await asyncio.start_server(self._connected, host, port, limit=HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""A circuit breaker's state as a value that replicas can merge without a leader."""
+"""The state of a circuit breaker, as a value that replicas can merge without a leader."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from enum import StrEnum
 
 
 class CircuitState(StrEnum):
-    """As in resilience4j: closed lets calls pass, open refuses them, half-open lets a few through to see."""
+    """The state of a circuit, as in resilience4j: closed lets calls pass, open refuses them, half-open lets a few
+    through as a trial."""
 
     CLOSED = "closed"
     HALF_OPEN = "half_open"

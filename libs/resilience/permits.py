@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """`expires` is on the clock of whoever granted it; `generation` is the circuit's at that moment."""
+    """A permit for one call. `expires` is on the clock that granted it; `generation` is the circuit's at that
+    moment."""
 
     id: str
     generation: int
@@ -15,7 +16,8 @@ class Permit:
 
 
 class Permits:
-    """At most `limit` permits at a time, each returning by itself after `ttl` seconds: a lost one blocks nobody."""
+    """Grants at most `limit` permits at a time, each returning by itself after `ttl` seconds: a lost one blocks
+    nobody."""
 
     __slots__ = ("_held", "_issued", "_limit", "_ttl")
 

@@ -33,27 +33,27 @@ _ACCURACY_FROM: dict[int, UsageAccuracy] = {number: item for item, number in _AC
 
 
 def error_class_to_proto(value: ErrorClass | None) -> types_pb2.ErrorClass:
-    """None becomes UNSPECIFIED."""
+    """Returns the proto's number; UNSPECIFIED for None."""
     return _ERROR_TO[value] if value is not None else types_pb2.ERROR_CLASS_UNSPECIFIED
 
 
 def error_class_from_proto(value: int) -> ErrorClass | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _ERROR_FROM.get(value)
 
 
 def finish_reason_to_proto(value: FinishReason | None) -> types_pb2.FinishReason:
-    """None becomes UNSPECIFIED."""
+    """Returns the proto's number; UNSPECIFIED for None."""
     return _FINISH_TO[value] if value is not None else types_pb2.FINISH_REASON_UNSPECIFIED
 
 
 def finish_reason_from_proto(value: int) -> FinishReason | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _FINISH_FROM.get(value)
 
 
 def priority_from_proto(value: int) -> Priority | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _PRIORITY_FROM.get(value)
 
 
@@ -71,7 +71,7 @@ def fill_usage(proto: types_pb2.Usage, value: Usage) -> None:
 
 
 def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
-    """None stays None: nothing was used."""
+    """Returns the proto; None for None: nothing was used."""
     if value is None:
         return None
     proto = types_pb2.Usage()
@@ -104,7 +104,7 @@ def fill_duration(proto: Duration, seconds: float) -> None:
 
 
 def duration_to_proto(seconds: float | None) -> Duration | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     if seconds is None:
         return None
     proto = Duration()
@@ -125,7 +125,7 @@ def fill_timestamp(proto: Timestamp, epoch: float) -> None:
 
 
 def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     if epoch is None:
         return None
     proto = Timestamp()
@@ -139,5 +139,5 @@ def timestamp_from_proto(value: Timestamp) -> float:
 
 
 def money_to_proto(micro_usd: int | None) -> types_pb2.Money | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     return None if micro_usd is None else types_pb2.Money(micro_usd=micro_usd)

@@ -74,7 +74,7 @@ class Receiver:
         # Callers of public methods, by address: apart, so that they take no turns from those with a key. What they
         # send fits into one packet.
         self._anyone = Turns(clock, most=4, most_of_one=2, most_waiting=128, allowed=2.0, pressed=0.1)
-        #: Of streams that anyone may open: a turn is the whole of it.
+        #: The turns of streams that anyone may open: a turn is the whole of a stream.
         self.open_streams = Turns(clock, most=4, most_of_one=2, most_waiting=32)
 
     async def receive(

@@ -44,8 +44,8 @@ class Turns:
         allowed: float = 10.0,
         pressed: float = 1.0,
     ) -> None:
-        """`most` turns at once, `most_of_one` of one caller; as many calls of one caller as `most_waiting` wait.
-        Raises ValueError for bounds out of order."""
+        """Gives `most` turns at once, `most_of_one` of them to one caller; at most `most_waiting` calls of one caller
+        wait. Raises ValueError for bounds out of order."""
         if not 0 < most_of_one <= most or most_waiting < 0 or not 0 < pressed <= allowed:
             raise ValueError("bounds of turns are out of order")
         self._clock = clock

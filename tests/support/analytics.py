@@ -37,7 +37,7 @@ class Analytics:
     server: GrpcServer
 
     def events(self, result: str) -> float:
-        """How many usage records ended as `result`."""
+        """Returns the number of usage records that ended as `result`."""
         name = "pointsman_analytics_events_total"
         return self.metrics.registry.get_sample_value(name, {"result": result}) or 0.0
 

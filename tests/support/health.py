@@ -1,4 +1,5 @@
-"""What health tests share: a store that replicas in one process share, and a replica with all its use cases."""
+"""The parts that health tests share: a store that replicas in one process share, and a replica with all its use
+cases."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from services.health.watch import Publication
 
 @dataclass(slots=True)
 class Hub:
-    """What all replicas' fake stores have in common. `down`: it does not answer."""
+    """The memory that all replicas' fake stores have in common. `down`: it does not answer."""
 
     clock: Clock
     down: bool = False

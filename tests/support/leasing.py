@@ -99,7 +99,7 @@ def claim(
     priority: Priority = Priority.STANDARD,
     patience: float = 0.0,
 ) -> Claim:
-    """What an attempt of one request asks for; `tokens` are input tokens."""
+    """Returns what an attempt of one request asks for; `tokens` are input tokens."""
     return Claim(
         tuple(map(scope_of, scopes)), Amounts(requests, tokens, 0, micro_usd), tenant, priority, patience
     )

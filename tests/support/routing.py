@@ -258,9 +258,9 @@ class FakeAdmission:
     #: (scope, period) → (used, limit) in micro-USD; with `hidden`, known only once something was asked for.
     budgets: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     hidden: bool = False
-    #: What is known of other limits, by scope.
+    #: The states of other limits, by scope.
     states: dict[str, tuple[LimitState, ...]] = field(default_factory=dict)
-    #: Whether anything can be admitted without asking.
+    #: True if anything can be admitted without asking.
     leased: bool = True
 
     def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:

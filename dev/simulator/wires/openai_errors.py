@@ -141,7 +141,7 @@ def error(problem: Problem, uid: str) -> Reply:
 
 
 def duration(seconds: float) -> str:
-    """As in `x-ratelimit-reset-*`: 6ms, 1.2s, 1m12s."""
+    """Returns a duration as in `x-ratelimit-reset-*`: 6ms, 1.2s, 1m12s."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     if seconds < 60:
