@@ -155,6 +155,7 @@ class _Process(Generic[SettingsT]):
                     runtime.authenticator,
                     bytes_in_flight=runtime.bytes_in_flight,
                     unknown_callers=runtime.unknown_callers,
+                    clock=runtime.clock,
                 )
                 await server.start(settings.listen, _server_credentials(settings))
                 servers["port"] = server

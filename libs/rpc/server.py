@@ -11,7 +11,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
-from libs.clock import Clock, SystemClock
+from libs.clock import Clock
 from libs.drain import wait_until_quiet
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.channel import MAX_MESSAGE_BYTES
@@ -59,12 +59,11 @@ class GrpcServer:
         observer: Observer,
         authenticator: Authenticator,
         *,
-        bytes_in_flight: BytesInFlight | None = None,
-        unknown_callers: UnknownCallers | None = None,
-        clock: Clock | None = None,
+        bytes_in_flight: BytesInFlight,
+        unknown_callers: UnknownCallers,
+        clock: Clock,
     ) -> None:
-        """`bytes_in_flight` and `unknown_callers` are those of the process; a server alone in its own has its own."""
-        clock = clock or SystemClock()
+        """`bytes_in_flight` and `unknown_callers` are those of the process, which all its servers share."""
         self._names = [registration.name for registration in registrations]
         self._streams = Streams()
         self.health = HealthServicer()
@@ -76,8 +75,8 @@ class GrpcServer:
             self._server,
             observer,
             authenticator,
-            unknown_callers or UnknownCallers(clock),
-            Receiver(clock, bytes_in_flight or BytesInFlight()),
+            unknown_callers,
+            Receiver(clock, bytes_in_flight),
             self._streams,
             {r.name: r.bounds for r in registrations},
             frozenset(long_lived),

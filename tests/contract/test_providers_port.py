@@ -18,6 +18,7 @@ from libs.clock import SystemClock
 from libs.conversation import Message, Role
 from libs.types import ErrorClass, FinishReason
 from services.router.providers.http_transport import HttpTransport
+from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.providers import Providers
 from services.router.providers.timeouts import Limits
@@ -139,7 +140,7 @@ class Real:
         self.model = replace(model(f"{name}/m"), wire_name="anthropic.m" if "bedrock" in kind else "m")
         clock = SystemClock()
         keys = Keys({"KEY": "k"})
-        self.providers: Providers = ProviderClient(transport, wires(clock), keys, clock)
+        self.providers: Providers = ProviderClient(transport, wires(clock), keys, clock, LimitLearner())
 
     async def answers(self) -> None:
         await self.simulator.set(self.name, tokens=30, ms_per_token=2)

@@ -18,9 +18,7 @@ from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.limits import Amounts, scope_of
 from libs.rpc.channel import connect
-from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
+from libs.rpc.server import Registration
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.ratelimit.domain.limits import Limit
@@ -34,6 +32,7 @@ from services.router.providers.learned_limits import LimitLearner
 from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.routing import catalog, model
+from tests.support.server import grpc_server
 
 #: A catalog without limits: what the limiter has is the test's.
 NO_LIMITS = catalog([model("a/m")])
@@ -65,7 +64,7 @@ async def limiter_on(
         SERVICE,
         frozenset({"Lease"}),
     )
-    server = GrpcServer([registration], Observer(replica.metrics, replica.clock), ServiceToken(""))
+    server = grpc_server([registration], metrics=replica.metrics, clock=replica.clock)
     await server.start(listen or fresh_address(), None)
     server.begin_serving()
     try:

@@ -52,7 +52,6 @@ class Generate:
         budget: RetryBudget,
         rng: Random,
         attempt_prefix: str,
-        answers: RecentAnswers | None = None,
     ) -> None:
         self._planner = planner
         self._budgets = budgets
@@ -61,7 +60,7 @@ class Generate:
         self._calls = Calls(providers, self._gate, books.health, budget, books.clock)
         self._budget = budget
         self._rng = rng
-        self._answers = answers or RecentAnswers()
+        self._answers = RecentAnswers()
         self._running: set[tuple[str, str]] = set()
 
     async def whole(

@@ -37,14 +37,14 @@ class ProviderClient:
         wires: Mapping[str, Wire],
         keys: Keys,
         clock: Clock,
-        learner: LimitLearner | None = None,
+        learner: LimitLearner,
     ) -> None:
         """`learner` is told of the limits that answers state, and of refusals."""
         self._transport = transport
         self._wires = wires
         self._keys = keys
         self._clock = clock
-        self._learner = learner or LimitLearner()
+        self._learner = learner
         self._paces: dict[tuple[str, str | None], Pace] = {}
         #: By model id: made anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}

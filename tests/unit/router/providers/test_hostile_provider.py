@@ -26,6 +26,7 @@ from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.answer_limit import MAX_WHOLE_BYTES, StreamLimit
 from services.router.providers.http_transport import HttpTransport
+from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.timeouts import Limits
 from services.router.providers.wires.chat_format import is_strict, schema
@@ -50,7 +51,7 @@ MOST = 17_184
 
 def client(transport: HttpTransport) -> ProviderClient:
     clock = SystemClock()
-    return ProviderClient(transport, wires(clock), Keys({"KEY": KEY}), clock)
+    return ProviderClient(transport, wires(clock), Keys({"KEY": KEY}), clock, LimitLearner())
 
 
 async def streamed(transport: HttpTransport, provider: Provider = PROVIDER) -> list[StreamEvent]:

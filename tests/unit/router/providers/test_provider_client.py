@@ -99,7 +99,9 @@ class ScriptedTransport(HttpTransport):
 
 
 def client(transport: ScriptedTransport, environ: Mapping[str, str] | None = None) -> ProviderClient:
-    return ProviderClient(transport, wires(transport.clock), Keys(environ or {}), transport.clock)
+    return ProviderClient(
+        transport, wires(transport.clock), Keys(environ or {}), transport.clock, LimitLearner()
+    )
 
 
 async def played(
@@ -262,7 +264,7 @@ def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
 async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
     """A kind without a wire is left out when planning; called all the same, it fails as a missing model."""
     transport = ScriptedTransport()
-    calls = ProviderClient(transport, {}, Keys({}), SystemClock())
+    calls = ProviderClient(transport, {}, Keys({}), SystemClock(), LimitLearner())
     assert "openai_compatible" in calls.unusable(PROVIDER)
     with pytest.raises(ProviderFailure) as caught:
         await calls.complete(PROVIDER, MODEL, PROMPT, SHORT)
