@@ -80,16 +80,16 @@ def _stop(tokens: tuple[str, ...], stops: tuple[str, ...]) -> tuple[tuple[str, .
 
 
 def _usage(ask: Ask, behaviour: Behaviour, count: int) -> Usage | None:
-    said = behaviour.usage
-    if said.omit:
+    reported = behaviour.usage
+    if reported.omit:
         return None
-    total = input_tokens(ask) if said.input_tokens is None else said.input_tokens
+    total = input_tokens(ask) if reported.input_tokens is None else reported.input_tokens
     return Usage(
         total,
-        count if said.output_tokens is None else said.output_tokens,
-        min(said.cache_read_tokens, total),
-        min(said.cache_write_tokens, total - min(said.cache_read_tokens, total)),
-        said.reasoning_tokens,
+        count if reported.output_tokens is None else reported.output_tokens,
+        min(reported.cache_read_tokens, total),
+        min(reported.cache_write_tokens, total - min(reported.cache_read_tokens, total)),
+        reported.reasoning_tokens,
     )
 
 

@@ -54,8 +54,8 @@ class Call:
 
     def send(self, reply: Reply, headers: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
         """Sends a complete answer; its own headers win over `headers`."""
-        said = {**dict(headers), **reply.headers}
-        self.connection.head(reply.status, reply.content_type, said.items(), len(reply.body))
+        sent = {**dict(headers), **reply.headers}
+        self.connection.head(reply.status, reply.content_type, sent.items(), len(reply.body))
         self.connection.raw(reply.body)
         return self.connection.done()
 

@@ -97,19 +97,19 @@ class Connections:
 
     def forget(self, connection: Connection) -> None:
         """Forgets a connection that is gone."""
-        for known in (self._new, self._idle, self._unread):
-            known.pop(connection, None)
+        for waiting in (self._new, self._idle, self._unread):
+            waiting.pop(connection, None)
         self._open.discard(connection)
 
 
 class Connection(web.RequestHandler):
     """aiohttp's connection, which reports to `Connections` what happens to it."""
 
-    __slots__ = ("_admitted", "_known", "_unwanted", "reading")
+    __slots__ = ("_admitted", "_registry", "_unwanted", "reading")
 
-    def __init__(self, known: Connections, manager: web.Server, **options: Any) -> None:
+    def __init__(self, registry: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._known = known
+        self._registry = registry
         self._admitted = False
         #: Bytes that may still come to be thrown away; None: they are wanted.
         self._unwanted: int | None = None
@@ -119,7 +119,7 @@ class Connection(web.RequestHandler):
     def abort(self) -> None:
         """Ends it now, whatever waits to be sent."""
         transport = self.transport
-        self._known.forget(self)
+        self._registry.forget(self)
         self.force_close()
         if transport is not None:
             transport.abort()
@@ -127,7 +127,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         # uvloop's over TLS is no subclass of it.
-        self._admitted = self._known.admit(self, cast(asyncio.Transport, transport))
+        self._admitted = self._registry.admit(self, cast(asyncio.Transport, transport))
         if self._admitted:
             super().connection_made(transport)
 
@@ -146,26 +146,26 @@ class Connection(web.RequestHandler):
 
     async def linger(self) -> None:
         """Throws away what still comes of a request that has its answer, for a while."""
-        self._unwanted = self._known.bounds.max_body
+        self._unwanted = self._registry.bounds.max_body
         if self.transport is not None:
             with suppress(RuntimeError):  # it was not paused
                 self.transport.resume_reading()
-        await asyncio.sleep(self._known.bounds.linger_seconds)
+        await asyncio.sleep(self._registry.bounds.linger_seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio.Protocol."""
-        self._known.forget(self)
+        self._registry.forget(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._known.mark_unread(self)
+        self._registry.mark_unread(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        self._known.mark_read(self)
+        self._registry.mark_read(self)
 
     def handle_error(
         self,
@@ -177,4 +177,4 @@ class Connection(web.RequestHandler):
         """Answers what the parser, or aiohttp itself, could not make sense of; the connection ends with it."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
-        return self._known.refuse(status, exc)
+        return self._registry.refuse(status, exc)

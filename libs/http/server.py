@@ -77,11 +77,11 @@ class _Server(web.Server):
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        known: Connections,
+        registry: Connections,
         bounds: Bounds,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
-        self._known = known
+        self._registry = registry
         self._options = {
             "loop": asyncio.get_running_loop(),
             "keepalive_timeout": bounds.idle_seconds,
@@ -93,7 +93,7 @@ class _Server(web.Server):
         }
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self._known, self, **self._options)
+        return Connection(self._registry, self, **self._options)
 
 
 class HttpServer:
@@ -121,7 +121,7 @@ class HttpServer:
             Route("GET", "/readyz", self._readyz, public=True),
         )
         self._routes = Routes((*routes, *own))
-        self._known = Connections(self._bounds, door.clock, self._unreadable, self._crowded)
+        self._registry = Connections(self._bounds, door.clock, self._unreadable, self._crowded)
         self._server: _Server | None = None
         self._listener: asyncio.Server | None = None
         self._serving = False
@@ -133,7 +133,7 @@ class HttpServer:
     async def start(self, listen: str) -> None:
         """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
         host, port = parse_address(listen)
-        self._server = _Server(self._serve, self._known, self._bounds)
+        self._server = _Server(self._serve, self._registry, self._bounds)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._server,
@@ -145,7 +145,7 @@ class HttpServer:
             )
         except OSError as error:
             raise OSError(why_unbound(listen)) from error
-        self._known.watch()
+        self._registry.watch()
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
     def begin_serving(self) -> None:
@@ -169,19 +169,19 @@ class HttpServer:
                     await self._idle.wait()
             # The last answer's end is on its way out.
             await asyncio.sleep(0)
-        self._known.stop()
+        self._registry.stop()
         await self._server.shutdown(CUT)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        self._known.mark_busy(connection)
+        self._registry.mark_busy(connection)
         self._running += 1
         self._begun += 1
         try:
             response = await self._answer(request)
         finally:
-            self._known.mark_idle(connection)
+            self._registry.mark_idle(connection)
             self._running -= 1
             if self._running == 0:
                 self._idle.set()

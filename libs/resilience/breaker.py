@@ -149,7 +149,7 @@ class Breaker:
     def merge(self, now: float, other: BreakerState) -> BreakerState:
         """Takes over another replica's state where it is the larger one.
 
-        A Retry-After that only this replica heard still extends the result, unless the other side has closed the
+        A Retry-After that only this replica got still extends the result, unless the other side has closed the
         circuit in a later generation, which takes a success or an operator.
         """
         if other.open_until > now + self._settings.longest_open:
