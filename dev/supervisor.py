@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dev.engines import EngineError
 from dev.members import Member
@@ -15,6 +17,14 @@ from libs.clock import Clock
 MAX_DEATHS, WITHIN = 5, 30.0
 #: Seconds before the first restart, and the most before any.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+#: The least bytes of free disk with which a member can be expected to stay up.
+LEAST_ROOM = 1024 * 1024
+
+
+def has_room(directory: Path) -> bool:
+    """Returns False while the directory's disk is as good as full."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize >= LEAST_ROOM
 
 
 class StackError(Exception):
@@ -29,18 +39,27 @@ class MemberStatus:
     state: str = "waiting"
     restarts: int = 0
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_DEATHS))
+    #: Ends in a row while the disk had no room.
+    starved: int = 0
 
 
 class Supervisor:
     """Starts, restarts and stops members. `report` gets each change as one sentence. The first layer starts before
-    all the others, which start together: services do without each other, but not without their databases."""
+    all the others, which start together: services do without each other, but not without their databases. What
+    ends while there is no `room` on the disk is tried until there is: a full disk must not end those that do
+    without it."""
 
     def __init__(
-        self, layers: Sequence[Sequence[Member]], clock: Clock, report: Callable[[str], None]
+        self,
+        layers: Sequence[Sequence[Member]],
+        clock: Clock,
+        report: Callable[[str], None],
+        room: Callable[[], bool],
     ) -> None:
         self._layers = [[MemberStatus(member) for member in layer] for layer in layers]
         self._clock = clock
         self._report = report
+        self._room = room
 
     @property
     def statuses(self) -> list[MemberStatus]:
@@ -81,26 +100,38 @@ class Supervisor:
         self._report(f"{status.member.name} serves on {status.member.address}")
 
     async def _restart_when_ended(self, status: MemberStatus) -> None:
-        name = status.member.name
         while True:
             how = _describe_exit(await status.member.child.wait())
             while True:
                 status.state = "restarting"
-                now = self._clock.monotonic()
-                status.deaths.append(now)
-                if len(status.deaths) == MAX_DEATHS and now - status.deaths[0] <= WITHIN:
-                    last = status.member.child.tail()
-                    raise StackError(f"{name} cannot stay up: {MAX_DEATHS} ends in {WITHIN:.0f} s:\n{last}")
-                recent = sum(now - death <= WITHIN for death in status.deaths)
-                pause = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
-                self._report(f"{name} ended ({how}); again in {pause:.1f} s")
-                await asyncio.sleep(pause)
+                await asyncio.sleep(self._pause(status, how))
                 status.restarts += 1
                 try:
                     await self._start(status)
                     break
                 except (EngineError, OSError) as error:  # OSError: the disk is full, for a while.
                     how = str(error).splitlines()[0]
+
+    def _pause(self, status: MemberStatus, how: str) -> float:
+        """Returns the seconds until a member that has ended is started again, and reports it. Raises StackError where
+        it ends too often."""
+        name = status.member.name
+        if not self._room():
+            status.deaths.clear()
+            status.starved += 1
+            if status.starved == 1:
+                self._report(f"{name} ended ({how}); the disk has no room: tried again until there is some")
+            return min(FIRST_PAUSE * status.starved, LONGEST_PAUSE)
+        status.starved = 0
+        now = self._clock.monotonic()
+        status.deaths.append(now)
+        if len(status.deaths) == MAX_DEATHS and now - status.deaths[0] <= WITHIN:
+            last = status.member.child.tail()
+            raise StackError(f"{name} cannot stay up: {MAX_DEATHS} ends in {WITHIN:.0f} s:\n{last}")
+        recent = sum(now - death <= WITHIN for death in status.deaths)
+        pause: float = min(FIRST_PAUSE * 2 ** (recent - 1), LONGEST_PAUSE)
+        self._report(f"{name} ended ({how}); again in {pause:.1f} s")
+        return pause
 
 
 def _describe_exit(status: int) -> str:

@@ -20,7 +20,7 @@ from dev.engines.store import held, password, write_private
 from dev.members import Engine, Member, Probe, Process, grpc_serving, http_serving
 from dev.screen import Screen
 from dev.stack import GRPC_SERVICES, SPAN, Plan, assign_ports
-from dev.supervisor import StackError, Supervisor
+from dev.supervisor import StackError, Supervisor, has_room
 from libs.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ async def _run(options: Options, body: Body | None) -> None:
         plan, tenant_key, layers = compose(options, data, choice)
         _check_ports(plan, {member.name for layer in layers for member in layer})
         screen = Screen()
-        supervisor = Supervisor(layers, SystemClock(), screen.write_sentence)
+        supervisor = Supervisor(layers, SystemClock(), screen.write_sentence, lambda: has_room(data))
         names = frozenset(status.member.name for status in supervisor.statuses)
         stack = Stack(plan, choice, tenant_key, screen, names)
         screen.write_sentence(choice.why)

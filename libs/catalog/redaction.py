@@ -1,17 +1,18 @@
 """Redacts keys in text that others wrote: a provider that refuses a request may repeat its headers.
 
-A key is found whole, without regard to case, in every form in which servers repeat it: as it is, escaped for JSON,
-HTML or a URL, in hexadecimal, and in base64 wherever it begins among the bytes that were encoded (`Bearer <key>`,
-`user:<key>`). Of a key that the text's end cuts off the beginning is found too.
+A key is found whole, without regard to case, in every form in which servers repeat it: as it is; with any of its
+characters escaped for JSON, a program's source, HTML or a URL, once or several times; with other spaces; in
+hexadecimal; and in base64 wherever it begins among the bytes that were encoded (`Bearer <key>`, `user:<key>`). Of a
+key that the text's end cuts off the beginning is found too. For that text and keys are compared as `_plain` has them,
+without escapes.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import json
+import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus
 
 #: The fewest characters of a secret that is redacted. Shorter ones are words: to redact them would show more than it
 #: hides.
@@ -27,33 +28,111 @@ _SECRET_FIELDS = frozenset(
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
+#: The escapes of one character, and spaces.
+_ESCAPED = re.compile(
+    r"\\+(?:u(?P<u>[0-9a-f]{4})|x(?P<x>[0-9a-f]{2})|(?P<escaped>.))"
+    r"|%(?P<url>[0-9a-f]{2})"
+    r"|&(?:#(?P<decimal>[0-9]{1,4});|#x(?P<html>[0-9a-f]{1,4});|(?P<name>amp|lt|gt|quot|apos|nbsp);)"
+    r"|(?P<space>[\s+]+)",
+    re.DOTALL,
+)
+_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " "}
+#: The beginning of an escape that the end cuts off, and no such beginning is longer than so many characters.
+_CUT_ESCAPE = re.compile(
+    r"(?:\\+(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|%[0-9a-f]?|&(?:#x?[0-9a-f]{0,4}|[a-z]{0,4}))\Z"
+)
+_LONGEST_ESCAPE = 16
+#: The most layers of escapes that are undone.
+_LAYERS = 4
+
+
 def forms_of(key: str) -> tuple[str, ...]:
-    """Returns the forms of a key to look for, in lower case, the longest first."""
-    found = {form.translate(_LOWER) for secret in _secrets(key) for form in _encoded(secret)}
-    return tuple(sorted((form for form in found if len(form) >= SHORTEST), key=len, reverse=True))
+    """Returns the forms of a key that `redact` looks for."""
+    # Backslashes at its end belong to what follows.
+    found = {_plain(form)[0].rstrip("\\") for secret in _secrets(key) for form in _encoded(secret)}
+    return tuple(sorted(form for form in found if len(form) >= SHORTEST))
 
 
 def redact(text: str, forms: Iterable[str]) -> str:
     """Returns the text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
-    lower = text.translate(_LOWER)
+    plain, places = _plain(text)
+    # What is escaped twice may be cut in either layer.
+    whole = _plain(text[: _whole(text.translate(_LOWER))])[0]
+    endings = (plain, whole[: _whole(whole)])
+    hidden: list[tuple[int, int]] = []
     for form in forms:
-        at = lower.find(form)
+        at = plain.find(form)
         while at >= 0:
-            text = text[:at] + HIDDEN + text[at + len(form) :]
-            lower = lower[:at] + HIDDEN + lower[at + len(form) :]
-            at = lower.find(form, at + len(HIDDEN))
-        at = _cut_off(lower, form)
-        if at >= 0:
-            text, lower = text[:at] + HIDDEN, lower[:at] + HIDDEN
-    return text
+            hidden.append((places[at], places[at + len(form)]))
+            at = plain.find(form, at + len(form))
+        for ending in endings:
+            at = _cut_off(ending, form)
+            if at >= 0:
+                hidden.append((places[at], len(text)))
+    kept, end = [], 0
+    for begin, beyond in sorted(hidden):
+        if begin >= end:
+            kept += [text[end:begin], HIDDEN]
+        end = max(end, beyond)
+    return "".join((*kept, text[end:]))
 
 
-def _cut_off(lower: str, form: str) -> int:
+def _plain(text: str) -> tuple[str, list[int]]:
+    """Returns text in lower case with each escape replaced by what it stands for, without backslashes and with single
+    spaces; and where each character begins in the text, last where the text ends. A plus sign is a space, as in
+    forms."""
+    plain, places = text.translate(_LOWER), list(range(len(text) + 1))
+    for _ in range(_LAYERS):
+        before, (plain, inner) = plain, _unescaped(plain)
+        if plain == before:
+            break
+        places = [places[at] for at in inner]
+    return plain, places
+
+
+def _unescaped(text: str) -> tuple[str, list[int]]:
+    """Returns the same with one layer of escapes undone."""
+    characters: list[str] = []
+    places: list[int] = []
+    done = 0
+    for match in _ESCAPED.finditer(text):
+        characters += text[done : match.start()]
+        places += range(done, match.start())
+        done = match.end()
+        character = _character(match)
+        if character == " " and characters[-1:] == [" "]:
+            continue
+        characters.append(character)
+        places.append(match.start())
+    characters += text[done:]
+    places += range(done, len(text) + 1)
+    return "".join(characters), places
+
+
+def _character(match: re.Match[str]) -> str:
+    kind, escaped = match.lastgroup, match[match.lastgroup or 0]
+    if kind == "space" or escaped.isspace():
+        return " "
+    if kind == "escaped":
+        return escaped
+    if kind == "name":
+        return _NAMES[escaped]
+    character = chr(int(escaped, 10 if kind == "decimal" else 16))
+    return " " if character == "+" or character.isspace() else character.translate(_LOWER)
+
+
+def _whole(text: str) -> int:
+    """Returns the length of the text before an escape that its end cuts off."""
+    cut = _CUT_ESCAPE.search(text, max(0, len(text) - _LONGEST_ESCAPE))
+    return len(text) if cut is None else cut.start()
+
+
+def _cut_off(plain: str, form: str) -> int:
     """Returns the offset of a beginning of the form that the text's end cuts off; -1: there is none."""
     head = form[:_SHORTEST_CUT]
-    at = lower.find(head, max(0, len(lower) - len(form) + 1))
-    while at >= 0 and not form.startswith(lower[at:]):
-        at = lower.find(head, at + 1)
+    at = plain.find(head, max(0, len(plain) - len(form) + 1))
+    while at >= 0 and not form.startswith(plain[at:]):
+        at = plain.find(head, at + 1)
     return at
 
 
@@ -76,19 +155,9 @@ def _secrets(key: str) -> Iterator[str]:
 
 
 def _encoded(secret: str) -> Iterator[str]:
-    # Text is searched with its spaces collapsed.
-    secret = " ".join(secret.split())
     if len(secret) < SHORTEST:
         return
     yield secret
-    escaped = json.dumps(secret)[1:-1]
-    yield escaped
-    yield escaped.replace("/", "\\/")
-    yield json.dumps(escaped)[1:-1]
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
-    yield html.escape(secret)
     data = secret.encode()
     yield data.hex()
     for before in range(3):

@@ -44,9 +44,7 @@ class Keys:
 
     def redact(self, text: str) -> str:
         """Returns the text without any key that was ever read here, in whatever usual encoding."""
-        for _, forms in self._remembered.values():
-            text = redact(text, forms)
-        return text
+        return redact(text, (form for _, forms in self._remembered.values() for form in forms))
 
     def why_missing(self, provider: Provider) -> str | None:
         """Returns a sentence naming the variable or file, never its content; None: the key is there, or none is

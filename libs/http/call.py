@@ -9,7 +9,7 @@ from aiohttp import web
 from libs.http.bounds import Bounds
 from libs.http.connections import Connection
 from libs.http.errors import HttpError
-from libs.intake import BytesInFlight
+from libs.intake import CALL_BYTES, BytesInFlight
 
 #: The answer to `expect: 100-continue`, https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -18,7 +18,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class HttpCall:
     """The request that a handler gets. `caller`: empty where the route is open to all."""
 
-    __slots__ = ("_bounds", "_bytes", "_held", "caller", "id", "request")
+    __slots__ = ("_bounds", "_bytes", "_held", "_received", "caller", "id", "request")
 
     def __init__(
         self, request: web.BaseRequest, request_id: str, held: BytesInFlight, bounds: Bounds
@@ -28,7 +28,14 @@ class HttpCall:
         self.caller = ""
         self._bytes = held
         self._held = 0
+        self._received = 0
         self._bounds = bounds
+
+    def begin(self) -> None:
+        """Counts as in flight until `close`, before a byte of the body has come. Raises ResourceExhausted where the
+        caller has too much in flight."""
+        self._bytes.take(self.caller, CALL_BYTES)
+        self._held = CALL_BYTES
 
     async def body(self) -> bytes:
         """Returns the whole body. It counts as in flight, each piece from when it is here until `close`.
@@ -60,7 +67,9 @@ class HttpCall:
                 while chunk := await content.readany():
                     self._take(chunk)
                     chunks.append(chunk)
-                    limit.reschedule(began + self._bounds.body_seconds + self._held / self._bounds.body_rate)
+                    limit.reschedule(
+                        began + self._bounds.body_seconds + self._received / self._bounds.body_rate
+                    )
         except TimeoutError:
             raise HttpError(408, "The request body came too slowly.", code="request_timeout") from None
         finally:
@@ -74,9 +83,10 @@ class HttpCall:
             self._held = 0
 
     def _take(self, data: bytes) -> None:
-        if self._held + len(data) > self._bounds.max_body:
+        if self._received + len(data) > self._bounds.max_body:
             raise self._too_large()
         self._bytes.take(self.caller, len(data))
+        self._received += len(data)
         self._held += len(data)
 
     def _too_large(self) -> HttpError:

@@ -9,6 +9,9 @@ all are being served a new one is sent away for a while.
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -20,6 +23,13 @@ from libs.http.bounds import Bounds
 
 #: Checks of connections within the shortest time that one may take, and the least seconds between two checks.
 CHECKS, LEAST_PAUSE = 4, 0.05
+#: Seconds for which the first request of a new connection is awaited while the server drains (who connects has one to
+#: send), and between two checks for one that is still awaited.
+FIRST_REQUEST, CHECK_AGAIN = 1.0, 0.01
+
+#: Of what came at once (up to 256 KiB), a piece with more lines than this is parsed so many bytes at a time, with a
+#: round of the loop between: a chunk takes the parser about 20 µs, and six bytes of its sender.
+MOST_LINES, SLICE = 1000, 8 * 1024
 
 #: Answers a request that aiohttp could not read: status and exception → the response.
 Refuse = Callable[[int, BaseException | None], web.Response]
@@ -61,6 +71,21 @@ class Connections:
         """Ends the checks."""
         if self._timer is not None:
             self._timer.cancel()
+
+    async def end_waiting(self, seconds: float) -> float:
+        """For a server that listens no more: ends the connections that wait for a request, idle ones as soon as none
+        has arrived, new ones after FIRST_REQUEST or `seconds` too. Returns how long that took."""
+        began = self._clock.monotonic()
+        most = min(FIRST_REQUEST, seconds)
+        over = False
+        while not over and (self._new or self._idle):
+            over = self._clock.monotonic() - began >= most
+            for connection in [*self._idle, *(self._new if over else ())]:
+                if not connection.is_sending():
+                    connection.force_close()
+            # Those that end are forgotten, and what has arrived is read.
+            await asyncio.sleep(CHECK_AGAIN)
+        return self._clock.monotonic() - began
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Takes a new connection in; returns False where it was sent away instead."""
@@ -105,7 +130,7 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's connection, which reports to `Connections` what happens to it."""
 
-    __slots__ = ("_admitted", "_registry", "_unwanted", "reading")
+    __slots__ = ("_admitted", "_registry", "_rest", "_unwanted", "reading")
 
     def __init__(self, registry: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -113,6 +138,8 @@ class Connection(web.RequestHandler):
         self._admitted = False
         #: Bytes that may still come to be thrown away; None: they are wanted.
         self._unwanted: int | None = None
+        #: What has come and is not parsed yet.
+        self._rest = b""
         #: The body that somebody waits for.
         self.reading: StreamReader | None = None
 
@@ -124,6 +151,15 @@ class Connection(web.RequestHandler):
         if transport is not None:
             transport.abort()
 
+    def is_sending(self) -> bool:
+        """Returns True if bytes have arrived that are not read yet, or are still thrown away."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return self._unwanted is not None or bool(poll.poll(0))
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         # uvloop's over TLS is no subclass of it.
@@ -133,6 +169,32 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._rest:
+            self._rest += data
+            if not data:
+                self._parse(data)  # aiohttp goes on with what it has put aside
+        elif data.count(b"\n") > MOST_LINES:
+            self._rest = data
+            self._parse_rest()
+        else:
+            self._parse(data)
+
+    def _parse_rest(self) -> None:
+        """Parses a slice of what has come; no more is read meanwhile."""
+        if not self._reading_paused:
+            data, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+            self._parse(data)
+        if self.transport is None:
+            self._rest = b""
+        elif self._rest:
+            self._pause_transport_reading()
+            # Where the body's reader has enough for now there is no hurry.
+            pause = LEAST_PAUSE if self._reading_paused else 0.0
+            asyncio.get_running_loop().call_later(pause, self._parse_rest)
+        elif not self._reading_paused:
+            self._resume_transport_reading()
+
+    def _parse(self, data: bytes) -> None:
         if self._unwanted is not None:
             self._unwanted -= len(data)
             if self._unwanted < 0:
@@ -178,3 +240,21 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
         return self._registry.refuse(status, exc)
+
+
+def close_listener(listener: asyncio.Server) -> list[socket.socket]:
+    """Closes it, and returns the connections that waited to be accepted: the kernel would reset them, with requests
+    that have been sent on them already."""
+    queues: list[socket.socket] = []
+    accepted: list[socket.socket] = []
+    with suppress(OSError):  # no descriptors are left: those who wait are reset
+        queues += [socket.socket(fileno=os.dup(known.fileno())) for known in listener.sockets]
+    listener.close()
+    for queue in queues:
+        with queue, suppress(OSError):  # there are no more
+            queue.setblocking(False)
+            while True:
+                accepted.append(queue.accept()[0])
+    for connection in accepted:
+        connection.setblocking(False)
+    return accepted

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from libs.drain import wait_until_quiet
 from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
-from libs.http.connections import Connection, Connections
+from libs.http.connections import FIRST_REQUEST, Connection, Connections, close_listener
 from libs.http.errors import ErrorShape, HttpError
 from libs.http.observe import CLIENT_CLOSED_REQUEST, HttpObserver
 from libs.http.routes import Handler, Route, Routes
@@ -155,13 +156,15 @@ class HttpServer:
     async def drain(self, seconds: float) -> None:
         """Reports itself not ready; requests are taken until callers have turned away, and their connections end with
         the answer; then no new connections, idle ones end, running requests get what is left of `seconds`, and are
-        cut."""
+        cut. A request on a connection that was made by then is still served: its caller cannot know that it may be
+        sent again."""
         self._serving = False
         seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
-        self._listener.close()
-        self._server.pre_shutdown()
+        for waiting in close_listener(self._listener):
+            await self._take(waiting)
+        seconds -= await self._registry.end_waiting(seconds)
         self._idle.clear()
         if self._running:
             with contextlib.suppress(TimeoutError):
@@ -171,6 +174,17 @@ class HttpServer:
             await asyncio.sleep(0)
         self._registry.stop()
         await self._server.shutdown(CUT)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        """Serves a connection that was accepted for it."""
+        assert self._server is not None
+        with contextlib.suppress(OSError):  # the caller has gone, or knows no TLS
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._server,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=FIRST_REQUEST if self._tls else None,
+            )
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -242,6 +256,8 @@ class HttpServer:
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
         """Returns the handler's answer, or the error it raised as one."""
         try:
+            if call.caller:
+                call.begin()
             return await handler(call)
         except ConnectionError:
             raise  # the caller went away

@@ -44,6 +44,9 @@ class RetryBudget:
         "_callers_before",
         "_callers_until",
         "_counts",
+        "_excess",
+        "_excess_beyond",
+        "_excess_until",
         "_idle_retries",
         "_min_retries",
         "_ratio",
@@ -78,6 +81,10 @@ class RetryBudget:
         self._callers_until = float("-inf")
         #: Extra attempts of those who have had any, oldest first.
         self._spent: dict[str, SlidingCounts] = {}
+        #: The extra attempts they have had beyond so many each, in all. Kept up until a part of the window is
+        #: forgotten: to add it up takes longer the more callers there are.
+        self._excess = self._excess_beyond = 0
+        self._excess_until = float("-inf")
         #: Since the last answer: its instant (or the first request's), and extra attempts wasted.
         self._answered: float | None = None
         self._wasted = 0
@@ -162,7 +169,7 @@ class RetryBudget:
         sure = max(1, (allowed - common) // callers)
         if self._spent_by(caller, now) < sure:
             return spent < allowed + allowed // RESERVED
-        return spent < allowed and sum(max(0, self._spent_by(c, now) - sure) for c in self._spent) < common
+        return spent < allowed and self._beyond(sure, now) < common
 
     def _count_callers(self, now: float) -> int:
         """Returns the number of callers with requests in a window, about."""
@@ -181,15 +188,29 @@ class RetryBudget:
         counts = self._spent.get(caller)
         return 0 if counts is None else max(0, counts.totals(now).failures)
 
+    def _beyond(self, sure: int, now: float) -> int:
+        """Returns the extra attempts that all callers have had beyond `sure` each."""
+        if now >= self._excess_until or sure != self._excess_beyond:
+            if len(self._spent) >= MOST_CALLERS:
+                self._spent = {c: s for c, s in self._spent.items() if s.totals(now).failures > 0}
+            self._excess_beyond = sure
+            self._excess = sum(max(0, self._spent_by(caller, now) - sure) for caller in self._spent)
+            width = self._window / BUCKETS_EACH
+            self._excess_until = (now // width + 1) * width
+        return self._excess
+
     def _record_extra(self, caller: str, now: float, extra: int) -> None:
         counts = self._spent.get(caller)
         if counts is None:
             if len(self._spent) >= MOST_CALLERS:
-                self._spent = {c: s for c, s in self._spent.items() if s.totals(now).failures > 0}
-            if len(self._spent) >= MOST_CALLERS:
-                del self._spent[next(iter(self._spent))]
+                oldest = next(iter(self._spent))
+                self._excess -= max(0, self._spent_by(oldest, now) - self._excess_beyond)
+                del self._spent[oldest]
             counts = self._spent[caller] = SlidingCounts(self._window, BUCKETS_EACH)
+        before = self._spent_by(caller, now)
         counts.add(now, 0, extra)
+        sure = self._excess_beyond
+        self._excess += max(0, self._spent_by(caller, now) - sure) - max(0, before - sure)
 
 
 def _concerns(callers: set[str], caller: str) -> bool:

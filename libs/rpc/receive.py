@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from libs.clock import Clock
 from libs.errors import Cancelled, FieldViolation, InvalidArgument
-from libs.intake import BytesInFlight
+from libs.intake import CALL_BYTES, BytesInFlight
 from libs.rpc.elements import Shape, bad_message, check_elements
 from libs.rpc.turns import Turns
 
@@ -80,7 +80,7 @@ class Receiver:
     async def receive(
         self, context: Context, caller: str, decode: Decode, *, public: bool
     ) -> tuple[Any, int]:
-        """Returns the call's one request and how many bytes of it the caller must give back when the call ends.
+        """Returns the call's one request and how many bytes are to be given back when the call ends.
         Raises PointsmanError where there is none, or none within the bounds."""
         turns = self._anyone if public else self._known
         turn = await turns.take(caller)
@@ -100,13 +100,12 @@ class Receiver:
         return self.open(message, caller, decode, public=public)
 
     def open(self, message: bytes, caller: str, decode: Decode, *, public: bool) -> tuple[Any, int]:
-        """Decodes a message that has come; returns it and its bytes, which are in flight from here on."""
-        size = len(message)
-        if public and size > MOST_BYTES_OF_ANYONE:
+        """Decodes a message that has come; returns it and the bytes that are in flight for it from here on."""
+        if public and len(message) > MOST_BYTES_OF_ANYONE:
             violation = FieldViolation("request", f"is longer than {MOST_BYTES_OF_ANYONE} bytes")
             raise InvalidArgument([violation], reason="MESSAGE_TOO_LARGE")
-        if size:
-            self._bytes_in_flight.take(caller, size)
+        size = CALL_BYTES + len(message)
+        self._bytes_in_flight.take(caller, size)
         try:
             return decode(message), size
         except BaseException:

@@ -33,6 +33,12 @@ OPTIONS = (
     # Of a message that nobody has asked for yet, a connection takes no more than HTTP/2's first window of 64 KiB: the
     # runtime would let it grow with the bandwidth, to megabytes for each call.
     ("grpc.http2.bdp_probe", 0),
+    # Beyond its own 1,000 calls that wait to be begun the runtime drops some by lot, whose they are: an innocent
+    # caller's among them. One that waits takes about 5 KiB.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    # So no connection alone can fill that; what is more waits at the caller.
+    ("grpc.max_concurrent_streams", 2_000),
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )

@@ -103,12 +103,12 @@ class Turns:
         try:
             await mine
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
+            if not mine.cancelled():
                 self._release(caller)  # had just been given a turn
-            else:
+            elif mine in queue:
                 del queue[mine]
                 if not queue:
-                    self._waiting.pop(caller, None)
+                    del self._waiting[caller]
             raise
 
     def _release(self, caller: str) -> None:
@@ -118,19 +118,27 @@ class Turns:
             self._taken_by[caller] = held
         else:
             del self._taken_by[caller]
+        while (found := self._newest()) is not None:
+            name, waiting = found
+            # Its call may have ended already, and its task not have run since.
+            if not waiting.cancelled():
+                self._taken += 1
+                self._taken_by[name] = self._taken_by.get(name, 0) + 1
+                waiting.set_result(None)
+                return
+
+    def _newest(self) -> tuple[str, asyncio.Future[None]] | None:
+        """Takes out who is next of those that wait; None where nobody may have a turn."""
         # Ends soon: only most / most_of_one callers can have all their turns.
         for name, queue in self._waiting.items():
-            held = self._taken_by.get(name, 0)
-            if held < self._most_of_one:
+            if self._taken_by.get(name, 0) < self._most_of_one:
                 newest, _ = queue.popitem()
                 # Behind the others next time.
                 del self._waiting[name]
                 if queue:
                     self._waiting[name] = queue
-                self._taken += 1
-                self._taken_by[name] = held + 1
-                newest.set_result(None)
-                return
+                return name, newest
+        return None
 
     def _end_overdue(self) -> None:
         now = self._clock.monotonic()

@@ -16,6 +16,7 @@ from libs.catalog.watch import CatalogHolder
 from libs.http.bounds import Bounds as HttpBounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
+from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
@@ -46,7 +47,7 @@ from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.wires.wires import wires
 from services.router.set_aside.set_aside import SettingAside
-from services.router.settings import RouterSettings
+from services.router.settings import SHARE_OF_ONE, RouterSettings
 
 SERVICE = "pointsman.router.v1.Router"
 #: How long the start waits for the health service before it serves without it, seconds.
@@ -146,6 +147,9 @@ async def assemble(
             RetryBudget(settings.retry_ratio, settings.retry_minimum),
             rng,
             attempt_prefix=secrets.token_hex(8),
+        )
+        runtime.bytes_in_flight = BytesInFlight(
+            settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
         )
         runtime.authenticator = TenantKeys(lambda: catalog.current, token)
         # Nobody but the limiter can admit what has a budget, so a router that serves before it would lose calls that

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from libs.intake import CALL_BYTES
 from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
+
+#: Bytes that requests being served may hold, as they came, of all tenants and of one. Decoded, as text and written
+#: for a provider they take three times that, and up to sixteen times where a text has one emoji (four bytes for each
+#: of its characters) and else control characters (six bytes of JSON for each). A request counts `CALL_BYTES` besides,
+#: and takes nine times that. So the least fits into a pod of 512 MiB whatever the texts are; 392 MiB were measured
+#: for 24 MiB of the worst. A pod with more memory may hold more.
+LEAST_BYTES = 20 * 1024 * 1024
+#: One tenant's share, in fifths: the largest request fits into that of the least.
+SHARE_OF_ONE = 3
+MOST_BODY = SHARE_OF_ONE * LEAST_BYTES // 5 - CALL_BYTES
 
 
 class RouterSettings(ServiceSettings):
@@ -25,7 +36,9 @@ class RouterSettings(ServiceSettings):
     http_certificate: Certificates = None
     http_key: Annotated[Path | None, *key_of("http_certificate")] = Field(None, validate_default=True)
     #: The largest body of an HTTP request in bytes; a larger one is refused with 413.
-    http_max_body: int = Field(10_000_000, ge=1024, le=1_000_000_000)
+    http_max_body: int = Field(10_000_000, ge=1024, le=MOST_BODY)
+    #: Bytes of requests being served, of all tenants; one may hold three fifths. What is beyond is refused at once.
+    bytes_in_flight: int = Field(LEAST_BYTES, ge=LEAST_BYTES)
     #: `host:port`, or `dns:///service:port` to balance over all replicas.
     health_target: str = "127.0.0.1:7701"
     ratelimit_target: str = "127.0.0.1:7702"

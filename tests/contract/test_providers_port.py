@@ -336,4 +336,4 @@ async def test_cancelling_a_whole_call_ends_it(bench: Bench) -> None:
 async def test_what_can_be_called_is_usable(bench: Bench) -> None:
     """An empty reason, and nothing is known of a model that was never called."""
     assert bench.providers.unusable(bench.provider) == ""
-    assert bench.providers.learned(bench.model, PROMPT).first_content is None
+    assert bench.providers.learned(bench.model, PROMPT, "acme").first_content is None

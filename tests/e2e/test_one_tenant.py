@@ -36,6 +36,7 @@ PROVOKED: dict[str, dict[str, Any]] = {
     "quota": {"kind": "status", "preset": "quota"},
     "key": {"kind": "status", "preset": "authentication"},
     "fault": {"kind": "status", "preset": "server_error"},
+    "rate": {"kind": "status", "preset": "rate_limited", "retry_after": 30, "retry_after_as": "seconds"},
     "too long": {"kind": "status", "preset": "context_length"},
 }
 
@@ -107,3 +108,24 @@ async def test_regression_a_key_replaced_in_its_file_serves_at_once(shared: Shar
                 else:
                     break
     print(f"served again {loop.time() - replaced:.2f} s after its key was replaced")
+
+
+async def test_a_key_replaced_while_calls_run_is_not_blamed_for_them(shared: Shared, key_file: Path) -> None:
+    """Calls that were made with the old key and are refused after the new one has come say nothing about it: it
+    serves at once, every call."""
+    simulator = shared.stack.simulator
+    refused = {"kind": "status", "preset": "authentication", "delay_ms": 2000}
+    await simulator.set("anthropic", faults=[refused])
+    async with shared.client() as client:
+        running = [
+            asyncio.create_task(client.generate(f"Describe kettle {number}.", models=[ANTHROPIC]))
+            for number in range(12)
+        ]
+        await simulator.wait_for("anthropic", lambda found: found["counters"]["concurrent"] == len(running))
+        replace(key_file, "the next key")
+        await simulator.set("anthropic", expect_key="the next key")
+        assert not any(task.done() for task in running)
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert all(isinstance(error, Unavailable) for error in ended), ended
+        for number in range(5):
+            await client.generate(f"Describe lamp {number}.", models=[ANTHROPIC])

@@ -83,6 +83,29 @@ async def test_one_tenants_bodies_at_once_are_bounded(ground: Ground) -> None:
         await asyncio.gather(*(ground.post(body) for _ in range(40)))
 
 
+async def test_bodies_in_tiny_chunks_hold_nobody_up(ground: Ground) -> None:
+    """Four bodies of 200,000 chunks of one byte, which are more frames than bytes."""
+    host, _, port = http_address(ground.stack).rpartition(":")
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATTACKER_KEY}\r\n"
+        "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    body = head.encode() + b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n"
+
+    async def send() -> bytes:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(body)
+            async with asyncio.timeout(30):
+                return await reader.readline()
+        finally:
+            writer.close()
+
+    async with attack(ground, "4 bodies of 200,000 chunks"):
+        answers = await asyncio.gather(*(send() for _ in range(4)))
+    assert {answer.split()[1] for answer in answers} <= {b"400", b"408", b"413", b"429"}, answers
+
+
 RAW = {
     "no HTTP": b"hello\r\n\r\n",
     "a bad version": b"GET / HTTP/9.9\r\n\r\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 from pointsman.router.v1 import router_pb2 as pb
 
@@ -14,7 +15,8 @@ from libs.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from tests.hostile.ground import GENERATE, MIB, STREAM, Ground, attack
+from libs.rpc.channel import metadata
+from tests.hostile.ground import ATTACKER_KEY, GENERATE, MIB, NEIGHBOURS, STREAM, Ground, attack
 
 METHODS = {
     "router": GENERATE,
@@ -102,3 +104,43 @@ async def test_one_tenants_bytes_in_flight_are_bounded(ground: Ground) -> None:
             assert isinstance(reply.error, InvalidArgument | ResourceExhausted | DeadlineExceeded), reply
             if isinstance(reply.error, DeadlineExceeded):
                 assert reply.error.reason == "MESSAGE_NOT_RECEIVED"
+
+
+async def test_requests_of_two_tenants_that_a_slow_provider_holds_fit_beside_all_else(ground: Ground) -> None:
+    """As many bytes as may be in flight, of the kind that is largest once decoded: characters that JSON escapes, and
+    one that takes four bytes, which makes all of them do. The process stays under its cap."""
+    evil = ground.evil("openai")
+    await ground.stack.simulator.set(evil, tokens=5, latency_ms=4000)
+    text = "\x01" * (4 * MIB - 50_000) + "😀"
+    said = pb.Generation(
+        messages=[pb.Message(role=pb.ROLE_USER, text=text)], models=[f"{evil}/m"], max_attempts=1
+    )
+    message = pb.GenerateRequest(generation=said).SerializeToString()
+    async with attack(ground, "8 texts of 4 MiB of two tenants", growth=350 * MIB):
+        keys = (ATTACKER_KEY, f"hostile-neighbour-{NEIGHBOURS - 1}")
+        calls = [ground.send(message, key=key, packed=True) for key in keys for _ in range(4)]
+        for reply in await asyncio.gather(*calls):
+            assert reply.error is None or isinstance(reply.error, ResourceExhausted | DeadlineExceeded), reply
+
+
+async def test_thousands_of_calls_at_once_take_no_answer_from_another(ground: Ground) -> None:
+    """Of one tenant, on one connection: the runtime dropped calls by lot, the neighbour's among them."""
+    said = pb.Generation(
+        messages=[pb.Message(role=pb.ROLE_USER, text="Describe a mug.")], models=["nobody/m"]
+    )
+    request = pb.GenerateRequest(generation=said).SerializeToString()
+    async with (
+        attack(ground, "3,000 calls at once"),
+        grpc.aio.insecure_channel(ground.stack.addresses["router"]) as channel,
+    ):
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(GENERATE)
+
+        async def call() -> grpc.StatusCode:
+            try:
+                await method(request, metadata=metadata(ATTACKER_KEY), timeout=60)
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        codes = set(await asyncio.gather(*(call() for _ in range(3000))))
+    assert codes <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes

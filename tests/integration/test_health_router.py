@@ -72,6 +72,21 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
 
 
+async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
+    """What a router has seen of 1,500 models since its last report is not refused for its length."""
+    async with fleet(server) as start:
+        one = await start("a")
+        async with router(one, "r1") as first, router(one, "r2") as second:
+            for number in range(1500):
+                model = Model("acme", f"m{number}", f"m{number}", 8000, 1000)
+                ticket = first.begin(model)
+                assert ticket is not None
+                first.succeeded(model, ticket, 0.5, 0.1, 50, "acme")
+            for _ in range(3):
+                fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DOWN)
+
+
 async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) -> None:
     """Retry-After turns all routers away until then; afterwards nobody needs a probe."""
     async with fleet(server) as start:

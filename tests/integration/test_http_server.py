@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from libs.http.bounds import Bounds
+from libs.http.connections import close_listener
 from libs.http.server import certificate as server_certificate
 from services.router.api.accept import Draft
 from services.router.generate.events import Event
@@ -56,6 +58,12 @@ async def raw(port: int, request: bytes) -> bytes:
         answer = await reader.read()
     writer.close()
     return answer
+
+
+def asked() -> bytes:
+    """A whole request, whose connection stays for another."""
+    body = json.dumps(ASK).encode()
+    return head(body, f"Content-Length: {len(body)}").replace(b"Connection: close\r\n", b"")
 
 
 def head(body: bytes, *more: str) -> bytes:
@@ -199,6 +207,64 @@ async def test_what_comes_before_callers_have_turned_away_is_served(
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert (await http.get(f"{door.url}/readyz")).status_code == 503
         await asyncio.wait_for(draining, 10)
+
+
+async def test_a_request_on_a_connection_made_in_time_is_served(entry: FakeEntry) -> None:
+    """The port is closed between the connection and its request; its caller could not know whether to send it again
+    elsewhere."""
+    async with running_door(entry) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+        await asyncio.sleep(0)
+        draining = asyncio.ensure_future(door.server.drain(30))
+        with pytest.raises(ConnectionRefusedError):
+            await connect_until_refused(door.server.port)
+        writer.write(asked())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer.lower()
+        await asyncio.wait_for(draining, 10)
+        writer.close()
+
+
+async def test_a_request_that_has_arrived_on_an_idle_connection_is_served(entry: FakeEntry) -> None:
+    """Its bytes are in the kernel, not read by the loop, as idle connections are ended; others end at once."""
+    async with running_door(entry) as door:
+        streams = [await asyncio.open_connection("127.0.0.1", door.server.port) for _ in range(2)]
+        for reader, writer in streams:
+            writer.write(asked())
+            assert b"200" in await reader.readuntil(b"\r\n")
+        known = door.server._registry
+        async with asyncio.timeout(10):
+            while len(known._idle) < 2:
+                await asyncio.sleep(0.01)
+        (_, writer), (silent, _) = streams
+        before = len(entry.drafts)
+        # Sent past the loop.
+        os.write(writer.get_extra_info("socket").fileno(), asked())
+        await known.end_waiting(30)
+        await asyncio.wait_for(silent.read(), 10)
+        await asyncio.wait_for(entry.until(lambda e: len(e.drafts) == before + 1), 10)
+        for _, writer in streams:
+            writer.close()
+
+
+async def test_connections_that_wait_to_be_accepted_are_kept_as_the_port_closes() -> None:
+    """The kernel would reset them, and with them the requests that have been sent already."""
+    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    address = listener.sockets[0].getsockname()
+    # Made without the loop, which therefore has not accepted them.
+    callers = [socket.create_connection(address) for _ in range(3)]
+    try:
+        accepted = close_listener(listener)
+        callers[0].sendall(b"asked")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        assert sorted(c.getpeername() for c in accepted) == sorted(c.getsockname() for c in callers)
+        for connection in accepted:
+            connection.close()
+    finally:
+        for caller in callers:
+            caller.close()
 
 
 async def test_a_drain_ends_what_does_not(entry: FakeEntry, http: httpx.AsyncClient) -> None:

@@ -128,7 +128,7 @@ class ScriptedProviders:
     def unusable(self, provider: Provider) -> str:
         return self.without_key.get(provider.name, "")
 
-    def learned(self, model: Model, prompt: Prompt) -> Learned:
+    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
         return UNKNOWN_PACE
 
     async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:

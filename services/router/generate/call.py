@@ -101,7 +101,7 @@ class Calls:
 
     def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
-        learned = self._providers.learned(candidate.model, prompt)
+        learned = self._providers.learned(candidate.model, prompt, request.generation.tenant)
         limits = request.limits(candidate, learned, self._clock.monotonic())
         return self._providers.complete(candidate.provider, candidate.model, prompt, limits)
 
@@ -152,7 +152,7 @@ class Calls:
         self, request: InFlight, attempt: Attempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
-        learned = self._providers.learned(candidate.model, prompt)
+        learned = self._providers.learned(candidate.model, prompt, request.generation.tenant)
         limits = request.limits(candidate, learned, self._clock.monotonic())
         return self._providers.stream(candidate.provider, candidate.model, prompt, limits)
 

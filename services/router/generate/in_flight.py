@@ -105,6 +105,7 @@ class InFlight(Struct):
             reasons="reasoning" in model.capabilities,
             input_tokens=self.plan.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
+            tenant=self.generation.tenant,
         )
 
     def result(

@@ -8,8 +8,10 @@ when a circuit is half-open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
 from random import Random
+from typing import Any
 
 import grpc
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
@@ -39,6 +41,8 @@ CALM_INTERVAL = 1.0
 WATCH_SILENCE = 16.0
 #: How long the answer to a question for a permit may take, seconds.
 PROBE_TIMEOUT = 1.0
+#: The health service refuses a report of more.
+MOST_OUTCOMES = 1000
 _STATES = {
     health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
     health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
@@ -127,7 +131,7 @@ class HealthClient:
         while True:
             call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
             try:
-                sequence, waited = 0, 0.0
+                numbers, waited = count(1), 0.0
                 while True:
                     await asyncio.sleep(REPORT_INTERVAL)
                     waited += REPORT_INTERVAL
@@ -136,15 +140,7 @@ class HealthClient:
                     evidence, waited = self.targets.evidence(), 0.0
                     if not evidence:
                         continue
-                    sequence += 1
-                    await call.write(
-                        health_pb2.ReportOutcomesRequest(
-                            reporter_id=self._router_id,
-                            sequence=sequence,
-                            outcomes=_summaries(evidence),
-                        )
-                    )
-                    if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                    if not await self._send(call, numbers, evidence):
                         break
                     failures = 0
             # InvalidStateError: grpc.aio's word for writing to a call that has ended.
@@ -156,6 +152,19 @@ class HealthClient:
             finally:
                 call.cancel()
             await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+
+    async def _send(self, call: Any, numbers: Iterator[int], evidence: Mapping[TallyKey, Tally]) -> bool:
+        """Sends evidence in as many reports as it takes. Returns False where the stream has ended."""
+        summaries = iter(_summaries(evidence))
+        while outcomes := list(islice(summaries, MOST_OUTCOMES)):
+            await call.write(
+                health_pb2.ReportOutcomesRequest(
+                    reporter_id=self._router_id, sequence=next(numbers), outcomes=outcomes
+                )
+            )
+            if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
+                return False
+        return True
 
     async def probe(self) -> None:
         """Fetches permits for half-open targets for ever, beside the request path."""

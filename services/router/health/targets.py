@@ -274,8 +274,8 @@ class Targets:
         retry_after: float | None,
         tenant: str,
     ) -> None:
-        """After one that did not. A fault that one tenant alone meets may be held back (see `domain.doubt`), as long
-        as the circuits are closed."""
+        """After one that did not. A fault or a rate that one tenant alone meets may be held back (see
+        `domain.doubt`), as long as the circuits are closed."""
         now = self._clock.now()
         provider, target = self._pair(model)
         self._take_in(target)
@@ -283,7 +283,9 @@ class Targets:
         until = now + retry_after if retry_after is not None else None
         failures = [_Failure(ticket, error_class, until)]
         closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
-        if closed and not ticket.permit and error_class in PROVIDER_FAULTS:
+        # A rate that a large request exceeds may well have room for others' small ones.
+        doubtful = error_class in PROVIDER_FAULTS or error_class is ErrorClass.RATE_LIMITED
+        if closed and not ticket.permit and doubtful:
             failures = target.doubt.failed(now, tenant, failures[0])
         for failure in failures:
             self._count_failure(now, model, provider, target, failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
@@ -24,6 +25,8 @@ from services.router.request.tokens import estimate_text_tokens
 COALESCE = 0.005
 #: How long it is remembered whether a provider can be used, seconds: key files are looked at no more often.
 USABLE_FOR = 0.5
+#: Tenants' own paces that are kept; each takes up to 25 KiB.
+MOST_PACES = 1024
 #: What a decoder says of a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
@@ -45,14 +48,18 @@ class ProviderClient:
         self._keys = keys
         self._clock = clock
         self._learner = learner
+        #: By model and effort, of everybody; and of each tenant, those used last at the end.
         self._paces: dict[tuple[str, str | None], Pace] = {}
+        self._own_paces: OrderedDict[tuple[str, str | None, str], Pace] = OrderedDict()
         #: By model id: made anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
-    def learned(self, model: Model, prompt: Prompt) -> Learned:
+    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
         """What calls like this one have taught."""
-        return self._pace(model, prompt).learned(self._clock.monotonic())
+        now = self._clock.monotonic()
+        own, everybody = self._paces_of(model, prompt, tenant)
+        return own.learned(now).completed(everybody.learned(now))
 
     def unusable(self, provider: Provider) -> str:
         """Why no call can be made, whatever is asked: its key is missing, or its kind has no wire. Empty: it can."""
@@ -86,14 +93,15 @@ class ProviderClient:
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        pace, now = self._pace(model, prompt), self._clock.monotonic
+        paces, now = self._paces_of(model, prompt, limits.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
             status, headers, body = await self._transport.fetch(request, limits.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                pace.unanswered(now(), limits)
+                for pace in paces:
+                    pace.unanswered(now(), limits)
                 failure.at_fault = now() - began >= limits.fair
             raise
         if status >= 300:
@@ -105,7 +113,8 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
-        pace.answered(now(), now() - began, tokens)
+        for pace in paces:
+            pace.answered(now(), now() - began, tokens)
         return completion
 
     async def stream(
@@ -114,7 +123,7 @@ class ProviderClient:
         """An answer as it comes."""
         wire, endpoint = self._endpoint(provider, model)
         request = wire.request(prompt, endpoint, stream=True)
-        pace, now = self._pace(model, prompt), self._clock.monotonic
+        paces, now = self._paces_of(model, prompt, limits.tenant), self._clock.monotonic
         watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
@@ -138,7 +147,8 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
-                pace.streamed(now(), watch)
+                for pace in paces:
+                    pace.streamed(now(), watch)
 
     async def _open(
         self,
@@ -231,13 +241,21 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _pace(self, model: Model, prompt: Prompt) -> Pace:
+    def _paces_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[Pace, Pace]:
+        """The tenant's own, and everybody's."""
         # How hard a model thinks changes its habits, so they are learned apart.
         key = (model.id, prompt.reasoning_effort)
-        pace = self._paces.get(key)
-        if pace is None:
-            pace = self._paces[key] = Pace()
-        return pace
+        everybody = self._paces.get(key)
+        if everybody is None:
+            everybody = self._paces[key] = Pace()
+        mine = (*key, tenant)
+        own = self._own_paces.get(mine)
+        if own is None:
+            own = self._own_paces[mine] = Pace()
+            if len(self._own_paces) > MOST_PACES:
+                self._own_paces.popitem(last=False)
+        self._own_paces.move_to_end(mine)
+        return own, everybody
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)

@@ -17,8 +17,8 @@ class Providers(Protocol):
         """Why no call can be made, whatever is asked (no key, no wire); empty: it can. Costs next to nothing."""
         ...
 
-    def learned(self, model: Model, prompt: Prompt) -> Learned:
-        """What earlier calls to the model have taught about its times."""
+    def learned(self, model: Model, prompt: Prompt, tenant: str) -> Learned:
+        """What earlier calls to the model have taught about its times, those of the tenant before those of others."""
         ...
 
     async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:

@@ -1,4 +1,7 @@
-"""How long an attempt may take: learned per model, between floors and the catalog's ceilings. Pure.
+"""How long an attempt may take: learned per model and tenant, between floors and the catalog's ceilings. Pure.
+
+What a tenant asks decides how long its answers take, so where its own calls have taught enough, others' say nothing
+about them: many quick ones would cut its slow ones. Until then everybody's are the best guess.
 
 What is learned shortens a wait only while another candidate could answer instead; for the last one the catalog's
 limits and the caller's deadline stand alone. Too little seen, and they stand alone too.
@@ -59,6 +62,16 @@ class Learned(Struct, frozen=True):
     #: Bytes a second of a stream after its first content, median.
     pace: float | None = None
 
+    def completed(self, other: Learned) -> Learned:
+        """The same, with the other's word where this has none."""
+        return Learned(
+            other.first_content if self.first_content is None else self.first_content,
+            other.silence if self.silence is None else self.silence,
+            other.per_token if self.per_token is None else self.per_token,
+            other.tokens if self.tokens is None else self.tokens,
+            other.pace if self.pace is None else self.pace,
+        )
+
 
 UNKNOWN = Learned()
 
@@ -80,6 +93,8 @@ class Limits(Struct, frozen=True):
     pace: float = 0.0
     #: The most tokens a whole answer's `total` was made for; 0: not known.
     tokens: float = 0.0
+    #: Whose call it is.
+    tenant: str = ""
 
 
 def attempt_limits(
@@ -92,13 +107,14 @@ def attempt_limits(
     reasons: bool,
     input_tokens: int,
     output_tokens: int,
+    tenant: str = "",
 ) -> Limits:
     """The limits of an attempt with `remaining` seconds to the deadline. `others`: another candidate could still
     answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
     total = max(0.0, min(ceilings.total, remaining))
     share = min(total, remaining * SHARE) if others else total
     if not stream:
-        return _whole(learned, ceilings, total, share, others, output_tokens)
+        return _whole(learned, ceilings, total, share, others, output_tokens, tenant)
     first, silence, pace = ceilings.first_byte, ceilings.idle, 0.0
     fair = BLAMED * first
     if learned.first_content is not None:
@@ -112,11 +128,17 @@ def attempt_limits(
         if learned.pace is not None:
             pace = min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
-    return Limits(total, min(first, share), silence, content, fair, pace)
+    return Limits(total, min(first, share), silence, content, fair, pace, tenant=tenant)
 
 
 def _whole(
-    learned: Learned, ceilings: Timeouts, total: float, share: float, others: bool, output_tokens: int
+    learned: Learned,
+    ceilings: Timeouts,
+    total: float,
+    share: float,
+    others: bool,
+    output_tokens: int,
+    tenant: str,
 ) -> Limits:
     """An answer shows nothing before it is whole, so there is one limit, the longer the more tokens it may have."""
     tokens = 0.0
@@ -131,7 +153,7 @@ def _whole(
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
-    return Limits(total, total, total, total, fair, tokens=tokens)
+    return Limits(total, total, total, total, fair, tokens=tokens, tenant=tenant)
 
 
 class Pace:

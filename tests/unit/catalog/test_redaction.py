@@ -37,6 +37,18 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "in a URL in lower case": lambda key: quote(key, safe="").lower(),
     "in a form": quote_plus,
     "in HTML": html.escape,
+    "in HTML in numbers": lambda key: "".join(f"&#{ord(c)};" if not c.isalnum() else c for c in key),
+    "in HTML in hexadecimal": lambda key: "".join(f"&#x{ord(c):X};" if not c.isalnum() else c for c in key),
+    "in HTML in HTML": lambda key: html.escape(html.escape(key)),
+    "in JSON as .NET writes it": lambda key: "".join(
+        f"\\u{ord(c):04X}" if not c.isalnum() else c for c in key
+    ),
+    "in JSON as Go writes it": lambda key: json.dumps(key).replace("&", "\\u0026"),
+    "in source": repr,
+    "in a URL in a URL": lambda key: quote(quote(key, safe=""), safe=""),
+    "in a URL in JSON": lambda key: json.dumps({"url": quote_plus(key)}),
+    "in HTML in JSON": lambda key: json.dumps(html.escape(key)),
+    "with its spaces collapsed": lambda key: " ".join(key.split()),
     "in hexadecimal": lambda key: key.encode().hex(),
     "in upper hexadecimal": lambda key: key.encode().hex().upper(),
     **{
@@ -65,7 +77,16 @@ def _leaks(text: str, secret: str) -> bool:
 
 
 @pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
-@pytest.mark.parametrize("key", [KEY, "sk-proj-abcdefghijklmnop1234", "0123456789abcdef0123456789abcdef"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEY,
+        "sk-proj-abcdefghijklmnop1234",
+        "0123456789abcdef0123456789abcdef",
+        "PROVKEY  with   spaces at 7f",
+        "PROVKEY%41%2f&amp;&#39;\\n\\u0041\"'<>`=+ +==",
+    ],
+)
 def test_a_key_is_hidden_in_every_encoding(key: str, encode: Callable[[str], str]) -> None:
     """Nothing of its encoded form is left but edges that hold no eight characters of it."""
     shown = _knowing(key).redact(f"Bad headers: <<{encode(key)}>> were sent")
@@ -78,10 +99,15 @@ def test_a_key_is_hidden_in_every_encoding(key: str, encode: Callable[[str], str
 
 
 def test_a_key_that_the_end_cuts_off_is_hidden() -> None:
-    """Text is cut before it is shown; no beginning of a key of six characters or more is left at its end."""
+    """Text is cut before it is shown; no beginning of a key of six characters or more is left at its end, nor of its
+    escaped forms, and be an escape cut in two."""
     keys = _knowing(KEY)
     for size in range(6, len(KEY)):
         assert keys.redact(f"sent: {KEY[:size]}") == f"sent: {HIDDEN}"
+    for encode in ("in a URL", "in JSON", "in HTML", "in JSON as .NET writes it", "in hexadecimal"):
+        form = ENCODINGS[encode](KEY)
+        for size in range(12, len(form)):
+            assert not _leaks(keys.redact(f"sent: {form[:size]}"), form[:size].strip('"')), (encode, size)
 
 
 def test_what_is_no_key_stays() -> None:

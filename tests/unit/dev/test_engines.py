@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -75,6 +76,22 @@ def test_root_under_a_private_directory_keeps_the_cluster_elsewhere(tmp_path: Pa
 
 
 @as_root
+def test_a_directory_made_anew_has_a_cluster_of_its_own(tmp_path: Path) -> None:
+    """Whoever removes the data directory and starts again had the old cluster, which does not take the new password:
+    nothing reached the ledger. The old one is kept; its password may be all that was lost."""
+    outside, directory = tmp_path / "outside", tmp_path / "private" / "pg"
+    directory.mkdir(parents=True)
+    directory.parent.chmod(0o700)
+    home = Home.of(directory, outside)
+    (home.data / "base").mkdir(parents=True)
+    assert Home.of(directory, outside).data.exists()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    assert not Home.of(directory, outside).data.exists()
+    assert len([*outside.glob("clusters/*/data/base")]) == 1
+
+
+@as_root
 def test_stand_ins_of_temporary_directories_that_are_gone_are_removed(tmp_path: Path) -> None:
     """A test run's clusters do not pile up outside its own directory."""
     outside = tmp_path / "outside"
@@ -84,7 +101,7 @@ def test_stand_ins_of_temporary_directories_that_are_gone_are_removed(tmp_path: 
     first.mkdir()
     second.mkdir()
     gone = Home.of(first, outside).data.parent
-    first.rmdir()
+    shutil.rmtree(first)
     Home.of(second, outside)
     assert not gone.exists()
 

@@ -53,7 +53,7 @@ async def test_a_member_that_is_killed_comes_back_and_the_others_stay(tmp_path: 
     """SIGKILL of one leads to a new process for it alone."""
     book = Book()
     one, two = member(tmp_path, "one", FOREVER), member(tmp_path, "two", FOREVER)
-    supervisor = Supervisor([[one], [two]], SystemClock(), book)
+    supervisor = Supervisor([[one], [two]], SystemClock(), book, lambda: True)
     await supervisor.start()
     keeping = asyncio.create_task(supervisor.keep_running())
     first, other = one.child.pid, two.child.pid
@@ -72,7 +72,7 @@ async def test_a_member_that_cannot_stay_up_ends_the_watch_with_its_last_words(t
     broken = member(
         tmp_path, "broken", ["/bin/sh", "-c", "echo up; sleep 0.1; echo the disk is on fire; exit 3"]
     )
-    supervisor = Supervisor([[broken]], SystemClock(), book)
+    supervisor = Supervisor([[broken]], SystemClock(), book, lambda: True)
     await supervisor.start()
     with pytest.raises(StackError, match="broken cannot stay up") as caught:
         await supervisor.keep_running()
@@ -80,10 +80,30 @@ async def test_a_member_that_cannot_stay_up_ends_the_watch_with_its_last_words(t
     assert supervisor.statuses[0].restarts == MAX_DEATHS - 1
 
 
+async def test_a_member_without_room_on_the_disk_is_tried_until_there_is(tmp_path: Path) -> None:
+    """A store that cannot write ended the whole stack, with the services that do without it."""
+    book, tries = Book(), tmp_path / "tries"
+    script = f"echo >>{tries}; test -e {tmp_path}/full && exit 1; echo up; while :; do sleep 1; done"
+    store = member(tmp_path, "store", ["/bin/sh", "-c", script])
+    supervisor = Supervisor([[store]], SystemClock(), book, lambda: not (tmp_path / "full").exists())
+    await supervisor.start()
+    keeping = asyncio.create_task(supervisor.keep_running())
+    (tmp_path / "full").touch()
+    os.kill(store.child.pid, signal.SIGKILL)
+    while len(tries.read_text()) <= MAX_DEATHS + 1:
+        assert not keeping.done()
+        await asyncio.sleep(0.02)
+    (tmp_path / "full").unlink()
+    await book.count("store serves", times=2)
+    assert sum("no room" in sentence for sentence in book.sentences) == 1
+    keeping.cancel()
+    await supervisor.stop([2.0])
+
+
 async def test_a_member_that_dies_before_it_serves_fails_the_start(tmp_path: Path) -> None:
     """The first start gets no second try: what is wrong is shown at once."""
     dying = member(tmp_path, "dying", ["/bin/sh", "-c", "echo no such table >&2; exit 69"])
-    supervisor = Supervisor([[dying]], SystemClock(), Book())
+    supervisor = Supervisor([[dying]], SystemClock(), Book(), lambda: True)
     with pytest.raises(StackError, match=r"dying did not start \(status 69\)") as caught:
         await supervisor.start()
     assert "no such table" in str(caught.value)
@@ -96,7 +116,7 @@ async def test_members_stop_in_reverse_order_of_their_layers(tmp_path: Path) -> 
     members = [
         member(tmp_path, name, ["/bin/sh", "-c", script.format(name)]) for name in ("store", "service")
     ]
-    supervisor = Supervisor([[m] for m in members], SystemClock(), Book())
+    supervisor = Supervisor([[m] for m in members], SystemClock(), Book(), lambda: True)
     await supervisor.start()
     await supervisor.stop([5.0, 5.0])
     assert journal.read_text().split() == ["service", "store"]
@@ -105,7 +125,7 @@ async def test_members_stop_in_reverse_order_of_their_layers(tmp_path: Path) -> 
 async def test_a_member_that_ignores_the_request_to_stop_is_made_to(tmp_path: Path) -> None:
     """After its grace it is killed, so stopping is bounded."""
     deaf = member(tmp_path, "deaf", ["/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"])
-    supervisor = Supervisor([[deaf]], SystemClock(), Book())
+    supervisor = Supervisor([[deaf]], SystemClock(), Book(), lambda: True)
     await supervisor.start()
     await supervisor.stop([0.1])
     assert not deaf.child.running

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from libs.resilience.retry_budget import MOST_CALLERS, RetryBudget
+from tests.support.growth import cost
 
 #: As the router's settings have it.
 RATIO, FLOOR = 0.08, 50
@@ -268,3 +269,52 @@ def test_ten_thousand_callers_cost_bounded_memory() -> None:
     for window in (1, 2):
         budget.record_request(61.0 * window, "one")
     assert budget._callers | budget._callers_before == {"one"}
+
+
+class AddsUp(RetryBudget):
+    """As it is defined: what callers have had beyond what they are sure of is added up each time."""
+
+    def _beyond(self, sure: int, now: float) -> int:
+        return sum(max(0, self._spent_by(caller, now) - sure) for caller in self._spent)
+
+
+@pytest.mark.parametrize("callers", [2, 7, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_kept_up_is_what_adding_up_gives(seed: int, callers: int) -> None:
+    """Two budgets, one of which adds up every caller's attempts each time, decide alike through minutes of requests,
+    extra attempts, refunds, answers and pauses; both say no at times."""
+    rng = Random(seed)
+    kept, added = RetryBudget(RATIO, FLOOR), AddsUp(RATIO, FLOOR)
+    now, decided = 0.0, set[bool]()
+    for _ in range(3000):
+        now += rng.choice([0.001, 0.01, 0.05, 0.2]) if rng.random() < 0.999 else rng.uniform(5, 40)
+        caller = f"{int(callers * rng.random() ** 2)}"
+        act = rng.random()
+        for budget in (kept, added):
+            if act < 0.5:
+                budget.record_request(now, caller)
+            elif act < 0.53:
+                budget.record_answer(now)
+            elif act < 0.56:
+                budget.refund(now, caller)
+        if act >= 0.56:
+            answers = [budget.try_spend(now, caller) for budget in (kept, added)]
+            assert answers[0] == answers[1], now
+            decided.add(answers[0])
+    assert decided == {True, False}
+
+
+def test_a_decision_costs_no_more_the_more_callers_there_are() -> None:
+    """500 decisions for a caller beyond its share, beside others with extra attempts of their own."""
+
+    def deciding(callers: int) -> Callable[[], object]:
+        budget = RetryBudget(RATIO, FLOOR)
+        for number in range(callers * 20):
+            budget.record_request(0.0, f"{number % callers}")
+        budget.record_answer(0.0)
+        spent = sum(budget.try_spend(1.0, f"{number % callers}") for number in range(callers * 4))
+        assert callers <= spent < callers * 4
+        return lambda: [budget.try_spend(1.0, "0") for _ in range(500)]
+
+    small, large = (min(cost(deciding(callers)) for _ in range(5)) for callers in (16, 1000))
+    assert large < 8 * small

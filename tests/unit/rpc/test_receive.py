@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from pointsman.router.v1 import router_pb2
 
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
-from libs.intake import BytesInFlight
+from libs.intake import CALL_BYTES, BytesInFlight
 from libs.rpc import health
 from libs.rpc.channel import connect, metadata
 from libs.rpc.status import from_rpc_error
@@ -196,7 +196,7 @@ async def test_a_message_beyond_the_bound_is_refused_by_the_transport() -> None:
 async def test_requests_beyond_the_bytes_in_flight_are_refused_until_others_end() -> None:
     """A tenant whose running requests hold its bytes is refused at once, another is not; when they end it is served
     again."""
-    bytes_in_flight = BytesInFlight(most=30_000, most_of_one=20_000)
+    bytes_in_flight = BytesInFlight(most=30_000 + 2 * CALL_BYTES, most_of_one=20_000 + CALL_BYTES)
     async with (
         scripted_router(bytes_in_flight) as (servicer, server, _),
         connect(f"127.0.0.1:{server.port}") as channel,
@@ -212,6 +212,27 @@ async def test_requests_beyond_the_bytes_in_flight_are_refused_until_others_end(
         servicer.release.set()
         await running
         await send(channel, GENERATE, request(size=15_000))
+        assert bytes_in_flight.total == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_the_smallest_requests_are_bounded_too(method: str) -> None:
+    """A tenant may have so many calls at once and no more, however small they are; another has its own."""
+    bytes_in_flight = BytesInFlight(most=10 * CALL_BYTES, most_of_one=4 * CALL_BYTES)
+    async with (
+        scripted_router(bytes_in_flight) as (servicer, server, _),
+        connect(f"127.0.0.1:{server.port}") as channel,
+    ):
+        running = [asyncio.create_task(send(channel, method, request("waits"))) for _ in range(3)]
+        while servicer.calls["waits"] < len(running):
+            await asyncio.sleep(0.01)
+        error = await refusal(channel, method, request())
+        assert isinstance(error, ResourceExhausted)
+        assert error.reason == "BYTES_IN_FLIGHT"
+        await send(channel, method, request(), "key-b")
+        servicer.release.set()
+        await asyncio.gather(*running)
+        await send(channel, method, request())
         assert bytes_in_flight.total == 0
 
 

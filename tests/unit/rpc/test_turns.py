@@ -146,3 +146,30 @@ def test_bounds_out_of_order_are_refused(bounds: tuple[int, int, int]) -> None:
     """Nobody would ever have a turn, or one caller more than all."""
     with pytest.raises(ValueError, match="order"):
         Turns(ManualClock(), *bounds)
+
+
+@pytest.mark.parametrize("leaving", [1, 3], ids=["one", "all"])
+async def test_calls_that_end_while_a_turn_is_passed_on_lose_none(leaving: int) -> None:
+    """Calls that are cancelled in the very round in which a turn ends leave it to those who still wait."""
+    turns = Turns(ManualClock(), most=2, most_of_one=1, most_waiting=10)
+    for _ in range(5):
+        holder = Caller(turns, "a")
+        await settle()
+        waiting = [Caller(turns, "a") for _ in range(3)]
+        await settle()
+        holder.enough.set()
+        # The holder runs first, when the others are cancelled already and have not run yet.
+        await asyncio.sleep(0)
+        for one in waiting[-leaving:]:
+            one.task.cancel()
+        for one in waiting[:-leaving]:
+            one.enough.set()
+        await settle()
+        await holder.task
+        for one in waiting[:-leaving]:
+            await one.task
+        for one in waiting[-leaving:]:
+            assert one.task.cancelled()
+    assert turns._taken == 0
+    assert not turns._taken_by
+    assert not turns._waiting

@@ -6,6 +6,7 @@ prose 2,000 characters, of codes the first sixteen of at most 80 characters each
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ _SPACES = re.compile(r"\s+")
 #: A word with one of these is the name of a field, a function or a code, as often the caller's as the provider's.
 _IN_NAMES = frozenset("_[]")
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+_QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e": "\u300f"}
 #: Stands in prose where something was quoted or named.
 NAMED = "*"
 
@@ -77,7 +79,8 @@ class ErrorBody:
     """`codes`: machine-readable words, canonical. `prose`: what messages say in lower case, without what they quote
     or name. `words`: the same with it, for waits. `message`: the provider's own, unredacted. `param`: the field that
     is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status the body itself states,
-    0 where none. `wrapped`: it is another server's error, handed on."""
+    0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that stand in text or metadata
+    alone, where what the caller wrote may stand as well, and how they are written."""
 
     codes: tuple[str, ...]
     prose: str
@@ -87,6 +90,7 @@ class ErrorBody:
     data: Any
     status: int
     wrapped: bool
+    quoted: Mapping[str, str]
 
 
 class _Found:
@@ -94,6 +98,10 @@ class _Found:
 
     def __init__(self, code: str) -> None:
         self.codes = [code] if code else []
+        self.own: set[str] = set()
+        self.quoted: dict[str, str] = {}
+        #: In how many texts the place is that is being read.
+        self.quoting = 0
         self.messages: list[str] = []
         self.statuses: list[int] = []
         self.param = ""
@@ -103,6 +111,10 @@ class _Found:
         text = str(value) if type(value) is int and abs(value) < 10**9 else as_str(value)
         if text and len(text) <= _MAX_CODE and len(self.codes) < _MAX_CODES:
             self.codes.append(text)
+            if self.quoting:
+                self.quoted.setdefault(canonical(text), text)
+            else:
+                self.own.add(canonical(text))
 
     def message(self, text: str) -> None:
         if len(self.messages) < _MAX_MESSAGES:
@@ -116,7 +128,7 @@ class _Found:
             message = f"{message}: {self.messages[1]}" if message else self.messages[1]
         # A sentence in the place of a code is prose.
         sentences = [code for code in self.codes if " " in code]
-        words = _plain(" ".join((*self.messages, *sentences)))[:MAX_PROSE]
+        words = _plain(" ".join((*self.messages, *sentences))[:MAX_PROSE])
         return ErrorBody(
             tuple(dict.fromkeys(canonical(code) for code in self.codes)),
             without_names(words),
@@ -126,6 +138,7 @@ class _Found:
             data,
             self.statuses[0] if self.statuses else 0,
             self.wrapped,
+            {code: text for code, text in self.quoted.items() if code not in self.own},
         )
 
 
@@ -177,7 +190,7 @@ def redact(message: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _SPACES.sub(" ", text).strip().lower()
+    return _SPACES.sub(" ", html.unescape(text)).strip().lower()
 
 
 def _readable(text: str) -> str:
@@ -201,7 +214,9 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         text = data.strip()
         nested = _nested(text) if depth else None
         if nested is not None:
+            found.quoting += 1
             _collect(nested, found, depth + 1)
+            found.quoting -= 1
         elif text:
             found.message(text)
         return
@@ -232,8 +247,12 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
     for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details", "fault"):
         value = fields.get(name)
         if value is not None:
+            found.quoting += name == "metadata"
             _collect(value, found, depth + 1)
+            found.quoting -= name == "metadata"
     if fields.get("flagged_input") is not None:
+        # Ours, and as good as a code of the provider's.
+        found.own.add("flagged")
         found.code("flagged")
 
 

@@ -27,8 +27,8 @@ from services.router.providers.wires.error_codes import class_of_codes, status_o
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`passes`: whether it passes with time, where the class alone would say otherwise. False: the same provider will
-    never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so;
-    else `because` holds the words that did."""
+    never take this request. True: the wait that the provider states counts. `explicit`: a code or a status said so.
+    `because`: the words that did, or a code that stands in text alone: of no worth where the request holds them."""
 
     error_class: ErrorClass
     passes: bool | None = None
@@ -69,6 +69,9 @@ _TOO_LARGE = re.compile(r"request too large\b")
 _OF_A_PERIOD = re.compile(r"\b(per (second|min|minute|hour|day|month)\b|[tr]p[smhd]\b)")
 _LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
 _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
+
+#: Of a 429 that says what it is.
+_A_RATE = re.compile(r"rate.?limit|too many requests")
 
 #: Tried in this order.
 RULES: tuple[Rule, ...] = (
@@ -207,11 +210,23 @@ def verdict_of(
     status = status or status_of_codes(error.codes)
     named = class_of_codes(error.codes, status, error.param)
     if named is not None:
-        return _unless_upstream(status, error, _rate(Verdict(named), error))
+        quoted = _quoted(named, error, status)
+        return _unless_upstream(status, error, _rate(Verdict(named, because=quoted), error))
     found = next(
         (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
     )
     return _unless_upstream(status, error, _rate(found or _by_status(status), error))
+
+
+def _quoted(named: ErrorClass, error: ErrorBody, status: int) -> str:
+    """The code in text that alone names the class; empty where another does."""
+    own = [code for code in error.codes if code not in error.quoted]
+    if class_of_codes(own, status, error.param) is named:
+        return ""
+    meant = (
+        text for code, text in error.quoted.items() if class_of_codes((code,), status, error.param) is named
+    )
+    return next(meant, "")
 
 
 def class_of_status(status: int) -> ErrorClass:
@@ -233,7 +248,7 @@ def _by_status(status: int) -> Verdict:
 
 def _by_words(candidate: Rule, error: ErrorBody, status: int, wait: bool) -> Verdict | None:
     spent = candidate.error_class is ErrorClass.QUOTA_EXHAUSTED and candidate.passes is None
-    if spent and status == 429 and wait:
+    if spent and status == 429 and (wait or _A_RATE.search(error.prose)):
         # What is over in a minute is a rate, whatever is advised to do about it.
         return None
     match = None if candidate.unless in error.codes else candidate.words.search(error.prose)

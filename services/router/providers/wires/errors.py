@@ -30,6 +30,12 @@ _RETRY_SAME = frozenset(
         ErrorClass.MALFORMED,
     }
 )
+#: Bytes of a request that is too long for no model.
+_SHORT = 4096
+_WORD = re.compile(r"[^\W_]+")
+#: Words of a request, of which one may be a name, and their escapes.
+_BETWEEN = rb"(?:\\[nrt]|\\u[0-9a-f]{4}|[\x00-/:-`{-\x7f]|\xc2\xa0|\xe2\x80.)+"
+
 #: Failures that pass with time, so a stated wait means something.
 _WAITING = frozenset(
     {ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED, ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT}
@@ -84,11 +90,13 @@ def sanitise(failure: ProviderFailure, hide: Callable[[str], str], asked: bytes)
 
 
 def _is_echo(failure: ProviderFailure, asked: bytes) -> bool:
+    """Returns True if the request holds the words, whatever stands between them (a name's underscores, a space of
+    another kind)."""
     # A long prompt may well speak of context windows, and that it is too long is nobody's fault but its own.
-    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG:
+    if failure.error_class is ErrorClass.CONTEXT_TOO_LONG and len(asked) > _SHORT:
         return False
-    words = [re.escape(word.encode()) for word in failure.because.split()]
-    return re.search(rb"(?:\\[nrt]|\s)+".join(words), asked.lower()) is not None
+    words = [word.encode() for word in _WORD.findall(failure.because.lower())]
+    return bool(words) and re.search(_BETWEEN.join(words), asked.lower()) is not None
 
 
 def broken_off(reason: str, usage: Usage | None = None, said: str = "") -> ProviderFailure | None:

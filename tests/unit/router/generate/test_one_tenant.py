@@ -80,20 +80,36 @@ class Router:
         return errors
 
 
+@pytest.mark.parametrize("wait", [None, 20.0])
 @pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize("explicit", [False, True])
 @pytest.mark.parametrize("error_class", [c for c in ErrorClass if c is not ErrorClass.CANCELLED])
 async def test_regression_what_one_tenant_provokes_takes_no_model_from_others(
-    error_class: ErrorClass, explicit: bool, same: bool
+    error_class: ErrorClass, explicit: bool, same: bool, wait: float | None
 ) -> None:
     """Named regression: a tool's name in a refusal was read as a spent quota, and nine such calls on three models
-    turned another tenant's steady traffic into 113 of 113 refusals. Whatever the class, and however often."""
-    failure = fail(error_class, explicit=explicit, retry_same=True)
+    turned another tenant's steady traffic into 113 of 113 refusals. Whatever the class and the wait that is stated,
+    and however often."""
+    failure = fail(error_class, explicit=explicit, retry_same=True, retry_after=wait)
     router = Router(catalog([A], [B], [C]), {m.id: provoked(failure) for m in (A, B, C)})
     assert await router.ask("good", "before") is None
     assert await router.attacked(same=same) == []
     good = [p for p in router.harness.providers.prompts if not p.messages[-1].text.startswith(ATTACK)]
     assert len(good) == 17, "all by the first model"
+
+
+async def test_a_rate_that_two_tenants_meet_cools_the_model_for_all() -> None:
+    """The account's own: the second refusal confirms the first, and nobody calls until the stated wait is over."""
+    refused = fail(ErrorClass.RATE_LIMITED, explicit=True, retry_same=True, retry_after=20.0)
+    router = Router(catalog([A]), {A.id: provoked(refused)})
+    assert await router.ask("good", "before") is None
+    for tenant in ("evil", "good"):
+        assert await router.ask(tenant, ATTACK) is not None
+    asked = len(router.harness.providers.calls)
+    assert await router.ask("third", "hello") is not None
+    assert len(router.harness.providers.calls) == asked
+    router.clock.advance(21.0)
+    assert await router.ask("third", "hello") is None
 
 
 @pytest.mark.parametrize("error_class", [*ACCOUNT, ErrorClass.MODEL_NOT_FOUND])

@@ -18,7 +18,7 @@ from libs.conversation import Message, ReasoningEffort, Role
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.provider_client import ProviderClient
+from services.router.providers.provider_client import MOST_PACES, ProviderClient
 from services.router.providers.timeouts import SAMPLES, UNKNOWN, Limits
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
@@ -240,10 +240,58 @@ async def test_times_are_learned_per_model_and_effort() -> None:
         async for _ in calls.stream(PROVIDER, MODEL, PROMPT, Limits(9.0, 9.0, 9.0, 9.0)):
             pass
     clock.advance(2.0)
-    assert calls.learned(MODEL, PROMPT).first_content == pytest.approx(0.5, rel=0.06)
-    assert calls.learned(model("a/n"), PROMPT) == UNKNOWN
+    assert calls.learned(MODEL, PROMPT, "").first_content == pytest.approx(0.5, rel=0.06)
+    assert calls.learned(model("a/n"), PROMPT, "") == UNKNOWN
     harder = Prompt(PROMPT.messages, 100, reasoning_effort=ReasoningEffort.HIGH)
-    assert calls.learned(MODEL, harder) == UNKNOWN
+    assert calls.learned(MODEL, harder, "") == UNKNOWN
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_tenants_quick_answers_do_not_cut_anothers_slow_ones(stream: bool) -> None:
+    """More than twenty calls of one to one of the other's: who has been answered often enough is judged by that
+    alone, and of others everybody's times are the best guess."""
+    clock = ManualClock()
+    quick = client(ScriptedTransport(clock=clock))
+    body = json.dumps(
+        {
+            "choices": [{"message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 20},
+        }
+    ).encode()
+
+    async def asks(tenant: str, seconds: float) -> None:
+        steps: list[Step] = [seconds, delta("Hello"), FINISH, DONE] if stream else [seconds, body]
+        quick._transport = ScriptedTransport(*steps, clock=clock)
+        limits = Limits(99.0, 99.0, 99.0, 99.0, tenant=tenant)
+        if stream:
+            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, limits):
+                pass
+        else:
+            await quick.complete(PROVIDER, MODEL, PROMPT, limits)
+
+    def learned(tenant: str) -> float | None:
+        clock.advance(2.0)
+        known = quick.learned(MODEL, PROMPT, tenant)
+        return known.first_content if stream else known.per_token
+
+    for _ in range(SAMPLES + 5):
+        await asks("slow", 7.0)
+        for _ in range(22):
+            await asks("quick", 0.1)
+    slow, fast, stranger = learned("slow"), learned("quick"), learned("stranger")
+    assert slow is not None
+    assert fast is not None
+    assert slow == pytest.approx(70 * fast, rel=0.15)
+    assert stranger == fast
+
+
+async def test_tenants_paces_are_bounded() -> None:
+    """The one that was used longest ago gives way."""
+    calls = client(ScriptedTransport())
+    for number in range(MOST_PACES + 50):
+        calls.learned(MODEL, PROMPT, f"{number}")
+    assert len(calls._own_paces) == MOST_PACES
+    assert (MODEL.id, None, "49") not in calls._own_paces
 
 
 def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:

@@ -107,10 +107,89 @@ def test_an_echo_is_found_across_the_requests_line_breaks() -> None:
     assert found.because == found.said == ""
 
 
+#: What a caller wrote, how it stands in the request, and how a provider that quotes nothing repeats it.
+UNQUOTED: list[tuple[str, str, ErrorClass]] = [
+    ("payment-required", "payment required", C.QUOTA_EXHAUSTED),
+    ("payment_required", "Payment required", C.QUOTA_EXHAUSTED),
+    ("payment\u00a0required", "payment\u00a0required", C.QUOTA_EXHAUSTED),
+    ("payment\u202frequired", "payment required", C.QUOTA_EXHAUSTED),
+    ("payment\\u00a0required", "payment required", C.QUOTA_EXHAUSTED),
+    ("the team & account has been suspended", "the team &amp; account has been suspended", C.AUTHENTICATION),
+    ("list-flagged-reviews", "list flagged reviews", C.CONTENT_REFUSED),
+    ("context-window-resize", "context window resize", C.CONTEXT_TOO_LONG),
+    ("context.window", "context window", C.CONTEXT_TOO_LONG),
+    ("余额不足", "余额不足", C.QUOTA_EXHAUSTED),
+]
+
+
+@pytest.mark.parametrize(("asked", "said", "seeming"), UNQUOTED)
+@pytest.mark.parametrize("echo", ["Bad tool {} in request", "{}: unexpected", "Property (<{}>) is not valid"])
+def test_an_echo_without_quotes_is_found_in_the_request(
+    asked: str, said: str, seeming: ErrorClass, echo: str
+) -> None:
+    """Whatever stands between its words, there and here; of a request that is too short to be too long also where it
+    is about length."""
+    found = failure("openai", 400, openai(echo.format(said)))
+    assert (found.error_class, found.explicit) == (seeming, False)
+    sanitise(found, str, f'{{"tools":[{{"name":"{asked}"}}]}}'.encode())
+    assert (found.error_class, found.explicit) == (C.INVALID_REQUEST, True)
+
+
+def test_a_long_request_that_speaks_of_context_windows_may_still_be_too_long() -> None:
+    """What it says is no evidence against what its provider says of its length."""
+    found = failure("openai", 400, openai("This is more than the context window takes"))
+    sanitise(found, str, b'{"content":"About the context window: ' + b"many words " * 1000 + b'"}')
+    assert found.error_class is C.CONTEXT_TOO_LONG
+
+
+@pytest.mark.parametrize("quotes", ["''", '""', "``", "“”", "‘’", "«»", "„“", "‚‘", "「」", "『』"])
+def test_quotation_marks_of_every_script_quote(quotes: str) -> None:
+    """Also HTML's."""
+    begin, end = quotes[0], quotes[1]
+    for word in WORDS:
+        for text in (f"Bad value {begin}{word}{end}.", f"Bad value &quot;{word}&#34;."):
+            if "'" not in word:
+                assert failure("openai", 400, openai(text)).error_class is C.INVALID_REQUEST, text
+
+
+#: Bodies that hold JSON of somebody else's, whose code it is.
+HELD: list[tuple[str, Any]] = [
+    ("a message", lambda held: openai(held)),
+    ("a detail", lambda held: {"message": "Invalid JSON in arguments", "detail": held}),
+    ("metadata", lambda held: {"error": {"message": "Bad metadata", "metadata": {"raw": held}}}),
+]
+
+
+@pytest.mark.parametrize(
+    "code", ["insufficient_quota", "account_suspended", "invalid_api_key", "model_not_found"]
+)
+@pytest.mark.parametrize(("where", "shape"), HELD)
+def test_a_code_in_text_is_the_providers_only_where_the_request_does_not_hold_it(
+    where: str, shape: Any, code: str
+) -> None:
+    """JSON in a message may be an upstream's error, or the caller's own arguments repeated. A code in its place needs
+    no such care, whatever the caller speaks of."""
+    held = f'{{"code": "{code}", "message": "no"}}'
+    for asked, echo in (
+        (b'{"content":"hi"}', False),
+        (f'{{"arguments":"{{\\"code\\":\\"{code}\\"}}"}}'.encode(), True),
+    ):
+        found = failure("openai_compatible", 400, shape(held))
+        seeming = found.error_class
+        assert seeming is not C.INVALID_REQUEST, where
+        sanitise(found, str, asked)
+        assert found.error_class is (C.INVALID_REQUEST if echo else seeming)
+        own = failure("openai_compatible", 400, openai("no", code=code))
+        sanitise(own, str, asked)
+        assert own.error_class is seeming
+
+
 AGAINST_PROSE: list[tuple[str, int, Any, dict[str, str], ErrorClass, float | None]] = [
     ("openai", 429, openai("Rate limit reached for requests. Increase your rate limit by adding a payment method to your account.", type="requests", code="rate_limit_exceeded"), {"retry-after": "20"}, C.RATE_LIMITED, 20.0),
     ("openai", 429, openai("You are not out of credits; you may enable spending limits.", type="tokens", code="rate_limit_exceeded"), {}, C.RATE_LIMITED, None),
     ("openai_compatible", 429, {"message": "Add a payment method to raise your limit."}, {"retry-after": "7"}, C.RATE_LIMITED, 7.0),
+    ("openai_compatible", 429, {"message": "Too many requests. Increase your rate limit by adding a payment method."}, {}, C.RATE_LIMITED, None),
+    ("openai_compatible", 429, {"message": "Rate limit of the free tier reached; payment required for more."}, {}, C.RATE_LIMITED, None),
     ("openai_compatible", 429, {"message": "Slow down or buy more: out of credits for this minute, try again in 9s."}, {}, C.RATE_LIMITED, 9.0),
     ("gemini", 429, google(429, "RESOURCE_EXHAUSTED", "Your spending cap may be raised.", {"retryDelay": "3s"}), {}, C.RATE_LIMITED, 3.0),
     ("openai", 401, openai("The model does not exist for this key; your prompt was flagged"), {}, C.AUTHENTICATION, None),
