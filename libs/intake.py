@@ -15,7 +15,8 @@ RETRY_AFTER = 1.0
 #: the fleet, whose batches become a few times as large.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_ONE = 32 * 1024 * 1024
-#: What a request counts beside its bytes, however small it is: its task, its spans, its connection to a provider.
+#: The bytes that a request counts beside its own, however small it is: its task, its spans, its connection to a
+#: provider.
 CALL_BYTES = 4 * 1024
 
 

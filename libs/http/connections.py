@@ -138,7 +138,7 @@ class Connection(web.RequestHandler):
         self._admitted = False
         #: Bytes that may still come to be thrown away; None: they are wanted.
         self._unwanted: int | None = None
-        #: What has come and is not parsed yet.
+        #: The bytes that have come and are not parsed yet.
         self._rest = b""
         #: The body that somebody waits for.
         self.reading: StreamReader | None = None

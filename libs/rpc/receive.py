@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from libs.clock import Clock
 from libs.errors import Cancelled, FieldViolation, InvalidArgument
+from libs.heavy import LARGE, HeavyWork
 from libs.intake import CALL_BYTES, BytesInFlight
 from libs.rpc.elements import Shape, bad_message, check_elements
 from libs.rpc.turns import Turns
@@ -69,6 +70,7 @@ class Receiver:
 
     def __init__(self, clock: Clock, bytes_in_flight: BytesInFlight) -> None:
         self._bytes_in_flight = bytes_in_flight
+        self._heavy_work = HeavyWork()
         # With a router's messages, of at most 10 MiB, all turns fit beside everything else into a pod of 512 MiB.
         self._known = Turns(clock, most=12, most_of_one=6, most_waiting=512)
         # Callers of public methods, by address: apart, so that they take no turns from those with a key. What they
@@ -97,7 +99,10 @@ class Receiver:
         if message is grpc.aio.EOF:
             # The caller has left, sent nothing, or the runtime has refused what was too long for it.
             raise Cancelled("The call ended before its request had come")
-        return self.open(message, caller, decode, public=public)
+        if len(message) < LARGE:
+            return self.open(message, caller, decode, public=public)
+        async with self._heavy_work:
+            return self.open(message, caller, decode, public=public)
 
     def open(self, message: bytes, caller: str, decode: Decode, *, public: bool) -> tuple[Any, int]:
         """Decodes a message that has come; returns it and the bytes that are in flight for it from here on."""

@@ -116,7 +116,7 @@ async def test_requests_of_two_tenants_that_a_slow_provider_holds_fit_beside_all
         messages=[pb.Message(role=pb.ROLE_USER, text=text)], models=[f"{evil}/m"], max_attempts=1
     )
     message = pb.GenerateRequest(generation=said).SerializeToString()
-    async with attack(ground, "8 texts of 4 MiB of two tenants", growth=350 * MIB):
+    async with attack(ground, "8 texts of 4 MiB of two tenants", growth=380 * MIB):
         keys = (ATTACKER_KEY, f"hostile-neighbour-{NEIGHBOURS - 1}")
         calls = [ground.send(message, key=key, packed=True) for key in keys for _ in range(4)]
         for reply in await asyncio.gather(*calls):

@@ -11,6 +11,7 @@ from aiohttp import web
 from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.errors import PointsmanError
+from libs.heavy import LARGE, HeavyWork
 from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 from libs.http.routes import Route
@@ -65,6 +66,7 @@ class HttpDoor:
     def __init__(self, entry: Entry, clock: Clock) -> None:
         self._entry = entry
         self._clock = clock
+        self._heavy_work = HeavyWork()
 
     def routes(self) -> tuple[Route, ...]:
         """What is served."""
@@ -95,9 +97,16 @@ class HttpDoor:
             raise unknown_model(name)
         return _json(found)
 
+    async def _read(self, call: HttpCall, read: Read) -> Exchange:
+        """What is asked. The body is not kept beside what was read from it; a large one is read in its turn."""
+        body = await call.body()
+        if len(body) < LARGE:
+            return read(body, call.request.headers, call.id)
+        async with self._heavy_work:
+            return read(body, call.request.headers, call.id)
+
     async def _generate(self, call: HttpCall, read: Read) -> web.StreamResponse:
-        # The body is not kept beside what was read from it.
-        exchange = read(await call.body(), call.request.headers, call.id)
+        exchange = await self._read(call, read)
         ask = exchange.ask
         created = int(self._clock.now())
         try:

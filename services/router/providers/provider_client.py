@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
+from libs.heavy import LARGE, HeavyWork
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
@@ -43,6 +44,7 @@ class ProviderClient:
         learner: LimitLearner,
     ) -> None:
         """`learner` is told of the limits that answers state, and of refusals."""
+        self._heavy_work = HeavyWork()
         self._transport = transport
         self._wires = wires
         self._keys = keys
@@ -76,7 +78,7 @@ class ProviderClient:
     async def complete(self, provider: Provider, model: Model, prompt: Prompt, limits: Limits) -> Completion:
         """A whole answer."""
         wire, endpoint = self._endpoint(provider, model)
-        request = wire.request(prompt, endpoint, stream=False)
+        request = await self._request(wire, prompt, endpoint, stream=False)
         try:
             return await self._whole(provider, model, prompt, limits, wire, endpoint, request)
         except ProviderFailure as failure:
@@ -122,7 +124,7 @@ class ProviderClient:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """An answer as it comes."""
         wire, endpoint = self._endpoint(provider, model)
-        request = wire.request(prompt, endpoint, stream=True)
+        request = await self._request(wire, prompt, endpoint, stream=True)
         paces, now = self._paces_of(model, prompt, limits.tenant), self._clock.monotonic
         watch, limit = Watch(limits, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
@@ -149,6 +151,13 @@ class ProviderClient:
             finally:
                 for pace in paces:
                     pace.streamed(now(), watch)
+
+    async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
+        """The request in the wire's format; one of a large prompt is written in its turn."""
+        if sum([len(message.text) for message in prompt.messages]) < LARGE:
+            return wire.request(prompt, endpoint, stream=stream)
+        async with self._heavy_work:
+            return wire.request(prompt, endpoint, stream=stream)
 
     async def _open(
         self,
