@@ -1,4 +1,4 @@
-"""What switching to another provider costs, over a plain request, in one run.
+"""Measures what switching to another provider costs, over a plain request, in one run.
 
 python -m bench.failover [--requests N]
 
@@ -28,7 +28,8 @@ from tests.support.stack import RunningStack, running_stack
 
 PROMPT = "Describe the Fjord pour-over kettle, brushed steel, 0.9 litres."
 EVERY = 12
-#: What must hold, in milliseconds: of `added` at the 99th percentile, on a machine without much noise; and in total.
+#: The bounds that must hold, in milliseconds: of `added` at the 99th percentile, on a machine without much noise; and
+#: in total.
 OWN_MS, TOTAL_MS = 10.0, 1000.0
 KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
     "unary_503": (False, {"kind": "status", "preset": "overloaded"}),
@@ -38,7 +39,7 @@ KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
 
 
 def catalog() -> str:
-    """Two providers in two tiers; JSON is YAML."""
+    """Returns the catalog: two providers in two tiers; JSON is YAML."""
     url = "${POINTSMAN_SIMULATOR_URL:-http://127.0.0.1:7790}"
     providers = {n: {"kind": "openai", "base_url": f"{url}/{n}/v1", "api_key_env": ""} for n in ("a", "b")}
     model = {
@@ -64,8 +65,8 @@ def catalog() -> str:
     )
 
 
-async def ask(client: Client, request_id: str, *, stream: bool) -> tuple[float, Result]:
-    """Seconds, and the answer's account."""
+async def timed_call(client: Client, request_id: str, *, stream: bool) -> tuple[float, Result]:
+    """Makes one call; returns its seconds and the answer's account."""
     began = time.perf_counter()
     if not stream:
         result = await client.generate(PROMPT, request_id=request_id)
@@ -78,13 +79,13 @@ async def ask(client: Client, request_id: str, *, stream: bool) -> tuple[float, 
 
 
 def percentile(values: list[float], q: float) -> float:
-    """The smallest value that a share of `q` does not exceed."""
+    """Returns the smallest value that a share of `q` does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Seconds as milliseconds."""
+    """Returns the median and other quantiles of seconds, in milliseconds."""
     return {
         "p50_ms": round(1000 * percentile(values, 0.5), 2),
         "p99_ms": round(1000 * percentile(values, 0.99), 2),
@@ -93,7 +94,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 async def measure(stack: RunningStack, requests: int) -> dict[str, Any]:
-    """All figures."""
+    """Returns all figures."""
     figures: dict[str, Any] = {}
     numbers = itertools.count(1)
     async with stack.client() as client:
@@ -104,7 +105,7 @@ async def measure(stack: RunningStack, requests: int) -> dict[str, Any]:
             switched: list[float] = []
             between: list[float] = []
             for number in range(requests):
-                seconds, result = await ask(client, f"{kind}-{next(numbers)}", stream=stream)
+                seconds, result = await timed_call(client, f"{kind}-{next(numbers)}", stream=stream)
                 if number < requests // 10:
                     continue  # warms up
                 attempts = result.attempts

@@ -1,4 +1,4 @@
-"""How good the forecast of exhaustion is on real arrivals.
+"""Measures how good the forecast of exhaustion is on real arrivals.
 
 python -m bench.forecast [--trace FILE] [--windows 60 120 300] [--unit tokens requests] [--limits 0.3 0.5 0.7]
 
@@ -30,7 +30,7 @@ from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Outlook, fore
 from services.ratelimit.forecasting.trend import SAMPLE_SECONDS, Trend
 
 TRACE = Path(__file__).resolve().parents[2] / "shared/data/traces/azure2023_conv.csv"
-#: Parts of a window after which is forecast, and seconds of the past that the other straight line sees.
+#: The parts of a window after which is forecast, and seconds of the past that the other straight line sees.
 ORIGINS = tuple(i / 10 for i in range(1, 10))
 RECENT = 600.0
 #: The interval's ends are looked for in this many windows: where none resets, use goes on.
@@ -45,19 +45,19 @@ class Arrivals:
     used_by: Sequence[float]
 
     def used(self, at: float) -> float:
-        """By then."""
+        """Returns the amount used by then."""
         i = bisect_right(self.ats, at)
         return self.used_by[i - 1] if i else 0.0
 
-    def when(self, used: float) -> float | None:
-        """The first instant by which so much is used. None: not in the trace."""
+    def first_instant(self, used: float) -> float | None:
+        """Returns the first instant by which so much is used. None: not in the trace."""
         i = bisect_left(self.used_by, used)
         return self.ats[i] if i < len(self.ats) else None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One forecast and what came of it."""
+    """One forecast and its outcome."""
 
     exhausted: bool
     probability: float
@@ -66,7 +66,7 @@ class Case:
 
 
 def read(path: Path, unit: str) -> Arrivals:
-    """A trace. Raises ValueError for another form, OSError."""
+    """Reads a trace. Raises ValueError for another form, OSError."""
     with path.open(newline="") as file:
         rows = csv.reader(file)
         names = [name.strip().lower() for name in next(rows)]
@@ -94,7 +94,7 @@ def _seconds(text: str) -> float:
 
 
 def cases(arrivals: Arrivals, window: float, quantiles: Sequence[float]) -> Iterator[Case]:
-    """All forecasts over the trace but those of its first window, from which nothing is known."""
+    """Yields all forecasts over the trace but those of its first window, from which nothing is known."""
     windows = int(arrivals.ats[-1] // window)
     totals = sorted(arrivals.used((i + 1) * window) - arrivals.used(i * window) for i in range(windows))
     limits = [totals[min(windows - 1, int(quantile * windows))] for quantile in quantiles]
@@ -127,7 +127,7 @@ def _case(
         return None
     found = forecast(outlook.use, left, 0.0, end - now)
     far = forecast(outlook.use, left, 0.0, FAR * (end - began))
-    at = arrivals.when(arrivals.used(now) + left)
+    at = arrivals.first_instant(arrivals.used(now) + left)
     recent = min(now, RECENT)
     rates = (used / (now - began), (arrivals.used(now) - arrivals.used(now - recent)) / recent)
     inside = None
@@ -145,7 +145,7 @@ def _case(
 
 
 def summary(found: Sequence[Case]) -> dict[str, float]:
-    """The figures over some forecasts."""
+    """Returns the figures over some forecasts."""
     count = len(found)
     inside = [case.inside for case in found if case.inside is not None]
     lines = [sum((case.lines[i] - case.exhausted) ** 2 for case in found) / count for i in (0, 1)]

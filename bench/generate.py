@@ -1,4 +1,4 @@
-"""What a Generate costs the router, against a bare pass-through on the same transport, in one run.
+"""Measures what a Generate costs the router, against a bare pass-through on the same transport, in one run.
 
 python -m bench.generate [--calls N] [--rounds N] [--trace-ratio R]
 
@@ -94,7 +94,7 @@ class Side:
 
 
 def cpu(process: psutil.Process) -> float:
-    """User and system seconds so far."""
+    """Returns the user and system seconds so far."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -116,7 +116,7 @@ async def load(send: Send, calls: int, concurrency: int) -> float:
 
 @asynccontextmanager
 async def passthrough(provider: str) -> AsyncIterator[tuple[psutil.Process, str]]:
-    """The bare server as a process of its own."""
+    """Starts the bare server as a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.support.passthrough", "--provider", provider),
         cwd=ROOT,
@@ -133,7 +133,7 @@ async def passthrough(provider: str) -> AsyncIterator[tuple[psutil.Process, str]
 
 
 def calls(channel: grpc.aio.Channel, key: str, *, traced: bool = False) -> dict[str, Send]:
-    """How each kind of call is made. `traced`: each within a trace of its own that the caller records."""
+    """Returns a function for each kind of call. `traced`: each within a trace of its own that the caller records."""
     stub = router_pb2_grpc.RouterStub(channel)
     generation = pb.Generation(
         content_type="general",
@@ -162,7 +162,7 @@ def calls(channel: grpc.aio.Channel, key: str, *, traced: bool = False) -> dict[
 
 
 def http_calls(session: aiohttp.ClientSession, url: str, key: str) -> dict[str, Send]:
-    """The same calls as OpenAI's clients make them."""
+    """Returns functions for the same calls as OpenAI's clients make them."""
     headers = {"authorization": f"Bearer {key}"}
     body = {
         "model": "pointsman/general",
@@ -182,8 +182,8 @@ def http_calls(session: aiohttp.ClientSession, url: str, key: str) -> dict[str, 
 
 
 async def rounds_of(ours: Side, theirs: Side, count: int, rounds: int) -> tuple[list[float], list[float]]:
-    """CPU seconds per call of both in each round. Their slices alternate; what a process does after its slice (usage
-    and traces are sent a little later) is its own all the same."""
+    """Returns the CPU seconds per call of both in each round. Their slices alternate; what a process does after its
+    slice (usage and traces are sent a little later) is its own all the same."""
     samples: tuple[list[float], list[float]] = ([], [])
     slices = max(1, count // SLICE)
     calls_a_slice = count // slices
@@ -199,7 +199,7 @@ async def rounds_of(ours: Side, theirs: Side, count: int, rounds: int) -> tuple[
 
 
 async def measure(stack: RunningStack, calls_a_round: int, rounds: int) -> dict[str, dict[str, float]]:
-    """All figures of unary and of streamed calls."""
+    """Returns all figures of unary and of streamed calls."""
     router = stack.process("router")
     key = stack.addresses["tenant_key"] or "demo-key"
     figures: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""How much of its limits a router holds for its calls, and what that costs in messages to the limiter.
+"""Measures how much of its limits a router holds for its calls, and what that costs in messages to the limiter.
 
 python -m bench.leases [--calls N] [--workers N] [--rounds N]
 
@@ -23,7 +23,7 @@ import uvloop
 from libs.client import QuotaClient
 from tests.support.stack import RunningStack, running_stack
 
-#: Until slices of a burst have gone back, seconds.
+#: Seconds until slices of a burst have gone back.
 PAUSE = 3.0
 #: Nobody's shop has fewer.
 WORDS = "Describe a hammer with a handle of ash wood, forged head, 600 g, for carpenters."
@@ -37,7 +37,7 @@ class Sampler:
         self.most: dict[str, int] = {}
 
     async def run(self) -> None:
-        """For ever."""
+        """Samples ten times a second. Never returns."""
         while True:
             for state in await self._client.list_quotas(["tenant:demo"]):
                 now = max(self.most.get(state.unit, 0), state.outstanding)
@@ -46,7 +46,7 @@ class Sampler:
 
 
 async def messages(stack: RunningStack) -> float:
-    """Sent to the limiter so far."""
+    """Returns the messages sent to the limiter so far."""
     async with httpx.AsyncClient(trust_env=False) as http:
         text = (await http.get(f"http://{stack.addresses['router metrics']}/metrics")).text
     found = re.findall(r'^pointsman_lease_messages_total\{kind="(?:acquire|report)"\} (\S+)', text, re.M)
@@ -54,7 +54,7 @@ async def messages(stack: RunningStack) -> float:
 
 
 async def burst(stack: RunningStack, calls: int, workers: int) -> int:
-    """Makes the calls; what they cost in micro-USD."""
+    """Makes the calls; returns what they cost in micro-USD."""
     spent = 0
     left = iter(range(calls))
 
@@ -70,7 +70,7 @@ async def burst(stack: RunningStack, calls: int, workers: int) -> int:
 
 
 async def measure(calls: int, workers: int, rounds: int) -> dict[str, float]:
-    """All rounds on one stack."""
+    """Runs all rounds on one stack; returns the figures."""
     with tempfile.TemporaryDirectory(prefix="pointsman-leases-") as directory:
         async with (
             running_stack(Path(directory)) as stack,

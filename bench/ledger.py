@@ -1,4 +1,4 @@
-"""How many usage events a second the ledger takes.
+"""Measures how many usage events a second the ledger takes.
 
 python -m bench.ledger [--events N] [--batch N] [--streams N]
 
@@ -34,20 +34,21 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of its children that have ended (proc(5), fields 14 to 17)."""
+    """Returns the user and system time of a process and of its children that have ended (proc(5), fields 14 to
+    17)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
 def family_cpu_seconds(pid: int) -> float:
-    """The same with the children that live."""
+    """Returns the same with the children that live."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)
 
 
 @asynccontextmanager
 async def service(server: Postgres) -> AsyncIterator[tuple[int, grpc.aio.Channel]]:
-    """Its process id and a channel to it."""
+    """Starts the service; yields its process id and a channel to it."""
     port = free_port()
     environment = {
         "PATH": os.environ.get("PATH", ""),
@@ -70,7 +71,7 @@ async def service(server: Postgres) -> AsyncIterator[tuple[int, grpc.aio.Channel
 
 
 def requests_of(stream: int, events: int, batch: int) -> list[pb.RecordUsageRequest]:
-    """Made beforehand: what is measured is the service."""
+    """Returns the requests of one stream, made beforehand: what is measured is the service."""
     now = int(time.time())
     made = []
     for start in range(0, events, batch):
@@ -102,7 +103,7 @@ def requests_of(stream: int, events: int, batch: int) -> list[pb.RecordUsageRequ
 
 
 async def deliver(stub: analytics_pb2_grpc.AnalyticsAsyncStub, requests: list[pb.RecordUsageRequest]) -> None:
-    """One router's stream: the next batch goes out when the last one is acknowledged."""
+    """Sends one router's stream: the next batch goes out when the last one is acknowledged."""
     call = stub.RecordUsage()
     for request in requests:
         await call.write(request)
@@ -113,7 +114,7 @@ async def deliver(stub: analytics_pb2_grpc.AnalyticsAsyncStub, requests: list[pb
 
 
 async def measure(events: int, batch: int, streams: int) -> dict[str, float | int]:
-    """All figures of one run."""
+    """Returns all figures of one run."""
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
         async with postgres(Path(directory)) as server, service(server) as (pid, channel):
             stub = analytics_pb2_grpc.AnalyticsStub(channel)

@@ -1,4 +1,4 @@
-"""What the limiter's Lua costs beside a bare INCR, on one Valkey, in one run; JSON with the ratios, last.
+"""Measures what the limiter's Lua costs beside a bare INCR, on one Valkey, in one run; JSON with the ratios, last.
 
 python -m bench.limits [--seconds S] [--tenants N]
 
@@ -37,12 +37,12 @@ FEW = 10
 ROUNDS = 8
 #: Rounds before, in which the server takes memory again that it gave back when the first records were deleted.
 WARM_UP = 2
-#: After which the minutes' limits are idle; the day's not.
+#: Seconds after which the minutes' limits are idle; the day's not.
 IDLE_SECONDS = 120
 
 
 def tenant_limits(tenant: int) -> tuple[Limit, ...]:
-    """Five dimensions."""
+    """Returns the limits of a tenant: five dimensions."""
     scope, provider = scope_of(f"tenant:t{tenant}"), scope_of("provider:openai")
     return (
         Limit(LimitKey(scope, Unit.REQUESTS, Period.MINUTE), PLENTY),
@@ -54,12 +54,12 @@ def tenant_limits(tenant: int) -> tuple[Limit, ...]:
 
 
 def packed(*parts: str | bytes | int | float) -> bytes:
-    """One command of the wire protocol."""
+    """Returns one command of the wire protocol."""
     return b"*%d\r\n" % len(parts) + arguments(*parts)
 
 
 def arguments(*parts: str | bytes | int | float) -> bytes:
-    """Some of a command's."""
+    """Returns some arguments of a command."""
     out = []
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
@@ -84,7 +84,7 @@ class Bench:
         self._password = server.url.split(":")[2].split("@")[0]
 
     async def cpu(self) -> float:
-        """Seconds the server's main thread has used."""
+        """Returns the seconds that the server's main thread has used."""
         info = await self._redis.info("cpu")
         return float(info["used_cpu_user_main_thread"]) + float(info["used_cpu_sys_main_thread"])
 
@@ -95,7 +95,8 @@ class Bench:
         return reader, writer
 
     async def run(self, commands: Callable[[], Iterator[bytes]], seconds: float, batch: int) -> Cost:
-        """`batch` 1: CALLERS connections, each waiting for its answers; else one, `batch` requests per write."""
+        """Sends commands for so many seconds. `batch` 1: CALLERS connections, each waiting for its answers; else one,
+        `batch` requests per write."""
         source = commands()
         done = 0
         callers = CALLERS if batch == 1 else 1
@@ -129,20 +130,20 @@ async def _answer(reader: asyncio.StreamReader) -> None:
         raise RuntimeError(line.decode())
 
 
-def asking(tenant: int, record: str) -> Admission:
-    """Five dimensions, kept open to the end of the benchmark: nothing expires in it."""
+def admission_of(tenant: int, record: str) -> Admission:
+    """Returns an admission of five dimensions, kept open to the end of the benchmark: nothing expires in it."""
     return Admission(
         record, "router-1", "print", tenant_limits(tenant), (1, 9, 4, 1, 9), (1, 9, 4, 1, 9), 3600.0, 2, 0
     )
 
 
 def admissions(store: RedisLimitStore, tenants: int) -> Callable[[], Iterator[bytes]]:
-    """Endless admissions, round the tenants; each takes a new record. All but the record's name is packed beforehand,
-    so that the client costs the same for ten tenants as for many, and the server does not wait for it."""
+    """Returns endless admissions, round the tenants; each takes a new record. All but the record's name is packed
+    beforehand, so that the client costs the same for ten tenants as for many, and the server does not wait for it."""
     now_ms = int(time.time() * 1000)
     prepared = []
     for tenant in range(tenants):
-        name, keys, args = store._admit_call(asking(tenant, ""), now_ms)
+        name, keys, args = store._admit_call(admission_of(tenant, ""), now_ms)
         head = b"*%d\r\n" % (3 + len(keys) + len(args)) + arguments("FCALL", name, len(keys), *keys[:2])
         prepared.append((head, arguments(*keys[3:], *args)))
     prefix = store._keys.record("")
@@ -157,14 +158,14 @@ def admissions(store: RedisLimitStore, tenants: int) -> Callable[[], Iterator[by
 
 
 def increments() -> Iterator[bytes]:
-    """The yardstick."""
+    """Yields endless INCRs, the yardstick."""
     command = packed("INCR", "{bench}counter")
     while True:
         yield command
 
 
 @dataclass(slots=True)
-class Bed:
+class EmptyServer:
     """A server of its own, empty at first, that keeps nothing on disk."""
 
     redis: Redis
@@ -173,26 +174,26 @@ class Bed:
 
 
 @asynccontextmanager
-async def bed() -> AsyncIterator[Bed]:
-    """Ends the server."""
+async def empty_server() -> AsyncIterator[EmptyServer]:
+    """Starts such a server; ends it afterwards."""
     async with valkey() as server:
         redis = connect(server.url, 60)
         await redis.config_set("appendonly", "no")
         store = RedisLimitStore(Functions(redis), "bench", SystemClock(), trust=True)
         await store.beat(())
-        yield Bed(redis, Bench(server, redis), store)
+        yield EmptyServer(redis, Bench(server, redis), store)
         await redis.aclose()
 
 
 async def measure(seconds: float, tenants: int) -> dict[str, object]:
-    """All of it."""
+    """Returns all figures."""
     result: dict[str, object] = {}
-    async with bed() as one:
-        admit = admissions(one.store, FEW)
+    async with empty_server() as server:
+        admit = admissions(server.store, FEW)
         for name, batch in (("call", 1), ("pipelined", PIPELINE)):
-            incr = await one.bench.run(increments, seconds, batch)
-            few = await one.bench.run(admit, seconds, batch)
-            again = await one.bench.run(increments, seconds, batch)
+            incr = await server.bench.run(increments, seconds, batch)
+            few = await server.bench.run(admit, seconds, batch)
+            again = await server.bench.run(increments, seconds, batch)
             base = Cost((incr.server_cpu + again.server_cpu) / 2, (incr.wall + again.wall) / 2)
             result[name] = {
                 "incr_us": round(base.server_cpu, 2),
@@ -201,15 +202,15 @@ async def measure(seconds: float, tenants: int) -> dict[str, object]:
                 "admit_wall_us": round(few.wall, 2),
                 "ratio": round(few.server_cpu / base.server_cpu, 2),
             }
-    result["tenants"] = await flat(seconds, tenants)
+    result["tenants"] = await measure_many_tenants(seconds, tenants)
     result["ratio"] = result["call"]["ratio"]  # type: ignore[index]
     return result
 
 
-async def flat(seconds: float, tenants: int) -> dict[str, float]:
-    """The same admissions with few tenants and with many, on two servers in turns, so that both see the same machine
-    (medians); then with all of the many fallen idle at once, and what it takes to forget them."""
-    async with bed() as small, bed() as large:
+async def measure_many_tenants(seconds: float, tenants: int) -> dict[str, float]:
+    """Measures the same admissions with few tenants and with many, on two servers in turns, so that both see the same
+    machine (medians); then with all of the many fallen idle at once, and what it takes to forget them."""
+    async with empty_server() as small, empty_server() as large:
         await _use(small.store, FEW)
         memory = await _memory(large, tenants)
         few, many = admissions(small.store, FEW), admissions(large.store, tenants)
@@ -245,17 +246,17 @@ async def flat(seconds: float, tenants: int) -> dict[str, float]:
 
 
 async def _use(store: RedisLimitStore, tenants: int) -> list[str]:
-    """Every tenant's counters are made. Returns the records' keys."""
+    """Makes every tenant's counters. Returns the records' keys."""
     for first in range(0, tenants, 500):
-        asks = [asking(i, f"first-{i}") for i in range(first, min(first + 500, tenants))]
+        asks = [admission_of(i, f"first-{i}") for i in range(first, min(first + 500, tenants))]
         for answer in await store.admit(asks):
             if not isinstance(answer, Granted):
                 raise RuntimeError(f"not admitted: {answer}")
     return [store._keys.record(f"first-{i}") for i in range(tenants)]
 
 
-async def _memory(large: Bed, tenants: int) -> dict[str, float]:
-    """Bytes per tenant with counters in use, reservation records left out."""
+async def _memory(large: EmptyServer, tenants: int) -> dict[str, float]:
+    """Returns the bytes per tenant with counters in use, reservation records left out."""
 
     async def used() -> int:
         return int((await large.redis.info("memory"))["used_memory"])

@@ -1,4 +1,5 @@
-"""Three times more than the provider takes, of all classes and from several tenants: who gets what.
+"""Measures who gets what when three times more comes than the provider takes, of all classes and from several
+tenants.
 
 python -m bench.overload [--seconds S] [--slots N] [--overload X]
 
@@ -31,12 +32,12 @@ from libs.errors import DeadlineExceeded, ResourceExhausted
 from libs.types import Priority
 from tests.support.stack import RunningStack, running_stack
 
-#: Of one token at the provider, seconds, and how many an answer may have.
+#: The seconds of one token at the provider, and the bounds of an answer's tokens.
 TOKEN = 0.01
 TOKENS = (25, 75)
-#: Of one call on average, seconds.
+#: The seconds of one call on average.
 SERVICE = TOKEN * sum(TOKENS) / 2
-#: What a caller allows, seconds.
+#: The deadline of a call, in seconds.
 DEADLINE = 15.0
 TENANTS = ("north", "south", "east", "west")
 
@@ -66,15 +67,15 @@ tenants:
 
 
 def catalog(slots: int) -> str:
-    """One provider with so many slots, and equal tenants."""
+    """Returns the catalog: one provider with so many slots, and equal tenants."""
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in TENANTS}
     tenants = "\n".join(f"  {name}: {{key_sha256: [{digest}]}}" for name, digest in hashes.items())
     return CATALOG.format(slots=slots, tenants=tenants)
 
 
 @dataclass
-class Seen:
-    """What callers saw."""
+class Results:
+    """The results that callers got."""
 
     offered: Counter[tuple[Priority, str]] = field(default_factory=Counter)
     answered: Counter[tuple[Priority, str]] = field(default_factory=Counter)
@@ -82,20 +83,20 @@ class Seen:
     latencies: dict[Priority, list[float]] = field(default_factory=lambda: defaultdict(list))
     refused: Counter[str] = field(default_factory=Counter)
     without_retry_info: int = 0
-    #: From the first arrival to the last answer, seconds.
+    #: Seconds from the first arrival to the last answer.
     elapsed: float = 0.0
 
     def goodput(self, priority: Priority) -> float:
-        """Answered of offered, 0 to 1."""
+        """Returns the answered of the offered, 0 to 1."""
         return self._sum(self.answered, priority) / max(1, self._sum(self.offered, priority))
 
     def quantile(self, priority: Priority, share: float) -> float:
-        """Of the latency, seconds; 0 where nothing was answered."""
+        """Returns a quantile of the latency in seconds; 0 where nothing was answered."""
         found = sorted(self.latencies[priority])
         return found[int(share * len(found))] if found else 0.0
 
     def fairness(self, priority: Priority) -> float:
-        """Jain's index over the tenants' answers: 1 where all get the same, 1/n where one gets all."""
+        """Returns Jain's index over the tenants' answers: 1 where all get the same, 1/n where one gets all."""
         shares = [self.answered[priority, tenant] for tenant in TENANTS]
         return sum(shares) ** 2 / max(1, len(shares) * sum(x * x for x in shares))
 
@@ -104,29 +105,29 @@ class Seen:
         return sum(n for (p, _), n in counts.items() if p is priority)
 
 
-async def one(client: Client, tenant: str, priority: Priority, tokens: int, seen: Seen) -> None:
-    """One call."""
-    seen.offered[priority, tenant] += 1
+async def call_once(client: Client, tenant: str, priority: Priority, tokens: int, results: Results) -> None:
+    """Makes one call."""
+    results.offered[priority, tenant] += 1
     began = time.perf_counter()
     try:
         result = await client.generate(
             "Describe a blue mug.", timeout=DEADLINE, priority=priority, max_output_tokens=tokens
         )
     except ResourceExhausted as error:
-        seen.refused[error.reason] += 1
-        seen.without_retry_info += error.retry_after is None
+        results.refused[error.reason] += 1
+        results.without_retry_info += error.retry_after is None
     except DeadlineExceeded as error:
-        seen.refused[error.reason] += 1
+        results.refused[error.reason] += 1
     else:
-        seen.latencies[priority].append(time.perf_counter() - began)
-        seen.answered[priority, tenant] += 1
-        seen.queued[priority] += result.degradation == "queued"
+        results.latencies[priority].append(time.perf_counter() - began)
+        results.answered[priority, tenant] += 1
+        results.queued[priority] += result.degradation == "queued"
 
 
-async def offer(clients: Mapping[str, Client], rates: Mapping[Priority, float], seconds: float) -> Seen:
-    """Calls at so many a second of each class, evenly from the tenants, until the time is over; then waits for the
-    last answers."""
-    seen, began = Seen(), time.monotonic()
+async def offer(clients: Mapping[str, Client], rates: Mapping[Priority, float], seconds: float) -> Results:
+    """Makes calls at so many a second of each class, evenly from the tenants, until the time is over; then waits for
+    the last answers."""
+    results, began = Results(), time.monotonic()
 
     async def arrivals(tenant: str, priority: Priority, rate: float, group: asyncio.TaskGroup) -> None:
         rng = random.Random(f"{tenant} {priority}")
@@ -134,18 +135,18 @@ async def offer(clients: Mapping[str, Client], rates: Mapping[Priority, float], 
         end += seconds
         while (due := due + rng.expovariate(rate)) < end:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(one(clients[tenant], tenant, priority, rng.randint(*TOKENS), seen))
+            group.create_task(call_once(clients[tenant], tenant, priority, rng.randint(*TOKENS), results))
 
     async with asyncio.TaskGroup() as group:
         for priority, rate in rates.items():
             for tenant in TENANTS:
                 group.create_task(arrivals(tenant, priority, rate / len(TENANTS), group))
-    seen.elapsed = time.monotonic() - began
-    return seen
+    results.elapsed = time.monotonic() - began
+    return results
 
 
 async def measure(stack: RunningStack, slots: int, overload: float, seconds: float) -> dict[str, object]:
-    """All figures."""
+    """Returns all figures."""
     capacity = slots / SERVICE
     each = capacity * overload / len(Priority)
     top = Priority.INTERACTIVE

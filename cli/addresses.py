@@ -1,4 +1,5 @@
-"""Where the services are and which key to show: options and environment first, then the running local stack."""
+"""Finds the addresses of services and the keys to show there: options and environment first, then the running local
+stack."""
 
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ class Endpoint:
 
 
 def find(service: str, target: str | None, key: str | None, *, places: tuple[Path, ...] = ()) -> Endpoint:
-    """The endpoint of "router", "health", "ratelimit" or "analytics".
+    """Returns the endpoint of "router", "health", "ratelimit" or "analytics".
 
-    `target` and `key` are what options or environment say, None or empty where they say nothing; `places` are the
+    `target` and `key` are those of options or environment, None or empty where there are none; `places` are the
     data directories in which the local stack's state file is looked for: by default POINTSMAN_DATA where it is set,
     else `.data` in the current directory and in the project.
     The stack's own key is shown only to the stack's own address. Raises CliError where there is no address.
@@ -67,8 +68,8 @@ def _data_directories() -> tuple[Path, ...]:
 
 
 def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
-    """The state of the first stack that runs, and its file. Where none does: nothing, and with True the file that a
-    killed one left behind."""
+    """Returns the state of the first stack that runs, and its file. Where none does: nothing, and with True the file
+    that a killed one left behind."""
     left: Path | None = None
     for place in places:
         path = place / STATE
@@ -80,14 +81,14 @@ def _read(places: tuple[Path, ...]) -> tuple[dict[str, Any], Path, bool]:
             raise CliError(f"cannot read the local stack's state {path}: {error}") from None
         if not isinstance(state, dict):
             raise CliError(f"{path} is not a JSON object")
-        if _runs(place):
+        if _is_running(place):
             return state, path, False
         left = left or path
     return {}, left or Path(STATE), left is not None
 
 
-def _runs(place: Path) -> bool:
-    """Whether a stack holds the directory's lock; True where that cannot be told."""
+def _is_running(place: Path) -> bool:
+    """Returns True if a stack holds the directory's lock, and where that cannot be found out."""
     try:
         descriptor = os.open(place / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -103,7 +104,7 @@ def _runs(place: Path) -> bool:
 
 
 def client(kind: type[_Client], endpoint: Endpoint, timeout: float) -> _Client:
-    """A client of that kind, not yet open. Raises CliError for an address or key that can never work."""
+    """Returns a client of that kind, not yet open. Raises CliError for an address or key that can never work."""
     try:
         return kind(endpoint.target, endpoint.key, timeout=timeout)
     except ValueError as error:

@@ -58,8 +58,8 @@ async def _call(
 
 
 def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
-    """One line per alert; those that stand in red."""
-    made = Table(
+    """Returns the table of alerts; those that stand are red."""
+    grid = Table(
         Column("scope", Kind.NAME),
         Column("quota", Kind.NAME),
         Column("alert", Kind.NAME),
@@ -70,7 +70,7 @@ def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
     for alert in found:
         over = "" if alert.cleared is None else f", over after {seconds(alert.cleared - alert.raised)}"
         unit = "" if alert.unit == "micro_usd" else f" {words(alert.unit)}"
-        made.add_row(
+        grid.add_row(
             Text(alert.scope, "cyan"),
             f"{_amount(alert, alert.limit)}{unit}/{alert.period}",
             Text(words(alert.kind), "red" if alert.cleared is None else ""),
@@ -78,7 +78,7 @@ def table(found: Sequence[QuotaAlert], clock: Clock) -> Table:
             f"{alert.burn_rate:.1f}",
             f"{seconds(max(0.0, clock.now() - alert.raised))} ago{over}",
         )
-    return made
+    return grid
 
 
 def _amount(alert: QuotaAlert, value: int) -> str:

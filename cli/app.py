@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import typer
 
 from cli.failure import INTERRUPTED, show_error, show_json_error
-from cli.terminal import settle
+from cli.terminal import configure_output
 
 
 def build() -> typer.Typer:
-    """The commands."""
+    """Returns the command line with all commands."""
     from cli.alerts import alerts
     from cli.costs import costs
     from cli.generate import generate
@@ -37,12 +37,12 @@ def build() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status. Wrong use is told like every other failure: a sentence, or JSON where
-    --json was among the arguments."""
+    """Runs one command; returns the exit status. Wrong use is reported like every other failure: a sentence, or JSON
+    where --json was among the arguments."""
     # gRPC reads this when it is first imported, so before the commands are; its notes about connections would come
     # between our lines on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    settle(os.environ)
+    configure_output(os.environ)
     app = build()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has gone (`| head`); a second failure at interpreter exit would only add noise.
+        # The reader of our output has gone (`| head`); a second failure at interpreter exit would only add noise.
         sys.stderr.close()
         return 1
     return code if isinstance(code, int) else 0

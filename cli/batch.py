@@ -23,7 +23,7 @@ from libs.errors import (
 #: Seconds. Waits that the server did not name grow from the first to the second, with full jitter.
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 5.0
-#: The connection or its other end broke: refused, closed, reset.
+#: Reasons of calls whose connection, or its other end, broke: refused, closed, reset.
 _TRANSPORT = {"TRANSPORT_UNAVAILABLE", "TRANSPORT_INTERNAL"}
 #: Seconds in which a router that serves shows itself.
 READY_TIMEOUT = 10.0
@@ -33,8 +33,9 @@ GRACE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`concurrency` calls at once, each with a deadline of `timeout` seconds; a row waits at most `max_wait` seconds
-    in all for limits and outages before it counts as failed; a router that serves shows itself within `ready`."""
+    """The pace of a batch: `concurrency` calls at once, each with a deadline of `timeout` seconds; a row waits at
+    most `max_wait` seconds in all for limits and outages before it counts as failed; a router that serves shows
+    itself within `ready`."""
 
     concurrency: int
     timeout: float
@@ -43,7 +44,8 @@ class Pace:
 
 
 class Batch:
-    """One run over the rows that the journal does not hold yet. `stop` ends it early; `on_done` hears of each row."""
+    """One run over the rows that the journal does not hold yet. `stop` ends it early; `on_done` is called with the
+    end of each row."""
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Batch:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """Returns True if `stop` was called."""
         return self._stopping.is_set()
 
     async def run(self, rows: Sequence[Row]) -> None:
@@ -107,7 +109,7 @@ class Batch:
             self._on_done(outcome)
 
     async def _generate(self, row: Row) -> Outcome | None:
-        """The row's end; None where the run was stopped while the row waited for a retry."""
+        """Returns the row's end; None where the run was stopped while the row waited for a retry."""
         request_id = f"{self._journal.run_id}-{row.index}"
         options = Options(**{**self._options, "request_id": request_id})
         if row.content_type:
@@ -143,7 +145,7 @@ class Batch:
 
 
 def retry_delay(error: PointsmanError, retries: int, rng: random.Random) -> float | None:
-    """Seconds until the row may be tried again, None for never.
+    """Returns the seconds until the row may be tried again, None for never.
 
     Tried again are: a full limit or a total outage that says when to come back; a router that does not answer (its
     request id makes the second call the same request); a request id whose first call is still being cancelled. The

@@ -1,4 +1,4 @@
-"""`pointsman costs`: what was spent, on what."""
+"""`pointsman costs`: cost and tokens by groups."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _call(
 
 
 def parse_zone(name: str) -> tzinfo:
-    """Raises CliError for a zone that does not exist."""
+    """Returns the time zone. Raises CliError for one that does not exist."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -90,30 +90,30 @@ def parse_zone(name: str) -> tzinfo:
 
 
 def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
-    """One line per group and bucket, and the total."""
+    """Returns the table with one line per group and bucket, and the total."""
     names = [Column(words(group), Kind.NAME) for group in groups]
     if interval is not None:
         names.insert(0, Column(str(interval)))
-    # Whether any of the money is doubtful is rare news: its column is there only then.
+    # Doubtful money is rare: its column is there only then.
     doubtful = bool(_doubtful(found.total))
     figures = [name for name in _FIGURES if doubtful or name != "not exact"]
-    made = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
+    grid = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
     total = _cells(found.total)
-    made.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
+    grid.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
     for row in found.rows:
         bucket = [] if interval is None else [_bucket(row, interval, zone)]
         cells = _cells(row)
-        made.add_row(
+        grid.add_row(
             *bucket, *(Text(value or "—", "cyan") for value in row.group), *(cells[name] for name in figures)
         )
-    return made
+    return grid
 
 
 _FIGURES = ("cost", "not exact", "input", "output", "requests", "attempts")
 
 
 def _doubtful(row: CostRow) -> int:
-    """Estimated and uncertain money together; --json tells them apart."""
+    """Returns estimated and uncertain money together; --json tells them apart."""
     return row.estimated_micro_usd + row.uncertain_micro_usd
 
 

@@ -1,4 +1,5 @@
-"""How a command fails: one clear sentence (or one JSON object) on stderr, and an exit status that scripts can use."""
+"""The failure of a command: one clear sentence (or one JSON object) on stderr, and an exit status that scripts can
+use."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
 
 #: A call, or a row of a batch, failed.
@@ -32,8 +33,8 @@ class CliError(Exception):
 
 
 def error_fields(error: PointsmanError) -> dict[str, Any]:
-    """The JSON shape of an error. `retry_after` in seconds, null where unknown; `violations` by field or by quota
-    dimension."""
+    """Returns the JSON shape of an error. `retry_after` in seconds, null where unknown; `violations` by field or by
+    quota dimension."""
     fields: dict[str, Any] = {
         "type": type(error).__name__,
         "reason": error.reason,
@@ -52,22 +53,22 @@ def error_fields(error: PointsmanError) -> dict[str, Any]:
 
 
 def show_error(message: str, details: tuple[str, ...] = ()) -> None:
-    """A failure for a person, on stderr."""
+    """Writes a failure for a person to stderr."""
     out = console(sys.stderr)
-    say(out, Text.assemble(("error: ", "bold red"), message))
+    write_sentence(out, Text.assemble(("error: ", "bold red"), message))
     for line in details:
-        say(out, f"  {line}")
+        write_sentence(out, f"  {line}")
 
 
 def show_json_error(fields: dict[str, Any], code: int) -> None:
-    """A failure for a program, on stderr: `{"error": {…}, "exit_code": n}`."""
+    """Writes a failure for a program to stderr: `{"error": {…}, "exit_code": n}`."""
     write_json({"error": fields, "exit_code": code}, sys.stderr)
 
 
 @contextmanager
 def reporting(as_json: bool, server: str = "") -> Iterator[None]:
-    """Turns every expected failure of a command into its report and exit status. `server` names who was called,
-    for the sentence that says how to start it."""
+    """Turns every expected failure of a command into its report and exit status. `server` names the service that was
+    called, for the sentence on how to start it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -92,7 +93,7 @@ def reporting(as_json: bool, server: str = "") -> Iterator[None]:
 
 
 def describe(error: PointsmanError, server: str = "") -> tuple[str, tuple[str, ...]]:
-    """An error as a sentence and details for a person."""
+    """Returns an error as a sentence and details for a person."""
     if error.reason in {"TRANSPORT_UNAVAILABLE", "UNREACHABLE"} and server:
         return f"{server} does not answer; start the local stack with `make run`", (error.message,)
     details = [f"reason: {error.reason}"]

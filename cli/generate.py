@@ -140,7 +140,7 @@ def generate(
 
 
 def read_prompt(argument: str) -> str:
-    """The prompt given, or standard input's. Raises CliError where it is empty or not UTF-8."""
+    """Returns the prompt given, or standard input's. Raises CliError where it is empty or not UTF-8."""
     text = argument
     if argument in {"", "-"}:
         if sys.stdin is None or sys.stdin.isatty():
@@ -187,8 +187,8 @@ async def _stream(connected: Client, prompt: str, options: Options, as_json: boo
 
 
 def event_fields(event: Event, assembler: TextAssembler) -> dict[str, Any]:
-    """The JSON shape of a stream's event: its fields and its kind in `event`. The last one, "completed", holds the
-    whole result, text included."""
+    """Returns the JSON shape of a stream's event: its fields and its kind in `event`. The last one, "completed",
+    holds the whole result, text included."""
     kind = {"SwitchedProvider": "switched_provider"}.get(type(event).__name__, type(event).__name__.lower())
     fields = to_builtins(event)
     if isinstance(event, Completed) and assembler.result is not None:

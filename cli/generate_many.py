@@ -18,7 +18,7 @@ from cli.record import Outcome
 from cli.rows import Row, read_rows
 from cli.tally import Run, Tally
 from cli.template import Template, TemplateError
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options
 from libs.clock import Clock, SystemClock
 from libs.errors import PointsmanError
@@ -39,7 +39,7 @@ def generate_many(
     rng: random.Random,
     clock: Clock | None = None,
 ) -> int:
-    """Generates every row of the input that the output does not hold yet; gives the exit status. Everything that
+    """Generates every row of the input that the output does not hold yet. Returns the exit status. Everything that
     can be wrong with files and options is found before anything is sent. Raises CliError and PointsmanError."""
     rows = read_rows(input_file, _template(template), options.get("content_type", ""))
     if output.exists() and os.path.samefile(input_file, output):
@@ -68,14 +68,14 @@ def generate_many(
 
 
 def _conclude(run: Run, stopped: bool, failure: Exception | None, as_json: bool) -> int:
-    """Sums up; gives the exit status, or raises what ended the run."""
+    """Shows the closing table. Returns the exit status, or raises what ended the run."""
     if as_json:
         write_json(run.to_json())
     elif run.tally.succeeded or run.tally.failed or failure is None:
         console().print(run.render())
     if run.remaining and not as_json and (stopped or run.skipped or run.tally.succeeded or run.tally.failed):
         left = f"{run.remaining} of {run.rows} rows are left. Run the same command again to go on."
-        say(console(sys.stderr), left)
+        write_sentence(console(sys.stderr), left)
     if failure is not None:
         raise failure
     if stopped and run.remaining:
@@ -93,7 +93,7 @@ async def _run(
     tally: Tally,
     as_json: bool,
 ) -> bool:
-    """Whether it was stopped early."""
+    """Runs the batch with its progress shown. Returns True if it was stopped early."""
     if len(journal.done) == len(rows):
         return False
     progress = BatchProgress(console(sys.stderr), len(rows), len(journal.done), quiet=as_json)
@@ -109,7 +109,7 @@ async def _run(
 
         def stop() -> None:
             if not batch.stopped:
-                progress.say(f"Stopping: rows under way get {GRACE:g} s; Ctrl-C again drops them.")
+                progress.print_line(f"Stopping: rows under way get {GRACE:g} s; Ctrl-C again drops them.")
             batch.stop()
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -117,7 +117,9 @@ async def _run(
         try:
             with progress:
                 if journal.done:
-                    progress.say(f"Going on: {len(journal.done)} of {len(rows)} rows were done before.")
+                    progress.print_line(
+                        f"Going on: {len(journal.done)} of {len(rows)} rows were done before."
+                    )
                 await batch.run(rows)
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -126,7 +128,7 @@ async def _run(
 
 
 def _template(argument: str) -> Template | None:
-    """The argument itself, or the file that it names. Raises CliError."""
+    """Returns the template given, or that of the file it names. Raises CliError."""
     if not argument:
         return None
     text = argument

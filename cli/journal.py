@@ -31,7 +31,7 @@ class Journal:
         self.run_id = run_id
         #: Indices of rows that need no more work.
         self.done = frozenset(int(record["index"]) for record in records)
-        #: How many of them are failures that are left as they are.
+        #: The number of them that are failures and are left as they are.
         self.kept_failures = sum(1 for record in records if not record["ok"])
 
     @classmethod
@@ -104,7 +104,7 @@ def _lock(path: Path, descriptor: int) -> None:
 
 
 def _read(path: Path, rows: Sequence[Row]) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
-    """Every line with its record, and whether the last was torn."""
+    """Returns every line with its record, and True if the last was torn."""
     lines: list[tuple[bytes, dict[str, Any]]] = []
     with path.open("rb") as file:
         raws = file.readlines()
@@ -150,7 +150,7 @@ def _check(path: Path, number: int, record: Mapping[str, Any], rows: Sequence[Ro
 def _choose(
     lines: Sequence[tuple[bytes, dict[str, Any]]], retry_failed: bool
 ) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
-    """At most one line per row, a success before a failure; and whether any was left out."""
+    """Returns at most one line per row, a success before a failure; and True if any was left out."""
     best: dict[int, tuple[bytes, dict[str, Any]]] = {}
     for raw, record in lines:
         held = best.get(record["index"])
@@ -161,7 +161,7 @@ def _choose(
 
 
 def _replace(path: Path, descriptor: int, lines: Sequence[bytes]) -> int:
-    """Puts a repaired copy in the file's place in one step; gives the copy's descriptor, locked."""
+    """Puts a repaired copy in the file's place in one step. Returns the copy's descriptor, locked."""
     fresh, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         os.fchmod(fresh, os.fstat(descriptor).st_mode & 0o777)

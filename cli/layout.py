@@ -18,16 +18,16 @@ from rich.text import Text
 
 #: Spaces between columns, and before the lines of a folded row.
 GAP = 2
-#: A sentence in a narrower column is harder to read than a folded row.
+#: The least width of a column of sentences: in a narrower one they are harder to read than a folded row.
 LEAST_OF_SENTENCES = 20
-#: A name may be broken after one of these.
+#: The separators after which a name may be broken.
 SEPARATORS = frozenset("/:-_.,@|=&")
 
 Cell = str | Text
 
 
 class Kind(Enum):
-    """How a column's cells behave where there is little room."""
+    """The behaviour of a column's cells where there is little room."""
 
     #: Stands at the right and never gives way.
     FIGURE = auto()
@@ -61,11 +61,11 @@ class Table:
         self.footer: list[Text] | None = None
 
     def add_row(self, *cells: Cell, style: str = "") -> None:
-        """Adds one cell a column; `style` is of the whole row."""
+        """Adds a row, one cell a column; `style` is of the whole row."""
         self.rows.append(self._texts(cells, style))
 
     def set_footer(self, *cells: Cell) -> None:
-        """Sets the last row."""
+        """Sets the last row, one cell a column."""
         self.footer = self._texts(cells, "bold")
 
     def _texts(self, cells: Sequence[Cell], style: str) -> list[Text]:
@@ -82,7 +82,7 @@ class Table:
         yield from self._folded(options.max_width) if widths is None else self._grid(widths)
 
     def _widths(self, room: int) -> list[int] | None:
-        """The columns' widths; None where not even the narrowest fit into `room`."""
+        """Returns the columns' widths; None where not even the narrowest fit into `room`."""
         wanted, least = [], []
         for position, column in enumerate(self.columns):
             cells = [row[position] for row in [*self.rows, *([self.footer] if self.footer else [])]]
@@ -144,7 +144,7 @@ class Facts:
         self._facts: list[tuple[str, Text]] = []
 
     def add(self, name: str, value: Cell) -> None:
-        """Adds one."""
+        """Adds a name with its value."""
         self._facts.append((name, _text(value)))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -169,7 +169,7 @@ def _facts(facts: Sequence[tuple[str, Text]], room: int, *, right: bool = False)
 
 
 def _unbroken(lines: Iterable[Text]) -> Iterable[Text]:
-    """The lines, which are wrapped already."""
+    """Returns the lines, which are wrapped already."""
     for line in lines:
         line.no_wrap, line.overflow = True, "ignore"
         yield line
@@ -186,7 +186,7 @@ def _width(text: str) -> int:
 
 
 def _least(column: Column, cells: Sequence[Text]) -> int:
-    """The narrowest width at which nothing of the column is broken where it must not be."""
+    """Returns the narrowest width at which nothing of the column is broken where it must not be."""
     heading = max(map(cell_len, column.name.split()), default=0)
     if not column.gives_way:
         return max(heading, *(_width(cell.plain) for cell in cells), 0)
@@ -200,7 +200,7 @@ def _least(column: Column, cells: Sequence[Text]) -> int:
 
 
 def pieces(text: str) -> list[str]:
-    """The parts that must stay whole: words, cut after separators that do not stand between two digits."""
+    """Returns the parts that must stay whole: words, cut after separators that do not stand between two digits."""
     found = []
     for word in text.split():
         start = 0
@@ -213,8 +213,8 @@ def pieces(text: str) -> list[str]:
 
 
 def wrap(text: Text, width: int) -> list[Text]:
-    """Lines of at most `width` cells: between words where they fit, after a separator where a word is too long, and
-    anywhere where a single piece is. At least one line."""
+    """Returns lines of at most `width` cells, broken between words where they fit, after a separator where a word is
+    too long, and anywhere where a single piece is. At least one line."""
     lines: list[Text] = []
     for paragraph in text.split("\n", allow_blank=True):
         parts = paragraph.divide(_breaks(paragraph.plain, max(1, width)))
@@ -225,7 +225,7 @@ def wrap(text: Text, width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int) -> list[int]:
-    """Offsets at which a new line begins."""
+    """Returns the offsets at which a new line begins."""
     breaks: list[int] = []
     used = offset = 0
     blank = True  # nothing but an indent so far
@@ -250,18 +250,18 @@ def _breaks(line: str, width: int) -> list[int]:
 
 
 def _parts(word: str, width: int) -> Iterable[str]:
-    """Pieces of a word, cut where one is longer than a line."""
+    """Returns the pieces of a word, cut where one is longer than a line."""
     for piece in pieces(word):
         yield from _cut(piece, width)
 
 
 def _tokens(line: str) -> list[str]:
-    """Words and the spaces between them."""
+    """Returns the words and the spaces between them."""
     return ["".join(group) for _, group in itertools.groupby(line, str.isspace)]
 
 
 def _cut(piece: str, width: int) -> Iterable[str]:
-    """Parts of at most `width` cells."""
+    """Returns parts of at most `width` cells."""
     part, used = "", 0
     for character in piece:
         size = cell_len(character)

@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run, which has no wake-up descriptor for SIGINT: one that comes just before the loop begins to wait
-    for events would be slept through. Raises KeyboardInterrupt."""
+    """Runs a coroutine as asyncio.run does, which has no wake-up descriptor for SIGINT: one that comes just before
+    the loop begins to wait for events would be slept through. Raises KeyboardInterrupt."""
 
     async def interruptible() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()

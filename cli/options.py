@@ -80,7 +80,8 @@ def gather(
     max_cost: str = "",
     priority: Priority | None = None,
 ) -> Options:
-    """The client's options: what was not given is left out. Raises CliError for an amount of money that is none."""
+    """Returns the client's options: what was not given is left out. Raises CliError for an amount of money that is
+    none."""
     options = Options()
     if content_type:
         options["content_type"] = content_type
@@ -106,7 +107,7 @@ def gather(
 
 
 def micro_usd(text: str) -> int:
-    """US dollars as written → millionths, exactly. Raises CliError unless it is at least one millionth."""
+    """Returns US dollars as written in millionths, exactly. Raises CliError unless it is at least one millionth."""
     try:
         amount = Decimal(text.removeprefix("$")) * 1_000_000
     except InvalidOperation:
@@ -117,8 +118,8 @@ def micro_usd(text: str) -> int:
 
 
 def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:
-    """Epoch seconds of "7d" (before now), of a date (its midnight in `zone`) or of a date and time. Raises
-    CliError."""
+    """Returns the epoch seconds of "7d" (before now), of a date (its midnight in `zone`) or of a date and time.
+    Raises CliError."""
     if ago := _AGO.fullmatch(text.strip().lower()):
         return now - int(ago[1]) * _SECONDS[ago[2]]
     try:

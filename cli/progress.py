@@ -17,9 +17,9 @@ from rich.table import Column
 
 from cli.render import money
 from cli.tally import Tally
-from cli.terminal import say
+from cli.terminal import write_sentence
 
-#: Without a terminal there are about so many lines in all.
+#: The number of lines in all, about, where there is no terminal.
 _LINES = 20
 
 
@@ -55,15 +55,15 @@ class BatchProgress:
             self._bar.stop()
 
     def advance(self, tally: Tally) -> None:
-        """One row more."""
+        """Shows one row more."""
         self._done += 1
         figures = f"{tally.failed} failed, {tally.failovers} failovers"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, figures=figures)
         elif not self._quiet and (self._done % self._every == 0 or self._done == self._total):
-            self.say(f"{self._done}/{self._total} done, {figures}, {money(tally.cost_micro_usd)}")
+            self.print_line(f"{self._done}/{self._total} done, {figures}, {money(tally.cost_micro_usd)}")
 
-    def say(self, message: str) -> None:
-        """A line of its own."""
+    def print_line(self, message: str) -> None:
+        """Prints a line of its own."""
         if not self._quiet:
-            say(self._console, message)
+            write_sentence(self._console, message)

@@ -1,4 +1,4 @@
-"""`pointsman providers`: who can be trusted with a call now, and what the router sets aside."""
+"""`pointsman providers`: the health of providers and models, and the combinations that the router sets aside."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _put_back(endpoint: Endpoint, name: str, timeout: float) -> None:
 async def _set_aside(
     endpoint: Endpoint | None, provider: str, timeout: float
 ) -> tuple[tuple[SetAside, ...] | None, str]:
-    """What is set aside, None where it is not known, and why not. Health is worth showing without it."""
+    """Returns what is set aside, None where it is not known, and why not. Health is worth showing without it."""
     if endpoint is None:
         return None, ""
     try:
@@ -94,8 +94,8 @@ async def _set_aside(
 
 
 def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
-    """One line per combination that is set aside."""
-    made = Table(
+    """Returns the table of combinations that are set aside."""
+    grid = Table(
         Column("set aside", Kind.NAME),
         Column("for another"),
         Column("times", Kind.FIGURE),
@@ -103,19 +103,19 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
     )
     for item in found:
         left = item.until - clock.now()
-        made.add_row(
+        grid.add_row(
             Text(printable(item.name), "yellow"),
             seconds(left) if left > 0 else "next call tries it",
             f"{item.times:,}",
             Text(printable(item.reason)),
         )
-    return made
+    return grid
 
 
 def table(states: Sequence[ProviderState]) -> Table:
-    """One line per provider, its models below it. A percentage beside the circuit is the share of traffic that a
-    recovering one gets."""
-    made = Table(
+    """Returns the table of providers, each with its models below it. A percentage beside the circuit is the share of
+    traffic that a recovering one gets."""
+    grid = Table(
         Column("provider / model", Kind.NAME),
         *(Column(name) for name in ("status", "circuit", "errors", "response")),
         Column("why", Kind.SENTENCE),
@@ -123,7 +123,7 @@ def table(states: Sequence[ProviderState]) -> Table:
     for state in sorted(states, key=lambda each: (each.provider, each.model)):
         circuit = words(state.circuit) + (f" {state.ramp:.0%}" if 0 < state.ramp < 1 else "")
         reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"
-        made.add_row(
+        grid.add_row(
             Text(f"{state.provider}\n  {state.model}") if state.model else Text(state.provider, "bold cyan"),
             Text(state.status, _COLORS.get(state.status, "dim")),
             Text(circuit, "" if state.circuit == "closed" else "red"),
@@ -131,4 +131,4 @@ def table(states: Sequence[ProviderState]) -> Table:
             seconds(state.response_time),
             Text(printable(reason)),
         )
-    return made
+    return grid

@@ -58,7 +58,7 @@ def quotas(
             console().print(table(states, SystemClock(), coming if forecast else None))
 
 
-_SHORT = {"second": "s", "minute": "min", "hour": "h"}
+_ABBREVIATED = {"second": "s", "minute": "min", "hour": "h"}
 
 
 Forecasts = Mapping[tuple[str, str, str], QuotaForecast]
@@ -79,9 +79,10 @@ async def _call(
 
 
 def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None = None) -> Table:
-    """One line per limit; money as dollars, reset as time from now. `coming`: forecasts, None: not asked for."""
+    """Returns the table of limits: money as dollars, reset as time from now. `coming`: forecasts, None: not asked
+    for."""
     learned = (Column("learned", Kind.SENTENCE),) if any(state.learned for state in states) else ()
-    made = Table(
+    grid = Table(
         Column("scope", Kind.NAME),
         Column("limit", Kind.NAME),
         *(Column(name, Kind.FIGURE) for name in ("used", "in flight", "left")),
@@ -91,7 +92,7 @@ def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None =
     )
     for state in states:
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
-        made.add_row(
+        grid.add_row(
             Text(state.scope, "cyan"),
             _limit(state),
             _amount(state, state.used),
@@ -99,13 +100,13 @@ def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None =
             Text(_amount(state, state.remaining), "red" if low else "green"),
             seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
             *(_learned(state, clock) for _ in learned),
-            *(() if coming is None else (_coming(coming.get((state.scope, state.unit, state.period))),)),
+            *(() if coming is None else (_forecast(coming.get((state.scope, state.unit, state.period))),)),
         )
-    return made
+    return grid
 
 
-def _coming(found: QuotaForecast | None) -> str:
-    """How likely it will be used up, and when that would be, about."""
+def _forecast(found: QuotaForecast | None) -> str:
+    """Returns the probability that it will be used up, and the time until then."""
     if found is None:
         return ""
     when = f" in {seconds(found.p50)}" if found.p50 is not None else ""
@@ -117,16 +118,16 @@ def _amount(state: QuotaState, value: int) -> str:
 
 
 def _learned(state: QuotaState, clock: Clock) -> str:
-    """What the provider says, from what and how surely, and how long ago it said so."""
-    word = state.learned
-    if word is None:
+    """Returns the limit that the provider states, its source, the confidence in it and its age."""
+    learned = state.learned
+    if learned is None:
         return ""
-    ago = seconds(max(0.0, clock.now() - word.seen))
-    return f"{_amount(state, word.limit)} by {word.source}, {word.confidence:.0%}, {ago} ago"
+    ago = seconds(max(0.0, clock.now() - learned.seen))
+    return f"{_amount(state, learned.limit)} by {learned.source}, {learned.confidence:.0%}, {ago} ago"
 
 
 def _limit(state: QuotaState) -> str:
     unit = "" if state.unit == "micro_usd" else f" {words(state.unit)}"
-    period = f"/{_SHORT.get(state.period, state.period)}" if state.period else ""
+    period = f"/{_ABBREVIATED.get(state.period, state.period)}" if state.period else ""
     marks = [word for word, is_so in (("shadow", state.shadow), ("paced", state.pace)) if is_so]
     return f"{_amount(state, state.limit)}{unit}{period}" + (f" ({', '.join(marks)})" if marks else "")

@@ -15,7 +15,7 @@ from libs.errors import PointsmanError
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row: an answer or an error."""
+    """The end of a row: an answer or an error."""
 
     row: Row
     request_id: str
@@ -23,8 +23,8 @@ class Outcome:
 
 
 def to_record(outcome: Outcome, run_id: str) -> dict[str, Any]:
-    """The line as JSON. Latency in seconds, cost in millionths of a US dollar; `attempts` counts provider calls and
-    `failed_attempts` names those that failed."""
+    """Returns the line as JSON. Latency in seconds, cost in millionths of a US dollar; `attempts` counts provider
+    calls and `failed_attempts` names those that failed."""
     row, answer = outcome.row, outcome.answer
     record: dict[str, Any] = {
         "index": row.index,

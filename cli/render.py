@@ -1,4 +1,4 @@
-"""What a person sees of one answer, and the words for money, time and tokens that all tables share."""
+"""Renders one answer for a person, and money, time and tokens as all tables show them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _WHOLE = {FinishReason.STOP, FinishReason.TOOL_CALLS}
 
 
 def money(micro_usd: int | None) -> str:
-    """US dollars: to the millionth below one dollar, to the hundredth of a cent above; a dash where unknown."""
+    """Returns US dollars: to the millionth below one dollar, to the hundredth of a cent above; a dash where
+    unknown."""
     if micro_usd is None:
         return "—"
     sign, amount = ("-" if micro_usd < 0 else ""), abs(micro_usd)
@@ -29,7 +30,7 @@ def money(micro_usd: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration for a person; a dash where unknown."""
+    """Returns a duration for a person; a dash where unknown."""
     if value is None:
         return "—"
     if value < 1:
@@ -41,7 +42,7 @@ def seconds(value: float | None) -> str:
 
 
 def tokens(usage: Usage) -> str:
-    """Tokens in and out, with what is special about them."""
+    """Returns tokens in and out, with what is special about them."""
     extras = [
         f"{count:,} {name}"
         for count, name in (
@@ -59,29 +60,29 @@ def tokens(usage: Usage) -> str:
 
 
 def printable(text: str) -> str:
-    """Without control characters, which a terminal would obey: a model's words may be anyone's."""
+    """Returns the text without control characters, which a terminal would obey: a model's words may be anyone's."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
 
 
 def words(name: str) -> str:
-    """`load_balance` → `load balance`."""
+    """Returns a name with spaces: `load_balance` → `load balance`."""
     return name.replace("_", " ")
 
 
 def choice(selection: Selection) -> Text:
-    """Provider and model."""
+    """Returns provider and model."""
     return Text.assemble((selection.provider, "bold cyan"), f" / {selection.model}")
 
 
 def why(selection: Selection) -> str:
-    """The reason, and the explanation where there is one."""
+    """Returns the reason, and the explanation where there is one."""
     reason = words(selection.reason) if selection.reason else ""
     return printable(" — ".join(part for part in (reason, selection.explanation) if part)) or "—"
 
 
 def render_result(result: Result, *, title: str = "Answer", show_text: bool = True) -> RenderableType:
-    """One answer with provider, reason, attempts, latency, tokens and cost. `show_text=False` where the text was
-    already printed while it streamed."""
+    """Renders one answer with provider, reason, attempts, latency, tokens and cost. `show_text=False` where the text
+    was already printed while it streamed."""
     facts = Facts()
     facts.add("provider", choice(result.selection))
     facts.add("reason", why(result.selection))

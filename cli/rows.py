@@ -12,9 +12,9 @@ from typing import Any
 from cli.failure import CliError
 from cli.template import Template, TemplateError, default_prompt
 
-#: So many wrong lines are named one by one.
+#: The most wrong lines that are named one by one.
 MAX_PROBLEMS = 20
-#: What a product row generates unless the row or an option says otherwise.
+#: The content type of a product row, unless the row or an option states another.
 PRODUCT_CONTENT_TYPE = "product_description"
 
 
@@ -31,14 +31,14 @@ class Row:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of what is asked."""
+        """Returns 16 hex digits of what is asked."""
         asked = json.dumps([self.id, self.content_type, self.prompt], ensure_ascii=True)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 def read_rows(path: Path, template: Template | None = None, content_type: str = "") -> list[Row]:
-    """Every row of the file; blank lines are skipped. A row is `{"prompt": …}` or a product with a "name"; "id" and
-    "content_type" are optional. Raises CliError naming each wrong line."""
+    """Reads every row of the file; blank lines are skipped. A row is `{"prompt": …}` or a product with a "name"; "id"
+    and "content_type" are optional. Raises CliError naming each wrong line."""
     rows: list[Row] = []
     problems: list[str] = []
     try:
@@ -66,7 +66,7 @@ def read_rows(path: Path, template: Template | None = None, content_type: str = 
 
 
 def _row(index: int, line: int, content: bytes, template: Template | None, content_type: str) -> Row:
-    """Raises ValueError saying what is wrong."""
+    """Reads one row. Raises ValueError with a sentence on what is wrong."""
     row = _parse(content)
     identity = row.get("id", index)
     if isinstance(identity, bool) or not isinstance(identity, str | int):
@@ -75,16 +75,16 @@ def _row(index: int, line: int, content: bytes, template: Template | None, conte
     if not isinstance(own_type, str):
         raise ValueError('"content_type" must be a string')
     prompt, kind = _prompt(row, template)
-    made = Row(index, line, str(identity), prompt, own_type or content_type or kind)
+    parsed = Row(index, line, str(identity), prompt, own_type or content_type or kind)
     try:
-        f"{made.id}{made.prompt}{made.content_type}".encode()
+        f"{parsed.id}{parsed.prompt}{parsed.content_type}".encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair: not Unicode") from None
-    return made
+    return parsed
 
 
 def _prompt(row: Mapping[str, Any], template: Template | None) -> tuple[str, str]:
-    """The prompt, and the content type it suggests."""
+    """Returns the prompt, and the content type it suggests."""
     if "prompt" in row:
         prompt = row["prompt"]
         if not isinstance(prompt, str):

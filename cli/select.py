@@ -1,4 +1,4 @@
-"""`pointsman select`: what would be chosen, and why."""
+"""`pointsman select`: the model that would be chosen, and the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.generate import Prompt, read_prompt
 from cli.layout import Column, Kind, Table
 from cli.loop import run
 from cli.render import choice, money, seconds, why
-from cli.terminal import console, say, write_json
+from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options, SelectResult
 
 
@@ -50,9 +50,9 @@ def select(
             write_json(to_builtins(result))
         else:
             out = console()
-            say(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
+            write_sentence(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
             confidence = f"confidence {result.selection.confidence:.0%}; cost and time are estimates"
-            say(out, Text(confidence, "dim"))
+            write_sentence(out, Text(confidence, "dim"))
             out.print(table(result))
 
 
@@ -62,8 +62,8 @@ async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: floa
 
 
 def table(result: SelectResult) -> Table:
-    """The choice first, then the order of fallback, then who may not be used."""
-    made = Table(
+    """Returns the table of models: the choice, then the order of fallback, then those that may not be used."""
+    grid = Table(
         Column(""),
         Column("provider / model", Kind.NAME),
         Column("cost", Kind.FIGURE),
@@ -76,7 +76,7 @@ def table(result: SelectResult) -> Table:
         [(result.selection, ""), *((c.selection, c.excluded_because) for c in result.alternatives)], 1
     ):
         excluded += bool(barred)
-        made.add_row(
+        grid.add_row(
             "—" if barred else str(position - excluded),
             choice(selection),
             money(selection.estimated_cost_micro_usd),
@@ -85,4 +85,4 @@ def table(result: SelectResult) -> Table:
             Text(barred, "yellow") if barred else Text(why(selection)),
             style="dim" if barred else "",
         )
-    return made
+    return grid

@@ -1,4 +1,4 @@
-"""The figures of a batch: what its closing table says."""
+"""The figures of a batch, and its closing table."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ class Run:
 
     @property
     def remaining(self) -> int:
-        """Rows without a line in the output."""
+        """Returns the rows without a line in the output."""
         return self.rows - self.skipped - self.tally.succeeded - self.tally.failed
 
     def to_json(self) -> dict[str, Any]:
-        """The closing table for a program."""
+        """Returns the closing table for a program."""
         tally = self.tally
         return {
             "run_id": self.run_id,
@@ -122,7 +122,7 @@ class Run:
         }
 
     def render(self) -> RenderableType:
-        """The closing table for a person."""
+        """Renders the closing table for a person."""
         parts: list[RenderableType] = [_totals(self)]
         if self.tally.providers:
             parts.append(_by_provider(self.tally.providers))

@@ -1,4 +1,4 @@
-"""Prompts out of product rows."""
+"""Makes prompts out of product rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Asked for in this order where a text comes in several languages; then any English, then the first there is.
+#: The languages preferred, in this order, where a text comes in several; then any English, then the first there is.
 LOCALES = ("en-US", "en-GB")
 # A language alone could as well be an attribute ("os", "tv"), so only common ones count.
 _LOCALE = re.compile(r"[a-z]{2,3}-[A-Z]{2}|en|de|fr|es|it|nl|pt|pl|sv|ja|zh")
@@ -22,8 +22,8 @@ class TemplateError(ValueError):
 
 
 def plain(value: Any) -> str:
-    """A field's value as text: localised texts in the preferred language, lists with commas, mappings as lines of
-    "- name: value". Empty for None."""
+    """Returns a field's value as text: localised texts in the preferred language, lists with commas, mappings as
+    lines of "- name: value". Empty for None."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -57,8 +57,8 @@ def _localised(value: Mapping[str, str]) -> str:
 
 
 def default_prompt(row: Mapping[str, Any]) -> str:
-    """A product description prompt from name, categories and attributes; empty where the row has no name. Never
-    from a reference description, which would be copied."""
+    """Returns a product description prompt from name, categories and attributes; empty where the row has no name.
+    Never from a reference description, which would be copied."""
     name = row.get("name")
     # A name is localised even where its only key does not look like a locale.
     text = _localised(name) if isinstance(name, dict) and _all_text(name) else plain(name)
@@ -79,7 +79,7 @@ def _all_text(value: Mapping[str, Any]) -> bool:
 
 class Template(string.Formatter):
     """A prompt with {fields} of the row: `{name}`, `{categories}`, `{attributes.color}`; `{{` for a brace. Only
-    mappings are looked into, never Python attributes. Raises TemplateError."""
+    mappings are read, never Python attributes. Raises TemplateError."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -93,7 +93,7 @@ class Template(string.Formatter):
             raise TemplateError(f"the template cannot be read: {error}") from None
 
     def fill(self, row: Mapping[str, Any]) -> str:
-        """The prompt of one row."""
+        """Returns the prompt of one row."""
         return self.vformat(self.text, (), row).strip()
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What is written to: how wide it is, which characters it shows, and how a text or a JSON object is written there.
+"""Writes texts and JSON objects to a terminal, a file or a pipe: by its width, in the characters that it shows.
 
 Characters that the other end cannot show are replaced by one of the same width, so that tables stay in line: a dash
 by `-`, an arrow by `>`, a letter with an accent by the letter, anything else by `?`. JSON is never changed: it is
@@ -22,16 +22,16 @@ from rich.text import Text
 
 from cli.layout import wrap
 
-#: Of a file or a pipe, which has no width of its own: room enough for most tables.
+#: The width of a file or a pipe, which has none of its own: room enough for most tables.
 PIPE_WIDTH = 120
-#: Of a terminal that says nothing.
+#: The width of a terminal that states none.
 TERMINAL_WIDTH = 80
 #: The error handler's name.
 SIMILAR = "pointsman.similar"
 _SIMILAR = str.maketrans("—–‒−─━│┃→←·•…“”„‘’×╭╮╰╯", '-----=||><-*."""\'\'x++++')
 
 
-def settle(environ: Mapping[str, str]) -> None:
+def configure_output(environ: Mapping[str, str]) -> None:
     """Makes standard output and error take every text. A terminal whose locale is "C" gets ASCII, though Python
     itself would write UTF-8 there."""
     for stream in (sys.stdout, sys.stderr):
@@ -42,18 +42,18 @@ def settle(environ: Mapping[str, str]) -> None:
 
 def _plain_locale(environ: Mapping[str, str]) -> bool:
     # Where only LANG says "C", Python has set LC_CTYPE to C.UTF-8 itself by now (PEP 538).
-    said = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG", "")
-    if said == "C.UTF-8" and not environ.get("LC_ALL"):
-        said = environ.get("LANG", "")
-    return said in {"C", "POSIX"}
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG", "")
+    if locale == "C.UTF-8" and not environ.get("LC_ALL"):
+        locale = environ.get("LANG", "")
+    return locale in {"C", "POSIX"}
 
 
-def similar(text: str) -> str:
-    """The text in ASCII, each character by one of its own width."""
-    return "".join(character if character.isascii() else _similar(character) for character in text)
+def to_ascii(text: str) -> str:
+    """Returns the text in ASCII, each character by one of its own width."""
+    return "".join(character if character.isascii() else _ascii_character(character) for character in text)
 
 
-def _similar(character: str) -> str:
+def _ascii_character(character: str) -> str:
     width = cell_len(character)
     plain = unicodedata.normalize("NFKD", character.translate(_SIMILAR)).encode("ascii", "ignore").decode()
     return plain if len(plain) == width else "?" * width
@@ -62,24 +62,24 @@ def _similar(character: str) -> str:
 def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return similar(error.object[error.start : error.end]), error.end
+    return to_ascii(error.object[error.start : error.end]), error.end
 
 
 codecs.register_error(SIMILAR, _replace)
 
 
 def console(stream: IO[str] | None = None) -> Console:
-    """A console on a stream, by default standard output."""
+    """Returns a console on a stream, by default standard output."""
     stream = stream or sys.stdout
-    made = Console(file=stream, highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.size = made.size._replace(width=PIPE_WIDTH)
-    elif made.is_dumb_terminal:  # rich takes it for 80 columns wide, whatever it says
-        made.size = made.size._replace(width=_said_width(stream))
-    return made
+    shown = Console(file=stream, highlight=False)
+    if not shown.is_terminal and "COLUMNS" not in os.environ:
+        shown.size = shown.size._replace(width=PIPE_WIDTH)
+    elif shown.is_dumb_terminal:  # rich takes it for 80 columns wide, whatever it says
+        shown.size = shown.size._replace(width=_stated_width(stream))
+    return shown
 
 
-def _said_width(stream: IO[str]) -> int:
+def _stated_width(stream: IO[str]) -> int:
     if (columns := os.environ.get("COLUMNS", "")).isdigit() and int(columns):
         return int(columns)
     try:
@@ -88,7 +88,7 @@ def _said_width(stream: IO[str]) -> int:
         return TERMINAL_WIDTH
 
 
-def say(to: Console, sentence: str | Text) -> None:
+def write_sentence(to: Console, sentence: str | Text) -> None:
     """Writes one sentence: broken between words on a terminal, whole elsewhere, where a program may look for it."""
     text = Text(sentence) if isinstance(sentence, str) else sentence
     indent = len(text.plain) - len(text.plain.lstrip(" "))

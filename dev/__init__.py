@@ -1,1 +1,1 @@
-"""What a development machine needs: the one-command stack, embedded engines, the provider simulator."""
+"""The tools of a development machine: the one-command stack, embedded engines, the provider simulator."""

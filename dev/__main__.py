@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.terminal import settle
+from cli.terminal import configure_output
 from dev.stack import DEFAULT_PORT_BASE, SPAN
 from dev.up import ROOT, Options, run
 
 
 def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Options]:
-    """The command and its options; ends the process with status 2 where they are wrong. A variable that is empty
-    counts as unset."""
+    """Returns the command and its options; ends the process with status 2 where they are wrong. A variable that is
+    empty counts as unset."""
     try:
         base = int(environ.get("POINTSMAN_PORT_BASE") or DEFAULT_PORT_BASE)
     except ValueError:
@@ -60,8 +60,8 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> tuple[str, Optio
 
 
 def main() -> int:
-    """Run one command; the exit status."""
-    settle(os.environ)
+    """Runs one command; returns the exit status."""
+    configure_output(os.environ)
     command, options = parse(sys.argv[1:], dict(os.environ))
     if command == "up":
         return run(options)

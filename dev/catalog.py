@@ -1,4 +1,4 @@
-"""Which catalog the stack runs on, with which keys, and whether the simulator stands in for the providers."""
+"""Chooses the catalog that the stack runs on, and its keys, and prepares it for the services."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dev.engines import EngineError
 from dev.engines.store import write_private
+from libs.catalog.catalog import Catalog
 from libs.catalog.faults import CatalogError
 from libs.catalog.load import load
-from libs.catalog.model import Catalog
 
 #: The key of the tenant `demo` in config/*.yaml, known to everyone. It opens the simulator, never a paid provider.
 PUBLISHED_KEY = "demo-key"
@@ -22,7 +22,8 @@ PUBLISHED_HASH = hashlib.sha256(PUBLISHED_KEY.encode()).hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`why` is one sentence for the person at the terminal."""
+    """The catalog that the stack runs on. `simulate`: the simulator stands in for providers. `why` is one sentence
+    for the person at the terminal."""
 
     path: Path
     catalog: Catalog
@@ -36,8 +37,8 @@ class Choice:
 
 
 def choose(root: Path, named: str, simulate: bool, environ: Mapping[str, str]) -> Choice:
-    """The named catalog with the providers it names; else the default one where the environment holds a key for it;
-    else the simulator's. `simulate` starts the simulator beside a named catalog, which may point at it.
+    """Returns the named catalog with the providers it names; else the default one where the environment holds a key
+    for it; else the simulator's. `simulate` starts the simulator beside a named catalog, which may point at it.
 
     Raises EngineError for a catalog with faults, and for a named one with no provider that can be called.
     """
@@ -61,8 +62,9 @@ def choose(root: Path, named: str, simulate: bool, environ: Mapping[str, str]) -
     return Choice(path, _load(path, environ), True, why)
 
 
-def admit(choice: Choice, data: Path, key: str) -> tuple[Path, str]:
-    """The catalog file that the services read, and the key of a tenant in it (empty: only its owner knows one).
+def prepare(choice: Choice, data: Path, key: str) -> tuple[Path, str]:
+    """Returns the catalog file that the services read, and the key of a tenant in it (empty: only its owner knows
+    one).
 
     Where the catalog admits the published key to paid providers, the file is a copy in the data directory that admits
     `key` instead; call again when the catalog changes.
@@ -79,28 +81,28 @@ def admit(choice: Choice, data: Path, key: str) -> tuple[Path, str]:
     return copy, key
 
 
-async def follow(
+async def follow_changes(
     choice: Choice,
     data: Path,
     key: str,
     environ: Mapping[str, str],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     pause: float = 1.0,
 ) -> None:
-    """For ever: look every `pause` seconds whether the catalog has changed, carry that over into the copy that the
-    services read, and say in a sentence whether they will take it. They judge a change as `CatalogHolder` does: once
-    the file looks the same twice."""
-    seen = told = _content(choice.path)
+    """Checks every `pause` seconds whether the catalog has changed, carries a change over into the copy that the
+    services read, and reports in a sentence whether they will take it. Never returns. They judge a change as
+    `CatalogHolder` does: once the file is the same at two checks."""
+    last = reported = _content(choice.path)
     while True:
         await asyncio.sleep(pause)
         # An editor may be replacing it at this moment; what is no text the services refuse, and keep the one before.
         with suppress(OSError, UnicodeError):
-            admit(choice, data, key)
+            prepare(choice, data, key)
         now = _content(choice.path)
-        if now == seen != told:
-            told = now
-            say(await asyncio.to_thread(_verdict, choice.path, environ))
-        seen = now
+        if now == last != reported:
+            reported = now
+            report(await asyncio.to_thread(_verdict, choice.path, environ))
+        last = now
 
 
 def _content(path: Path) -> bytes | None:
@@ -121,7 +123,7 @@ def _verdict(path: Path, environ: Mapping[str, str]) -> str:
 
 
 def _usable(catalog: Catalog, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The providers that can be called, and what would have to be set for the others."""
+    """Returns the providers that can be called, and what would have to be set for the others."""
     usable, missing = [], []
     for provider in catalog.providers.values():
         if provider.api_key_file:

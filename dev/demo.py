@@ -1,4 +1,4 @@
-"""`python -m dev demo`: what `make run` shows once the stack is up: one text whole, one as a stream."""
+"""`python -m dev demo`: the two texts that `make run` shows once the stack is up, one whole, one as a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DESCRIBE = f"Write a product description of about 80 words for an online shop.\n
 ADVERTISE = (
     f"Write a short, friendly e-mail paragraph announcing this product to returning customers.\n\n{PRODUCT}"
 )
-#: What the texts are, for a catalog that knows it; any other has a default.
+#: The content type of the texts, for a catalog that knows it; any other has a default.
 CONTENT_TYPE = "product_description"
 
 
@@ -31,22 +31,22 @@ async def demonstrate(stack: Stack) -> None:
     screen, catalog = stack.screen, stack.choice.catalog
     content_type = CONTENT_TYPE if CONTENT_TYPE in catalog.content_types else catalog.default_content_type
     if not stack.tenant_key:
-        screen.say(
+        screen.write_sentence(
             "This catalog admits its own tenants only: set POINTSMAN_KEY to the key of one to see two texts."
         )
         return
     try:
         async with Client(stack.plan.address("router"), stack.tenant_key, timeout=90.0) as client:
-            screen.say("")
-            screen.say(f"Router.Generate, as {content_type}:")
+            screen.write_sentence("")
+            screen.write_sentence(f"Router.Generate, as {content_type}:")
             result = await client.generate(DESCRIBE, content_type=content_type)
             screen.print(render_result(result, title="Fjord pour-over kettle"))
-            screen.say("")
-            screen.say(f"Router.StreamGenerate, as {content_type}:")
+            screen.write_sentence("")
+            screen.write_sentence(f"Router.StreamGenerate, as {content_type}:")
             await _stream(client, stack, content_type)
     except PointsmanError as error:
         raise StackError(f"The router answered {error.reason}: {error.message}") from error
-    screen.say("")
+    screen.write_sentence("")
 
 
 async def _stream(client: Client, stack: Stack, content_type: str) -> None:
@@ -58,11 +58,11 @@ async def _stream(client: Client, stack: Stack, content_type: str) -> None:
                 flow.write(printable(event.text))
             elif isinstance(event, Restarted):
                 flow.end()
-                stack.screen.say("\n[the answer begins anew]")
+                stack.screen.write_sentence("\n[the answer begins anew]")
             elif isinstance(event, SwitchedProvider):
                 stack.screen.print(Text(f"[{event.selection.provider} goes on]", "dim"))
     flow.end()
-    stack.screen.say("\n")
+    stack.screen.write_sentence("\n")
     result = assembler.result
     if result is not None:
         stack.screen.print(render_result(result, show_text=False))

@@ -24,7 +24,7 @@ PIP_CONFIGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 
 
 def index_hosts(environ: Mapping[str, str], configs: list[Path]) -> set[str]:
-    """The hosts of the private package indexes this machine is told of."""
+    """Returns the hosts of the private package indexes that this machine's configuration names."""
     urls = [environ.get(name, "") for name in INDEX_VARIABLES]
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(configs)
@@ -35,7 +35,7 @@ def index_hosts(environ: Mapping[str, str], configs: list[Path]) -> set[str]:
 
 
 def faults(root: Path, files: list[Path], patterns: list[str]) -> Iterator[str]:
-    """`path:line: what` for every match in a text file."""
+    """Returns `path:line: match` for every match in a text file."""
     finder = re.compile("|".join(patterns))
     for file in files:
         path = root / file
@@ -47,7 +47,7 @@ def faults(root: Path, files: list[Path], patterns: list[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """The exit status."""
+    """Prints the faults; returns the exit status."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     files = [Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
     hosts = index_hosts(os.environ, [Path(name).expanduser() for name in PIP_CONFIGS])

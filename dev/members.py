@@ -1,4 +1,4 @@
-"""What the stack is made of: engines and services, each started until it serves."""
+"""The members of the stack: engines and services, each started until it serves."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Member(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Returns its name for people."""
         ...
 
     @property
     def address(self) -> str:
-        """host:port."""
+        """Returns host:port."""
         ...
 
     @property
     def child(self) -> Child:
-        """The process itself."""
+        """Returns the process itself."""
         ...
 
     async def start(self) -> None:
@@ -136,7 +136,8 @@ async def grpc_serving(address: str) -> None:
 
 
 def http_serving(path: str) -> Probe:
-    """A probe that returns once a server answers 200 to GET `path`: what merely accepts may be somebody else."""
+    """Returns a probe that waits until a server answers 200 to GET `path`: what merely accepts may be somebody
+    else."""
 
     async def probe(address: str) -> None:
         while not await _answers(address, path):

@@ -1,4 +1,4 @@
-"""The stack on paper: which processes, where they listen, and what each is told by its environment. No I/O."""
+"""The plan of a stack: its processes, their addresses and environments. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_PORT_BASE = 7700
-#: Every address, as an offset from the port base. Metrics endpoints are 100 above their service; a second word names
+#: The offset of every address from the port base. Metrics endpoints are 100 above their service; a second word names
 #: another address of the same service.
 OFFSETS = {
     "router": 0,
@@ -32,7 +32,7 @@ DRAIN_SECONDS = "1.0"
 
 
 def assign_ports(base: int, free: Callable[[], int]) -> dict[str, int]:
-    """A port for every name; base 0 takes free ones. Raises ValueError where the base leaves no room."""
+    """Assigns a port to every name; base 0 takes free ones. Raises ValueError where the base leaves no room."""
     if base and not 1024 <= base <= 65535 - SPAN:
         raise ValueError(f"the port base must be 0 or from 1024 to {65535 - SPAN}, not {base}")
     return {name: base + offset if base else free() for name, offset in OFFSETS.items()}
@@ -40,7 +40,8 @@ def assign_ports(base: int, free: Callable[[], int]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the processes are told. `provider_keys` names the environment variables that hold providers' keys."""
+    """The addresses and environments of the processes. `provider_keys` names the environment variables that hold
+    providers' keys."""
 
     root: Path
     data: Path
@@ -56,8 +57,8 @@ class Plan:
         return f"127.0.0.1:{self.ports[name]}"
 
     def environment(self, name: str, environ: Mapping[str, str]) -> dict[str, str]:
-        """The environment of one process: the caller's, with ours on top. Only the router and health, which call
-        providers, see the providers' keys."""
+        """Returns the environment of one process: the caller's, with ours on top. Only the router and health, which
+        call providers, see the providers' keys."""
         env = {
             "POINTSMAN_LOG_LEVEL": "info",
             "POINTSMAN_TRACE_SAMPLE_RATIO": "1",

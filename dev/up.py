@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.catalog import Choice, admit, choose, follow
+from cli.addresses import LOCK, STATE
+from dev.catalog import Choice, choose, follow_changes, prepare
 from dev.engines import EngineError, Postgres, Valkey
 from dev.engines.child import free_port, port_is_free
 from dev.engines.store import held, password, write_private
@@ -23,8 +24,6 @@ from dev.supervisor import StackError, Supervisor, has_room
 from libs.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Addresses and keys for programs, in the data directory for as long as the stack runs.
-STATE = "stack.json"
 #: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
 GRACES = (1.3, 1.3, 1.9)
 
@@ -52,7 +51,7 @@ class Stack:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Every address by name."""
+        """Returns every address by name."""
         return {
             name: self.plan.address(name) for name in self.plan.ports if name.partition(" ")[0] in self.names
         }
@@ -77,39 +76,42 @@ async def _run(options: Options, body: Body | None) -> None:
     sentence = (
         f"Another stack runs on {data}: stop it first (Ctrl-C there), or name another directory with --data."
     )
-    # The command line looks at this lock to tell whether the addresses in the state file still hold.
-    with held(data / "lock", sentence):
+    # The command line tries this lock to find out if the addresses in the state file still hold.
+    with held(data / LOCK, sentence):
         (data / STATE).unlink(missing_ok=True)  # of a stack that was killed
         choice = choose(ROOT, options.catalog, options.simulator, os.environ)
         plan, tenant_key, layers = compose(options, data, choice)
         _check_ports(plan, {member.name for layer in layers for member in layer})
         screen = Screen()
-        supervisor = Supervisor(layers, SystemClock(), screen.say, lambda: has_room(data))
-        names = frozenset(life.member.name for life in supervisor.lives)
+        supervisor = Supervisor(layers, SystemClock(), screen.write_sentence, lambda: has_room(data))
+        names = frozenset(status.member.name for status in supervisor.statuses)
         stack = Stack(plan, choice, tenant_key, screen, names)
-        screen.say(choice.why)
+        screen.write_sentence(choice.why)
         interrupted = _interruption()
         async with _running(supervisor, data):
             await _until(interrupted, supervisor.start())
             if interrupted.is_set():
                 return
             _write_state(data, stack)
-            following = follow(choice, data, password(data / "tenant_key"), os.environ, screen.say)
-            tasks = [supervisor.keep(), following]
+            following = follow_changes(
+                choice, data, password(data / "tenant_key"), os.environ, screen.write_sentence
+            )
+            tasks = [supervisor.keep_running(), following]
             await _until(interrupted, _beside(_main(stack, body, supervisor, once=options.once), tasks))
 
 
 def compose(options: Options, data: Path, choice: Choice) -> tuple[Plan, str, list[list[Member]]]:
-    """The plan, the demo tenant's key and the processes, layered so that each stops before what it depends on."""
+    """Returns the plan, the demo tenant's key and the processes, layered so that each stops before what it depends
+    on."""
     try:
         ports = assign_ports(options.port_base, free_port)
     except ValueError as error:
         raise EngineError(f"{error}".capitalize() + ".") from error
     logs = data / "logs"
-    # The limiter is told to trust this store (`Plan.environment`), so it may lose nothing.
+    # The limiter is set to trust this store (`Plan.environment`), so it may lose nothing.
     valkey = Valkey(data / "valkey", ports["valkey"], logs / "valkey.log", sync="always")
     postgres = Postgres(data / "postgres", ports["postgres"], logs / "postgres.log")
-    catalog, tenant_key = admit(choice, data, password(data / "tenant_key"))
+    catalog, tenant_key = prepare(choice, data, password(data / "tenant_key"))
     plan = Plan(
         root=ROOT,
         data=data,
@@ -158,7 +160,7 @@ async def _running(supervisor: Supervisor, data: Path) -> AsyncIterator[None]:
 
 
 def _interruption() -> asyncio.Event:
-    """An event set by Ctrl-C, SIGTERM or a closed terminal."""
+    """Returns an event that Ctrl-C, SIGTERM or a closed terminal sets."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -188,15 +190,15 @@ async def _main(stack: Stack, body: Body | None, supervisor: Supervisor, *, once
         except StackError as error:
             if once:
                 raise
-            # The stack is whole: whoever started it can look at what the router says.
-            stack.screen.say(f"{error}\n")
+            # The stack is whole: the person who started it can read what the router says.
+            stack.screen.write_sentence(f"{error}\n")
     if not once:
         for name, address in stack.addresses.items():
-            stack.screen.say(f"  {name:<18} {address}")
-        stack.screen.say(
+            stack.screen.write_sentence(f"  {name:<18} {address}")
+        stack.screen.write_sentence(
             f"Keys and addresses for programs: {stack.plan.data / STATE}. Ctrl-C stops everything."
         )
-        await stack.screen.live(supervisor.lives)
+        await stack.screen.live(supervisor.statuses)
 
 
 async def _beside(main: Awaitable[None], endless: Sequence[Awaitable[None]]) -> None:

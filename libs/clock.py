@@ -10,11 +10,11 @@ class Clock(Protocol):
     """A source of time."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; only differences mean something."""
+        """Returns seconds that never go back; only differences mean something."""
         ...
 
     def now(self) -> float:
-        """Seconds since the Unix epoch."""
+        """Returns seconds since the Unix epoch."""
         ...
 
 

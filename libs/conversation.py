@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Role(StrEnum):
-    """Who speaks a message."""
+    """The speaker of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -17,7 +17,7 @@ class Role(StrEnum):
 
 
 class ReasoningEffort(StrEnum):
-    """How hard a reasoning model should think."""
+    """The effort that a reasoning model should make."""
 
     NONE = "none"
     LOW = "low"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from libs.limits import LimitKey, QueueKey
 
-#: How many violations of one request are told; more help nobody, and must not fill an answer.
+#: The most violations of one request that an error names; more help nobody, and must not fill an answer.
 MAX_VIOLATIONS = 20
 
 
@@ -36,13 +36,13 @@ class QuotaViolation:
 
     @property
     def subject(self) -> str:
-        """The name for people."""
+        """Returns the limit's name for people."""
         return str(self.key)
 
 
 class PointsmanError(Exception):
-    """Base. `reason` is the stable UPPER_SNAKE name in google.rpc.ErrorInfo; the message is for a person and never
-    holds a key or a prompt; `metadata` goes into ErrorInfo."""
+    """The base of all errors. `reason` is the stable UPPER_SNAKE name in google.rpc.ErrorInfo; the message is for a
+    person and never holds a key or a prompt; `metadata` goes into ErrorInfo."""
 
     default_reason = "INTERNAL"
 
@@ -63,7 +63,7 @@ class PointsmanError(Exception):
 
 
 class InvalidArgument(PointsmanError):
-    """The request is wrong whatever the state of the system. Names every wrong field, up to a bound."""
+    """The request is wrong, whatever the state of the system. Names every wrong field, up to a bound."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -74,16 +74,16 @@ class InvalidArgument(PointsmanError):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        told = tuple(violations[:MAX_VIOLATIONS])
-        message = "; ".join([f"{v.field}: {v.description}" for v in told])
-        if len(violations) > len(told):
-            message += f"; and {len(violations) - len(told)} more"
+        named = tuple(violations[:MAX_VIOLATIONS])
+        message = "; ".join([f"{v.field}: {v.description}" for v in named])
+        if len(violations) > len(named):
+            message += f"; and {len(violations) - len(named)} more"
         super().__init__(message, reason=reason, metadata=metadata)
-        self.violations = told
+        self.violations = named
 
 
 def check_count(field: str, count: int, most: int) -> None:
-    """Refuses a field for how many entries it has, before anything looks at them. Raises InvalidArgument."""
+    """Refuses a field for its number of entries, before any of them is read. Raises InvalidArgument."""
     if count > most:
         raise InvalidArgument([FieldViolation(field, f"has {count} entries; at most {most} are accepted")])
 
@@ -143,7 +143,7 @@ class ResourceExhausted(PointsmanError):
 
 
 class Unavailable(PointsmanError):
-    """Not now; the same call may succeed later."""
+    """The call cannot be served now; the same call may succeed later."""
 
     default_reason = "UNAVAILABLE"
 

@@ -32,7 +32,8 @@ class _Labelled(Collector, Generic[Child]):
             self.labels()
 
     def labels(self, *values: object) -> Child:
-        """The child for these, to be kept by whoever counts often. Raises ValueError."""
+        """Returns the child for these values, to be kept by code that counts often. Raises ValueError for another
+        number of values."""
         if len(values) != len(self._labels):
             wanted = f"{len(self._labels)} labels are wanted ({', '.join(self._labels)})"
             raise ValueError(f"{wanted}, not {len(values)}")
@@ -44,7 +45,7 @@ class _Labelled(Collector, Generic[Child]):
 
 
 class Count:
-    """One number of a counter. Where even a call is too dear, add to `value`."""
+    """One number of a counter. Code for which even a call is too dear adds to `value`."""
 
     __slots__ = ("value",)
 
@@ -67,7 +68,7 @@ class Counter(_Labelled[Count]):
         self.labels().inc(amount)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """For the registry."""
+        """Yields the metric as the registry wants it."""
         family = CounterMetricFamily(self._name, self._description, labels=self._labels)
         for values, child in list(self._children.items()):
             family.add_metric(values, child.value)
@@ -103,7 +104,7 @@ class Histogram(_Labelled[Distribution]):
         self.labels().observe(value)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """For the registry."""
+        """Yields the metric as the registry wants it."""
         family = HistogramMetricFamily(self._name, self._description, labels=self._labels)
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for values, child in list(self._children.items()):

@@ -15,7 +15,8 @@ RETRY_AFTER = 1.0
 #: the fleet, whose batches become a few times as large.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_ONE = 32 * 1024 * 1024
-#: What a request counts beside its bytes, however small it is: its task, its spans, its connection to a provider.
+#: The bytes that a request counts beside its own, however small it is: its task, its spans, its connection to a
+#: provider.
 CALL_BYTES = 4 * 1024
 
 
@@ -29,7 +30,8 @@ class BytesInFlight:
     __slots__ = ("_held", "_most", "_most_of_one", "_total")
 
     def __init__(self, most: int = MOST_BYTES, most_of_one: int = MOST_BYTES_OF_ONE) -> None:
-        """`most`: bytes of all callers; `most_of_one`: of one caller. Raises ValueError unless 0 < one <= all."""
+        """`most` is the bound in bytes of all callers; `most_of_one`: of one caller. Raises ValueError unless 0 < one
+        <= all."""
         if not 0 < most_of_one <= most:
             raise ValueError("the bound of one caller must be above 0 and at most the bound of all")
         self._most = most
@@ -39,7 +41,7 @@ class BytesInFlight:
 
     @property
     def total(self) -> int:
-        """Bytes held now, of all callers."""
+        """Returns the bytes held now, of all callers."""
         return self._total
 
     def take(self, caller: str, size: int) -> None:
@@ -67,10 +69,10 @@ class BytesInFlight:
 
 
 class UnknownCallers:
-    """Bounds how many unknown callers are told a second that they are unknown.
+    """Bounds the rate of answers to unknown callers.
 
-    A token bucket: `burst` at once, `rate` a second in the long run. Beyond it they are told RESOURCE_EXHAUSTED,
-    which is neither logged nor traced. Callers with a known key never pass here.
+    A token bucket: `burst` at once, `rate` a second in the long run. Beyond it they get RESOURCE_EXHAUSTED, which is
+    neither logged nor traced. Callers with a known key never pass here.
     """
 
     __slots__ = ("_burst", "_clock", "_filled", "_rate", "_tokens")

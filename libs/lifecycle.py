@@ -31,10 +31,9 @@ from libs.telemetry import Metrics, Telemetry, get_logger
 from libs.throttle import Throttle
 from libs.watchdog import Report, Watchdog
 
-#: sysexits.h EX_UNAVAILABLE and EX_SOFTWARE.
+#: Exit status of a service that cannot start, of sysexits.h.
 EX_UNAVAILABLE = 69
-EX_SOFTWARE = 70
-#: Seconds that a cancelled background task has to end before it is told again.
+#: Seconds that a cancelled background task has to end before it is cancelled again.
 CANCEL_AGAIN = 0.5
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -47,7 +46,7 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """What the lifecycle gives to a composition root. `authenticator` and `bytes_in_flight` may be
+    """The parts that the lifecycle gives to a composition root. `authenticator` and `bytes_in_flight` may be
     replaced before it yields. All doors of the process share the two bounds on what they take in."""
 
     instance_id: str
@@ -59,7 +58,7 @@ class Runtime:
 
 
 class Server(Protocol):
-    """What listens."""
+    """A server with the life of a process: started, serving, drained."""
 
     port: int
 
@@ -67,12 +66,12 @@ class Server(Protocol):
         """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
         ...
 
-    def serving(self) -> None:
-        """Ready."""
+    def begin_serving(self) -> None:
+        """Reports itself ready."""
         ...
 
     async def drain(self, seconds: float) -> None:
-        """Not ready; returns once running calls have ended or `seconds` have passed."""
+        """Reports itself not ready and returns once running calls have ended or `seconds` have passed."""
         ...
 
 
@@ -125,13 +124,13 @@ class _Process(Generic[SettingsT]):
                 await operations.start(settings.metrics_listen)
             async with self.assemble(settings, runtime) as served:
                 servers = await self._start(served, runtime)
-                # What lives as long as the process need not be scanned by every collection.
+                # Objects that live as long as the process need not be scanned by every collection.
                 gc.collect()
                 gc.freeze()
                 # Requests leave few cycles behind; looking for them every 700 allocations costs more than it frees.
                 gc.set_threshold(20_000, 20, 20)
                 for server in servers.values():
-                    server.serving()
+                    server.begin_serving()
                 ports = {name: server.port for name, server in servers.items()}
                 log.info("serving", **ports, instance=instance)
                 await stop.wait()
@@ -144,7 +143,7 @@ class _Process(Generic[SettingsT]):
             telemetry.stop()
 
     async def _start(self, served: Sequence[Registration | Listening], runtime: Runtime) -> dict[str, Server]:
-        """Binds what listens, or nothing; by the names that the log gives their ports. Raises OSError."""
+        """Binds all servers, or none. Returns their ports by the names that the log gives them. Raises OSError."""
         settings = self.settings
         registrations = [item for item in served if isinstance(item, Registration)]
         servers: dict[str, Server] = {}
@@ -156,6 +155,7 @@ class _Process(Generic[SettingsT]):
                     runtime.authenticator,
                     bytes_in_flight=runtime.bytes_in_flight,
                     unknown_callers=runtime.unknown_callers,
+                    clock=runtime.clock,
                 )
                 await server.start(settings.listen, _server_credentials(settings))
                 servers["port"] = server
@@ -197,7 +197,7 @@ def _server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | N
 
 def run(service: str, settings_type: type[SettingsT], assemble: Assemble[SettingsT]) -> int:
     """Runs a service until SIGTERM or SIGINT. Exit status: 0 after a drain, 64 for bad settings, 69 when it cannot
-    start (one sentence on stderr), 70 for a bug."""
+    start (one sentence on stderr). Raises what a bug raised, so that Python shows it and exits with 1."""
     try:
         settings = load_settings(settings_type)
     except SettingsError as error:
@@ -247,8 +247,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     """Cancels until it has ended; raises what it failed with.
 
     `asyncio.wait_for` of Python 3.11, through which redis-py sends, forgets a cancellation that comes just as what it
-    waits for is done (github.com/python/cpython/issues/86296). Told once, an endless task would go on for ever, and
-    its service with it.
+    waits for is done (github.com/python/cpython/issues/86296). Cancelled once, an endless task would go on for ever,
+    and its service with it.
     """
     while not task.done():
         task.cancel()

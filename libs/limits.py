@@ -13,12 +13,17 @@ from msgspec import Struct
 
 #: The longest name of a scope, its tenant included, in characters.
 MAX_NAME = 200
-#: How many scopes' texts are remembered once they were read; a fleet uses a few for each tenant.
+#: The largest limit of a bucket and of any other kind, in the limit's unit. They keep every integer of the store's
+#: arithmetic below 2^53, which Lua holds exactly (services/ratelimit/adapters/limits.lua).
+MAX_BUCKET = 10**10
+MAX_COUNTER = 10**15
+#: Scopes that are remembered with their text once they were read; a fleet uses a few for each tenant.
 _REMEMBERED = 65_536
 
 
 class Unit(StrEnum):
-    """What a limit counts, by the catalog's word. `number`: as in ratelimit.proto and in the store; never reused."""
+    """A unit that limits count, by the catalog's word. `number`: as in ratelimit.proto and in the store; never
+    reused."""
 
     number: int
 
@@ -42,13 +47,13 @@ class Unit(StrEnum):
 
     @property
     def words(self) -> str:
-        """For a sentence."""
+        """Returns the name with spaces, for a sentence."""
         return self.replace("_", " ")
 
 
 class Period(StrEnum):
-    """How capacity comes back, by the catalog's word; NONE is concurrency's. `number`: as of Unit. `seconds`: of a
-    bucket, which refills steadily; 0 for the others."""
+    """A way in which capacity comes back, by the catalog's word; NONE is concurrency's. `number`: as of Unit.
+    `seconds`: of a bucket, which refills steadily; 0 for the others."""
 
     number: int
     seconds: int
@@ -72,17 +77,22 @@ class Period(StrEnum):
         """Returns True if a calendar cuts it into windows."""
         return self in (Period.DAY, Period.MONTH)
 
+    @property
+    def max_limit(self) -> int:
+        """The largest limit that the limiter counts exactly, in the limit's unit."""
+        return MAX_BUCKET if self.seconds else MAX_COUNTER
+
 
 UNIT_BY_NUMBER = {unit.number: unit for unit in Unit}
 PERIOD_BY_NUMBER = {period.number: period for period in Period}
 BUCKET_PERIODS = tuple(period for period in Period if period.seconds)
-#: All but concurrency's.
+#: The periods of all units but concurrency.
 PERIODS = tuple(period for period in Period if period)
 
 
 class ScopeKind(StrEnum):
-    """What a limit belongs to. `of_tenant`: a tenant and something of it. `callers`: the caller's own, so that no
-    other provider would help where it has no room. `shared`: with other tenants."""
+    """A kind of scope. `of_tenant`: a tenant and something of it. `callers`: the caller's own, so that no other
+    provider would help where it has no room. `shared`: with other tenants."""
 
     of_tenant: bool
     callers: bool
@@ -109,8 +119,8 @@ class ScopeKind(StrEnum):
 
 
 class Scope(Struct, frozen=True, cache_hash=True, order=True):
-    """What a limit belongs to. `tenant` is set where the kind is of a tenant's, and has no slash. Raises ValueError
-    for what is no name."""
+    """The thing that a limit belongs to. `tenant` is set where the kind is of a tenant's, and has no slash. Raises
+    ValueError for what is no name."""
 
     kind: ScopeKind
     name: str
@@ -129,7 +139,7 @@ class Scope(Struct, frozen=True, cache_hash=True, order=True):
         return f"{self.kind}:{self.name}"
 
 
-#: By `ScopeKind.of_tenant`.
+#: The sentence's end of an error, by `ScopeKind.of_tenant`.
 _PARTS = {False: "no tenant", True: "a tenant without a slash, a slash and a name"}
 
 
@@ -163,7 +173,7 @@ class LimitKey(Struct, frozen=True, cache_hash=True):
 
     @property
     def position(self) -> tuple[str, int, int]:
-        """By which limits are ordered."""
+        """Returns the key that limits are sorted by."""
         return str(self.scope), self.unit.number, self.period.number
 
     @property
@@ -176,7 +186,7 @@ class LimitKey(Struct, frozen=True, cache_hash=True):
 
 
 class Amounts(Struct, frozen=True):
-    """What one admission takes, per unit, all >= 0. `concurrency` None: as `requests`."""
+    """The amounts that one admission takes, per unit, all >= 0. `concurrency` None: as `requests`."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -186,11 +196,11 @@ class Amounts(Struct, frozen=True):
 
     @property
     def slots(self) -> int:
-        """The concurrency taken."""
+        """Returns the concurrency taken."""
         return self.requests if self.concurrency is None else self.concurrency
 
     def most(self, other: Amounts) -> Amounts:
-        """The larger of both, of each."""
+        """Returns the larger of both amounts, for each unit."""
         return Amounts(
             max(self.requests, other.requests),
             max(self.input_tokens, other.input_tokens),
@@ -200,7 +210,7 @@ class Amounts(Struct, frozen=True):
         )
 
     def times(self, times: int) -> Amounts:
-        """So many of them."""
+        """Returns the amounts of `times` such admissions."""
         return Amounts(
             self.requests * times,
             self.input_tokens * times,
@@ -215,7 +225,7 @@ _REQUESTS, _INPUT, _OUTPUT, _TOTAL, CONCURRENCY, _MICRO_USD = Unit
 
 
 def by_unit(amounts: Amounts) -> dict[Unit, int]:
-    """What an admission takes from a limit of each unit."""
+    """Returns what an admission takes from a limit of each unit."""
     return {
         _REQUESTS: amounts.requests,
         _INPUT: amounts.input_tokens,

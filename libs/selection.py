@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class SelectionReason(StrEnum):
-    """Which criterion decided."""
+    """The criterion that decided."""
 
     COST = "cost"
     PERFORMANCE = "performance"
@@ -37,7 +37,7 @@ class Degradation(StrEnum):
 
 
 class Strategy(StrEnum):
-    """What to optimise when several models can serve a request."""
+    """The aim of a choice among several models that can serve a request."""
 
     COST_FIRST = "cost_first"
     PERFORMANCE_FIRST = "performance_first"

@@ -1,4 +1,4 @@
-"""What every service reads from its environment. One class per service extends `ServiceSettings`."""
+"""The settings that every service reads from its environment. One class per service extends `ServiceSettings`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _is_number(text: str) -> bool:
 
 
 def parse_address(value: str) -> tuple[str, int]:
-    """Splits `host:port` (IPv6 hosts in brackets). Raises ValueError with a sentence."""
+    """Splits `host:port` (IPv6 hosts in brackets). Raises ValueError with a sentence for people."""
     host, separator, port = value.rpartition(":")
     if not separator or not host or not _is_number(port) or int(port) > 65535:
         raise ValueError(f"must be host:port with a port from 0 to 65535, not {value!r}")
@@ -38,7 +38,7 @@ def parse_address(value: str) -> tuple[str, int]:
 
 
 def why_unbound(listen: str) -> str:
-    """A sentence on why nothing can listen on `host:port`, as far as can be told. Looks the host up."""
+    """Returns a sentence on why nothing can listen on `host:port`, as far as can be found out. Looks the host up."""
     host, _ = parse_address(listen)
     try:
         socket.getaddrinfo(host, None)
@@ -88,8 +88,8 @@ Certificates = Annotated[
 
 
 def key_of(certificate: str) -> tuple[BeforeValidator, AfterValidator]:
-    """What checks a PEM file with the private key of the setting `certificate`, which stands before it: both are set
-    or neither, and they belong together."""
+    """Returns the validators of a PEM file with the private key of the setting `certificate`, which stands before it:
+    both are set or neither, and they belong together."""
 
     def check(path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None:
@@ -113,7 +113,7 @@ def key_of(certificate: str) -> tuple[BeforeValidator, AfterValidator]:
 
 
 def shared(name: str) -> AliasChoices:
-    """The environment variable of a setting that all services share, without a service prefix."""
+    """Returns the environment variable of a setting that all services share, without a service prefix."""
     return AliasChoices(f"POINTSMAN_{name}")
 
 
@@ -124,14 +124,14 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     listen: Address
-    #: Where Prometheus scrapes and an orchestrator asks for life; empty: nowhere.
+    #: The address of /metrics and /livez, for Prometheus and the orchestrator; empty: none.
     metrics_listen: OptionalAddress = ""
     config: Path = Field(Path("config/pointsman.yaml"), validation_alias=shared("CONFIG"))
     #: Unique per process life; empty: made from host, pid and chance.
     instance_id: str = ""
-    #: How long running calls may go on after SIGTERM, in seconds.
+    #: Seconds that running calls may go on after SIGTERM.
     drain_seconds: float = Field(5.0, ge=0, le=3600)
-    #: Where set, callers of internal services must send it as a Bearer token.
+    #: The Bearer token that callers of internal services must send; empty: none.
     service_token: SecretStr = Field(SecretStr(""), validation_alias=shared("SERVICE_TOKEN"))
     log_level: str = Field(
         "info", validation_alias=shared("LOG_LEVEL"), pattern="^(debug|info|warning|error|critical)$"
@@ -148,7 +148,7 @@ class ServiceSettings(BaseSettings):
     tls_ca: Certificates = Field(None, validation_alias=shared("TLS_CA"))
 
     def instance(self, service: str) -> str:
-        """The instance id, made up where none was given."""
+        """Returns the instance id, made up where none was given."""
         return self.instance_id or f"{service}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 

@@ -28,7 +28,6 @@ from libs.settings import ServiceSettings
 GEN_AI_OPERATION = "gen_ai.operation.name"
 GEN_AI_PROVIDER = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
-GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
 GEN_AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
 GEN_AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
@@ -48,7 +47,7 @@ Logger = structlog.stdlib.BoundLogger
 
 
 def get_logger(name: str) -> Logger:
-    """A structured logger; `log.info("event_name", key=value)`."""
+    """Returns a structured logger, to be used as `log.info("event_name", key=value)`."""
     logger: Logger = structlog.get_logger(module=name)
     return logger
 
@@ -75,7 +74,7 @@ class LogStream:
         self.lost = 0
 
     def write(self, line: str) -> int:
-        """Writes it, or counts it."""
+        """Writes a line, or counts it as lost."""
         rest = line.encode(errors="backslashreplace")
         try:
             while rest:
@@ -89,7 +88,7 @@ class LogStream:
 
 
 def configure_logging(service: str, level: str = "info") -> LogStream:
-    """JSON lines on stderr from structlog and from the standard library's loggers alike. Returns the stream they go
+    """Makes structlog and the standard library's loggers write JSON lines to stderr. Returns the stream they go
     to."""
     stream = LogStream(sys.stderr.fileno())
     number = logging.getLevelName(level.upper())
@@ -139,24 +138,24 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._made: dict[str, Any] = {}
+        self._instruments: dict[str, Any] = {}
 
     def _get(self, kind: Callable[..., Any], name: str, description: str, *more: Any) -> Any:
         full = f"pointsman_{name}"
-        if full not in self._made:
-            made = self._made[full] = kind(full, description, *more)
-            self.registry.register(made)
-        return self._made[full]
+        if full not in self._instruments:
+            instrument = self._instruments[full] = kind(full, description, *more)
+            self.registry.register(instrument)
+        return self._instruments[full]
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
-        """A count that only grows; `name` without the `pointsman_` prefix and `_total` suffix."""
-        made: Counter = self._get(Counter, name, description, labels)
-        return made
+        """Returns a count that only grows; `name` without the `pointsman_` prefix and `_total` suffix."""
+        instrument: Counter = self._get(Counter, name, description, labels)
+        return instrument
 
     def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
-        """A value that goes up and down."""
-        made: Gauge = self._get(partial(Gauge, registry=None), name, description, labels)
-        return made
+        """Returns a value that goes up and down."""
+        instrument: Gauge = self._get(partial(Gauge, registry=None), name, description, labels)
+        return instrument
 
     def histogram(
         self,
@@ -165,13 +164,13 @@ class Metrics:
         labels: Sequence[str] = (),
         buckets: Sequence[float] = LATENCY_BUCKETS,
     ) -> Histogram:
-        """A distribution, by default of seconds."""
-        made: Histogram = self._get(Histogram, name, description, labels, buckets)
-        return made
+        """Returns a distribution, by default of seconds."""
+        instrument: Histogram = self._get(Histogram, name, description, labels, buckets)
+        return instrument
 
 
 class Telemetry:
-    """What a process says of itself: it logs, counts and traces from here on, until `stop`."""
+    """The logs, metrics and traces of a process, from construction to `stop`."""
 
     def __init__(self, service: str, settings: ServiceSettings, instance: str) -> None:
         stream = configure_logging(service, settings.log_level)

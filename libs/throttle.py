@@ -9,23 +9,23 @@ INTERVAL = 10.0
 
 
 class Throttle:
-    """One for each thing that is said; the first time is said at once."""
+    """Decides when a repeated event is logged; one for each event. The first time is logged at once."""
 
-    __slots__ = ("_clock", "_next", "_seconds", "_unsaid")
+    __slots__ = ("_clock", "_next", "_seconds", "_unlogged")
 
     def __init__(self, clock: Clock, seconds: float = INTERVAL) -> None:
         self._clock = clock
         self._seconds = seconds
         self._next = float("-inf")
-        self._unsaid = 0
+        self._unlogged = 0
 
     def due(self) -> int | None:
-        """Counts one occurrence. Returns how often it happened since the last that was said, this one included; None
-        where it is not to be said now."""
-        self._unsaid += 1
+        """Counts one occurrence. Returns the occurrences since the last logged one, this one included; None where it
+        is not to be logged now."""
+        self._unlogged += 1
         now = self._clock.monotonic()
         if now < self._next:
             return None
         self._next = now + self._seconds
-        times, self._unsaid = self._unsaid, 0
+        times, self._unlogged = self._unlogged, 0
         return times

@@ -30,7 +30,7 @@ _PLAIN = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class _Exporting:
-    """Where ended spans go; nothing is recorded while there is no processor."""
+    """The receiver of ended spans; nothing is recorded while there is no processor."""
 
     processor: SpanProcessor | None = None
     resource: Resource = Resource.get_empty()
@@ -84,7 +84,7 @@ class Span:
 
     @property
     def context(self) -> SpanContext:
-        """What names the span to others."""
+        """Returns the ids that name the span to others."""
         if self._context is None:
             flags = _SAMPLED if self._sampled else _NOT_SAMPLED
             state = None if self._parent is None else self._parent.trace_state
@@ -93,12 +93,12 @@ class Span:
 
     @property
     def trace_id(self) -> str:
-        """32 hex digits."""
+        """Returns the trace id as 32 hex digits."""
         return f"{self._trace_id:032x}"
 
     @property
     def traceparent(self) -> str:
-        """The W3C header that makes a call's span a child of this one."""
+        """Returns the W3C header that makes a call's span a child of this one."""
         context = self.context
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
@@ -129,7 +129,7 @@ current: ContextVar[Span | None] = ContextVar("pointsman_span", default=None)
 
 
 def propagation() -> list[tuple[str, str]]:
-    """W3C Trace Context headers for a call made now: of the span of the call being served, else of whatever
+    """Returns W3C Trace Context headers for a call made now: of the span of the call being served, else of whatever
     OpenTelemetry has as current in this task. Empty: no trace."""
     span = current.get()
     context = span.context if span is not None else trace.get_current_span().get_span_context()
@@ -143,10 +143,10 @@ def propagation() -> list[tuple[str, str]]:
 
 
 def parent_of(traceparent: str, tracestate: str = "") -> SpanContext | None:
-    """The caller's span as W3C Trace Context names it; None where the header is no such thing."""
+    """Returns the caller's span as W3C Trace Context names it; None where the header is no such thing."""
     plain = _PLAIN.fullmatch(traceparent) if not tracestate else None
     if plain is not None:
-        # What nearly every caller sends; OpenTelemetry's parser takes twenty times as long for it.
+        # Nearly every caller sends this form; OpenTelemetry's parser takes twenty times as long for it.
         trace_id, span_id, flags = (int(part, 16) for part in plain.groups())
         context = SpanContext(trace_id, span_id, True, TraceFlags(flags))
         return context if context.is_valid else None

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class ErrorClass(StrEnum):
-    """The closed set of ways a provider attempt can fail. The class alone decides what may happen next."""
+    """The closed set of ways in which a provider attempt can fail. The class alone decides what may happen next."""
 
     INVALID_REQUEST = "invalid_request"
     CONTENT_REFUSED = "content_refused"
@@ -30,7 +30,7 @@ class ErrorClass(StrEnum):
     CANCELLED = "cancelled"
 
 
-# What says something about the provider's health. The rest is the caller's doing, or the account's.
+#: Failures that say something about the provider's health. The rest is the caller's doing, or the account's.
 PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
     {
         ErrorClass.OVERLOADED,
@@ -41,10 +41,12 @@ PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
         ErrorClass.MALFORMED,
     }
 )
+#: Failures of our account at the provider: its key is refused, or its quota is spent.
+ACCOUNT_FAULTS: frozenset[ErrorClass] = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 
 
 class FinishReason(StrEnum):
-    """Why the model stopped."""
+    """The reason why the model stopped."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -54,7 +56,7 @@ class FinishReason(StrEnum):
 
 
 class UsageAccuracy(StrEnum):
-    """How far a usage figure can be trusted, best first."""
+    """The trust that a usage figure deserves, best first."""
 
     EXACT = "exact"
     ESTIMATED = "estimated"
@@ -71,7 +73,7 @@ class Priority(StrEnum):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens. `input_tokens` includes cached ones, `output_tokens` includes reasoning ones."""
+    """Tokens used. `input_tokens` includes cached ones, `output_tokens` includes reasoning ones."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -81,7 +83,7 @@ class Usage(Struct, frozen=True):
     accuracy: UsageAccuracy = UsageAccuracy.EXACT
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum, as trustworthy as its least trustworthy part."""
+        """Returns the sum, as accurate as its least accurate part."""
         order = list(UsageAccuracy)
         return Usage(
             self.input_tokens + other.input_tokens,

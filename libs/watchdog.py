@@ -1,4 +1,4 @@
-"""Says where an event loop is stuck.
+"""Reports where an event loop is stuck.
 
 Whatever holds the loop's thread for long holds everybody's calls, and leaves no trace of itself: no call of its own
 has ended, no probe is answered, and the orchestrator ends the process. A thread asks the loop for an answer every
@@ -75,7 +75,8 @@ class Watchdog:
 
 
 def stack_of(thread: int) -> list[str]:
-    """`file:line function` of a running thread by its ident, the innermost frame first; empty where it has ended."""
+    """Returns `file:line function` for the frames of a running thread by its ident, the innermost first; empty where
+    it has ended."""
     frame = sys._current_frames().get(thread)
     if frame is None:
         return []

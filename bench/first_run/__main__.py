@@ -1,4 +1,4 @@
-"""How long a person waits: from a fresh clone to the first answer, and from a restart to it.
+"""Measures how long a person waits: from a fresh clone to the first answer, and from a restart to it.
 
 python -m bench.first_run [--make "make PYTHON=python3.13"]
 
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What is timed: the first output line that begins with these words.
+#: The stages that are timed, each to the first output line that begins with these words.
 STAGES = {
     "environment": "Making .venv",
     "packages": "Installing requirements",
@@ -36,7 +36,8 @@ _OURS = ("POINTSMAN_", "OTEL_", "PYTHON", "VIRTUAL_ENV", "GRPC_", "MAKE", "MFLAG
 
 
 def run(checkout: Path, command: Sequence[str]) -> dict[str, float]:
-    """Seconds to each stage that was seen, and to the end. Ends the process where the command fails."""
+    """Runs the command; returns the seconds to each stage that was seen, and to the end. Ends the process where the
+    command fails."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(_OURS) and not k.endswith("_API_KEY")}
     env |= {"PYTHONUNBUFFERED": "1", "POINTSMAN_PORT_BASE": "0"}
     began = time.perf_counter()
@@ -56,7 +57,7 @@ def run(checkout: Path, command: Sequence[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Both runs."""
+    """Runs both."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,1 +1,1 @@
-"""What the benchmarks start beside themselves."""
+"""The servers that benchmarks start beside themselves."""

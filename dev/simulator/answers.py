@@ -1,4 +1,4 @@
-"""From a request to the answer. The rules:
+"""Composes the answer to a request. The rules:
 
 - The text depends on the prompt and the seed alone, so that every virtual provider gives the same one, unless it has
   an answer of its own (`own_answer`).
@@ -27,12 +27,12 @@ def _quote(tokens: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def input_tokens(ask: Ask) -> int:
-    """By the rule above."""
+    """Returns the input tokens by the rule above."""
     return max(1, -(-ask.characters // 4))
 
 
 def compose(ask: Ask, behaviour: Behaviour, provider: str) -> Answer:
-    """The answer of the virtual provider `provider`, faults aside."""
+    """Returns the answer of the virtual provider `provider`, faults aside."""
     seed = behaviour.seed
     if behaviour.use_request_seed and ask.seed is not None:
         seed = (seed << 32) ^ ask.seed
@@ -80,27 +80,27 @@ def _stop(tokens: tuple[str, ...], stops: tuple[str, ...]) -> tuple[tuple[str, .
 
 
 def _usage(ask: Ask, behaviour: Behaviour, count: int) -> Usage | None:
-    said = behaviour.usage
-    if said.omit:
+    reported = behaviour.usage
+    if reported.omit:
         return None
-    total = input_tokens(ask) if said.input_tokens is None else said.input_tokens
+    total = input_tokens(ask) if reported.input_tokens is None else reported.input_tokens
     return Usage(
         total,
-        count if said.output_tokens is None else said.output_tokens,
-        min(said.cache_read_tokens, total),
-        min(said.cache_write_tokens, total - min(said.cache_read_tokens, total)),
-        said.reasoning_tokens,
+        count if reported.output_tokens is None else reported.output_tokens,
+        min(reported.cache_read_tokens, total),
+        min(reported.cache_write_tokens, total - min(reported.cache_read_tokens, total)),
+        reported.reasoning_tokens,
     )
 
 
 def filtered(answer: Answer, fault: ContentFilter) -> Answer:
-    """The answer as a content filter leaves it."""
+    """Returns the answer as a content filter leaves it."""
     count = len(answer.pieces) // 2 if fault.after_tokens is None else fault.after_tokens
     return _truncated(answer, count, "content_filter")
 
 
 def unfinished(answer: Answer, fault: NoFinish) -> Answer:
-    """The answer without its end."""
+    """Returns the answer without its end."""
     count = len(answer.pieces) if fault.after_tokens is None else fault.after_tokens
     return _truncated(answer, count, None)
 

@@ -45,18 +45,18 @@ class Simulator:
         # Ids differ between processes and between requests.
         self._process = os.urandom(4).hex()
         self._numbers = count(1)
-        #: Set when the process ends: cancelled requests are then not the clients' doing.
+        #: True once the process ends: cancelled requests are then not the clients' doing.
         self.closing = False
 
     def provider(self, name: str) -> VirtualProvider:
-        """The one of that name, made on first use."""
+        """Returns the one of that name, made on first use."""
         found = self.providers.get(name)
         if found is None:
             found = self.providers[name] = VirtualProvider(name, self.default, self._clock)
         return found
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Everything outside the control API."""
+        """Answers every request outside the control API."""
         path, _, raw_query = request.raw_path.partition("?")
         route = routes.find(request.method, path)
         connection = Connection(request)

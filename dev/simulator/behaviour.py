@@ -1,4 +1,4 @@
-"""What a virtual provider does: the JSON of `PUT /_control/<name>` and of a scenario file, validated.
+"""The behaviour of a virtual provider: the JSON of `PUT /_control/<name>` and of a scenario file, validated.
 
 A request meets the faults in the order they are listed. Every fault whose `when` holds takes part; of two of the same
 kind the first wins. Faults that replace the whole answer (status, reset, silence, empty, content_type, raw) come
@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Milliseconds = Annotated[float, Meta(ge=0, le=600_000)]
-#: Longest time a fault may hold a connection.
+#: The longest time that a fault may hold a connection, in seconds.
 Hold = Annotated[float, Meta(ge=0, le=300)]
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -40,13 +40,13 @@ RetryStyle = Literal["native", "seconds", "milliseconds", "date", "body"]
 
 
 class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When a fault strikes. All conditions must hold; an empty one always does.
+    """The conditions under which a fault strikes. All must hold; an empty one always does.
 
     `first`, `skip`, `every` and `share` count the requests that passed the other conditions, since the behaviour was
     set or reset. Times count from that moment too.
     """
 
-    #: Which endpoint: generation, the model list, or both. A real outage takes both.
+    #: The endpoint: generation, the model list, or both. A real outage takes both.
     endpoint: Literal["generate", "models", "any"] = "generate"
     #: Shell pattern on the model's wire name.
     model: str = "*"
@@ -71,7 +71,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class BaseFault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
-    """What every fault has."""
+    """The condition that every fault has."""
 
     when: When = When()
 
@@ -224,14 +224,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     input_tpm: Positive | None = None
     output_tpm: Positive | None = None
     concurrency: Positive | None = None
-    #: What "per minute" lasts; shorter in tests.
+    #: The seconds of "per minute"; shorter in tests.
     window_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     #: Part of a window's worth that may be used at once.
     burst: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
 class UsageReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the provider says it used, where that shall differ from the rule (see `answers.py`)."""
+    """The usage that the provider reports, where that shall differ from the rule (see `answers.py`)."""
 
     input_tokens: Count | None = None
     output_tokens: Count | None = None
@@ -273,7 +273,7 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def seconds_per_token(self) -> float:
-        """Pace of the answer."""
+        """Returns the pace of the answer."""
         return 1 / self.tokens_per_second if self.tokens_per_second else self.ms_per_token / 1000
 
 
@@ -289,10 +289,10 @@ _scenario = msgspec.json.Decoder(Scenario)
 
 
 def parse_behaviour(data: bytes) -> Behaviour:
-    """Raises msgspec.ValidationError naming the field, or msgspec.DecodeError for broken JSON."""
+    """Reads a behaviour. Raises msgspec.ValidationError naming the field, or msgspec.DecodeError for broken JSON."""
     return _behaviour.decode(data or b"{}")
 
 
 def parse_scenario(data: bytes) -> Scenario:
-    """Raises as `parse_behaviour`."""
+    """Reads a scenario. Raises as `parse_behaviour`."""
     return _scenario.decode(data)

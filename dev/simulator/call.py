@@ -44,7 +44,7 @@ class Call:
     attempt: Attempt
 
     def key_accepted(self) -> bool:
-        """Whether the caller's key may be used."""
+        """Returns True if the caller's key may be used."""
         key = self.wire.key(self.headers, self.query)
         expected = self.provider.behaviour.expect_key
         if expected is None:
@@ -53,20 +53,20 @@ class Call:
         return key == expected
 
     def send(self, reply: Reply, headers: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
-        """A complete answer; its own headers win over `headers`."""
-        said = {**dict(headers), **reply.headers}
-        self.connection.head(reply.status, reply.content_type, said.items(), len(reply.body))
+        """Sends a complete answer; its own headers win over `headers`."""
+        sent = {**dict(headers), **reply.headers}
+        self.connection.head(reply.status, reply.content_type, sent.items(), len(reply.body))
         self.connection.raw(reply.body)
         return self.connection.done()
 
     def refuse(self, problem: Problem, headers: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
-        """The provider's own no."""
+        """Sends the provider's own error."""
         reply = self.wire.error(problem, self.uid)
         self.attempt.status, self.attempt.outcome = reply.status, "rejected"
         return self.send(reply, headers)
 
     async def break_off(self, plan: Plan) -> web.StreamResponse | None:
-        """The faults that replace the whole answer; None: none struck."""
+        """Answers with a fault that replaces the whole answer; returns None where none struck."""
         attempt = self.attempt
         if plan.get(Reset) is not None:
             attempt.outcome = "reset"

@@ -52,15 +52,15 @@ class Written(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether another request may follow on the connection."""
+        """Returns True if another request may follow on the connection."""
         return self._keep
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Nothing is left to do."""
+        """Does nothing: the answer is written."""
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do."""
+        """Does nothing: the answer is written."""
 
 
 _KEEP, _CLOSE = Written(True), Written(False)
@@ -79,7 +79,7 @@ class Connection:
     def head(
         self, status: int, content_type: str, headers: Iterable[tuple[str, str]], length: int | None = None
     ) -> None:
-        """Status line and headers; without a length the body is chunked."""
+        """Adds status line and headers; without a length the body is chunked."""
         lines = [_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n", _date()]
         lines.append(f"Content-Type: {content_type}\r\n")
         lines.append("Transfer-Encoding: chunked\r\n" if length is None else f"Content-Length: {length}\r\n")
@@ -88,30 +88,30 @@ class Connection:
         self._parts.append("".join(lines).encode("latin-1", "replace"))
 
     def raw(self, data: bytes) -> None:
-        """Bytes of a body with a known length."""
+        """Adds bytes of a body with a known length."""
         self._parts.append(data)
 
     def chunk(self, data: bytes) -> None:
-        """One chunk of a body without one."""
+        """Adds one chunk of a body without one."""
         if data:
             self._parts.append(b"%x\r\n%b\r\n" % (len(data), data))
 
     def chunks(self, events: Iterable[bytes]) -> None:
-        """Several."""
+        """Adds several chunks."""
         self._parts.extend([b"%x\r\n%b\r\n" % (len(event), event) for event in events])
 
     def last_chunk(self) -> None:
-        """The end of a chunked body."""
+        """Adds the end of a chunked body."""
         self._parts.append(b"0\r\n\r\n")
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Writes what was collected."""
         if self._parts and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._parts))
         self._parts = []
 
     async def drained(self) -> bool:
-        """Waits until little of what was written is still to be sent. False: the client is gone."""
+        """Waits until little of what was written is still to be sent. Returns False where the client is gone."""
         transport = self._transport
         await asyncio.sleep(0)
         while transport is not None and not transport.is_closing():

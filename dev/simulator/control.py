@@ -3,7 +3,7 @@
 GET    /_control                 every virtual provider's report
 DELETE /_control                 forget them all
 GET    /_control/<name>          {"name", "seconds_since_set", "counters", "attempts", "last_request", "last_headers",
-                                 "behaviour"}; keys are never told
+                                 "behaviour"}; keys are never shown
 PUT    /_control/<name>          set its behaviour (`behaviour.py`), whole; counters, faults and times start again
 POST   /_control/<name>/reset    counters, faults and times start again; the behaviour stays
 DELETE /_control/<name>          forget it; the default behaviour applies on next use

@@ -9,7 +9,8 @@ from dev.simulator.wires.base import Quota
 
 
 class Bucket:
-    """`limit` units per `window` seconds, at most `burst` of them at once. Times are monotonic seconds."""
+    """A token bucket of `limit` units per `window` seconds, at most `burst` of them at once. Times are monotonic
+    seconds."""
 
     __slots__ = ("capacity", "level", "rate", "updated")
 
@@ -20,7 +21,8 @@ class Bucket:
         self.updated = now
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` fits; 0: now. More than the capacity never fits: the time to fill twice over."""
+        """Returns the seconds until `amount` fits; 0: now. More than the capacity never fits: the time to fill twice
+        over."""
         self.level = min(self.capacity, self.level + (now - self.updated) * self.rate)
         self.updated = now
         if amount > self.capacity:
@@ -29,18 +31,18 @@ class Bucket:
         return 0.0 if amount <= self.level + 1e-9 else (amount - self.level) / self.rate
 
     def take(self, amount: float) -> None:
-        """After a `wait` of 0."""
+        """Takes an amount, after a `wait` of 0."""
         self.level -= amount
 
     @property
     def reset(self) -> float:
-        """Seconds until full."""
+        """Returns the seconds until full."""
         return (self.capacity - self.level) / self.rate
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which limit had no room, and for how long."""
+    """A limit that had no room, and for how long."""
 
     what: str
     limit: int
@@ -70,7 +72,7 @@ class Limiter:
         )
 
     def admit(self, input_tokens: int, output_tokens: int, running: int, now: float) -> Refusal | None:
-        """Take one request of that size, or say why not. `running` counts the others in flight."""
+        """Takes one request of that size, or returns the refusal. `running` counts the others in flight."""
         most = self._limits.concurrency
         if most is not None and running >= most:
             return Refusal("concurrent requests", most, running, 1, 1.0)
@@ -90,7 +92,7 @@ class Limiter:
         return worst
 
     def quota(self) -> Quota:
-        """For the headers; generous figures where nothing is limited."""
+        """Returns the limits' state for the headers; generous figures where nothing is limited."""
         spare = Quota()
         (_, rpm, requests), (_, tpm, tokens), (_, itpm, inputs), _ = self._buckets
         counted, limit = (tokens, tpm) if tokens is not None else (inputs, itpm)

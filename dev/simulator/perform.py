@@ -42,12 +42,12 @@ class Performance:
 
     @property
     def pace(self) -> float:
-        """Seconds per token."""
+        """Returns the seconds per token."""
         return self.behaviour.seconds_per_token * self.plan.factor
 
     @property
     def latency(self) -> float:
-        """Seconds to the first token."""
+        """Returns the seconds to the first token."""
         return self.behaviour.latency_ms / 1000 * self.plan.factor
 
 
@@ -137,7 +137,7 @@ async def _stream(show: Performance) -> web.StreamResponse:
 
 
 def _spoiled(script: Script, plan: Plan) -> Script:
-    """The script with its malformed event, if one is due."""
+    """Returns the script with its malformed event, if one is due."""
     fault = plan.get(Malformed)
     if fault is None:
         return script
@@ -150,7 +150,7 @@ def _spoiled(script: Script, plan: Plan) -> Script:
 
 
 async def _tokens(show: Performance, events: list[bytes], first: int, last: int) -> None:
-    """Tokens `first` to `last` at their pace. What is due together goes out in one write."""
+    """Sends tokens `first` to `last` at their pace. What is due together goes out in one write."""
     connection, attempt, pace = show.connection, show.attempt, show.pace
     if pace <= 0:
         connection.chunks(events[first:last])

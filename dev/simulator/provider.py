@@ -29,7 +29,7 @@ class Attempt:
     at: float
     since: float
     wire: str
-    #: Which reset it came after.
+    #: The number of resets before it.
     generation: int
     model: str = ""
     stream: bool = False
@@ -77,7 +77,7 @@ class Trigger:
         self._dice = random.Random(fault.when.seed)
 
     def strikes(self, endpoint: str, model: str, stream: bool, body: bytes, since: float) -> bool:
-        """For one request; `since` is in seconds since the behaviour was set."""
+        """Returns True if it strikes a request; `since` is in seconds since the behaviour was set."""
         when = self._when
         if when.endpoint not in (endpoint, "any") or not fnmatchcase(model, when.model):
             return False
@@ -111,12 +111,12 @@ class Plan:
         self.faults = faults
 
     def get(self, kind: type[F]) -> F | None:
-        """The fault of that kind, if it strikes."""
+        """Returns the fault of that kind, if it strikes."""
         return self.faults.get(kind)  # type: ignore[return-value]
 
     @property
     def factor(self) -> float:
-        """How many times longer everything takes."""
+        """Returns the factor by which everything takes longer."""
         brownout = self.get(Brownout)
         return brownout.factor if brownout else 1.0
 
@@ -140,7 +140,7 @@ class VirtualProvider:
         self.reset()
 
     def reset(self) -> None:
-        """Counters, faults' counts and times, and limits start again."""
+        """Starts counters, faults' counts and times, and limits again."""
         running = self.counters.concurrent
         self._generation += 1
         self.since = self._clock.monotonic()
@@ -152,7 +152,7 @@ class VirtualProvider:
         self._triggers = [Trigger(fault) for fault in self.behaviour.faults]
 
     def plan(self, endpoint: str, model: str, stream: bool, body: bytes = b"") -> Plan:
-        """The faults for one request."""
+        """Returns the faults for one request."""
         if not self._triggers:
             return _NOTHING
         since = self._clock.monotonic() - self.since
@@ -165,7 +165,7 @@ class VirtualProvider:
         return Plan(struck) if struck else _NOTHING
 
     def begin(self, wire: str, body: bytes, headers: Mapping[str, str]) -> Attempt:
-        """A generation request has come in."""
+        """Records a generation request that has come in."""
         now = self._clock.monotonic()
         attempt = Attempt(self._clock.now(), now - self.since, wire, self._generation)
         counters = self.counters
@@ -178,7 +178,7 @@ class VirtualProvider:
         return attempt
 
     def end(self, attempt: Attempt) -> None:
-        """It is over, whichever way; `attempt` says how."""
+        """Records the end of an attempt, as `attempt` has it."""
         counters = self.counters
         counters.concurrent -= 1
         if attempt.generation != self._generation:
@@ -194,7 +194,7 @@ class VirtualProvider:
             counters.streams_finished += 1
 
     def report(self) -> dict[str, Any]:
-        """For `GET /_control/<name>`."""
+        """Returns the report for `GET /_control/<name>`."""
         try:
             last = msgspec.json.decode(self.last_request) if self.last_request else None
         except msgspec.DecodeError:

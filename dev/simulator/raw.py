@@ -1,4 +1,4 @@
-"""Sends an answer byte by byte as told, without growing: blocks of many pieces, made as the client reads."""
+"""Sends an answer byte by byte as given, without growing: blocks of many pieces, made as the client reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path to the virtual provider, the wire and what is wanted."""
+"""Finds the virtual provider, the wire and the endpoint of a path."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _SUFFIXES: tuple[tuple[str, Wire], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`wire` is None for a list of models whose wire only the request's headers tell. `model` is the one in the path,
-    with the verb where the path has one; of a list, the one asked for."""
+    """The endpoint of a path. `wire` is None for a list of models whose wire only the request's headers tell. `model`
+    is the one in the path, with the verb where the path has one; of a list, the one asked for."""
 
     provider: str
     operation: str
@@ -36,7 +36,7 @@ class Route:
 
 @lru_cache(maxsize=4096)
 def find(method: str, path: str) -> Route | None:
-    """None: no such endpoint. `path` is percent-encoded and has no query."""
+    """Returns the route; None: there is no such endpoint. `path` is percent-encoded and has no query."""
     name, _, rest = path.lstrip("/").partition("/")
     name = unquote(name)
     if method == "POST":

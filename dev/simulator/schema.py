@@ -1,4 +1,4 @@
-"""The smallest sensible value that satisfies a JSON Schema: arguments of tool calls and structured answers."""
+"""Makes the smallest sensible value that satisfies a JSON Schema: arguments of tool calls and structured answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _DEPTH = 12
 
 
 def example(schema: Mapping[str, Any], text: str, *, key: str = "") -> Any:
-    """An instance of `schema` whose strings are cut from `text`. Knows type, enum, const, default, properties, items,
-    anyOf/oneOf/allOf and local references; a schema it does not know gives a string."""
+    """Returns an instance of `schema` whose strings are cut from `text`. Knows type, enum, const, default,
+    properties, items, anyOf/oneOf/allOf and local references; a schema it does not know gives a string."""
     return _build(schema, schema, text, key, 0)
 
 

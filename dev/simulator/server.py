@@ -22,7 +22,7 @@ from dev.simulator.control import PREFIX, control
 from libs.clock import Clock, SystemClock
 
 _MAX_BODY = 64 * 1024 * 1024
-#: How long requests in flight may go on after the process was told to end.
+#: Seconds for which requests in flight may go on after the process was asked to end.
 _DRAIN_SECONDS = 0.1
 EXIT_USAGE = 64
 
@@ -88,7 +88,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 after a signal, 64 for wrong arguments or a wrong scenario, 1 where the port is taken."""
+    """Runs the simulator. Exit status: 0 after a signal, 64 for wrong arguments or a wrong scenario, 1 where the port
+    is taken."""
     given = _arguments(arguments)
     host, _, port = given.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:

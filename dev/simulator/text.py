@@ -19,8 +19,8 @@ _LABEL = re.compile(
 _FOR = re.compile(r"\bfor\b\s*:?\s*(?:the |an? |our |this )?([^\n.,;:!?\"“”]{3,80})", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{4,24}")
 _PART = re.compile(r"[,;:.!?|\n\"“”(){}\[\]<>]+")
-#: Enough of a prompt to find its words in; a prompt may be megabytes long.
-_LOOK = 4000
+#: The characters at a prompt's beginning and end in which its words are found; a prompt may be megabytes long.
+_EXCERPT = 4000
 _CACHED_PROMPT = 8192
 
 _STOP_WORDS = """
@@ -58,51 +58,51 @@ _CLOSE = (
 
 
 def normalise(texts: list[str]) -> str:
-    """One prompt out of its parts: spaces collapsed, empty lines dropped, so that a system prompt sent apart and one
-    folded into the first message read the same."""
+    """Returns one prompt out of its parts: spaces collapsed, empty lines dropped, so that a system prompt sent apart
+    and one folded into the first message read the same."""
     lines = (" ".join(line.split()) for text in texts for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 
 
 def pieces(text: str) -> tuple[str, ...]:
-    """The text as tokens; joined they give it back."""
+    """Returns the text as tokens; joined they give it back."""
     return tuple(_PIECE.findall(text))
 
 
-def _subject(look: str) -> str:
+def _subject(excerpt: str) -> str:
     for pattern in (_LABEL, _QUOTED, _FOR):
-        found = pattern.findall(look)
+        found = pattern.findall(excerpt)
         if found:
             subject = found[-1].strip(" .,:;!?'\"")
             if subject:
                 return " ".join(subject.split()[:8])
-    lines = look.splitlines() or [""]
+    lines = excerpt.splitlines() or [""]
     words = [word for word in _WORD.findall(lines[-1]) if word.lower() not in _STOP]
     return " ".join(words[:4]) or "new arrival"
 
 
-def _phrases(look: str, subject: str) -> list[str]:
-    """What the prompt says about the subject: its short comma-separated parts, else its longer words."""
+def _phrases(excerpt: str, subject: str) -> list[str]:
+    """Returns the prompt's phrases about the subject: its short comma-separated parts, else its longer words."""
     skip = {word.lower() for word in subject.split()}
 
     def telling(text: str) -> bool:
         words = text.split()
         return 1 <= len(words) <= 4 and not any(word in _STOP or word in skip for word in words)
 
-    parts = (part.strip().lower() for part in _PART.split(look))
+    parts = (part.strip().lower() for part in _PART.split(excerpt))
     found = dict.fromkeys(part for part in parts if 4 <= len(part) <= 40 and telling(part))
     if len(found) < 2:
-        found.update(dict.fromkeys(word for word in map(str.lower, _WORD.findall(look)) if telling(word)))
+        found.update(dict.fromkeys(word for word in map(str.lower, _WORD.findall(excerpt)) if telling(word)))
     phrases = list(found)[:16]
     return phrases + list(_SPARE[: max(0, 4 - len(phrases))])
 
 
 def _write(prompt: str, seed: str, count: int | None) -> tuple[str, ...]:
-    look = prompt if len(prompt) <= 2 * _LOOK else prompt[:_LOOK] + "\n" + prompt[-_LOOK:]
+    excerpt = prompt if len(prompt) <= 2 * _EXCERPT else prompt[:_EXCERPT] + "\n" + prompt[-_EXCERPT:]
     digest = hashlib.blake2b(f"{seed}\0{prompt}".encode(errors="replace"), digest_size=8).digest()
     dice = random.Random(digest)
-    subject = _subject(look)
-    phrases = _phrases(look, subject)
+    subject = _subject(excerpt)
+    phrases = _phrases(excerpt, subject)
     target = 45 + dice.randrange(40) if count is None else count
 
     def sentence(template: str) -> str:
@@ -126,8 +126,8 @@ _write_cached = lru_cache(maxsize=1024)(_write)
 
 
 def write(prompt: str, *, seed: int = 0, voice: str = "", count: int | None = None) -> tuple[str, ...]:
-    """The answer's tokens for a normalised prompt. The same arguments always give the same text; `voice` tells apart
-    providers with an answer of their own; `count` asks for exactly that many tokens."""
+    """Returns the answer's tokens for a normalised prompt. The same arguments always give the same text; `voice`
+    tells apart providers with an answer of their own; `count` asks for exactly that many tokens."""
     tag = f"{seed}\0{voice}"
     if len(prompt) > _CACHED_PROMPT or (count or 0) > 4096:
         return _write(prompt, tag, count)

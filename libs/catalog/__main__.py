@@ -7,7 +7,8 @@ import getpass
 import hashlib
 import sys
 
-from libs.catalog.load import CatalogError, load
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import load
 
 
 def _check(file: str) -> int:
@@ -33,7 +34,7 @@ def _hash() -> int:
 
 
 def main() -> int:
-    """The command."""
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m libs.catalog", description="Works on catalog files.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="say what is wrong with a file").add_argument("file")

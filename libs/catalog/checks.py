@@ -35,7 +35,7 @@ def check(good: bool, message: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Names of all things but models: they go into scopes, metrics and URLs."""
+    """Checks the name of anything but a model: it goes into scopes, metrics and URLs."""
     if _NAME.fullmatch(name) is None:
         raise ValueError(
             f"{name!r} is not a name: 1 to 64 letters, digits, '_', '.' or '-', first a letter or digit"
@@ -43,13 +43,13 @@ def check_name(name: str) -> None:
 
 
 def check_campaign_name(name: str) -> None:
-    """Campaigns are named by callers: 1 to 128 printable characters."""
+    """Checks the name of a campaign, which callers give: 1 to 128 printable characters."""
     if not 0 < len(name) <= 128 or not name.isprintable():
         raise ValueError(f"{name[:140]!r} is not a campaign: 1 to 128 printable characters")
 
 
 def check_model_name(name: str) -> None:
-    """Model names as vendors write them, e.g. `meta-llama/Llama-3.3-70B-Instruct:free`."""
+    """Checks the name of a model as vendors write it, e.g. `meta-llama/Llama-3.3-70B-Instruct:free`."""
     if _MODEL_NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a model name: 1 to 128 letters, digits or any of '_.:@/-'")
 
@@ -74,20 +74,20 @@ def check_choice(what: str, choices: Iterable[str], value: str) -> None:
 
 
 def check_key_hash(value: str) -> None:
-    """A tenant key's SHA-256 as 64 lower-case hex digits."""
+    """Checks a tenant key's SHA-256: 64 lower-case hex digits."""
     if _SHA256.fullmatch(value) is None:
         raise ValueError("a key hash is 64 lower-case hex digits, from `python -m libs.catalog hash`")
 
 
 def check_env_name(value: str) -> None:
-    """The name of an environment variable, not its value."""
+    """Checks the name of an environment variable, not its value."""
     if _ENV_NAME.fullmatch(value) is None:
         raise ValueError("api_key_env must be the name of an environment variable, not a key")
 
 
 @lru_cache(maxsize=1024)
 def check_time_zone(name: str) -> None:
-    """An IANA time zone such as Europe/Zurich."""
+    """Checks that it is an IANA time zone such as Europe/Zurich."""
     try:
         ZoneInfo(name)
     except (OSError, ValueError, KeyError):
@@ -95,7 +95,7 @@ def check_time_zone(name: str) -> None:
 
 
 def check_url(url: str) -> None:
-    """An http(s) base URL without user, password, query or fragment."""
+    """Checks that it is an http(s) base URL without user, password, query or fragment."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -110,13 +110,13 @@ def check_url(url: str) -> None:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean "x"?)`, or nothing where no known word is near."""
+    """Returns ` (did you mean "x"?)`, or nothing where no known word is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f' (did you mean "{near[0]}"?)' if near else ""
 
 
 def frozen(mapping: Mapping[K, V]) -> Mapping[K, V]:
-    """A read-only copy; the same object where it is one already."""
+    """Returns a read-only copy; the same object where it is one already."""
     if not mapping:
         return _EMPTY
     return mapping if isinstance(mapping, MappingProxyType) else MappingProxyType(dict(mapping))

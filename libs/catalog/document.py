@@ -19,7 +19,7 @@ from libs.catalog.faults import Fault
 MAX_DEPTH = 16
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-# What YAML 1.1 or 1.2 readers take for a truth value or a number.
+# Texts that YAML 1.1 or 1.2 readers take for a truth value or a number.
 _AMBIGUOUS = re.compile(
     r"(?i:true|false|yes|no|on|off)|[-+]?\.?[0-9][0-9_.,:]*([eE][-+]?[0-9]+)?|0[xo][0-9a-fA-F]+|[-+]?\.(?i:inf|nan)"
 )
@@ -36,19 +36,19 @@ class Node:
 
     @property
     def is_null(self) -> bool:
-        """Nothing was written."""
+        """Returns True if nothing was written."""
         return self.plain and self.value in _NULLS
 
     @property
     def is_text(self) -> bool:
-        """A text that no YAML reader takes for something else."""
+        """Returns True if it is a text that no YAML reader takes for something else."""
         if not isinstance(self.value, str):
             return False
         return not self.plain or not (self.value in _NULLS or _AMBIGUOUS.fullmatch(self.value))
 
 
 def parse(text: str, faults: list[Fault]) -> Node | None:
-    """The document's root, or None where there is none. Appends what is wrong to `faults`."""
+    """Returns the document's root, or None where there is none. Appends what is wrong to `faults`."""
     loader = _PARSER(text)
     try:
         return _Composer(loader, faults).document()

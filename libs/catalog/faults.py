@@ -1,4 +1,4 @@
-"""What is wrong with a catalog file, and where."""
+"""The faults of a catalog file, with their lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from libs.catalog.references import Path
 
-#: More are counted, not shown: one cause (a wrong indent) can have thousands of effects.
+#: The most faults that are shown; more are counted, as one cause (a wrong indent) can have thousands of effects.
 MAX_SHOWN = 50
 
 
@@ -19,7 +19,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        """`12: providers.openai.kind: unknown kind "opnai"`."""
+        """Returns e.g. `12: providers.openai.kind: unknown kind "opnai"`."""
         place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
         return ": ".join(filter(None, (str(self.line or ""), place.removeprefix("."), self.message)))
 

@@ -1,4 +1,4 @@
-"""What is known about each kind of provider, so that catalog entries stay short."""
+"""The kinds of providers and their defaults, so that catalog entries stay short."""
 
 from __future__ import annotations
 

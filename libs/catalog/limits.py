@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.catalog.checks import check, check_amount, check_choice
-from libs.limits import BUCKET_PERIODS, PERIODS, Period, Unit
+from libs.limits import BUCKET_PERIODS, MAX_BUCKET, PERIODS, Period, Unit
 
-#: The most that the limiter counts exactly (see services/ratelimit/adapters/limits.lua).
-MAX_BUCKET = 10**10
-MAX_COUNTER = 10**15
-#: What may happen when a budget is used up to a threshold, mildest first.
+#: Steps that a threshold of a budget may name, mildest first.
 ACTIONS = ("warn", "cheaper_models", "queue", "refuse")
 
 
@@ -31,7 +28,7 @@ class Threshold:
         )
 
 
-#: Of a budget that names none.
+#: The thresholds of a budget that names none.
 DEFAULT_THRESHOLDS = (Threshold(50, "warn"), Threshold(80, "warn"), Threshold(100, "refuse"))
 
 
@@ -59,7 +56,7 @@ class LimitSpec:
         else:
             check(bool(self.period), f"{self.unit} needs a period: {', '.join(PERIODS)}")
         bucket = self.period.seconds > 0
-        check_amount("limit", self.limit, high=MAX_BUCKET if bucket else MAX_COUNTER)
+        check_amount("limit", self.limit, high=self.period.max_limit)
         if self.burst is not None:
             check(bucket, f"burst applies to {', '.join(BUCKET_PERIODS)} only")
             check_amount("burst", self.burst, 1, MAX_BUCKET)
@@ -75,7 +72,7 @@ class LimitSpec:
 
 
 def check_limits(limits: Sequence[LimitSpec]) -> None:
-    """One scope's limits: at most one per unit and period."""
+    """Checks one scope's limits: at most one per unit and period."""
     seen: set[tuple[Unit, Period]] = set()
     for limit in limits:
         check(

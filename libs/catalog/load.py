@@ -1,4 +1,4 @@
-"""A catalog file, read into values or refused with every fault that it holds. `docs/catalog.md` shows the
+"""Reads a catalog file into values, or refuses it with every fault that it holds. `docs/catalog.md` shows the
 format."""
 
 from __future__ import annotations
@@ -14,27 +14,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from libs.catalog import sections
+from libs.catalog.catalog import Catalog
 from libs.catalog.checks import check_name
 from libs.catalog.document import Node, parse
 from libs.catalog.faults import CatalogError, Fault
-from libs.catalog.model import (
-    DEFAULT,
-    Catalog,
-    ContentType,
-    LimitSpec,
-    Model,
-    Policy,
-    Provider,
-    Tenant,
-    Weighted,
-)
+from libs.catalog.limits import LimitSpec
+from libs.catalog.model import DEFAULT, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.reader import Section
 from libs.catalog.references import Path as Place
 from libs.catalog.references import broken_references
 
-__all__ = ["MAX_BYTES", "CatalogError", "Fault", "load", "loads"]
-
-#: Room for a quarter of a million tenants.
+#: The longest file that is read, in bytes: room for a quarter of a million tenants.
 MAX_BYTES = 64 * 1024 * 1024
 SCHEMA_VERSION = 1
 
@@ -56,15 +46,16 @@ def load(path: Path | str, *, environ: Mapping[str, str] | None = None, prices: 
 def loads(
     data: bytes, file: str, *, environ: Mapping[str, str] | None = None, prices: bool = True
 ) -> Catalog:
-    """As `load`, from a file's content; `file` names it in faults, and relative key files are beside it."""
+    """Reads a catalog as `load` does, from a file's content; `file` names it in faults, and relative key files are
+    beside it."""
     with _without_gc():
         return _loads(data, file, os.environ if environ is None else environ, prices)
 
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Large files make millions of objects and no cycles; looking for cycles among them takes a third of the time,
-    in pauses of seconds for every thread."""
+    """Stops the garbage collector meanwhile. Large files make millions of objects and no cycles; looking for cycles
+    among them takes a third of the time, in pauses of seconds for every thread."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -104,7 +95,7 @@ def _loads(data: bytes, file: str, environ: Mapping[str, str], prices: bool) -> 
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """A regular file's content. Raises OSError, or ValueError where it is too large or something else than a
+    """Returns a regular file's content. Raises OSError, or ValueError where it is too large or something else than a
     file (opening a pipe would wait for ever)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -119,8 +110,8 @@ def read_bytes(path: Path | str) -> bytes:
 
 @dataclass(slots=True)
 class _Draft:
-    """What was right in a file. `refused`: names whose entries were wrong, so that references to them are not
-    reported as leading nowhere on top."""
+    """The entries of a file that were right. `refused`: names whose entries were wrong, so that references to them
+    are not reported as leading nowhere on top."""
 
     domain: str = ""
     default_content_type: str = ""
@@ -150,21 +141,21 @@ def _read(root: Section, environ: Mapping[str, str], folder: Path) -> _Draft:
     draft.domain = root.text("domain", "pointsman", rule=check_name)
     draft.default_content_type = root.text("default_content_type", "general")
     for name, section in root.sections("providers"):
-        _keep(draft.providers, name, sections.provider(name, section, environ, folder), draft)
+        _add(draft.providers, name, sections.provider(name, section, environ, folder), draft)
     incomplete = bool(draft.refused)
     for name, section in root.sections("keys"):
-        _keep(draft.keys, name, sections.key(section), draft)
+        _add(draft.keys, name, sections.key(section), draft)
     if incomplete:
         # They may be those of providers that were wrong.
         draft.refused.update(draft.keys)
     for name, section in root.sections("models"):
-        _keep(draft.models, name, sections.model(name, section), draft)
+        _add(draft.models, name, sections.model(name, section), draft)
     for name, section in root.sections("policies"):
-        _keep(draft.policies, name, sections.policy(name, section), draft)
+        _add(draft.policies, name, sections.policy(name, section), draft)
     for name, section in root.sections("content_types"):
-        _keep(draft.content_types, name, sections.content_type(name, section), draft)
+        _add(draft.content_types, name, sections.content_type(name, section), draft)
     for name, section in root.sections("tenants"):
-        _keep(draft.tenants, name, sections.tenant(name, section), draft)
+        _add(draft.tenants, name, sections.tenant(name, section), draft)
     if DEFAULT not in draft.policies and DEFAULT not in draft.refused and draft.models:
         draft.policies[DEFAULT] = Policy(DEFAULT, (tuple(Weighted(name) for name in draft.models),))
     if not draft.models and not draft.refused:
@@ -173,15 +164,15 @@ def _read(root: Section, environ: Mapping[str, str], folder: Path) -> _Draft:
     return draft
 
 
-def _keep(into: dict[str, T], name: str, made: T | None, draft: _Draft) -> None:
-    if made is None:
+def _add(into: dict[str, T], name: str, entry: T | None, draft: _Draft) -> None:
+    if entry is None:
         draft.refused.add(name)
     else:
-        into[name] = made
+        into[name] = entry
 
 
 def _line(root: Node | None, place: Place) -> int:
-    """The line of a place, or of the nearest thing around it that is in the file."""
+    """Returns the line of a place, or of the nearest thing around it that is in the file."""
     node, line = root, 0
     for step in place:
         if node is not None and isinstance(node.value, dict):

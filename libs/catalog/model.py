@@ -1,5 +1,4 @@
-"""The catalog as plain values: frozen, validated, free of I/O. All that a service may know about providers,
-models, policies and tenants.
+"""The entries of a catalog as plain values: frozen, validated, free of I/O.
 
 Constructors raise ValueError; `libs.catalog.load` reports the same faults with their lines. Money is an int
 of millionths of a US dollar, durations are float seconds. Mappings are read-only.
@@ -7,8 +6,7 @@ of millionths of a US dollar, durations are float seconds. Mappings are read-onl
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from libs.catalog.checks import (
@@ -26,30 +24,9 @@ from libs.catalog.checks import (
     frozen,
 )
 from libs.catalog.kinds import KINDS
-from libs.catalog.limits import ACTIONS, LimitSpec, Threshold, check_limits
-from libs.catalog.references import broken_references
-from libs.limits import Scope, ScopeKind
+from libs.catalog.limits import LimitSpec, check_limits
+from libs.selection import Strategy
 from libs.types import Priority
-
-__all__ = [
-    "ACTIONS",
-    "CAPABILITIES",
-    "DEFAULT",
-    "DEGRADATIONS",
-    "MAX_ATTEMPTS",
-    "STRATEGIES",
-    "Catalog",
-    "ContentType",
-    "LimitSpec",
-    "Model",
-    "Policy",
-    "Price",
-    "Provider",
-    "Tenant",
-    "Threshold",
-    "Timeouts",
-    "Weighted",
-]
 
 CAPABILITIES = (
     "streaming",
@@ -62,7 +39,6 @@ CAPABILITIES = (
     "seed",
     "stop",
 )
-STRATEGIES = ("cost_first", "performance_first", "balanced", "specialized")
 DEGRADATIONS = ("cheaper_model", "stale_cache", "queue", "refuse")
 #: The content type in `quality` and `Tenant.policies` that stands for all others, and the policy used where
 #: none is named. A loaded catalog always has a policy of this name.
@@ -118,13 +94,13 @@ class Provider:
 
     @property
     def needs_key(self) -> bool:
-        """Whether calls carry a key, so that without one the provider cannot be used."""
+        """Returns True if calls carry a key, so that without one the provider cannot be used."""
         return bool(self.api_key_env or self.api_key_file)
 
     @property
     def key_name(self) -> str:
-        """What limits of its key go by: the variable's name, or the file's without its folder. Providers may share
-        one. Empty: no key."""
+        """Returns the name that limits of its key go by: the variable's name, or the file's without its folder.
+        Providers may share one. Empty: no key."""
         return self.api_key_env or self.api_key_file.rpartition("/")[2]
 
 
@@ -178,7 +154,7 @@ class Model:
         object.__setattr__(self, "id", f"{self.provider}/{self.name}")
 
     def quality_for(self, content_type: str) -> float:
-        """How well it suits a content type: its rating, else its default rating, else 0.5."""
+        """Returns its rating for a content type, else its default rating, else 0.5; from 0 to 1."""
         quality = self.quality
         return quality.get(content_type, quality.get(DEFAULT, 0.5))
 
@@ -197,9 +173,9 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which models may serve, in what order. Tiers are tried first to last, `last_resort` when every tier
-    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's
-    Retry-After is waited for, in seconds; 0: fail over at once. None: not set here."""
+    """The models that may serve, and their order. Tiers are tried first to last, `last_resort` when every tier
+    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's Retry-After is
+    waited for, in seconds; 0: fail over at once. None: not set here."""
 
     name: str
     tiers: tuple[tuple[Weighted, ...], ...]
@@ -218,7 +194,7 @@ class Policy:
         for model_id in everyone:
             check(everyone.count(model_id) == 1, f'model "{model_id}" is named more than once')
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
         if self.max_attempts is not None:
             check_amount("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS)
         if self.max_cost_micro_usd is not None:
@@ -246,7 +222,7 @@ class ContentType:
         check(self.name != DEFAULT, f'"{DEFAULT}" means every content type; choose another name')
         check_amount("max_output_tokens", self.max_output_tokens, 1, 1_000_000)
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,82 +258,7 @@ class Tenant:
         if self.max_cost_micro_usd is not None:
             check_amount("max_cost", self.max_cost_micro_usd, 1)
         if self.strategy is not None:
-            check_choice("strategy", STRATEGIES, self.strategy)
+            check_choice("strategy", Strategy, self.strategy)
         check_seconds("default_deadline", self.default_deadline, 3600.0)
         for name in ("policies", "provider_limits", "content_limits", "campaigns"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """Everything, with every reference resolved. `version`: first 12 hex digits of the SHA-256 of the file.
-    `domain` names the rate-limit domain: catalogs of one domain share their limits."""
-
-    version: str
-    domain: str
-    default_content_type: str
-    providers: Mapping[str, Provider]
-    models: Mapping[str, Model]
-    policies: Mapping[str, Policy]
-    content_types: Mapping[str, ContentType]
-    tenants: Mapping[str, Tenant]
-    #: Limits of providers' keys by `Provider.key_name`: of scopes `key:<name>`.
-    keys: Mapping[str, tuple[LimitSpec, ...]] = field(default_factory=dict)
-    _by_name: Mapping[str, tuple[Model, ...]] = field(init=False, repr=False, compare=False)
-    _by_key_hash: Mapping[str, Tenant] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_name(self.domain)
-        check(bool(self.models), "at least one model is needed")
-        faults = [message for _, _, message in broken_references(self)]
-        check(not faults, "; ".join(faults))
-        by_name: dict[str, tuple[Model, ...]] = {}
-        for model in self.models.values():
-            by_name[model.name] = (*by_name.get(model.name, ()), model)
-        by_name.update((model.id, (model,)) for model in self.models.values())
-        by_hash = {h: tenant for tenant in self.tenants.values() for h in tenant.key_hashes}
-        for limits in self.keys.values():
-            check_limits(limits)
-        for name in ("providers", "models", "policies", "content_types", "tenants", "keys"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
-        object.__setattr__(self, "_by_name", by_name)
-        object.__setattr__(self, "_by_key_hash", by_hash)
-
-    def resolve_model(self, name: str) -> tuple[Model, ...]:
-        """The models a caller means by "provider/model", or by a model's name at any provider, in the
-        catalog's order. Empty: no such model."""
-        return self._by_name.get(name, ())
-
-    def tenant_by_key(self, key: str) -> Tenant | None:
-        """Whose key this is. What is looked up is the key's SHA-256, so timing tells nothing about valid
-        keys."""
-        return self._by_key_hash.get(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
-
-    def policy_for(self, tenant: Tenant, content_type: str) -> Policy:
-        """The tenant's policy for the content type, else the tenant's default, else the content type's
-        own."""
-        name = tenant.policies.get(content_type) or tenant.policies.get(DEFAULT)
-        return self.policies[name or self.content_types[content_type].policy]
-
-    def limits(self) -> Iterator[tuple[Scope, str, LimitSpec]]:
-        """Every configured limit as (scope, time zone, limit)."""
-        for scope, zone, limits in self._scopes():
-            yield from ((scope, zone, limit) for limit in limits)
-
-    def _scopes(self) -> Iterator[tuple[Scope, str, tuple[LimitSpec, ...]]]:
-        for provider in self.providers.values():
-            yield Scope(ScopeKind.PROVIDER, provider.name), "UTC", provider.limits
-        for name, limits in self.keys.items():
-            yield Scope(ScopeKind.KEY, name), "UTC", limits
-        for model in self.models.values():
-            yield Scope(ScopeKind.MODEL, model.id), "UTC", model.limits
-        for tenant in self.tenants.values():
-            zone = tenant.time_zone
-            yield Scope(ScopeKind.TENANT, tenant.name), zone, tenant.limits
-            for kind, by_name in (
-                (ScopeKind.TENANT_PROVIDER, tenant.provider_limits),
-                (ScopeKind.TENANT_CONTENT, tenant.content_limits),
-                (ScopeKind.CAMPAIGN, tenant.campaigns),
-            ):
-                for name, limits in by_name.items():
-                    yield Scope(kind, name, tenant.name), zone, limits

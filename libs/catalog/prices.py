@@ -1,4 +1,4 @@
-"""What an attempt costs, in whole micro-USD, rounded half up.
+"""The cost of an attempt, in whole micro-USD, rounded half up.
 
 The catalog's own price comes first, then the declaration that a local server is free, then the price list of
 genai-prices as it was installed (dated and tiered prices, cache reads and writes; never updated from the
@@ -59,8 +59,8 @@ class _Table:
     scale: int
 
     def cost(self, usage: Usage) -> int:
-        """Micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its total,
-        which no provider should report, raises the total rather than making the rest negative."""
+        """Returns the cost in micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its
+        total, which no provider should report, raises the total rather than making the rest negative."""
         read, written, reasoning = usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens
         fresh, visible = usage.input_tokens, usage.output_tokens
         parts = read or written or reasoning
@@ -88,7 +88,7 @@ class _Listing:
     complete: bool
 
     def table(self, at: float) -> _Table:
-        """The prices of an instant."""
+        """Returns the prices of an instant."""
         for constraint, table in self.schedule:
             if constraint is None or constraint.active(datetime.fromtimestamp(at, UTC)):
                 return table
@@ -98,8 +98,8 @@ class _Listing:
 def cost_micro_usd(
     provider: Provider, model: Model, usage: Usage, at: float, response_model: str = ""
 ) -> int:
-    """The cost of one attempt that began at `at` (epoch seconds). `response_model`: the model that the provider says
-    answered, which may be a dated version with its own price. Raises UnknownPrice."""
+    """Returns the cost of one attempt that began at `at` (epoch seconds), in micro-USD. `response_model`: the model
+    that the provider says answered, which may be a dated version with its own price. Raises UnknownPrice."""
     if model.price is not None:
         return _own_table(model.price).cost(usage)
     if KINDS[provider.kind].free:
@@ -111,7 +111,7 @@ def cost_micro_usd(
 
 
 def why_unpriced(provider: Provider, model: Model) -> str | None:
-    """Why a model's cost cannot be computed, for a person; None: it can."""
+    """Returns a sentence on why a model's cost cannot be computed; None: it can."""
     if model.price is not None or KINDS[provider.kind].free:
         return None
     listing = _listing(provider.kind, provider.base_url, "", model.wire_name, model.name)
@@ -126,7 +126,7 @@ def why_unpriced(provider: Provider, model: Model) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _listing(kind: str, base_url: str, *names: str) -> _Listing | None:
-    """The price list's entry for the first of the names that it knows."""
+    """Returns the price list's entry for the first of the names that it knows."""
     snapshot = get_snapshot()
     try:
         if prices := KINDS[kind].prices:
@@ -160,7 +160,7 @@ def _table(price: ModelPrice) -> _Table:
     listed: dict[str, Decimal | TieredPrices] = {
         key: price.__dict__[key] for key in _MTOK_KEYS if price.__dict__.get(key) is not None
     }
-    # What has no price of its own is charged as what it is a part of; what is part of nothing is free.
+    # Tokens without a price of their own are charged as those they are a part of; what is part of nothing is free.
     plain_input = listed.get("input_mtok", Decimal(0))
     plain_output = listed.get("output_mtok", Decimal(0))
     parts = (
@@ -180,7 +180,7 @@ def _table(price: ModelPrice) -> _Table:
 
 
 def _at(price: Decimal | TieredPrices, above: int) -> Decimal:
-    """The price of inputs just longer than `above`: a tier's price holds for all tokens, not for the
+    """Returns the price of inputs just longer than `above`: a tier's price holds for all tokens, not for the
     excess."""
     if isinstance(price, Decimal):
         return price

@@ -28,14 +28,14 @@ class Section:
     """One mapping of the document. Getters return the default where a field is absent or null, and where it
     is wrong: then a fault is noted and `make` returns None."""
 
-    __slots__ = ("_asked", "_broken", "_entries", "_faults", "_line", "_parent", "path")
+    __slots__ = ("_broken", "_entries", "_expected", "_faults", "_line", "_parent", "path")
 
     def __init__(self, node: Node, path: Path, faults: list[Fault], parent: Section | None = None) -> None:
         self.path = path
         self._faults = faults
         self._parent = parent
         self._line = node.line
-        self._asked: list[str] = []
+        self._expected: list[str] = []
         self._broken = False
         self._entries: dict[str, Node] = {}
         if isinstance(node.value, dict):
@@ -66,28 +66,28 @@ class Section:
                 self.fault("is required", key)
 
     def _take(self, key: str) -> Node | None:
-        self._asked.append(key)
+        self._expected.append(key)
         node = self._entries.get(key)
         return None if node is None or node.is_null else node
 
     def has(self, key: str) -> bool:
-        """Whether the field is written and not null."""
+        """Returns True if the field is written and not null."""
         node = self._entries.get(key)
         return node is not None and not node.is_null
 
     def refuse(self, key: str, message: str) -> None:
-        """A field that a reader might expect but must not write."""
+        """Notes a fault where a field is written that an author might expect but must not write."""
         if key in self._entries:
             self.fault(message, key)
             self._entries = {name: node for name, node in self._entries.items() if name != key}
 
     def text(self, key: str, default: str = "", rule: Rule | None = None) -> str:
-        """A text that passes the rule (which raises ValueError)."""
+        """Returns a text that passes the rule (which raises ValueError)."""
         node = self._take(key)
         return default if node is None else self.text_of(node, key, rule=rule) or default
 
     def text_of(self, node: Node, *steps: str | int, rule: Rule | None = None) -> str:
-        """The text of a node; empty where it is wrong."""
+        """Returns the text of a node; empty where it is wrong."""
         if not isinstance(node.value, str):
             self.fault_at(node, "must be a text", *steps)
         elif not node.is_text:
@@ -106,7 +106,7 @@ class Section:
         return True
 
     def converted(self, key: str, convert: Callable[[str], str]) -> str:
-        """A text, converted by a function that raises ValueError; empty where it is absent or wrong."""
+        """Returns a text, converted by a function that raises ValueError; empty where it is absent or wrong."""
         node = self._take(key)
         if node is None or not (text := self.text_of(node, key)):
             return ""
@@ -117,25 +117,25 @@ class Section:
             return ""
 
     def texts(self, key: str, rule: Rule | None = None) -> tuple[str, ...]:
-        """A list of texts."""
+        """Returns a list of texts."""
         return tuple(self.text_of(node, key, i, rule=rule) for i, node in self.nodes(key))
 
     def nodes(self, key: str) -> list[tuple[int, Node]]:
-        """A list's items with their indexes."""
+        """Yields a list's items with their indexes."""
         node = self._take(key)
         if node is None:
             return []
         return self.nodes_of(node, key)
 
     def nodes_of(self, node: Node, *steps: str | int) -> list[tuple[int, Node]]:
-        """A list node's items with their indexes."""
+        """Yields a list node's items with their indexes."""
         if isinstance(node.value, list):
             return list(enumerate(node.value))
         self.fault_at(node, "must be a list", *steps)
         return []
 
     def whole(self, key: str) -> int | None:
-        """A whole number, `1_000_000` too; None where it is absent or wrong."""
+        """Returns a whole number, `1_000_000` too; None where it is absent or wrong."""
         digits = self._digits(key, _INTEGER, "a whole number")
         return int(digits) if digits else None
 
@@ -145,12 +145,12 @@ class Section:
         return default if found is None else found
 
     def number(self, key: str, default: float = 0.0) -> float:
-        """A number, with a decimal point or without."""
+        """Returns a number, with a decimal point or without."""
         digits = self._digits(key, _DECIMAL, "a number")
         return float(digits) if digits else default
 
     def usd(self, key: str) -> int | None:
-        """US dollars, as micro-USD; None where it is absent or wrong."""
+        """Returns US dollars, as micro-USD; None where it is absent or wrong."""
         digits = self._digits(key, _DECIMAL, "an amount in US dollars such as 0.25")
         micro = Decimal(digits or 0) * MICRO
         if micro % 1:
@@ -167,48 +167,48 @@ class Section:
         return ""
 
     def flag(self, key: str) -> bool:
-        """true or false; absent: false."""
+        """Returns true or false; absent: false."""
         node = self._take(key)
         if node is not None and not (node.plain and node.value in ("true", "false")):
             self.fault("must be true or false", key)
         return node is not None and node.value == "true"
 
     def section(self, key: str) -> Section:
-        """A mapping; an empty one where it is absent."""
+        """Returns a mapping; an empty one where it is absent."""
         node = self._take(key)
         return Section(node or Node(self._line, {}), (*self.path, key), self._faults, self)
 
     def section_of(self, node: Node, *steps: str | int) -> Section:
-        """A node's mapping."""
+        """Returns a node's mapping."""
         return Section(node, (*self.path, *steps), self._faults, self)
 
     def sections(self, key: str) -> Iterator[tuple[str, Section]]:
-        """A mapping of mappings, each let go once it is read: a hundred thousand of them are not held, and not
-        freed all at once under the interpreter's lock."""
+        """Yields the mappings of a mapping, each let go once it is read: a hundred thousand of them are not held, and
+        not freed all at once under the interpreter's lock."""
         whole = self.section(key)
         entries = whole._entries
         for name in tuple(entries):
             yield name, whole.section_of(entries.pop(name), name)
 
     def list_of(self, key: str, read: Callable[[Section], T | None]) -> tuple[T, ...]:
-        """A list of mappings, each read by `read`."""
+        """Returns a list of mappings, each read by `read`."""
         items = (read(self.section_of(node, key, i)) for i, node in self.nodes(key))
         return tuple(item for item in items if item is not None)
 
     def names(self) -> tuple[str, ...]:
-        """The keys that are written."""
+        """Returns the keys that are written."""
         return tuple(self._entries)
 
     def close(self) -> bool:
-        """Notes unknown fields. Whether everything was right."""
-        if self._entries.keys() - self._asked:
+        """Notes unknown fields. Returns True if everything was right."""
+        if self._entries.keys() - self._expected:
             for key in self._entries:
-                if key not in self._asked:
-                    self.fault(f"unknown field{suggest(key, self._asked)}", key)
+                if key not in self._expected:
+                    self.fault(f"unknown field{suggest(key, self._expected)}", key)
         return not self._broken
 
     def make(self, build: Callable[[], T]) -> T | None:
-        """Closes, and builds where everything was right. None: it was not."""
+        """Closes, and builds where everything was right. Returns None where it was not."""
         if not self.close():
             return None
         try:
@@ -219,8 +219,8 @@ class Section:
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """`${NAME}` and `${NAME:-default}` replaced from the environment, empty counting as unset. Raises
-    ValueError."""
+    """Returns the text with `${NAME}` and `${NAME:-default}` replaced from the environment, where empty counts as
+    unset. Raises ValueError."""
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)

@@ -1,16 +1,15 @@
-"""The names that catalog entries use for each other: every one must exist."""
+"""Checks the names that catalog entries use for each other: every one must exist."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from libs.catalog.checks import suggest
+from libs.catalog.limits import LimitSpec
+from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant
 
-if TYPE_CHECKING:
-    from libs.catalog.model import ContentType, LimitSpec, Model, Policy, Provider, Tenant
-
-#: Where in the YAML a value stands: mapping keys and list indexes from the root.
+#: The place of a value in the YAML: mapping keys and list indexes from the root.
 Path = tuple[str | int, ...]
 #: A place, the name that stands there, and what is wrong with it.
 Broken = tuple[Path, str, str]
@@ -36,7 +35,7 @@ class Parts(Protocol):
 
 
 def broken_references(parts: Parts) -> Iterator[Broken]:
-    """Every name that leads nowhere, and every key that leads to two tenants, as (place, name, sentence)."""
+    """Yields every name that leads nowhere, and every key that leads to two tenants, as (place, name, sentence)."""
     keys = dict.fromkeys(provider.key_name for provider in parts.providers.values())
     for name in parts.keys:
         yield from _missing(("keys", name), "key", name, keys)

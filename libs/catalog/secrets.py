@@ -1,5 +1,4 @@
-"""Provider keys: read from the environment or a file at the moment of use, never kept in the catalog, never
-shown."""
+"""Provider keys, read from the environment or a file at the moment of use, never kept in the catalog, never shown."""
 
 from __future__ import annotations
 
@@ -9,28 +8,28 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from libs.catalog.echoes import forms_of, hide
 from libs.catalog.model import Provider
+from libs.catalog.redaction import forms_of, redact
 
-#: A service account's JSON is 2 to 3 KiB.
+#: The largest key file that is read, in bytes; a service account's JSON is 2 to 3 KiB.
 MAX_BYTES = 64 * 1024
-#: So many keys are known by sight, those read last: all that are used, and what they replaced.
-MOST_KNOWN = 1024
+#: The most keys that are remembered, those read last: all that are used, and what they replaced.
+MOST_REMEMBERED = 1024
 
 
 class Keys:
-    """Finds keys, and hides them in what others write. A file is looked at with every question and read again when
-    it has changed (Kubernetes swaps secrets in place), so a new key is used by the next call. `environ` None: the
-    process's environment, read at each call."""
+    """Finds keys, and redacts them in what others write. A file's stamp is read with every lookup, and its content
+    when it has changed (Kubernetes swaps secrets in place), so a new key is used by the next call. `environ` None:
+    the process's environment, read at each call."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self._files: dict[str, tuple[tuple[int, int, int, int], str]] = {}
-        #: Every key that was read, with its version and the forms to hide.
-        self._known: OrderedDict[str, tuple[str, tuple[str, ...]]] = OrderedDict()
+        #: Every key that was read, with its version and the forms to redact.
+        self._remembered: OrderedDict[str, tuple[str, tuple[str, ...]]] = OrderedDict()
 
     def __call__(self, provider: Provider) -> str | None:
-        """The provider's key; empty where it takes none, None where it is missing (`why_missing` says
+        """Returns the provider's key; empty where it takes none, None where it is missing (`why_missing` says
         why)."""
         try:
             return self._read(provider)
@@ -38,17 +37,17 @@ class Keys:
             return None
 
     def version(self, provider: Provider) -> str:
-        """Twelve characters that change when the key does, and say nothing about it: what was learned under another
-        version was learned about another key. Empty where there is none. Safe to log, store and send."""
+        """Returns twelve characters that change when the key does, and say nothing about it: what was learned under
+        another version was learned about another key. Empty where there is none. Safe to log, store and send."""
         key = self(provider)
-        return self._known[key][0] if key else ""
+        return self._remembered[key][0] if key else ""
 
-    def hide(self, text: str) -> str:
-        """The text without any key that was ever read here, in whatever usual encoding."""
-        return hide(text, (form for _, forms in self._known.values() for form in forms))
+    def redact(self, text: str) -> str:
+        """Returns the text without any key that was ever read here, in whatever usual encoding."""
+        return redact(text, (form for _, forms in self._remembered.values() for form in forms))
 
     def why_missing(self, provider: Provider) -> str | None:
-        """A sentence naming the variable or file, never its content; None: the key is there, or none is
+        """Returns a sentence naming the variable or file, never its content; None: the key is there, or none is
         needed."""
         try:
             self._read(provider)
@@ -58,16 +57,16 @@ class Keys:
 
     def _read(self, provider: Provider) -> str:
         key = self._find(provider)
-        if key and key not in self._known:
-            self._know(key)
+        if key and key not in self._remembered:
+            self._remember(key)
         return key
 
-    def _know(self, key: str) -> None:
+    def _remember(self, key: str) -> None:
         # A digest of 48 bits of a secret that nobody can guess.
         version = hashlib.blake2b(key.encode(), digest_size=6, person=b"key version").hexdigest()
-        self._known[key] = (version, forms_of(key))
-        if len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+        self._remembered[key] = (version, forms_of(key))
+        if len(self._remembered) > MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def _find(self, provider: Provider) -> str:
         if provider.api_key_env:
@@ -93,11 +92,6 @@ class Keys:
         except OSError as error:
             raise ValueError(f"{name} cannot be read: {error.strerror}") from None
         return _checked(known[1], name, "is empty")
-
-
-def read_key(provider: Provider, environ: Mapping[str, str] | None = None) -> str | None:
-    """One key, once. Whoever reads often keeps a `Keys`."""
-    return Keys(environ)(provider)
 
 
 def _checked(key: str, name: str, absent: str) -> str:

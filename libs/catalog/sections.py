@@ -1,5 +1,5 @@
-"""How each kind of catalog entry is read from its YAML mapping. None: it was wrong, and the faults are
-noted."""
+"""Reads each kind of catalog entry from its YAML mapping. Each function returns None for a wrong one, whose faults
+are noted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from libs.catalog.model import (
     CAPABILITIES,
     DEFAULT,
     DEGRADATIONS,
-    STRATEGIES,
     ContentType,
     Model,
     Policy,
@@ -43,9 +42,10 @@ from libs.catalog.model import (
 )
 from libs.catalog.reader import Section, substitute
 from libs.limits import PERIODS, Period, Unit
+from libs.selection import Strategy
 from libs.types import Priority
 
-_STRATEGY = partial(check_choice, "strategy", STRATEGIES)
+_STRATEGY = partial(check_choice, "strategy", Strategy)
 _SECRET_OPTION = re.compile(
     r"(?i)(.*[_-])?(api[_-]?key|secret|password|authorization|(access|auth|bearer|session)[_-]?token|token)"
 )
@@ -58,13 +58,13 @@ _NO_TENANT_KEYS = "write the key's SHA-256 into key_sha256; `python -m libs.cata
 
 
 def limit(section: Section) -> LimitSpec | None:
-    """One limit. The unit `usd` counts micro-USD, written in dollars."""
+    """Reads one limit. The unit `usd` counts micro-USD, written in dollars."""
     section.refuse("thresholds", _NO_THRESHOLDS)
     return _limit(section, lambda spec: spec)
 
 
 def budget(section: Section) -> LimitSpec | None:
-    """A limit of those who spend: where it bounds money in a calendar window, it has thresholds."""
+    """Reads a limit of those who spend: where it bounds money in a calendar window, it has thresholds."""
     written = section.has("thresholds")
     found = thresholds(section.section("thresholds"))
 
@@ -77,7 +77,7 @@ def budget(section: Section) -> LimitSpec | None:
 
 
 def thresholds(section: Section) -> tuple[Threshold, ...]:
-    """Percent → action, ascending; 100 is always among them."""
+    """Reads percent → action, ascending; 100 is always among them."""
     found = {100: Threshold(100, "refuse")}
     for name in section.names():
         action = section.text(name, rule=partial(check_choice, "action", ACTIONS))
@@ -107,7 +107,7 @@ def _limit(section: Section, complete: Callable[[LimitSpec], LimitSpec]) -> Limi
 
 
 def provider(name: str, section: Section, environ: Mapping[str, str], folder: Path) -> Provider | None:
-    """A provider; its kind is its name where that is one. Relative key files are looked for in `folder`."""
+    """Reads a provider; its kind is its name where that is one. Relative key files are looked for in `folder`."""
     kind = section.text(
         "kind", name if name in KINDS else "", rule=partial(check_choice, "kind", tuple(KINDS))
     )
@@ -166,7 +166,7 @@ def _timeouts(section: Section) -> Timeouts | None:
 
 
 def key(section: Section) -> tuple[LimitSpec, ...] | None:
-    """The limits of a provider's key."""
+    """Reads the limits of a provider's key."""
     limits = section.list_of("limits", limit)
 
     def build() -> tuple[LimitSpec, ...]:
@@ -177,7 +177,7 @@ def key(section: Section) -> tuple[LimitSpec, ...] | None:
 
 
 def model(model_id: str, section: Section) -> Model | None:
-    """A model; its key is "provider/model"."""
+    """Reads a model; its key is "provider/model"."""
     provider_name, slash, name = model_id.partition("/")
     if not slash:
         section.fault('a model is named "provider/model"')
@@ -208,7 +208,7 @@ def _price(section: Section) -> Price | None:
 
 
 def policy(name: str, section: Section) -> Policy | None:
-    """A policy; a tier is a list of model ids or of {model, weight}."""
+    """Reads a policy; a tier is a list of model ids or of {model, weight}."""
     section.require("tiers")
     tiers = tuple(_tier(section, i, node) for i, node in section.nodes("tiers"))
     last_resort = section.texts("last_resort")
@@ -236,7 +236,7 @@ def _weighted(section: Section) -> Weighted | None:
 
 
 def content_type(name: str, section: Section) -> ContentType | None:
-    """A content type."""
+    """Reads a content type."""
     section.require("max_output_tokens")
     most = section.integer("max_output_tokens", 1)
     strategy = section.text("strategy", rule=_STRATEGY) or None
@@ -246,7 +246,7 @@ def content_type(name: str, section: Section) -> ContentType | None:
 
 
 def tenant(name: str, section: Section) -> Tenant | None:
-    """A tenant."""
+    """Reads a tenant."""
     for field in ("key", "keys", "api_key"):
         section.refuse(field, _NO_TENANT_KEYS)
     hashes = section.texts("key_sha256", check_key_hash)

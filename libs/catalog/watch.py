@@ -9,8 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from libs.catalog.load import CatalogError, load
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import load
 
 Subscriber = Callable[[Catalog, Catalog], None]
 _Stamp = tuple[int, int, int, int, int]
@@ -19,8 +20,8 @@ _Stamp = tuple[int, int, int, int, int]
 class CatalogHolder:
     """Holds the catalog of a file. Raises CatalogError where the first load fails.
 
-    `environ`, `prices`: as in `load`. `interval`: seconds between looks at the file. `on_reload`: told of
-    each attempt, True for a catalog taken over, False for one refused (for a counter).
+    `environ`, `prices`: as in `load`. `interval`: seconds between checks of the file. `on_reload` is called for each
+    attempt with True for a catalog taken over, False for one refused (for a counter).
     """
 
     def __init__(
@@ -40,37 +41,37 @@ class CatalogHolder:
         self._interval = interval
         self._on_reload = on_reload
         self._subscribers: list[Subscriber] = []
-        self._seen = self._tried = self._stamp()
+        self._last = self._tried = self._stamp()
         self._current = load(self._path, environ=environ, prices=prices)
         self._refused: CatalogError | None = None
 
     @property
     def current(self) -> Catalog:
-        """The catalog in use. Whoever serves a request reads it once and stays with it."""
+        """Returns the catalog in use. A request reads it once and stays with it."""
         return self._current
 
     @property
     def refused(self) -> CatalogError | None:
-        """Why the file as it is now is not in use; None: it is."""
+        """Returns the faults for which the file as it is now is not in use; None: it is in use."""
         return self._refused
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Calls back with (old, new) after each replacement. Returns what ends the subscription."""
+        """Calls back with (old, new) after each replacement. Returns a function that ends the subscription."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
     async def run(self) -> None:
-        """Looks at the file until cancelled."""
+        """Checks the file every `interval` seconds until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            await self.look()
+            await self.check_file()
 
-    async def look(self) -> None:
-        """One look. A changed file is read at the second look that finds it so: a writer in the middle of its
-        work is let finish, since half a file may well be a good catalog with half the tenants."""
+    async def check_file(self) -> None:
+        """Checks the file once. A changed file is read at the second check at which it is the same: a writer in the
+        middle of its work is let finish, since half a file may well be a good catalog with half the tenants."""
         stamp = await asyncio.to_thread(self._stamp)
-        settled = stamp == self._seen
-        self._seen = stamp
+        settled = stamp == self._last
+        self._last = stamp
         if not settled or stamp == self._tried:
             return
         self._tried = stamp
@@ -81,7 +82,7 @@ class CatalogHolder:
             self._log.error(
                 "catalog_refused", file=error.file, faults=str(error).splitlines(), kept=self._current.version
             )
-            self._tell(good=False)
+            self._report_reload(good=False)
             return
         self._refused = None
         if new.version != self._current.version:
@@ -94,17 +95,17 @@ class CatalogHolder:
             try:
                 subscriber(old, new)
             except Exception:
-                # The others must hear of it all the same, and the next change must still be seen.
+                # The others must be called all the same, and the next change must still be found.
                 self._log.exception("catalog_subscriber_failed", new=new.version)
-        self._tell(good=True)
+        self._report_reload(good=True)
 
-    def _tell(self, *, good: bool) -> None:
+    def _report_reload(self, *, good: bool) -> None:
         if self._on_reload is not None:
             self._on_reload(good)
 
     def _stamp(self) -> _Stamp | None:
-        """What changes with the file, followed through symbolic links (Kubernetes swaps `..data`); None:
-        gone."""
+        """Returns numbers that change with the file, followed through symbolic links (Kubernetes swaps `..data`);
+        None: it is gone."""
         try:
             status = os.stat(self._path)
         except OSError:

@@ -16,8 +16,8 @@ class _Call:
 
 
 class TextAssembler:
-    """Feed it every event in order. A `Restarted` discards what came before it, so `text` is always what a
-    reader should be shown now."""
+    """Assembles an answer from every event in order. A `Restarted` discards what came before it, so `text` is always
+    what a reader should be shown now."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -41,19 +41,19 @@ class TextAssembler:
 
     @property
     def text(self) -> str:
-        """The answer so far."""
+        """Returns the answer so far."""
         return "".join(self._parts)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls so far, in the order of their index."""
+        """Returns the tool calls so far, in the order of their index."""
         return tuple(
             ToolCall(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items())
         )
 
     @property
     def result(self) -> Result | None:
-        """The account with text and tool calls filled in; None until the stream has completed."""
+        """Returns the account with text and tool calls filled in; None until the stream has completed."""
         if self._result is None:
             return None
         return replace(self._result, text=self.text, tool_calls=self.tool_calls)

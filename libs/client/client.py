@@ -85,7 +85,7 @@ class Client(Connection):
     async def select(
         self, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[Options]
     ) -> SelectResult:
-        """What `generate` would choose and why, without calling a provider or consuming a limit."""
+        """Returns what `generate` would choose and why, without calling a provider or consuming a limit."""
         self._open()
         request = router_pb2.SelectProviderRequest(generation=generation_to_proto(prompt, options))
         return select_from_proto(await self._unary(self._stub.SelectProvider, request, timeout))
@@ -93,14 +93,14 @@ class Client(Connection):
     async def estimate(
         self, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[Options]
     ) -> tuple[CostEstimate, ...]:
-        """Tokens and cost on each candidate model, cheapest first."""
+        """Returns tokens and cost on each candidate model, cheapest first."""
         self._open()
         request = router_pb2.EstimateCostRequest(generation=generation_to_proto(prompt, options))
         response = await self._unary(self._stub.EstimateCost, request, timeout)
         return tuple(estimate_from_proto(item) for item in response.estimates)
 
     async def list_models(self, *, timeout: float | None = None) -> Listing:
-        """The models and content types that this key may name."""
+        """Returns the models and content types that this key may name."""
         self._open()
         return listing_from_proto(
             await self._unary(self._stub.ListModels, router_pb2.ListModelsRequest(), timeout)

@@ -26,7 +26,7 @@ CLOCKS_APART = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Encrypt, and trust these roots: PEM bytes, or None for the system's. `certificate` and `private_key`, both
+    """Encryption that trusts these roots: PEM bytes, or None for the system's. `certificate` and `private_key`, both
     PEM, are for servers that want to know the client too."""
 
     root_certificates: bytes | None = None
@@ -82,9 +82,9 @@ class Connection:
             await self._channel.close()
 
     def as_caller(self, key: str) -> Self:
-        """This client under another key, on the same channel and for as long as that is open: for a process that
-        passes on the calls of many tenants. Costs nothing to make. Raises ValueError for a key that cannot be put
-        into a header, and where this client has a key of its own."""
+        """Returns this client under another key, on the same channel and for as long as that is open: for a process
+        that passes on the calls of many tenants. Costs nothing to make. Raises ValueError for a key that cannot be
+        put into a header, and where this client has a key of its own."""
         if self._key:
             raise ValueError("a client that calls for others must have no key of its own")
         other = copy.copy(self)
@@ -132,7 +132,7 @@ class Connection:
         }
 
     def _ends(self, timeout: float | None) -> float:
-        """When a call that begins now is over, by the loop's clock."""
+        """Returns the instant at which a call that begins now is over, by the loop's clock."""
         seconds = self._timeout if timeout is None else timeout
         return math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
 
@@ -171,9 +171,9 @@ def _checked(key: str) -> str:
 
 
 def _failure(error: grpc.aio.AioRpcError, ends: float) -> PointsmanError:
-    """What a failed call that was to end by then means here. Our own cancellation is `asyncio.CancelledError`, so a
-    bare CANCELLED status was made by a server: one that saw the deadline pass a moment before we did, or one that was
-    stopped in the middle, which for the caller is as gone as one that died."""
+    """Returns the error of a failed call whose deadline is `ends`, by the loop's clock. Our own cancellation is
+    `asyncio.CancelledError`, so a bare CANCELLED status was made by a server: one that saw the deadline pass a moment
+    before we did, or one that was stopped in the middle, which for the caller is as gone as one that died."""
     failure = from_rpc_error(error)
     if isinstance(failure, Cancelled) and failure.reason == "TRANSPORT_CANCELLED":
         if asyncio.get_running_loop().time() + CLOCKS_APART >= ends:

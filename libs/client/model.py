@@ -1,5 +1,5 @@
-"""What the router answers, as frozen dataclasses. Money is integer micro-USD; durations are seconds; instants
-are seconds since the Unix epoch; None is "not set" as the proto describes it, never zero."""
+"""The router's answers, as frozen dataclasses. Money is integer micro-USD; durations are seconds; instants are
+seconds since the Unix epoch; None is "not set" as the proto describes it, never zero."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SelectResult:
-    """What Generate would try first, then the order in which it would fall back, then the excluded ones."""
+    """The order in which Generate would try models: the first, those it would fall back to, then the excluded
+    ones."""
 
     selection: Selection
     alternatives: tuple[Candidate, ...] = ()
@@ -42,7 +43,7 @@ class SelectResult:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What a generation would cost on one model: likely, and if the whole output limit is used."""
+    """The cost of a generation on one model: likely, and if the whole output limit is used."""
 
     provider: str
     model: str
@@ -63,13 +64,13 @@ class ListedModel:
 
     @property
     def id(self) -> str:
-        """`provider/model`."""
+        """Returns `provider/model`."""
         return f"{self.provider}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the caller may name."""
+    """The models and content types that the caller may name."""
 
     models: tuple[ListedModel, ...]
     content_types: tuple[str, ...] = ()

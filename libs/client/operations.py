@@ -43,8 +43,8 @@ class ProviderState:
 
 @dataclass(frozen=True, slots=True)
 class LearnedState:
-    """What providers say of a limit: how much per period (`limit`), how sure that is (0 to 1; enforced from 0.75 on),
-    from "headers" or "refusals", seen last at `seen` (epoch seconds) and `observations` times."""
+    """A limit as providers state it: the amount per period (`limit`), the confidence in it (0 to 1; enforced from
+    0.75 on), from "headers" or "refusals", seen last at `seen` (epoch seconds) and `observations` times."""
 
     limit: int
     confidence: float
@@ -77,8 +77,8 @@ class QuotaState:
 
 @dataclass(frozen=True, slots=True)
 class QuotaForecast:
-    """Whether a limit will be used up before it resets (`probability` 0 to 1), and when: seconds from now, None: not
-    before the reset. `rate`: use per second over the recent past."""
+    """A forecast of a limit: the `probability` (0 to 1) that it will be used up before it resets, and the instants,
+    in seconds from now; None: not before the reset. `rate`: use per second over the recent past."""
 
     quota: QuotaState
     rate: float
@@ -90,8 +90,8 @@ class QuotaForecast:
 
 @dataclass(frozen=True, slots=True)
 class QuotaAlert:
-    """What a limiter noticed of a quota: "burn_fast", "burn_slow", "exhaustion_likely" or "exhausted". Instants are
-    epoch seconds; `cleared` None: it is not over. `used` and the rest are as of when it was last spoken of."""
+    """An alert that a limiter raised on a quota: "burn_fast", "burn_slow", "exhaustion_likely" or "exhausted".
+    Instants are epoch seconds; `cleared` None: it is not over. `used` and the rest are as of its last report."""
 
     scope: str
     unit: str
@@ -107,7 +107,7 @@ class QuotaAlert:
 
 
 class CostGroup(StrEnum):
-    """What costs can be grouped by."""
+    """The names that costs can be grouped by."""
 
     TENANT = "tenant"
     PROVIDER = "provider"
@@ -128,7 +128,7 @@ class CostInterval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """What a group cost. `group` in the order asked for; `bucket` None: no interval was asked for."""
+    """The cost of a group. `group` in the order asked for; `bucket` None: no interval was asked for."""
 
     group: tuple[str, ...]
     bucket: float | None
@@ -160,7 +160,7 @@ class HealthClient(Connection):
     async def list_providers(
         self, provider: str = "", *, timeout: float | None = None
     ) -> tuple[ProviderState, ...]:
-        """The present judgement of every provider and model, or of one provider's."""
+        """Returns the present judgement of every provider and model, or of one provider's."""
         self._open()
         request = health_pb2.ListProvidersRequest(provider=provider)
         response = await self._unary(self._stub.ListProviders, request, timeout)
@@ -179,7 +179,7 @@ class QuotaClient(Connection):
     async def list_quotas(
         self, scopes: Sequence[str] = (), *, timeout: float | None = None
     ) -> tuple[QuotaState, ...]:
-        """Every limit of these scopes (none given: of all) with its present use, all pages."""
+        """Returns every limit of these scopes (none given: of all) with its present use, all pages."""
         self._open()
         quotas: list[QuotaState] = []
         token = ""
@@ -194,7 +194,8 @@ class QuotaClient(Connection):
     async def forecast(
         self, scope: str, unit: str, period: str, *, timeout: float | None = None
     ) -> QuotaForecast:
-        """Will this limit be used up? Names as of QuotaState. Raises NotFound where there is no such limit."""
+        """Forecasts whether this limit will be used up. Names as of QuotaState. Raises NotFound where there is no
+        such limit."""
         self._open()
         request = ratelimit_pb2.ForecastExhaustionRequest(
             scope=scope, unit=f"UNIT_{unit.upper()}", period=f"PERIOD_{period.upper() or 'UNSPECIFIED'}"
@@ -227,7 +228,7 @@ class CostClient(Connection):
         tenant: str = "",
         timeout: float | None = None,
     ) -> Costs:
-        """Cost and tokens by at most 3 groups. `since` (inclusive) and `until` (exclusive) are epoch seconds;
+        """Returns cost and tokens by at most 3 groups. `since` (inclusive) and `until` (exclusive) are epoch seconds;
         None: 24 hours before `until`, and now."""
         self._open()
         query = analytics_pb2.Query(
@@ -245,14 +246,15 @@ class CostClient(Connection):
     async def quota_alerts(
         self, scope: str = "", *, since: float | None = None, timeout: float | None = None
     ) -> tuple[QuotaAlert, ...]:
-        """Alerts that stand, and those raised from `since` on (None: no others), of one scope or (empty) all."""
+        """Returns the alerts that stand, and those raised from `since` on (None: no others), of one scope or (empty)
+        all."""
         self._open()
         request = analytics_pb2.ListQuotaAlertsRequest(scope=scope, since=timestamp_to_proto(since))
         response = await self._unary(self._stub.ListQuotaAlerts, request, timeout)
         return tuple(
             QuotaAlert(
                 *(item.scope, item.unit, item.period),
-                _word(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
+                _enum_name(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
                 timestamp_from_proto(item.window_start),
                 timestamp_from_proto(item.raised),
                 timestamp_from_proto(item.cleared) if item.HasField("cleared") else None,
@@ -263,7 +265,7 @@ class CostClient(Connection):
         )
 
 
-def _word(names: list[str], prefix: str, number: int, unset: str) -> str:
+def _enum_name(names: list[str], prefix: str, number: int, unset: str) -> str:
     # Numbers of a newer server are shown rather than hidden.
     if number == 0:
         return unset
@@ -274,9 +276,9 @@ def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
     return ProviderState(
         provider=item.provider,
         model=item.model,
-        status=_word(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
-        circuit=_word(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
-        mode=_word(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
+        status=_enum_name(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
+        circuit=_enum_name(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
+        mode=_enum_name(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
         reason=item.reason,
         error_rate=item.error_rate,
         success_rate=item.success_rate,
@@ -298,8 +300,8 @@ def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
     limit = item.limit
     return QuotaState(
         scope=limit.scope,
-        unit=_word(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
-        period=_word(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
+        unit=_enum_name(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
+        period=_enum_name(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
         limit=limit.limit,
         used=item.used,
         outstanding=item.outstanding,
@@ -320,7 +322,7 @@ def _learned(item: ratelimit_pb2.LearnedLimit) -> LearnedState:
     return LearnedState(
         item.limit,
         item.confidence,
-        _word(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
+        _enum_name(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
         timestamp_from_proto(item.seen),
         item.observations,
     )

@@ -1,4 +1,4 @@
-"""What a caller may ask of the router: the client's side of `pointsman.router.v1.Generation`."""
+"""The request of a caller: the client's side of `pointsman.router.v1.Generation`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Prompt = str | Sequence[Message]
 
 
 class Options(TypedDict, total=False):
-    """What may accompany a prompt. Left out means unset: the catalog, the tenant or the provider decides."""
+    """The options that may accompany a prompt. Left out means unset: the catalog, the tenant or the provider
+    decides."""
 
     #: The caller's id of this request, 1 to 128 characters.
     request_id: str

@@ -44,7 +44,7 @@ class SetAsideClient(Connection):
         self._stub = router_pb2_grpc.RouterStub(channel)
 
     async def list_set_aside(self, *, timeout: float | None = None) -> tuple[SetAside, ...]:
-        """All that this router process sets aside, by name."""
+        """Returns all that this router process sets aside, by name."""
         self._open()
         response = await self._unary(self._stub.ListSetAside, pb.ListSetAsideRequest(), timeout)
         return tuple(_set_aside(item) for item in response.set_aside)

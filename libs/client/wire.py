@@ -1,4 +1,5 @@
-"""The client dataclasses ↔ `pointsman.router.v1`. Enum numbers of a newer server become None, not errors."""
+"""Converts between the client's dataclasses and `pointsman.router.v1`. Enum numbers of a newer server become None,
+not errors."""
 
 from __future__ import annotations
 
@@ -46,8 +47,9 @@ _ENUMS = {"strategy": "STRATEGY", "reasoning_effort": "REASONING_EFFORT", "prior
 
 
 def generation_to_proto(prompt: Prompt, options: Options) -> pb.Generation:
-    """The request. Raises InvalidArgument for what cannot be put on the wire at all (a number out of the
-    field's range, text that is not Unicode, an unknown strategy); every other judgement is the router's."""
+    """Returns the request as a message. Raises InvalidArgument for what cannot be put on the wire at all (a number
+    out of the field's range, text that is not Unicode, an unknown strategy); every other judgement is the
+    router's."""
     messages = [Message(Role.USER, prompt)] if isinstance(prompt, str) else list(prompt)
     fields: dict[str, Any] = dict(options)
     if system := fields.pop("system", None):
@@ -102,7 +104,7 @@ def _seconds(message: pb.Result | pb.Attempt | pb.Selection, name: str) -> float
 
 
 def selection_from_proto(value: pb.Selection) -> Selection:
-    """A choice."""
+    """Returns a choice."""
     scores = value.scores
     return Selection(
         provider=value.provider,
@@ -134,7 +136,7 @@ def _attempt(value: pb.Attempt) -> Attempt:
 
 
 def result_from_proto(value: pb.Result) -> Result:
-    """An answer and its account."""
+    """Returns an answer and its account."""
     return Result(
         request_id=value.request_id,
         text=value.text,
@@ -170,7 +172,7 @@ def _notice(value: pb.BudgetNotice) -> BudgetNotice:
 
 
 def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:
-    """One event of a stream; None for a kind that this client does not know yet."""
+    """Returns one event of a stream; None for a kind that this client does not know yet."""
     if value.HasField("delta"):
         return Delta(
             value.delta.text,
@@ -197,7 +199,7 @@ def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:
 
 
 def select_from_proto(value: pb.SelectProviderResponse) -> SelectResult:
-    """A dry run's answer."""
+    """Returns a dry run's answer."""
     return SelectResult(
         selection_from_proto(value.selection),
         tuple(
@@ -208,7 +210,7 @@ def select_from_proto(value: pb.SelectProviderResponse) -> SelectResult:
 
 
 def estimate_from_proto(value: pb.CostEstimate) -> CostEstimate:
-    """One model's estimate."""
+    """Returns one model's estimate."""
     return CostEstimate(
         value.provider,
         value.model,
@@ -219,7 +221,7 @@ def estimate_from_proto(value: pb.CostEstimate) -> CostEstimate:
 
 
 def listing_from_proto(value: pb.ListModelsResponse) -> Listing:
-    """What the caller may name."""
+    """Returns the models and content types that the caller may name."""
     return Listing(
         tuple(
             ListedModel(

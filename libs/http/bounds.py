@@ -1,4 +1,4 @@
-"""How much and how long an HTTP server gives its callers."""
+"""The bounds of what an HTTP server gives its callers: bytes, connections and time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Bounds:
     max_body: int = 10_000_000
     #: Connections at once, those that are served and those that wait.
     max_connections: int = 4096
-    #: Until a new connection has sent the head of its first request.
+    #: Seconds until a new connection has sent the head of its first request.
     head_seconds: float = 10.0
-    #: Until the head of the next request is there. Longer than load balancers keep idle connections (60 s).
+    #: Seconds until the head of the next request is there. Longer than load balancers keep idle connections (60 s).
     idle_seconds: float = 75.0
     body_seconds: float = 20.0
     body_rate: float = 10_000.0
-    #: How long after an answer the rest of its request may still come, to be thrown away: who is cut off while
-    #: sending often cannot see the answer. At most as many bytes as a body may have.
+    #: Seconds after an answer in which the rest of its request may still come, to be thrown away: who is cut off
+    #: while sending often cannot see the answer. At most as many bytes as a body may have.
     linger_seconds: float = 2.0
-    #: How long a reader may leave unread what the buffers have no more room for.
+    #: Seconds for which a reader may leave unread what the buffers have no more room for.
     write_seconds: float = 30.0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""One request being served: who calls, its id, and its body, which is read within bounds or not at all."""
+"""One request being served: its caller, its id, and its body, which is read within bounds or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpCall:
-    """What a handler gets. `caller`: empty where the route is open to all."""
+    """The request that a handler gets. `caller`: empty where the route is open to all."""
 
     __slots__ = ("_bounds", "_bytes", "_held", "_received", "caller", "id", "request")
 
@@ -38,7 +38,7 @@ class HttpCall:
         self._held = CALL_BYTES
 
     async def body(self) -> bytes:
-        """The whole body. It counts as in flight, each piece from when it is here until `close`.
+        """Returns the whole body. It counts as in flight, each piece from when it is here until `close`.
 
         Raises HttpError for one that is compressed, too large or too slow, ResourceExhausted beyond the bytes in
         flight; nothing more is read then.

@@ -1,9 +1,9 @@
-"""The connections of an HTTP server: how many there are, and which of them have had their time.
+"""The connections of an HTTP server: counts them, and ends those that take too long.
 
 A connection waits for the head of a request, or it is served. Of those that wait for their first one, and of those
-whose reader does not read, the oldest are looked at once in a while: a timer for each request would cost more. Idle
-ones between two requests are aiohttp's to end. Where there are too many, the one that waits longest makes room; only
-where all are being served a new one is told to come later.
+whose reader does not read, the oldest are checked at intervals: a timer for each request would cost more. Idle ones
+between two requests are aiohttp's to end. Where there are too many, the one that waits longest makes room; only where
+all are being served a new one is sent away for a while.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from aiohttp import StreamReader, web
 from libs.clock import Clock
 from libs.http.bounds import Bounds
 
-#: Looked at so many times within the shortest time that a connection may take, but not more often than this, seconds.
-LOOKS, LEAST_PAUSE = 4, 0.05
-#: How long the first request of a new connection may take to come while the server drains, and between two looks
-#: whether any is still awaited. Who connects has one to send. Seconds.
-FIRST_REQUEST, LOOK_AGAIN = 1.0, 0.01
+#: Checks of connections within the shortest time that one may take, and the least seconds between two checks.
+CHECKS, LEAST_PAUSE = 4, 0.05
+#: Seconds for which the first request of a new connection is awaited while the server drains (who connects has one to
+#: send), and between two checks for one that is still awaited.
+FIRST_REQUEST, CHECK_AGAIN = 1.0, 0.01
 
 #: Of what came at once (up to 256 KiB), a piece with more lines than this is parsed so many bytes at a time, with a
 #: round of the loop between: a chunk takes the parser about 20 µs, and six bytes of its sender.
@@ -36,7 +36,8 @@ Refuse = Callable[[int, BaseException | None], web.Response]
 
 
 class Connections:
-    """Counts connections and ends those that take too long. `crowded` gives what is sent to one too many."""
+    """Counts connections and ends those that take too long. `crowded` returns the answer to one connection too
+    many."""
 
     def __init__(self, bounds: Bounds, clock: Clock, refuse: Refuse, crowded: Callable[[], bytes]) -> None:
         self.bounds = bounds
@@ -48,11 +49,11 @@ class Connections:
         self._idle: dict[Connection, float] = {}
         self._unread: dict[Connection, float] = {}
         self._open: set[Connection] = set()
-        self._looking: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begins to look at connections; to be called in the loop that serves them."""
-        pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / LOOKS)
+        """Ends connections that took too long, now and at intervals; to be called in the loop that serves them."""
+        pause = max(LEAST_PAUSE, min(self.bounds.head_seconds, self.bounds.write_seconds) / CHECKS)
         now = self._clock.monotonic()
         for waiting, seconds in (
             (self._new, self.bounds.head_seconds),
@@ -64,12 +65,12 @@ class Connections:
                     break
                 del waiting[oldest]
                 oldest.abort()
-        self._looking = asyncio.get_running_loop().call_later(pause, self.watch)
+        self._timer = asyncio.get_running_loop().call_later(pause, self.watch)
 
     def stop(self) -> None:
-        """Looks no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        """Ends the checks."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def end_waiting(self, seconds: float) -> float:
         """For a server that listens no more: ends the connections that wait for a request, idle ones as soon as none
@@ -83,11 +84,11 @@ class Connections:
                 if not connection.is_sending():
                     connection.force_close()
             # Those that end are forgotten, and what has arrived is read.
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(CHECK_AGAIN)
         return self._clock.monotonic() - began
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
-        """Takes a new connection in; returns False where it was told to come later instead."""
+        """Takes a new connection in; returns False where it was sent away instead."""
         if len(self._open) >= self.bounds.max_connections:
             for waiting in (self._idle, self._new):
                 if waiting:
@@ -101,43 +102,43 @@ class Connections:
         self._new[connection] = self._clock.monotonic()
         return True
 
-    def busy(self, connection: Connection) -> None:
-        """The head of a request has come."""
+    def mark_busy(self, connection: Connection) -> None:
+        """Notes that the head of a request has come."""
         self._new.pop(connection, None)
         self._idle.pop(connection, None)
 
-    def idle(self, connection: Connection) -> None:
-        """Its request has been answered."""
+    def mark_idle(self, connection: Connection) -> None:
+        """Notes that its request has been answered."""
         if connection in self._open:
             self._idle[connection] = self._clock.monotonic()
 
-    def unread(self, connection: Connection) -> None:
-        """Its buffers are full."""
+    def mark_unread(self, connection: Connection) -> None:
+        """Notes that its buffers are full."""
         self._unread[connection] = self._clock.monotonic()
 
-    def read(self, connection: Connection) -> None:
-        """Its buffers have room again."""
+    def mark_read(self, connection: Connection) -> None:
+        """Notes that its buffers have room again."""
         self._unread.pop(connection, None)
 
     def forget(self, connection: Connection) -> None:
-        """It is gone."""
-        for known in (self._new, self._idle, self._unread):
-            known.pop(connection, None)
+        """Forgets a connection that is gone."""
+        for waiting in (self._new, self._idle, self._unread):
+            waiting.pop(connection, None)
         self._open.discard(connection)
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, which tells what happens to it."""
+    """aiohttp's connection, which reports to `Connections` what happens to it."""
 
-    __slots__ = ("_admitted", "_known", "_rest", "_unwanted", "reading")
+    __slots__ = ("_admitted", "_registry", "_rest", "_unwanted", "reading")
 
-    def __init__(self, known: Connections, manager: web.Server, **options: Any) -> None:
+    def __init__(self, registry: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._known = known
+        self._registry = registry
         self._admitted = False
         #: Bytes that may still come to be thrown away; None: they are wanted.
         self._unwanted: int | None = None
-        #: What has come and is not parsed yet.
+        #: The bytes that have come and are not parsed yet.
         self._rest = b""
         #: The body that somebody waits for.
         self.reading: StreamReader | None = None
@@ -145,7 +146,7 @@ class Connection(web.RequestHandler):
     def abort(self) -> None:
         """Ends it now, whatever waits to be sent."""
         transport = self.transport
-        self._known.forget(self)
+        self._registry.forget(self)
         self.force_close()
         if transport is not None:
             transport.abort()
@@ -162,7 +163,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         # uvloop's over TLS is no subclass of it.
-        self._admitted = self._known.admit(self, cast(asyncio.Transport, transport))
+        self._admitted = self._registry.admit(self, cast(asyncio.Transport, transport))
         if self._admitted:
             super().connection_made(transport)
 
@@ -207,26 +208,26 @@ class Connection(web.RequestHandler):
 
     async def linger(self) -> None:
         """Throws away what still comes of a request that has its answer, for a while."""
-        self._unwanted = self._known.bounds.max_body
+        self._unwanted = self._registry.bounds.max_body
         if self.transport is not None:
             with suppress(RuntimeError):  # it was not paused
                 self.transport.resume_reading()
-        await asyncio.sleep(self._known.bounds.linger_seconds)
+        await asyncio.sleep(self._registry.bounds.linger_seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio.Protocol."""
-        self._known.forget(self)
+        self._registry.forget(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._known.unread(self)
+        self._registry.mark_unread(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        self._known.read(self)
+        self._registry.mark_read(self)
 
     def handle_error(
         self,
@@ -238,7 +239,7 @@ class Connection(web.RequestHandler):
         """Answers what the parser, or aiohttp itself, could not make sense of; the connection ends with it."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
-        return self._known.refuse(status, exc)
+        return self._registry.refuse(status, exc)
 
 
 def close_listener(listener: asyncio.Server) -> list[socket.socket]:

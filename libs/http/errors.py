@@ -1,4 +1,4 @@
-"""An error as an HTTP answer, whoever notices it: the parser, the server, or what is served."""
+"""Errors as HTTP answers, whoever notices them: the parser, the server, or what is served."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from libs.errors import PointsmanError
 
-#: Characters of a message that are sent: as many as the gRPC door sends.
+#: The most characters of a message that are sent.
 MAX_MESSAGE = 1000
 
 
@@ -25,14 +25,14 @@ class HttpError(Exception):
 
 
 class ErrorShape(Protocol):
-    """How an edge shows errors, its own and the server's."""
+    """The shape in which an edge shows errors, its own and the server's."""
 
     content_type: str
 
     def body(self, error: HttpError) -> bytes:
-        """The body of the answer."""
+        """Returns the body of the answer."""
         ...
 
     def translate(self, error: PointsmanError) -> HttpError:
-        """What an error of ours means to an HTTP client."""
+        """Returns the HTTP error that an error of ours is."""
         ...

@@ -14,13 +14,13 @@ from libs.tracing import Span, current, parent_of
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
-#: What a request that the caller gave up is counted as; nginx's number.
+#: The status that a request counts as which the caller gave up; nginx's number.
 CLIENT_CLOSED_REQUEST = 499
 OTHER_METHOD = "_OTHER"
 
 
 class HttpObservation(Struct):
-    """What is known of a running request."""
+    """The observation of a running request."""
 
     method: str
     route: str
@@ -46,12 +46,12 @@ class HttpObserver:
         traceparent = request.headers.get("traceparent")
         parent = parent_of(traceparent, request.headers.get("tracestate", "")) if traceparent else None
         span = Span(f"{method} {route}", SpanKind.SERVER, parent, {HTTP_METHOD: method, HTTP_ROUTE: route})
-        # So that calls made and lines logged while serving belong to this trace. Each request has its own task.
+        # Calls made and lines logged while serving belong to this trace. Each request has its own task.
         current.set(span)
         return HttpObservation(method, route, self._clock.monotonic(), span)
 
     def end(self, observation: HttpObservation, status: int, *, traced: bool = True) -> None:
-        """Counts it. `traced` False: nobody is to see its span."""
+        """Counts the request and ends its span; `traced` False: without exporting it."""
         seconds = self._clock.monotonic() - observation.started
         self._count(observation.method, observation.route, status, seconds)
         if traced and observation.span.recording:
@@ -60,8 +60,8 @@ class HttpObserver:
                 observation.span.attributes[ERROR_TYPE] = str(status)
             observation.span.end(str(status) if status >= 500 else None)
 
-    def unreadable(self, status: int) -> None:
-        """Counts what was no request."""
+    def count_unreadable(self, status: int) -> None:
+        """Counts an answer to something that was no request."""
         self._count(OTHER_METHOD, "none", status, 0.0)
 
     def _count(self, method: str, route: str, status: int, seconds: float) -> None:

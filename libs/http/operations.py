@@ -1,4 +1,4 @@
-"""What operators' programs ask a process for: its metrics, and whether its event loop still turns.
+"""Answers operators' programs: with the metrics of the process, and while its event loop turns.
 
 `GET /metrics` for Prometheus and `GET /livez` for the orchestrator, answered by the event loop, so that a process
 whose loop is blocked does not answer and is restarted. One connection carries one answer and then ends, within
@@ -36,18 +36,18 @@ class OperationsServer:
         self._timeout = timeout
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        #: What is being encoded, by its content type. It is the one thing here that takes time: in a thread, so that
-        #: the loop turns meanwhile, and shared, so that many who ask do not make many.
+        #: The metrics being encoded, by their content type. This is the one thing here that takes time: in a thread,
+        #: so that the loop turns meanwhile, and shared, so that many who ask do not make many.
         self._encoding: dict[str, asyncio.Task[bytes]] = {}
         self.port = 0
 
     @property
     def connections(self) -> int:
-        """Those that are open now."""
+        """Returns the number of open connections."""
         return len(self._open)
 
     async def start(self, listen: str) -> None:
-        """Raises OSError with a sentence where the address cannot be had."""
+        """Listens. Raises OSError with a sentence where the address cannot be had."""
         host, port = parse_address(listen)
         try:
             self._server = await asyncio.start_server(self._connected, host, port, limit=HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""Which handler answers which method and path."""
+"""The table of handlers by method and path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 
-#: Characters of a path that an error repeats.
+#: The most characters of a path that an error repeats.
 MAX_REPEATED = 200
 
 Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
@@ -18,8 +18,8 @@ Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` as traces and metrics have it; a last part in braces stands for all that follows. `public`: for callers
-    without a key too."""
+    """A route. `path` as traces and metrics have it; a last part in braces stands for all that follows. `public`: for
+    callers without a key too."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Routes:
         self._open_ended = [route.path.partition("{")[0] for route in routes if "{" in route.path]
 
     def find(self, method: str, path: str) -> Route | HttpError:
-        """The route; 404 and 405 where there is none. What answers GET answers HEAD too."""
+        """Returns the route. Raises HttpError, 404 or 405, where there is none. A route for GET answers HEAD too."""
         routes = self._by_start.get(path)
         if routes is None:
             start = next(

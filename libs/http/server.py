@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from libs.clock import Clock
-from libs.drain import until_quiet
+from libs.drain import wait_until_quiet
 from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
@@ -36,10 +36,10 @@ from libs.telemetry import get_logger
 CUT = 0.02
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
-#: The longest id of a request that a caller may choose.
+#: The longest id of a request that a caller may choose, in characters.
 MAX_ID = 128
 REQUEST_ID = "x-request-id"
-#: In place of the software's versions, which aiohttp would tell.
+#: The `server` header, in place of the software's versions, which aiohttp would send.
 SERVER = "pointsman"
 log = get_logger(__name__)
 #: aiohttp's log of bad requests quotes their headers, of which one is a key.
@@ -49,7 +49,7 @@ _quiet.setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the HTTP server shares with the process and its other door."""
+    """The parts that the HTTP server shares with the process and its other door."""
 
     clock: Clock
     observer: HttpObserver
@@ -61,8 +61,8 @@ class Door:
 
 
 def certificate(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS from PEM files; None where there are none. Raises ValueError for one without the other, OSError where they
-    cannot be read."""
+    """Returns the TLS context of PEM files; None where there are none. Raises ValueError for one without the other,
+    OSError where they cannot be read."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
@@ -73,16 +73,16 @@ def certificate(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 
 
 class _Server(web.Server):
-    """aiohttp's, with connections that are counted."""
+    """aiohttp's server, with connections that are counted."""
 
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        known: Connections,
+        registry: Connections,
         bounds: Bounds,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
-        self._known = known
+        self._registry = registry
         self._options = {
             "loop": asyncio.get_running_loop(),
             "keepalive_timeout": bounds.idle_seconds,
@@ -94,15 +94,15 @@ class _Server(web.Server):
         }
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self._known, self, **self._options)
+        return Connection(self._registry, self, **self._options)
 
 
 class HttpServer:
     """Serves routes, and beside them `GET /healthz` (200 while the process answers at all) and `GET /readyz` (200
     while it serves and is not draining; else 503).
 
-    A request whose caller goes away is cancelled. `start`, `serving`, `drain` are called by the lifecycle in that
-    order.
+    A request whose caller goes away is cancelled. `start`, `begin_serving`, `drain` are called by the lifecycle in
+    that order.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class HttpServer:
             Route("GET", "/readyz", self._readyz, public=True),
         )
         self._routes = Routes((*routes, *own))
-        self._known = Connections(self._bounds, door.clock, self._unreadable, self._crowded)
+        self._registry = Connections(self._bounds, door.clock, self._unreadable, self._crowded)
         self._server: _Server | None = None
         self._listener: asyncio.Server | None = None
         self._serving = False
@@ -134,7 +134,7 @@ class HttpServer:
     async def start(self, listen: str) -> None:
         """Binds and answers, not ready yet. Raises OSError where the address cannot be had."""
         host, port = parse_address(listen)
-        self._server = _Server(self._serve, self._known, self._bounds)
+        self._server = _Server(self._serve, self._registry, self._bounds)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._server,
@@ -146,24 +146,25 @@ class HttpServer:
             )
         except OSError as error:
             raise OSError(why_unbound(listen)) from error
-        self._known.watch()
+        self._registry.watch()
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
-    def serving(self) -> None:
+    def begin_serving(self) -> None:
         """Tells everyone who asks that requests may come."""
         self._serving = True
 
     async def drain(self, seconds: float) -> None:
-        """Not ready; requests are taken until callers have turned away, and their connections end with the answer;
-        then no new connections, idle ones end, running requests get what is left of `seconds`, and are cut. A request
-        on a connection that was made by then is still served: its caller cannot know that it may be sent again."""
+        """Reports itself not ready; requests are taken until callers have turned away, and their connections end with
+        the answer; then no new connections, idle ones end, running requests get what is left of `seconds`, and are
+        cut. A request on a connection that was made by then is still served: its caller cannot know that it may be
+        sent again."""
         self._serving = False
-        seconds -= await until_quiet(lambda: self._begun, seconds)
+        seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
         for waiting in close_listener(self._listener):
             await self._take(waiting)
-        seconds -= await self._known.end_waiting(seconds)
+        seconds -= await self._registry.end_waiting(seconds)
         self._idle.clear()
         if self._running:
             with contextlib.suppress(TimeoutError):
@@ -171,7 +172,7 @@ class HttpServer:
                     await self._idle.wait()
             # The last answer's end is on its way out.
             await asyncio.sleep(0)
-        self._known.stop()
+        self._registry.stop()
         await self._server.shutdown(CUT)
 
     async def _take(self, accepted: socket.socket) -> None:
@@ -188,13 +189,13 @@ class HttpServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        self._known.busy(connection)
+        self._registry.mark_busy(connection)
         self._running += 1
         self._begun += 1
         try:
             response = await self._answer(request)
         finally:
-            self._known.idle(connection)
+            self._registry.mark_idle(connection)
             self._running -= 1
             if self._running == 0:
                 self._idle.set()
@@ -242,7 +243,7 @@ class HttpServer:
         return given if usable else self._door.new_id()
 
     def _identify(self, call: HttpCall) -> PointsmanError | None:
-        """Finds out who calls, of which the body is no part. Returns what to refuse unknown callers with."""
+        """Finds out who calls, from the head alone. Returns the error for an unknown caller."""
         try:
             key = bearer_key(call.request.headers.get("authorization"))
             call.caller = self._door.authenticator.authenticate(key)
@@ -253,7 +254,7 @@ class HttpServer:
             return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_REQUIRED"))
 
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
-        """The handler's answer, or what it raised as one."""
+        """Returns the handler's answer, or the error it raised as one."""
         try:
             if call.caller:
                 call.begin()
@@ -288,15 +289,15 @@ class HttpServer:
             error = HttpError(431, "A line of the request's head is too long.", code="headers_too_large")
         else:
             error = HttpError(status, "The request is not valid HTTP.", code="invalid_http")
-        self._door.observer.unreadable(error.status)
+        self._door.observer.count_unreadable(error.status)
         response = self._error(error)
         response.headers.update({REQUEST_ID: self._door.new_id(), "server": SERVER})
         response.force_close()
         return response
 
     def _crowded(self) -> bytes:
-        """What is sent to one connection too many, without a request having been read."""
-        self._door.observer.unreadable(503)
+        """Returns the bytes for one connection too many, of which no request is read."""
+        self._door.observer.count_unreadable(503)
         body = self._shape.body(HttpError(503, "Too many connections.", code="too_many_connections"))
         head = [
             "HTTP/1.1 503 Service Unavailable",

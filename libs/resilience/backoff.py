@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""The wait before another attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Backoff:
 
     base: float = 0.1
     cap: float = 5.0
-    #: The longest `retry_after` worth waiting for; a longer one means: go elsewhere.
+    #: The longest `retry_after` worth waiting for, in seconds; a longer one means: go elsewhere.
     max_retry_after: float = 10.0
 
     def __post_init__(self) -> None:
@@ -24,9 +24,10 @@ class Backoff:
             raise ValueError("backoff needs 0 < base <= cap and max_retry_after >= 0")
 
     def delay(self, attempt: int, rng: Random, retry_after: float | None = None) -> float | None:
-        """Seconds before retry number `attempt` (from 0). None: `retry_after` is beyond the bound, do not wait.
+        """Returns the seconds before retry number `attempt` (from 0). None: `retry_after` is beyond the bound, do not
+        wait.
 
-        `retry_after` is a floor: jitter is added to it, so that those told the same instant do not return together.
+        `retry_after` is a floor: jitter is added to it, so that those with the same instant do not return together.
         """
         # Beyond 2**32 the cap has long won; the bound keeps the power from overflowing a float.
         jitter = rng.uniform(0, min(self.cap, self.base * 2.0 ** min(max(attempt, 0), 32)))

@@ -20,11 +20,9 @@ from libs.resilience.permits import Permit, Permits
 from libs.resilience.window import Counts, SlidingCounts
 from libs.types import ErrorClass
 
-__all__ = ["Breaker", "BreakerSettings", "Evidence"]
-
-#: What is believed of a target before any evidence: one failure in a hundred calls, as firmly as after ten calls.
+#: The prior belief about a target: one failure in a hundred calls, as firmly as after ten calls.
 _PRIOR_FAILURES, _PRIOR_CALLS = 0.1, 10
-#: Circuits that open by mere chance, in each window: one a day or less.
+#: The false alarms allowed in a window: one circuit a day or less opens by mere chance.
 _FALSE_ALARMS = 1e-4
 
 
@@ -37,7 +35,7 @@ class Breaker:
     def __init__(self, settings: BreakerSettings, rng: Random, state: BreakerState | None = None) -> None:
         self._settings = settings
         self._rng = rng
-        #: As of the last call; written here alone.
+        #: The state as of the last call; written here alone.
         self.state = state or BreakerState()
         self._window = SlidingCounts(settings.window_seconds, settings.buckets)
         self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
@@ -48,15 +46,16 @@ class Breaker:
 
     @property
     def consecutive_failures(self) -> int:
-        """Provider faults since the last success."""
+        """Returns the provider faults since the last success."""
         return self._consecutive
 
     def counts(self, now: float) -> Counts:
-        """Calls in the judging window."""
+        """Returns the calls in the judging window."""
         return self._window.totals(now)
 
     def ramp(self, now: float) -> float:
-        """The share of its usual traffic the target should get: 0 unless closed, 1 when fully recovered."""
+        """Returns the share of its usual traffic that the target should get: 0 unless closed, 1 when fully
+        recovered."""
         state = self.tick(now)
         if state.state is not CircuitState.CLOSED:
             return 0.0
@@ -83,7 +82,7 @@ class Breaker:
         return self.state
 
     def acquire(self, now: float) -> Permit | None:
-        """Permission for one call: always when closed, leased when half-open, None when refused.
+        """Returns a permit for one call: always when closed, leased when half-open, None when refused.
 
         Name `permit.generation` in the call's evidence, and release a leased permit when the call ends.
         """
@@ -107,9 +106,9 @@ class Breaker:
             self.state = state = replace(state, generation=seen)
         if state.state is CircuitState.CLOSED:
             if seen is None or seen >= state.generation:
-                self._weigh_closed(now, evidence)
+                self._judge_calls(now, evidence)
         elif seen is not None and seen >= state.generation:
-            self._weigh_tried(now, evidence)
+            self._judge_trials(now, evidence)
         if evidence.retry_not_before is not None and any(evidence.failures.values()):
             self._cool_down(now, evidence.retry_not_before)
         return self.state
@@ -150,7 +149,7 @@ class Breaker:
     def merge(self, now: float, other: BreakerState) -> BreakerState:
         """Takes over another replica's state where it is the larger one.
 
-        A Retry-After that only this replica heard still extends the result, unless the other side has closed the
+        A Retry-After that only this replica got still extends the result, unless the other side has closed the
         circuit in a later generation, which takes a success or an operator.
         """
         if other.open_until > now + self._settings.longest_open:
@@ -160,14 +159,14 @@ class Breaker:
         if winner is not mine:
             self.state = winner
             if winner.generation > mine.generation:
-                self._forget_tries()
+                self._forget_trials()
                 if winner.state is CircuitState.CLOSED:
                     self._not_before = 0.0
             if winner.state is not CircuitState.CLOSED and now < self._not_before:
                 self._reopen_until(self._not_before, since=now)
         return self.tick(now)
 
-    def _weigh_closed(self, now: float, evidence: Evidence) -> None:
+    def _judge_calls(self, now: float, evidence: Evidence) -> None:
         settings = self._settings
         faults = evidence.faults
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
@@ -183,7 +182,7 @@ class Breaker:
         totals = self._window.totals(now)
         enough = totals.calls >= settings.minimum_calls
         if faults and (
-            self._consecutive >= self._no_chance(totals)
+            self._consecutive >= self._failures_beyond_chance(totals)
             or (enough and totals.failure_rate >= settings.failure_rate)
         ):
             unreachable = self._only_transport and self._consecutive >= settings.consecutive_failures
@@ -191,9 +190,9 @@ class Breaker:
         elif enough and evidence.slow and totals.slow_rate >= settings.slow_rate:
             self.trip(now, TripCause.SLOW)
 
-    def _no_chance(self, totals: Counts) -> int:
-        """Failures in a row that are no chance, given how often the target fails otherwise: three for one that
-        hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
+    def _failures_beyond_chance(self, totals: Counts) -> int:
+        """Returns the failures in a row that are no chance, given how often the target fails otherwise: three for one
+        that hardly ever does, more the more often it does and the more calls there are to be unlucky with."""
         settings = self._settings
         failures = totals.failures - min(self._consecutive, totals.failures)
         calls = totals.successes + failures + _PRIOR_CALLS
@@ -205,8 +204,8 @@ class Breaker:
         )
         return max(settings.consecutive_failures, min(row, settings.minimum_calls))
 
-    def _weigh_tried(self, now: float, evidence: Evidence) -> None:
-        """Evidence from calls made although the circuit was not closed: probes, or calls with no alternative."""
+    def _judge_trials(self, now: float, evidence: Evidence) -> None:
+        """Judges evidence of calls made although the circuit was not closed: probes, or calls with no alternative."""
         state = self.state
         faults = evidence.faults
         self._window.add(now, evidence.successes, faults, min(evidence.slow, evidence.successes))
@@ -257,9 +256,9 @@ class Breaker:
         self.state = BreakerState(
             state, old.generation + 1, open_until, cause, since, old.trips if trips is None else trips
         )
-        self._forget_tries()
+        self._forget_trials()
 
-    def _forget_tries(self) -> None:
+    def _forget_trials(self) -> None:
         self._probe_successes = 0
         if self.state.state is CircuitState.CLOSED:
             self._consecutive = 0

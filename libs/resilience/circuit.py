@@ -1,4 +1,4 @@
-"""A circuit breaker's state as a value that replicas can merge without a leader."""
+"""The state of a circuit breaker, as a value that replicas can merge without a leader."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from enum import StrEnum
 
 
 class CircuitState(StrEnum):
-    """As in resilience4j: closed lets calls pass, open refuses them, half-open lets a few through to see."""
+    """The state of a circuit, as in resilience4j: closed lets calls pass, open refuses them, half-open lets a few
+    through as a trial."""
 
     CLOSED = "closed"
     HALF_OPEN = "half_open"
@@ -15,7 +16,7 @@ class CircuitState(StrEnum):
 
 
 class TripCause(StrEnum):
-    """Why a circuit is not closed."""
+    """The cause for which a circuit is not closed."""
 
     NONE = ""
     FAULTS = "faults"
@@ -39,10 +40,10 @@ class BreakerState:
     state: CircuitState = CircuitState.CLOSED
     #: Grows with every change of `state`; evidence names the generation it was gathered under.
     generation: int = 0
-    #: When an open circuit becomes half-open; 0 when it is not open.
+    #: The instant at which an open circuit becomes half-open; 0 when it is not open.
     open_until: float = 0.0
     cause: TripCause = TripCause.NONE
-    #: When the present state began; 0: from the start.
+    #: The instant at which the present state began; 0: from the start.
     since: float = 0.0
     #: Openings in a row, without a lasting recovery between them.
     trips: int = 0
@@ -55,7 +56,7 @@ class BreakerState:
 
     @property
     def order(self) -> tuple[int, int, float, float, int, str]:
-        """The sort key of `merge`."""
+        """Returns the sort key of `merge`."""
         return (
             self.generation,
             _SEVERITY[self.state],
@@ -66,12 +67,13 @@ class BreakerState:
         )
 
     def merge(self, other: BreakerState) -> BreakerState:
-        """What two replicas agree on."""
+        """Returns the state that two replicas agree on."""
         return self if self.order >= other.order else other
 
 
 def worse(provider: BreakerState, model: BreakerState) -> BreakerState:
-    """What a call to a model must respect: the more severe of its own circuit and its provider's."""
+    """Returns the state that a call to a model must respect: the more severe of its own circuit and its
+    provider's."""
     if provider.state is CircuitState.CLOSED and model.state is CircuitState.CLOSED:
         return provider
     if (_SEVERITY[provider.state], provider.open_until) >= (_SEVERITY[model.state], model.open_until):

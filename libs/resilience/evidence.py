@@ -1,4 +1,4 @@
-"""What a circuit breaker is told, and the limits it judges by."""
+"""The evidence that a circuit breaker gets, and the limits it judges by."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class BreakerSettings:
             raise ValueError("longest_open must be >= max_cooldown, forgive_seconds >= ramp_seconds")
 
     def is_slow(self, seconds: float, output_tokens: int) -> bool:
-        """Whether a successful call took longer than its output explains."""
+        """Returns True if a successful call took longer than its output explains."""
         return seconds > self.slow_seconds + self.slow_seconds_per_token * max(0, output_tokens)
 
 
@@ -91,7 +91,7 @@ class Evidence(Struct, frozen=True):
 
     @property
     def faults(self) -> int:
-        """Failures that are the provider's doing."""
+        """Returns the failures that are the provider's doing."""
         if not self.failures:
             return 0
         return sum(n for c, n in self.failures.items() if c in PROVIDER_FAULTS)

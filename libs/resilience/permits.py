@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """`expires` is on the clock of whoever granted it; `generation` is the circuit's at that moment."""
+    """A permit for one call. `expires` is on the clock that granted it; `generation` is the circuit's at that
+    moment."""
 
     id: str
     generation: int
@@ -15,7 +16,8 @@ class Permit:
 
 
 class Permits:
-    """At most `limit` permits at a time, each returning by itself after `ttl` seconds: a lost one blocks nobody."""
+    """Grants at most `limit` permits at a time, each returning by itself after `ttl` seconds: a lost one blocks
+    nobody."""
 
     __slots__ = ("_held", "_issued", "_limit", "_ttl")
 
@@ -28,8 +30,8 @@ class Permits:
         self._held: dict[str, Permit] = {}
 
     def acquire(self, now: float, generation: int, prefix: str = "") -> Permit | None:
-        """A permit for this generation, its id beginning with `prefix`; those of other generations do not count.
-        None: all are taken."""
+        """Returns a permit for this generation, its id beginning with `prefix`; those of other generations do not
+        count. None: all are taken."""
         self._held = {i: p for i, p in self._held.items() if p.expires > now and p.generation == generation}
         if len(self._held) >= self._limit:
             return None

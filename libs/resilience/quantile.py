@@ -50,11 +50,11 @@ class DecayingQuantile:
             self._total += scaled
 
     def samples(self, now: float) -> float:
-        """How many samples' worth of weight is left: a measure of how much to trust the estimate."""
+        """Returns the weight that is left, in samples: a measure of how much to trust the estimate."""
         return self._total / self._growth(now)
 
     def quantile(self, q: float) -> float | None:
-        """The `q` quantile (0 to 1) in seconds; None before the first sample."""
+        """Returns the `q` quantile (0 to 1) in seconds; None before the first sample."""
         if self._total <= 0:
             return None
         wanted = q * self._total

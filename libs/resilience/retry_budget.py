@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from libs.resilience.window import SlidingCounts
 
-#: Nothing answers any more where, since the last answer, so many extra attempts were in vain and so long a time has
-#: passed (seconds);
-VAIN = 4
-VAIN_SECONDS = 0.25
-#: or where neither an answer nor the beginning of one came for so many requests and so long a time (seconds).
+#: Nothing answers any more where, since the last answer, so many extra attempts were wasted and so many seconds have
+#: passed;
+WASTED = 4
+WASTED_SECONDS = 0.25
+#: or where neither an answer nor the beginning of one came for so many requests and seconds.
 SILENT = 5
 SILENT_SECONDS = 3.0
-#: Of what is allowed, one part in so many is kept for callers who have had less than they are sure of.
+#: One part in so many of what is allowed is kept for callers who have had less than they are sure of.
 RESERVED = 4
-#: Callers with extra attempts in the window that are told apart; of more, the first are forgotten.
+#: The most callers with extra attempts in the window that are counted one by one; of more, the first are forgotten.
 MOST_CALLERS = 1024
 
 
@@ -54,8 +54,8 @@ class RetryBudget:
         "_silent_callers",
         "_silent_since",
         "_spent",
-        "_vain",
-        "_vain_callers",
+        "_wasted",
+        "_wasted_callers",
         "_window",
     )
 
@@ -81,25 +81,25 @@ class RetryBudget:
         self._callers_until = float("-inf")
         #: Extra attempts of those who have had any, oldest first.
         self._spent: dict[str, SlidingCounts] = {}
-        #: What they have had beyond so many each, in all. Kept up until a part of the window is forgotten: to add it
-        #: up takes longer the more callers there are.
+        #: The extra attempts they have had beyond so many each, in all. Kept up until a part of the window is
+        #: forgotten: to add it up takes longer the more callers there are.
         self._excess = self._excess_beyond = 0
         self._excess_until = float("-inf")
-        #: Since the last answer: when that was (or the first request), and extra attempts in vain.
+        #: Since the last answer: its instant (or the first request's), and extra attempts wasted.
         self._answered: float | None = None
-        self._vain = 0
-        #: Since the last sign of life: requests, and when the first of them came.
+        self._wasted = 0
+        #: Since the last answer that began: requests, and the instant of the first of them.
         self._silent = 0
         self._silent_since = 0.0
-        #: Whose those requests were, and whose the attempts in vain; two are as good as all.
+        #: The callers of those requests, and those of the attempts wasted; two are as good as all.
         self._silent_callers: set[str] = set()
-        self._vain_callers: set[str] = set()
+        self._wasted_callers: set[str] = set()
 
     def record_request(self, now: float, caller: str = "") -> None:
         """Counts one request (its first attempt) at `now` seconds on the monotonic clock."""
         self._counts.add(now, 1, 0)
         if now >= self._callers_until:
-            self._turn(now)
+            self._begin_window(now)
         self._callers.add(caller)
         if self._answered is None:
             self._answered = now
@@ -110,40 +110,40 @@ class RetryBudget:
         if len(self._silent_callers) < 2:
             self._silent_callers.add(caller)
 
-    def record_sign(self) -> None:
-        """An answer has begun to come."""
+    def record_answer_begun(self) -> None:
+        """Records that an answer has begun to come."""
         self._silent = 0
 
     def record_answer(self, now: float) -> None:
-        """A request was answered, by whatever attempt."""
+        """Records that a request was answered, by whatever attempt."""
         self._answered = now
-        self._vain = self._silent = 0
-        if self._vain_callers:
-            self._vain_callers.clear()
+        self._wasted = self._silent = 0
+        if self._wasted_callers:
+            self._wasted_callers.clear()
 
-    def record_vain(self, caller: str = "") -> None:
-        """An extra attempt did not give the answer either."""
-        self._vain += 1
-        if len(self._vain_callers) < 2:
-            self._vain_callers.add(caller)
+    def record_wasted(self, caller: str = "") -> None:
+        """Records an extra attempt that did not give the answer either."""
+        self._wasted += 1
+        if len(self._wasted_callers) < 2:
+            self._wasted_callers.add(caller)
 
     def try_spend(self, now: float, caller: str = "") -> bool:
         """Takes one extra attempt (retry, fallback or hedge) from the budget; False: there is none, do not try."""
         if not self._may_spend(now, caller):
             return False
         self._counts.add(now, 0, 1)
-        self._account(caller, now, 1)
+        self._record_extra(caller, now, 1)
         return True
 
     def refund(self, now: float, caller: str = "") -> None:
         """Gives an extra attempt back that gave the answer: only attempts in vain make an outage worse."""
         self._counts.add(now, 0, -1)
-        self._account(caller, now, -1)
+        self._record_extra(caller, now, -1)
 
     def answering(self, now: float, caller: str = "") -> bool:
-        """Whether there is reason to believe that somebody answers the caller."""
+        """Returns True if there is reason to believe that somebody answers the caller."""
         since = now - (now if self._answered is None else self._answered)
-        if self._vain >= VAIN and since >= VAIN_SECONDS and _concerns(self._vain_callers, caller):
+        if self._wasted >= WASTED and since >= WASTED_SECONDS and _concerns(self._wasted_callers, caller):
             return False
         return not (
             self._silent >= SILENT
@@ -152,7 +152,7 @@ class RetryBudget:
         )
 
     def available(self, now: float) -> int:
-        """How many extra attempts could be taken now by one who is alone."""
+        """Returns the extra attempts that a caller who is alone could take now."""
         # An attempt that began before the window and worked in it has given back what it did not take from it.
         return max(0, self._allowed(now, "") - max(0, self._counts.totals(now).failures))
 
@@ -162,7 +162,7 @@ class RetryBudget:
 
     def _may_spend(self, now: float, caller: str) -> bool:
         allowed, spent = self._allowed(now, caller), self._counts.totals(now).failures
-        callers = self._calling(now)
+        callers = self._count_callers(now)
         if callers <= 1:
             return spent < allowed
         common = allowed // 2
@@ -171,13 +171,13 @@ class RetryBudget:
             return spent < allowed + allowed // RESERVED
         return spent < allowed and self._beyond(sure, now) < common
 
-    def _calling(self, now: float) -> int:
-        """How many callers have requests in a window, about."""
+    def _count_callers(self, now: float) -> int:
+        """Returns the number of callers with requests in a window, about."""
         if now >= self._callers_until:
-            self._turn(now)
+            self._begin_window(now)
         return max(len(self._callers), len(self._callers_before))
 
-    def _turn(self, now: float) -> None:
+    def _begin_window(self, now: float) -> None:
         """Begins another window of callers."""
         late = now - self._callers_until >= self._window
         self._callers_before = set() if late else self._callers
@@ -189,7 +189,7 @@ class RetryBudget:
         return 0 if counts is None else max(0, counts.totals(now).failures)
 
     def _beyond(self, sure: int, now: float) -> int:
-        """What all callers have had beyond `sure` each."""
+        """Returns the extra attempts that all callers have had beyond `sure` each."""
         if now >= self._excess_until or sure != self._excess_beyond:
             if len(self._spent) >= MOST_CALLERS:
                 self._spent = {c: s for c, s in self._spent.items() if s.totals(now).failures > 0}
@@ -199,7 +199,7 @@ class RetryBudget:
             self._excess_until = (now // width + 1) * width
         return self._excess
 
-    def _account(self, caller: str, now: float, extra: int) -> None:
+    def _record_extra(self, caller: str, now: float, extra: int) -> None:
         counts = self._spent.get(caller)
         if counts is None:
             if len(self._spent) >= MOST_CALLERS:
@@ -214,5 +214,5 @@ class RetryBudget:
 
 
 def _concerns(callers: set[str], caller: str) -> bool:
-    """Whether what these have seen is true of the caller, too."""
+    """Returns True if what these callers have seen is true of the caller, too."""
     return len(callers) > 1 or caller in callers

@@ -16,17 +16,17 @@ class Counts(Struct, frozen=True):
 
     @property
     def calls(self) -> int:
-        """Calls that say something about the target."""
+        """Returns the calls that say something about the target."""
         return self.successes + self.failures
 
     @property
     def failure_rate(self) -> float:
-        """0 to 1; 0 without calls."""
+        """Returns the share of failures, 0 to 1; 0 without calls."""
         return self.failures / self.calls if self.calls else 0.0
 
     @property
     def slow_rate(self) -> float:
-        """Slow share of all calls, 0 to 1; 0 without calls."""
+        """Returns the slow share of all calls, 0 to 1; 0 without calls."""
         return self.slow / self.calls if self.calls else 0.0
 
 
@@ -57,7 +57,7 @@ class SlidingCounts:
         entry[2] += slow
 
     def totals(self, now: float) -> Counts:
-        """What the window ending at `now` holds."""
+        """Returns the counts of the window that ends at `now`."""
         self._advance(now)
         successes = failures = slow = 0
         for entry in self._entries.values():

@@ -10,7 +10,8 @@ import grpc
 
 from libs.tracing import propagation
 
-#: What the services of the fleet take of each other. A server may take less, by the bounds of its registration.
+#: The longest message that services of the fleet take from each other, in bytes. A server may take less, by the
+#: bounds of its registration.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
@@ -21,9 +22,9 @@ def connect(
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, str | int]] = (),
 ) -> grpc.aio.Channel:
-    """A channel to `target` (`host:port`, or `dns:///name:port` for all of a headless service's addresses). With
-    `health_service`, addresses that do not report that service SERVING are left out. Calls are never retried by the
-    transport: a Generate that was sent may have been paid for."""
+    """Returns a channel to `target` (`host:port`, or `dns:///name:port` for all of a headless service's addresses).
+    With `health_service`, addresses that do not report that service SERVING are left out. Calls are never retried by
+    the transport: a Generate that was sent may have been paid for."""
     config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_service:
         config["healthCheckConfig"] = {"serviceName": health_service}
@@ -48,7 +49,7 @@ def connect(
 
 
 def metadata(token: str = "") -> tuple[tuple[str, str], ...]:
-    """What every call carries: identity, and the current trace."""
+    """Returns the metadata that every call carries: identity, and the current trace."""
     pairs = propagation()
     if token:
         pairs.append(("authorization", f"Bearer {token}"))
@@ -58,7 +59,7 @@ def metadata(token: str = "") -> tuple[tuple[str, str], ...]:
 def client_credentials(
     ca: Path | None, certificate: Path | None = None, key: Path | None = None
 ) -> grpc.ChannelCredentials | None:
-    """TLS credentials from PEM files; None without a CA. Raises OSError where a file cannot be read."""
+    """Returns TLS credentials from PEM files; None without a CA. Raises OSError where a file cannot be read."""
     if ca is None:
         return None
     return grpc.ssl_channel_credentials(

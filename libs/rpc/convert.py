@@ -1,4 +1,4 @@
-"""Between the shared vocabulary (`libs.types`, seconds, epoch instants) and its protos."""
+"""Converts between the shared vocabulary (`libs.types`, seconds, epoch instants) and its protos."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _FINISH_TO = {
     for item in FinishReason
 }
 _FINISH_FROM: dict[int, FinishReason] = {number: item for item, number in _FINISH_TO.items()}
-_PRIORITY_TO = {
-    item: cast("types_pb2.Priority", types_pb2.Priority.Value(f"PRIORITY_{item.name}")) for item in Priority
+_PRIORITY_FROM: dict[int, Priority] = {
+    types_pb2.Priority.Value(f"PRIORITY_{item.name}"): item for item in Priority
 }
-_PRIORITY_FROM: dict[int, Priority] = {number: item for item, number in _PRIORITY_TO.items()}
 _ACCURACY_TO = {
     item: cast("types_pb2.UsageAccuracy", types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"))
     for item in UsageAccuracy
@@ -34,32 +33,27 @@ _ACCURACY_FROM: dict[int, UsageAccuracy] = {number: item for item, number in _AC
 
 
 def error_class_to_proto(value: ErrorClass | None) -> types_pb2.ErrorClass:
-    """None becomes UNSPECIFIED."""
+    """Returns the proto's number; UNSPECIFIED for None."""
     return _ERROR_TO[value] if value is not None else types_pb2.ERROR_CLASS_UNSPECIFIED
 
 
 def error_class_from_proto(value: int) -> ErrorClass | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _ERROR_FROM.get(value)
 
 
 def finish_reason_to_proto(value: FinishReason | None) -> types_pb2.FinishReason:
-    """None becomes UNSPECIFIED."""
+    """Returns the proto's number; UNSPECIFIED for None."""
     return _FINISH_TO[value] if value is not None else types_pb2.FINISH_REASON_UNSPECIFIED
 
 
 def finish_reason_from_proto(value: int) -> FinishReason | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _FINISH_FROM.get(value)
 
 
-def priority_to_proto(value: Priority | None) -> types_pb2.Priority:
-    """None becomes UNSPECIFIED."""
-    return _PRIORITY_TO[value] if value is not None else types_pb2.PRIORITY_UNSPECIFIED
-
-
 def priority_from_proto(value: int) -> Priority | None:
-    """UNSPECIFIED and numbers from the future become None."""
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _PRIORITY_FROM.get(value)
 
 
@@ -77,7 +71,7 @@ def fill_usage(proto: types_pb2.Usage, value: Usage) -> None:
 
 
 def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
-    """None stays None: nothing was used."""
+    """Returns the proto; None for None: nothing was used."""
     if value is None:
         return None
     proto = types_pb2.Usage()
@@ -86,7 +80,7 @@ def usage_to_proto(value: Usage | None) -> types_pb2.Usage | None:
 
 
 def usage_from_proto(value: types_pb2.Usage) -> Usage:
-    """An unset accuracy is read as exact."""
+    """Reads an unset accuracy as exact."""
     return Usage(
         input_tokens=value.input_tokens,
         output_tokens=value.output_tokens,
@@ -110,7 +104,7 @@ def fill_duration(proto: Duration, seconds: float) -> None:
 
 
 def duration_to_proto(seconds: float | None) -> Duration | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     if seconds is None:
         return None
     proto = Duration()
@@ -119,7 +113,7 @@ def duration_to_proto(seconds: float | None) -> Duration | None:
 
 
 def duration_from_proto(value: Duration) -> float:
-    """Seconds. Whether it was set is the message's HasField to tell."""
+    """Returns seconds. An unset duration is 0; HasField of the message tells it from a set one."""
     return float(value.seconds + value.nanos / _NANOS)
 
 
@@ -131,7 +125,7 @@ def fill_timestamp(proto: Timestamp, epoch: float) -> None:
 
 
 def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     if epoch is None:
         return None
     proto = Timestamp()
@@ -140,10 +134,10 @@ def timestamp_to_proto(epoch: float | None) -> Timestamp | None:
 
 
 def timestamp_from_proto(value: Timestamp) -> float:
-    """Seconds since the Unix epoch."""
+    """Returns seconds since the Unix epoch."""
     return float(value.seconds + value.nanos / _NANOS)
 
 
 def money_to_proto(micro_usd: int | None) -> types_pb2.Money | None:
-    """None stays None."""
+    """Returns the proto; None for None."""
     return None if micro_usd is None else types_pb2.Money(micro_usd=micro_usd)

@@ -25,7 +25,8 @@ _FIXED_SIZES = {
 }
 _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
-#: Of one message type, by tag: the shape of a message inside it, or the least bytes of an entry of a packed field.
+#: The shape of one message type, by tag: the shape of a message inside it, or the least bytes of an entry of a packed
+#: field.
 Shape = dict[int, "Shape | int"]
 
 _shapes: dict[str, Shape] = {}
@@ -57,7 +58,7 @@ def check_elements(message: bytes, shape: Shape, most: int) -> None:
 
 
 def bad_message(why: str) -> InvalidArgument:
-    """The refusal of bytes that are not a message of the method's type."""
+    """Returns the refusal of bytes that are not a message of the method's type."""
     return InvalidArgument(
         [FieldViolation("request", f"is not a valid message: {why}")], reason="BAD_MESSAGE"
     )
@@ -106,7 +107,7 @@ def _count(message: bytes, shape: Shape, most: int) -> None:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number at a place, and the place behind it."""
+    """Returns the number at a place, and the place behind it."""
     byte = message[at]
     if byte < 0x80:
         return byte, at + 1

@@ -14,14 +14,14 @@ from libs.errors import NotFound, ResourceExhausted
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _Status = health_pb2.HealthCheckResponse
-#: Streams that watch, of which each connection of a client has one, in all and from one address: nobody needs a key
+#: The most streams that watch, in all and from one address. Each connection of a client has one: nobody needs a key
 #: for them, and each takes some 20 KB.
 MOST_WATCHERS = 1_000
 MOST_WATCHERS_OF_ONE = 200
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Statuses by service name; the empty name is the server as a whole."""
+    """Serves grpc.health.v1: statuses by service name; the empty name is the server as a whole."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {"": _Status.NOT_SERVING}
@@ -30,7 +30,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._watchers: Counter[str] = Counter()
 
     def set(self, name: str, *, serving: bool) -> None:
-        """Sets one status; watchers are told."""
+        """Sets one status and sends it to its watchers."""
         self._statuses[name] = _Status.SERVING if serving else _Status.NOT_SERVING
         task = asyncio.ensure_future(self._notify())
         self._notifications.add(task)

@@ -1,4 +1,4 @@
-"""Who calls: `authorization: Bearer <key>` metadata turned into a name, once, before the servicer runs."""
+"""Turns `authorization: Bearer <key>` metadata into the caller's name, once, before the servicer runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from libs.errors import FieldViolation, InvalidArgument, Unauthenticated
 
 _caller: ContextVar[str] = ContextVar("pointsman_caller")
-#: A key is at most this long; longer metadata is not worth hashing.
+#: The longest key, in characters; longer metadata is not worth hashing.
 MAX_KEY = 512
 
 
@@ -17,18 +17,18 @@ class Authenticator(Protocol):
     """Turns a key into a caller's name."""
 
     def authenticate(self, key: str | None) -> str:
-        """The caller's name. Raises Unauthenticated; None: no key was sent."""
+        """Returns the caller's name. Raises Unauthenticated. `key` None: no key was sent."""
         ...
 
 
 class ServiceToken:
-    """Internal services: one shared token, or none at all where the network is the fence."""
+    """Authenticates internal services: by one shared token, or not at all where the network is the fence."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     def authenticate(self, key: str | None) -> str:
-        """Always "service"."""
+        """Returns "service". Raises Unauthenticated for another token."""
         if self._token and not hmac.compare_digest((key or "").encode(), self._token):
             raise Unauthenticated(
                 "This service needs the service token as `authorization: Bearer <token>` metadata",
@@ -38,8 +38,8 @@ class ServiceToken:
 
 
 def bearer_key(authorization: str | bytes | None) -> str | None:
-    """The key of an authorization header; None where there is no header. Raises InvalidArgument where it is not a
-    Bearer header or holds anything but printable ASCII."""
+    """Returns the key of an authorization header; None where there is no header. Raises InvalidArgument where it is
+    not a Bearer header or holds anything but printable ASCII."""
     if authorization is None:
         return None
     text = authorization.decode("latin-1") if isinstance(authorization, bytes) else authorization
@@ -65,5 +65,6 @@ def set_caller(name: str) -> None:
 
 
 def current_caller() -> str:
-    """The caller's name: the tenant's for the router, "service" inside. Raises LookupError outside of a call."""
+    """Returns the caller's name: the tenant's for the router, "service" inside. Raises LookupError outside of a
+    call."""
     return _caller.get()

@@ -31,10 +31,10 @@ from libs.rpc.receive import Bounds, Context, Decode, Receiver, Requests, decode
 from libs.rpc.status import code_of, trailers_of
 from libs.telemetry import get_logger
 
-#: What anyone may ask without a key.
+#: Services whose methods anyone may call without a key.
 PUBLIC_SERVICES = (HEALTH_SERVICE, REFLECTION_SERVICE)
 
-#: Errors that led to one another: more than any code of ours chains, and an end where a chain has none.
+#: The most errors of a chain that are followed: more than any code of ours chains, and an end where a chain has none.
 MOST_IN_CHAIN = 32
 
 log = get_logger(__name__)
@@ -92,14 +92,14 @@ class Layers:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """As the server's."""
+        """Adds methods, as the server's method of this name does."""
         wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, wrapped)
 
     def _wrap(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The method with its layers, as one that reads its messages by itself: so that it may refuse to."""
+        """Returns the method with its layers, as one that reads its messages by itself: so that it may refuse to."""
         full_name = f"/{service}/{name}"
         shape = shape_of(_input_of(service, name))
         assert handler.request_deserializer is not None
@@ -177,7 +177,7 @@ class Layers:
         return handle
 
     async def _respond(self, method: _Method, context: Context, caller: str) -> None:
-        """One request, many responses."""
+        """Serves one request with many responses."""
         request, size = await self._receiver.receive(context, caller, method.decode, public=method.public)
         try:
             await _write_all(method.behavior(request, context), context)
@@ -185,7 +185,7 @@ class Layers:
             self._receiver.give_back(caller, size)
 
     async def _converse(self, method: _Method, context: Context, caller: str) -> None:
-        """Many requests, many responses. Where anyone may call, the whole of it takes one turn."""
+        """Serves many requests with many responses. Where anyone may call, the whole of it takes one turn."""
         requests = Requests(self._receiver, context, caller, method.decode, public=method.public)
         turns = self._receiver.open_streams
         turn = await turns.take(caller) if method.public else None
@@ -233,18 +233,18 @@ class Layers:
         refusal: PointsmanError,
     ) -> None:
         """Ends the call of an unknown caller; one of too many leaves a count and nothing else."""
-        told = self._unknown_callers.answer(refusal)
-        if told is refusal:
+        error = self._unknown_callers.answer(refusal)
+        if error is refusal:
             observation = self._observer.begin(method.name, metadata)
-            self._observer.end(observation, code_of(told), told.reason)
+            self._observer.end(observation, code_of(error), error.reason)
         else:
-            self._observer.count(method.name, code_of(told))
-        await _abort(context, told)
+            self._observer.count(method.name, code_of(error))
+        await _abort(context, error)
 
     def _failure(
         self, observation: CallObservation, context: Context, error: BaseException
     ) -> PointsmanError | None:
-        """Returns the error that the caller is told; None for what gRPC must see itself: cancellation."""
+        """Returns the error that the caller gets; None for what gRPC must see itself: cancellation."""
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             code = grpc.StatusCode.DEADLINE_EXCEEDED if _is_late(context) else grpc.StatusCode.CANCELLED
             self._observer.end(observation, code, code.name)
@@ -288,7 +288,7 @@ async def _abort(context: Context, error: PointsmanError) -> None:
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Of an error and of those that led to it."""
+    """Removes the tracebacks of an error and of those that led to it."""
     for _ in range(MOST_IN_CHAIN):
         if error is None:
             return
@@ -309,6 +309,6 @@ def _is_late(context: Context) -> bool:
 
 
 def _input_of(service: str, method: str) -> Descriptor:
-    """The type of a method's requests."""
+    """Returns the type of a method's requests. Raises KeyError for an unknown method."""
     found: Descriptor = Default().FindServiceByName(service).methods_by_name[method].input_type
     return found

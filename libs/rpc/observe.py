@@ -15,7 +15,7 @@ from libs.tracing import Span, current, parent_of
 
 
 def current_span() -> Span:
-    """The server span of the call that this task serves. Raises LookupError outside of a call."""
+    """Returns the server span of the call that this task serves. Raises LookupError outside of a call."""
     span = current.get()
     if span is None:
         raise LookupError("no call is being served")
@@ -23,7 +23,7 @@ def current_span() -> Span:
 
 
 class CallObservation(Struct):
-    """What is known of a running call."""
+    """The observation of a running call."""
 
     method: str
     started: float
@@ -53,7 +53,7 @@ class Observer:
         if attributes is None:
             attributes = self._attributes[name] = {RPC_SYSTEM: "grpc", RPC_METHOD: name}
         span = Span(name, SpanKind.SERVER, parent, attributes)
-        # So that calls made and lines logged while serving belong to this trace.
+        # Calls made and lines logged while serving belong to this trace.
         current.set(span)
         return CallObservation(method, self._clock.monotonic(), span)
 

@@ -1,4 +1,4 @@
-"""From a call to its request: in turn, within the bounds, decoded once.
+"""Receives the request of a call: in turn, within the bounds, decoded once.
 
 Everything here happens after the caller is known, for the runtime would otherwise receive and decode a message of
 30 MiB before anybody asks whose it is. All methods are therefore served by handlers that read their messages
@@ -31,7 +31,8 @@ Decode = Callable[[bytes], Any]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of one message of a service: its bytes, and its fields and entries. Raises ValueError unless above 0."""
+    """The bounds of one message of a service: its bytes, and its fields and entries. Raises ValueError unless above
+    0."""
 
     #: Services of the fleet send each other batches.
     message_bytes: int = 32 * 1024 * 1024
@@ -43,8 +44,8 @@ class Bounds:
 
 
 def decoder(deserialize: Decode, shape: Shape | None, bounds: Bounds) -> Decode:
-    """Returns what decodes a method's messages within the bounds; `shape` None: of an unknown type. It raises
-    InvalidArgument for what is too large, holds too much or is no message."""
+    """Returns a function that decodes a method's messages within the bounds; `shape` None: of an unknown type. It
+    raises InvalidArgument for what is too large, holds too much or is no message."""
 
     def decode(message: bytes) -> Any:
         if len(message) > bounds.message_bytes:
@@ -75,7 +76,7 @@ class Receiver:
         # Callers of public methods, by address: apart, so that they take no turns from those with a key. What they
         # send fits into one packet.
         self._anyone = Turns(clock, most=4, most_of_one=2, most_waiting=128, allowed=2.0, pressed=0.1)
-        #: Of streams that anyone may open: a turn is the whole of it.
+        #: The turns of streams that anyone may open: a turn is the whole of a stream.
         self.open_streams = Turns(clock, most=4, most_of_one=2, most_waiting=32)
 
     async def receive(
@@ -139,7 +140,7 @@ class Requests:
         return self
 
     async def __anext__(self) -> Any:
-        """Raises PointsmanError for a request that is not within the bounds."""
+        """Returns the next request. Raises PointsmanError for one that is not within the bounds."""
         self.close()
         message = await self._context.read()
         if message is grpc.aio.EOF:

@@ -11,8 +11,8 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
-from libs.clock import Clock, SystemClock
-from libs.drain import until_quiet
+from libs.clock import Clock
+from libs.drain import wait_until_quiet
 from libs.intake import BytesInFlight, UnknownCallers
 from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
@@ -57,7 +57,7 @@ class Registration:
 
 
 class GrpcServer:
-    """A server with its layers. `start`, `serving`, `drain` are called by the lifecycle in that order."""
+    """A server with its layers. `start`, `begin_serving`, `drain` are called by the lifecycle in that order."""
 
     def __init__(
         self,
@@ -65,12 +65,11 @@ class GrpcServer:
         observer: Observer,
         authenticator: Authenticator,
         *,
-        bytes_in_flight: BytesInFlight | None = None,
-        unknown_callers: UnknownCallers | None = None,
-        clock: Clock | None = None,
+        bytes_in_flight: BytesInFlight,
+        unknown_callers: UnknownCallers,
+        clock: Clock,
     ) -> None:
-        """`bytes_in_flight` and `unknown_callers` are those of the process; a server alone in its own has its own."""
-        clock = clock or SystemClock()
+        """`bytes_in_flight` and `unknown_callers` are those of the process, which all its servers share."""
         self._names = [registration.name for registration in registrations]
         self._streams = Streams()
         self.health = HealthServicer()
@@ -82,8 +81,8 @@ class GrpcServer:
             self._server,
             observer,
             authenticator,
-            unknown_callers or UnknownCallers(clock),
-            Receiver(clock, bytes_in_flight or BytesInFlight()),
+            unknown_callers,
+            Receiver(clock, bytes_in_flight),
             self._streams,
             {r.name: r.bounds for r in registrations},
             frozenset(long_lived),
@@ -109,7 +108,7 @@ class GrpcServer:
             raise OSError(why_unbound(listen)) from error
         await self._server.start()
 
-    def serving(self) -> None:
+    def begin_serving(self) -> None:
         """Tells everyone who asks or watches that calls may come."""
         for name in ("", *self._names):
             self.health.set(name, serving=True)
@@ -122,7 +121,7 @@ class GrpcServer:
         self._streams.draining = True
         # Watchers see NOT_SERVING before their stream ends.
         await asyncio.sleep(0)
-        lingered = await until_quiet(lambda: self._streams.begun, seconds)
+        lingered = await wait_until_quiet(lambda: self._streams.begun, seconds)
         stopping = asyncio.ensure_future(self._server.stop(seconds - lingered))
         await asyncio.sleep(0.05)
         for task in list(self._streams.tasks):

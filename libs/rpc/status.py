@@ -1,4 +1,4 @@
-"""The one table between errors and gRPC statuses, in both directions, with google.rpc details."""
+"""Translates between errors and gRPC statuses in both directions, by one table, with google.rpc details."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ DETAILS_KEY = "grpc-status-details-bin"
 #: Counted are the bytes of names and values as they are sent, and 32 for each (RFC 9113, 6.5.2): for the message and
 #: the details 1,500 + 4/3 * 4,000 (base64) + 150, which leaves 1,200 for what the runtime and proxies add.
 MAX_DETAILS = 4_000
-#: Of the message, once as `grpc-message` sends it and once in the details in UTF-8, where more of a text fits that is
-#: not ASCII.
+#: The longest message in bytes, once as `grpc-message` sends it and once in the details in UTF-8, where more of a
+#: text fits that is not ASCII.
 MAX_MESSAGE = 1_500
-#: Inside the details, in bytes of UTF-8.
+#: The longest texts inside the details, in bytes of UTF-8.
 MAX_METADATA = 1_000
 MAX_TEXT = 500
 MAX_NAME = 128
@@ -50,7 +50,7 @@ MAX_SCOPE = 1_200
 _ENTRY = 8
 _DETAIL = 64
 MAX_INT64 = 2**63 - 1
-#: Seconds; protobuf's own bound of a Duration.
+#: Seconds; protobuf's bound of a Duration.
 MAX_DURATION = 315_576_000_000
 
 _CODES: dict[type[PointsmanError], grpc.StatusCode] = {
@@ -70,18 +70,19 @@ _TYPES = {code: error_type for error_type, code in _CODES.items()}
 
 
 def code_of(error: PointsmanError) -> grpc.StatusCode:
-    """The status code of an error; INTERNAL for one the table does not know."""
+    """Returns the status code of an error; INTERNAL for one the table does not know."""
     return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
 
 
 def trailers_of(error: PointsmanError) -> tuple[str, tuple[tuple[str, bytes], ...]]:
-    """The message and the trailing metadata that tell a caller of an error, together within what peers take."""
+    """Returns the message and the trailing metadata of an error, together within what peers take."""
     details = to_status(error).SerializeToString()
     return _cut(error.message, MAX_MESSAGE, _sent_size), ((DETAILS_KEY, details),)
 
 
 def to_status(error: PointsmanError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: ErrorInfo and RetryInfo always, then as many of its violations as fit."""
+    """Returns the google.rpc.Status of an error: ErrorInfo and RetryInfo always, then as many of its violations as
+    fit."""
     status = status_pb2.Status(code=code_of(error).value[0], message=_cut(error.message, MAX_MESSAGE))
     info = error_details_pb2.ErrorInfo(reason=_cut(error.reason, MAX_NAME), domain=DOMAIN)
     room = MAX_METADATA
@@ -125,8 +126,8 @@ def to_status(error: PointsmanError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
-    """The error a failed call means, details included. Never raises: a status from elsewhere (a proxy, a dead
-    channel) becomes the type of its code with the reason `TRANSPORT_<CODE>`. A deadline that passed is the same
+    """Returns the error that a failed call means, details included. Never raises: a status from elsewhere (a proxy, a
+    dead channel) becomes the type of its code with the reason `TRANSPORT_<CODE>`. A deadline that passed is the same
     whoever noticed it."""
     code = error.code()
     status = status_pb2.Status()
@@ -153,8 +154,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
         elif detail.Unpack(quota):
             quotas = [QuotaViolation(_key(v), v.description, limit=v.quota_value) for v in quota.violations]
     # The details hold more of a message that is not ASCII.
-    told = status.message if status.code == code.value[0] else ""
-    message = told or error.details() or code.name
+    stated = status.message if status.code == code.value[0] else ""
+    message = stated or error.details() or code.name
     error_type = _TYPES.get(code, PointsmanError)
     if error_type is InvalidArgument:
         found = fields or [FieldViolation("request", message)]
@@ -165,14 +166,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
 
 
 def _dimensions(key: LimitKey | QueueKey | str) -> dict[str, str]:
-    """A limit's name in parts, as `quota_dimensions` carries it; of a queue, the scope alone."""
+    """Returns a limit's name in parts, as `quota_dimensions` carries it; of a queue, the scope alone."""
     if isinstance(key, LimitKey):
         return {"scope": _cut(str(key.scope), MAX_SCOPE), "unit": key.unit, "period": key.period}
     return {"scope": _cut(str(key.scope), MAX_SCOPE)} if isinstance(key, QueueKey) else {}
 
 
 def _key(violation: error_details_pb2.QuotaFailure.Violation) -> LimitKey | QueueKey | str:
-    """The name that `_dimensions` gave; of one of another version, its text."""
+    """Returns the name that `_dimensions` gave; of one of another version, its text."""
     parts = dict(violation.quota_dimensions)
     try:
         scope = scope_of(parts["scope"])
@@ -184,8 +185,8 @@ def _key(violation: error_details_pb2.QuotaFailure.Violation) -> LimitKey | Queu
 
 
 def _cut(text: str, most: int, size: Callable[[str], int] | None = None) -> str:
-    """The beginning of a text that takes at most `most` bytes, in UTF-8 or as `size` counts a character's; lone
-    surrogates, which have no UTF-8, become question marks."""
+    """Returns the beginning of a text that takes at most `most` bytes, in UTF-8 or as `size` counts a character's;
+    lone surrogates, which have no UTF-8, become question marks."""
     # A character takes at least one byte.
     text = text[:most].encode(errors="replace").decode()
     if text.isascii() and size is None:
@@ -201,7 +202,8 @@ def _cut(text: str, most: int, size: Callable[[str], int] | None = None) -> str:
 
 
 def _sent_size(character: str) -> int:
-    """Bytes that `grpc-message` takes for a character: all but printable ASCII is sent as %XX for each byte."""
+    """Returns the bytes that `grpc-message` takes for a character: all but printable ASCII is sent as %XX for each
+    byte."""
     if " " <= character <= "~" and character != "%":
         return 1
     return 3 * len(character.encode())

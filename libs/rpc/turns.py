@@ -1,4 +1,4 @@
-"""Turns at receiving: how many calls may be sending us their message at once.
+"""Turns at receiving: bounds the calls that may be sending us their message at once.
 
 The runtime keeps what has come of a message until the rest has, and tells nobody how much that is: calls that send
 half a message each would fill the memory before one of them can be counted. So a call's message is asked for only in
@@ -22,17 +22,17 @@ from libs.intake import RETRY_AFTER
 
 
 class Turn(Struct, eq=False):
-    """One call's turn."""
+    """The turn of one call."""
 
     caller: str
     task: asyncio.Task[object]
     began: float
-    #: It was too long: the task has been cancelled for it.
+    #: True once the turn lasted too long: the task has been cancelled for it.
     over: bool = False
 
 
 class Turns:
-    """Turns of one kind of callers."""
+    """The turns of one kind of callers."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Turns:
         allowed: float = 10.0,
         pressed: float = 1.0,
     ) -> None:
-        """`most` turns at once, `most_of_one` of one caller; as many calls of one caller as `most_waiting` wait.
-        Raises ValueError for bounds out of order."""
+        """Gives `most` turns at once, `most_of_one` of them to one caller; at most `most_waiting` calls of one caller
+        wait. Raises ValueError for bounds out of order."""
         if not 0 < most_of_one <= most or most_waiting < 0 or not 0 < pressed <= allowed:
             raise ValueError("bounds of turns are out of order")
         self._clock = clock
@@ -56,10 +56,10 @@ class Turns:
         self._pressed = pressed
         self._taken = 0
         self._taken_by: dict[str, int] = {}
-        #: The oldest first.
+        #: The turns that run, the oldest first.
         self._turns: dict[Turn, None] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
-        self._looking: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, caller: str) -> Turn:
         """Returns this task's turn, to be given back. Raises ResourceExhausted where too many wait already."""
@@ -73,17 +73,17 @@ class Turns:
         assert task is not None
         turn = Turn(caller, task, self._clock.monotonic())
         self._turns[turn] = None
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(self._pressed / 4, self._look)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pressed / 4, self._end_overdue)
         return turn
 
     def give_back(self, turn: Turn) -> None:
-        """Ends a turn; one that waits gets it."""
+        """Ends a turn; a call that waits gets it."""
         del self._turns[turn]
         self._release(turn.caller)
 
     def too_long(self, turn: Turn) -> DeadlineExceeded:
-        """The error for a call that was cancelled because its turn was `over`."""
+        """Returns the error for a call that was cancelled because its turn was `over`."""
         turn.task.uncancel()
         return DeadlineExceeded(
             "The request's message was not received in the time that it may take",
@@ -140,7 +140,7 @@ class Turns:
                 return name, newest
         return None
 
-    def _look(self) -> None:
+    def _end_overdue(self) -> None:
         now = self._clock.monotonic()
         full = self._taken >= self._most
         for turn in self._turns:
@@ -151,6 +151,8 @@ class Turns:
             if not turn.over and (age >= self._allowed or wanted):
                 turn.over = True
                 turn.task.cancel()
-        self._looking = (
-            asyncio.get_running_loop().call_later(self._pressed / 4, self._look) if self._turns else None
+        self._timer = (
+            asyncio.get_running_loop().call_later(self._pressed / 4, self._end_overdue)
+            if self._turns
+            else None
         )

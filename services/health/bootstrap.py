@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from libs.catalog.load import CatalogError
+from libs.catalog.faults import CatalogError
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
 from libs.lifecycle import Runtime, StartError, background, run

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.clock import Clock
 from libs.resilience.circuit import CircuitState
 from libs.telemetry import Metrics, get_logger

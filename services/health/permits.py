@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from libs.clock import Clock
 from libs.errors import Unavailable
-from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState, CircuitState, worse
+from libs.resilience.evidence import BreakerSettings
 from libs.resilience.permits import Permits
 from libs.telemetry import Metrics, get_logger
 from services.health.domain.evidence import ProbePermit, permit_generations, permit_prefix

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from libs.catalog.model import Catalog, Provider
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Provider
 from libs.clock import Clock
 from libs.errors import NotFound, Unavailable
 from libs.resilience.circuit import CircuitState

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from libs.resilience.breaker import BreakerSettings
+from libs.resilience.evidence import BreakerSettings
 from libs.settings import Address, ServiceSettings
 
 _BREAKER = BreakerSettings()

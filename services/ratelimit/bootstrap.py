@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.catalog.load import CatalogError
+from libs.catalog.faults import CatalogError
 from libs.catalog.watch import CatalogHolder
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.channel import client_credentials

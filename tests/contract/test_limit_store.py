@@ -12,10 +12,10 @@ import pytest
 
 from libs.clock import SystemClock
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
-from libs.limits import Amounts, LimitKey, scope_of
+from libs.limits import MAX_BUCKET, MAX_COUNTER, Amounts, LimitKey, scope_of
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
-from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
+from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Denial
 from services.ratelimit.ports import Admission, Granted, LimitStore, SliceChange, StaleLimits
 from tests.support.engines import RedisServer

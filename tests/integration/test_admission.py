@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from libs.catalog.model import Catalog, LimitSpec
+from libs.catalog.catalog import Catalog
+from libs.catalog.limits import LimitSpec
 from libs.limits import Period, Unit
 from services.ratelimit.domain.limits import Limit
 from services.router.admission.amounts import AdmissionDenied

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from pointsman.router.v1 import router_pb2_grpc
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.client import Client
 from libs.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from libs.rpc.server import Registration

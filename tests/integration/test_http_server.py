@@ -233,7 +233,7 @@ async def test_a_request_that_has_arrived_on_an_idle_connection_is_served(entry:
         for reader, writer in streams:
             writer.write(asked())
             assert b"200" in await reader.readuntil(b"\r\n")
-        known = door.server._known
+        known = door.server._registry
         async with asyncio.timeout(10):
             while len(known._idle) < 2:
                 await asyncio.sleep(0.01)

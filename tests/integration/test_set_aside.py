@@ -15,17 +15,15 @@ from pointsman.router.v1 import router_pb2_grpc
 from cli.app import main
 from libs.catalog.model import Tenant
 from libs.client import Client, SetAsideClient
-from libs.clock import SystemClock
 from libs.errors import NotFound, PermissionDenied, PointsmanError, Unauthenticated
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
-from libs.telemetry import Metrics
+from libs.rpc.server import Registration
 from libs.types import ErrorClass
 from services.router.api.entry import Entry
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from tests.support.address import fresh_address
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
+from tests.support.server import grpc_server
 
 TENANT_KEY, TOKEN = "acme-key", "service-token"
 SERVICE = "pointsman.router.v1.Router"
@@ -40,13 +38,12 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
     for n in range(3):
         await h.generate.whole(known, tenant, generation(request_id=f"r{n}", deadline=9e9))
     servicer = RouterServicer(Entry(lambda: known, h.generate, h.dry_run, h.clock), h.set_aside)
-    server = GrpcServer(
+    server = grpc_server(
         [Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE)],
-        Observer(Metrics(), SystemClock()),
         TenantKeys(lambda: known, token),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     try:
         yield f"127.0.0.1:{server.port}", h
     finally:

@@ -1,1 +1,1 @@
-"""What tests share: clocks, fakes behind ports, servers on free ports."""
+"""The parts that tests share: clocks, fakes behind ports, servers on free ports."""

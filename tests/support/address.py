@@ -1,4 +1,4 @@
-"""Where a test's gRPC server listens."""
+"""The address of a test's gRPC server."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from libs.intake import BytesInFlight, UnknownCallers
 from libs.lifecycle import Runtime
 from libs.rpc.channel import connect
 from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer
 from libs.telemetry import Metrics
 from services.analytics.bootstrap import assemble
 from services.analytics.settings import AnalyticsSettings
 from tests.support.address import fresh_address
+from tests.support.server import grpc_server
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Analytics:
     server: GrpcServer
 
     def events(self, result: str) -> float:
-        """How many usage records ended as `result`."""
+        """Returns the number of usage records that ended as `result`."""
         name = "pointsman_analytics_events_total"
         return self.metrics.registry.get_sample_value(name, {"result": result}) or 0.0
 
@@ -53,9 +53,16 @@ async def analytics(dsn: str) -> AsyncIterator[Analytics]:
         "analytics-test", clock, metrics, ServiceToken(""), BytesInFlight(), UnknownCallers(clock)
     )
     async with assemble(settings, runtime) as registrations:
-        server = GrpcServer(registrations, Observer(metrics, clock), runtime.authenticator)
+        server = grpc_server(
+            registrations,
+            runtime.authenticator,
+            metrics=metrics,
+            clock=clock,
+            bytes_in_flight=runtime.bytes_in_flight,
+            unknown_callers=runtime.unknown_callers,
+        )
         await server.start(settings.listen)
-        server.serving()
+        server.begin_serving()
         channel = connect(f"127.0.0.1:{server.port}")
         try:
             yield Analytics(analytics_pb2_grpc.AnalyticsStub(channel), metrics, server)

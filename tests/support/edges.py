@@ -20,7 +20,7 @@ _CODES = {"content_filter": "CONTENT_REFUSED", "context_length_exceeded": "CONTE
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller got. `failed`: attempts that did not give the answer, `provider/model: class`."""
+    """The answer that a caller got. `failed`: attempts that did not give the answer, `provider/model: class`."""
 
     text: str
     finish: str
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """What a caller got instead. `retry_after` is in seconds."""
+    """The error that a caller got instead. `retry_after` is in seconds."""
 
     def __init__(self, reason: str, status: str, retry_after: float | None) -> None:
         super().__init__(f"{status}: {reason}")

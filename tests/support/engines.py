@@ -42,7 +42,7 @@ class RedisServer(Server, Protocol):
 
     @property
     def url(self) -> str:
-        """Where clients connect; holds the password."""
+        """Returns the address for clients; holds the password."""
         ...
 
 
@@ -51,7 +51,7 @@ class PostgresServer(Server, Protocol):
 
     @property
     def dsn(self) -> str:
-        """Where clients connect; holds the password."""
+        """Returns the address for clients; holds the password."""
         ...
 
 

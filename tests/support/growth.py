@@ -1,5 +1,5 @@
-"""How the cost of some work grows with its size: CPU time of this process, so that a busy machine does not matter
-much, and with a bound that tells linear from quadratic growth and nothing finer."""
+"""Measures how the cost of some work grows with its size: CPU time of this process, so that a busy machine does not
+matter much, and with a bound that tells linear from quadratic growth and nothing finer."""
 
 from __future__ import annotations
 

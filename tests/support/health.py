@@ -1,4 +1,5 @@
-"""What health tests share: a store that replicas in one process share, and a replica with all its use cases."""
+"""The parts that health tests share: a store that replicas in one process share, and a replica with all its use
+cases."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Weighted
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import ContentType, Model, Policy, Provider, Weighted
 from libs.clock import Clock
 from libs.errors import Unavailable
-from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState
+from libs.resilience.evidence import BreakerSettings
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
@@ -30,7 +32,7 @@ from services.health.watch import Publisher
 
 @dataclass(slots=True)
 class Hub:
-    """What all replicas' fake stores have in common. `down`: it does not answer."""
+    """The memory that all replicas' fake stores have in common. `down`: it does not answer."""
 
     clock: Clock
     down: bool = False

@@ -18,16 +18,15 @@ from redis.backoff import NoBackoff
 
 from libs.clock import SystemClock
 from libs.lifecycle import background
-from libs.resilience.breaker import BreakerSettings
+from libs.resilience.evidence import BreakerSettings
 from libs.rpc.channel import connect
-from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.servicer import SERVICE
 from tests.support.address import fresh_address
 from tests.support.engines import RedisServer
 from tests.support.health import Replica
+from tests.support.server import grpc_server
 
 # Short, so that a test sees a whole life of a circuit; long enough that nothing happens by accident.
 SETTINGS = BreakerSettings(open_seconds=0.4, open_cap=2.0, jitter=0.0, permit_ttl=1.0, ramp_seconds=0.5)
@@ -90,18 +89,16 @@ async def fleet(server: RedisServer) -> AsyncIterator[Start]:
                 SERVICE,
                 long_lived=frozenset({"WatchProviders", "ReportOutcomes"}),
             )
-            grpc_server = GrpcServer(
-                [registration], Observer(replica.metrics, SystemClock()), ServiceToken("")
-            )
-            await grpc_server.start(fresh_address())
-            grpc_server.serving()
-            stack.push_async_callback(grpc_server.drain, 0.1)
+            replica_server = grpc_server([registration], metrics=replica.metrics)
+            await replica_server.start(fresh_address())
+            replica_server.begin_serving()
+            stack.push_async_callback(replica_server.drain, 0.1)
             await replica.sharer.exchange()
             await stack.enter_async_context(background("judge", replica.judge.run))
             await stack.enter_async_context(background("share", replica.sharer.run))
-            channel = connect(f"127.0.0.1:{grpc_server.port}")
+            channel = connect(f"127.0.0.1:{replica_server.port}")
             stack.push_async_callback(channel.close)
-            return Served(replica, health_pb2_grpc.ProviderHealthStub(channel), channel, grpc_server)
+            return Served(replica, health_pb2_grpc.ProviderHealthStub(channel), channel, replica_server)
 
         yield start
 

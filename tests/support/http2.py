@@ -30,7 +30,7 @@ _STATIC_SIZE = 61
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a call ended: headers and trailers together, the message bytes, and the code of a RST_STREAM (None: it
+    """The end of a call: headers and trailers together, the message bytes, and the code of a RST_STREAM (None: it
     ended by itself) or of a GOAWAY."""
 
     headers: dict[str, bytes]

@@ -227,7 +227,7 @@ async def running_door(
     )
     server = HttpServer(HttpDoor(entry, clock).routes(), OpenAiErrors(), door, bounds, tls)
     await server.start("127.0.0.1:0")
-    server.serving()
+    server.begin_serving()
     try:
         yield RunningDoor(server, metrics, held)
     finally:

@@ -13,14 +13,12 @@ from random import Random
 
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.limits import Amounts, scope_of
 from libs.rpc.channel import connect
-from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
+from libs.rpc.server import Registration
 from libs.telemetry import Metrics
 from libs.types import Priority
 from services.ratelimit.domain.limits import Limit
@@ -35,6 +33,7 @@ from services.router.providers.learned_limits import LimitLearner
 from tests.support.address import fresh_address
 from tests.support.limiter import Replica
 from tests.support.routing import catalog, model
+from tests.support.server import grpc_server
 
 #: A catalog without limits: what the limiter has is the test's.
 NO_LIMITS = catalog([model("a/m")])
@@ -66,9 +65,9 @@ async def limiter_on(
         SERVICE,
         frozenset({"Lease"}),
     )
-    server = GrpcServer([registration], Observer(replica.metrics, replica.clock), ServiceToken(""))
+    server = grpc_server([registration], metrics=replica.metrics, clock=replica.clock)
     await server.start(listen or fresh_address(), None)
-    server.serving()
+    server.begin_serving()
     try:
         async with background("heartbeat", replica.heartbeat.run):
             yield RunningLimiter(replica, f"127.0.0.1:{server.port}")
@@ -100,7 +99,7 @@ def claim(
     priority: Priority = Priority.STANDARD,
     patience: float = 0.0,
 ) -> Claim:
-    """What an attempt of one request asks for; `tokens` are input tokens."""
+    """Returns what an attempt of one request asks for; `tokens` are input tokens."""
     return Claim(
         tuple(map(scope_of, scopes)), Amounts(requests, tokens, 0, micro_usd), tenant, priority, patience
     )

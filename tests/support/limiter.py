@@ -12,9 +12,7 @@ from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
 from libs.limits import Amounts, LimitKey, ScopeKind, by_unit
 from libs.rpc.channel import connect
-from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
+from libs.rpc.server import Registration
 from libs.telemetry import Metrics
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.windows import windows
@@ -31,6 +29,7 @@ from services.ratelimit.rebuild import Rebuild
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from tests.support.address import fresh_address
+from tests.support.server import grpc_server
 
 
 class FixedLimits:
@@ -198,9 +197,9 @@ class Replica:
             SERVICE,
             frozenset({"Lease"}),
         )
-        server = GrpcServer([registration], Observer(self.metrics, self.clock), ServiceToken(""))
+        server = grpc_server([registration], metrics=self.metrics, clock=self.clock)
         await server.start(fresh_address(), None)
-        server.serving()
+        server.begin_serving()
         try:
             async with connect(f"127.0.0.1:{server.port}") as channel:
                 yield ratelimit_pb2_grpc.RateLimiterStub(channel)

@@ -68,8 +68,8 @@ class Counter:
     posted: int = 0
     open: list[Claim] = field(default_factory=list)
     uncertain: int = 0
-    #: How far a store that rounds may be off: it keeps whole units and rounds what may be refunded down, which leaves
-    #: the difference to the other claims. The envelope itself is exact all the same.
+    #: The error of a store that rounds: it keeps whole units and rounds what may be refunded down, which leaves the
+    #: difference to the other claims. The envelope itself is exact all the same.
     slack: int = 0
 
     @property

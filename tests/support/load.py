@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass
 class Load:
-    """What callers got so far."""
+    """The answers that callers got so far."""
 
     prefix: str
     results: dict[str, list[Result]] = field(default_factory=dict)

@@ -43,7 +43,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     async def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
     ) -> trace_service_pb2.ExportTraceServiceResponse:
-        """What exporters call."""
+        """Takes what exporters send."""
         self.raw.append(request.SerializeToString())
         for resource in request.resource_spans:
             about = {item.key: _value(item.value) for item in resource.resource.attributes}

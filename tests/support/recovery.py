@@ -90,7 +90,7 @@ class Recovery:
         return all(told[model] > now for model in self._models)
 
     async def _in_order(self) -> bool:
-        """Whether the router takes the models as they are named: none is down, and none behind."""
+        """Returns True if the router takes the models as they are named: none is down, and none behind."""
         try:
             decision = await self._client.select("Are you well?", models=self._models, timeout=20)
         except PointsmanError:

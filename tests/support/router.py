@@ -14,13 +14,11 @@ from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
-from libs.clock import SystemClock
 from libs.errors import Unauthenticated
 from libs.rpc.convert import duration_to_proto
-from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
-from libs.telemetry import Metrics
 from tests.support.address import fresh_address
+from tests.support.server import grpc_server
 
 NAME = "pointsman.router.v1.Router"
 KEY = "test-key"
@@ -213,9 +211,9 @@ async def serve(
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[GrpcServer]:
     """A server with the project's own layers (errors, identity, health)."""
-    server = GrpcServer(registrations, Observer(Metrics(), SystemClock()), OneKey(key))
+    server = grpc_server(registrations, OneKey(key))
     await server.start(listen or fresh_address(), credentials)
-    server.serving()
+    server.begin_serving()
     try:
         yield server
     finally:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from libs.catalog.model import Catalog, ContentType, Model, Policy, Provider, Tenant, Weighted
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
 from libs.errors import QuotaViolation
@@ -249,9 +250,9 @@ class FakeAdmission:
     #: (scope, period) → (used, limit) in micro-USD; with `hidden`, known only once something was asked for.
     budgets: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     hidden: bool = False
-    #: What is known of other limits, by scope.
+    #: The states of other limits, by scope.
     states: dict[str, tuple[LimitState, ...]] = field(default_factory=dict)
-    #: Whether anything can be admitted without asking.
+    #: True if anything can be admitted without asking.
     leased: bool = True
 
     def budget_use(self, scope: Scope, period: Period) -> tuple[int, int] | None:

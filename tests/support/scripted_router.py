@@ -20,12 +20,12 @@ from pointsman.router.v1 import router_pb2, router_pb2_grpc
 
 from libs.clock import SystemClock
 from libs.errors import FieldViolation, InvalidArgument, Unauthenticated, Unavailable
-from libs.intake import BytesInFlight, UnknownCallers
-from libs.rpc.observe import Observer
+from libs.intake import BytesInFlight
 from libs.rpc.receive import Bounds
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from tests.support.address import fresh_address
+from tests.support.server import grpc_server
 
 SERVICE = "pointsman.router.v1.Router"
 GENERATE, STREAM_GENERATE = f"/{SERVICE}/Generate", f"/{SERVICE}/StreamGenerate"
@@ -88,15 +88,15 @@ async def scripted_router(
     """The server, serving."""
     clock, metrics, servicer = SystemClock(), Metrics(), Scripted()  # type: ignore[abstract]  # of the other methods
     add = router_pb2_grpc.add_RouterServicer_to_server
-    server = GrpcServer(
+    server = grpc_server(
         [Registration(add, servicer, SERVICE, bounds=BOUNDS)],
-        Observer(metrics, clock),
         Tenants(),
+        metrics=metrics,
+        clock=clock,
         bytes_in_flight=bytes_in_flight,
-        unknown_callers=UnknownCallers(clock),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     try:
         yield servicer, server, metrics
     finally:

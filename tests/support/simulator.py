@@ -146,7 +146,7 @@ async def running_simulator(
 
 @dataclass
 class Seen:
-    """What came over the socket until it ended. `end`: eof or reset."""
+    """The bytes that came over the socket until it ended. `end`: eof or reset."""
 
     raw: bytes
     end: str

@@ -46,7 +46,7 @@ async def _accepting(address: str) -> None:
             return
 
 
-#: How to tell that what answers no grpc.health.v1 serves.
+#: The probes of members that answer no grpc.health.v1.
 PROBES: Mapping[str, Probe] = {
     "valkey": _accepting,
     "postgres": _accepting,
@@ -149,7 +149,7 @@ class RunningStack:
 
 
 def _is_of(parent: psutil.Process | None, mark: str) -> bool:
-    """Whether a process belongs to another of the same program (PostgreSQL's workers)."""
+    """Returns True if a process belongs to another of the same program (PostgreSQL's workers)."""
     try:
         return parent is not None and any(mark in part for part in parent.cmdline()[:3])
     except psutil.NoSuchProcess:

@@ -172,12 +172,12 @@ class Anthropic:
             ("input-tokens", quota.token_limit, quota.tokens_left, quota.tokens_reset),
             ("output-tokens", quota.token_limit, quota.tokens_left, quota.tokens_reset),
         ]
-        said = [("request-id", f"req_{uid}"), ("anthropic-organization-id", "simulated")]
+        fields = [("request-id", f"req_{uid}"), ("anthropic-organization-id", "simulated")]
         for name, limit, left, reset in rows:
-            said.append((f"anthropic-ratelimit-{name}-limit", str(limit)))
-            said.append((f"anthropic-ratelimit-{name}-remaining", str(left)))
-            said.append((f"anthropic-ratelimit-{name}-reset", at(reset)))
-        return said
+            fields.append((f"anthropic-ratelimit-{name}-limit", str(limit)))
+            fields.append((f"anthropic-ratelimit-{name}-remaining", str(left)))
+            fields.append((f"anthropic-ratelimit-{name}-reset", at(reset)))
+        return fields
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
         block: dict[str, Any] = {"type": "text", "text": answer.text}
@@ -254,8 +254,8 @@ class Anthropic:
     def error_event(self, problem: Problem, uid: str) -> bytes:
         preset: Preset = "overloaded" if problem.preset in ("bad_gateway", "unavailable") else problem.preset
         _, kind, message = _ERRORS[preset]
-        said = {"details": None, "type": kind, "message": message.format(m=problem.model)}
-        return sse(encode({"type": "error", "error": said, "request_id": f"req_{uid}"}), "error")
+        fields = {"details": None, "type": kind, "message": message.format(m=problem.model)}
+        return sse(encode({"type": "error", "error": fields, "request_id": f"req_{uid}"}), "error")
 
     def models(self, names: tuple[str, ...]) -> bytes:
         rows = [

@@ -64,21 +64,21 @@ class Azure(OpenAIChat):
         if plain is not None:
             return plain
         status, body = openai_errors.details(problem)
-        said: dict[str, Any] = dict(body)
+        fields: dict[str, Any] = dict(body)
         if problem.preset in ("timeout", "too_large"):
-            return Reply(status, str(said["message"]).encode(), "text/plain", headers)
+            return Reply(status, str(fields["message"]).encode(), "text/plain", headers)
         if problem.preset == "content_filter":
             flagged = {**_SAFE, "violence": {"filtered": True, "severity": "medium"}}
             inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": flagged}
-            said.update(message=_FILTERED, type=None, param="prompt", code="content_filter", status=400)
-            said["innererror"] = inner
+            fields.update(message=_FILTERED, type=None, param="prompt", code="content_filter", status=400)
+            fields["innererror"] = inner
         elif problem.preset == "authentication":
             text = "Access denied due to invalid subscription key or wrong API endpoint."
-            said = {"code": "401", "message": problem.message or text}
+            fields = {"code": "401", "message": problem.message or text}
         elif problem.preset == "model_not_found" and problem.message:
-            said = {"code": "404", "message": problem.message}
+            fields = {"code": "404", "message": problem.message}
         elif problem.preset == "model_not_found":
-            said = {
+            fields = {
                 "code": "DeploymentNotFound",
                 "message": "The API deployment for this resource does not exist.",
             }
@@ -87,6 +87,6 @@ class Azure(OpenAIChat):
                 "" if problem.retry_after is None else f" Please retry after {problem.retry_after:g} seconds."
             )
             text = "Requests to the ChatCompletions_Create Operation have exceeded call rate limit." + wait
-            said = {"code": "429", "message": problem.message or text}
+            fields = {"code": "429", "message": problem.message or text}
         headers |= openai_errors.retry_headers(problem, native=("retry-after", "retry-after-ms"))
-        return Reply(status, encode({"error": said}), "application/json", headers)
+        return Reply(status, encode({"error": fields}), "application/json", headers)

@@ -1,4 +1,4 @@
-"""What every wire format is made of: the request read into an `Ask`, the `Answer` written as a body or a `Script`."""
+"""The parts of every wire format: the request read into an `Ask`, the `Answer` written as a body or a `Script`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Answer:
-    """What the virtual provider says. Joined, `pieces` are the text, or the JSON arguments of `tool`."""
+    """The answer of the virtual provider. Joined, `pieces` are the text, or the JSON arguments of `tool`."""
 
     pieces: tuple[str, ...]
     #: stop, stop_sequence, length, tool_calls, content_filter; None: the wire says nothing.
@@ -78,7 +78,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The whole."""
+        """Returns the whole text."""
         return "".join(self.pieces)
 
 
@@ -129,7 +129,7 @@ class Quota:
 
 
 class BadRequest(Exception):
-    """The request does not have the wire's shape. The message is what the provider would say."""
+    """The request does not have the wire's shape. The message is the provider's own."""
 
     def __init__(self, message: str, preset: Preset = "invalid_request") -> None:
         super().__init__(message)
@@ -146,40 +146,40 @@ class Wire(Protocol):
     def parse(
         self, body: dict[str, Any], model: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> Ask:
-        """The request, raising BadRequest. `model` is the one in the path, where the wire has it there."""
+        """Returns the request. Raises BadRequest. `model` is the one in the path, where the wire has it there."""
         ...
 
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-        """The caller's key, or None."""
+        """Returns the caller's key, or None."""
         ...
 
     def headers(self, uid: str, quota: Quota) -> list[tuple[str, str]]:
-        """Request id and limits, in the provider's own style."""
+        """Returns request id and limits, in the provider's own style."""
         ...
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
-        """The whole answer's body."""
+        """Returns the whole answer's body."""
         ...
 
     def script(self, ask: Ask, answer: Answer, uid: str) -> Script:
-        """The answer as a stream."""
+        """Returns the answer as a stream."""
         ...
 
     def error(self, problem: Problem, uid: str) -> Reply:
-        """The provider's own status, headers and body for it."""
+        """Returns the provider's own status, headers and body for it."""
         ...
 
     def error_event(self, problem: Problem, uid: str) -> bytes:
-        """The same inside a stream."""
+        """Returns the same for the inside of a stream."""
         ...
 
     def models(self, names: tuple[str, ...]) -> bytes:
-        """The list of models."""
+        """Returns the list of models."""
         ...
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or parts of which those with a `text` count."""
+    """Returns the text of a message's content: a string, or parts of which those with a `text` count."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -189,7 +189,7 @@ def text_of(content: Any) -> str:
 
 
 def read_turns(turns: list[tuple[str, str]]) -> tuple[str, int, str | None]:
-    """(normalised prompt, characters, prefill) of (role, text) turns, the system's first."""
+    """Returns (normalised prompt, characters, prefill) of (role, text) turns, the system's first."""
     characters = sum(len(text) for _, text in turns)
     prefill = None
     if turns and turns[-1][0] == "assistant":
@@ -199,20 +199,20 @@ def read_turns(turns: list[tuple[str, str]]) -> tuple[str, int, str | None]:
 
 
 def sse(data: bytes, event: str = "") -> bytes:
-    """One server-sent event."""
+    """Returns one server-sent event."""
     if event:
         return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
     return b"data: %b\n\n" % data
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
-    """The token of `Authorization: Bearer`."""
+    """Returns the token of `Authorization: Bearer`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def positive(value: Any, name: str) -> int | None:
-    """A token limit out of a request: unset, or a whole number of at least 1."""
+    """Returns a token limit out of a request: unset, or a whole number of at least 1."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -221,26 +221,26 @@ def positive(value: Any, name: str) -> int | None:
 
 
 def strings(value: Any) -> tuple[str, ...]:
-    """Stop sequences: one, many or none."""
+    """Returns stop sequences: one, many or none."""
     if isinstance(value, str):
         return (value,)
     return tuple(item for item in value or () if isinstance(item, str) and item)
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The value where it is an object, else an empty one."""
+    """Returns the value where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def choose_tool(tools: list[Tool], name: str | None) -> Tool | None:
-    """The tool called `name`; the first where any will do (empty name); None where none must be called."""
+    """Returns the tool called `name`; the first where any will do (empty name); None where none must be called."""
     if name is None or not tools:
         return None
     return next((tool for tool in tools if tool.name == name), tools[0] if not name else None)
 
 
 def arguments_of(answer: Answer) -> Any:
-    """A tool call's arguments as an object; a truncated call has none."""
+    """Returns a tool call's arguments as an object; a truncated call has none."""
     try:
         return msgspec.json.decode(answer.text.encode())
     except msgspec.DecodeError:

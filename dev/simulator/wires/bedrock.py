@@ -211,8 +211,8 @@ class Bedrock:
             finish = _event("contentBlockStop", b'{"contentBlockIndex":0}')
             finish += _event("messageStop", encode({"stopReason": _FINISH[answer.finish]}))
         if answer.usage:
-            said = {"usage": _usage(answer.usage), "metrics": {"latencyMs": 7}}
-            terminator = _event("metadata", encode(said))
+            fields = {"usage": _usage(answer.usage), "metrics": {"latencyMs": 7}}
+            terminator = _event("metadata", encode(fields))
         broken = bytearray(_event("contentBlockDelta", prefix + b'"?"' + suffix))
         broken[-1] ^= 0xFF
         return Script(

@@ -31,15 +31,15 @@ def _chunks(events: bytes) -> bytes:
 
 
 def _stop(usage: Usage | None) -> bytes:
-    said: dict[str, Any] = {"type": "message_stop"}
+    fields: dict[str, Any] = {"type": "message_stop"}
     if usage:
-        said["amazon-bedrock-invocationMetrics"] = {
+        fields["amazon-bedrock-invocationMetrics"] = {
             "inputTokenCount": usage.input - usage.cache_read - usage.cache_write,
             "outputTokenCount": usage.output + usage.reasoning,
             "invocationLatency": 7,
             "firstByteLatency": 3,
         }
-    return _chunk(encode(said))
+    return _chunk(encode(fields))
 
 
 class BedrockInvoke(Bedrock):
@@ -55,8 +55,8 @@ class BedrockInvoke(Bedrock):
             raise BadRequest("anthropic_version: Field required")
         if "model" in body or "stream" in body:
             raise BadRequest("Malformed input request: extraneous key is not permitted, please try again.")
-        said = {**body, "model": model, "stream": verb != "invoke"}
-        return _MESSAGES.parse(said, model, query, {"anthropic-version": _VERSION})
+        fields = {**body, "model": model, "stream": verb != "invoke"}
+        return _MESSAGES.parse(fields, model, query, {"anthropic-version": _VERSION})
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
         return _MESSAGES.unary(ask, answer, uid)

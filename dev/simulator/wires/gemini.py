@@ -86,17 +86,17 @@ _PER_MINUTE = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
 
 def _usage(usage: Usage) -> dict[str, Any]:
     """Input includes cached; thinking is counted apart from the candidates."""
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "promptTokenCount": usage.input,
         "candidatesTokenCount": usage.output,
         "totalTokenCount": usage.input + usage.output + usage.reasoning,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": usage.input}],
     }
     if usage.reasoning:
-        said["thoughtsTokenCount"] = usage.reasoning
+        fields["thoughtsTokenCount"] = usage.reasoning
     if usage.cache_read:
-        said["cachedContentTokenCount"] = usage.cache_read
-    return said
+        fields["cachedContentTokenCount"] = usage.cache_read
+    return fields
 
 
 def _read_turns(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -193,8 +193,8 @@ class Gemini:
         tail = b'"modelVersion":%b,"responseId":%b}' % (encode(ask.model), encode(uid))
         if answer.usage:
             count = answer.usage.input
-            said = encode({"promptTokenCount": count, "totalTokenCount": count})
-            tail = b'"usageMetadata":%b,%b' % (said, tail)
+            fields = encode({"promptTokenCount": count, "totalTokenCount": count})
+            tail = b'"usageMetadata":%b,%b' % (fields, tail)
         prefix = b'{"candidates":[{"content":{"parts":[{"text":'
         suffix = b'}],"role":"model"},"index":0}],' + tail
         events = [prefix + token + suffix for token in answer.quoted]

@@ -64,7 +64,7 @@ class Ollama:
             model,
             prompt,
             characters,
-            # A stream unless told otherwise; a negative limit is none.
+            # A stream unless the request names another; a negative limit is none.
             stream=body.get("stream") is not False,
             prefill=prefill,
             max_tokens=None if isinstance(limit, int) and limit < 0 else positive(limit, "num_predict"),
@@ -114,16 +114,16 @@ class Ollama:
 
 def _last(ask: Ask, answer: Answer, text: str) -> dict[str, Any]:
     """The object that says the answer is done, if it is."""
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": ask.model,
         "created_at": _CREATED,
         "message": {"role": "assistant", "content": text},
         "done": answer.finish is not None,
     }
     if answer.finish:
-        said["done_reason"] = "length" if answer.finish == "length" else "stop"
-        said |= {"total_duration": 7_000_000, "load_duration": 1_000_000}
+        fields["done_reason"] = "length" if answer.finish == "length" else "stop"
+        fields |= {"total_duration": 7_000_000, "load_duration": 1_000_000}
         if answer.usage:
-            said["prompt_eval_count"] = answer.usage.input
-            said["eval_count"] = answer.usage.output + answer.usage.reasoning
-    return said
+            fields["prompt_eval_count"] = answer.usage.input
+            fields["eval_count"] = answer.usage.output + answer.usage.reasoning
+    return fields

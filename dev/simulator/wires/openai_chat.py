@@ -157,11 +157,11 @@ class OpenAIChat:
         return encode(body)
 
     def extra(self) -> dict[str, Any]:
-        """What a derived API adds to every choice."""
+        """Returns the fields that a derived API adds to every choice."""
         return {}
 
     def preamble(self) -> bytes:
-        """What a derived API sends before the first chunk."""
+        """Returns the chunk that a derived API sends before the first one."""
         return b""
 
     def script(self, ask: Ask, answer: Answer, uid: str) -> Script:

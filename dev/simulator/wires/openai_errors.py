@@ -108,8 +108,8 @@ def retry_headers(problem: Problem, *, native: tuple[str, ...] = ("retry-after",
     if style == "date":
         return {"retry-after": formatdate(time() + wait, usegmt=True)}
     names = {"native": native, "seconds": ("retry-after",), "milliseconds": ("retry-after-ms",)}[style]
-    said = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))}
-    return {name: said[name] for name in names}
+    fields = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))}
+    return {name: fields[name] for name in names}
 
 
 def plain(problem: Problem) -> Reply | None:
@@ -125,8 +125,8 @@ def details(problem: Problem) -> tuple[int, dict[str, str | None]]:
     """Status and the `error` object."""
     preset: Preset = "overloaded" if problem.preset in ("bad_gateway", "unavailable") else problem.preset
     status, kind, code, param, message = _TABLE[preset]
-    said = "" if problem.retry_after is None else f" Please try again in {problem.retry_after:g}s."
-    text = problem.message or message.format(m=problem.model, s=said)
+    advice = "" if problem.retry_after is None else f" Please try again in {problem.retry_after:g}s."
+    text = problem.message or message.format(m=problem.model, s=advice)
     return status, {"message": text, "type": kind, "param": param, "code": code}
 
 
@@ -141,7 +141,7 @@ def error(problem: Problem, uid: str) -> Reply:
 
 
 def duration(seconds: float) -> str:
-    """As in `x-ratelimit-reset-*`: 6ms, 1.2s, 1m12s."""
+    """Returns a duration as in `x-ratelimit-reset-*`: 6ms, 1.2s, 1m12s."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     if seconds < 60:

@@ -202,6 +202,11 @@ class OpenAIResponses(OpenAIChat):
         return super().error(problem, uid)
 
     def error_event(self, problem: Problem, uid: str) -> bytes:
-        said = openai_errors.details(problem)[1]
-        body = {"type": "error", "code": said["code"], "message": said["message"], "param": said["param"]}
+        fields = openai_errors.details(problem)[1]
+        body = {
+            "type": "error",
+            "code": fields["code"],
+            "message": fields["message"],
+            "param": fields["param"],
+        }
         return sse(encode({**body, "sequence_number": 0}), "error")

@@ -81,4 +81,4 @@ class HttpEndpoints:
             return ErrorClass.TIMEOUT, f"no answer within {self._timeout:g} s ({type(failure).__name__})"
         except (httpx.TransportError, httpx.InvalidURL) as failure:
             # The text of httpx's errors names hosts and system errors, but also lines that it could not read.
-            return ErrorClass.TRANSPORT, self._keys.hide(str(failure))[:200] or type(failure).__name__
+            return ErrorClass.TRANSPORT, self._keys.redact(str(failure))[:200] or type(failure).__name__

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from libs.resilience.breaker import BreakerSettings, Evidence
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import ErrorClass
 from services.health.domain.target import Target
 

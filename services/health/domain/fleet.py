@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from random import Random
 
 from libs.errors import NotFound
-from libs.resilience.breaker import BreakerSettings, Evidence
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations
 from services.health.domain.judgement import Judgement

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.window import SlidingCounts
 from services.health.domain.evidence import Outcome

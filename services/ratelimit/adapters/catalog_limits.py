@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from libs.catalog.model import Catalog, LimitSpec
+from libs.catalog.catalog import Catalog
+from libs.catalog.limits import LimitSpec
 from libs.catalog.watch import CatalogHolder
 from libs.errors import InvalidArgument
 from libs.limits import LimitKey, Scope

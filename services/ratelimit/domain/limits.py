@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from libs.errors import FieldViolation, InvalidArgument
-from libs.limits import PERIOD_BY_NUMBER, UNIT_BY_NUMBER, Amounts, LimitKey, Scope, Unit, by_unit, scope_of
+from libs.limits import (
+    MAX_BUCKET,
+    PERIOD_BY_NUMBER,
+    UNIT_BY_NUMBER,
+    Amounts,
+    LimitKey,
+    Scope,
+    Unit,
+    by_unit,
+    scope_of,
+)
 
-#: Bounds that keep every integer of the store's arithmetic below 2^53; see adapters/limits.lua.
-MAX_BUCKET = 10**10
-MAX_COUNTER = 10**15
+#: The most that may be asked for at once, in the limit's unit.
 MAX_AMOUNT = 10**15
 MAX_SCOPES = 16
 #: Dimensions of one admission; 16 scopes with a handful of limits each.
@@ -36,7 +44,7 @@ class Limit:
     def __post_init__(self) -> None:
         faults = []
         bucket = self.key.period.seconds > 0
-        most = MAX_BUCKET if bucket else MAX_COUNTER
+        most = self.key.period.max_limit
         if not 0 <= self.limit <= most:
             faults.append(FieldViolation("limit", f"must be from 0 to {most}, not {self.limit}"))
         if self.burst is not None:

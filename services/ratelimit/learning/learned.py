@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
-from services.ratelimit.domain.limits import MAX_BUCKET, MAX_COUNTER, Limit
+from services.ratelimit.domain.limits import Limit
 
 #: From this confidence on a learned limit is enforced; below, it is counted and shown.
 TRUST = 0.75
@@ -54,7 +54,7 @@ class Observation:
             faults.append(FieldViolation("observed.limits.scope", "must be of kind model or provider"))
         if self.key.unit in (Unit.CONCURRENCY, Unit.MICRO_USD) or self.key.period is Period.NONE:
             faults.append(FieldViolation("observed.limits.unit", "must be requests or tokens, per period"))
-        most = MAX_BUCKET if self.key.period.seconds else MAX_COUNTER
+        most = self.key.period.max_limit
         if not 1 <= self.value <= most:
             faults.append(FieldViolation("observed.limits.limit", f"must be from 1 to {most}"))
         if not 0 <= self.confidence <= 1:
@@ -169,7 +169,7 @@ def _summed(
     )
     # A router that is gone takes its share with it.
     live = [e for h, e in shares.items() if now - reports[h].at <= LOADS_COUNT] or list(shares.values())
-    most = MAX_BUCKET if key.period.seconds else MAX_COUNTER
+    most = key.period.max_limit
     return Learned(
         min(most, sum(entry.value for entry in live) + int(ROOM * others)),
         max(entry.confidence for entry in shares.values()),

@@ -17,7 +17,6 @@ import grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2 as pb
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
-from libs.catalog.limits import MAX_BUCKET, MAX_COUNTER
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.limits import (
@@ -334,7 +333,7 @@ class LeaseStream:
 
 def _most(limit: LearnedLimit) -> int:
     """The most that the limiter counts of a limit like this."""
-    return MAX_BUCKET if Period(limit.period).seconds else MAX_COUNTER
+    return Period(limit.period).max_limit
 
 
 def _model(target: str) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Period, Scope

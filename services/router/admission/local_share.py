@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from libs.catalog.model import Catalog, LimitSpec
+from libs.catalog.catalog import Catalog
+from libs.catalog.limits import LimitSpec
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, LimitKey, Scope, Unit, by_unit
 from services.router.admission.amounts import AdmissionDenied

@@ -8,7 +8,8 @@ from random import getrandbits
 
 from msgspec import Struct, field, structs
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import MAX_ATTEMPTS, Tenant
 from libs.conversation import Role
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.selection import Strategy
@@ -31,7 +32,6 @@ MAX_MODEL_NAME = 2 * MAX_ID + 1
 #: Bytes of UTF-8 of a prompt's text, tools and schemas together.
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_TOKENS = 1_000_000
-MAX_ATTEMPTS = 10
 DEFAULT_ATTEMPTS = 4
 #: Repeated fields of a generation → the most entries that each may have.
 MOST = {

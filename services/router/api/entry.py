@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from libs.catalog.model import Catalog, Model, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Model, Tenant
 from libs.clock import Clock
 from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.observe import current_span

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.identity import current_caller
 

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from libs.catalog.model import LimitSpec, Tenant, Threshold
+from libs.catalog.limits import LimitSpec, Threshold
+from libs.catalog.model import Tenant
 from libs.errors import QuotaViolation
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
 

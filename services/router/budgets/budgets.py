@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Tenant
 from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics

@@ -196,7 +196,7 @@ class Calls:
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
                         attempt.record_content()
-                        self._retries.record_sign()
+                        self._retries.record_answer_begun()
                     passed = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started

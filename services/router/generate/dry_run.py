@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Tenant
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
 from libs.types import Usage, UsageAccuracy

@@ -14,7 +14,8 @@ from random import Random
 
 from opentelemetry.trace import SpanKind
 
-from libs.catalog.model import Catalog, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Tenant
 from libs.clock import Clock
 from libs.errors import AlreadyExists, PointsmanError, ResourceExhausted, Unavailable
 from libs.resilience.retry_budget import RetryBudget
@@ -227,10 +228,10 @@ class Generate:
         """Records at the retry budget that an attempt failed."""
         if request.failed[-1].of_request:
             # Somebody answers, if not this.
-            self._retries.record_sign()
+            self._retries.record_answer_begun()
             self._refund(request)
         elif request.spent_retry:
-            self._retries.record_vain(request.generation.tenant)
+            self._retries.record_wasted(request.generation.tenant)
 
     def _refund(self, request: InFlight) -> None:
         if request.spent_retry:

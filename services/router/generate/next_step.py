@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from libs.types import ErrorClass
+from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
 
@@ -26,8 +26,6 @@ SHORTEST_ATTEMPT = 0.005
 
 #: Nobody else would answer differently, or must not be asked.
 _FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
-#: The account is at fault, so every model of the provider is out.
-_WHOLE_PROVIDER = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: The target answered: it is the request that it cannot serve.
 _OF_REQUEST = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.CONTEXT_TOO_LONG})
 #: A fault that may be gone at the next call; a silent route (timeout, stall) is never tried again.
@@ -151,7 +149,8 @@ def _again(last: Failed, failed: Sequence[Failed]) -> bool:
 def _remaining(plan: Plan, failed: Sequence[Failed]) -> list[Candidate]:
     """Returns the candidates not tried yet that the failures so far have not ruled out."""
     tried = {f.candidate.target for f in failed}
-    providers = {f.candidate.model.provider for f in failed if f.error_class in _WHOLE_PROVIDER}
+    # The account is wrong, so every model of the provider is out.
+    providers = {f.candidate.model.provider for f in failed if f.error_class in ACCOUNT_FAULTS}
     too_small = max(
         (f.candidate.model.context_window for f in failed if f.error_class is ErrorClass.CONTEXT_TOO_LONG),
         default=0,

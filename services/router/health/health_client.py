@@ -19,8 +19,8 @@ from pointsman.health.v1 import health_pb2, health_pb2_grpc
 from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.resilience.backoff import Backoff
-from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings
 from libs.rpc import channel as rpc
 from libs.rpc.convert import (
     duration_from_proto,

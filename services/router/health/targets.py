@@ -16,8 +16,9 @@ from msgspec import Struct, structs
 
 from libs.catalog.model import Model
 from libs.clock import Clock
-from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
-from libs.catalog.model import DEFAULT, Catalog, Model, Provider, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import DEFAULT, Model, Provider, Tenant
 
 #: Models outside of a policy that are considered at most when everything in it failed.
 CHEAPER_MODELS = 5

@@ -8,7 +8,8 @@ from random import Random
 
 from msgspec import structs
 
-from libs.catalog.model import Catalog, Model, Provider, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Model, Provider, Tenant
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument

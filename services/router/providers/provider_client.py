@@ -11,7 +11,7 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
-from libs.types import ErrorClass
+from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -28,7 +28,6 @@ COALESCE = 0.005
 USABLE_FOR = 0.5
 #: Tenants' own learners that are kept at most; each takes up to 25 KiB.
 MOST_TENANT_LEARNERS = 1024
-_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
 
@@ -85,7 +84,7 @@ class ProviderClient:
         try:
             return await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
         except ProviderFailure as failure:
-            sanitise(failure, self._keys.hide, request.body)
+            sanitise(failure, self._keys.redact, request.body)
             raise
 
     async def _complete(
@@ -149,7 +148,7 @@ class ProviderClient:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
             except ProviderFailure as failure:
-                sanitise(failure, self._keys.hide, request.body)
+                sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
                 for learner in learners:
@@ -212,7 +211,9 @@ class ProviderClient:
         """Learns from a call that the provider refused, and returns its failure, with the fault assigned. A request
         that is larger than the account's rate says nothing about the rate of others, and a fault of a key that has
         been replaced since says nothing about its successor."""
-        failure.at_fault = failure.error_class not in _ACCOUNT or self._keys(provider) == endpoint.api_key
+        failure.at_fault = (
+            failure.error_class not in ACCOUNT_FAULTS or self._keys(provider) == endpoint.api_key
+        )
         if failure.error_class is ErrorClass.RATE_LIMITED:
             of_rate = failure.retry_same and failure.explicit
             learn = self._learner.refused if of_rate else self._learner.observed

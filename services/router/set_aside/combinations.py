@@ -25,6 +25,20 @@ FEATURES = (
     "tool_choice",
     "tools",
 )
+#: The features as bits of `Combination.uses`, in the order of FEATURES.
+(
+    _JSON,
+    _JSON_SCHEMA,
+    _PENALTIES,
+    _REASONING,
+    _SAMPLING,
+    _SEED,
+    _STOP,
+    _STREAM,
+    _SYSTEM,
+    _TOOL_CHOICE,
+    _TOOLS,
+) = (1 << bit for bit in range(len(FEATURES)))
 
 
 class Kind(StrEnum):
@@ -117,27 +131,27 @@ def features_of(prompt: Prompt, *, stream: bool) -> int:
     shape = prompt.response_format
     uses = 0
     if shape is not None:
-        uses = 2 if shape.schema_json else 1
+        uses = _JSON_SCHEMA if shape.schema_json else _JSON
     if prompt.presence_penalty is not None or prompt.frequency_penalty is not None:
-        uses |= 4
+        uses |= _PENALTIES
     if prompt.reasoning_effort is not None:
-        uses |= 8
+        uses |= _REASONING
     if prompt.temperature is not None or prompt.top_p is not None:
-        uses |= 16
+        uses |= _SAMPLING
     if prompt.seed is not None:
-        uses |= 32
+        uses |= _SEED
     if prompt.stop_sequences:
-        uses |= 64
+        uses |= _STOP
     if stream:
-        uses |= 128
+        uses |= _STREAM
     for message in prompt.messages:
         if message.role is Role.SYSTEM:
-            uses |= 256
+            uses |= _SYSTEM
             break
     if prompt.tool_choice:
-        uses |= 512
+        uses |= _TOOL_CHOICE
     if prompt.tools:
-        uses |= 1024
+        uses |= _TOOLS
     return uses
 
 

@@ -12,7 +12,7 @@ from random import Random
 from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
-from libs.types import PROVIDER_FAULTS, ErrorClass
+from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
 from services.router.health.answer_times import RECENT, AnswerTimes
 from services.router.set_aside.combinations import (
     LAST_RESORT,
@@ -42,7 +42,6 @@ JITTER = 0.2
 
 #: Faults further apart than this are not one outage, seconds.
 REGION_MEMORY = 60.0
-_ACCOUNT = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
 _OF_SHAPE = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.MALFORMED})
 
 
@@ -146,7 +145,7 @@ class Patterns:
         time or again; None: nothing. `explicit`: by a status or a code, not by words alone."""
         self._forget_oldest(now)
         found: tuple[Combination, ...] = ()
-        if error_class in _ACCOUNT:
+        if error_class in ACCOUNT_FAULTS:
             found = keys_of(call.model)
         elif error_class is ErrorClass.MODEL_NOT_FOUND:
             found = (Combination(Kind.MODEL, call.provider.name, call.model.name),)

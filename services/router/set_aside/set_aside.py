@@ -8,7 +8,8 @@ from random import Random
 
 from msgspec import structs
 
-from libs.catalog.model import Catalog, Model, Provider
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Model, Provider
 from libs.clock import Clock
 from libs.errors import NotFound
 from libs.telemetry import Metrics, get_logger

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from libs.catalog.load import CatalogError, loads
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
+from libs.catalog.load import loads
 
 KEY_HASH = hashlib.sha256(b"acme-key").hexdigest()
 

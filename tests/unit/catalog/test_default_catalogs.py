@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from libs.catalog.catalog import Catalog
 from libs.catalog.kinds import KINDS
 from libs.catalog.load import load, loads
-from libs.catalog.model import Catalog
 from libs.catalog.secrets import Keys
 from tests.unit.catalog.samples import GOOD
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.catalog import load as load_module
-from libs.catalog.limits import DEFAULT_THRESHOLDS
-from libs.catalog.load import CatalogError, Fault, load, loads
-from libs.catalog.model import DEFAULT, LimitSpec, Price, Threshold, Weighted
+from libs.catalog.faults import CatalogError, Fault
+from libs.catalog.limits import DEFAULT_THRESHOLDS, LimitSpec, Threshold
+from libs.catalog.load import load, loads
+from libs.catalog.model import DEFAULT, Price, Weighted
 from libs.limits import Period, Unit, scope_of
 from libs.types import Priority
 from tests.unit.catalog.samples import GOOD, KEY_HASH, changed, faults_of, line_of, read

@@ -6,19 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from libs.catalog.model import (
-    Catalog,
-    ContentType,
-    LimitSpec,
-    Model,
-    Policy,
-    Price,
-    Provider,
-    Tenant,
-    Threshold,
-    Timeouts,
-    Weighted,
-)
+from libs.catalog.catalog import Catalog
+from libs.catalog.limits import LimitSpec, Threshold
+from libs.catalog.model import ContentType, Model, Policy, Price, Provider, Tenant, Timeouts, Weighted
 from libs.limits import Period, Unit
 
 

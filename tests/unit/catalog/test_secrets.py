@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from libs.catalog.model import Provider
-from libs.catalog.secrets import Keys, read_key
+from libs.catalog.secrets import Keys
 
 
 def _provider(env: str = "", file: str | Path = "") -> Provider:
@@ -17,7 +17,7 @@ def _provider(env: str = "", file: str | Path = "") -> Provider:
 
 def test_reads_the_environment() -> None:
     """The variable's value, without the spaces that a paste leaves."""
-    assert read_key(_provider("K"), {"K": " sk-1\n"}) == "sk-1"
+    assert Keys({"K": " sk-1\n"})(_provider("K")) == "sk-1"
 
 
 def test_a_provider_without_keys_has_an_empty_one() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from libs.catalog.load import CatalogError
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
 from libs.catalog.watch import CatalogHolder
 from tests.unit.catalog.samples import GOOD, changed
 
@@ -36,8 +36,8 @@ class _Watched:
 
     async def settle(self) -> None:
         """Two looks: one to see a change, one to see that it is over."""
-        await self.holder.look()
-        await self.holder.look()
+        await self.holder.check_file()
+        await self.holder.check_file()
 
 
 async def test_a_good_change_is_taken_over(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_file_that_is_being_written_is_let_finish(tmp_path: Path) -> Non
     watched = _Watched(tmp_path)
     half = BETTER[: BETTER.index("  idle: {}")]
     watched.path.write_text(half)
-    await watched.holder.look()
+    await watched.holder.check_file()
     watched.path.write_text(BETTER)
     await watched.settle()
     assert "idle" in watched.holder.current.tenants
@@ -115,8 +115,8 @@ async def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
     holder = CatalogHolder(tmp_path / "c.yaml", environ={}, prices=False)
     (tmp_path / "..new").symlink_to("v2")
     os.replace(tmp_path / "..new", tmp_path / "..data")
-    await holder.look()
-    await holder.look()
+    await holder.check_file()
+    await holder.check_file()
     assert holder.current.domain == "better"
 
 

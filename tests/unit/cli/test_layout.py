@@ -25,7 +25,7 @@ from cli.render import render_result
 from cli.tally import ProviderTally, Run, Tally
 from dev import screen
 from dev.engines.child import Child
-from dev.supervisor import Life
+from dev.supervisor import MemberStatus
 from libs.client import (
     Attempt,
     Candidate,
@@ -169,8 +169,11 @@ class Member:
 
 def members() -> Table:
     """What `dev up` keeps current."""
-    lives = [Life(Member(name, f"127.0.0.1:1{port}"), "restarting", 12) for name, port in (("router", 7700),)]
-    return screen.table([*lives, Life(Member("ratelimit", "127.0.0.1:15321"), "serving")])
+    statuses = [
+        MemberStatus(Member(name, f"127.0.0.1:1{port}"), "restarting", 12)
+        for name, port in (("router", 7700),)
+    ]
+    return screen.table([*statuses, MemberStatus(Member("ratelimit", "127.0.0.1:15321"), "serving")])
 
 
 def spent(by: list[CostGroup], interval: CostInterval | None) -> Table:
@@ -304,7 +307,9 @@ def test_a_stream_is_broken_between_words_however_it_comes(size: int) -> None:
 def test_a_sentence_is_broken_for_a_person_only(person: bool, expected: list[str]) -> None:
     """Below its own indent; a file has it in one line, where a program may look for it."""
     out = io.StringIO()
-    terminal.say(Console(file=out, force_terminal=person, width=10, color_system=None), "  no room for it")
+    terminal.write_sentence(
+        Console(file=out, force_terminal=person, width=10, color_system=None), "  no room for it"
+    )
     assert out.getvalue().splitlines() == expected
 
 
@@ -336,4 +341,4 @@ def test_json_is_whole_on_an_ascii_stream() -> None:
 
 def test_a_character_is_replaced_by_one_as_wide() -> None:
     """A letter by itself without its accent where there is such."""
-    assert terminal.similar("é — → 你 e\u0301 ½") == "e - > ?? e ?"
+    assert terminal.to_ascii("é — → 你 e\u0301 ½") == "e - > ?? e ?"

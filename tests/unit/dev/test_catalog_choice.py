@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY, admit, choose, follow
+from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY, choose, follow_changes, prepare
 from dev.engines import EngineError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,9 +45,9 @@ def test_a_named_catalog_without_any_key_is_an_error_that_names_the_variables(tm
 
 def test_the_published_key_opens_the_simulator_only(tmp_path: Path) -> None:
     """With paid providers the services read a private copy that admits this data directory's own key instead."""
-    path, key = admit(choose(ROOT, "", False, {}), tmp_path, "random")
+    path, key = prepare(choose(ROOT, "", False, {}), tmp_path, "random")
     assert (path, key) == (ROOT / "config" / "simulator.yaml", PUBLISHED_KEY)
-    path, key = admit(choose(ROOT, "", False, {"OPENAI_API_KEY": "x"}), tmp_path, "random")
+    path, key = prepare(choose(ROOT, "", False, {"OPENAI_API_KEY": "x"}), tmp_path, "random")
     text = path.read_text()
     assert key == "random"
     assert PUBLISHED_HASH not in text
@@ -60,7 +60,7 @@ def test_a_catalog_with_tenants_of_its_own_is_read_where_it_is(tmp_path: Path) -
     own = tmp_path / "own.yaml"
     text = (ROOT / "config" / "simulator.yaml").read_text()
     own.write_text(text.replace(PUBLISHED_HASH, hashlib.sha256(b"mine").hexdigest()))
-    assert admit(choose(ROOT, str(own), False, {}), tmp_path, "random") == (own, "")
+    assert prepare(choose(ROOT, str(own), False, {}), tmp_path, "random") == (own, "")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -77,10 +77,12 @@ async def test_a_changed_catalog_is_judged_in_one_line_and_never_ends_the_stack(
     own.write_text(good)
     environ = {"OPENAI_API_KEY": "x"}
     choice = choose(ROOT, str(own), False, environ)
-    copy, _ = admit(choice, tmp_path, "random")
+    copy, _ = prepare(choice, tmp_path, "random")
     admitted = copy.read_text()
     said: list[str] = []
-    following = asyncio.create_task(follow(choice, tmp_path, "random", environ, said.append, pause=0.01))
+    following = asyncio.create_task(
+        follow_changes(choice, tmp_path, "random", environ, said.append, pause=0.01)
+    )
     await asyncio.sleep(0)  # it has seen the file as it is
 
     own.write_bytes(good.encode() + b"# \xff\n")

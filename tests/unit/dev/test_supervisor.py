@@ -55,13 +55,13 @@ async def test_a_member_that_is_killed_comes_back_and_the_others_stay(tmp_path: 
     one, two = member(tmp_path, "one", FOREVER), member(tmp_path, "two", FOREVER)
     supervisor = Supervisor([[one], [two]], SystemClock(), book, lambda: True)
     await supervisor.start()
-    keeping = asyncio.create_task(supervisor.keep())
+    keeping = asyncio.create_task(supervisor.keep_running())
     first, other = one.child.pid, two.child.pid
     os.kill(first, signal.SIGKILL)
     await book.count("one serves", times=2)
     assert one.child.pid != first
     assert two.child.pid == other
-    assert [life.restarts for life in supervisor.lives] == [1, 0]
+    assert [status.restarts for status in supervisor.statuses] == [1, 0]
     keeping.cancel()
     await supervisor.stop([2.0, 2.0])
 
@@ -75,9 +75,9 @@ async def test_a_member_that_cannot_stay_up_ends_the_watch_with_its_last_words(t
     supervisor = Supervisor([[broken]], SystemClock(), book, lambda: True)
     await supervisor.start()
     with pytest.raises(StackError, match="broken cannot stay up") as caught:
-        await supervisor.keep()
+        await supervisor.keep_running()
     assert "the disk is on fire" in str(caught.value)
-    assert supervisor.lives[0].restarts == MAX_DEATHS - 1
+    assert supervisor.statuses[0].restarts == MAX_DEATHS - 1
 
 
 async def test_a_member_without_room_on_the_disk_is_tried_until_there_is(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_a_member_without_room_on_the_disk_is_tried_until_there_is(tmp_pat
     store = member(tmp_path, "store", ["/bin/sh", "-c", script])
     supervisor = Supervisor([[store]], SystemClock(), book, lambda: not (tmp_path / "full").exists())
     await supervisor.start()
-    keeping = asyncio.create_task(supervisor.keep())
+    keeping = asyncio.create_task(supervisor.keep_running())
     (tmp_path / "full").touch()
     os.kill(store.child.pid, signal.SIGKILL)
     while len(tries.read_text()) <= MAX_DEATHS + 1:

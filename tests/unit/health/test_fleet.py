@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from libs.errors import NotFound
-from libs.resilience.breaker import BreakerSettings
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings
 from libs.types import ErrorClass
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations, permit_prefix
 from services.health.domain.fleet import Fleet, SharedState

@@ -8,12 +8,10 @@ import pytest
 
 from libs.catalog.limits import LimitSpec
 from libs.errors import InvalidArgument
-from libs.limits import Amounts, LimitKey, Period, Unit, by_unit, scope_of
+from libs.limits import MAX_BUCKET, MAX_COUNTER, Amounts, LimitKey, Period, Unit, by_unit, scope_of
 from services.ratelimit.adapters.catalog_limits import limit_of
 from services.ratelimit.domain.limits import (
     MAX_AMOUNT,
-    MAX_BUCKET,
-    MAX_COUNTER,
     Limit,
     check_amounts,
     check_ids,

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import PROVIDER_FAULTS, ErrorClass
 
 T0 = 1_800_000_000.0

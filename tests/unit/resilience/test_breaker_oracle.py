@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from libs.resilience.breaker import Breaker, BreakerSettings, Evidence
+from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import ErrorClass
 
 T0 = 1_800_000_000.0

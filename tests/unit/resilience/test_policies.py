@@ -1,4 +1,4 @@
-"""Backoff, retry budget, deadline, permits, windows and learned quantiles."""
+"""Backoff, retry budget, permits, windows and learned quantiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from libs.resilience.backoff import Backoff
 from libs.resilience.circuit import BreakerState, CircuitState, worse
-from libs.resilience.deadline import Deadline
 from libs.resilience.permits import Permits
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.retry_budget import RetryBudget
@@ -59,19 +58,6 @@ def test_light_traffic_may_still_retry() -> None:
     budget.record_request(0.0)
     assert [budget.try_spend(0.0) for _ in range(6)] == [True] * 5 + [False]
     assert budget.available(61.0) == 5
-
-
-def test_a_deadline_is_shared() -> None:
-    """What is left is capped, split and compared; no deadline is infinity."""
-    deadline = Deadline.after(100.0, 9.0)
-    assert deadline.remaining(103.0) == 6.0
-    assert deadline.share(103.0, 3) == 2.0
-    assert deadline.cap(103.0, 20.0) == 6.0
-    assert not deadline.expired(108.9)
-    assert deadline.expired(109.0)
-    assert deadline.remaining(200.0) == 0.0
-    assert Deadline.after(1.0, None).remaining(1.0) == math.inf
-    assert deadline.sooner(Deadline()) == deadline
 
 
 def test_permits_return_by_themselves() -> None:

@@ -57,7 +57,7 @@ class Simulation:
                 self.requests.append((began, number, "answered"))
                 return
             if number > 1:
-                self.budget.record_vain(caller)
+                self.budget.record_wasted(caller)
             if number == ATTEMPTS:
                 self.requests.append((began, number, "failed"))
             elif self.budget.try_spend(now, caller):
@@ -205,7 +205,7 @@ def test_a_quiet_hour_is_no_outage() -> None:
         budget.record_request(3600.0)
     assert budget.answering(3602.0)
     assert not budget.answering(3603.0)
-    budget.record_sign()
+    budget.record_answer_begun()
     assert budget.answering(3603.0)
 
 
@@ -216,7 +216,7 @@ def in_vain(budget: RetryBudget, now: float, caller: str, attempts: int) -> int:
         budget.record_request(now, caller)
         if budget.try_spend(now, caller):
             taken += 1
-            budget.record_vain(caller)
+            budget.record_wasted(caller)
     return taken
 
 

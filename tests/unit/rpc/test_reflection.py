@@ -11,13 +11,11 @@ from pointsman.health.v1 import health_pb2_grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 from pointsman.router.v1 import router_pb2_grpc
 
-from libs.clock import SystemClock
 from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
-from libs.telemetry import Metrics
+from libs.rpc.server import Registration
 from tests.support.address import fresh_address
 from tests.support.reflection import described, known
+from tests.support.server import grpc_server
 
 SERVICES: dict[str, Any] = {
     "pointsman.analytics.v1.Analytics": analytics_pb2_grpc.add_AnalyticsServicer_to_server,
@@ -37,9 +35,8 @@ class Nothing:
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_service_describes_itself(service: str) -> None:
     """Without a key a client finds the service, its methods and the types of all of them: list and describe."""
-    server = GrpcServer(
+    server = grpc_server(
         [Registration(SERVICES[service], Nothing(), service)],
-        Observer(Metrics(), SystemClock()),
         ServiceToken("secret"),
     )
     address = fresh_address()

@@ -12,7 +12,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
-from libs.clock import SystemClock
 from libs.errors import (
     FieldViolation,
     InvalidArgument,
@@ -23,12 +22,12 @@ from libs.errors import (
 )
 from libs.rpc.channel import connect, metadata
 from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer, current_span
+from libs.rpc.observe import current_span
 from libs.rpc.server import GrpcServer, Registration
 from libs.rpc.status import from_rpc_error
-from libs.telemetry import Metrics
 from tests.support.address import fresh_address
 from tests.support.names import limit_key
+from tests.support.server import grpc_server
 
 SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 
@@ -61,17 +60,16 @@ async def serve(
     token: str = "",
 ) -> AsyncIterator[tuple[Scripted, GrpcServer, grpc.aio.Channel, ratelimit_pb2_grpc.RateLimiterAsyncStub]]:
     servicer = Scripted()  # type: ignore[abstract]  # nobody calls the other methods
-    server = GrpcServer(
+    server = grpc_server(
         [
             Registration(
                 ratelimit_pb2_grpc.add_RateLimiterServicer_to_server, servicer, SERVICE, frozenset({"Lease"})
             )
         ],
-        Observer(Metrics(), SystemClock()),
         ServiceToken(token),
     )
     await server.start(fresh_address())
-    server.serving()
+    server.begin_serving()
     async with connect(f"127.0.0.1:{server.port}", health_service=SERVICE) as channel:
         yield servicer, server, channel, ratelimit_pb2_grpc.RateLimiterStub(channel)
     await server.drain(0)

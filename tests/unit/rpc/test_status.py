@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
-from libs.clock import SystemClock
 from libs.errors import (
     FieldViolation,
     InvalidArgument,
@@ -22,12 +21,10 @@ from libs.errors import (
     Unavailable,
 )
 from libs.rpc.channel import connect
-from libs.rpc.identity import ServiceToken
-from libs.rpc.observe import Observer
-from libs.rpc.server import GrpcServer, Registration
+from libs.rpc.server import Registration
 from libs.rpc.status import code_of, from_rpc_error, to_status, trailers_of
-from libs.telemetry import Metrics
 from tests.support.address import fresh_address
+from tests.support.server import grpc_server
 
 SERVICE = "pointsman.ratelimit.v1.RateLimiter"
 #: What a peer takes by default: RFC 9113's count of the names and values, and 32 bytes for each.
@@ -51,9 +48,7 @@ class Failing(ratelimit_pb2_grpc.RateLimiterServicer):
 async def failing() -> AsyncIterator[tuple[Failing, ratelimit_pb2_grpc.RateLimiterAsyncStub]]:
     servicer = Failing()  # type: ignore[abstract]  # nobody calls the other methods
     add = ratelimit_pb2_grpc.add_RateLimiterServicer_to_server
-    server = GrpcServer(
-        [Registration(add, servicer, SERVICE)], Observer(Metrics(), SystemClock()), ServiceToken("")
-    )
+    server = grpc_server([Registration(add, servicer, SERVICE)])
     await server.start(fresh_address())
     async with connect(f"127.0.0.1:{server.port}") as channel:
         yield servicer, ratelimit_pb2_grpc.RateLimiterStub(channel)

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from libs.types import ErrorClass
+from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.wires.error_body import ErrorBody
 from services.router.providers.wires.error_codes import class_of_codes, status_of_codes
 
@@ -274,7 +274,7 @@ def _if_above_rate(found: Verdict, error: ErrorBody) -> Verdict:
 def _unless_upstream(status: int, error: ErrorBody, found: Verdict) -> Verdict:
     """Returns the verdict, unless it is about the account of a server behind the provider: ours is in order, and the
     model cannot be had."""
-    if error.wrapped and found.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED):
+    if error.wrapped and found.error_class in ACCOUNT_FAULTS:
         gone = ErrorClass.RATE_LIMITED if status == 429 else ErrorClass.MODEL_NOT_FOUND
         return Verdict(gone, None, found.explicit, found.deciding_words)
     return found

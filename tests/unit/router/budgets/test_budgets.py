@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from libs.catalog.catalog import Catalog
 from libs.catalog.limits import LimitSpec, Threshold
-from libs.catalog.model import Catalog, Model, Tenant
+from libs.catalog.model import Model, Tenant
 from libs.errors import ResourceExhausted, Unavailable
 from libs.limits import Amounts, Period, Scope, Unit
 from libs.selection import Degradation

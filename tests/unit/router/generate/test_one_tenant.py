@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from libs.catalog.model import Catalog
+from libs.catalog.catalog import Catalog
 from libs.errors import LASTING, DeadlineExceeded, PointsmanError, Unavailable
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from libs.catalog.model import Catalog, Model, Tenant
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Model, Tenant
 from libs.conversation import Message, ResponseFormat, Role
 from libs.selection import SelectionReason, Strategy
 from services.router.health.target_health import UNKNOWN, Availability, TargetHealth

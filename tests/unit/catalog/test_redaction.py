@@ -12,8 +12,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from libs.catalog.echoes import HIDDEN
 from libs.catalog.model import Provider
+from libs.catalog.redaction import HIDDEN
 from libs.catalog.secrets import Keys
 
 KEY = "PROVKEY+7f/9_Q=x&\"y'\\z~01234567"
@@ -89,7 +89,7 @@ def _leaks(text: str, secret: str) -> bool:
 )
 def test_a_key_is_hidden_in_every_encoding(key: str, encode: Callable[[str], str]) -> None:
     """Nothing of its encoded form is left but edges that hold no eight characters of it."""
-    shown = _knowing(key).hide(f"Bad headers: <<{encode(key)}>> were sent")
+    shown = _knowing(key).redact(f"Bad headers: <<{encode(key)}>> were sent")
     assert HIDDEN in shown
     assert shown.startswith("Bad headers: <<")
     assert shown.endswith(">> were sent")
@@ -103,11 +103,11 @@ def test_a_key_that_the_end_cuts_off_is_hidden() -> None:
     escaped forms, and be an escape cut in two."""
     keys = _knowing(KEY)
     for size in range(6, len(KEY)):
-        assert keys.hide(f"sent: {KEY[:size]}") == f"sent: {HIDDEN}"
+        assert keys.redact(f"sent: {KEY[:size]}") == f"sent: {HIDDEN}"
     for encode in ("in a URL", "in JSON", "in HTML", "in JSON as .NET writes it", "in hexadecimal"):
         form = ENCODINGS[encode](KEY)
         for size in range(12, len(form)):
-            assert not _leaks(keys.hide(f"sent: {form[:size]}"), form[:size].strip('"')), (encode, size)
+            assert not _leaks(keys.redact(f"sent: {form[:size]}"), form[:size].strip('"')), (encode, size)
 
 
 def test_what_is_no_key_stays() -> None:
@@ -115,18 +115,18 @@ def test_what_is_no_key_stays() -> None:
     keys = _knowing(KEY)
     _ = Keys({"K": "short"})
     for text in ("", "İstanbul ❤ PROVK", "The model gpt-4o does not exist", "abcd" * 50):
-        assert keys.hide(text) == text
-    assert _knowing("short").hide("a short word") == "a short word"
+        assert keys.redact(text) == text
+    assert _knowing("short").redact("a short word") == "a short word"
 
 
 def test_parts_of_a_key_are_keys() -> None:
     """AWS's secret and session token, and a service account's private key line by line."""
     keys = _knowing("AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCY:IQoJb3JpZ2luX2VjEXAMPLE")
     for part in ("wJalrXUtnFEMI/K7MDENG+bPxRfiCY", "IQoJb3JpZ2luX2VjEXAMPLE", "AKIAIOSFODNN7EXAMPLE"):
-        assert part not in keys.hide(f"The canonical request was {part}.")
+        assert part not in keys.redact(f"The canonical request was {part}.")
     line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
     document = {"type": "service_account", "private_key": f"-----BEGIN PRIVATE KEY-----\n{line}\n-----END"}
-    assert line not in _knowing(json.dumps(document)).hide(f"bad key: {line}")
+    assert line not in _knowing(json.dumps(document)).redact(f"bad key: {line}")
 
 
 def test_replaced_keys_and_other_providers_keys_are_hidden_too(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_replaced_keys_and_other_providers_keys_are_hidden_too(tmp_path: Path) -
     for key in ("PROVKEY-first", "PROVKEY-second-one"):
         file.write_text(key)
         assert keys.why_missing(_provider("b", file=file)) is None
-    shown = keys.hide("PROVKEY-of-another PROVKEY-first PROVKEY-second-one")
+    shown = keys.redact("PROVKEY-of-another PROVKEY-first PROVKEY-second-one")
     assert shown == f"{HIDDEN} {HIDDEN} {HIDDEN}"
 
 

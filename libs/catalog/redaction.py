@@ -1,4 +1,4 @@
-"""Hiding keys in text that others wrote: a provider that refuses a request may repeat its headers.
+"""Redacts keys in text that others wrote: a provider that refuses a request may repeat its headers.
 
 A key is found whole, without regard to case, in every form in which servers repeat it: as it is; with any of its
 characters escaped for JSON, a program's source, HTML or a URL, once or several times; with other spaces; in
@@ -14,12 +14,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-#: Shorter secrets are words: hiding them would say more than it hides.
+#: The fewest characters of a secret that is redacted. Shorter ones are words: to redact them would show more than it
+#: hides.
 SHORTEST = 6
-#: A cut key is hidden from so many characters on.
+#: The fewest characters of a cut key that are redacted.
 _SHORTEST_CUT = 6
 HIDDEN = "[redacted]"
-#: Fields of a service account's document that are secrets.
+#: The fields of a service account's document that are secrets.
 _SECRET_FIELDS = frozenset(
     {"private_key", "private_key_id", "client_secret", "refresh_token", "access_token", "token", "secret"}
 )
@@ -27,7 +28,7 @@ _SECRET_FIELDS = frozenset(
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-#: What stands for one character, and what for a space.
+#: The escapes of one character, and spaces.
 _ESCAPED = re.compile(
     r"\\+(?:u(?P<u>[0-9a-f]{4})|x(?P<x>[0-9a-f]{2})|(?P<escaped>.))"
     r"|%(?P<url>[0-9a-f]{2})"
@@ -41,19 +42,19 @@ _CUT_ESCAPE = re.compile(
     r"(?:\\+(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|%[0-9a-f]?|&(?:#x?[0-9a-f]{0,4}|[a-z]{0,4}))\Z"
 )
 _LONGEST_ESCAPE = 16
-#: How often one text is escaped inside another.
+#: The most layers of escapes that are undone.
 _LAYERS = 4
 
 
 def forms_of(key: str) -> tuple[str, ...]:
-    """The forms of a key that `hide` looks for."""
+    """Returns the forms of a key that `redact` looks for."""
     # Backslashes at its end belong to what follows.
     found = {_plain(form)[0].rstrip("\\") for secret in _secrets(key) for form in _encoded(secret)}
     return tuple(sorted(form for form in found if len(form) >= SHORTEST))
 
 
-def hide(text: str, forms: Iterable[str]) -> str:
-    """The text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
+def redact(text: str, forms: Iterable[str]) -> str:
+    """Returns the text with HIDDEN in place of each of the forms. Linear in the text for each of them."""
     plain, places = _plain(text)
     # What is escaped twice may be cut in either layer.
     whole = _plain(text[: _whole(text.translate(_LOWER))])[0]
@@ -77,8 +78,9 @@ def hide(text: str, forms: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> tuple[str, list[int]]:
-    """Text in lower case with each escape replaced by what it stands for, without backslashes and with single spaces;
-    and where each character begins in the text, last where the text ends. A plus sign is a space, as in forms."""
+    """Returns text in lower case with each escape replaced by what it stands for, without backslashes and with single
+    spaces; and where each character begins in the text, last where the text ends. A plus sign is a space, as in
+    forms."""
     plain, places = text.translate(_LOWER), list(range(len(text) + 1))
     for _ in range(_LAYERS):
         before, (plain, inner) = plain, _unescaped(plain)
@@ -89,7 +91,7 @@ def _plain(text: str) -> tuple[str, list[int]]:
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """One layer of it."""
+    """Returns the same with one layer of escapes undone."""
     characters: list[str] = []
     places: list[int] = []
     done = 0
@@ -108,25 +110,25 @@ def _unescaped(text: str) -> tuple[str, list[int]]:
 
 
 def _character(match: re.Match[str]) -> str:
-    kind, said = match.lastgroup, match[match.lastgroup or 0]
-    if kind == "space" or said.isspace():
+    kind, escaped = match.lastgroup, match[match.lastgroup or 0]
+    if kind == "space" or escaped.isspace():
         return " "
     if kind == "escaped":
-        return said
+        return escaped
     if kind == "name":
-        return _NAMES[said]
-    character = chr(int(said, 10 if kind == "decimal" else 16))
+        return _NAMES[escaped]
+    character = chr(int(escaped, 10 if kind == "decimal" else 16))
     return " " if character == "+" or character.isspace() else character.translate(_LOWER)
 
 
 def _whole(text: str) -> int:
-    """How much of the text there is before an escape that its end cuts off."""
+    """Returns the length of the text before an escape that its end cuts off."""
     cut = _CUT_ESCAPE.search(text, max(0, len(text) - _LONGEST_ESCAPE))
     return len(text) if cut is None else cut.start()
 
 
 def _cut_off(plain: str, form: str) -> int:
-    """Where a beginning of the form starts that the text's end cuts off; -1: nowhere."""
+    """Returns the offset of a beginning of the form that the text's end cuts off; -1: there is none."""
     head = form[:_SHORTEST_CUT]
     at = plain.find(head, max(0, len(plain) - len(form) + 1))
     while at >= 0 and not form.startswith(plain[at:]):
@@ -135,7 +137,8 @@ def _cut_off(plain: str, form: str) -> int:
 
 
 def _secrets(key: str) -> Iterator[str]:
-    """The key, and what of it is a secret by itself: AWS's secret and token, a service account's private key."""
+    """Yields the key, and the parts of it that are secrets by themselves: AWS's secret and token, a service account's
+    private key."""
     yield key
     if ":" in key and not key.startswith("{"):
         yield from key.split(":")
