@@ -36,7 +36,7 @@ class RatelimitSettings(ServiceSettings):
     store_trusted: bool = False
     #: What is done with limits learned from providers: enforce those that are sure, only count and show them, or
     #: nothing.
-    learned: Literal["enforce", "shadow", "off"] = "shadow"
+    learned: Literal["enforce", "shadow", "off"] = "enforce"
     #: The share of a limit stated by a provider that is used, above 0 to 1.
     learned_share: float = Field(0.95, gt=0, le=1)
     #: How long a slice lives without renewal.
