@@ -130,8 +130,8 @@ class Fleet:
         for first, what in ((0.0, call), (REPORT_EVERY, report), (REFRESH_EVERY, refresh)):
             at(start + first, what)
         while events[0][0] < end:
-            now, _, what = heapq.heappop(events)
-            what(now)
+            now, _, act = heapq.heappop(events)
+            act(now)
 
     def _send(self, now: float) -> Reply | None:
         """Returns the provider's reply. None: a learned limit held the call back."""
