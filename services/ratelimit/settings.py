@@ -35,7 +35,7 @@ class RatelimitSettings(ServiceSettings):
     #: server syncs every write and has no replicas, a new store is not.
     store_trusted: bool = False
     #: Use of limits learned from providers: enforce those that are sure, only count and show them, or ignore them.
-    learned: Literal["enforce", "shadow", "off"] = "shadow"
+    learned: Literal["enforce", "shadow", "off"] = "enforce"
     #: The share of a limit stated by a provider that is used, above 0 to 1.
     learned_share: float = Field(0.95, gt=0, le=1)
     #: Life of a slice without renewal.

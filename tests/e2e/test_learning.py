@@ -18,9 +18,7 @@ TARGET = "openai/gpt-4.1-mini"
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
-    async with running_stack(
-        tmp_path_factory.mktemp("learning"), CRASHES, {"POINTSMAN_RATELIMIT_LEARNED": "enforce"}
-    ) as running:
+    async with running_stack(tmp_path_factory.mktemp("learning"), CRASHES) as running:
         yield running
 
 

@@ -23,12 +23,13 @@ from libs.telemetry import Metrics
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.learning.redis_learned import RedisLearned
-from services.router.admission import lease_stream as ratelimit_client
+from services.router.admission import lease_stream
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.lease_stream import LeaseStream
 from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
-from services.router.providers.learned_limits import LimitLearner, ObservedLimit
+from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.limit_evidence import ObservedLimit
 from tests.support.engines import RedisServer
 from tests.support.leasing import NO_LIMITS, RunningLimiter, claim, limiter_on
 
@@ -55,7 +56,7 @@ class Bed:
     def states(self, router: int, limit: int) -> None:
         """A provider's answers to one router state a limit, often enough to be believed."""
         now = SystemClock().now()
-        stated = ObservedLimit("requests", limit, limit - 1, 0.1, "minute")
+        stated = ObservedLimit(Unit.REQUESTS, limit, limit - 1, 0.1, Period.MINUTE)
         for _ in range(5):
             self.learners[router].observed(now, TARGET, [stated])
 
@@ -76,7 +77,7 @@ async def bed(
     valkey_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Bed]:
-    monkeypatch.setattr(ratelimit_client, "REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr(lease_stream, "REPORT_INTERVAL", 0.05)
     domain = uuid.uuid4().hex
     async with AsyncExitStack() as stack:
         found = Bed([], [], [])

@@ -22,8 +22,13 @@ REFUSALS_COUNT = 900.0
 LOADS_COUNT = 30.0
 #: Routers that were not refused may grow by this factor.
 ROOM = 1.05
+#: Confidence in a rate that routers with more than half of the load have not found, or found to explain nothing, as a
+#: factor: too little to act on.
+OUTVOTED = 0.5
 #: A sum over routers moves all the time: what holds is replaced when it is off by more than this share.
 DRIFT = 0.1
+#: A rate learned from refusals may be used at once by this part of it: a provider that refuses has no full bucket.
+REFUSED_BURST = 10
 MAX_OBSERVED = 4096
 
 _KINDS = (ScopeKind.MODEL, ScopeKind.PROVIDER)
@@ -138,16 +143,19 @@ def apply(
         if not limit.trusted:
             continue
         value = limit.value
+        burst = None
         if limit.source is Source.HEADERS:
             value = max(1, int(value * share))
         else:
             old = before.get(key)
             if old is not None and abs(old.limit - value) <= DRIFT * old.limit:
                 value = old.limit
+            burst = max(1, value // REFUSED_BURST)
         if base is None:
-            holding[key] = Limit(key, value, shadow=not enforce)
+            holding[key] = Limit(key, value, burst, shadow=not enforce)
         elif enforce and not base.shadow and value < base.limit:
-            burst = None if base.burst is None else min(base.burst, value)
+            if base.burst is not None:
+                burst = min(base.burst, burst or value)
             holding[key] = replace(base, limit=value, burst=burst)
     return holding
 
@@ -162,17 +170,20 @@ def _stated(entries: Sequence[Observation]) -> Learned:
 def _summed(
     key: LimitKey, shares: Mapping[str, Observation], reports: Mapping[str, Observed], now: float
 ) -> Learned:
-    others = sum(
-        observed.loads.get(key.scope, 0)
+    loads = {
+        holder: observed.loads.get(key.scope, 0)
         for holder, observed in reports.items()
-        if holder not in shares and now - observed.at <= LOADS_COUNT
-    )
+        if now - observed.at <= LOADS_COUNT
+    }
     # A router that is gone takes its share with it.
-    live = [e for h, e in shares.items() if now - reports[h].at <= LOADS_COUNT] or list(shares.values())
+    live = [entry for holder, entry in shares.items() if holder in loads] or list(shares.values())
+    others = sum(load for holder, load in loads.items() if holder not in shares)
+    refused = sum(load for holder, load in loads.items() if holder in shares)
+    confidence = max(entry.confidence for entry in shares.values())
     most = key.period.max_limit
     return Learned(
         min(most, sum(entry.value for entry in live) + int(ROOM * others)),
-        max(entry.confidence for entry in shares.values()),
+        confidence if refused >= others else confidence * OUTVOTED,
         Source.REFUSALS,
         max(entry.seen for entry in shares.values()),
         sum(entry.observations for entry in shares.values()),

@@ -1,8 +1,8 @@
-"""What the health service says, brought to the router's targets, and what they saw, carried away.
+"""The health service's judgements, brought to the router's targets, and their evidence, carried to the service.
 
 Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away (failures
-within a quarter of a second, mere successes within a second), and `AcquireProbe` is asked beside the request path
-when a circuit is half-open.
+within a quarter of a second, mere successes within a second), and `AcquireProbe` asks beside the request path for a
+permit when a circuit is half-open.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from random import Random
-from typing import Any
 
 import grpc
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
@@ -30,16 +29,17 @@ from libs.rpc.convert import (
     timestamp_to_proto,
 )
 from libs.rpc.status import from_rpc_error
+from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.health.targets import Judgement, Tally, TallyKey, Targets
 
-#: How often evidence that others should hear at once is sent, and any other, seconds.
+#: How often evidence that other routers need at once is sent, and any other, seconds.
 REPORT_INTERVAL = 0.25
-CALM_INTERVAL = 1.0
+ROUTINE_INTERVAL = 1.0
 #: Heartbeats come every 5 s; a stream silent for longer than this is dead.
 WATCH_SILENCE = 16.0
-#: How long the answer to a question for a permit may take, seconds.
+#: How long the answer to the request for a permit may take, seconds.
 PROBE_TIMEOUT = 1.0
 #: The health service refuses a report of more.
 MOST_OUTCOMES = 1000
@@ -64,6 +64,9 @@ _TAKEN_OUT = frozenset(
 
 log = get_logger(__name__)
 
+_Watch = grpc.aio.UnaryStreamCall[health_pb2.WatchProvidersRequest, health_pb2.WatchProvidersResponse]
+_Reports = grpc.aio.StreamStreamCall[health_pb2.ReportOutcomesRequest, health_pb2.ReportOutcomesResponse]
+
 
 class HealthClient:
     """Keeps `targets` fed. `watch`, `report` and `probe` run for ever."""
@@ -81,80 +84,72 @@ class HealthClient:
         self._stub = health_pb2_grpc.ProviderHealthStub(channel)
         self._token = token
         self._router_id = router_id
-        self._rng = rng
         self._wanted: asyncio.Queue[Model] = asyncio.Queue()
         self.targets = Targets(clock, rng, self._wanted.put_nowait, settings)
-        self._watch_broken, self._report_broken = Throttle(clock), Throttle(clock)
         self._permit_failed = Throttle(clock)
-        self._watching = False
         self._epoch, self._version = "", 0
+        backoff = Backoff(base=0.1, cap=2.0)
+        self._watch = StreamKeeper[_Watch](
+            "health_watch",
+            self._open_watch,
+            backoff,
+            clock,
+            rng,
+            metrics.gauge("health_connected", "1 while the watch on the health service is up"),
+        )
+        self._reports = StreamKeeper[_Reports](
+            "health_report",
+            lambda: self._stub.ReportOutcomes(metadata=rpc.metadata(token), wait_for_ready=True),
+            backoff,
+            clock,
+            rng,
+        )
         #: Set once the first judgements are here.
-        self.known = asyncio.Event()
-        self._connected = metrics.gauge("health_connected", "1 while the watch on the health service is up")
+        self.known = self._watch.known
 
     async def watch(self) -> None:
         """Follows the health service's judgements for ever."""
-        backoff, failures = Backoff(base=0.1, cap=2.0), 0
-        while True:
-            call = self._stub.WatchProviders(
-                health_pb2.WatchProvidersRequest(
-                    watcher_id=self._router_id, epoch=self._epoch, version=self._version
-                ),
-                metadata=rpc.metadata(self._token),
-                wait_for_ready=True,
-            )
-            try:
-                while True:
-                    async with asyncio.timeout(WATCH_SILENCE):
-                        answer = await call.read()
-                    if not isinstance(answer, health_pb2.WatchProvidersResponse):
-                        break
-                    failures = 0
-                    self._watching = True
-                    self._connected.set(1)
-                    self._apply(answer)
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
-                if times := self._watch_broken.due():
-                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "silent"
-                    log.warning("health_watch_broken", error=str(known), times=times)
-                failures += 1
-            finally:
-                call.cancel()
-                self._watching = False
-                self._connected.set(0)
-            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+        await self._watch.run(self._watch_session)
 
     async def report(self) -> None:
-        """Sends evidence for ever. What a broken stream did not acknowledge is sent again only if it is still
-        fresh news: evidence is a sample, not an account."""
-        backoff, failures = Backoff(base=0.1, cap=2.0), 0
-        while True:
-            call = self._stub.ReportOutcomes(metadata=rpc.metadata(self._token), wait_for_ready=True)
-            try:
-                numbers, waited = count(1), 0.0
-                while True:
-                    await asyncio.sleep(REPORT_INTERVAL)
-                    waited += REPORT_INTERVAL
-                    if waited < CALM_INTERVAL and not self.targets.has_urgent_evidence:
-                        continue
-                    evidence, waited = self.targets.take_evidence(), 0.0
-                    if not evidence:
-                        continue
-                    if not await self._send(call, numbers, evidence):
-                        break
-                    failures = 0
-            # InvalidStateError: grpc.aio's word for writing to a call that has ended.
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                if times := self._report_broken.due():
-                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else "it ended"
-                    log.warning("health_report_broken", error=str(known), times=times)
-                failures += 1
-            finally:
-                call.cancel()
-            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+        """Sends evidence for ever. What a broken stream did not acknowledge is not sent again: evidence is a sample,
+        not an account."""
+        await self._reports.run(self._report_session)
 
-    async def _send(self, call: Any, numbers: Iterator[int], evidence: Mapping[TallyKey, Tally]) -> bool:
-        """Sends evidence in as many reports as it takes. Returns False where the stream has ended."""
+    def _open_watch(self) -> _Watch:
+        """Asks for the judgements since the last that came."""
+        return self._stub.WatchProviders(
+            health_pb2.WatchProvidersRequest(
+                watcher_id=self._router_id, epoch=self._epoch, version=self._version
+            ),
+            metadata=rpc.metadata(self._token),
+            wait_for_ready=True,
+        )
+
+    async def _watch_session(self, call: _Watch) -> None:
+        while True:
+            async with asyncio.timeout(WATCH_SILENCE):
+                answer = await call.read()
+            if not isinstance(answer, health_pb2.WatchProvidersResponse):
+                raise StreamEnded
+            self._watch.answered()
+            self._apply(answer)
+
+    async def _report_session(self, call: _Reports) -> None:
+        numbers, waited = count(1), 0.0
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            waited += REPORT_INTERVAL
+            if waited < ROUTINE_INTERVAL and not self.targets.has_urgent_evidence:
+                continue
+            evidence, waited = self.targets.take_evidence(), 0.0
+            if not evidence:
+                continue
+            await self._send(call, numbers, evidence)
+            self._reports.answered()
+
+    async def _send(self, call: _Reports, numbers: Iterator[int], evidence: Mapping[TallyKey, Tally]) -> None:
+        """Sends evidence in as many reports as it takes. Raises StreamEnded."""
         summaries = iter(_summaries(evidence))
         while outcomes := list(islice(summaries, MOST_OUTCOMES)):
             await call.write(
@@ -163,14 +158,13 @@ class HealthClient:
                 )
             )
             if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
-                return False
-        return True
+                raise StreamEnded
 
     async def probe(self) -> None:
         """Fetches permits for half-open targets for ever, beside the request path."""
         while True:
             model = await self._wanted.get()
-            if not self._watching:
+            if not self._watch.connected:
                 self.targets.grant_own_permit(model)
                 continue
             try:
@@ -193,7 +187,6 @@ class HealthClient:
         self._epoch, self._version = answer.epoch, answer.version
         for state in answer.providers:
             self.targets.apply_judgement(state.provider, state.model, _judgement(state))
-        self.known.set()
 
 
 def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:

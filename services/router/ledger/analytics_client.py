@@ -20,18 +20,18 @@ from libs.rpc.convert import (
     fill_usage,
     finish_reason_to_proto,
 )
-from libs.rpc.status import from_rpc_error
+from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.ledger.file_spool import BATCH_RECORDS, FileSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 
-#: How often the spool is looked at, seconds: how stale a dashboard may be, and how many records share a message and a
+#: How often the spool is read, seconds: how stale a dashboard may be, and how many records share a message and a
 #: commit.
 INTERVAL = 1.0
 #: How long an acknowledgement may take before the stream is given up, seconds.
 ACK_TIMEOUT = 30.0
-#: What a drain waits for the last records to be acknowledged, seconds.
+#: How long a drain waits for the last records to be acknowledged, seconds.
 FLUSH_TIMEOUT = 3.0
 
 _OUTCOMES = {
@@ -40,9 +40,12 @@ _OUTCOMES = {
 
 log = get_logger(__name__)
 
+_Call = grpc.aio.StreamStreamCall[analytics_pb2.RecordUsageRequest, analytics_pb2.RecordUsageResponse]
+
 
 class AnalyticsClient:
-    """The sending side. `run` never ends by itself; after `finish` it ends once everything is sent."""
+    """The sender of one router's usage records. `run` never ends by itself; after `finish` it ends once everything is
+    sent."""
 
     def __init__(
         self,
@@ -55,82 +58,71 @@ class AnalyticsClient:
         rng: Random,
     ) -> None:
         self._spool = spool
-        self._stub = analytics_pb2_grpc.AnalyticsStub(channel)
-        self._token = token
         self._reporter_id = reporter_id
-        self._rng = rng
         self._acknowledged = metrics.counter(
             "usage_records_acknowledged", "Usage records that the ledger holds"
         )
         self._rejected = metrics.counter(
             "usage_records_rejected", "Usage records that the ledger refused for good"
         )
-        self._connected = metrics.gauge("analytics_connected", "1 while the stream to analytics is up")
-        self._broken, self._refused = Throttle(clock), Throttle(clock)
+        stub = analytics_pb2_grpc.AnalyticsStub(channel)
+        self._keeper = StreamKeeper[_Call](
+            "analytics_stream",
+            lambda: stub.RecordUsage(metadata=rpc.metadata(token), wait_for_ready=True),
+            Backoff(base=0.1, cap=2.0),
+            clock,
+            rng,
+            metrics.gauge("analytics_connected", "1 while the stream to analytics is up"),
+        )
+        self._refused = Throttle(clock)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Sends for ever; a broken stream is opened again with backoff."""
-        backoff = Backoff(base=0.1, cap=2.0)
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                await self._session()
-                failures = 0
-            # InvalidStateError: grpc.aio's word for writing to a call that has ended.
-            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
-                if times := self._broken.due():
-                    known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-                    backlog = self._spool.backlog_bytes
-                    log.warning("analytics_stream_broken", error=str(known), backlog=backlog, times=times)
-                failures += 1
-            finally:
-                self._connected.set(0)
-            await asyncio.sleep(backoff.delay(failures, self._rng) or 0.0)
+        """Sends what comes to the spool, until `finish` and all of it is sent."""
+        await self._keeper.run(self._session)
 
     def finish(self) -> None:
         """Lets `run` send what is left and end."""
         self._stopping.set()
 
-    async def _session(self) -> None:
+    async def _session(self, call: _Call) -> None:
         self._spool.rewind()
-        call = self._stub.RecordUsage(metadata=rpc.metadata(self._token), wait_for_ready=True)
         sequence = 0
-        try:
-            while True:
-                records, position = self._spool.read()
-                if not records:
-                    # What came before has been acknowledged; behind it nothing is to be sent.
-                    self._spool.acknowledge(position)
-                    if self._stopping.is_set():
-                        return
-                    await self._pause()
-                    continue
-                sequence += 1
-                batch = analytics_pb2.RecordUsageRequest(reporter_id=self._reporter_id, sequence=sequence)
-                for record in records:
-                    add_event(record, batch)
-                async with asyncio.timeout(ACK_TIMEOUT):
-                    await call.write(batch)
-                    answer = await call.read()
-                if not isinstance(answer, analytics_pb2.RecordUsageResponse):
-                    raise TimeoutError("analytics ended the stream")
-                self._connected.set(1)
+        while True:
+            records, position = self._spool.read()
+            if not records:
+                # What came before has been acknowledged; behind it nothing is to be sent.
                 self._spool.acknowledge(position)
-                self._acknowledged.inc(len(records) - len(answer.rejected))
-                for rejected in answer.rejected:
-                    self._rejected.inc()
-                    if times := self._refused.due():
-                        attempt, reason = rejected.attempt_id, rejected.reason
-                        log.error("usage_record_rejected", attempt=attempt, reason=reason, records=times)
-                if len(records) < BATCH_RECORDS:
-                    # Nothing waits yet: what ends in the meantime shares the next message.
-                    await self._pause()
-        finally:
-            call.cancel()
+                if self._stopping.is_set():
+                    return
+                await self._pause()
+                continue
+            sequence += 1
+            batch = analytics_pb2.RecordUsageRequest(reporter_id=self._reporter_id, sequence=sequence)
+            for record in records:
+                add_event(record, batch)
+            async with asyncio.timeout(ACK_TIMEOUT):
+                await call.write(batch)
+                answer = await call.read()
+            if not isinstance(answer, analytics_pb2.RecordUsageResponse):
+                raise StreamEnded
+            self._keeper.answered()
+            self._spool.acknowledge(position)
+            self._count(len(records), answer)
+            if len(records) < BATCH_RECORDS:
+                # Nothing waits yet: what ends in the meantime shares the next message.
+                await self._pause()
+
+    def _count(self, sent: int, answer: analytics_pb2.RecordUsageResponse) -> None:
+        self._acknowledged.inc(sent - len(answer.rejected))
+        for rejected in answer.rejected:
+            self._rejected.inc()
+            if times := self._refused.due():
+                attempt, reason = rejected.attempt_id, rejected.reason
+                log.error("usage_record_rejected", attempt=attempt, reason=reason, records=times)
 
     async def _pause(self) -> None:
-        """Until the spool is to be looked at again."""
+        """Returns when the spool is to be read again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(INTERVAL):
                 await self._stopping.wait()

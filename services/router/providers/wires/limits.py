@@ -12,29 +12,32 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from services.router.providers.learned_limits import ObservedLimit
+from libs.limits import PERIODS, Period, Unit
+from services.router.providers.limit_evidence import ObservedLimit
 from services.router.providers.wires.fields import as_count, as_number
 from services.router.providers.wires.waits import answered_at, reset_in
 
 #: Periods that a kind of provider documents but leaves out of its headers.
 _DOCUMENTED = {
-    "anthropic": dict.fromkeys(("requests", "input_tokens", "output_tokens", "total_tokens"), "minute"),
-    "groq": {"requests": "day", "total_tokens": "minute"},
+    "anthropic": dict.fromkeys(
+        (Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS), Period.MINUTE
+    ),
+    "groq": {Unit.REQUESTS: Period.DAY, Unit.TOTAL_TOKENS: Period.MINUTE},
 }
-_PERIODS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month"}
-_RENEWALS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+_PERIODS = {period.value: period for period in PERIODS}
+_RENEWALS = {1: Period.SECOND, 60: Period.MINUTE, 3600: Period.HOUR, 86_400: Period.DAY}
 _UNITS = {
-    "": "requests",
-    "requests": "requests",
-    "request": "requests",
-    "req": "requests",
-    "tokens": "total_tokens",
-    "input-tokens": "input_tokens",
-    "tokens-prompt": "input_tokens",
-    "prompt-tokens": "input_tokens",
-    "output-tokens": "output_tokens",
-    "tokens-generated": "output_tokens",
-    "completion-tokens": "output_tokens",
+    "": Unit.REQUESTS,
+    "requests": Unit.REQUESTS,
+    "request": Unit.REQUESTS,
+    "req": Unit.REQUESTS,
+    "tokens": Unit.TOTAL_TOKENS,
+    "input-tokens": Unit.INPUT_TOKENS,
+    "tokens-prompt": Unit.INPUT_TOKENS,
+    "prompt-tokens": Unit.INPUT_TOKENS,
+    "output-tokens": Unit.OUTPUT_TOKENS,
+    "tokens-generated": Unit.OUTPUT_TOKENS,
+    "completion-tokens": Unit.OUTPUT_TOKENS,
 }
 _GENERAL = re.compile(r"(?:x-)?ratelimit-(limit|remaining|reset|renewalperiod)(?:-(.+))?")
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-(.{1,40})-(limit|remaining|reset)")
@@ -61,9 +64,9 @@ def refill_wait(headers: Mapping[str, str]) -> float | None:
 
 def _stated(
     headers: Mapping[str, str],
-) -> list[tuple[str, str, int | None, int | None, float | None]]:
+) -> list[tuple[Unit, Period, int | None, int | None, float | None]]:
     """Returns (unit, period, limit, remaining, seconds to the reset) of each limit."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    found: dict[tuple[Unit, Period], dict[str, str]] = {}
     for original, value in headers.items():
         name = original.lower()
         if "ratelimit" not in name:
@@ -81,7 +84,7 @@ def _stated(
         else:
             continue
         base, _, last = dimension.rpartition("-")
-        period = _PERIODS.get(last, "")
+        period = _PERIODS.get(last, Period.NONE)
         unit = _UNITS.get(base if period else dimension)
         if unit is not None:
             found.setdefault((unit, period), {}).setdefault(what, value)
@@ -89,20 +92,20 @@ def _stated(
     limits = []
     for (unit, period), values in sorted(found.items()):
         renewal = as_number(values.get("renewalperiod"))
-        stated = period or (_RENEWALS.get(int(renewal), "") if renewal is not None else "")
+        stated = period or (_RENEWALS.get(int(renewal), Period.NONE) if renewal is not None else Period.NONE)
         reset = reset_in(values["reset"], now) if "reset" in values else None
         limits.append((unit, stated, _count(values.get("limit")), _count(values.get("remaining")), reset))
     return limits
 
 
-def _structured(states: str, policies: str) -> list[tuple[tuple[str, str], dict[str, str]]]:
+def _structured(states: str, policies: str) -> list[tuple[tuple[Unit, Period], dict[str, str]]]:
     """Reads one header for all limits: `"default";r=0;t=60` with the policy `"default";q=100;w=60`, or, before draft
     8, `limit=100, remaining=0, reset=60`."""
     plain = dict(_PAIR.findall(states))
     if "remaining" in plain or "reset" in plain:
         return [
             (
-                ("requests", ""),
+                (Unit.REQUESTS, Period.NONE),
                 {name: plain[name] for name in plain if name in ("limit", "remaining", "reset")},
             )
         ]
@@ -112,10 +115,10 @@ def _structured(states: str, policies: str) -> list[tuple[tuple[str, str], dict[
         state, policy = dict(_PAIR.findall(item)), quotas.get(item.split(";")[0].strip(), {})
         if policy.get("qu", "requests") != "requests":
             continue
-        period = _RENEWALS.get(_count(policy.get("w")) or 0, "")
+        period = _RENEWALS.get(_count(policy.get("w")) or 0, Period.NONE)
         named = {"remaining": state.get("r"), "reset": state.get("t"), "limit": policy.get("q")}
         values = {name: value for name, value in named.items() if value is not None}
-        limits.append((("requests", period), values))
+        limits.append(((Unit.REQUESTS, period), values))
     # Of two with one period the tighter one is the last, and stays.
     return sorted(limits, key=lambda limit: -(_count(limit[1].get("remaining")) or 0))
 
@@ -124,7 +127,7 @@ def stated_limits(kind: str, headers: Mapping[str, str]) -> tuple[ObservedLimit,
     """Returns the limits of `parse_rate_limits`, with the periods that providers of this kind document."""
     documented = _DOCUMENTED.get(kind, {})
     return tuple(
-        limit if limit.period else replace(limit, period=documented.get(limit.unit, ""))
+        limit if limit.period else replace(limit, period=documented.get(limit.unit, Period.NONE))
         for limit in parse_rate_limits(headers)
     )
 

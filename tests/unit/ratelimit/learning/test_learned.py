@@ -48,14 +48,26 @@ def test_shares_learned_from_refusals_add_up_with_what_others_let_through() -> N
     """Two refused routers' shares, and a third's traffic with a little room; one that is gone counts no more."""
     share = Source.REFUSALS
     words = {
-        "r1": said(100, source=share),
-        "r2": said(50, source=share, confidence=0.5),
+        "r1": said(100, source=share, loads={SCOPE: 150}),
+        "r2": said(50, source=share, confidence=0.5, loads={SCOPE: 60}),
         "r3": Observed((), {SCOPE: 200}, NOW),
         "gone": said(400, source=share, at=NOW - learned.LOADS_COUNT - 1),
         "idle": Observed((), {SCOPE: 999}, NOW - learned.LOADS_COUNT - 1),
     }
     word = merge(words, NOW)[RPM]
     assert (word.value, word.source, word.confidence) == (100 + 50 + 210, share, 0.99)
+
+
+def test_a_rate_that_most_of_the_traffic_does_not_confirm_is_not_trusted() -> None:
+    """One router of three was refused; the others, with more calls, were not, or found it to explain nothing."""
+    words = {
+        "r1": said(100, source=Source.REFUSALS, loads={SCOPE: 100}),
+        "r2": Observed((), {SCOPE: 90}, NOW),
+        "r3": Observed((), {SCOPE: 20}, NOW),
+    }
+    assert not merge(words, NOW)[RPM].trusted
+    del words["r3"]
+    assert merge(words, NOW)[RPM].trusted
 
 
 def test_the_lower_of_two_sure_sources_counts_else_the_surer_one() -> None:
@@ -103,9 +115,18 @@ def test_what_is_unsure_holds_nothing_and_shadow_mode_only_counts() -> None:
 
 def test_a_sum_that_wavers_does_not_move_the_limit() -> None:
     """A change revokes slices everywhere, so a tenth up or down is left alone."""
-    before = {RPM: Limit(RPM, 300)}
+    before = {RPM: Limit(RPM, 300, burst=30)}
     assert held([], said(325, source=Source.REFUSALS), before=before) == before
-    assert held([], said(340, source=Source.REFUSALS), before=before) == {RPM: Limit(RPM, 340)}
+    assert held([], said(340, source=Source.REFUSALS), before=before) == {RPM: Limit(RPM, 340, burst=34)}
+
+
+def test_a_rate_learned_from_refusals_is_used_evenly() -> None:
+    """A provider that refuses has no full bucket: a tenth at once, or less where less is configured."""
+    refused = said(300, source=Source.REFUSALS)
+    assert held([], refused) == {RPM: Limit(RPM, 300, burst=30)}
+    narrow = limit("requests", "minute", 5000, MODEL, burst=10)
+    assert held([narrow], refused) == {RPM: Limit(RPM, 300, burst=10)}
+    assert held([], said(3, source=Source.REFUSALS)) == {RPM: Limit(RPM, 3, burst=1)}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from bench.learned_limits import LIMITS, OUTAGES, measure_limit, measure_outage
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit, scope_of
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.simulation
 TARGET = "a/m"
 SCOPE = f"model:{TARGET}"
 KEY = LimitKey(scope_of(SCOPE), Unit.REQUESTS, Period.MINUTE)
-#: As ratelimit_client.OBSERVED_INTERVAL.
-TOLD_EVERY = 10.0
+#: As learned_report.REPEAT_EVERY.
+REPORT_EVERY = 10.0
 
 
 class Bucket:
@@ -37,8 +38,8 @@ class Bucket:
         return True
 
 
-def told(learner: LimitLearner, now: float) -> Observed:
-    """Returns the report of one router."""
+def report(learner: LimitLearner, now: float) -> Observed:
+    """Returns all that a router has learned."""
     limits = tuple(
         Observation(KEY, e.value, e.confidence, Source(e.source), e.seen, e.observations)
         for e in learner.learned(now)
@@ -56,16 +57,16 @@ def test_a_fleet_follows_a_provider_that_changes_its_limit(routers: int, seed: i
     weights = [rng.uniform(0.5, 2) for _ in learners]
     provider, shared = Bucket(900, 45), Bucket(1e9, 1e9)
     holding: dict[LimitKey, Limit] = {}
-    now, next_told = 0.0, TOLD_EVERY
+    now, next_report = 0.0, REPORT_EVERY
     for limit in (900, 300, 1200):
         provider.limit, provider.burst = limit, limit / 20
         start, passed, refused = now, 0, 0
         while now < start + 3600:
             now += rng.expovariate(3 * limit / 60)
-            if now >= next_told:
-                next_told = now + TOLD_EVERY
-                said = {f"r{n}": told(learner, now) for n, learner in enumerate(learners)}
-                holding = apply({}, merge(said, now), holding, share=0.95, enforce=True)
+            if now >= next_report:
+                next_report = now + REPORT_EVERY
+                reports = {f"r{n}": report(learner, now) for n, learner in enumerate(learners)}
+                holding = apply({}, merge(reports, now), holding, share=0.95, enforce=True)
                 held = holding.get(KEY)
                 shared.limit = held.limit if held else 1e9
                 shared.burst = max(1.0, shared.limit / 20)
@@ -80,3 +81,40 @@ def test_a_fleet_follows_a_provider_that_changes_its_limit(routers: int, seed: i
                 refused += now > start + 1800
         assert refused <= 0.05 * passed, f"seed {seed}"
         assert passed >= 0.6 * limit * 30, f"seed {seed}"
+
+
+#: Outages that let calls through and refuse others with 429, as a limit does: a rate may be tried for a while.
+LIKE_LIMITS = [name for name in OUTAGES if "half of the calls" in name and "429" in name] + [
+    "flapping 429, 5 to 20 seconds",
+    "flapping 429, 10 to 60 seconds",
+]
+
+
+@pytest.mark.parametrize("routers", [1, 3])
+@pytest.mark.parametrize("name", [name for name in OUTAGES if name not in LIKE_LIMITS])
+def test_an_outage_is_not_taken_for_a_limit(name: str, routers: int) -> None:
+    """Whatever fails, and however: nothing is enforced at a provider that has no limit."""
+    figures = measure_outage(OUTAGES[name], routers, rate=5.0, seeds=2)
+    assert (figures.false, figures.lost) == (0, 0.0)
+
+
+@pytest.mark.parametrize("routers", [1, 3])
+@pytest.mark.parametrize("name", LIKE_LIMITS)
+def test_an_outage_that_looks_like_a_limit_is_found_out(name: str, routers: int) -> None:
+    """The rate is enforced for at most a third of the time, and costs at most 15 % of the calls."""
+    figures = measure_outage(OUTAGES[name], routers, rate=5.0, seeds=4)
+    assert figures.held <= 0.33
+    assert figures.lost <= 0.15
+
+
+@pytest.mark.parametrize("routers", [1, 3])
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_true_limit_is_learned_and_kept(name: str, routers: int) -> None:
+    """Within four minutes. At a demand of three times the limit at most one call in ten is then refused (two of three
+    are, unlearned) and three quarters of it are used, after it fell to a half and rose to twice as much too."""
+    limit, window, headers = LIMITS[name]
+    figures = measure_limit(limit, window, headers, routers, seeds=2)
+    assert figures.unlearned == 0
+    assert figures.longest_seconds <= 240.0
+    assert figures.refused <= 0.1
+    assert figures.used >= 0.75

@@ -8,16 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.providers import learned_limits as ll
-from services.router.providers.learned_limits import (
-    LearnedLimit,
-    LimitLearner,
-    ObservedLimit,
-    Rate,
-    Refusals,
-    Source,
-    Stated,
-)
+from libs.limits import Period, Unit
+from services.router.providers.call_rate import CallRate
+from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.learned_report import REPEAT_EVERY, LearnedReports
+from services.router.providers.limit_evidence import LearnedLimit, ObservedLimit, Source
+from services.router.providers.refusal_rate import FIRST_PAUSE, REFUSALS_FORGET, RefusalRate
+from services.router.providers.stated_limit import FORGET, LENGTHS, StatedLimit
 
 TRUSTED = 0.75
 
@@ -45,7 +42,7 @@ class Bucket:
 
     def headers(self) -> ObservedLimit:
         reset = (self.limit - self.level) * self.period / self.limit
-        return ObservedLimit("requests", self.limit, int(self.level), round(reset, 3))
+        return ObservedLimit(Unit.REQUESTS, self.limit, int(self.level), round(reset, 3))
 
 
 class Window(Bucket):
@@ -62,11 +59,13 @@ class Window(Bucket):
 
     def headers(self) -> ObservedLimit:
         return ObservedLimit(
-            "requests", self.limit, int(self.level), round(self.period - self.at % self.period, 3)
+            Unit.REQUESTS, self.limit, int(self.level), round(self.period - self.at % self.period, 3)
         )
 
 
-def drive(provider: Bucket, stated: Stated, start: float, seconds: float, rate: float, rng: Random) -> float:
+def drive(
+    provider: Bucket, stated: StatedLimit, start: float, seconds: float, rate: float, rng: Random
+) -> float:
     """Calls at `rate` a second, irregularly; headers of each are read. The time after."""
     now, end = start, start + seconds
     while now < end:
@@ -76,25 +75,25 @@ def drive(provider: Bucket, stated: Stated, start: float, seconds: float, rate: 
     return now
 
 
-def known(stated: Stated, now: float) -> LearnedLimit:
-    found = stated.learned("a/m", "requests", now)
+def known(stated: StatedLimit, now: float) -> LearnedLimit:
+    found = stated.learned("a/m", Unit.REQUESTS, now)
     assert found is not None
     return found
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(list(ll.PERIODS.items())),
+    st.sampled_from(list(LENGTHS.items())),
     st.lists(st.integers(200, 100_000), min_size=1, max_size=4),
     st.integers(0, 2**32),
 )
 def test_a_steadily_refilled_limit_is_found_with_its_period(
-    period: tuple[str, float], limits: list[int], seed: int
+    period: tuple[Period, float], limits: list[int], seed: int
 ) -> None:
     """Whatever the period, which the headers do not name, and however the limit changes, up or down: it is known
     and trusted after a minute of calls, from headers alone."""
     name, seconds = period
-    rng, stated, now = Random(seed), Stated(""), 1.0
+    rng, stated, now = Random(seed), StatedLimit(Period.NONE), 1.0
     provider = Bucket(limits[0], seconds)
     for limit in limits:
         provider.change(limit)
@@ -115,70 +114,70 @@ def test_a_steadily_refilled_limit_is_found_with_its_period(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([("second", 1.0), ("minute", 60.0)]),
+    st.sampled_from([(Period.SECOND, 1.0), (Period.MINUTE, 60.0)]),
     st.integers(20, 5000),
     st.floats(0.05, 2.0),
     st.integers(0, 2**32),
 )
 def test_a_window_is_never_taken_for_a_longer_period(
-    period: tuple[str, float], limit: int, use: float, seed: int
+    period: tuple[Period, float], limit: int, use: float, seed: int
 ) -> None:
     """At no moment is a window's limit trusted with a period that would make it stricter than it is."""
     name, seconds = period
-    rng, stated, now = Random(seed), Stated(""), 1.0
+    rng, stated, now = Random(seed), StatedLimit(Period.NONE), 1.0
     provider = Window(limit, seconds)
     rate = min(50.0, max(1.0, use * limit / seconds))
     for _ in range(120):
         now = drive(provider, stated, now, 1.5, rate, rng)
         found = known(stated, now)
         if found.confidence >= TRUSTED:
-            assert ll.PERIODS[found.period] <= seconds
-    if name == "minute":
-        assert (found.period, found.confidence >= TRUSTED) == ("minute", True)
+            assert LENGTHS[found.period] <= seconds
+    if name is Period.MINUTE:
+        assert (found.period, found.confidence >= TRUSTED) == (Period.MINUTE, True)
 
 
 def test_a_lower_limit_is_kept_at_once_and_a_higher_one_when_said_twice() -> None:
     """Trust in a source outlives a change, so a cut never opens a gap without any limit."""
-    stated = Stated("minute")
+    stated = StatedLimit(Period.MINUTE)
     for _ in range(3):
-        stated.observe(0.0, ObservedLimit("requests", 1000, 1, 1.0, "minute"))
+        stated.observe(0.0, ObservedLimit(Unit.REQUESTS, 1000, 1, 1.0, Period.MINUTE))
     trusted = known(stated, 0.0).confidence
-    stated.observe(1.0, ObservedLimit("requests", 100, 1, 1.0, "minute"))
+    stated.observe(1.0, ObservedLimit(Unit.REQUESTS, 100, 1, 1.0, Period.MINUTE))
     assert (known(stated, 1.0).value, known(stated, 1.0).confidence) == (100, trusted)
-    stated.observe(2.0, ObservedLimit("requests", 2000, 1, 1.0, "minute"))
+    stated.observe(2.0, ObservedLimit(Unit.REQUESTS, 2000, 1, 1.0, Period.MINUTE))
     assert known(stated, 2.0).value == 100
-    stated.observe(3.0, ObservedLimit("requests", 2000, 1, 1.0, "minute"))
+    stated.observe(3.0, ObservedLimit(Unit.REQUESTS, 2000, 1, 1.0, Period.MINUTE))
     assert known(stated, 3.0).value == 2000
 
 
 def test_one_answer_is_not_enough() -> None:
     """A limit seen once is shown, not trusted; without a known period it never is."""
-    stated = Stated("minute")
-    stated.observe(0.0, ObservedLimit("requests", 100, None, None, "minute"))
+    stated = StatedLimit(Period.MINUTE)
+    stated.observe(0.0, ObservedLimit(Unit.REQUESTS, 100, None, None, Period.MINUTE))
     assert known(stated, 0.0).confidence < TRUSTED
-    vague = Stated("")
+    vague = StatedLimit(Period.NONE)
     for n in range(1000):
-        vague.observe(float(n), ObservedLimit("requests", 100, None, None))
+        vague.observe(float(n), ObservedLimit(Unit.REQUESTS, 100, None, None))
     assert known(vague, 1000.0).confidence < TRUSTED
 
 
 def test_what_says_nothing_teaches_nothing() -> None:
     """No limit, none at all, or an absurd one: nothing is learned and nothing breaks."""
-    stated = Stated("")
+    stated = StatedLimit(Period.NONE)
     for limit, remaining, reset in ((None, 5, 1.0), (0, 0, 1.0), (-3, 0, -1.0)):
-        stated.observe(0.0, ObservedLimit("requests", limit, remaining, reset))
-    assert stated.learned("a/m", "requests", 0.0) is None
-    stated.observe(0.0, ObservedLimit("requests", 10, -5, 0.0))
-    stated.observe(0.0, ObservedLimit("requests", 10, 50, 9e9))
+        stated.observe(0.0, ObservedLimit(Unit.REQUESTS, limit, remaining, reset))
+    assert stated.learned("a/m", Unit.REQUESTS, 0.0) is None
+    stated.observe(0.0, ObservedLimit(Unit.REQUESTS, 10, -5, 0.0))
+    stated.observe(0.0, ObservedLimit(Unit.REQUESTS, 10, 50, 9e9))
     assert known(stated, 0.0).value == 10
 
 
 def test_what_is_not_said_any_more_is_forgotten() -> None:
     """An hour without evidence is the end of a learned limit."""
-    stated = Stated("minute")
-    stated.observe(0.0, ObservedLimit("requests", 100, None, None, "minute"))
-    assert stated.learned("a/m", "requests", ll.FORGET) is not None
-    assert stated.learned("a/m", "requests", ll.FORGET + 1) is None
+    stated = StatedLimit(Period.MINUTE)
+    stated.observe(0.0, ObservedLimit(Unit.REQUESTS, 100, None, None, Period.MINUTE))
+    assert stated.learned("a/m", Unit.REQUESTS, FORGET) is not None
+    assert stated.learned("a/m", Unit.REQUESTS, FORGET + 1) is None
 
 
 def run_refused(
@@ -221,29 +220,117 @@ def test_a_silent_provider_is_found_out_and_followed(limits: tuple[int, ...]) ->
         assert passed >= 0.6 * limit * 20
 
 
+def refuse_beside(rate: RefusalRate, start: float, seconds: float, good: int = 1, bad: int = 1) -> float:
+    """Two calls a second, of which in turn so many are let through and so many refused. The time after."""
+    for n in range(int(seconds * 2)):
+        now = start + n / 2
+        if n % (good + bad) < good:
+            rate.answered(now)
+        else:
+            rate.refused(now)
+    return start + seconds
+
+
 def test_refusals_that_stay_away_are_forgotten() -> None:
     """A limit that is gone does not hold traffic for ever."""
-    refusals = Refusals()
-    for n in range(101):
-        refusals.answered(n / 5)
-    refusals.refused(20.0)
-    refusals.refused(20.1)
-    found = refusals.learned("a/m", 21.0)
+    refusals = RefusalRate()
+    now = refuse_beside(refusals, 0.0, 45.0)
+    found = refusals.learned("a/m", now)
     assert found is not None
-    assert (found.source, found.value, found.confidence) == (Source.REFUSALS, 242, 0.75)
-    assert refusals.learned("a/m", 21.0 + ll.REFUSALS_FORGET) is None
+    assert (found.source, found.confidence) == (Source.REFUSALS, 0.75)
+    assert 40 <= found.value <= 0.8 * 60 * 1.05
+    assert refusals.learned("a/m", now + REFUSALS_FORGET) is None
+
+
+def test_what_refuses_everything_is_no_limit() -> None:
+    """Ten minutes of refusals with nothing let through, again and again: never trusted, nor is what follows."""
+    refusals, now = RefusalRate(), 0.0
+    for _ in range(5):
+        now = refuse_beside(refusals, now, 300.0, bad=0)
+        now = refuse_beside(refusals, now, 600.0, good=0)
+        found = refusals.learned("a/m", now)
+        assert found is None or found.confidence < TRUSTED
+
+
+@pytest.mark.parametrize("good", [1, 3])
+def test_a_rate_that_was_kept_and_explained_nothing_is_forgotten(good: int) -> None:
+    """Half or a quarter of the calls are refused however few there are: within two minutes of having been trusted the
+    rate is gone, and none is learned for a while, then twice as long."""
+    refusals, now = RefusalRate(), 0.0
+    held: list[tuple[float, float]] = []
+    trusted_since = None
+    while now < 3000.0:
+        found = refusals.learned("a/m", now)
+        trusted = found is not None and found.confidence >= TRUSTED
+        if trusted and trusted_since is None:
+            trusted_since = now
+        elif not trusted and trusted_since is not None:
+            held.append((trusted_since, now))
+            trusted_since = None
+        # As the limiter does: no more are sent than is allowed.
+        pause = 60 / found.value if found is not None and trusted else 0.5
+        for n in range(good + 1):
+            now += pause
+            if n < good:
+                refusals.answered(now)
+            else:
+                refusals.refused(now)
+    assert all(end - start <= 120.0 for start, end in held)
+    (first, second, third) = held[:3]
+    assert second[0] - first[1] >= FIRST_PAUSE
+    assert third[0] - second[1] >= 2 * FIRST_PAUSE
+
+
+def test_few_refusals_hold_nobody() -> None:
+    """One call in ten: it goes elsewhere, which costs less than a limit that is wrong."""
+    refusals = RefusalRate()
+    now = refuse_beside(refusals, 0.0, 3600.0, good=9)
+    assert refusals.learned("a/m", now) is None
+
+
+def test_counted_only_a_rate_follows_what_is_let_through() -> None:
+    """Where nobody keeps to it, it is never refuted and follows the provider."""
+    refusals = RefusalRate()
+    now = refuse_beside(refusals, 0.0, 1000.0)
+    now = refuse_beside(refusals, now, 1000.0, good=1, bad=3)
+    found = refusals.learned("a/m", now)
+    assert found is not None
+    assert 20 <= found.value <= 30
 
 
 def test_a_stated_limit_that_is_used_up_explains_a_refusal() -> None:
     """Only refusals that no header explains lower the rate."""
     learner = LimitLearner()
-    full = ObservedLimit("total_tokens", 1000, 0, 5.0, "minute")
+    full = ObservedLimit(Unit.TOTAL_TOKENS, 1000, 0, 5.0, Period.MINUTE)
     for n in range(200):
-        learner.answered(n / 10, "a/m")
-        learner.refused(n / 10, "a/m", [full])
-    assert [limit.source for limit in learner.learned(20.0)] == [Source.HEADERS]
-    learner.refused(21.0, "a/m", [])
-    assert Source.REFUSALS in {limit.source for limit in learner.learned(21.0)}
+        learner.answered(n / 2, "a/m")
+        learner.refused(n / 2, "a/m", [full])
+    assert [limit.source for limit in learner.learned(100.0)] == [Source.HEADERS]
+    for n in range(60):
+        learner.answered(100.0 + n / 2, "a/m")
+        learner.refused(100.0 + n / 2, "a/m", [])
+    assert Source.REFUSALS in {limit.source for limit in learner.learned(130.0)}
+
+
+def test_what_is_learned_is_sent_when_it_changes_and_every_ten_seconds() -> None:
+    """Nothing while there is nothing; and once what was known is forgotten, that too, once."""
+    learner = LimitLearner()
+    reports = LearnedReports(learner)
+    assert reports.due(0.0) is None
+    learner.observed(1.0, "a/m", [ObservedLimit(Unit.REQUESTS, 100, None, None, Period.MINUTE)])
+    first = reports.due(1.0)
+    assert first is not None
+    assert [(limit.unit, limit.period, limit.value) for limit in first.limits] == [
+        (Unit.REQUESTS, Period.MINUTE, 100)
+    ]
+    assert reports.due(2.0) is None
+    assert reports.due(1.0 + REPEAT_EVERY) is not None
+    learner.observed(12.0, "a/m", [ObservedLimit(Unit.REQUESTS, 50, None, None, Period.MINUTE)])
+    assert reports.due(12.0) is not None
+    emptied = reports.due(12.0 + FORGET + 1)
+    assert emptied is not None
+    assert emptied.limits == []
+    assert reports.due(12.0 + FORGET + 2) is None
 
 
 def test_few_calls_teach_no_rate() -> None:
@@ -265,7 +352,7 @@ def test_headers_are_read_now_and_then() -> None:
 @given(st.lists(st.floats(0, 30), max_size=200))
 def test_the_rate_counts_the_last_minute(waits: list[float]) -> None:
     """Never more than in the last 60 seconds, never less than in the last 50."""
-    rate, now = Rate(), 1000.0
+    rate, now = CallRate(), 1000.0
     times = []
     for wait in waits:
         now += wait

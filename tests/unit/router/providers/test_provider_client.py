@@ -190,19 +190,21 @@ async def test_an_error_status_is_classified_even_when_its_body_hangs() -> None:
 
 
 async def test_a_request_above_the_accounts_rate_teaches_no_lower_rate() -> None:
-    """A plain 429 does, at the rate of the calls so far; one that no wait would help does not."""
+    """Plain 429s beside calls that are let through do; those that no wait would help do not."""
     too_large = b'{"error": {"message": "Request too large on tokens per min (TPM): Limit 10, Requested 99"}}'
     for body, learned in ((b'{"error": {"message": "Rate limit reached"}}', True), (too_large, False)):
-        transport, learner = ScriptedTransport(body, status=429), LimitLearner()
-        now = transport.clock.now()
-        for i in range(120):
-            learner.answered(now - 60 + i / 2, MODEL.id)
-        called = ProviderClient(transport, wires(transport.clock), Keys({}), transport.clock, learner)
-        for _ in range(3):
+        transport, learner = (
+            ScriptedTransport(body, status=429, clock=(clock := ManualClock())),
+            LimitLearner(),
+        )
+        called = ProviderClient(transport, wires(clock), Keys({}), clock, learner)
+        for _ in range(30):
+            clock.advance(1.0)
+            learner.answered(clock.now(), MODEL.id)
             with pytest.raises(ProviderFailure) as caught:
                 await called.complete(PROVIDER, MODEL, PROMPT, SHORT)
             assert caught.value.error_class is ErrorClass.RATE_LIMITED
-        assert bool(learner.learned(now)) is learned
+        assert bool(learner.learned(clock.now())) is learned
 
 
 async def test_what_an_error_event_says_wins_over_the_silence_after_it() -> None:

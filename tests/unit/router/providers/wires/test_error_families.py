@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from libs.limits import Period, Unit
 from libs.types import ErrorClass
-from services.router.providers.learned_limits import ObservedLimit
+from services.router.providers.limit_evidence import ObservedLimit
 from services.router.providers.wires.limits import parse_rate_limits
 from tests.unit.router.providers.wires.samples import WIRES, sse, typed
 from tests.unit.router.providers.wires.test_errors import DATE, failure, google, openai
@@ -164,7 +165,7 @@ def test_limits_from_the_ietfs_headers() -> None:
         "ratelimit-policy": '"default";q=100;w=60, "bytes";q=99;w=1;qu="content-bytes"',
     }
     lower = {name.lower(): value for name, value in headers.items()}
-    assert parse_rate_limits(lower) == (ObservedLimit("requests", 100, 40, 12.0, "minute"),)
+    assert parse_rate_limits(lower) == (ObservedLimit(Unit.REQUESTS, 100, 40, 12.0, Period.MINUTE),)
 
 
 def test_an_error_without_a_status_inside_a_200_is_read_by_its_words() -> None:

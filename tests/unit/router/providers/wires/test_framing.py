@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.providers.learned_limits import ObservedLimit
+from libs.limits import Period, Unit
+from services.router.providers.limit_evidence import ObservedLimit
 from services.router.providers.wires import sse
 from services.router.providers.wires.eventstream import EventStreamParser
 from services.router.providers.wires.limits import parse_rate_limits
@@ -130,7 +131,7 @@ LIMITS: list[tuple[dict[str, str], list[ObservedLimit]]] = [
             "x-ratelimit-limit-input-images": "50",
             "x-ratelimit-limit-project-tokens": "9",
         },
-        [ObservedLimit("requests", 10000, 9999, 0.006), ObservedLimit("total_tokens", 30000, 0, 90.0)],
+        [ObservedLimit(Unit.REQUESTS, 10000, 9999, 0.006), ObservedLimit(Unit.TOTAL_TOKENS, 30000, 0, 90.0)],
     ),
     (
         {
@@ -141,7 +142,10 @@ LIMITS: list[tuple[dict[str, str], list[ObservedLimit]]] = [
             "anthropic-ratelimit-output-tokens-limit": "90000",
             "anthropic-ratelimit-output-tokens-reset": "1970-01-01T00:00:00Z",
         },
-        [ObservedLimit("input_tokens", 450000, 1, 60.0), ObservedLimit("output_tokens", 90000, None, 0.0)],
+        [
+            ObservedLimit(Unit.INPUT_TOKENS, 450000, 1, 60.0),
+            ObservedLimit(Unit.OUTPUT_TOKENS, 90000, None, 0.0),
+        ],
     ),
     (
         {
@@ -152,8 +156,8 @@ LIMITS: list[tuple[dict[str, str], list[ObservedLimit]]] = [
             "x-ratelimit-tokens-query-cost": "109",
         },
         [
-            ObservedLimit("requests", 4, 3, None, "minute"),
-            ObservedLimit("total_tokens", 250000, 249891, None, "minute"),
+            ObservedLimit(Unit.REQUESTS, 4, 3, None, Period.MINUTE),
+            ObservedLimit(Unit.TOTAL_TOKENS, 250000, 249891, None, Period.MINUTE),
         ],
     ),
     (
@@ -164,8 +168,8 @@ LIMITS: list[tuple[dict[str, str], list[ObservedLimit]]] = [
             "x-ratelimitbysize-limit-month": "10000000000",
         },
         [
-            ObservedLimit("total_tokens", 2000000, 1968000, 19.0, "minute"),
-            ObservedLimit("total_tokens", 10000000000, None, None, "month"),
+            ObservedLimit(Unit.TOTAL_TOKENS, 2000000, 1968000, 19.0, Period.MINUTE),
+            ObservedLimit(Unit.TOTAL_TOKENS, 10000000000, None, None, Period.MONTH),
         ],
     ),
     (
@@ -176,11 +180,11 @@ LIMITS: list[tuple[dict[str, str], list[ObservedLimit]]] = [
             "x-ratelimit-renewalperiod-requests": "60",
             "x-ratelimit-key": "gpt-5-nano",
         },
-        [ObservedLimit("requests", 250, 249, 0.0, "minute")],
+        [ObservedLimit(Unit.REQUESTS, 250, 249, 0.0, Period.MINUTE)],
     ),
     (
         {"ratelimit-limit": "100, 100;w=60", "ratelimit-reset": "50"},
-        [ObservedLimit("requests", 100, None, 50.0)],
+        [ObservedLimit(Unit.REQUESTS, 100, None, 50.0)],
     ),
     ({"x-ratelimit-limit-requests": "X-RATELIMIT-XXX", "x-ratelimit-reset-tokens": "1s"}, []),
 ]
