@@ -30,10 +30,9 @@ from dataclasses import dataclass, field
 from random import Random
 from statistics import median
 
-from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
-
 from libs.limits import LimitKey, Period, Scope, ScopeKind, Unit
 from services.ratelimit.domain.limits import Limit
+from services.ratelimit.learning.learned import Observation, Observed, Source, apply, merge
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.limit_evidence import ObservedLimit
 
