@@ -1,6 +1,6 @@
-"""Limits that routers learned from providers: what all of them say together, and what holds because of it. Pure.
+"""Limits that routers learned from providers: their evidence merged, and the limits that hold because of it. Pure.
 
-A limit that headers state is the account's: the latest word counts. A rate learned from refusals is one router's own
+A limit that headers state is the account's: the latest statement counts. A rate learned from refusals is one router's own
 share: the account's is the sum over the routers that were refused, and what the others let through meanwhile.
 """
 
@@ -72,11 +72,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a router has learned. `loads`: calls in the last minute by scope. Raises InvalidArgument."""
+    """All that a router has learned. `loads`: calls in the last minute by scope. `at`: when it was sent, epoch seconds.
+    Raises InvalidArgument."""
 
     limits: tuple[Observation, ...] = ()
     loads: Mapping[Scope, int] = field(default_factory=dict)
-    #: When it was said, epoch seconds.
     at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class Learned:
 
     @property
     def trusted(self) -> bool:
-        """Whether it is sure enough to act on."""
+        """Returns True if it is sure enough to act on."""
         return self.confidence >= TRUST
 
 
