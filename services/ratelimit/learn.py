@@ -15,12 +15,12 @@ from services.ratelimit.ports import LearnedStore
 
 log = get_logger(__name__)
 
-#: How often what other replicas took in is read, seconds.
+#: Seconds between readings of what other replicas took in.
 REFRESH_SECONDS = 5.0
 
 
 class Mode(StrEnum):
-    """What is done with learned limits."""
+    """The use that is made of learned limits."""
 
     ENFORCE = "enforce"
     SHADOW = "shadow"

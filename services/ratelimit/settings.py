@@ -34,7 +34,7 @@ class RatelimitSettings(ServiceSettings):
     #: beside its only disk (a laptop); wrong where a failover can lose writes. Unset: a restart is trusted where the
     #: server syncs every write and has no replicas, a new store is not.
     store_trusted: bool = False
-    #: Limits learned from providers: those that are sure are enforced, or only counted and shown, or nothing is learned.
+    #: Limits learned from providers: those that are sure are enforced, or only counted, or nothing is learned.
     learned: Literal["enforce", "shadow", "off"] = "enforce"
     #: The share of a limit stated by a provider that is used, above 0 to 1.
     learned_share: float = Field(0.95, gt=0, le=1)

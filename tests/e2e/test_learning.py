@@ -32,8 +32,8 @@ async def call(client: Client, number: int) -> str:
 
 
 async def learned(operator: QuotaClient, client: Client, amount: int, pause: float) -> QuotaState:
-    """Calls until the router takes from a limit of that many requests a minute, of which it may learn five seconds late;
-    half a minute is a failure."""
+    """Calls until the router takes from a limit of that many requests a minute, of which it may learn five seconds
+    late; half a minute is a failure."""
     async with asyncio.timeout(30):
         number = 0
         while True:

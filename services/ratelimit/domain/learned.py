@@ -1,7 +1,7 @@
 """Limits that routers learned from providers: their evidence merged, and the limits that hold because of it. Pure.
 
-A limit that headers state is the account's: the latest statement counts. A rate learned from refusals is one router's own
-share: the account's is the sum over the routers that were refused, and what the others let through meanwhile.
+A limit that headers state is the account's: the latest statement counts. A rate learned from refusals is one router's
+own share: the account's is the sum over the routers that were refused, and what the others let through meanwhile.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KINDS = (ScopeKind.MODEL, ScopeKind.PROVIDER)
 
 
 class Source(StrEnum):
-    """Where a learned limit comes from."""
+    """The kind of evidence that a learned limit rests on."""
 
     HEADERS = "headers"
     REFUSALS = "refusals"
@@ -72,8 +72,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a router has learned. `loads`: calls in the last minute by scope. `at`: when it was sent, epoch seconds.
-    Raises InvalidArgument."""
+    """All that a router has learned. `loads`: calls in the last minute by scope. `at`: when it was sent, epoch
+    seconds. Raises InvalidArgument."""
 
     limits: tuple[Observation, ...] = ()
     loads: Mapping[Scope, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What all routers say together of one limit. `value`: the account's."""
+    """The evidence of all routers together for one limit. `value`: the account's."""
 
     value: int
     confidence: float
