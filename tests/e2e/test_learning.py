@@ -32,7 +32,8 @@ async def call(client: Client, number: int) -> str:
 
 
 async def learned(operator: QuotaClient, client: Client, amount: int, pause: float) -> QuotaState:
-    """Calls until the limiter holds to that many requests a minute; half a minute is a failure."""
+    """Calls until the router takes from a limit of that many requests a minute, of which it may learn five seconds
+    late; half a minute is a failure."""
     async with asyncio.timeout(30):
         number = 0
         while True:
@@ -40,7 +41,8 @@ async def learned(operator: QuotaClient, client: Client, amount: int, pause: flo
             await call(client, number)
             await asyncio.sleep(pause)
             for quota in await operator.list_quotas([f"model:{TARGET}"]):
-                if (quota.unit, quota.limit, quota.shadow) == ("requests", amount, False):
+                held = (quota.unit, quota.limit, quota.shadow) == ("requests", amount, False)
+                if held and quota.used + quota.outstanding > 0:
                     return quota
 
 

@@ -36,11 +36,11 @@ from services.router.admission.leases import Pool, Report
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.learned_report import LearnedReports
 
-#: How often used slices are reported, seconds.
+#: Seconds between reports of used slices.
 REPORT_INTERVAL = 2.0
 #: Slices in one report.
 REPORT_SIZE = 500
-#: How long the end waits for the limiter to take back what is left, seconds.
+#: The longest that the end waits for the limiter to take back what is left, seconds.
 RETURN_TIMEOUT = 1.0
 
 log = get_logger(__name__)

@@ -34,12 +34,12 @@ from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.health.targets import Judgement, Tally, TallyKey, Targets
 
-#: How often evidence that other routers need at once is sent, and any other, seconds.
+#: Seconds between reports of evidence that other routers need at once, and of any other.
 REPORT_INTERVAL = 0.25
 ROUTINE_INTERVAL = 1.0
 #: Heartbeats come every 5 s; a stream silent for longer than this is dead.
 WATCH_SILENCE = 16.0
-#: How long the answer to the request for a permit may take, seconds.
+#: The longest that the answer to the request for a permit may take, seconds.
 PROBE_TIMEOUT = 1.0
 #: The health service refuses a report of more.
 MOST_OUTCOMES = 1000

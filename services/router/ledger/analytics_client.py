@@ -26,12 +26,11 @@ from libs.throttle import Throttle
 from services.router.ledger.file_spool import BATCH_RECORDS, FileSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 
-#: How often the spool is read, seconds: how stale a dashboard may be, and how many records share a message and a
-#: commit.
+#: Seconds between readings of the spool: a dashboard is as stale, and as many records share a message and a commit.
 INTERVAL = 1.0
-#: How long an acknowledgement may take before the stream is given up, seconds.
+#: The longest that an acknowledgement may take before the stream is given up, seconds.
 ACK_TIMEOUT = 30.0
-#: How long a drain waits for the last records to be acknowledged, seconds.
+#: The longest that a drain waits for the last records to be acknowledged, seconds.
 FLUSH_TIMEOUT = 3.0
 
 _OUTCOMES = {

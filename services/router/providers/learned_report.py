@@ -1,4 +1,4 @@
-"""When the limiter is to be sent what was learned of providers' limits. Pure."""
+"""Reports to the limiter of what was learned of providers' limits, and when they are due. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from libs.limits import Period, Unit
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.limit_evidence import LearnedLimit, Source
 
-#: How often what was learned is sent although nothing of it has changed, seconds.
+#: Seconds between reports in which nothing has changed.
 REPEAT_EVERY = 10.0
 
 

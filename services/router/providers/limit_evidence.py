@@ -1,4 +1,4 @@
-"""What is known of a provider's limits: what one answer states, and what is learned from many."""
+"""Evidence of a provider's limits: stated by one answer, and learned from many."""
 
 from __future__ import annotations
 

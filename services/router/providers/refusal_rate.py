@@ -61,7 +61,7 @@ ENOUGH_EXPECTED = 12.0
 STILL_REFUSED = 0.5
 ENOUGH_REFUSED = 4
 MORE_REFUSED = 2.5
-#: Where less was refused before the cut, the growth of other routers explains as much.
+#: A smaller share refused before the cut refutes nothing: the growth of other routers explains as much.
 REFUTABLE_SHARE = 0.15
 #: Calls sent that still count as keeping to the rate, as a factor of it; a demand that was refused is 1 / DECREASE.
 OBEYED = 1.2
