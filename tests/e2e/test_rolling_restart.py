@@ -112,6 +112,7 @@ def router_beside(stack: RunningStack, name: str, limiter: str) -> Router:
     address = fresh_address()
     own = {
         "POINTSMAN_ROUTER_LISTEN": address,
+        "POINTSMAN_ROUTER_HTTP_LISTEN": "",
         "POINTSMAN_ROUTER_METRICS_LISTEN": fresh_address(),
         "POINTSMAN_ROUTER_SPOOL_DIR": str(stack.data / name),
         "POINTSMAN_ROUTER_RATELIMIT_TARGET": limiter,

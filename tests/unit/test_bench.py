@@ -54,6 +54,8 @@ def test_every_benchmark_explains_itself(
 ) -> None:
     """--help says how it is called."""
     monkeypatch.setattr(sys, "argv", [name, "--help"])
+    # Another test may have imported it.
+    monkeypatch.delitem(sys.modules, f"bench.{name}", raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"bench.{name}", run_name="__main__")
     assert ended.value.code == 0
