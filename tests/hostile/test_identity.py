@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import pytest
+from grpc import StatusCode
 from pointsman.router.v1 import router_pb2 as pb
 
 from libs.errors import (
@@ -121,6 +122,7 @@ async def test_requests_of_two_tenants_that_a_slow_provider_holds_fit_beside_all
         calls = [ground.send(message, key=key, packed=True) for key in keys for _ in range(4)]
         for reply in await asyncio.gather(*calls):
             assert reply.error is None or isinstance(reply.error, ResourceExhausted | DeadlineExceeded), reply
+    await ground.stack.simulator.set(evil, tokens=20)
 
 
 async def test_thousands_of_calls_at_once_take_no_answer_from_another(ground: Ground) -> None:
@@ -135,12 +137,14 @@ async def test_thousands_of_calls_at_once_take_no_answer_from_another(ground: Gr
     ):
         method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(GENERATE)
 
-        async def call() -> grpc.StatusCode:
+        async def call() -> StatusCode:
             try:
                 await method(request, metadata=metadata(ATTACKER_KEY), timeout=60)
             except grpc.aio.AioRpcError as error:
                 return error.code()
-            return grpc.StatusCode.OK
+            return StatusCode.OK
 
         codes = set(await asyncio.gather(*(call() for _ in range(3000))))
-    assert codes <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
+    # Of streams that begin before the connection's bound is known, the runtime refuses those beyond it: UNAVAILABLE.
+    allowed = (StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
+    assert codes <= set(allowed), codes
