@@ -47,7 +47,7 @@ TENANTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the provider does with a call: `status` 200, 429, or another that teaches nothing."""
+    """A provider's reply to a call: `status` 200, 429, or another that teaches nothing."""
 
     status: int
     headers: tuple[ObservedLimit, ...] = ()
