@@ -162,6 +162,7 @@ ODD: dict[str, dict[str, Any]] = {
     "an event without end": {"body": [{"text": "data: x\n"}], "endless": True},
     "comments without end": {"body": [{"text": ": ping\n\n"}], "endless": True},
     "empty lines without end": {"body": [{"text": "\n"}], "endless": True},
+    "empty events without end": {"body": [{"text": "data: {}\n\n"}], "endless": True, "tokens": 100_000},
     "a packed line without end": {
         "body": [{"text": "data: "}, {"text": "x" * 1000}],
         "endless": True,

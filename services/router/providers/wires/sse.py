@@ -15,6 +15,8 @@ from services.router.providers.wires.fields import Undecodable, decode
 #: The most bytes of one unfinished event. The largest real ones repeat a whole answer and the tools, some hundred
 #: KiB; decoded, a hostile one takes thirty times its bytes.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+#: Bytes that each line of it counts for beside its own: what a `bytes` object and its place in a list take.
+LINE_BYTES = 48
 
 #: Bytes that may stand before the first event: white space, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
@@ -108,6 +110,8 @@ class SseParser:
             return events
         for line in self._lines.feed(chunk):
             self._read_line(line, events)
+        if self._size > MAX_EVENT_BYTES:
+            raise FramingError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         return events
 
     def flush(self) -> list[Event]:
@@ -127,13 +131,10 @@ class SseParser:
         return events
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
+        # Comments and empty lines count as well: a provider may send nothing else, without end.
+        self._size += len(line) + LINE_BYTES
         if line.startswith(b"data:"):
-            value = line[6:] if line.startswith(b" ", 5) else line[5:]
-            self._data.append(value)
-            # An empty line takes memory too.
-            self._size += len(value) + 1
-            if self._size > MAX_EVENT_BYTES:
-                raise FramingError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+            self._data.append(line[6:] if line.startswith(b" ", 5) else line[5:])
         elif not line:
             if self._data:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

@@ -374,9 +374,11 @@ def test_numbers_of_any_length_raise_nothing_untyped(kind: str, digits: int) -> 
                 action()
 
 
-@pytest.mark.parametrize("piece", [b"data\n", b"data:\n", b"data: x\n", b"x" * 1000])
+@pytest.mark.parametrize(
+    "piece", [b"data\n", b"data:\n", b"data: x\n", b"x" * 1000, b":\n\n\n", b": ping\n\n"]
+)
 def test_an_event_without_end_is_refused(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty lines take memory too."""
+    """Empty lines take memory and time too, and so do comments."""
     monkeypatch.setattr("services.router.providers.wires.sse.MAX_EVENT_BYTES", 10_000)
     parser = SseParser()
 

@@ -56,12 +56,13 @@ class ScriptedResponse(HttpResponse):
         self.headers: Mapping[str, str] = {}
         self._steps = list(steps)
         self._clock = clock
+        self._rest, self._crowded = b"", False
 
     @property
     def ended(self) -> bool:
         return False
 
-    async def chunk(self) -> bytes:
+    async def _read_any(self) -> bytes:
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, float):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from libs.types import ErrorClass
-from services.router.providers.http_transport import HttpTransport
+from services.router.providers.http_transport import CHUNK_BYTES, HttpTransport
 from services.router.providers.wires.wire import HttpRequest
 from services.router.request.generation import ProviderFailure
 
@@ -31,3 +31,37 @@ async def test_a_key_that_no_header_can_hold_is_a_failure_and_not_shown(key: str
     assert (caught.value.error_class, caught.value.retry_same) == (ErrorClass.AUTHENTICATION, False)
     assert caught.value.__cause__ is None
     assert "sk" not in str(caught.value)
+
+
+async def test_what_came_at_once_is_handed_on_in_bounded_pieces_and_others_run_between() -> None:
+    """Nothing is lost at the borders, and nobody waits for more than one piece."""
+    body = bytes(range(256)) * 4096
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    rounds = 0
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async with (
+        server,
+        HttpTransport() as transport,
+        transport.open(HttpRequest("GET", url, {}, b"")) as answer,
+    ):
+        counting = asyncio.create_task(count_rounds())
+        chunks = []
+        while chunk := await answer.chunk():
+            chunks.append((rounds, chunk))
+        counting.cancel()
+    assert b"".join(chunk for _, chunk in chunks) == body
+    assert max(len(chunk) for _, chunk in chunks) == CHUNK_BYTES
+    assert len({at for at, _ in chunks}) == len(chunks)
