@@ -227,18 +227,20 @@ class FileSpool:
     def _append(self, kind: bytes, payload: bytes) -> bool:
         """Writes a frame. Returns False if it is dropped."""
         size = HEAD_BYTES + len(payload)
-        if self.backlog_bytes + size > self._max_bytes:
+        if self._written_bytes - self._acknowledged.offset + size > self._max_bytes:
             if times := self._full.due():
                 log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
-        elif self._write(kind, payload) or (self._open_next() and self._write(kind, payload)):
-            self._sequence += 1
-            self._written_bytes += size
-            return True
+        else:
+            segment = self._segment
+            written = segment is not None and segment.append(self._sequence, kind, payload)
+            if not written and self._open_next() and self._segment is not None:
+                written = self._segment.append(self._sequence, kind, payload)
+            if written:
+                self._sequence += 1
+                self._written_bytes += size
+                return True
         self._dropped.inc()
         return False
-
-    def _write(self, kind: bytes, payload: bytes) -> bool:
-        return self._segment is not None and self._segment.append(self._sequence, kind, payload)
 
     def _open_next(self) -> bool:
         """Opens another segment to write. Returns False if the disk has no room for one."""

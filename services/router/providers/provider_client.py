@@ -59,9 +59,8 @@ class ProviderClient:
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         """See `Providers.learned_times`: learned by model and reasoning effort too."""
-        now = self._clock.monotonic()
         own, everybody = self._learners_of(model, prompt, tenant)
-        return own.learned_times(now).completed(everybody.learned_times(now))
+        return own.learned_times(self._clock.monotonic(), everybody)
 
     def why_unusable(self, provider: Provider) -> str:
         """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""

@@ -212,8 +212,8 @@ class TimeLearner:
         if timeouts.tokens > 0:
             self._per_token.add(now, timeouts.total / timeouts.tokens)
 
-    def learned_times(self, now: float) -> LearnedTimes:
-        """Returns what is learned, at most REFRESH old."""
+    def learned_times(self, now: float, others: TimeLearner | None = None) -> LearnedTimes:
+        """Returns what is learned, at most REFRESH old; what is not known yet, as the others have learned it."""
         if now >= self._until:
             self._until = now + REFRESH
             if self._answers:
@@ -229,6 +229,8 @@ class TimeLearner:
                 None if tokens is None else 1000 * tokens,
                 None if pace is None else 1000 * pace,
             )
+            if others is not None:
+                self._known = self._known.completed(others.learned_times(now))
         return self._known
 
 
