@@ -23,7 +23,7 @@ import msgspec
 from libs.clock import Clock
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, Frame, Losses
+from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, Losses
 from services.router.ledger.file_segment import Segment
 from services.router.ledger.usage_record import UsageRecord
 
@@ -165,11 +165,16 @@ class FileSpool:
     def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
         """Yields the attempts that ended, and those of an earlier process that never did, with the offset behind
         each."""
+        if not self._unfinished:
+            for start, end in segment.ends(offset):
+                record = self._decoded(segment, start, end)
+                if record is not None:
+                    yield record, end
+            return
         for frame in segment.frames(offset):
-            if frame.kind == END or self._unfinished:
-                record = self._decoded(segment, frame)
-                if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
-                    yield record, frame.end
+            record = self._decoded(segment, frame.payload, frame.end)
+            if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
+                yield record, frame.end
 
     def _lock_directory(self) -> None:
         """Locks the directory for this process, and recovers what another has left. Raises OSError."""
@@ -196,7 +201,7 @@ class FileSpool:
             self._last = int(path.stem)
             self._segments[self._last] = segment
             for frame in segment.recover(losses):
-                record = self._decoded(segment, frame)
+                record = self._decoded(segment, frame.payload, frame.end)
                 if record is None:
                     unreadable += 1
                 elif frame.kind == BEGIN:
@@ -218,9 +223,9 @@ class FileSpool:
         if unfinished:
             log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
-    def _decoded(self, segment: Segment, frame: Frame) -> UsageRecord | None:
+    def _decoded(self, segment: Segment, start: int, end: int) -> UsageRecord | None:
         try:
-            return self._decode(segment.map[frame.payload : frame.end])
+            return self._decode(segment.map[start:end])
         except msgspec.DecodeError:
             return None
 

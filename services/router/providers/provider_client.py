@@ -59,8 +59,7 @@ class ProviderClient:
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         """See `Providers.learned_times`: learned by model and reasoning effort too."""
-        own, everybody = self._learners_of(model, prompt, tenant)
-        return own.learned_times(self._clock.monotonic(), everybody)
+        return self._learner_of(model, prompt, tenant).learned_times(self._clock.monotonic())
 
     def why_unusable(self, provider: Provider) -> str:
         """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
@@ -96,15 +95,14 @@ class ProviderClient:
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                for learner in learners:
-                    learner.record_timeout(now(), timeouts)
+                learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair
             raise
         if status >= 300:
@@ -116,8 +114,8 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
-        for learner in learners:
-            learner.record_answer(now(), now() - began, tokens)
+        ended = now()
+        learner.record_answer(ended, ended - began, tokens)
         return completion
 
     async def stream(
@@ -126,7 +124,7 @@ class ProviderClient:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=True)
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
@@ -150,8 +148,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
-                for learner in learners:
-                    learner.record_stream(now(), watch)
+                learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
@@ -253,21 +250,21 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _learners_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[TimeLearner, TimeLearner]:
-        """Returns the tenant's own learner and that of all tenants."""
+    def _learner_of(self, model: Model, prompt: Prompt, tenant: str) -> TimeLearner:
+        """Returns the tenant's own learner."""
         # How hard a model thinks changes its habits, so they are learned apart.
-        key = (model.id, prompt.reasoning_effort)
-        everybody = self._time_learners.get(key)
-        if everybody is None:
-            everybody = self._time_learners[key] = TimeLearner()
-        own_key = (*key, tenant)
-        own = self._tenant_learners.get(own_key)
-        if own is None:
-            own = self._tenant_learners[own_key] = TimeLearner()
+        key = (model.id, prompt.reasoning_effort, tenant)
+        learner = self._tenant_learners.get(key)
+        if learner is None:
+            of_all = self._time_learners.get(key[:2])
+            if of_all is None:
+                of_all = self._time_learners[key[:2]] = TimeLearner()
+            learner = self._tenant_learners[key] = TimeLearner(of_all)
             if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
                 self._tenant_learners.popitem(last=False)
-        self._tenant_learners.move_to_end(own_key)
-        return own, everybody
+        else:
+            self._tenant_learners.move_to_end(key)
+        return learner
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
