@@ -94,7 +94,9 @@ class Layers:
     ) -> None:
         """Adds methods, as the server's method of this name does."""
         wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        # Not registered: for each registered method the runtime keeps a task that waits for its next call, and at
+        # every call asks all of them.
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def _wrap(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
