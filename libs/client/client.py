@@ -14,8 +14,9 @@ from typing import Unpack
 import grpc
 from pointsman.router.v1 import router_pb2, router_pb2_grpc
 
+from libs.answer import Completed, Event, Result
 from libs.client.connection import Connection
-from libs.client.model import Completed, CostEstimate, Event, Listing, Result, SelectResult
+from libs.client.model import CostEstimate, Listing, SelectResult
 from libs.client.request import Options, Prompt
 from libs.client.wire import (
     estimate_from_proto,

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 from opentelemetry.trace import SpanKind
 
+from libs.answer import Completed, Delta, Selected
 from libs.conversation import Message, Role
 from libs.tracing import Span, current
 from services.router.api.accept import Draft
 from services.router.api.entry import Entry as RouterEntry
 from services.router.api.http_door import Entry
-from services.router.generate.events import Completed, Delta, Selected
 from services.router.request.generation import Prompt
 from tests.support.http_door import FakeEntry
 from tests.support.routing import TENANT, Harness, catalog, model
@@ -37,7 +37,7 @@ async def entry(request: pytest.FixtureRequest) -> AsyncIterator[Entry]:
 async def test_an_answer_whole_and_as_events(entry: Entry) -> None:
     """The same text; events begin with who was selected and end with the account, which has no text of its own."""
     whole = await entry.whole(TENANT.name, DRAFT, 9.0)
-    assert (whole.request_id, whole.text, whole.candidate.target) == ("r-1", "About: mug", "alpha/small")
+    assert (whole.request_id, whole.text, whole.selection.target) == ("r-1", "About: mug", "alpha/small")
     events = [event async for event in entry.stream(TENANT.name, DRAFT, None)]
     first, *deltas, last = events
     assert isinstance(first, Selected)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
+from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.clock import Clock
 from libs.errors import QuotaViolation
@@ -27,7 +28,6 @@ from libs.tracing import Span, current
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.lease_stream import LeaseReply, LeaseStream
-from services.router.admission.limit_state import LimitState
 from services.router.admission.local_share import LocalShare
 from services.router.admission.slices import Taken
 

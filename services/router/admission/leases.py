@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.amounts import amounts_of
 from services.router.admission.demand import Demand
-from services.router.admission.limit_state import LimitState
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
 #: Seconds between two checks that what is held lasts.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from libs.answer import Event, Result
 from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.errors import PointsmanError
@@ -23,7 +24,6 @@ from services.router.api.openai.errors import error_body, from_failure, unknown_
 from services.router.api.openai.exchange import Exchange
 from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.generate.events import Event, Result
 
 JSON = "application/json"
 MODELS = "/v1/models"

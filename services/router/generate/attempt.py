@@ -68,7 +68,7 @@ class Attempts:
         streamed: bool,
         hedge: bool,
         parent: Span,
-    ) -> Attempt:
+    ) -> RunningAttempt:
         """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
         request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -97,7 +97,7 @@ class Attempts:
             trace_id=parent.trace_id,
         )
         span = spans.begin_attempt(record, parent)
-        attempt = Attempt(
+        attempt = RunningAttempt(
             self._observers,
             self._price,
             self._clock,
@@ -114,7 +114,7 @@ class Attempts:
         return attempt
 
 
-class Attempt:
+class RunningAttempt:
     """A running attempt. `record` is what the ledger will hold."""
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""The client's dataclasses ↔ the router's protos, and the assembling of streams."""
+"""The values ↔ the router's protos, and the assembling of streams."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
+from libs.answer import Result
 from libs.client import (
     Client,
     Completed,
@@ -26,7 +27,6 @@ from libs.client import (
     ToolCall,
     ToolCallDelta,
 )
-from libs.client.model import Result
 from libs.client.wire import event_from_proto, generation_to_proto, result_from_proto
 from libs.errors import InvalidArgument
 from libs.types import ErrorClass, FinishReason, Priority, UsageAccuracy
