@@ -32,7 +32,7 @@ from libs.intake import BytesInFlight, UnknownCallers
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.api.accept import Draft
-from services.router.api.http_door import Entry, HttpDoor, OpenAiErrors
+from services.router.api.http_door import HttpDoor, OpenAiErrors, TenantCalls
 from tests.support.router import KEY, OneKey
 from tests.support.routing import model
 
@@ -122,8 +122,8 @@ async def _echo_stream(draft: Draft) -> AsyncGenerator[Event, None]:
 
 @dataclass(slots=True)
 class FakeEntry:
-    """Satisfies `services.router.api.http_door.Entry`: answers by `answer` and `events`, which may raise libs.errors;
-    remembers what it was asked."""
+    """Satisfies `services.router.api.http_door.TenantCalls`: answers by `answer` and `events`, which may raise
+    libs.errors; remembers what it was asked."""
 
     answer: Callable[[Draft], Awaitable[Result]] = _echo
     events: Callable[[Draft], AsyncGenerator[Event, None]] = _echo_stream
@@ -149,8 +149,8 @@ class FakeEntry:
         self.remaining.append(remaining)
         await self._tell()
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
-        """See `Entry.whole`."""
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+        """See `TenantCalls.generate`."""
         await self._begin(caller, draft, remaining)
         try:
             answer = await self.answer(draft)
@@ -163,7 +163,7 @@ class FakeEntry:
             await asyncio.shield(self._tell())
 
     async def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
-        """See `Entry.stream`."""
+        """See `TenantCalls.stream`."""
         await self._begin(caller, draft, remaining)
         try:
             async for event in self.events(draft):
@@ -176,7 +176,7 @@ class FakeEntry:
             await asyncio.shield(self._tell())
 
     def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
-        """See `Entry.models`."""
+        """See `TenantCalls.models`."""
         return [model(name) for name in ("alpha/small", "beta/large", "beta/small")], ["general", "seo_meta"]
 
 
@@ -201,7 +201,7 @@ class RunningDoor:
 
 @asynccontextmanager
 async def running_door(
-    entry: Entry,
+    entry: TenantCalls,
     bounds: Bounds | None = None,
     held: BytesInFlight | None = None,
     strangers: UnknownCallers | None = None,

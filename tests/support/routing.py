@@ -209,13 +209,13 @@ class FakeHealth:
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         return 0.0
 
-    def begin(self, model: Model) -> CallTicket | None:
+    def begin_call(self, model: Model) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1
         return CallTicket()
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -227,7 +227,7 @@ class FakeHealth:
         self.tickets -= 1
         self.outcomes.append((model.id, None))
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,

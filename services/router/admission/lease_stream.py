@@ -222,7 +222,7 @@ class LeaseStream:
             sent = self._sent_reports.pop(answer.reported.sequence, None)
             if sent is not None:
                 lives = {a.slice_id: sent.at + duration_from_proto(a.ttl) for a in answer.reported.alive}
-                self.pool.acknowledged(sent.reports, lives)
+                self.pool.record_acknowledged(sent.reports, lives)
             self._acknowledged.set()
         elif kind == "revoked":
             ids = list(answer.revoked.slice_ids) or None
@@ -259,5 +259,5 @@ class LeaseStream:
                 ask.answer.exception()
         reports, self._sent_reports = self._sent_reports, {}
         for sent in reports.values():
-            self.pool.unheard(sent.reports)
+            self.pool.take_back_reports(sent.reports)
         self._acknowledged.set()

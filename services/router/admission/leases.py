@@ -253,7 +253,7 @@ class Pool:
 
     def reports(self, now: float) -> list[Report]:
         """Returns reports on slices whose state the limiter does not know, or that are to be renewed. Those that are
-        done are closed. Each report ends in `acknowledged` or `unheard`."""
+        done are closed. Each report ends in `record_acknowledged` or `take_back_reports`."""
         found = []
         for held in self._live.values():
             if not held.closed and held.done(now):
@@ -267,7 +267,7 @@ class Pool:
                 found.append(Report(held, held.closed, renew))
         return found
 
-    def acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
+    def record_acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
         """Records that the limiter took reports in. `lives`: until when slices that live on do (monotonic
         seconds)."""
         for report in reports:
@@ -277,7 +277,7 @@ class Pool:
             elif held.id in lives:
                 held.expires = max(held.expires, lives[held.id])
 
-    def unheard(self, reports: Iterable[Report]) -> None:
+    def take_back_reports(self, reports: Iterable[Report]) -> None:
         """Has reports made again that may not have arrived. Figures are absolute, so repeating them is harmless."""
         for report in reports:
             report.slice.changed = True

@@ -34,7 +34,7 @@ class Entry:
         self._dry_run = dry_run
         self._clock = clock
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
         return await self._generate.whole(*self._accept(caller, draft, remaining), current_span())
 

@@ -30,10 +30,10 @@ MODELS = "/v1/models"
 Read = Callable[[bytes, Mapping[str, str], str], Exchange]
 
 
-class Entry(Protocol):
+class TenantCalls(Protocol):
     """The part of `services.router.api.entry.Entry` that the door needs."""
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
         ...
 
@@ -63,7 +63,7 @@ class OpenAiErrors:
 class HttpDoor:
     """The handlers of OpenAI's API."""
 
-    def __init__(self, entry: Entry, clock: Clock) -> None:
+    def __init__(self, entry: TenantCalls, clock: Clock) -> None:
         self._entry = entry
         self._clock = clock
         self._heavy_work = HeavyWork()
@@ -115,7 +115,7 @@ class HttpDoor:
                 encoder = exchange.stream(call.id, created)
                 relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
                 return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
-            result = await self._entry.whole(call.caller, parsed.draft, parsed.timeout)
+            result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None
         return web.Response(

@@ -30,7 +30,7 @@ from services.router.api.accept import MOST, Draft, check_entries
 from services.router.api.entry import Entry
 from services.router.api.identity import require_operator
 from services.router.request.generation import Prompt
-from services.router.set_aside.patterns import SetAside
+from services.router.set_aside.patterns import SetAsideEntry
 from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -60,7 +60,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self._set_aside = set_aside
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        result = await self._entry.whole(*_read_call(request.generation, context))
+        result = await self._entry.generate(*_read_call(request.generation, context))
         response = pb.GenerateResponse()
         _fill_result(response.result, result)
         return response
@@ -135,7 +135,7 @@ def _read_call(request: pb.Generation, context: Context) -> tuple[str, Draft, fl
     return current_caller(), _draft(request), context.time_remaining()
 
 
-def _set_aside(entry: SetAside) -> pb.SetAside:
+def _set_aside(entry: SetAsideEntry) -> pb.SetAside:
     combination = entry.combination
     return pb.SetAside(
         name=combination.name,

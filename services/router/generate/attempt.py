@@ -22,7 +22,7 @@ from services.router.generate.attempt_end import (
     NO_EVIDENCE,
     AttemptEnd,
     AttemptObserver,
-    Evidence,
+    FailureEvidence,
     evidence_of,
 )
 from services.router.health.view import CallTicket
@@ -206,7 +206,7 @@ class RunningAttempt:
         return Usage(accuracy=UsageAccuracy.ESTIMATED)
 
     def _end(
-        self, outcome: Outcome, usage: Usage, evidence: Evidence | None, response_model: str = ""
+        self, outcome: Outcome, usage: Usage, evidence: FailureEvidence | None, response_model: str = ""
     ) -> UsageRecord:
         candidate, record = self.candidate, self.record
         cost = 0

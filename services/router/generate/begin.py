@@ -77,8 +77,8 @@ class Gate:
             permit.cancel()
             return None
         ticket = None
-        if self._set_aside.begin(candidate.provider, candidate.model, generation, stream=request.stream):
-            ticket = self._health.begin(candidate.model)
+        if self._set_aside.begin_call(candidate.provider, candidate.model, generation, stream=request.stream):
+            ticket = self._health.begin_call(candidate.model)
         if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()
