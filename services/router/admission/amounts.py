@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
+
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Unit
+
+
+class Denial(Struct, frozen=True):
+    """The limiter's verdict that limits have no room. `retry_after`: seconds, None when waiting does not help. Kept
+    and shared in place of the error, which holds the frames that it was raised through, and with them prompts."""
+
+    violations: tuple[QuotaViolation, ...]
+    retry_after: float | None
 
 
 class AdmissionDenied(Exception):

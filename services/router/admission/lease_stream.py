@@ -24,7 +24,7 @@ from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.tracing import Span
-from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.amounts import Denial
 from services.router.admission.lease_wire import (
     acquire_message,
     denial_from,
@@ -45,8 +45,8 @@ RETURN_TIMEOUT = 1.0
 
 log = get_logger(__name__)
 
-#: None: granted, and in the pool.
-LeaseReply = asyncio.Future[AdmissionDenied | None]
+#: The limiter's verdict to come. None: granted, and in the pool.
+LeaseReply = asyncio.Future[Denial | None]
 _Call = grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse]
 
 
