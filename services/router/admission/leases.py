@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from libs.answer import LimitState
-from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
-from services.router.admission.amounts import amounts_of
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit, least_amounts
 from services.router.admission.demand import Demand
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
@@ -133,7 +132,7 @@ class Pool:
             if now >= holding.next_check:
                 holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
-                    low.append((scope, amounts_of(holding.wants(now))))
+                    low.append((scope, least_amounts(holding.wants(now))))
         return low
 
     def shortage(self, scopes: Sequence[Scope], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
@@ -160,8 +159,8 @@ class Pool:
             for unit, lacking in lacks:
                 all_of_them = lacking + (waiting - 1) * needs[unit]
                 wants[unit] = max(wants.get(unit, 0), all_of_them)
-            need = amounts_of(dict(lacks))
-            asks.append(Ask(same, need, need.most(amounts_of(wants)), amounts))
+            need = least_amounts(dict(lacks))
+            asks.append(Ask(same, need, need.most(least_amounts(wants)), amounts))
         return asks
 
     def use(self, scope: Scope, period: Period, now: float) -> tuple[int, int] | None:

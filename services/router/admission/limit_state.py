@@ -6,7 +6,7 @@ from libs.answer import LimitState
 from libs.limits import Period, Unit
 
 #: Units whose limits callers see: money has notices of its own, and slots are no allowance.
-CALLER_UNITS = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
+CALLER_UNITS = frozenset(unit for unit in Unit if unit is Unit.REQUESTS or unit.tokens)
 
 
 def limit_state(
