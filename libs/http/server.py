@@ -18,6 +18,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.drain import wait_until_quiet
 from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
@@ -37,7 +38,6 @@ CUT = 0.02
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
 #: The longest id of a request that a caller may choose, in characters.
-MAX_ID = 128
 REQUEST_ID = "x-request-id"
 #: The `server` header, in place of the software's versions, which aiohttp would send.
 SERVER = "pointsman"

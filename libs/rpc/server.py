@@ -19,7 +19,7 @@ from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
 from libs.rpc.identity import Authenticator
 from libs.rpc.layers import PUBLIC_SERVICES, Layers, Streams
 from libs.rpc.observe import Observer
-from libs.rpc.receive import Bounds, Receiver
+from libs.rpc.receive import MessageBounds, Receiver
 from libs.settings import why_unbound
 
 OPTIONS = (
@@ -53,7 +53,7 @@ class Registration:
     servicer: object
     name: str
     long_lived: frozenset[str] = frozenset()
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: MessageBounds = field(default_factory=MessageBounds)
 
 
 class GrpcServer:

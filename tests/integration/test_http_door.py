@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 
+from libs.answer import Completed, Delta, Event, Head, LimitState, Result
 from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall, ToolCallDelta
 from libs.errors import (
     AlreadyExists,
@@ -29,9 +30,7 @@ from libs.limits import Period, Unit
 from libs.selection import Strategy
 from libs.tracing import current
 from libs.types import ErrorClass, FinishReason, Priority
-from services.router.admission.limit_state import LimitState
 from services.router.api.accept import Draft
-from services.router.generate.events import Completed, Delta, Event, Head, Result
 from services.router.request.generation import Prompt
 from tests.support.http_door import (
     FakeEntry,

@@ -13,11 +13,11 @@ import httpx
 import openai
 import pytest
 
+from libs.answer import Event, Result
 from libs.errors import DeadlineExceeded
 from libs.http.bounds import Bounds
 from libs.intake import CALL_BYTES, BytesInFlight, UnknownCallers
 from services.router.api.accept import Draft
-from services.router.generate.events import Event, Result
 from tests.support.clock import ManualClock
 from tests.support.http_door import (
     FakeEntry,

@@ -17,11 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from libs.answer import Event
 from libs.http.bounds import Bounds
 from libs.http.connections import close_listener
 from libs.http.server import certificate as server_certificate
 from services.router.api.accept import Draft
-from services.router.generate.events import Event
 from tests.support.http_door import FakeEntry, RunningDoor, completed, delta, running_door, selected
 from tests.support.process import spawn
 from tests.support.router import KEY

@@ -8,6 +8,7 @@ from random import getrandbits
 
 from msgspec import Struct, field, structs
 
+from libs.bounds import MAX_ID
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import MAX_ATTEMPTS, Tenant
 from libs.conversation import Role
@@ -24,7 +25,6 @@ from services.router.api.json_text import (
 )
 from services.router.request.generation import Generation, Prompt
 
-MAX_ID = 128
 #: Characters of the name of a tool or a schema, as vendors bound them.
 MAX_NAME = 64
 #: Catalog names of provider and model with a slash between them.

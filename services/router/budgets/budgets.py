@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from functools import lru_cache, partial
 
+from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Tenant
 from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics
-from services.router.admission.limit_state import LimitState
 from services.router.budgets.budget import (
     UNRESTRICTED,
     Budget,

@@ -27,8 +27,8 @@ from dev import screen
 from dev.engines.child import Child
 from dev.supervisor import MemberStatus
 from libs.client import (
+    Alternative,
     Attempt,
-    Candidate,
     CostGroup,
     CostInterval,
     CostRow,
@@ -93,7 +93,7 @@ def selection() -> Table:
         *(48_553, 61.0, 0.5, scores),
     )
     return select.table(
-        SelectResult(chosen, (Candidate(chosen), Candidate(chosen, "context window of 8,192")))
+        SelectResult(chosen, (Alternative(chosen), Alternative(chosen, "context window of 8,192")))
     )
 
 

@@ -28,7 +28,7 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
-from libs.http.errors import HttpError
+from libs.http.errors import HttpError, printable
 from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
@@ -37,8 +37,6 @@ SERVER_ERROR = "server_error"
 _PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
 #: Retry-After of a 503 that has none of its own, seconds.
 DEFAULT_RETRY_AFTER = 1.0
-#: Characters of the caller's text that a message repeats at most.
-MAX_REPEATED = 200
 #: Tells OpenAI's clients that the same request would fail again.
 DO_NOT_RETRY = {"x-should-retry": "false"}
 
@@ -70,12 +68,6 @@ def error_body(error: HttpError) -> bytes:
     kind, param = (error.kind, error.param) if isinstance(error, ApiError) else (_kind(error.status), None)
     fields = {"message": error.message, "type": kind, "param": param, "code": error.code}
     return msgspec.json.encode({"error": fields})
-
-
-def printable(text: str) -> str:
-    """Returns text of a URL or header as a message may repeat it: cut, and with what is not ASCII escaped, since it
-    need not be Unicode at all."""
-    return text[:MAX_REPEATED].encode("ascii", "backslashreplace").decode()
 
 
 def invalid_parameter(param: str, message: str, code: str | None = None) -> ApiError:

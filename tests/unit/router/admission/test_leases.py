@@ -71,7 +71,7 @@ def run(
             amount = {"micro_usd": want.micro_usd, "concurrency": want.slots}[unit]
             pool.grant([SCOPE], [a_slice(unit, period, amount, now)], [], 0.0, now)
         reports = pool.reports(now)
-        pool.acknowledged(reports, {r.slice.id: now + 8.0 for r in reports if not r.closed})
+        pool.record_acknowledged(reports, {r.slice.id: now + 8.0 for r in reports if not r.closed})
     return now, asks
 
 

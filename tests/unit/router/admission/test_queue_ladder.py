@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.answer import Completed, Result
 from libs.catalog.model import Model, Policy
 from libs.errors import ResourceExhausted
 from libs.limits import scope_of
@@ -17,7 +18,6 @@ from libs.types import ErrorClass, Priority
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.generate.begin import LAST_WORD
-from services.router.generate.events import Completed, Result
 from tests.support.clock import ManualClock
 from tests.support.routing import TENANT, FakeAdmission, Harness, catalog, denial, fail, generation, model
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
+from libs.answer import Delta, Restarted
 from libs.conversation import ToolCall, ToolCallDelta
 from libs.errors import (
     FieldViolation,
@@ -28,12 +29,11 @@ from services.router.api.openai.chat_request import NAMES
 from services.router.api.openai.errors import ApiError, from_failure
 from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.generate.events import Delta, Restarted
-from tests.support.http_door import attempt, candidate, result
+from tests.support.http_door import attempt, result, selection
 from tests.support.names import limit_key
 from tests.support.routing import CAPABILITIES, model
 
-ALPHA, BETA = candidate("alpha/small"), candidate("beta/large")
+ALPHA, BETA = selection("alpha/small"), selection("beta/large")
 RESULT = result(
     "r1",
     "Hi.",

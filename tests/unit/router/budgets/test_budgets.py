@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from libs.answer import Completed, Result
 from libs.catalog.catalog import Catalog
 from libs.catalog.limits import LimitSpec, Threshold
 from libs.catalog.model import Model, Tenant
@@ -18,7 +19,6 @@ from libs.selection import Degradation
 from libs.types import ErrorClass, Priority
 from services.router.admission.admission import Claim, Permit
 from services.router.budgets.budget import UNRESTRICTED, budgets_of, judge_budgets, window_end
-from services.router.generate.events import Completed, Result
 from tests.support.routing import (
     TENANT,
     FakeAdmission,
@@ -64,7 +64,7 @@ async def whole(harness: Harness, **more: object) -> Result:
 
 
 def named(result: Result) -> list[tuple[str, int, str]]:
-    return [(str(n.budget.scope), n.threshold.percent, n.threshold.action) for n in result.budgets]
+    return [(n.scope, n.percent, n.action) for n in result.budgets]
 
 
 def acme(*thresholds: tuple[int, str], shadow: bool = False) -> Tenant:

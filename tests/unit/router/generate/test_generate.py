@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from libs.answer import Completed, Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.catalog.model import Policy
 from libs.conversation import ToolCall, ToolCallDelta
 from libs.errors import (
@@ -24,7 +25,6 @@ from libs.selection import Degradation
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.generate.events import Completed, Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.ledger.usage_record import Outcome
 from services.router.request.generation import Completion, Generation, StreamEnd
@@ -511,7 +511,7 @@ async def test_a_slow_unary_call_is_hedged() -> None:
     result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
     assert result.text == "quick"
     assert [a.provider for a in result.attempts] == ["a", "b"]
-    assert result.cost_micro_usd == sum(a.cost_micro_usd for a in result.attempts)
+    assert result.cost_micro_usd == sum(a.cost_micro_usd or 0 for a in result.attempts)
     h.assert_settled()
 
 

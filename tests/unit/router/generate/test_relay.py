@@ -7,9 +7,9 @@ import itertools
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.conversation import ToolCallDelta
 from libs.types import ErrorClass, FinishReason
-from services.router.generate.events import Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.generate.relay import Relay
 from services.router.request.generation import StreamEnd, TextDelta
 from tests.support.routing import candidate_of, catalog, model

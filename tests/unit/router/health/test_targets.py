@@ -27,15 +27,15 @@ class Bed:
 
     def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
         """One call gave its answer."""
-        ticket = self.targets.begin(LARGE)
+        ticket = self.targets.begin_call(LARGE)
         assert ticket is not None
-        self.targets.succeeded(LARGE, ticket, latency, None, 50, tenant)
+        self.targets.record_success(LARGE, ticket, latency, None, 50, tenant)
 
     def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
         """One did not."""
-        ticket = self.targets.begin(model)
+        ticket = self.targets.begin_call(model)
         assert ticket is not None
-        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
+        self.targets.record_failure(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Be
     for _ in range(3):
         assert bed.targets.health_of(LARGE).availability is Availability.DOWN
     assert bed.wanted == [LARGE]
-    assert bed.targets.begin(LARGE) is None
+    assert bed.targets.begin_call(LARGE) is None
     bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
     assert bed.targets.health_of(LARGE).availability is Availability.PROBING
-    ticket = bed.targets.begin(LARGE)
+    ticket = bed.targets.begin_call(LARGE)
     assert ticket is not None
     assert ticket.permit == "permit"
-    assert bed.targets.begin(LARGE) is None
+    assert bed.targets.begin_call(LARGE) is None
