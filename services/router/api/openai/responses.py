@@ -18,7 +18,8 @@ from libs.types import FinishReason
 from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import ParsedRequest
-from services.router.api.openai.responses_request import Echo, read_responses
+from services.router.api.openai.responses_body import Echo
+from services.router.api.openai.responses_request import read_responses
 from services.router.generate.events import Delta, Restarted, Result
 from services.router.planning.candidate import Candidate
 

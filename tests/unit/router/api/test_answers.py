@@ -24,7 +24,6 @@ from libs.rpc.status import DETAILS_KEY, from_rpc_error, to_status
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.api.openai.account import result_headers, usd
 from services.router.api.openai.chat import ChatExchange
-from services.router.api.openai.chat_request import NAMES
 from services.router.api.openai.errors import ApiError, from_failure
 from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
@@ -211,7 +210,10 @@ def test_an_empty_response_has_an_empty_message() -> None:
 )
 def test_fields_in_the_clients_terms(field: str, param: str | None) -> None:
     """What the router calls wrong is named as the client sent it."""
-    assert from_failure(InvalidArgument([FieldViolation(field, "is wrong")]), NAMES).param == param
+    assert (
+        from_failure(InvalidArgument([FieldViolation(field, "is wrong")]), chat().request.names).param
+        == param
+    )
 
 
 def test_every_wrong_field_is_in_the_message() -> None:
@@ -219,7 +221,7 @@ def test_every_wrong_field_is_in_the_message() -> None:
     error = InvalidArgument(
         [FieldViolation("generation.top_p", "too big"), FieldViolation("generation.seed", "too odd")]
     )
-    assert from_failure(error, NAMES).message == "top_p: too big; seed: too odd"
+    assert from_failure(error, chat().request.names).message == "top_p: too big; seed: too odd"
 
 
 def test_the_wait_is_never_zero_and_never_too_short() -> None:
