@@ -70,7 +70,7 @@ async def test_regression_what_a_limit_can_never_hold_is_refused_for_good(unit: 
 
 
 async def test_a_limiter_that_restarts_is_waited_for() -> None:
-    """What only it can admit is admitted once it is back, within the caller's time."""
+    """A request that only the limiter can admit is admitted once it is back, within the caller's time."""
     address, limits = fresh_address(), [limit("micro_usd", "day", BUDGET)]
     kept = store()
     async with without_limiter(kept, limits, address) as admission:

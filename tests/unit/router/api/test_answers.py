@@ -1,4 +1,4 @@
-"""What the router answers as OpenAI's JSON and events, and errors in the client's terms."""
+"""The router's answers as OpenAI's JSON and events, and errors in the client's terms."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_an_empty_response_has_an_empty_message() -> None:
     ],
 )
 def test_fields_in_the_clients_terms(field: str, param: str | None) -> None:
-    """What the router calls wrong is named as the client sent it."""
+    """The field that the router calls wrong is named as the client sent it."""
     assert (
         from_failure(InvalidArgument([FieldViolation(field, "is wrong")]), chat().request.names).param
         == param
@@ -296,7 +296,7 @@ def test_a_limiter_that_is_gone_is_no_spent_budget() -> None:
 
 
 def received(status: status_pb2.Status) -> PointsmanError:
-    """What the client makes of it."""
+    """Returns the error that a client reads from it."""
     trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, status.message))

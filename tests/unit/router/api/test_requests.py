@@ -25,7 +25,7 @@ def chat(headers: dict[str, str] | None = None, **body: Any) -> ParsedRequest:
 
 
 def prompt(**body: Any) -> Prompt:
-    """What a chat request asks of a model."""
+    """Returns the prompt of a chat request."""
     return chat(**body).draft.prompt
 
 
@@ -215,7 +215,7 @@ def test_what_is_refused(body: dict[str, Any], code: str, param: str) -> None:
 
 
 def test_hints_and_unknown_fields_are_ignored() -> None:
-    """What does not change what is asked does no harm."""
+    """Fields that do not change the answer do no harm."""
     ask = chat(
         store=True,
         service_tier="flex",

@@ -135,7 +135,7 @@ def test_openai_chat() -> None:
 
 
 def test_unset_is_not_sent() -> None:
-    """What a caller leaves open is the provider's to decide."""
+    """Options that a caller leaves open are the provider's to decide."""
     _, body = send("openai", PLAIN)
     assert sorted(body) == ["max_completion_tokens", "messages", "model"]
 
@@ -379,7 +379,7 @@ ADDRESSES: list[tuple[str, str, dict[str, str], str]] = [
 
 @pytest.mark.parametrize(("kind", "base", "options", "url"), ADDRESSES)
 def test_addresses(kind: str, base: str, options: dict[str, str], url: str) -> None:
-    """Where each provider is called."""
+    """Every provider is called at its address."""
     endpoint = Endpoint(base, "m-1", "k-123", options)
     assert WIRES[kind].request(PLAIN, endpoint, stream=False).url == url
 
