@@ -1,4 +1,5 @@
-"""What the HTTP door relies on, asked of the router's entry and of the fake that tests put in its place."""
+"""The contract on which the HTTP door relies, asked of the router's entry and of the fake that tests put in its
+place."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ async def test_an_answer_whole_and_as_events(entry: TenantCalls) -> None:
 
 
 async def test_models_and_content_types(entry: TenantCalls) -> None:
-    """What the caller may name."""
+    """Models and content types list those that the caller may name."""
     models, content_types = entry.models(TENANT.name)
     assert models[0].id == "alpha/small"
     assert content_types[0] == "general"

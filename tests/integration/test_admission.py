@@ -81,7 +81,7 @@ async def test_requests_that_share_a_denial_fail_with_errors_of_their_own() -> N
 
 
 async def test_a_limiter_that_restarts_is_waited_for() -> None:
-    """What only it can admit is admitted once it is back, within the caller's time."""
+    """A request that only the limiter can admit is admitted once it is back, within the caller's time."""
     address, limits = fresh_address(), [limit("micro_usd", "day", BUDGET)]
     kept = store()
     async with without_limiter(kept, limits, address) as admission:

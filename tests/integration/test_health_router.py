@@ -73,7 +73,7 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
 
 
 async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
-    """What a router has seen of 1,500 models since its last report is not refused for its length."""
+    """A router's evidence on 1,500 models since its last report is not refused for its length."""
     async with fleet(server) as start:
         one = await start("a")
         async with router(one, "r1") as first, router(one, "r2") as second:

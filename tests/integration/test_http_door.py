@@ -221,7 +221,7 @@ async def test_everything_that_can_be_asked_reaches_the_router(client: AsyncOpen
 
 
 async def test_the_least_that_can_be_asked(client: AsyncOpenAI, entry: FakeEntry) -> None:
-    """What is not set stays unset: the catalog decides."""
+    """Options that are not set stay unset: the catalog decides."""
     await client.chat.completions.create(model="pointsman/seo_meta", messages=ASK)
     prompt = Prompt((Message(Role.USER, "a blue mug"),), 0)
     assert entry.drafts == [Draft(prompt, request_id="r-1", content_type="seo_meta")]

@@ -261,7 +261,7 @@ async def test_connections_between_requests_end(entry: FakeEntry) -> None:
 
 @pytest.mark.parametrize("pieces", [0, 1000])
 async def test_bodies_that_do_not_come_end(entry: FakeEntry, pieces: int) -> None:
-    """Whether nothing comes, or a byte now and then."""
+    """A body of which nothing comes ends the request, and so does one of which a byte comes now and then."""
     async with running_door(entry, Bounds(body_seconds=SOON, linger_seconds=SOON)) as door:
         line = await Line.to(door)
         line.ask("Content-Length: 5000000", body=b"{")
@@ -287,7 +287,7 @@ async def test_the_longest_waiting_makes_room(entry: FakeEntry) -> None:
 
 
 async def test_one_connection_too_many_is_told_so(entry: FakeEntry) -> None:
-    """Where all are being served."""
+    """A connection above the bound is refused with a 503 while all others are being served."""
     entry.answer = forever
     async with running_door(entry, Bounds(max_connections=2)) as door:
         body = json.dumps(ASK).encode()

@@ -51,7 +51,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def raw(port: int, request: bytes) -> bytes:
-    """What the server says to bytes that no client library would send, until it hangs up."""
+    """Returns the server's answer to bytes that no client library would send, until it hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(20):
@@ -112,7 +112,7 @@ async def test_broken_http_is_400_and_its_headers_are_not_logged(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """What the parser complains about may be the line with the key."""
+    """The line that the parser complains about is not logged, since it may hold the key."""
     answer = await raw(door.server.port, request_bytes)
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     top, _, body = answer.partition(b"\r\n\r\n")

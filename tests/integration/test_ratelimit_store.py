@@ -321,7 +321,7 @@ def _ask(name: str) -> Any:
 
 
 async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None:
-    """Where the store is trusted, or syncs every write: counters, slices and reservations live on."""
+    """Counters, slices and reservations outlive a restart of a store that is trusted, or that syncs every write."""
     async with valkey() as server:
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendfsync", "always")

@@ -94,7 +94,7 @@ def children(parent: int) -> dict[str, int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs; a process that only waits to be reaped does not."""
+    """Returns True if the process runs; one that only waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -224,7 +224,8 @@ async def test_a_catalog_whose_keys_are_missing_is_named_with_the_variables(tmp_
 
 
 async def test_the_demonstration_prints_both_answers_with_their_account(tmp_path: Path) -> None:
-    """What `make run ARGS=--once` shows: who answered, why, how fast, at what price, and that it is simulated."""
+    """`make run ARGS=--once` shows for both answers who gave them, why, how fast, at what price, and that they are
+    simulated."""
     process = await dev("demo", "--once", "--port-base", "0", "--data", str(tmp_path))
     output, errors = await process.communicate()
     assert process.returncode == 0, errors

@@ -16,7 +16,7 @@ BENCHES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.ste
 
 
 def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make bench` would do. It may print the making of what it needs, and does nothing."""
+    """Runs `make bench` dry. It may print the making of what it needs, and does nothing."""
     command = ["make", "--dry-run", "bench", *arguments]
     # `make test ARGS=…` hands its own arguments on to every make below it.
     environ = {

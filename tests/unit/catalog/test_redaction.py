@@ -71,7 +71,7 @@ def _knowing(key: str) -> Keys:
 
 
 def _leaks(text: str, secret: str) -> bool:
-    """Whether eight characters in a row of the secret stand in the text."""
+    """Returns True if eight characters in a row of the secret stand in the text."""
     low, secret = text.lower(), secret.lower()
     return any(secret[at : at + 8] in low for at in range(len(secret) - 7))
 

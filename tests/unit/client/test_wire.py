@@ -37,7 +37,7 @@ HERE = Selection("alpha", "small")
 
 
 def test_a_bare_prompt_sets_one_user_message_and_nothing_else() -> None:
-    """What the caller did not say stays unset on the wire."""
+    """Options that the caller did not give stay unset on the wire."""
     assert generation_to_proto("hi", {}) == pb.Generation(messages=[pb.Message(role=pb.ROLE_USER, text="hi")])
 
 

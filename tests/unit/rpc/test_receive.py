@@ -1,4 +1,5 @@
-"""What a server takes in: identity first, in turn, within bounds, and nothing kept. Real clients on real sockets."""
+"""A server takes requests in with identity first, in turn, within bounds, and keeps nothing. Real clients on real
+sockets."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from libs.types import FinishReason
 from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import ParsedRequest
-from services.router.api.openai.responses_request import Echo, read_responses
+from services.router.api.openai.responses_body import Echo
+from services.router.api.openai.responses_request import read_responses
 
 _encode = msgspec.json.Encoder().encode
 #: Reasons for which a response is incomplete; OpenAI has no word for an end that is not known to be one.

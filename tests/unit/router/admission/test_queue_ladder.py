@@ -275,7 +275,7 @@ async def test_where_one_violated_limit_is_not_paced_the_request_is_refused_at_o
 
 
 async def test_who_waits_for_a_paced_limit_does_not_go_on_waiting_for_one_that_is_not() -> None:
-    """When its turn comes and another limit has no room, it is refused, as it would have been."""
+    """A request whose turn comes while another limit has no room is refused, as it would have been."""
     bed = Bed((), paced=("provider:a",))
     task = bed.begin()
     await bed.waiting()

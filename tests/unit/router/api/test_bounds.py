@@ -87,7 +87,7 @@ RESPONSES = {
 
 
 def cost(read: Read, body: bytes) -> tuple[ApiError | None, float, int]:
-    """What reading ended with, its CPU seconds, and the most bytes it held at once."""
+    """Returns the error that reading ended with, its CPU seconds, and the most bytes it held at once."""
     began = time.thread_time()
     error = outcome(read, body)
     seconds = time.thread_time() - began

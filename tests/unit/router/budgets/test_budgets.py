@@ -1,4 +1,4 @@
-"""What a budget's use means for a request: thresholds, their actions, and every attempt that meets them."""
+"""The effect of a budget's use on a request: thresholds, their actions, and every attempt that meets them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_a_threshold_warns_and_changes_nothing() -> None:
 
 
 async def test_cheaper_models_leaves_the_dear_ones_out_and_says_so() -> None:
-    """What costs more than half as much again as the cheapest is not called, even as a fallback."""
+    """A model that costs more than half as much again as the cheapest is not called, even as a fallback."""
     h = bed(acme((60, "cheaper_models")), 6_000)
     h.providers.script["b/cheap"] = [fail(ErrorClass.OVERLOADED)]
     result = await whole(h)

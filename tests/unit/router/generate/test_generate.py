@@ -50,7 +50,7 @@ async def stream(harness: Harness, request: Generation | None = None) -> list[Ev
 
 
 def text_seen(events: list[Event]) -> str:
-    """What a caller who follows the protocol ends up with."""
+    """Returns the text of a caller who follows the protocol."""
     text = ""
     for event in events:
         if isinstance(event, Restarted):
@@ -204,7 +204,7 @@ async def test_a_tenants_own_limit_is_refused_at_once() -> None:
 
 
 def unknown(scope: str) -> AdmissionDenied:
-    """What is said of a scope while the limiter is gone."""
+    """Returns the denial of a scope while the limiter is gone."""
     denied = denial(scope, 2.0)
     return AdmissionDenied([replace(v, unknown=True) for v in denied.violations], denied.retry_after)
 
@@ -295,7 +295,7 @@ async def test_regression_little_traffic_is_no_excuse_in_a_total_outage() -> Non
 
 
 async def test_a_deadline_ends_the_search() -> None:
-    """When the deadline passes between attempts the caller gets DEADLINE_EXCEEDED, not another attempt."""
+    """A caller whose deadline passes between attempts gets DEADLINE_EXCEEDED, not another attempt."""
     h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)]})
     with pytest.raises(DeadlineExceeded):
         await h.generate.whole(h.catalog, TENANT, generation(deadline=1000.4))
@@ -383,7 +383,7 @@ async def test_regression_a_truncated_answer_is_not_reported_as_success() -> Non
 
 
 async def test_a_different_answer_restarts() -> None:
-    """Where the new answer differs the caller is told to discard, and gets all of the new one."""
+    """A caller whose new answer differs is told to discard, and gets all of the new one."""
     cut = fail(ErrorClass.TRANSPORT)
     h = Harness(THREE, {"a/m": [["The best ", cut]], "b/m": [["A fine ", "shovel"]]})
     events = await stream(h)
@@ -407,7 +407,8 @@ async def test_prefill_continues_without_repeating() -> None:
 
 
 async def test_regression_a_continuation_generates_no_more_than_the_caller_allowed_in_all() -> None:
-    """What was sent is taken off the limit, as far as it can be estimated; one token is always left to end with."""
+    """The text already sent is taken off the limit, as far as it can be estimated; one token is always left to end
+    with."""
     for sent, left in (("The best ", 98), ("word " * 200, 1)):
         h = Harness(catalog([A], [C]), {"a/m": [[sent, fail(ErrorClass.STALLED)]], "c/m": [["rest"]]})
         await stream(h)
@@ -464,7 +465,7 @@ async def test_leaving_a_stream_cancels_the_provider_and_is_accounted() -> None:
 
 
 async def test_the_attempt_before_a_crash_would_be_uncertain() -> None:
-    """What the spool holds while a call runs: unknown outcome at the reservation's estimate."""
+    """The spool's record of a running call says unknown outcome at the reservation's estimate."""
     h = Harness(THREE, {"a/m": [HANG]})
     task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation()))
     while not h.providers.calls:
@@ -491,7 +492,8 @@ async def test_in_a_total_outage_a_target_is_tried_now_and_then() -> None:
 
 
 async def test_a_slow_stream_is_hedged_and_the_loser_accounted() -> None:
-    """Where the caller asks for it, a second provider answers when the first shows nothing; the first is cancelled
+    """A caller that asks for it is answered by a second provider when the first shows nothing; the first is cancelled
+    and stands in the ledger as that.
     and stands in the ledger as that."""
     h = Harness(THREE, {"a/m": [[HANG]], "b/m": [["quick"]]})
     events = await stream(h, generation(hedge=True))

@@ -1,4 +1,4 @@
-"""What a caller of a stream ends up with, whatever pieces come from however many providers."""
+"""A stream as its caller ends up with it, whatever pieces come from however many providers."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def test_regression_white_space_commits_nobody() -> None:
 
 
 def test_regression_tool_calls_are_part_of_what_was_generated() -> None:
-    """What tokens are estimated from where a provider reports none; the next attempt begins at nothing."""
+    """Tool calls count in the text from which tokens are estimated where a provider reports none; the next attempt
+    begins at nothing."""
     relay = Relay("r")
     relay.begin(CANDIDATES[0], None, prefilled=False)
     relay.feed([TextDelta("Let me see. "), ToolCallDelta(0, "1", "weather", '{"city":')])

@@ -1,4 +1,4 @@
-"""What the router knows of its targets: nothing that is decided may miss what was heard or seen."""
+"""The router's view of its targets: nothing that is decided may miss what was heard or seen."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) ->
 
 
 def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
-    """Where nothing is decided for long, memory does not grow."""
+    """Memory does not grow while nothing is decided."""
     for _ in range(3 * SUCCESSES):
         bed.succeed()
     (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]

@@ -1,4 +1,4 @@
-"""What is set aside after repeated failures, what never is, and how it comes back."""
+"""Set-aside after repeated failures: its causes, what is never set aside, and how it comes back."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_success_between_failures_is_the_end_of_a_suspicion() -> None:
 
 
 def test_failures_hours_apart_are_no_pattern() -> None:
-    """What happens once in a while is not one pattern."""
+    """Failures that happen once in a while are not one pattern."""
     learner = Patterns(Random(1), one_key)
     for hour in range(10):
         fails(learner, hour * (patterns.MEMORY + 1), call(), NOT_FOUND, 1)
@@ -191,7 +191,7 @@ def test_a_region_fails_when_several_of_its_providers_do_and_others_work() -> No
 
 
 def test_a_total_outage_is_no_regions_fault() -> None:
-    """Where nobody works anywhere nothing is set aside, so recovery is as fast as the breakers'."""
+    """Nothing is set aside while nobody works anywhere, so recovery is as fast as the breakers'."""
     learner = Patterns(Random(1), one_key)
     succeeds(learner, 0.0, call("d/m", region="us"))
     for name in "abd":
