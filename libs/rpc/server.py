@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from libs.clock import Clock
 from libs.drain import wait_until_quiet
@@ -20,6 +19,7 @@ from libs.rpc.identity import Authenticator
 from libs.rpc.layers import PUBLIC_SERVICES, Layers, Streams
 from libs.rpc.observe import Observer
 from libs.rpc.receive import Bounds, Receiver
+from libs.rpc.reflection import ReflectionServicer
 from libs.settings import why_unbound
 
 OPTIONS = (
@@ -92,7 +92,7 @@ class GrpcServer:
         add_health(self.health, layers)
         # Not by `enable_server_reflection`, which takes a server that is not grpc.aio's own for one of threads.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the library's
-            reflection.ReflectionServicer([*self._names, *PUBLIC_SERVICES]), layers
+            ReflectionServicer([*self._names, *PUBLIC_SERVICES]), layers
         )
         self.port = 0
 
