@@ -251,7 +251,7 @@ class HttpServer:
         except Unauthenticated as error:
             return self._door.unknown_callers.answer(error)
         except InvalidArgument as error:
-            return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_REQUIRED"))
+            return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_MALFORMED"))
 
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
         """Returns the handler's answer, or the error it raised as one."""

@@ -197,8 +197,10 @@ class OneKey:
         self._key = key
 
     def authenticate(self, key: str | None) -> str:
-        """ "acme". Raises Unauthenticated for any other key."""
-        if not hmac.compare_digest(key or "", self._key):
+        """ "acme". Raises Unauthenticated for any other key, and for none."""
+        if key is None:
+            raise Unauthenticated("No key", reason="KEY_REQUIRED")
+        if not hmac.compare_digest(key, self._key):
             raise Unauthenticated("Unknown key", reason="KEY_UNKNOWN")
         return "acme"
 

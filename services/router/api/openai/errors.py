@@ -100,6 +100,15 @@ def key_required() -> ApiError:
     return ApiError(401, message, code="invalid_api_key")
 
 
+def malformed_key() -> ApiError:
+    """Returns the error of a request whose key cannot be one."""
+    message = (
+        "The Authorization header holds no valid API key: it must be Authorization: Bearer YOUR_KEY, "
+        "in printable ASCII."
+    )
+    return ApiError(401, message, code="invalid_api_key")
+
+
 def from_failure(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
     """Translates the router's error for the client. `names`: the router's name of a field → the client's."""
     answer = _answer(error, names)
@@ -123,6 +132,8 @@ def _answer(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
         case Unauthenticated():
             if error.reason == "KEY_REQUIRED":
                 return key_required()
+            if error.reason == "KEY_MALFORMED":
+                return malformed_key()
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         case PermissionDenied():
             return ApiError(403, error.message, code=code)
