@@ -235,7 +235,7 @@ async def test_a_request_that_has_arrived_on_an_idle_connection_is_served(entry:
             assert b"200" in await reader.readuntil(b"\r\n")
         known = door.server._registry
         async with asyncio.timeout(10):
-            while len(known._idle) < 2:
+            while len(known._holders.waiting()) < 2:
                 await asyncio.sleep(0.01)
         (_, writer), (silent, _) = streams
         before = len(entry.drafts)

@@ -34,7 +34,7 @@ from libs.limits import LimitKey, Unit
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 #: Reasons of bounds of this process, not of limits in the catalog.
-_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
+_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "TOO_MANY_CONNECTIONS", "UNKNOWN_CALLERS"})
 #: Retry-After of a 503 that has none of its own, seconds.
 DEFAULT_RETRY_AFTER = 1.0
 #: Characters of the caller's text that a message repeats at most.
