@@ -56,6 +56,21 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
         for before in ("", "a", "ab", "Bearer ", "user:")
         for after in ("", "x", "xy", "\n")
     },
+    "reversed": lambda key: key[::-1],
+    **{f"in hexadecimal with {sep!r}": lambda key, sep=sep: key.encode().hex(sep) for sep in ": -,"},
+    **{
+        f"in base32 behind {before} bytes": lambda key, before=before: base64.b32encode(
+            b"b" * before + key.encode() + b"after"
+        ).decode()
+        for before in range(7)
+    },
+    **{
+        f"in base64 of base64 behind {before} and {outer} bytes": lambda key, before=before, outer=outer: (
+            _between("b" * outer, "after", _between("b" * before, "z", key))
+        )
+        for before in range(4)
+        for outer in range(4)
+    },
     "in base64 for URLs": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
 }
 
