@@ -42,6 +42,9 @@ OPTIONS = (
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
+#: Bytes beyond the bound of a message up to which it is received, to be answered with the reason MESSAGE_TOO_LARGE. A
+#: longer one the runtime ends itself, before anything of ours can add details: its status is RESOURCE_EXHAUSTED.
+TOLD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class GrpcServer:
         self.health = HealthServicer()
         long_lived = {f"/{r.name}/{method}" for r in registrations for method in r.long_lived}
         long_lived.add(f"/{HEALTH_SERVICE}/Watch")
-        most = max((r.bounds.message_bytes for r in registrations), default=MAX_MESSAGE_BYTES)
+        most = max((r.bounds.message_bytes for r in registrations), default=MAX_MESSAGE_BYTES) + TOLD
         self._server = grpc.aio.server(options=(*OPTIONS, ("grpc.max_receive_message_length", most)))
         layers: Any = Layers(
             self._server,
