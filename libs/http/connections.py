@@ -9,9 +9,7 @@ makes room; only where all of them are being served the new one is sent away for
 from __future__ import annotations
 
 import asyncio
-import os
 import select
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -252,21 +250,3 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
         return self._registry.refuse(status, exc)
-
-
-def close_listener(listener: asyncio.Server) -> list[socket.socket]:
-    """Closes it, and returns the connections that waited to be accepted: the kernel would reset them, with requests
-    that have been sent on them already."""
-    queues: list[socket.socket] = []
-    accepted: list[socket.socket] = []
-    with suppress(OSError):  # no descriptors are left: those who wait are reset
-        queues += [socket.socket(fileno=os.dup(known.fileno())) for known in listener.sockets]
-    listener.close()
-    for queue in queues:
-        with queue, suppress(OSError):  # there are no more
-            queue.setblocking(False)
-            while True:
-                accepted.append(queue.accept()[0])
-    for connection in accepted:
-        connection.setblocking(False)
-    return accepted

@@ -23,8 +23,9 @@ from libs.drain import wait_until_quiet
 from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
-from libs.http.connections import FIRST_REQUEST, Connection, Connections, close_listener
+from libs.http.connections import FIRST_REQUEST, Connection, Connections
 from libs.http.errors import ErrorShape, HttpError
+from libs.http.listener import SETTLE, close_listener, keep_new_out
 from libs.http.observe import CLIENT_CLOSED_REQUEST, HttpObserver
 from libs.http.routes import Handler, Route, Routes
 from libs.intake import RETRY_AFTER, BytesInFlight, UnknownCallers
@@ -162,6 +163,10 @@ class HttpServer:
         seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
+        keep_new_out(self._listener)
+        settle = min(SETTLE, max(0.0, seconds))
+        await asyncio.sleep(settle)
+        seconds -= settle
         for waiting in close_listener(self._listener):
             await self._take(waiting)
         seconds -= await self._registry.end_waiting(seconds)
