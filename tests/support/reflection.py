@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -38,7 +39,8 @@ def unknown_symbols(address: str, service: str) -> set[str]:
     symbols = list(_symbols(file))
     asked = (reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols)
     with grpc.insecure_channel(address) as channel:
-        answers = list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked))
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = list(stub.ServerReflectionInfo(asked))
     assert len(answers) == len(symbols)
     wanted = file.serialized_pb
     return {
