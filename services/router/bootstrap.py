@@ -74,10 +74,6 @@ async def assemble(
         settings.config, log, on_reload=lambda good: reloads.labels("taken" if good else "refused").inc()
     )
     keys = Keys()
-    for provider in catalog.current.providers.values():
-        missing = keys.why_missing(provider)
-        if missing:
-            log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
         spool = _open_spool(settings, runtime)
         stack.callback(spool.close)
@@ -113,6 +109,8 @@ async def assemble(
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
+        for provider in catalog.current.providers.values():
+            providers.why_unusable(provider)  # logs it, before anybody calls
         set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets

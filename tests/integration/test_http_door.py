@@ -437,16 +437,19 @@ async def test_every_error_is_the_exception_that_the_client_has_for_it(
 
 
 async def test_a_wrong_key_and_no_key(door: RunningDoor) -> None:
-    """401 either way; without a key the router is not asked."""
+    """401 either way, and the message says which: no key, none that can be one, or one that nobody has."""
     async with door.client(key="wrong") as stranger:
         with pytest.raises(openai.AuthenticationError) as caught:
             await stranger.chat.completions.create(model="auto", messages=ASK)
-    assert caught.value.code == "invalid_api_key"
+    assert (caught.value.code, "Incorrect API key" in caught.value.message) == ("invalid_api_key", True)
     async with httpx.AsyncClient(trust_env=False) as http:
-        for headers in ({}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}):
+        for key in (None, b"Basic eDp5", b"Bearer", "Bearer clé".encode(), b"Bearer " + b"k" * 600):
+            headers = {} if key is None else {b"authorization": key}
             answer = await http.post(f"{door.url}/v1/chat/completions", headers=headers, json={})
             assert answer.status_code == 401
-            assert answer.json()["error"]["code"] == "invalid_api_key"
+            error = answer.json()["error"]
+            told = "You didn't provide an API key" if key is None else "holds no valid API key"
+            assert (error["code"], told in error["message"]) == ("invalid_api_key", True), key
 
 
 async def test_when_to_come_back_and_how_full_it_is(client: AsyncOpenAI, entry: FakeEntry) -> None:

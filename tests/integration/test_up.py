@@ -315,9 +315,12 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_data_directory_on_a_full_disk_is_a_sentence(tiny_disk: Path) -> None:
-    """No database can start there; it was a traceback."""
-    process = await dev("up", "--port-base", "0", "--data", str(tiny_disk / "data"))
+    """No database can start there: the directory is named, and what to do."""
+    data = tiny_disk / "data"
+    process = await dev("up", "--port-base", "0", "--data", str(data))
     _, errors = await process.communicate()
     assert process.returncode == 1
     assert errors.startswith(b"error: ")
+    assert f"The disk of the data directory {data} has 0 MiB left" in errors.decode()
+    assert b"--data" in errors
     assert b"Traceback" not in errors

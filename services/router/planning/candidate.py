@@ -33,6 +33,8 @@ class Candidate(Struct):
     #: Better ones were passed over because they are down.
     passed_over: bool = False
     excluded: str = ""
+    #: It meets the request's needs, but its provider is not set up: the operator's fault, not the caller's.
+    unusable: bool = False
 
     @property
     def target(self) -> str:

@@ -7,6 +7,7 @@ no header can hold.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -158,7 +159,25 @@ class HttpTransport:
 
 
 def _broken(error: Exception) -> ProviderFailure:
-    message = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    message = f"{type(error).__name__}: {_cause(error)}"[:_MAX_MESSAGE]
     failure = ProviderFailure(ErrorClass.TRANSPORT, redact(message), retry_same=True)
     failure.unredacted = message
     return failure
+
+
+def _cause(error: Exception) -> str:
+    """Returns the cause in words that name neither host nor address nor port: callers read them, and a provider may
+    be in the operator's own network."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the provider's name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = getattr(error.certificate_error, "verify_message", "")
+        # "Hostname mismatch, certificate is not valid for 'api.internal'."
+        return f"the provider's certificate is not valid: {found.partition(',')[0]}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the provider's address is not valid"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientSSLError):
+        return "cannot connect"
+    return str(error)

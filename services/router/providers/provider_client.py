@@ -11,6 +11,7 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
+from libs.telemetry import get_logger
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
@@ -30,6 +31,9 @@ USABLE_FOR = 0.5
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
+#: What callers hear of a provider without its key; the variable or file is named in the log alone.
+_KEY_MISSING = "its key is missing"
+log = get_logger(__name__)
 
 
 class ProviderClient:
@@ -62,14 +66,18 @@ class ProviderClient:
         return self._learner_of(model, prompt, tenant).learned_times(self._clock.monotonic())
 
     def why_unusable(self, provider: Provider) -> str:
-        """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
+        """See `Providers.why_unusable`: the key is missing, or the kind has no wire. Logs what the operator has to
+        mend, once for each change."""
         now = self._clock.monotonic()
         known = self._usable.get(provider.name)
         if known is not None and known[0] is provider and now < known[1]:
             return known[2]
-        why = self._keys.why_missing(provider) or ""
+        missing = self._keys.why_missing(provider)
+        why = _KEY_MISSING if missing else ""
         if provider.kind not in self._wires:
-            why = f"providers of kind {provider.kind} cannot be called yet"
+            missing = why = f"providers of kind {provider.kind} cannot be called yet"
+        if missing and (known is None or known[2] != why):
+            log.warning("provider_unusable", provider=provider.name, why=missing)
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
 
@@ -272,7 +280,7 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
         key = self._keys(provider)
         if key is None:
-            raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
+            raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
             endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)

@@ -34,7 +34,7 @@ from libs.limits import LimitKey, Unit
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 #: Reasons of bounds of this process, not of limits in the catalog.
-_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
+_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "TOO_MANY_CONNECTIONS", "UNKNOWN_CALLERS"})
 #: Retry-After of a 503 that has none of its own, seconds.
 DEFAULT_RETRY_AFTER = 1.0
 #: Tells OpenAI's clients that the same request would fail again.
@@ -92,6 +92,15 @@ def key_required() -> ApiError:
     return ApiError(401, message, code="invalid_api_key")
 
 
+def malformed_key() -> ApiError:
+    """Returns the error of a request whose key cannot be one."""
+    message = (
+        "The Authorization header holds no valid API key: it must be Authorization: Bearer YOUR_KEY, "
+        "in printable ASCII."
+    )
+    return ApiError(401, message, code="invalid_api_key")
+
+
 def from_failure(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
     """Translates the router's error for the client. `names`: the router's name of a field → the client's."""
     answer = _answer(error, names)
@@ -115,6 +124,8 @@ def _answer(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
         case Unauthenticated():
             if error.reason == "KEY_REQUIRED":
                 return key_required()
+            if error.reason == "KEY_MALFORMED":
+                return malformed_key()
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         case PermissionDenied():
             return ApiError(403, error.message, code=code)

@@ -191,6 +191,20 @@ async def test_everyone_down_is_unavailable_with_the_soonest_return() -> None:
     assert h.providers.calls == []
 
 
+async def test_providers_that_are_not_set_up_are_the_operators_fault() -> None:
+    """Where only a provider without its key meets the request's needs, callers get UNAVAILABLE; a need that no model
+    meets is still the caller's."""
+    h = Harness(catalog([A], [B]), {})
+    h.providers.without_key = {"a": "its key is missing", "b": "its key is missing"}
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("PROVIDER_NOT_SET_UP", None)
+    assert "a/m: its key is missing" in caught.value.message
+    with pytest.raises(FailedPrecondition) as barred:
+        await h.generate.whole(h.catalog, TENANT, generation(max_cost_micro_usd=0))
+    assert barred.value.reason == "NO_CANDIDATE"
+
+
 async def test_a_tenants_own_limit_is_refused_at_once() -> None:
     """A denial by the tenant's limit is RESOURCE_EXHAUSTED with the violation; nobody is called or charged."""
     h = Harness(THREE, {})
