@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.wires.error_body import ErrorBody
-from services.router.providers.wires.error_codes import class_of_codes, status_of_codes
+from services.router.providers.wires.error_codes import class_of_codes, is_everyones, status_of_codes
+from services.router.providers.wires.unsupported import is_unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,10 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         ErrorClass.CONTEXT_TOO_LONG,
-        r"request too large|request entity too large|long context|context window|too many total text bytes"
+        r"max(imum)? bytes (to|of|in|for) "
+        r"|(request|payload|body|content|entity|text) (size|length|bytes)( \(?\d{1,15}\)?)? (is too|exceed)"
+        r"|string value length|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
+        r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
@@ -131,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         r"unknown model|invalid model|not a valid model|no such model|unsupported model|model not exist"
         r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
         r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
-        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated|removed"
+        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
         r"|decommissioned|retired|blocked at)|no longer (available|supported)|is not (enabled|available|permitted)"
         r"|access is denied)",
         (400, 403, 410, 422, _UNSTATED),
@@ -167,10 +171,12 @@ _STATUSES = {
     402: ErrorClass.QUOTA_EXHAUSTED,
     403: ErrorClass.AUTHENTICATION,
     404: ErrorClass.MODEL_NOT_FOUND,
+    405: ErrorClass.UNSUPPORTED_HERE,
     408: ErrorClass.TIMEOUT,
     409: ErrorClass.SERVER_ERROR,
     410: ErrorClass.MODEL_NOT_FOUND,
     413: ErrorClass.CONTEXT_TOO_LONG,
+    415: ErrorClass.UNSUPPORTED_HERE,
     424: ErrorClass.SERVER_ERROR,
     425: ErrorClass.OVERLOADED,
     429: ErrorClass.RATE_LIMITED,
@@ -179,6 +185,7 @@ _STATUSES = {
     498: ErrorClass.OVERLOADED,
     # nginx, Cohere: the connection was closed before an answer.
     499: ErrorClass.TRANSPORT,
+    501: ErrorClass.UNSUPPORTED_HERE,
     503: ErrorClass.OVERLOADED,
     504: ErrorClass.TIMEOUT,
     # Cloudflare: the origin took too long.
@@ -213,12 +220,21 @@ def verdict_of(
         return Verdict(own)
     status = status or status_of_codes(error.codes)
     named = class_of_codes(error.codes, status, error.param)
+    if (
+        named is ErrorClass.INVALID_REQUEST
+        and not is_everyones(error.codes)
+        and is_unsupported(error, status)
+    ):
+        # Such a code says that a field is refused, its words that others may take it.
+        return Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
     if named is not None:
         quoted = _quoted(named, error, status)
         return _unless_upstream(status, error, _if_above_rate(Verdict(named, deciding_words=quoted), error))
     found = next(
         (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
     )
+    if found is None and is_unsupported(error, status):
+        found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
     return _unless_upstream(status, error, _if_above_rate(found or _by_status(status), error))
 
 

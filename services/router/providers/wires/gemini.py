@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from libs.clock import Clock
 from libs.conversation import Message, ReasoningEffort, Role, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.wires.anthropic import arguments
@@ -72,6 +73,10 @@ _NO_SIGNATURE = "skip_thought_signature_validator"
 class GeminiWire:
     """The Gemini API with an API key."""
 
+    def __init__(self, clock: Clock) -> None:
+        """`clock` tells when Google's day ends, where an answer has no date."""
+        self._clock = clock
+
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         call = "streamGenerateContent?alt=sse" if stream else "generateContent"
@@ -108,7 +113,7 @@ class GeminiWire:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
-        return classify(status, headers, body)
+        return classify(status, headers, body, now=self._clock.now())
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""

@@ -19,7 +19,8 @@ from services.router.providers.wires.wire import Wire
 
 
 def wires(clock: Clock) -> dict[str, Wire]:
-    """Returns kind → wire. Wires hold no state; one serves every provider of its kind. `clock` dates signatures."""
+    """Returns kind → wire. Wires hold no state; one serves every provider of its kind. `clock` dates
+    signatures, and tells when a provider's day ends."""
     return {
         "openai": OpenAIChatWire(dialects.OPENAI),
         "openai_compatible": OpenAIChatWire(dialects.PLAIN),
@@ -28,8 +29,8 @@ def wires(clock: Clock) -> dict[str, Wire]:
         "azure_responses": AzureResponsesWire(),
         "azure_ai": AzureAIWire(),
         "anthropic": AnthropicWire(),
-        "gemini": GeminiWire(),
-        "vertex": VertexWire(),
+        "gemini": GeminiWire(clock),
+        "vertex": VertexWire(clock),
         "bedrock": BedrockWire(clock),
         "bedrock_invoke": BedrockInvokeWire(clock),
         "cohere": CohereWire(),
