@@ -33,7 +33,7 @@ from services.router.generate.events import Completed, Delta, Event, Restarted, 
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Prompt
-from services.router.set_aside.patterns import SetAside
+from services.router.set_aside.entry import SetAside
 from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -113,7 +113,11 @@ def test_the_ledger_is_first() -> None:
         ),
         # The request alone is too large for the rate: nobody else need wait.
         (fail(ErrorClass.RATE_LIMITED, retry_after=3.0), False, Evidence(ErrorClass.CONTEXT_TOO_LONG)),
-        (fail(ErrorClass.QUOTA_EXHAUSTED, retry_after=3.0), False, Evidence(ErrorClass.QUOTA_EXHAUSTED)),
+        (
+            fail(ErrorClass.QUOTA_EXHAUSTED, retry_after=3.0),
+            False,
+            Evidence(ErrorClass.QUOTA_EXHAUSTED, quota_back=3.0),
+        ),
         (
             fail(ErrorClass.OVERLOADED, retry_after=3.0, explicit=False),
             False,
