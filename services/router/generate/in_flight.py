@@ -86,6 +86,7 @@ class InFlight(Struct):
                 record.cost_micro_usd,
                 self.committed,
                 prefilled,
+                failure.least_window,
             )
         )
 
