@@ -110,7 +110,8 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.CONTEXT_TOO_LONG,
         r"max(imum)? bytes (to|of|in|for) "
         r"|(request|payload|body|content|entity|text) (size|length|bytes)( \(?\d{1,15}\)?)? (is too|exceed)"
-        r"|string value length|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
+        r"|(input|prompt|string value) length [^.]{0,20}exceed"
+        r"|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
         r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"

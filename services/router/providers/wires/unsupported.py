@@ -3,7 +3,9 @@ that it means.
 
 A refusal is the model's own where it speaks of the model ("with this model", "only supports"), of a field that it
 does not know, or of a bound that another model has not: a fallback may serve. What is wrong with the request itself
-(a type, a missing field, roles out of order) is not said in these words, and everyone would say it.
+(a type, a missing field, roles out of order) is not said in these words, and everyone would say it. A sentence with
+neither is a demand of that vendor's ("please enable ..."), since the router lets no request out that is wrong for
+all: it costs little to ask another, and much not to.
 
 Words that the request holds itself are no reason to doubt them: a long prompt may well say "not supported", nothing
 is concluded from this class about a key or a circuit, and asking the next costs a refusal at most.
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from services.router.providers.wires.error_body import ErrorBody
+from services.router.providers.wires.error_body import NAMED, ErrorBody
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
@@ -76,6 +78,16 @@ _IN_NAMES = re.compile(
     r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
 )
+
+#: Of a fault of the request itself.
+_EVERYONES = re.compile(
+    r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
+    r"|previous|at least|role|range|bad|valid|invalid|null)\b"
+    r"|\b(?:could not|unable to|cannot) (?:process|read|decode|preprocess)\b"
+    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
+)
+#: Words of its own that a sentence has at least.
+_SENTENCE = 4
 
 #: The names of an answer's length: a bound on it is the model's.
 _LENGTH = r"(?:max_?(?:completion_|output_|new_|gen_)?(?:tokens|len)|maxoutputtokens|maximum tokens)"
@@ -169,7 +181,10 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
         return _PLAIN_WORDS.search(error.prose) is not None
     if status not in _STATUSES:
         return False
-    return bool(_WORDS.search(error.prose) or _IN_NAMES.search(error.words)) or _is_bound_of_model(error)
+    if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
+        return True
+    own_words = sum(NAMED not in word for word in error.prose.split(" "))
+    return status > 0 and own_words >= _SENTENCE and not _EVERYONES.search(error.words)
 
 
 def _is_bound_of_model(error: ErrorBody) -> bool:
