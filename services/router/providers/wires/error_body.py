@@ -246,7 +246,16 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         elif name != "error" and isinstance(value, (list, dict)):
             items = as_list(value)[:8] or [value]
             _collect([_without_input(item) for item in items], found, depth + 1)
-    for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details", "fault"):
+    for name in (
+        "errors",
+        "_errors",
+        "metadata",
+        "raw",
+        "innererror",
+        "inner_error",
+        "error_details",
+        "fault",
+    ):
         value = fields.get(name)
         if value is not None:
             found.quoting += name == "metadata"
@@ -274,5 +283,5 @@ def _without_input(item: Any) -> Any:
         return item
     place = {"param": ".".join([part for part in as_list(item.get("loc"))[:8] if isinstance(part, str)])}
     return place | {
-        name: item[name] for name in ("type", "msg", "reason", "message", "detail") if name in item
+        name: item[name] for name in ("type", "msg", "reason", "message", "detail", "_errors") if name in item
     }

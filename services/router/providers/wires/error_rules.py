@@ -75,6 +75,9 @@ _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 #: Of a 429 that says what it is.
 _A_RATE = re.compile(r"rate.?limit|too many requests")
 
+#: What a refusal may mean that is the model's own.
+_OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
+
 #: Tried in this order.
 RULES: tuple[Rule, ...] = (
     # Azure API Management; it says when, and so does its Retry-After.
@@ -133,7 +136,8 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         ErrorClass.MODEL_NOT_FOUND,
-        r"unknown model|invalid model|not a valid model|no such model|unsupported model|model not exist"
+        r"unknown model|invalid model|supported (api )?model names|not a valid model"
+        r"|no such model|unsupported model|model not exist"
         r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
         r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
         r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
@@ -221,22 +225,18 @@ def verdict_of(
         return Verdict(own)
     status = status or status_of_codes(error.codes)
     named = class_of_codes(error.codes, status, error.param)
-    if (
-        named is ErrorClass.INVALID_REQUEST
-        and not is_everyones(error.codes)
-        and is_unsupported(error, status)
-    ):
-        # Such a code says that a field is refused, its words that others may take it.
-        return Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
-    if named is not None:
+    vague = named is ErrorClass.INVALID_REQUEST and not is_everyones(error.codes)
+    if named is not None and not vague:
         quoted = _quoted(named, error, status)
         return _unless_upstream(status, error, _if_above_rate(Verdict(named, deciding_words=quoted), error))
-    found = next(
-        (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
-    )
+    # A code that says no more than that some field is refused leaves open whether by this model alone.
+    rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
+    found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)
     if found is None and is_unsupported(error, status):
         found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
-    return _unless_upstream(status, error, _if_above_rate(found or _by_status(status), error))
+    if found is None:
+        found = Verdict(named) if named is not None else _by_status(status)
+    return _unless_upstream(status, error, _if_above_rate(found, error))
 
 
 def _quoted(named: ErrorClass, error: ErrorBody, status: int) -> str:

@@ -22,7 +22,7 @@ from services.router.providers.wires.error_body import NAMED, ErrorBody
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
-_FIELD = r"(?:argument|param|field|propert|option|keyword)"
+_FIELD = r"(?:argument|param|field|key|propert|option|keyword)"
 _PLACE = r"(?:model|endpoint|deployment|api version|engine|operation|server|backend|region|tier)"
 _MODE = r"(?:thinking|reasoning|streaming|non-streaming|json|strict|multistep)"
 
@@ -82,7 +82,7 @@ _IN_NAMES = re.compile(
 #: Of a fault of the request itself.
 _EVERYONES = re.compile(
     r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
-    r"|previous|at least|role|range|bad|valid|invalid|null)\b"
+    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide)\b"
     r"|\b(?:could not|unable to|cannot) (?:process|read|decode|preprocess)\b"
     r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
 )

@@ -411,6 +411,32 @@ LATER = _rows(
     ("xai", 400, {"code": "invalid-argument", "error": "Invalid tool schema"}, WRONG, False, "code"),
 )  # fmt: skip
 
+#: The same once more, after the rules had been changed for those; other classes that stand nearest are among them.
+LAST = _rows(
+    ("openrouter", 400, _wrapped({"error": {"code": "400", "message": "Param Incorrect", "param": "messages[32] assistant must provide content or tool_calls"}}, "Xiaomi"), WRONG, False, "code"),
+    ("deepseek", 400, _error("The supported API model names are deepseek-v4-pro or deepseek-v4-flash, but you passed x.", code="invalid_request_error"), C.MODEL_NOT_FOUND, True, "code"),
+    ("openai_compatible", 400, {"type": "error", "error": {"type": "bad_request_error", "message": "invalid params, unknown model 'deepseek-v4-flash' (2013)"}}, C.MODEL_NOT_FOUND, True, "code"),
+    ("openai_compatible", 400, {"request_id": "232c", "code": "InvalidParameter", "message": "Unsupported model: 'kimi-k2.6'."}, C.MODEL_NOT_FOUND, True, "code"),
+    ("anthropic", 400, _anthropic("messages.4.content.0: unexpected `tool_use` block"), WRONG, False, "code"),
+    ("openai_compatible", 400, {"error": {"message": "invalid request body", "code": "invalid_request_body"}}, WRONG, False, "code"),
+    ("openai_compatible", 400, {"details": {"_errors": ["Unrecognized key(s) in object: 'web_search_options'"]}, "error": "Invalid request parameters"}, HERE, True, "code"),
+    ("anthropic", 400, _anthropic("messages.1.provider_specific_fields: Extra inputs are not permitted"), HERE, True, "code"),
+    ("gemini", 400, _google("Requests ending with a model turn are not supported."), HERE, True, "code"),
+    ("gemini", 403, _google("Your project has been denied access. Please contact support.", status="PERMISSION_DENIED", code=403), C.AUTHENTICATION, True, "code"),
+    ("gemini", 400, _google("The referenced name `#/components/schemas/ValidationError` in function_response.response does not match to a display_name in the function_response.parts."), WRONG, False, "code"),
+    ("groq", 400, _error("'max_tokens' must be less than or equal to '32768'", param="max_tokens"), HERE, True, "code"),
+    ("bedrock", 400, _bedrock("This model doesn't support the toolConfig.toolChoice.tool field. Remove toolConfig.toolChoice.tool and try again."), HERE, True, "code"),
+    ("bedrock", 400, _bedrock("The model returned the following errors: tool_choice: type \"tool\" and \"any\" are not supported for this model."), HERE, True, "code"),
+    ("bedrock", 400, _bedrock("The model returned the following errors: output_config.format: Extra inputs are not permitted"), HERE, True, "code"),
+    ("bedrock", 400, _bedrock("The model returned the following errors: This model does not support assistant message prefill. The conversation must end with a user message."), HERE, True, "code"),
+    ("bedrock", 403, {"Message": "Invalid API Key format: Base64 decoding failed"}, C.AUTHENTICATION, True, "code"),
+    ("openai_compatible", 400, {"error": {"message": "image_size must be of type string"}}, WRONG, False, "code"),
+    ("openai_compatible", 400, {"error": {"message": "prompt token count of 154533 exceeds the limit of 128000", "code": "model_max_prompt_tokens_exceeded"}}, C.CONTEXT_TOO_LONG, True, "code"),
+    ("openai_compatible", 400, _error("An assistant message with 'tool_calls' must be followed by tool messages. The following tool_call_ids did not have response messages: call_1"), WRONG, False, "code"),
+    ("openai_compatible", 400, _error("Failed to parse the request body as JSON: encoding_format: expected value at line 1 column 9"), WRONG, False, "code"),
+    ("groq", 403, {"error": {"message": "Forbidden"}}, C.AUTHENTICATION, True, "code"),
+)  # fmt: skip
+
 REFUSALS = [
     *OPENAI,
     *ANTHROPIC,
