@@ -113,7 +113,7 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.CONTEXT_TOO_LONG,
         r"max(imum)? bytes (to|of|in|for) "
         r"|(request|payload|body|content|entity|text) (size|length|bytes)( \(?\d{1,15}\)?)? (is too|exceed)"
-        r"|(input|prompt|string value) length [^.]{0,20}exceed"
+        r"|(input|prompt|string value) length [^.]{0,20}exceed|must be at least 1, got -\d"
         r"|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
         r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
@@ -141,7 +141,8 @@ RULES: tuple[Rule, ...] = (
         r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
         r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
         r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
-        r"|decommissioned|retired|blocked at)|no longer (available|supported)|is not (enabled|available|permitted)"
+        r"|decommissioned|retired|blocked at)|no longer (available|supported)"
+        r"|is not (enabled|available|permitted|supported by any)"
         r"|access is denied)",
         (400, 403, 410, 422, _UNSTATED),
     ),

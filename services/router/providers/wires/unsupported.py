@@ -34,12 +34,15 @@ _SAID = (
     # JSON mode is not enabled for this model / not allowed for this endpoint / `oneOf` is not permitted
     rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured|allowed (?:for|with|in|by|on))\b",
     r"\bdisabled\b|\bdeprecated\b|\bunavailable\b|\bmust be verified\b"
-    r"|\bnot have the [^ ]{1,20} capabilit|\bchat template\b",
+    r"|\bnot have the [^ ]{1,20} capabilit|\boperation not allowed\b",
     # only supports / Only the default (1) value is supported / invalid temperature: only 1 is allowed
-    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted|works?|valid|enabled)\b",
+    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted|works?|valid|enabled)\b"
+    r"(?! when\b)",
     r"\bonly [^.;]{1,40} (?:is|are) (?:supported|allowed|accepted|available|permitted|valid)\b",
     r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
-    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)",
+    # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
+    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
+    r"|\btoo many (?!requests\b|tokens\b)",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
     rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
@@ -52,11 +55,14 @@ _SAID = (
     rf"\b{_MODE}(?: is (?:on|enabled)| mode\b| calls?\b| requests?\b)|\bforces tool use\b",
     # cannot both be specified / may not be enabled when / is incompatible with
     r"\b(?:cannot|can['\u2019]t|may not|may only|can only) (?:both )?be (?:both )?"
-    r"(?:used|combined|specified|set|enabled|mixed|turned|provided)\b|\bincompatible\b|\bmutually exclusive\b",
+    r"(?:used|combined|specified|set|enabled|mixed|turned|provided)\b(?! while\b)"
+    r"|\bincompatible\b|\bmutually exclusive\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
+    # failed to parse grammar / JSON schema conversion failed / template error
+    r"\bgrammar\b|\bschema conversion\b|\btemplate\b",
     # should be non-empty for OBJECT type / a constraint that has too many states / Proto field is not repeating
     r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b|\bfield is not repeating\b|\bnesting\b",
 )
@@ -75,15 +81,16 @@ _PLAIN_STATUSES = frozenset({404, 500})
 #: What prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and Google's own
 #: form of schemas, which no other vendor wants.
 _IN_NAMES = re.compile(
-    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|\bsignature\b"
+    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
 )
 
 #: Of a fault of the request itself.
 _EVERYONES = re.compile(
     r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
-    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide)\b"
-    r"|\b(?:could not|unable to|cannot) (?:process|read|decode|preprocess)\b"
+    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
+    r"|can only|found for)\b"
+    r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
     r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
 )
 #: Words of its own that a sentence has at least.
@@ -148,7 +155,8 @@ _WORD = re.compile(r"\$?[a-z_]{2,32}")
 
 #: Words of a bound that a value exceeds.
 _ABOVE = re.compile(
-    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|<=| > |maximum|up to|range (?:of|is)"
+    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
+    r"|range (?:of|is)"
 )
 #: Words of a list of values, of which the request's is none.
 _ONE_OF = re.compile(
@@ -195,6 +203,8 @@ def _is_bound_of_model(error: ErrorBody) -> bool:
         return _ABOVE.search(error.words) is not None
     if _TOO_MANY in error.codes:
         return feature in (Feature.STOP, Feature.TOOLS)
+    if feature is Feature.REASONING and _ABOVE.search(error.words):
+        return True
     return feature in _BY_VALUE and _ONE_OF.search(error.words) is not None
 
 
