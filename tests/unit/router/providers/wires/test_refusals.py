@@ -38,6 +38,44 @@ def test_a_refusal_is_told_from_a_wrong_request(refusal: Refusal) -> None:
     assert (found.retry_same, found.retry_after) == (False, None)
 
 
+#: Nearest neighbours on either side.
+NEIGHBOURS: list[tuple[str, Any, ErrorClass]] = [
+    ("openai", openai("Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice"), C.INVALID_REQUEST),
+    ("anthropic", anthropic("tool_choice: may only be specified while providing `tools`"), C.INVALID_REQUEST),
+    ("anthropic", anthropic("messages.0: `tool_use` blocks can only be in `assistant` messages"), C.INVALID_REQUEST),
+    ("openai_responses", openai("No tool call found for function call output with call_id call_1.", param="input"), C.INVALID_REQUEST),
+    ("openai_compatible", {"message": "cannot identify image file <_io.BytesIO object at 0x7f>"}, C.INVALID_REQUEST),
+    ("anthropic", anthropic("messages.0: too many images and documents: 25 > 20"), HERE),
+    ("anthropic", anthropic("messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."), HERE),
+    ("bedrock", {"message": "Operation not allowed"}, HERE),
+    ("llamacpp", {"error": {"code": 400, "message": "failed to parse grammar", "type": "invalid_request_error"}}, HERE),
+    ("openai_compatible", openai("The thinking_budget parameter must be a positive integer and not greater than 38912", code="invalid_parameter_error"), HERE),
+    ("openai_compatible", openai("Range of input length should be [1, 98304]", code="invalid_parameter_error"), C.CONTEXT_TOO_LONG),
+    ("vllm", {"object": "error", "message": "max_tokens must be at least 1, got -312.", "type": "BadRequestError", "code": 400}, C.CONTEXT_TOO_LONG),
+    ("huggingface", {"error": "The requested model 'x/y' is not supported by any provider you have enabled."}, C.MODEL_NOT_FOUND),
+    # A code that leaves nothing open is not overruled by words.
+    ("openai", openai("You uploaded an unsupported image. Please make sure it has one of these formats: png, jpeg.", code="invalid_image_format"), C.INVALID_REQUEST),
+    # Nothing said at all.
+    ("openai_compatible", {}, C.INVALID_REQUEST),
+    ("openai_compatible", {"error": "Bad Request"}, C.INVALID_REQUEST),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "body", "expected"), NEIGHBOURS)
+def test_neighbours_of_a_refusal(kind: str, body: Any, expected: ErrorClass) -> None:
+    """What sounds like it and is not, and what does not sound like it and is."""
+    assert failure(kind, 400, body).error_class is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(405, HERE), (415, HERE), (501, HERE), (500, C.SERVER_ERROR), (418, C.INVALID_REQUEST)],
+)
+def test_statuses_that_say_not_supported_by_themselves(status: int, expected: ErrorClass) -> None:
+    """Method, media type, not implemented."""
+    assert failure("openai_compatible", status, "").error_class is expected
+
+
 def test_the_table_is_wide() -> None:
     """Different messages of many providers stand in it, of both kinds, each once."""
     bodies = [json.dumps(refusal.body) + refusal.wire for refusal in REFUSALS]
