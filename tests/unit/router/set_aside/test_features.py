@@ -13,7 +13,8 @@ from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.request.features import Feature, Unsupported
 from services.router.request.generation import Prompt, ProviderFailure
 from services.router.set_aside.combinations import RULES, Call, Kind
-from services.router.set_aside.patterns import Patterns, SetAside
+from services.router.set_aside.entry import SetAside
+from services.router.set_aside.patterns import Patterns
 from tests.support.routing import TENANT, Harness, catalog, generation, model
 
 HERE = ErrorClass.UNSUPPORTED_HERE
