@@ -71,6 +71,7 @@ FAMILIES: list[tuple[str, int, Any, ErrorClass]] = [
     # What it will not talk about.
     ("openai", 400, openai("Invalid prompt: we've limited access to this content for safety reasons.", code="invalid_prompt"), C.CONTENT_REFUSED),
     ("openai", 400, openai("Your request was rejected as a result of our safety system."), C.CONTENT_REFUSED),
+    ("openai_compatible", 500, {"type": "error", "error": {"type": "api_error", "message": "messages[0]'s content[1] image is sensitive, please check your input (1026)"}}, C.CONTENT_REFUSED),
     ("xai", 403, {"code": "The caller does not have permission", "error": "Failed check: SAFETY_CHECK_TYPE_BIO"}, C.CONTENT_REFUSED),
     ("gemini", 400, google(400, "INVALID_ARGUMENT", "Invalid value at 'safety_settings[0].category'"), C.INVALID_REQUEST),
 ]  # fmt: skip
