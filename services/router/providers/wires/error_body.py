@@ -169,8 +169,8 @@ def without_names(words: str) -> str:
     at = begun = 0
     while at < len(words):
         close = _QUOTES.get(words[at])
-        # An apostrophe inside or behind a word opens nothing, and one inside a word closes nothing.
-        if close is None or (words[at] == "'" and at and words[at - 1].isalnum()):
+        # An apostrophe inside or behind a word or a bracket opens nothing, and one inside a word closes nothing.
+        if close is None or (words[at] == "'" and at and (words[at - 1].isalnum() or words[at - 1] in ")]")):
             at += 1
             continue
         kept.append(words[begun:at])

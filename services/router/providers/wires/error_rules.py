@@ -129,7 +129,8 @@ RULES: tuple[Rule, ...] = (
     rule(
         ErrorClass.CONTENT_REFUSED,
         r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
-        r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|(image|input|text) is sensitive|failed check: "
+        r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
+        r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
         r"|data inspection|blocked (input|output|by our)|敏感",
         (400, 403, 422, 498, 500, _UNSTATED),
