@@ -30,7 +30,7 @@ from services.router.api.accept import MOST, Draft, check_entries
 from services.router.api.entry import Entry
 from services.router.api.identity import require_operator
 from services.router.request.generation import Prompt
-from services.router.set_aside.patterns import SetAsideEntry
+from services.router.set_aside.entry import SetAsideEntry
 from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
