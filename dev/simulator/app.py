@@ -26,6 +26,8 @@ from dev.simulator.call import Call
 from dev.simulator.connection import Connection
 from dev.simulator.perform import Performance, perform
 from dev.simulator.provider import Attempt, Plan, VirtualProvider
+from dev.simulator.strict.judge import judge, vendor_of
+from dev.simulator.strict.rule import Refusal
 from dev.simulator.wires.base import Answer, Ask, BadRequest, Problem, Reply, encode
 from libs.clock import Clock
 
@@ -45,6 +47,8 @@ class Simulator:
         # Ids differ between processes and between requests.
         self._process = os.urandom(4).hex()
         self._numbers = count(1)
+        #: Virtual providers that say nothing of it refuse what their vendors refuse.
+        self.strict = scenario.strict
         #: True once the process ends: cancelled requests are then not the clients' doing.
         self.closing = False
 
@@ -88,7 +92,8 @@ class Simulator:
 
     async def _generate(self, call: Call, path_model: str, body: bytes) -> web.StreamResponse:
         provider, attempt = call.provider, call.attempt
-        read = _read(call, body, path_model)
+        document = _document(body)
+        read = _read(call, document, path_model)
         if isinstance(read, Ask):
             attempt.model, attempt.stream, attempt.prefill = read.model, read.stream, read.prefill is not None
         plan = provider.plan("generate", attempt.model, attempt.stream, body)
@@ -98,6 +103,10 @@ class Simulator:
                 return broken
         if not call.key_accepted():
             return call.refuse(Problem("authentication", attempt.model))
+        model = read.model if isinstance(read, Ask) else ""
+        refusal = self._refused(call, document, model)
+        if refusal is not None:
+            return call.refuse_strictly(refusal)
         if isinstance(read, Problem):
             return call.refuse(read)
         problem = _unserved(read, provider.behaviour, plan)
@@ -119,6 +128,18 @@ class Simulator:
                 call.connection, call.wire, read, answer, plan, provider.behaviour, attempt, call.uid, quota
             )
         )
+
+    def _refused(self, call: Call, document: Any, model: str) -> Refusal | None:
+        """Returns what the vendor refuses, in strict mode. `model` is empty where the request cannot be read."""
+        behaviour = call.provider.behaviour
+        strict = self.strict if behaviour.strict is None else behaviour.strict
+        if not strict or not isinstance(document, dict):
+            return None
+        model = model or str(document.get("model"))
+        vendor: str | None = behaviour.vendor
+        if vendor is None:
+            vendor = vendor_of(call.provider.name, model)
+        return judge(call.wire.name, vendor, model, document)
 
     def _limited(self, provider: VirtualProvider, ask: Ask, answer: Answer) -> Problem | None:
         limiter = provider.limiter
@@ -155,10 +176,16 @@ class Simulator:
         return call.send(Reply(200, body), call.wire.headers(call.uid, provider.limiter.quota()))
 
 
-def _read(call: Call, body: bytes, model: str) -> Ask | Problem:
+def _document(body: bytes) -> Any:
+    """Returns the body's JSON; None where it is none. A half of a pair of surrogates is no JSON to any vendor."""
     try:
-        document: Any = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _read(call: Call, document: Any, model: str) -> Ask | Problem:
+    if document is None:
         return Problem("invalid_request", message="We could not parse the JSON body of your request.")
     if not isinstance(document, dict):
         return Problem("invalid_request", message="The JSON body of your request is not an object.")

@@ -265,6 +265,12 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     use_request_seed: bool = False
     #: The only key accepted (for Bedrock: access key id or bearer token); unset: any.
     expect_key: str | None = None
+    #: The vendor of chat completions that it plays: openai, mistral, groq, deepseek; empty: any other server. Unset:
+    #: what its name or the model's begins with.
+    vendor: Literal["openai", "mistral", "groq", "deepseek", ""] | None = None
+    #: It refuses what its vendor refuses; unset: as the whole process does (`strict` of a scenario or of the control
+    #: API).
+    strict: bool | None = None
     #: The only models served; unset: any name.
     models: tuple[str, ...] | None = None
     usage: UsageReport = UsageReport()
@@ -282,8 +288,17 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     default: Behaviour = Behaviour()
     providers: dict[str, Behaviour] = {}
+    #: Every virtual provider that says nothing of it refuses what its vendor refuses (`strict/`).
+    strict: bool = True
 
 
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the control API sets for the whole process."""
+
+    strict: bool
+
+
+_settings = msgspec.json.Decoder(Settings)
 _behaviour = msgspec.json.Decoder(Behaviour)
 _scenario = msgspec.json.Decoder(Scenario)
 
@@ -296,3 +311,8 @@ def parse_behaviour(data: bytes) -> Behaviour:
 def parse_scenario(data: bytes) -> Scenario:
     """Reads a scenario. Raises as `parse_behaviour`."""
     return _scenario.decode(data)
+
+
+def parse_settings(data: bytes) -> Settings:
+    """Reads settings of the process. Raises as `parse_behaviour`."""
+    return _settings.decode(data)

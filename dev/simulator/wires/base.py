@@ -104,6 +104,10 @@ class Problem:
     retry_after_as: RetryStyle = "native"
     #: A stream was asked for.
     stream: bool = False
+    #: Something in the request: the fields of OpenAI's error object are then these, not the preset's.
+    of_request: bool = False
+    code: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
