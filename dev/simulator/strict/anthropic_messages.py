@@ -74,6 +74,10 @@ def _system_role(sent: Sent) -> Found:
     return {} if any(message.get("role") == "system" for message in messages(sent)) else None
 
 
+def _no_message(sent: Sent) -> Found:
+    return {} if sent.body.get("messages") == [] else None
+
+
 def _first_role(sent: Sent) -> Found:
     given = messages(sent)
     return {} if given and given[0].get("role") == "assistant" else None
@@ -212,6 +216,12 @@ MESSAGE_RULES: tuple[Rule, ...] = (
         'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, not "system" as'
         " an input message role.",
         _system_role,
+    ),
+    Rule(
+        "no message",
+        "https://docs.claude.com/en/api/messages",
+        "messages: at least one message is required",
+        _no_message,
     ),
     Rule(
         "first message of the assistant's",

@@ -45,7 +45,7 @@ def _ids(message: Mapping[str, Any], kind: str) -> list[str]:
 
 def _first_role(sent: Sent) -> Found:
     messages = _messages(sent)
-    return {} if messages and messages[0].get("role") != "user" else None
+    return {} if sent.body.get("messages") == [] or (messages and messages[0].get("role") != "user") else None
 
 
 def _alternation(sent: Sent) -> Found:

@@ -122,6 +122,11 @@ def _groq_message_field(sent: Sent) -> Found:
     return None
 
 
+def _no_effort(sent: Sent) -> Found:
+    known = any(name in sent.model for name in ("gpt-oss", "qwen3", "deepseek-r1"))
+    return {} if sent.body.get("reasoning_effort") is not None and not known else None
+
+
 def _groq_schema(sent: Sent) -> Found:
     wanted = object_of(object_of(sent.body.get("response_format")).get("json_schema"))
     for found in bad_in_strict(wanted.get("schema")) if wanted.get("strict") is True else ():
@@ -275,6 +280,13 @@ GROQ_RULES: tuple[Rule, ...] = (
         "https://console.groq.com/docs/structured-outputs#schema-requirements",
         "invalid JSON schema for response_format: In context={context}, {why}",
         _groq_schema,
+    ),
+    Rule(
+        "effort of no reasoning model",
+        "https://console.groq.com/docs/reasoning",
+        "`reasoning_effort` is not supported with this model",
+        _no_effort,
+        param="reasoning_effort",
     ),
     Rule(
         "stop sequences",

@@ -41,6 +41,10 @@ def parts(sent: Sent) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
             yield i, j, part
 
 
+def _no_content(sent: Sent) -> Found:
+    return {} if sent.body.get("contents") == [] else None
+
+
 def _empty_part(sent: Sent) -> Found:
     for i, j, part in parts(sent):
         if not any(name in part for name in _DATA):
@@ -157,6 +161,12 @@ def _media_size(sent: Sent) -> Found:
 
 
 CONTENT_RULES: tuple[Rule, ...] = (
+    Rule(
+        "no content",
+        _GENERATE,
+        "* GenerateContentRequest.contents: contents is not specified",
+        _no_content,
+    ),
     Rule(
         "part without data",
         _GENERATE,

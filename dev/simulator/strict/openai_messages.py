@@ -27,6 +27,10 @@ def _unknown_message_field(sent: Sent) -> Found:
     return None
 
 
+def _no_message(sent: Sent) -> Found:
+    return {} if sent.body.get("messages") == [] else None
+
+
 def _long_id(sent: Sent) -> Found:
     for i, j, call in chat.calls(sent):
         length = len(text(call.get("id")))
@@ -93,6 +97,14 @@ def _image_role(sent: Sent) -> Found:
 
 
 MESSAGE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "no message",
+        _CHAT,
+        "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+        _no_message,
+        code="empty_array",
+        param="messages",
+    ),
     Rule(
         "unknown field of a message",
         _CHAT,

@@ -51,6 +51,7 @@ EXAMPLES = {
     "system message": Example(
         body(user("Hi"), {"role": "system", "content": "Be brief"}), body(system="Be brief")
     ),
+    "no message": Example({**body(), "messages": []}, body()),
     "first message of the assistant's": Example(
         body(assistant("Hi"), user("Hi")), body(user("Hi"), assistant("Hi"))
     ),

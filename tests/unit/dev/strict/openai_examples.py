@@ -45,6 +45,7 @@ JSON = {"response_format": {"type": "json_object"}}
 
 EXAMPLES = {
     "unknown field": Example(body(top_k=3), body(user="someone")),
+    "no message": Example({**body(), "messages": []}, body()),
     "unknown field of a message": Example(
         body({**user("Hi"), "mood": "good"}), body({**assistant("Hi"), "reasoning_content": "hm"})
     ),
@@ -169,6 +170,9 @@ GROQ = {
         body(user("Hi"), {**assistant("Hi"), "reasoning": "hm"}, user("Hi")),
     ),
     "JSON without the word": Example(body(**JSON), body(user("Answer in JSON"), **JSON)),
+    "effort of no reasoning model": Example(
+        body(reasoning_effort="low"), body(reasoning_effort="low"), "llama-3.3-70b", "openai/gpt-oss-20b"
+    ),
     "JSON with tools": Example(body(user("JSON"), tools=[tool()], **JSON), body(tools=[tool()])),
     "strict answer": Example(body(**answer(OPEN)), body(**answer(CLOSED))),
     "stop sequences": Example(body(stop=list("abcde")), body(stop=list("abcd"))),
