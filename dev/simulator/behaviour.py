@@ -189,6 +189,24 @@ class PrefillRejection(BaseFault, frozen=True, tag="prefill_rejection"):
     """400 where the last message is the assistant's."""
 
 
+class OddCalls(BaseFault, frozen=True, tag="odd_calls"):
+    """Calls of tools as some servers send them: ended with another word than the wire's own, without ids or with odd
+    ones, without arguments."""
+
+    finish: Literal["own", "stop"] = "own"
+    #: none: no such field; repeated: the same in every answer; long: 65 characters; dotted: "functions.name:0".
+    ids: Literal["own", "none", "empty", "repeated", "long", "dotted"] = "own"
+    no_arguments: bool = False
+
+
+class Thinks(BaseFault, frozen=True, tag="thinks"):
+    """The answer begins with thinking that nobody asked for; on the responses API as parts of `reasoning_text`."""
+
+
+class SplitEmoji(BaseFault, frozen=True, tag="split_emoji"):
+    """The answer ends in an emoji whose halves come in two deltas, each half escaped."""
+
+
 class Brownout(BaseFault, frozen=True, tag="brownout"):
     """Latency and token times are `factor` times as long."""
 
@@ -211,6 +229,9 @@ Fault = (
     | NoFinish
     | ContentFilter
     | PrefillRejection
+    | OddCalls
+    | Thinks
+    | SplitEmoji
     | Brownout
 )
 
