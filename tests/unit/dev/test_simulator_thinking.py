@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -201,7 +201,7 @@ async def test_reasoning_text_comes_as_a_content_part_on_demand(simulator: Simul
     assert output[0]["content"][0]["type"] == "reasoning_text"
 
 
-ODD = {
+ODD: dict[str, Callable[[dict[str, Any]], bool]] = {
     "none": lambda call: "id" not in call,
     "empty": lambda call: call["id"] == "",
     "repeated": lambda call: call["id"] == "call_0",

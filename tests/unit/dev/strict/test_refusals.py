@@ -31,8 +31,8 @@ async def test_a_refusal_is_the_vendors_own_and_is_recorded(simulator: Simulator
     answer = await simulator.client.post(url, json=BODY)
     assert answer.status_code == 400
     assert answer.json()["error"] == {
-        "message": "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length 40,"
-        " but got a string with length 41 instead.",
+        "message": "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length"
+        " 40, but got a string with length 41 instead.",
         "type": "invalid_request_error",
         "param": "messages[1].tool_calls[0].id",
         "code": "string_above_max_length",
