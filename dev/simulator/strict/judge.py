@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from dev.simulator.strict import (
@@ -49,6 +50,7 @@ _MODELS = (
 )
 
 
+@lru_cache(maxsize=512)
 def vendor_of(provider: str, model: str) -> str:
     """Returns the vendor of chat completions that a virtual provider plays: the one that its name begins with, else
     the one whose models are called so; empty where neither tells."""
