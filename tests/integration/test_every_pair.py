@@ -74,7 +74,7 @@ async def test_a_conversation_goes_on_on_every_wire(simulator: Simulator, begun:
         Prompt(later, 2000),
         Prompt(later, 2000, response_format=ResponseFormat()),
     ]
-    refused = {}
+    refused: dict[str, str] = {}
     for kind in MODELS:
         for prompt in prompts:
             answer = await send(simulator, kind, prompt, stream=stream)
