@@ -48,6 +48,9 @@ TARGETS = {
         Target("mistral", "mistral-large-latest", ("openai_chat", "mistral")),
         Target("groq", "llama-3.3-70b-versatile", ("openai_chat", "groq"), frozenset({"json_schema"})),
         Target("deepseek", "deepseek-chat", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
+        Target("xai", "grok-4", ("openai_chat", "xai")),
+        Target("cerebras", "gpt-oss-120b", ("openai_chat", "cerebras")),
+        Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools"})),
         Target("openai_compatible", "llama-3.1-8b-instruct", ("openai_chat", "")),
         Target("ollama_native", "llama3.1", ("ollama", "")),
     )
