@@ -1,4 +1,4 @@
-"""What Anthropic refuses in the schemas of tools and answers.
+"""Anthropic's rules of the schemas of tools and answers.
 
 A tool's schema that is not strict is read loosely; that of an answer, or of a strict tool, becomes a grammar, which
 knows a part of JSON Schema only.

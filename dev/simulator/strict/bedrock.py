@@ -1,4 +1,4 @@
-"""What Amazon Bedrock's Converse refuses, for all models; what Anthropic's models refuse behind it comes through."""
+"""The rules of Amazon Bedrock's Converse for all models; those of Anthropic's models behind it come through."""
 
 from __future__ import annotations
 

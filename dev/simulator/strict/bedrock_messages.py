@@ -1,4 +1,4 @@
-"""What Amazon Bedrock's Converse refuses in messages: turns, calls and their results, thinking, images."""
+"""Amazon Bedrock's rules of Converse's messages: turns, calls and their results, thinking, images."""
 
 from __future__ import annotations
 

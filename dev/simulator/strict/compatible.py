@@ -1,5 +1,5 @@
-"""What vendors refuse that speak OpenAI's chat completions with rules of their own: Mistral, Groq, DeepSeek; and what
-any such server does."""
+"""The rules of vendors that speak OpenAI's chat completions with some of their own: Mistral, Groq, DeepSeek; and those
+of any such server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Google's generateContent refuses, at AI Studio and at Vertex AI."""
+"""The rules of Google's generateContent, at AI Studio and at Vertex AI."""
 
 from __future__ import annotations
 

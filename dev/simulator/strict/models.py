@@ -1,4 +1,4 @@
-"""What single models can do, by their names: figures of the vendors' model pages, the first pattern that is found
+"""The limits of single models by their names: figures of the vendors' model pages, the first pattern that is found
 counts. A model that no pattern knows has no limit.
 
 Sources: docs.claude.com/en/docs/about-claude/models/overview, platform.openai.com/docs/models,

@@ -1,4 +1,4 @@
-"""What xAI, Cerebras and Perplexity refuse of OpenAI's chat completions."""
+"""The rules of xAI, Cerebras and Perplexity for OpenAI's chat completions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the simulator answers on every wire: calls of tools, thinking, JSON, pictures; and odd answers on demand.
+"""The simulator's answers on every wire: calls of tools, thinking, JSON, pictures; and odd answers on demand.
 
 Requests are made and answers are read by the router's own wires, so that either side's slip shows.
 """
