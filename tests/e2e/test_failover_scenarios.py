@@ -267,7 +267,8 @@ async def test_s08_s09_s10_a_broken_stream_is_finished_by_another(
 
 
 async def test_s08_another_answer_begins_anew_and_says_so(bench: Bench, edge: str) -> None:
-    """Where the fallback's answer is another, gRPC says `restarted`; OpenAI's wire cannot, so there it is an error
+    """A fallback's different answer is announced by `restarted` over gRPC; OpenAI's wire cannot say that, so there it
+    is an error and never half of one text after half of the other.
     and never half of one text after half of the other."""
     name = primary("s08", edge, 2)
     if edge == "grpc":
@@ -311,7 +312,7 @@ async def test_s12_too_long_a_context_goes_to_a_larger_window(bench: Bench, edge
 async def test_s13_a_content_refusal_is_passed_on_and_not_routed_around(
     bench: Bench, edge: str, stream: bool
 ) -> None:
-    """Whether as an error or as the answer's finish reason; nobody else is asked."""
+    """A refusal reaches the caller, as an error or as the answer's finish reason, and nobody else is asked."""
     name = primary("s13", edge, stream)
     with pytest.raises(Refused) as caught:
         await bench.ask(edge, [f"{name}/m", "untouched/m"], stream=stream)
@@ -333,7 +334,8 @@ async def test_s14_a_fallback_that_refuses_the_prefill_says_it_all_again(bench: 
 
 @dataclass(frozen=True, slots=True)
 class Flap:
-    """What a minute's outage did. `wasted`: attempts on the primary while it was down; `back`: seconds from its
+    """The effect of a minute's outage. `wasted`: attempts on the primary while it was down; `back`: seconds from its
+    return to its first answer.
     return to its first answer."""
 
     asked: int

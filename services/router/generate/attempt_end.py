@@ -21,7 +21,7 @@ from services.router.request.generation import Generation, ProviderFailure
 _WAITS = PROVIDER_FAULTS | {ErrorClass.RATE_LIMITED}
 
 
-class Evidence(Struct, frozen=True):
+class FailureEvidence(Struct, frozen=True):
     """Evidence that a failed attempt gives about its target. `error_class`: the fault to hold against it, CANCELLED:
     none. `retry_after`: seconds for which nobody should call it, None: not stated. `explicit`: by a status or a code,
     not by words alone. `of_kind`: it speaks of all requests of this kind, not of one that was asked differently or
@@ -34,7 +34,7 @@ class Evidence(Struct, frozen=True):
 
 
 #: Of an attempt that its caller abandoned.
-NO_EVIDENCE = Evidence(ErrorClass.CANCELLED, of_kind=False)
+NO_EVIDENCE = FailureEvidence(ErrorClass.CANCELLED, of_kind=False)
 
 
 class AttemptEnd(Struct, frozen=True):
@@ -46,7 +46,7 @@ class AttemptEnd(Struct, frozen=True):
     record: UsageRecord
     ticket: CallTicket
     span: Span | None
-    evidence: Evidence | None
+    evidence: FailureEvidence | None
 
 
 class AttemptObserver(Protocol):
@@ -57,7 +57,7 @@ class AttemptObserver(Protocol):
         ...
 
 
-def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> Evidence:
+def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> FailureEvidence:
     """Returns the evidence of a failure. `prefilled`: the attempt did not ask what the caller asks, so what it found
     wrong is not held against the caller's kind of request."""
     blamed = failure.error_class if failure.at_fault else ErrorClass.CANCELLED
@@ -65,4 +65,4 @@ def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> Evidence:
         # The request alone is larger than the account's rate: others are not.
         blamed = ErrorClass.CONTEXT_TOO_LONG
     wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
-    return Evidence(blamed, wait, failure.explicit, failure.at_fault and not prefilled)
+    return FailureEvidence(blamed, wait, failure.explicit, failure.at_fault and not prefilled)

@@ -107,6 +107,10 @@ def _never_tried(
             reason="PROVIDERS_DOWN",
             retry_after=plan.retry_after() or DEFAULT_RETRY_AFTER,
         )
+    if any(c.unusable for c in plan.excluded):
+        return Unavailable(
+            f"No provider that could serve this is set up. {reasons}", reason="PROVIDER_NOT_SET_UP"
+        )
     if plan.excluded and all(c.model.context_window <= plan.input_tokens for c in plan.excluded):
         return FailedPrecondition(f"The prompt fits no permitted model. {reasons}", reason="CONTEXT_TOO_LONG")
     return FailedPrecondition(f"No model can serve this request. {reasons}".strip(), reason="NO_CANDIDATE")

@@ -41,7 +41,7 @@ FEATURES = (
 ) = (1 << bit for bit in range(len(FEATURES)))
 
 
-class Kind(StrEnum):
+class CombinationKind(StrEnum):
     """The kinds of combination."""
 
     #: A provider's key or account: authentication or quota failures on several of its models, or (with a model) on
@@ -61,7 +61,7 @@ REGION_PROVIDERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SetAsideRule:
     """The evidence that sets a kind aside, and the time for which. `failures` in a row, on at least `different`
     models (KEY) or prompts (SHAPE): one prompt sent again and again proves nothing. `base` and `cap` in seconds."""
 
@@ -71,23 +71,23 @@ class Rule:
     cap: float
 
 
-RULES: dict[Kind, Rule] = {
-    Kind.KEY: Rule(3, 2, 300.0, 3600.0),
-    Kind.MODEL: Rule(3, 1, 300.0, 3600.0),
-    Kind.SHAPE: Rule(5, 5, 300.0, 3600.0),
+RULES: dict[CombinationKind, SetAsideRule] = {
+    CombinationKind.KEY: SetAsideRule(3, 2, 300.0, 3600.0),
+    CombinationKind.MODEL: SetAsideRule(3, 1, 300.0, 3600.0),
+    CombinationKind.SHAPE: SetAsideRule(5, 5, 300.0, 3600.0),
     # Its providers' breakers do the fine work; this only keeps the region's others from being tried one by one.
-    Kind.REGION: Rule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
+    CombinationKind.REGION: SetAsideRule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
 }
 #: Failures of the account on one model: without growth, since a quota may be whole again at any time.
-ONE_MODELS_KEY = Rule(2, 1, 300.0, 300.0)
+ONE_MODELS_KEY = SetAsideRule(2, 1, 300.0, 300.0)
 #: Kinds that are called after all where no other candidate is left: the caller then gets the provider's own answer.
-LAST_RESORT = frozenset({Kind.SHAPE, Kind.REGION})
+LAST_RESORT = frozenset({CombinationKind.SHAPE, CombinationKind.REGION})
 
 
 class Combination(Struct, frozen=True, cache_hash=True):
     """A combination that may be set aside; fields that its kind does not need are empty."""
 
-    kind: Kind
+    kind: CombinationKind
     provider: str = ""
     model: str = ""
     region: str = ""
@@ -104,17 +104,17 @@ class Combination(Struct, frozen=True, cache_hash=True):
     @property
     def name(self) -> str:
         """The combination's unique name, for operators."""
-        if self.kind is Kind.SHAPE:
+        if self.kind is CombinationKind.SHAPE:
             shape = f"{self.tenant}/{self.content_type}/{'+'.join(self.features) or 'plain'}"
             return f"shape:{shape}@{self.provider}/{self.model}"
-        if self.kind is Kind.MODEL:
+        if self.kind is CombinationKind.MODEL:
             return f"model:{self.provider}/{self.model}"
         return f"{self.kind}:{self.provider or self.region}" + (f"/{self.model}" if self.model else "")
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> SetAsideRule:
         """The rule by which it is set aside."""
-        return ONE_MODELS_KEY if self.kind is Kind.KEY and self.model else RULES[self.kind]
+        return ONE_MODELS_KEY if self.kind is CombinationKind.KEY and self.model else RULES[self.kind]
 
 
 class Call(Struct, frozen=True):
@@ -159,7 +159,7 @@ def shape_of(call: Call) -> Combination:
     """Returns the kind of request that a call makes, on its model."""
     generation = call.generation
     return Combination(
-        Kind.SHAPE,
+        CombinationKind.SHAPE,
         call.provider.name,
         call.model.name,
         "",
@@ -171,17 +171,19 @@ def shape_of(call: Call) -> Combination:
 
 def keys_of(model: Model) -> tuple[Combination, Combination]:
     """Returns the key that a call to the model uses: for that model alone, and for all of the provider's."""
-    return Combination(Kind.KEY, model.provider, model.name), Combination(Kind.KEY, model.provider)
+    return Combination(CombinationKind.KEY, model.provider, model.name), Combination(
+        CombinationKind.KEY, model.provider
+    )
 
 
 def combinations_of(call: Call) -> Iterator[Combination]:
     """Yields every combination of which the call is an instance."""
     provider = call.provider
     yield from keys_of(call.model)
-    yield Combination(Kind.MODEL, provider.name, call.model.name)
+    yield Combination(CombinationKind.MODEL, provider.name, call.model.name)
     yield shape_of(call)
     if provider.region:
-        yield Combination(Kind.REGION, region=provider.region)
+        yield Combination(CombinationKind.REGION, region=provider.region)
 
 
 def mark_of(prompt: Prompt) -> int:

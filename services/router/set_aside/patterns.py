@@ -20,7 +20,7 @@ from services.router.set_aside.combinations import (
     REGION_PROVIDERS,
     Call,
     Combination,
-    Kind,
+    CombinationKind,
     combinations_of,
     keys_of,
     shape_of,
@@ -46,7 +46,7 @@ _OF_SHAPE = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, E
 
 
 @dataclass(slots=True)
-class SetAside:
+class SetAsideEntry:
     """A combination that is set aside. Instants in epoch seconds."""
 
     combination: Combination
@@ -85,14 +85,14 @@ class _Region:
     answered: AnswerTimes = field(default_factory=AnswerTimes)
 
 
-class Verdict(Struct, frozen=True):
+class SetAsideVerdict(Struct, frozen=True):
     """The verdict on a call that is an instance of a combination set aside. `seconds`: until it may be made; None: it
     may be made now, as a trial. `last_resort`: it may be made where no other candidate is left."""
 
     reason: str
     seconds: float | None
     last_resort: bool
-    kind: Kind
+    kind: CombinationKind
 
 
 class Patterns:
@@ -103,7 +103,7 @@ class Patterns:
         self._rng = rng
         self._key_version = key_version
         self._suspicions: OrderedDict[Combination, Suspicion] = OrderedDict()
-        self._aside: OrderedDict[Combination, SetAside] = OrderedDict()
+        self._aside: OrderedDict[Combination, SetAsideEntry] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
         #: By provider and model, and by region ("": none): bounded by the catalog.
         self._answered: dict[str, dict[str, AnswerTimes]] = {}
@@ -113,7 +113,7 @@ class Patterns:
         """Returns the number of combinations that are set aside."""
         return len(self._aside)
 
-    def succeeded(self, now: float, began: float, call: Call) -> list[SetAside]:
+    def record_success(self, now: float, began: float, call: Call) -> list[SetAsideEntry]:
         """Records that a call that began at `began` gave the answer. Returns what is put back because of it."""
         tenant, model = call.generation.tenant, call.model
         try:
@@ -129,7 +129,7 @@ class Patterns:
         suspicions = self._suspicions
         if suspicions:
             self._forget_oldest(now)
-        back: list[SetAside] = []
+        back: list[SetAsideEntry] = []
         if suspicions or self._aside:
             for combination in combinations_of(call):
                 suspicions.pop(combination, None)
@@ -138,9 +138,9 @@ class Patterns:
                     back.append(self._put_back(now, entry))
         return back
 
-    def failed(
+    def record_failure(
         self, now: float, began: float, call: Call, error_class: ErrorClass, *, explicit: bool = True
-    ) -> SetAside | None:
+    ) -> SetAsideEntry | None:
         """Records that a call that began at `began` failed. Returns what is set aside because of it, for the first
         time or again; None: nothing. `explicit`: by a status or a code, not by words alone."""
         self._forget_oldest(now)
@@ -148,7 +148,7 @@ class Patterns:
         if error_class in ACCOUNT_FAULTS:
             found = keys_of(call.model)
         elif error_class is ErrorClass.MODEL_NOT_FOUND:
-            found = (Combination(Kind.MODEL, call.provider.name, call.model.name),)
+            found = (Combination(CombinationKind.MODEL, call.provider.name, call.model.name),)
         elif error_class in _OF_SHAPE:
             found = (shape_of(call),)
         result = None
@@ -164,24 +164,24 @@ class Patterns:
                     entry.trial_until = 0.0
         return result
 
-    def verdict(self, now: float, call: Call) -> Verdict | None:
+    def verdict(self, now: float, call: Call) -> SetAsideVerdict | None:
         """Returns the verdict on a call, for planning; None: nothing is against it."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
         if not entries:
             return None
         closed = [entry for entry in entries if entry.closed(now)]
         if not closed:
-            shape = next((e for e in entries if e.combination.kind is Kind.SHAPE), entries[0])
-            return Verdict(shape.reason, None, True, shape.combination.kind)
+            shape = next((e for e in entries if e.combination.kind is CombinationKind.SHAPE), entries[0])
+            return SetAsideVerdict(shape.reason, None, True, shape.combination.kind)
         last = max(closed, key=lambda entry: max(entry.until, entry.trial_until))
-        return Verdict(
+        return SetAsideVerdict(
             last.reason,
             max(last.until, last.trial_until) - now,
             all(entry.last_resort for entry in closed),
             last.combination.kind,
         )
 
-    def begin(self, now: float, call: Call) -> bool:
+    def begin_call(self, now: float, call: Call) -> bool:
         """Takes the trial where one is due. Returns False if the call must not be made after all."""
         entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
         if any(e.closed(now) and not e.last_resort for e in entries):
@@ -191,12 +191,12 @@ class Patterns:
                 entry.trial_until = now + TRIAL
         return True
 
-    def entries(self, now: float) -> list[SetAside]:
+    def entries(self, now: float) -> list[SetAsideEntry]:
         """Returns all that is set aside or waits for its trial, sorted by name."""
         self._drop_untried(now)
         return sorted(self._aside.values(), key=lambda entry: entry.combination.name)
 
-    def clear(self, name: str) -> SetAside | None:
+    def clear(self, name: str) -> SetAsideEntry | None:
         """Puts a combination back for an operator and forgets its past. Returns None if it is not set aside."""
         for combination, entry in self._aside.items():
             if combination.name == name:
@@ -205,7 +205,7 @@ class Patterns:
                 return entry
         return None
 
-    def put_back_replaced_keys(self, provider: Provider, model: Model) -> list[SetAside]:
+    def put_back_replaced_keys(self, provider: Provider, model: Model) -> list[SetAsideEntry]:
         """Puts back, without a past, what was set aside under another key than the provider has now. Returns it."""
         back = []
         for combination in keys_of(model):
@@ -219,7 +219,7 @@ class Patterns:
     def allow_trials(self, now: float) -> None:
         """Lets every key, model and shape be tried at once: a new catalog may have mended them."""
         for entry in self._aside.values():
-            if entry.combination.kind is not Kind.REGION:
+            if entry.combination.kind is not CombinationKind.REGION:
                 entry.until = min(entry.until, now)
         # Names that are gone from the catalog must not stay for ever.
         self._answered.clear()
@@ -234,13 +234,13 @@ class Patterns:
         call: Call,
         error_class: ErrorClass,
         explicit: bool,
-    ) -> SetAside | None:
-        key = self._key_version(call.provider) if combination.kind is Kind.KEY else ""
+    ) -> SetAsideEntry | None:
+        key = self._key_version(call.provider) if combination.kind is CombinationKind.KEY else ""
         entry = self._aside.get(combination)
         if entry is not None:
             if now < entry.until or began < entry.since:
                 return None
-            if explicit or combination.kind is Kind.SHAPE:
+            if explicit or combination.kind is CombinationKind.SHAPE:
                 return self._set_aside(now, combination, error_class, entry.reason, key)
             # Words alone must be proven anew.
         models = self._answered.get(call.provider.name, {})
@@ -257,7 +257,7 @@ class Patterns:
         others = [
             place.last_of_others(call.generation.tenant)
             for name, place in models.items()
-            if combination.kind is Kind.KEY or combination.model == name
+            if combination.kind is CombinationKind.KEY or combination.model == name
         ]
         if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
             return None
@@ -265,11 +265,13 @@ class Patterns:
         entry.doubtful = suspicion.explicit < suspicion.failures
         return entry
 
-    def _blame_region(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
+    def _blame_region(
+        self, now: float, began: float, call: Call, error_class: ErrorClass
+    ) -> SetAsideEntry | None:
         """Records a fault of a region's provider. Sets the region aside where several of its providers fail, none
         works, and other regions do."""
         provider, tenant = call.provider, call.generation.tenant
-        combination = Combination(Kind.REGION, region=provider.region)
+        combination = Combination(CombinationKind.REGION, region=provider.region)
         entry = self._aside.get(combination)
         if entry is not None:
             due = now >= entry.until and began >= entry.since
@@ -297,7 +299,7 @@ class Patterns:
 
     def _set_aside(
         self, now: float, combination: Combination, error_class: ErrorClass, reason: str, key: str = ""
-    ) -> SetAside:
+    ) -> SetAsideEntry:
         entry = self._aside.get(combination)
         times, last = self._past.pop(combination, (0, now)) if entry is None else (entry.times, now)
         times = times + 1 if now - last <= FORGIVE else 1
@@ -305,7 +307,7 @@ class Patterns:
         # The exponent is bounded only to keep the power finite; the cap has won long before.
         seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))
         until = now + seconds * (1 + self._rng.uniform(0, JITTER))
-        set_aside = self._aside[combination] = SetAside(
+        set_aside = self._aside[combination] = SetAsideEntry(
             combination, error_class, reason, now, until, times, key
         )
         self._suspicions.pop(combination, None)
@@ -314,7 +316,7 @@ class Patterns:
             self._aside.popitem(last=False)
         return set_aside
 
-    def _put_back(self, now: float, entry: SetAside) -> SetAside:
+    def _put_back(self, now: float, entry: SetAsideEntry) -> SetAsideEntry:
         del self._aside[entry.combination]
         self._past[entry.combination] = (entry.times, now)
         if len(self._past) > MAX_SET_ASIDE:

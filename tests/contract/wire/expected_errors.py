@@ -1,4 +1,4 @@
-"""What each recorded error means, read by a person from its status, headers and body, one by one.
+"""The meaning of each recorded error, read by a person from its status, headers and body, one by one.
 
 id: (class, whether the same model may be asked again, seconds to wait, why where it is not plain)
 """

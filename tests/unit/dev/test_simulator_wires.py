@@ -353,7 +353,7 @@ async def test_reported_usage_follows_each_wires_convention(simulator: Simulator
     ],
 )
 async def test_malformed_requests_are_refused(simulator: Simulator, path: str, body: Any) -> None:
-    """What a provider would not accept is a 400 with its error shape, not a guess."""
+    """A request that the vendor would not accept is a 400 with its error shape, not a guess."""
     answer = await post(simulator, path, body)
     assert answer.status_code == 400
     assert {"message", "error"} & set(answer.json())
