@@ -316,7 +316,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the control API sets for the whole process."""
+    """Settings of the whole process, by the control API."""
 
     strict: bool
 

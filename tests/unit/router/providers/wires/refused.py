@@ -175,7 +175,6 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "more output than any model has": "limit above the model's",
         "high temperature": "temperature",
         "temperature and top_p": "temperature and top_p",
-        "effort and a forced tool": "thinking with a forced tool",
     },
     "bedrock/amazon.nova-pro-v1:0": {
         "system alone": "first message of the assistant's",

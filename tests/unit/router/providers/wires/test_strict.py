@@ -71,8 +71,8 @@ def refusal(target: Target, prompt: Prompt) -> str:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_vendor_refuses_nothing_but_what_is_known(name: str) -> None:
-    """Each conversation as a wire sends it is taken by its vendor, or stands in the list of those still to mend, which
-    a mended one has left."""
+    """Each conversation as a wire sends it is taken by its vendor, or stands in the list of those still to mend,
+    which a mended one has left."""
     refused = {
         conversation: rule
         for conversation, prompt in CONVERSATIONS.items()
