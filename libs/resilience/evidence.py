@@ -12,7 +12,7 @@ from libs.types import PROVIDER_FAULTS, ErrorClass
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
-    """Times in seconds, rates 0 to 1. A 60 s outage under light traffic costs three calls and one probe."""
+    """Times in seconds, rates 0 to 1. An outage of 60 s costs three calls and two probes, whatever the traffic."""
 
     window_seconds: float = 10.0
     buckets: int = 10
@@ -26,11 +26,11 @@ class BreakerSettings:
     slow_seconds: float = 20.0
     slow_seconds_per_token: float = 0.25
     #: The n-th opening in a row lasts `open_seconds * open_factor ** (n - 1)`, at most `open_cap`, and up to
-    #: `jitter` of that longer.
-    open_seconds: float = 15.0
-    open_factor: float = 3.0
-    open_cap: float = 45.0
-    jitter: float = 0.2
+    #: `jitter` of that longer. Trials are due 12, 36, 60, 84 … s after the first failure.
+    open_seconds: float = 12.0
+    open_factor: float = 2.0
+    open_cap: float = 24.0
+    jitter: float = 0.1
     #: No `Retry-After` is believed beyond this.
     max_cooldown: float = 3600.0
     #: No state from elsewhere that is open longer than this is believed: its clock is wrong.

@@ -162,12 +162,17 @@ class Fleet:
         models = [self._judgements[target] for target in self._models[provider.target.provider]]
         if any(model.is_working(now) for model in models):
             return
-        causes = [
-            c.cause for c in (m.breaker.tick(now) for m in models) if c.state is not CircuitState.CLOSED
-        ]
-        causes = [cause for cause in causes if cause in _PROVIDER_WIDE]
+        circuits = [model.breaker.tick(now) for model in models]
+        circuits = [c for c in circuits if c.state is not CircuitState.CLOSED and c.cause in _PROVIDER_WIDE]
+        causes = [circuit.cause for circuit in circuits]
         if len(causes) >= 2 or TripCause.TRANSPORT in causes:
-            provider.breaker.trip(now, causes[0] if len(set(causes)) == 1 else TripCause.FAULTS)
+            # As long as its models: one call tries both.
+            until = max(circuit.open_until for circuit in circuits)
+            provider.breaker.trip(
+                now,
+                causes[0] if len(set(causes)) == 1 else TripCause.FAULTS,
+                until - now if until > now else None,
+            )
 
 
 def _later(named: int | None, permitted: int | None) -> int | None:
