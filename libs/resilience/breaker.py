@@ -125,8 +125,8 @@ class Breaker:
     def trip(
         self, now: float, cause: TripCause, seconds: float | None = None, broken_since: float | None = None
     ) -> BreakerState:
-        """Opens the circuit for `seconds`, or for its own next period, which is counted from `broken_since` where that
-        is known, and leaves a quarter of itself at least. An open circuit only ever opens longer."""
+        """Opens the circuit for `seconds`, or for its own next period, which is counted from `broken_since` where it is
+        known, and leaves a quarter of itself at least. An open circuit only ever opens longer."""
         state = self.tick(now)
         recovering = state.state is not CircuitState.CLOSED or (
             state.trips > 0 and now - state.since < self._settings.forgive_seconds

@@ -91,7 +91,7 @@ async def assemble(
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
-        health = HealthClient(channels[1], token, me, clock, rng, metrics)
+        health = HealthClient(channels[1], token, me, clock, rng, metrics, settings.breaker())
         for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()

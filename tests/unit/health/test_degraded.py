@@ -128,8 +128,18 @@ def test_what_is_no_cause_for_concern_and_what_it_gets_are_settings() -> None:
 
 @pytest.mark.parametrize(
     ("failures", "calls", "beyond"),
-    [(0, 0, False), (1, 5, False), (4, 5, False), (5, 5, True), (6, 10, False), (7, 10, True)]
-    + [(10, 100, False), (24, 100, False), (26, 100, True), (130, 1000, False), (150, 1000, True)],
+    [
+        (0, 0, False),
+        (1, 5, False),
+        (4, 5, False),
+        (5, 5, True),
+        (6, 10, False),
+        (7, 10, True),
+        (24, 100, False),
+        (26, 100, True),
+        (130, 1000, False),
+        (150, 1000, True),
+    ],
 )
 def test_the_bound_asks_for_less_excess_the_more_calls_there_are(
     failures: int, calls: int, beyond: bool

@@ -149,7 +149,7 @@ def test_a_free_probe_that_answers_disproves_no_other_fault() -> None:
 
 
 def test_a_free_endpoint_that_failed_too_and_answers_again_is_a_reason_to_try() -> None:
-    """Whatever the fault: both broke, so both may be mended. It never was one where the endpoint answered all along."""
+    """Whatever the fault: both broke, so both may be mended."""
     fleet = make()
     fail(fleet, "a")
     fail(fleet, "b")
