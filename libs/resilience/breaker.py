@@ -102,9 +102,9 @@ class Breaker:
             return None
         return self._permits.acquire(now, state.generation)
 
-    def release(self, permit: Permit) -> None:
-        """Gives a permit back. Forgetting to costs `permit_ttl` seconds, no more."""
-        self._permits.release(permit.id)
+    def release(self, permit_id: str) -> None:
+        """Gives a permit back; unknown ones are ignored. Forgetting to costs `permit_ttl` seconds, no more."""
+        self._permits.release(permit_id)
 
     def record(self, now: float, evidence: Evidence) -> BreakerState:
         """Takes in ended calls and returns the state after them."""
@@ -125,8 +125,8 @@ class Breaker:
     def trip(
         self, now: float, cause: TripCause, seconds: float | None = None, broken_since: float | None = None
     ) -> BreakerState:
-        """Opens the circuit for `seconds`, or for its own next period, which is counted from `broken_since` where it is
-        known, and leaves a quarter of itself at least. An open circuit only ever opens longer."""
+        """Opens the circuit for `seconds`, or for its own next period, which is counted from `broken_since` where it
+        is known, and leaves a quarter of itself at least. An open circuit only ever opens longer."""
         state = self.tick(now)
         recovering = state.state is not CircuitState.CLOSED or (
             state.trips > 0 and now - state.since < self._settings.forgive_seconds

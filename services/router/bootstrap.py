@@ -92,7 +92,7 @@ async def assemble(
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
         health = HealthClient(channels[1], token, me, clock, rng, metrics, settings.breaker())
-        for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
+        for name, task in (("watch", health.watch), ("report", health.report)):
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()
         leases = LeaseStream(channels[2], token, me, Pool(), clock, rng, metrics, learner)

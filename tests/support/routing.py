@@ -71,9 +71,14 @@ def model(target: str, *, window: int = 100_000, prefill: bool = False, quality:
     )
 
 
-def catalog(*tiers: Sequence[Model], weights: Mapping[str, int] | None = None, **policy: object) -> Catalog:
-    """A catalog whose default policy has these tiers."""
-    models = {m.id: m for tier in tiers for m in tier}
+def catalog(
+    *tiers: Sequence[Model],
+    weights: Mapping[str, int] | None = None,
+    last_resort: Sequence[Model] = (),
+    **policy: object,
+) -> Catalog:
+    """A catalog whose default policy has these tiers, and this last resort."""
+    models = {m.id: m for tier in (*tiers, last_resort) for m in tier}
     providers = {
         m.provider: Provider(m.provider, "openai_compatible", f"http://{m.provider}.test/v1")
         for m in models.values()
@@ -85,7 +90,7 @@ def catalog(*tiers: Sequence[Model], weights: Mapping[str, int] | None = None, *
         default_content_type="general",
         providers=providers,
         models=models,
-        policies={"default": Policy("default", entries, **policy)},  # type: ignore[arg-type]
+        policies={"default": Policy("default", entries, tuple(m.id for m in last_resort), **policy)},  # type: ignore[arg-type]
         content_types={"general": ContentType("general", 100)},
         tenants={TENANT.name: TENANT},
     )
@@ -209,7 +214,7 @@ class FakeHealth:
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         return 0.0
 
-    def begin(self, model: Model) -> CallTicket | None:
+    async def begin(self, model: Model, tenant: str) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1

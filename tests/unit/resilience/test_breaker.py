@@ -119,7 +119,7 @@ def flap(interval: float, warm: float, seed: int) -> tuple[int, float]:
         bad = T0 + warm <= now < T0 + warm + 60
         failures = {ErrorClass.OVERLOADED: int(bad)}
         breaker.record(now, Evidence(int(not bad), failures, generation=permit.generation))
-        breaker.release(permit)
+        breaker.release(permit.id)
         wasted += bad
         if now >= T0 + warm + 60 and not bad:
             return wasted, now - T0 - warm - 60
@@ -188,7 +188,7 @@ def test_a_sixty_second_outage_costs_five_calls() -> None:
                 breaker.record(
                     now, Evidence(evidence.successes, evidence.failures, generation=permit.generation)
                 )
-                breaker.release(permit)
+                breaker.release(permit.id)
             now += 0.5
         assert wasted <= 5
         assert now <= T0 + 76
