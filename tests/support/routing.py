@@ -13,7 +13,7 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
-from libs.errors import QuotaViolation
+from libs.errors import QuotaViolation, Unavailable
 from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
@@ -31,6 +31,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
@@ -242,6 +243,13 @@ class FakeHealth:
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, error_class))
+
+
+class NoHealthService:
+    """Satisfies `PermitSource`: each router probes for itself."""
+
+    async def acquire_permit(self, model: Model) -> ProbePermit | None:
+        raise Unavailable("there is no health service")
 
 
 @dataclass
