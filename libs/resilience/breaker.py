@@ -188,10 +188,9 @@ class Breaker:
         if evidence.successes:
             self._consecutive = 0
             self._only_transport = True
-        else:
-            if not self._consecutive:
-                self._row_since = now
-            self._consecutive += faults
+        if not self._consecutive:
+            self._row_since = now
+        self._consecutive += evidence.faults_in_row
         if faults != evidence.failures.get(ErrorClass.TRANSPORT, 0):
             self._only_transport = False
         if not faults and not evidence.slow:

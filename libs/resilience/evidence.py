@@ -80,7 +80,8 @@ class Evidence(Struct, frozen=True):
     """Calls to the target that ended. `slow` is a part of `successes`.
 
     `generation` is the circuit's when the calls began; None: unknown, which counts only while the circuit is closed.
-    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure.
+    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure. `row` is the number
+    of faults that came after the last success; None: not known, which is none where there are successes.
     """
 
     successes: int = 0
@@ -88,6 +89,14 @@ class Evidence(Struct, frozen=True):
     slow: int = 0
     generation: int | None = None
     retry_not_before: float | None = None
+    row: int | None = None
+
+    @property
+    def faults_in_row(self) -> int:
+        """Returns the faults after the last success, as far as is known."""
+        if not self.successes:
+            return self.faults
+        return 0 if self.row is None else min(self.row, self.faults)
 
     @property
     def faults(self) -> int:

@@ -191,6 +191,7 @@ def _outcome(index: int, summary: pb.OutcomeSummary) -> Outcome:
                 if summary.HasField("retry_not_before")
                 else None
             ),
+            row=summary.faults_in_row,
             permit=summary.probe_permit,
             generation=summary.generation if summary.HasField("generation") else None,
             provider_generation=(

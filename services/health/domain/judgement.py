@@ -53,13 +53,14 @@ class Judgement:
 
     def observe(self, now: float, outcome: Outcome) -> None:
         """Records calls for the published rates and latencies. Latency comes from successes alone."""
-        faults = Evidence(failures=outcome.failures).faults
+        calls = Evidence(outcome.successes, outcome.failures, row=outcome.row)
+        faults = calls.faults
         self._shown.add(now, outcome.successes, faults)
         generation = self._forget_earlier_generations()
         if outcome.generation is None or outcome.generation >= generation:
             self._current.add(now, outcome.successes, faults)
         self._last_checked = now
-        self._consecutive = 0 if outcome.successes else self._consecutive + faults
+        self._consecutive = (0 if outcome.successes else self._consecutive) + calls.faults_in_row
         if outcome.successes:
             self.last_success = now
             self._key_refused = False

@@ -26,7 +26,8 @@ class Judgement(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Tally:
-    """Outcomes that are not reported yet, summed. Times in seconds."""
+    """Outcomes that are not reported yet, summed. Times in seconds. `row`: the provider faults after the last
+    success."""
 
     successes: int = 0
     failures: dict[ErrorClass, int] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Tally:
     first_token_count: int = 0
     tokens: int = 0
     retry_not_before: float = 0.0
+    row: int = 0
 
 
 #: Provider, model, and the ticket under which calls began.

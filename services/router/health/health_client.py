@@ -225,6 +225,7 @@ def _summaries(evidence: Mapping[TallyKey, Tally]) -> list[health_pb2.OutcomeSum
             time_to_first_token_count=tally.first_token_count,
             output_tokens=tally.tokens,
             retry_not_before=timestamp_to_proto(tally.retry_not_before or None),
+            faults_in_row=tally.row,
             probe_permit=ticket.permit,
             generation=ticket.generation,
             provider_generation=ticket.provider_generation,

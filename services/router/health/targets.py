@@ -254,6 +254,7 @@ class Targets:
                 streamed.append(first_token)
                 target.first_token = _average(target.first_token, first_token)
         tally.successes += len(successes)
+        tally.row = 0
         tally.first_token_sum += sum(streamed)
         tally.first_token_count += len(streamed)
         target.latencies.add(now, *whole)
@@ -296,6 +297,7 @@ class Targets:
         self._record(now, model, ticket, provider, target, evidence)
         tally = self._tally(model, ticket)
         tally.failures[error_class] = tally.failures.get(error_class, 0) + 1
+        tally.row += error_class in PROVIDER_FAULTS
         if until is not None:
             tally.retry_not_before = max(tally.retry_not_before, until)
 

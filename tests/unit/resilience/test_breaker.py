@@ -44,6 +44,20 @@ def test_light_traffic_opens_on_failures_in_a_row() -> None:
     assert breaker.record(T0 + 60, failing(1)).state is CircuitState.OPEN
 
 
+def test_faults_after_the_last_success_of_a_sum_are_in_the_row() -> None:
+    """Named regression: a router's report held a success and the first fault after it; the health service did not
+    count the fault, so its circuit opened one call later than the router's, and closed over it."""
+    breaker = make()
+    first = Evidence(successes=5, failures={ErrorClass.SERVER_ERROR: 2}, row=1)
+    assert breaker.record(T0, first).state is CircuitState.CLOSED
+    assert breaker.consecutive_failures == 1
+    breaker.record(T0 + 1, failing(1))
+    assert breaker.consecutive_failures == 2
+    unknown = make()
+    unknown.record(T0, Evidence(successes=5, failures={ErrorClass.SERVER_ERROR: 2}))
+    assert unknown.consecutive_failures == 0
+
+
 def test_a_success_starts_the_row_anew() -> None:
     """Failures in a row are counted since the last success."""
     breaker = make()
