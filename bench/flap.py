@@ -2,11 +2,11 @@
 
 python -m bench.flap [--seconds N] [--intervals S ...]
 
-Starts the whole stack with a second router; calls go to both in turn, and each rate has a primary and callers of its
-own; all run at once. The primary answers 503 for the outage, a fallback answers always. Where calls are more than 20 s
-apart, three come at the outage's begin, so that its circuit opens. Printed for each rate: attempts in vain on the
-primary; seconds and calls from its return to its first answer; its share of the answers in each two seconds from then
-on; and calls that were not answered at all.
+Starts the whole stack with a second router; calls go to both in turn, and each rate has a primary and callers of
+its own; all run at once. The primary answers 503 for the outage, a fallback answers always. Where calls are more than
+20 s apart, three come at the outage's begin, so that its circuit opens. Printed for each rate: attempts in vain on
+the primary; seconds and calls from its return to its first answer; its share of the answers in each two seconds from
+then on; and calls that were not answered at all.
 """
 
 from __future__ import annotations
