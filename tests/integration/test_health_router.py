@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import pytest
+from pointsman.health.v1 import health_pb2 as pb
 
 from libs.catalog.model import Model
 from libs.clock import SystemClock
@@ -14,7 +15,7 @@ from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.router.health.health_client import HealthClient
-from services.router.health.target_health import Availability
+from services.router.health.target_health import UNKNOWN, Availability
 from services.router.health.targets import Targets
 from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
@@ -69,6 +70,54 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
+
+
+async def test_a_recovered_model_is_ramped_at_every_router(server: RedisServer) -> None:
+    """Named regression: one side said DEGRADED while ramping, the other sorted DEGRADED last. What the service calls
+    recovering gets a growing share at the router that probed and at the one that was told."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            for _ in range(3):
+                await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DOWN)
+            await until_it_is(second, LARGE, Availability.PROBING)
+            ticket = await second.begin(LARGE, "acme")
+            assert ticket is not None
+            second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+            shares: dict[str, list[float]] = {"r1": [], "r2": []}
+
+            async def ramped() -> bool:
+                for name, targets in (("r1", first), ("r2", second)):
+                    seen = targets.health_of(LARGE)
+                    if seen.availability is Availability.HEALTHY:
+                        shares[name].append(seen.ramp)
+                return all(seen[-1:] == [1.0] for seen in shares.values())
+
+            await until(ramped)
+            for seen in shares.values():
+                assert any(share < 1.0 for share in seen)
+
+
+async def test_a_degraded_model_gets_a_share_at_every_router_and_its_provider_stays_well(
+    server: RedisServer,
+) -> None:
+    """Every third call fails at one router: the other keeps a tenth of its calls there."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            for number in range(90):
+                if number % 3:
+                    ticket = await first.begin(LARGE, "acme")
+                    assert ticket is not None
+                    first.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+                else:
+                    await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DEGRADED)
+            assert second.health_of(LARGE).ramp == pytest.approx(0.1)
+            assert second.health_of(SMALL) == UNKNOWN
+            listed = await one.state("acme")
+            assert listed.status == pb.PROVIDER_STATUS_HEALTHY
 
 
 async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
