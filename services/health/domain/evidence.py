@@ -19,9 +19,9 @@ MAX_TEXT = 256
 class Outcome:
     """Calls of one router to one model, summed. Durations in seconds, instants in epoch seconds.
 
-    `row`: the provider faults after the last success.
     `permit` is the probe permit one of the calls held. Generations are those of the model's and the provider's
-    circuit when the calls began, None where unknown. Raises ValueError where a number makes no sense.
+    circuit when the calls began, None where unknown. `row` counts the provider faults after the last success. Raises
+    ValueError where a number makes no sense.
     """
 
     provider: str
@@ -33,10 +33,10 @@ class Outcome:
     first_token_count: int = 0
     output_tokens: int = 0
     retry_not_before: float | None = None
-    row: int = 0
     permit: str = ""
     generation: int | None = None
     provider_generation: int | None = None
+    row: int = 0
 
     def __post_init__(self) -> None:
         if not self.provider or max(len(self.provider), len(self.model), len(self.permit)) > MAX_TEXT:
