@@ -6,8 +6,9 @@ for the permit and waits for the answer, which takes a message to the health ser
 next candidate at once, as do all that come while a probe of this router runs, or within PROBE_INTERVAL of a refusal.
 The service gone: the router grants itself the permit.
 
-One tenant's own requests may be what the target fails at. The tenant whose probe failed last therefore waits for one
-open period longer than any other, as long as others are known to be answered there: they have the first turn.
+One tenant's own requests may be what the target fails at. The tenant whose probe failed last therefore waits longer
+than any other, as long as others are known to be answered there: they have the first turn. It lasts a quarter of the
+first open period, and twice as long after each further failure of the same tenant, up to the longest period.
 First start: nobody has failed. Recovery: a permit that is lost with its caller or its router expires.
 """
 
@@ -19,6 +20,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from libs.catalog.model import Model
+from libs.resilience.evidence import BreakerSettings
 
 #: After the fleet has refused a permit, the next is asked for this much later, seconds.
 PROBE_INTERVAL = 0.25
@@ -48,15 +50,30 @@ class ProbeTurns:
 
     #: No probe begins before this instant.
     not_before: float = 0.0
-    #: The tenant whose probe failed last; empty: none did, or the last succeeded.
+    #: The tenant whose probe failed last, and how often in a row; empty: none did, or the last succeeded.
     failed: str = ""
+    times: int = 0
 
     def may_ask(
-        self, now: float, tenant: str, half_open_since: float, other_answered: float, turn: float
+        self,
+        now: float,
+        tenant: str,
+        half_open_since: float,
+        other_answered: float,
+        settings: BreakerSettings,
     ) -> bool:
         """Returns True if a call of the tenant's may ask for a permit. `other_answered`: the instant of the last
-        answer to another tenant; `turn`: seconds that others have first where this one's probe failed."""
+        answer to another tenant."""
         if now < self.not_before:
             return False
-        others_first = tenant == self.failed and now - other_answered <= KNOWN
-        return not others_first or now >= half_open_since + turn
+        if tenant != self.failed or now - other_answered > KNOWN:
+            return True
+        # The exponent is bounded only to keep the power finite.
+        turn = min(settings.open_cap, settings.open_seconds / 4 * 2 ** min(self.times - 1, 64))
+        return now >= half_open_since + turn
+
+    def end(self, failed: str) -> None:
+        """Ends this router's probe; `failed`: the tenant where it met a fault, else empty."""
+        self.not_before = 0.0
+        self.times = self.times + 1 if failed == self.failed else 1
+        self.failed = failed

@@ -178,7 +178,7 @@ class Targets:
         probed = _probed(provider, target)
         turns, since = probed.probes, probed.breaker.state.since
         others = target.held.last_answer_to_others(tenant)
-        if not turns.may_ask(now, tenant, since, others, self._settings.open_seconds):
+        if not turns.may_ask(now, tenant, since, others, self._settings):
             return None
         # No other call of this router asks meanwhile.
         turns.not_before = now + self._settings.permit_ttl
@@ -370,7 +370,7 @@ class Targets:
         """Lets the next call try; `failed`: the tenant whose probe met a fault, empty where it did not."""
         for probed in (provider, target):
             probed.breaker.release(permit)
-            probed.probes.not_before, probed.probes.failed = 0.0, failed
+            probed.probes.end(failed)
 
 
 def _probed(provider: _Target, target: _Target) -> _Target:

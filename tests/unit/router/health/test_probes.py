@@ -8,7 +8,7 @@ import pytest
 
 from libs.resilience.evidence import BreakerSettings
 from libs.types import ErrorClass
-from services.router.health.probes import PROBE_INTERVAL
+from services.router.health.probes import PROBE_INTERVAL, ProbeTurns
 from services.router.health.target_health import Availability
 from tests.unit.router.health.test_targets import LARGE, Bed
 
@@ -103,7 +103,7 @@ async def test_a_permit_for_a_circuit_that_opened_again_is_given_back(bed: Bed) 
 
 async def test_a_tenant_whose_own_requests_fail_does_not_use_up_the_probes() -> None:
     """Named regression: one tenant made every probe, and each failed for what it sent. Where another is known to be
-    answered there, it has the first turn for one open period; alone, a tenant never waits."""
+    answered there, it has the first turn; alone, a tenant never waits."""
     bed = Bed()
     await bed.succeed(tenant="patient")
     await bed.half_open()
@@ -111,7 +111,7 @@ async def test_a_tenant_whose_own_requests_fail_does_not_use_up_the_probes() -> 
     while bed.targets.health_of(LARGE).availability is Availability.DOWN:
         bed.clock.advance(0.5)
     assert await bed.targets.begin(LARGE, "poison") is None
-    bed.clock.advance(OPEN_SECONDS / 2)
+    bed.clock.advance(OPEN_SECONDS / 8)
     assert await bed.targets.begin(LARGE, "poison") is None
     await bed.succeed(tenant="patient")
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
@@ -130,8 +130,22 @@ async def test_a_turn_that_nobody_takes_passes(bed: Bed) -> None:
     while bed.targets.health_of(LARGE).availability is Availability.DOWN:
         bed.clock.advance(0.5)
     assert await bed.targets.begin(LARGE, "poison") is None
-    bed.clock.advance(OPEN_SECONDS)
+    bed.clock.advance(OPEN_SECONDS / 4)
     assert await bed.targets.begin(LARGE, "poison") is not None
+
+
+def test_the_turn_of_others_grows_with_every_probe_that_the_same_tenant_wasted() -> None:
+    """So that somebody who calls now and then gets one, and nobody waits for long for somebody who is gone."""
+    turns, settings, now, waits = ProbeTurns(), BreakerSettings(), 1_800_000_000.0, []
+    for _ in range(5):
+        turns.end("poison")
+        assert turns.may_ask(now, "patient", now, now, settings)
+        waits.append(next(s for s in range(60) if turns.may_ask(now + s, "poison", now, now, settings)))
+    assert waits == [3, 6, 12, 24, 24]
+    turns.end("patient")
+    assert turns.may_ask(now, "poison", now, now, settings)
+    assert not turns.may_ask(now, "patient", now, now, settings)
+    assert turns.may_ask(now, "patient", now, now - 601, settings)
 
 
 async def test_a_recovered_target_is_ramped_up_from_the_floor_without_a_word_of_the_service(bed: Bed) -> None:

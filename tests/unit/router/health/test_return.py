@@ -175,6 +175,22 @@ def test_a_flap_of_a_minute_wastes_five_attempts_and_is_over_in_16_s(
         assert bed.share_of_first(60 + 28, 120) == 1.0
 
 
+def test_a_tenant_that_is_gone_holds_nobody_up_for_long() -> None:
+    """The one that called before the outage has the first turn at each probe, and does not take it."""
+
+    async def main(clock: VirtualClock, seed: int) -> Bed:
+        bed = Bed(Clock(clock.monotonic), outage_of(60.0), outage_at=clock.monotonic() + 22, seed=seed)
+        async with bed:
+            await bed.ask_steadily(2.0, 12, "gone")
+            await bed.ask_steadily(4.0, 150)
+        return bed
+
+    for seed in range(5):
+        bed = run(lambda clock, seed=seed: main(clock, seed))  # type: ignore[misc]
+        assert bed.wasted() <= 5, seed
+        assert bed.back(60) <= 16, seed
+
+
 @pytest.mark.parametrize("routers", [1, 3])
 @pytest.mark.parametrize("phase", [0.1, 0.5, 0.9])
 def test_at_light_traffic_a_target_is_back_within_two_calls(routers: int, phase: float) -> None:
