@@ -12,144 +12,15 @@ then on; and calls that were not answered at all.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import tempfile
-import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
-from dev.catalog import PUBLISHED_HASH
-from libs.client import Client
-from libs.errors import PointsmanError
-from tests.support.router_beside import router_beside
-from tests.support.stack import RunningStack, running_stack
+from tests.support.flap import Times, measure
 
 INTERVALS = (0.1, 0.7, 4.0, 10.0, 35.0)
-#: Calls are that far apart that three of them at once have to open the circuit, seconds.
-SELDOM = 20.0
-#: Calls come for this long before the outage, and from the first answer after it, seconds.
-WARM, AFTER = 10.0, 20.0
-PROMPT = "Describe a mug."
-
-
-@dataclass
-class Flap:
-    """What was seen at one rate. Instants in seconds since the outage began."""
-
-    interval: float
-    outage: float
-    #: Calls: their end, and whether the primary answered; None: nobody did.
-    calls: list[tuple[float, bool | None]] = field(default_factory=list)
-    wasted: int = 0
-
-    @property
-    def back(self) -> float | None:
-        """Returns the instant of the primary's first answer after the outage; None: it never came back."""
-        return next((at for at, primary in self.calls if at >= self.outage and primary), None)
-
-    def figures(self) -> dict[str, Any]:
-        """Returns the figures."""
-        back = self.back
-        found: dict[str, Any] = {
-            "every_s": self.interval,
-            "wasted": self.wasted,
-            "unanswered": sum(primary is None for _, primary in self.calls),
-        }
-        if back is None:
-            return {**found, "back_s": None}
-        found["back_s"] = round(back - self.outage, 1)
-        found["back_calls"] = sum(self.outage <= at <= back for at, _ in self.calls)
-        shares = []
-        for second in range(0, int(AFTER), 2):
-            answers = [primary for at, primary in self.calls if second <= at - back < second + 2]
-            shares.append(round(answers.count(True) / len(answers), 2) if answers else None)
-        return {**found, "share": shares}
-
-
-def catalog(intervals: Sequence[float]) -> str:
-    """Returns the catalog: a primary for each rate, and the fallback; JSON is YAML."""
-    url = "${POINTSMAN_SIMULATOR_URL:-http://127.0.0.1:7790}"
-    names = [*map(name_of, intervals), "fallback"]
-    model = {
-        "context_window": 100_000,
-        "max_output_tokens": 4096,
-        "capabilities": ["streaming", "system"],
-        "price": {"input": 1, "output": 2},
-    }
-    return json.dumps(
-        {
-            "version": 1,
-            "domain": "flap",
-            "providers": {
-                name: {"kind": "openai", "base_url": f"{url}/{name}/v1", "api_key_env": ""} for name in names
-            },
-            "models": {f"{name}/m": model for name in names},
-            "policies": {"default": {"tiers": [["fallback/m"]]}},
-            "content_types": {"general": {"max_output_tokens": 100}},
-            "tenants": {"demo": {"key_sha256": [PUBLISHED_HASH]}},
-        }
-    )
-
-
-def name_of(interval: float) -> str:
-    """Returns the name of the rate's primary."""
-    return f"every-{round(interval * 1000)}-ms"
-
-
-async def flap(stack: RunningStack, client: Client, interval: float, outage: float) -> Flap:
-    """Breaks the rate's primary under calls, and watches it come back."""
-    name, found = name_of(interval), Flap(interval, outage)
-    began = time.monotonic() + WARM
-
-    async def ask() -> None:
-        answered: bool | None = None
-        try:
-            result = await client.generate(PROMPT, models=[f"{name}/m", "fallback/m"], timeout=20)
-            answered = result.selection.provider == name
-        except PointsmanError as error:
-            print(f"{name}: {error}")
-        found.calls.append((time.monotonic() - began, answered))
-
-    async def ask_steadily(until: float) -> None:
-        while (now := time.monotonic()) < until:
-            await ask()
-            await asyncio.sleep(max(0.0, now + interval - time.monotonic()))
-
-    await stack.simulator.set(name, tokens=10)
-    if interval < SELDOM:
-        await ask_steadily(began)
-    began = time.monotonic()
-    fault = {"kind": "status", "preset": "overloaded", "when": {"until_seconds": outage}}
-    await stack.simulator.set(name, tokens=10, faults=[fault])
-    if interval >= SELDOM:
-        for _ in range(3):
-            await ask()
-    await ask_steadily(began + outage)
-    while found.back is None and time.monotonic() < began + outage + max(60.0, 4 * interval):
-        await ask_steadily(time.monotonic() + interval)
-    await ask_steadily(time.monotonic() + AFTER)
-    report = await stack.simulator.report(name)
-    found.wasted = sum(attempt["status"] != 200 for attempt in report["attempts"])
-    return found
-
-
-async def measure(directory: Path, intervals: Sequence[float], outage: float) -> list[Flap]:
-    """Returns what was seen at each rate."""
-    async with AsyncExitStack() as opened:
-        stack = await opened.enter_async_context(running_stack(directory, catalog(intervals)))
-        await stack.simulator.set("fallback", tokens=10)
-        second = router_beside(stack, "second")
-        opened.push_async_callback(second.end)
-        await second.start()
-        both = "ipv4:" + ",".join((stack.addresses["router"], second.address))
-        client = await opened.enter_async_context(Client(both, stack.addresses["tenant_key"]))
-        return await asyncio.gather(*(flap(stack, client, interval, outage) for interval in intervals))
 
 
 def main() -> None:
@@ -163,7 +34,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pointsman-flap-") as directory:
-        for found in uvloop.run(measure(Path(directory), given.intervals, given.seconds)):
+        for found in uvloop.run(measure(Path(directory), given.intervals, Times(given.seconds))):
             print(json.dumps(found.figures()))
 
 
