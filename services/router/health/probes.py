@@ -69,7 +69,7 @@ class ProbeTurns:
         if tenant != self.failed or now - other_answered > KNOWN:
             return True
         # The exponent is bounded only to keep the power finite.
-        turn = min(settings.open_cap, settings.open_seconds / 4 * 2 ** min(self.times - 1, 64))
+        turn = min(settings.open_cap, settings.open_seconds / 4 * 2.0 ** min(self.times - 1, 64))
         return now >= half_open_since + turn
 
     def end(self, failed: str) -> None:
