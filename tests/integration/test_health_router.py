@@ -14,7 +14,7 @@ from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.health.health_client import HealthClient
+from services.router.health.health_client import HealthMonitorClient
 from services.router.health.target_health import UNKNOWN, Availability
 from services.router.health.targets import Targets
 from tests.support.engines import RedisServer, valkey
@@ -35,7 +35,7 @@ async def server() -> AsyncIterator[RedisServer]:
 @asynccontextmanager
 async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
     """A router's targets, fed by a health client's loops, judgements arrived."""
-    client = HealthClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
+    client = HealthMonitorClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
     async with AsyncExitStack() as stack:
         for task in (client.watch, client.report):
             await stack.enter_async_context(background(name, task))
@@ -44,9 +44,9 @@ async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
 
 
 async def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
-    ticket = await targets.begin(model, "acme")
+    ticket = await targets.begin_call(model, "acme")
     assert ticket is not None
-    targets.failed(model, ticket, error, retry_after, "acme")
+    targets.record_failure(model, ticket, error, retry_after, "acme")
 
 
 async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
@@ -66,10 +66,10 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             await until_it_is(second, LARGE, *TAKEN_OUT)
             assert second.health_of(SMALL).availability is Availability.HEALTHY
             await until_it_is(second, LARGE, Availability.PROBING)
-            ticket = await second.begin(LARGE, "acme")
+            ticket = await second.begin_call(LARGE, "acme")
             assert ticket is not None
-            assert await second.begin(LARGE, "acme") is None
-            second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+            assert await second.begin_call(LARGE, "acme") is None
+            second.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
 
@@ -83,9 +83,9 @@ async def test_a_recovered_model_is_ramped_at_every_router(server: RedisServer) 
             for _ in range(3):
                 await fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, Availability.PROBING)
-            ticket = await second.begin(LARGE, "acme")
+            ticket = await second.begin_call(LARGE, "acme")
             assert ticket is not None
-            second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+            second.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
             shares: dict[str, list[float]] = {"r1": [], "r2": []}
 
             async def ramped() -> bool:
@@ -109,9 +109,9 @@ async def test_a_degraded_model_gets_a_share_at_every_router_and_its_provider_st
         async with router(one, "r1") as first, router(two, "r2") as second:
             for number in range(90):
                 if number % 3:
-                    ticket = await first.begin(LARGE, "acme")
+                    ticket = await first.begin_call(LARGE, "acme")
                     assert ticket is not None
-                    first.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+                    first.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
                 else:
                     await fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, Availability.DEGRADED)
@@ -122,15 +122,15 @@ async def test_a_degraded_model_gets_a_share_at_every_router_and_its_provider_st
 
 
 async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
-    """What a router has seen of 1,500 models since its last report is not refused for its length."""
+    """A router's evidence on 1,500 models since its last report is not refused for its length."""
     async with fleet(server) as start:
         one = await start("a")
         async with router(one, "r1") as first, router(one, "r2") as second:
             for number in range(1500):
                 model = Model("acme", f"m{number}", f"m{number}", 8000, 1000)
-                ticket = await first.begin(model, "acme")
+                ticket = await first.begin_call(model, "acme")
                 assert ticket is not None
-                first.succeeded(model, ticket, 0.5, 0.1, 50, "acme")
+                first.record_success(model, ticket, 0.5, 0.1, 50, "acme")
             for _ in range(3):
                 await fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, *TAKEN_OUT)
@@ -145,7 +145,7 @@ async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) 
             await until_it_is(second, LARGE, Availability.DOWN)
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
-                assert await targets.begin(LARGE, "acme") is not None
+                assert await targets.begin_call(LARGE, "acme") is not None
 
 
 async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
@@ -159,7 +159,7 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
                 await fail(targets, LARGE, ErrorClass.TIMEOUT)
             assert targets.health_of(LARGE).availability is Availability.DOWN
             await until_it_is(targets, LARGE, Availability.PROBING)
-            ticket = await targets.begin(LARGE, "acme")
+            ticket = await targets.begin_call(LARGE, "acme")
             assert ticket is not None
-            targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
+            targets.record_success(LARGE, ticket, 0.5, None, 50, "acme")
             assert targets.health_of(LARGE).availability is not Availability.DOWN

@@ -37,7 +37,7 @@ class Times:
 
 @dataclass
 class Flap:
-    """What was seen at one rate. Instants in seconds since the outage began."""
+    """One rate, as observed. Instants in seconds since the outage began."""
 
     interval: float
     outage: float

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from libs.answer import Event
 from libs.clock import Clock
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass
-from services.router.generate.attempt import Attempt
+from services.router.generate.attempt import RunningAttempt
 from services.router.generate.begin import Gate
-from services.router.generate.events import Event
 from services.router.generate.hedge import Runner, race
 from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
@@ -74,7 +74,7 @@ class Calls:
         self._retries = retries
         self._clock = clock
 
-    async def whole(self, request: InFlight, attempt: Attempt) -> AttemptAnswer:
+    async def whole(self, request: InFlight, attempt: RunningAttempt) -> AttemptAnswer:
         """Returns the answer in one piece. Raises ProviderFailure, already accounted for."""
         if request.generation.hedge and not request.failed:
             entry, completion = await self._race(
@@ -99,13 +99,13 @@ class Calls:
         kept = "" if completion.tool_calls else completion.text
         return AttemptAnswer(attempt.candidate, completion, kept)
 
-    def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
+    def _complete(self, request: InFlight, attempt: RunningAttempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
         learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
         timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
         return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts)
 
-    def _whole_entry(self, request: InFlight, attempt: Attempt) -> Runner[Completion]:
+    def _whole_entry(self, request: InFlight, attempt: RunningAttempt) -> Runner[Completion]:
         async def nothing() -> None: ...
 
         return Runner(attempt, self._complete(request, attempt), nothing)
@@ -114,7 +114,7 @@ class Calls:
         self,
         request: InFlight,
         first: Runner[T],
-        enter: Callable[[InFlight, Attempt], Runner[T]],
+        enter: Callable[[InFlight, RunningAttempt], Runner[T]],
     ) -> tuple[Runner[T], T]:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
         against the envelope's attempts and money and the fleet's retry budget, to which a hedge that gives the answer
@@ -149,7 +149,7 @@ class Calls:
         return winner, shown
 
     def _open(
-        self, request: InFlight, attempt: Attempt, prompt: Prompt
+        self, request: InFlight, attempt: RunningAttempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
         learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
@@ -157,7 +157,7 @@ class Calls:
         return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
 
     async def stream(
-        self, request: InFlight, relay: Relay, attempt: Attempt
+        self, request: InFlight, relay: Relay, attempt: RunningAttempt
     ) -> AsyncGenerator[Event | AttemptAnswer, None]:
         """Yields the caller's events as they come, last the answer. Raises ProviderFailure, already accounted
         for."""
@@ -174,9 +174,9 @@ class Calls:
             head: tuple[Batch, ...] = ()
             if request.generation.hedge and not request.failed:
                 accounted = True  # by the race, until it has a winner
-                streams: dict[Attempt, AsyncGenerator[Batch, None]] = {}
+                streams: dict[RunningAttempt, AsyncGenerator[Batch, None]] = {}
 
-                def enter(request: InFlight, attempt: Attempt) -> Runner[Batch]:
+                def enter(request: InFlight, attempt: RunningAttempt) -> Runner[Batch]:
                     opened = streams[attempt] = self._open(request, attempt, prompt)
                     return Runner(attempt, anext(opened), opened.aclose)
 

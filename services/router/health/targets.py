@@ -1,6 +1,6 @@
 """The router's picture of its targets (see the room's head).
 
-Judgements come in by `apply_judgement`, outcomes of calls by `succeeded` and `failed`; evidence goes out by
+Judgements come in by `apply_judgement`, outcomes by `record_success` and `record_failure`; evidence goes out by
 `take_evidence`. A call that begins at a half-open target takes the permit for it (`probes`).
 """
 
@@ -157,8 +157,8 @@ class Targets:
             return None
         return learned.quantile(0.95)
 
-    async def begin(self, model: Model, tenant: str) -> CallTicket | None:
-        """See `HealthView.begin`."""
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
+        """See `HealthView.begin_call`."""
         now = self._clock.now()
         provider, target = self._pair(model)
         of_model, of_provider = target.breaker.tick(now), provider.breaker.tick(now)
@@ -201,7 +201,7 @@ class Targets:
             return None
         return ticket
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -210,7 +210,7 @@ class Targets:
         tokens: int,
         tenant: str,
     ) -> None:
-        """See `HealthView.succeeded`."""
+        """See `HealthView.record_success`."""
         success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
         if ticket.permit:
@@ -262,7 +262,7 @@ class Targets:
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,
@@ -270,7 +270,7 @@ class Targets:
         retry_after: float | None,
         tenant: str,
     ) -> None:
-        """See `HealthView.failed`. A fault or a rate that one tenant alone meets may be held back (see
+        """See `HealthView.record_failure`. A fault or a rate that one tenant alone meets may be held back (see
         `held_failures`), as long as the circuits are closed."""
         now = self._clock.now()
         provider, target = self._pair(model)

@@ -32,13 +32,13 @@ class HealthView(Protocol):
         seconds; None: too little is known."""
         ...
 
-    async def begin(self, model: Model, tenant: str) -> CallTicket | None:
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         """Takes leave for a call of the tenant's that begins now, with the probe permit that a half-open target
         needs: only for that it waits. Returns None where the target may not be called after all. Every ticket comes
-        back by `succeeded` or `failed`."""
+        back by `record_success` or `record_failure`."""
         ...
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -50,7 +50,7 @@ class HealthView(Protocol):
         """Records a call of the tenant's that gave the answer. Times in seconds; `tokens`: generated ones."""
         ...
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,

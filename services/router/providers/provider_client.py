@@ -11,6 +11,7 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
+from libs.telemetry import get_logger
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
@@ -30,6 +31,9 @@ USABLE_FOR = 0.5
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
+#: What callers hear of a provider without its key; the variable or file is named in the log alone.
+_KEY_MISSING = "its key is missing"
+log = get_logger(__name__)
 
 
 class ProviderClient:
@@ -59,19 +63,21 @@ class ProviderClient:
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         """See `Providers.learned_times`: learned by model and reasoning effort too."""
-        now = self._clock.monotonic()
-        own, everybody = self._learners_of(model, prompt, tenant)
-        return own.learned_times(now).completed(everybody.learned_times(now))
+        return self._learner_of(model, prompt, tenant).learned_times(self._clock.monotonic())
 
     def why_unusable(self, provider: Provider) -> str:
-        """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
+        """See `Providers.why_unusable`: the key is missing, or the kind has no wire. Logs what the operator has to
+        mend, once for each change."""
         now = self._clock.monotonic()
         known = self._usable.get(provider.name)
         if known is not None and known[0] is provider and now < known[1]:
             return known[2]
-        why = self._keys.why_missing(provider) or ""
+        missing = self._keys.why_missing(provider)
+        why = _KEY_MISSING if missing else ""
         if provider.kind not in self._wires:
-            why = f"providers of kind {provider.kind} cannot be called yet"
+            missing = why = f"providers of kind {provider.kind} cannot be called yet"
+        if missing and (known is None or known[2] != why):
+            log.warning("provider_unusable", provider=provider.name, why=missing)
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
 
@@ -97,15 +103,14 @@ class ProviderClient:
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                for learner in learners:
-                    learner.record_timeout(now(), timeouts)
+                learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair
             raise
         if status >= 300:
@@ -117,8 +122,8 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
-        for learner in learners:
-            learner.record_answer(now(), now() - began, tokens)
+        ended = now()
+        learner.record_answer(ended, ended - began, tokens)
         return completion
 
     async def stream(
@@ -127,7 +132,7 @@ class ProviderClient:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=True)
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
@@ -151,8 +156,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
-                for learner in learners:
-                    learner.record_stream(now(), watch)
+                learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
@@ -254,21 +258,21 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _learners_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[TimeLearner, TimeLearner]:
-        """Returns the tenant's own learner and that of all tenants."""
+    def _learner_of(self, model: Model, prompt: Prompt, tenant: str) -> TimeLearner:
+        """Returns the tenant's own learner."""
         # How hard a model thinks changes its habits, so they are learned apart.
-        key = (model.id, prompt.reasoning_effort)
-        everybody = self._time_learners.get(key)
-        if everybody is None:
-            everybody = self._time_learners[key] = TimeLearner()
-        own_key = (*key, tenant)
-        own = self._tenant_learners.get(own_key)
-        if own is None:
-            own = self._tenant_learners[own_key] = TimeLearner()
+        key = (model.id, prompt.reasoning_effort, tenant)
+        learner = self._tenant_learners.get(key)
+        if learner is None:
+            of_all = self._time_learners.get(key[:2])
+            if of_all is None:
+                of_all = self._time_learners[key[:2]] = TimeLearner()
+            learner = self._tenant_learners[key] = TimeLearner(of_all)
             if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
                 self._tenant_learners.popitem(last=False)
-        self._tenant_learners.move_to_end(own_key)
-        return own, everybody
+        else:
+            self._tenant_learners.move_to_end(key)
+        return learner
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
@@ -276,7 +280,7 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
         key = self._keys(provider)
         if key is None:
-            raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
+            raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
             endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)

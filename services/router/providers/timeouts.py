@@ -159,7 +159,8 @@ def _whole_timeouts(
 
 
 class TimeLearner:
-    """The times of one model, learned in constant memory. Instants are monotonic seconds.
+    """The times of one model, learned in constant memory: for one tenant, or for all of them. Instants are monotonic
+    seconds.
 
     A wait that was cut counts as if it had ended there. So limits that have become too short, because a model has
     become slower, grow again by themselves once more than one call in twenty is cut.
@@ -170,6 +171,7 @@ class TimeLearner:
         "_answers",
         "_first",
         "_known",
+        "_others",
         "_pace",
         "_per_token",
         "_silence",
@@ -177,7 +179,10 @@ class TimeLearner:
         "_until",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, others: TimeLearner | None = None) -> None:
+        """`others`: that of all tenants, which learns whatever this one learns, and is believed where this one does
+        not know enough."""
+        self._others = others
         self._first = DecayingQuantile()
         self._silence = DecayingQuantile()
         self._per_token = DecayingQuantile()
@@ -194,6 +199,8 @@ class TimeLearner:
 
     def record_stream(self, now: float, watch: StreamWatch) -> None:
         """Learns from a stream that ended, however it did."""
+        if self._others is not None:
+            self._others.record_stream(now, watch)
         if watch.first is not None:
             self._first.add(now, watch.first)
             self._silence.add(now, watch.silence)
@@ -204,11 +211,18 @@ class TimeLearner:
 
     def record_answer(self, now: float, seconds: float, tokens: int) -> None:
         """Learns from a whole answer: its seconds and output tokens."""
-        self._answers.append((seconds, tokens))
+        answer = (seconds, tokens)
+        self._answers.append(answer)
         self._answered = now
+        others = self._others
+        if others is not None:
+            others._answers.append(answer)
+            others._answered = now
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""
+        if self._others is not None:
+            self._others.record_timeout(now, timeouts)
         if timeouts.tokens > 0:
             self._per_token.add(now, timeouts.total / timeouts.tokens)
 
@@ -229,6 +243,8 @@ class TimeLearner:
                 None if tokens is None else 1000 * tokens,
                 None if pace is None else 1000 * pace,
             )
+            if self._others is not None:
+                self._known = self._known.completed(self._others.learned_times(now))
         return self._known
 
 

@@ -14,13 +14,13 @@ from tests.support.routing import TENANT, FakeHealth, Harness, catalog, generati
 class Waiting(FakeHealth):
     """The permit to probe is on its way for ever."""
 
-    async def begin(self, model: Model, tenant: str) -> CallTicket | None:
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         await asyncio.Event().wait()
         return None
 
 
 async def test_a_caller_that_leaves_while_a_permit_is_on_its_way_holds_no_limits() -> None:
-    """What was admitted for its attempt is given back."""
+    """The amounts admitted for its attempt are given back."""
     found = catalog([model("a/m")])
     harness = Harness(found, {"a/m": ["fine"]}, health=Waiting())
     call = asyncio.create_task(harness.generate.whole(found, TENANT, generation()))

@@ -31,17 +31,17 @@ async def test_a_lease_taken_before_there_is_work_for_it(bed: Bed) -> None:
         assert bed.targets.health_of(LARGE).availability is Availability.PROBING
         bed.clock.advance(35)
     assert bed.permits.asked == 0
-    ticket = await bed.targets.begin(LARGE, "acme")
+    ticket = await bed.targets.begin_call(LARGE, "acme")
     assert ticket is not None
     assert (ticket.permit, bed.permits.asked) == ("0.0.1", 1)
-    bed.targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
+    bed.targets.record_success(LARGE, ticket, 0.5, None, 50, "acme")
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
 
 
 async def test_one_call_asks_while_others_go_on(bed: Bed) -> None:
     """A thousand callers of one instant are one message to the health service, and one probe."""
     bed.permits.delay = asyncio.Event()
-    calls = [asyncio.create_task(bed.targets.begin(LARGE, "acme")) for _ in range(1000)]
+    calls = [asyncio.create_task(bed.targets.begin_call(LARGE, "acme")) for _ in range(1000)]
     await asyncio.sleep(0)
     assert bed.targets.health_of(LARGE).availability is Availability.DOWN
     bed.permits.delay.set()
@@ -49,13 +49,13 @@ async def test_one_call_asks_while_others_go_on(bed: Bed) -> None:
     assert sum(ticket is not None for ticket in tickets) == 1
     assert bed.permits.asked == 1
     bed.clock.advance(1.0)
-    assert await bed.targets.begin(LARGE, "acme") is None
+    assert await bed.targets.begin_call(LARGE, "acme") is None
 
 
 async def test_a_refused_permit_is_asked_for_again_soon(bed: Bed) -> None:
     """Another router probes; until it knows, this one calls others."""
     bed.permits.grants = False
-    assert await bed.targets.begin(LARGE, "acme") is None
+    assert await bed.targets.begin_call(LARGE, "acme") is None
     assert bed.targets.health_of(LARGE).availability is Availability.DOWN
     bed.clock.advance(PROBE_INTERVAL)
     assert bed.targets.health_of(LARGE).availability is Availability.PROBING
@@ -66,11 +66,11 @@ async def test_a_probe_without_a_verdict_lets_the_next_try_at_once(bed: Bed, gon
     """Its caller left, or was refused for the rate; with the fleet's permits, and with the router's own."""
     bed.permits.gone = gone
     for error in (ErrorClass.CANCELLED, ErrorClass.RATE_LIMITED, ErrorClass.INVALID_REQUEST):
-        ticket = await bed.targets.begin(LARGE, "acme")
+        ticket = await bed.targets.begin_call(LARGE, "acme")
         assert ticket is not None
         assert ticket.permit
-        assert await bed.targets.begin(LARGE, "acme") is None
-        bed.targets.failed(LARGE, ticket, error, None, "acme")
+        assert await bed.targets.begin_call(LARGE, "acme") is None
+        bed.targets.record_failure(LARGE, ticket, error, None, "acme")
     await bed.succeed()
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
 
@@ -78,7 +78,7 @@ async def test_a_probe_without_a_verdict_lets_the_next_try_at_once(bed: Bed, gon
 async def test_a_caller_that_leaves_while_the_permit_is_on_its_way_blocks_nobody(bed: Bed) -> None:
     """The next may ask after the usual interval."""
     bed.permits.delay = asyncio.Event()
-    call = asyncio.create_task(bed.targets.begin(LARGE, "acme"))
+    call = asyncio.create_task(bed.targets.begin_call(LARGE, "acme"))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -91,7 +91,7 @@ async def test_a_caller_that_leaves_while_the_permit_is_on_its_way_blocks_nobody
 async def test_a_permit_for_a_circuit_that_opened_again_is_given_back(bed: Bed) -> None:
     """Another router's probe failed while it was on its way: it goes back with the next report."""
     bed.permits.delay = asyncio.Event()
-    call = asyncio.create_task(bed.targets.begin(LARGE, "acme"))
+    call = asyncio.create_task(bed.targets.begin_call(LARGE, "acme"))
     await asyncio.sleep(0)
     breaker = bed.targets._target("acme", "large").breaker
     breaker.trip(bed.clock.now(), breaker.state.cause)
@@ -110,9 +110,9 @@ async def test_a_tenant_whose_own_requests_fail_does_not_use_up_the_probes() -> 
     await bed.fail(tenant="poison")
     while bed.targets.health_of(LARGE).availability is Availability.DOWN:
         bed.clock.advance(0.5)
-    assert await bed.targets.begin(LARGE, "poison") is None
+    assert await bed.targets.begin_call(LARGE, "poison") is None
     bed.clock.advance(OPEN_SECONDS / 8)
-    assert await bed.targets.begin(LARGE, "poison") is None
+    assert await bed.targets.begin_call(LARGE, "poison") is None
     await bed.succeed(tenant="patient")
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
 
@@ -122,16 +122,16 @@ async def test_a_turn_that_nobody_takes_passes(bed: Bed) -> None:
     await bed.fail(tenant="poison")
     while bed.targets.health_of(LARGE).availability is Availability.DOWN:
         bed.clock.advance(0.5)
-    ticket = await bed.targets.begin(LARGE, "poison")
+    ticket = await bed.targets.begin_call(LARGE, "poison")
     assert ticket is not None
-    bed.targets.succeeded(LARGE, ticket, 0.5, None, 50, "patient")
+    bed.targets.record_success(LARGE, ticket, 0.5, None, 50, "patient")
     await bed.half_open()
     await bed.fail(tenant="poison")
     while bed.targets.health_of(LARGE).availability is Availability.DOWN:
         bed.clock.advance(0.5)
-    assert await bed.targets.begin(LARGE, "poison") is None
+    assert await bed.targets.begin_call(LARGE, "poison") is None
     bed.clock.advance(OPEN_SECONDS / 4)
-    assert await bed.targets.begin(LARGE, "poison") is not None
+    assert await bed.targets.begin_call(LARGE, "poison") is not None
 
 
 def test_the_turn_of_others_grows_with_every_probe_that_the_same_tenant_wasted() -> None:

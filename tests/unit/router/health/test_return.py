@@ -18,7 +18,7 @@ from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.health.domain.target import Status
-from services.router.health.health_client import HealthClient
+from services.router.health.health_client import HealthMonitorClient
 from services.router.request.generation import Prompt
 from tests.support.health import FakeHealthStore, Hub, Replica
 from tests.support.local_channel import LocalChannel
@@ -66,7 +66,7 @@ class Bed:
         )
         self.channel = LocalChannel(self.replica.servicer())
         self.clients = [
-            HealthClient(self.channel, "", f"r{n}", self.clock, Random(f"{self.seed} {n}"), Metrics())  # type: ignore[arg-type]
+            HealthMonitorClient(self.channel, "", f"r{n}", self.clock, Random(f"{self.seed} {n}"), Metrics())  # type: ignore[arg-type]
             for n in range(self.routers)
         ]
         self.harnesses = [
@@ -113,7 +113,7 @@ class Bed:
         )
         generate = self.harnesses[number % self.routers].generate
         result = await generate.whole(CATALOG, TENANT, request)
-        self.answers.append((self.since, result.candidate.target))
+        self.answers.append((self.since, result.selection.target))
 
     async def ask_steadily(self, interval: float, seconds: float, tenant: str = "acme") -> None:
         """Requests at an interval, for so long."""

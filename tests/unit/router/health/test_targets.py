@@ -1,4 +1,4 @@
-"""What the router knows of its targets: nothing that is decided may miss what was heard or seen."""
+"""The router's view of its targets: nothing that is decided may miss what was heard or seen."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class Bed:
 
     async def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
         """One call gave its answer."""
-        ticket = await self.targets.begin(LARGE, tenant)
+        ticket = await self.targets.begin_call(LARGE, tenant)
         assert ticket is not None
-        self.targets.succeeded(LARGE, ticket, latency, None, 50, tenant)
+        self.targets.record_success(LARGE, ticket, latency, None, 50, tenant)
 
     async def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
         """One did not."""
-        ticket = await self.targets.begin(model, tenant)
+        ticket = await self.targets.begin_call(model, tenant)
         assert ticket is not None
-        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
+        self.targets.record_failure(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: B
 
 
 async def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
-    """Where nothing is decided for long, memory does not grow."""
+    """Memory does not grow while nothing is decided."""
     for _ in range(3 * SUCCESSES):
         await bed.succeed()
     (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]

@@ -1,4 +1,4 @@
-"""Who may serve a request, in what order, and why."""
+"""The models that may serve a request, in what order, and why."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_recovering_target_gets_its_share() -> None:
 def shares(
     states: dict[str, TargetHealth], found: Catalog, request: Generation | None = None
 ) -> Counter[str]:
-    """How often each order comes, of a thousand."""
+    """Counts each order, of a thousand plans."""
     return Counter(" ".join(order(plan(found, request, states, seed=seed))) for seed in range(1000))
 
 
@@ -118,7 +118,7 @@ def test_a_degraded_target_gets_a_trickle_and_stands_before_the_last_resort() ->
 
 
 def test_a_degraded_target_does_not_change_the_callers_own_order() -> None:
-    """Who names the models has the word; a recovering one is spared all the same."""
+    """A caller that names the models has the word; a recovering one is spared all the same."""
     found, asked = catalog([A], [B], [C]), generation(models=("a/m", "b/m"))
     assert set(shares({"a/m": TargetHealth(Availability.DEGRADED, ramp=0.1)}, found, asked)) == {"a/m b/m"}
     ramped = shares({"a/m": TargetHealth(ramp=0.3)}, found, asked)
