@@ -19,21 +19,24 @@ _STRATEGY_REASON = {
 }
 
 
-def order_candidates(candidates: Sequence[Candidate], rng: Random) -> list[Candidate]:
+def order_candidates(candidates: Sequence[Candidate], generation: Generation, rng: Random) -> list[Candidate]:
     """Returns the scored candidates in the order in which they are tried: healthy before degraded, tier before tier,
-    and inside a tier by weight where the policy gives weights, else by score."""
+    and inside a tier by weight where the policy gives weights and the caller asks for no strategy, else by score. A
+    weight of 0 is last in its tier in any case."""
+    shares_load = not generation.strategy_asked
     keyed: list[tuple[tuple[bool, int, float], Candidate]] = []
     for candidate in candidates:
         entry, health = candidate.entry, candidate.health
         behind = health.availability is Availability.DEGRADED or (
             health.ramp < 1.0 and rng.random() >= health.ramp
         )
-        # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
-        rank = (
-            rng.random() ** (1 / entry.weight) if entry.weighted and entry.weight else candidate.scores.total
-        )
-        if entry.weighted and not entry.weight:
-            rank = -1.0
+        rank = candidate.scores.total
+        if entry.weighted:
+            if not entry.weight:
+                rank = -1.0
+            elif shares_load:
+                # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
+                rank = rng.random() ** (1 / entry.weight)
         keyed.append(((behind, entry.tier, -rank), candidate))
     if len(keyed) > 1:
         keyed.sort(key=itemgetter(0))
@@ -41,9 +44,11 @@ def order_candidates(candidates: Sequence[Candidate], rng: Random) -> list[Candi
 
 
 def explain_order(ordered: Sequence[Candidate], generation: Generation, *, passed_over: bool) -> None:
-    """Fills in each candidate's rank, confidence and reason. `passed_over`: better ones are down."""
+    """Fills in each candidate's rank, confidence (against the next in its tier) and reason. `passed_over`: better
+    ones are down."""
     confidence = 1.0
-    if len(ordered) > 1:
+    # Scores compare within a tier.
+    if len(ordered) > 1 and ordered[1].entry.tier == ordered[0].entry.tier:
         best, second = ordered[0].scores.total, ordered[1].scores.total
         if best > 0:
             confidence = max(0.0, min(1.0, 1 - second / best))
@@ -59,7 +64,7 @@ def _reason(candidate: Candidate, generation: Generation) -> SelectionReason:
         return SelectionReason.AVAILABILITY
     if generation.models:
         return SelectionReason.REQUESTED
-    if candidate.entry.weighted:
+    if candidate.entry.weighted and not generation.strategy_asked:
         return SelectionReason.LOAD_BALANCE
     by_strategy = _STRATEGY_REASON.get(generation.strategy)
     if by_strategy is not None:

@@ -71,7 +71,7 @@ class Planner:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST, strategy_asked=True)
         plan = make_plan(
             entries, structs.replace(request, generation=cost_first), conditions, self._scorer, Random(seed)
         )
