@@ -32,7 +32,7 @@ from services.router.generate.degradation import QUEUE, STALE, Degradable, Degra
 from services.router.generate.events import Completed, Delta, Event, Head, Result, Selected
 from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
-from services.router.generate.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Try, Wait, next_step
+from services.router.generate.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Wait, next_step
 from services.router.generate.relay import Relay
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
@@ -254,7 +254,7 @@ class Generate:
             try:
                 if isinstance(step, Wait):
                     await asyncio.sleep(step.seconds)
-                request.allow_prefill = isinstance(step, Try) and step.prefill
+                request.allow_prefill = step.prefill
                 attempt = await self._gate.begin(request, step.candidate)
             finally:
                 # Not begun, or no longer wanted.

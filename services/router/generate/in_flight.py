@@ -84,7 +84,7 @@ class InFlight(Struct):
                 failure.retry_after,
                 failure.retry_same,
                 record.cost_micro_usd,
-                self.committed,
+                attempt.first_token is not None,
                 prefilled,
             )
         )

@@ -8,11 +8,12 @@ envelope alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from libs.types import ACCOUNT_FAULTS, ErrorClass
+from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
 
@@ -52,7 +53,7 @@ class Failed(Struct, frozen=True):
     retry_after: float | None = None
     retry_same: bool = False
     cost_micro_usd: int = 0
-    #: Content had already reached the caller.
+    #: It had shown content, so its target answers.
     committed: bool = False
     #: It was asked to go on from the part already sent.
     prefilled: bool = False
@@ -73,10 +74,11 @@ class Try(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Call this candidate after `seconds`; needs room in the retry budget."""
+    """Call this candidate after `seconds`; needs room in the retry budget. `prefill` as in `Try`."""
 
     candidate: Candidate
     seconds: float
+    prefill: bool = True
 
 
 class GiveUp(Struct, frozen=True):
@@ -120,10 +122,13 @@ def next_step(
             return Try(last.candidate, spends_retry=False, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
         if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
-            return Wait(last.candidate, seconds)
+            return Wait(last.candidate, seconds, prefill=_takes_prefill(last.candidate, failed))
     for candidate in _remaining(plan, failed):
         if candidate.target not in refused and _affordable(candidate, failed, envelope):
             return Try(candidate, spends_retry=not last.of_request)
+    resumed = _cut_after_content(failed, envelope, refused)
+    if resumed is not None:
+        return Wait(resumed, SAME_PROVIDER_BACKOFF * jitter, prefill=_takes_prefill(resumed, failed))
     return _wait_out(failed, envelope, now, refused, RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter)
 
 
@@ -143,6 +148,31 @@ def _again(last: Failed, failed: Sequence[Failed]) -> bool:
         and last.retry_same
         and not last.committed
         and sum(f.candidate.target == last.candidate.target for f in failed) == 1
+    )
+
+
+def _cut_after_content(
+    failed: Sequence[Failed], envelope: Envelope, refused: Collection[str]
+) -> Candidate | None:
+    """Returns the candidate to go on with where nobody else is left: of those that were cut after they had shown
+    content, the one that has failed least. None: none may be called."""
+    tries = Counter(f.candidate.target for f in failed)
+    cut = [
+        f.candidate
+        for f in failed
+        if f.committed
+        and f.error_class in PROVIDER_FAULTS
+        and f.candidate.target not in refused
+        and _affordable(f.candidate, failed, envelope)
+    ]
+    return min(cut, key=lambda candidate: tries[candidate.target], default=None)
+
+
+def _takes_prefill(candidate: Candidate, failed: Sequence[Failed]) -> bool:
+    """Returns False if the candidate has refused a prefill."""
+    return not any(
+        f.prefilled and f.error_class is ErrorClass.INVALID_REQUEST and f.candidate.target == candidate.target
+        for f in failed
     )
 
 
