@@ -129,11 +129,17 @@ class RetryBudget:
 
     def try_spend(self, now: float, caller: str = "") -> bool:
         """Takes one extra attempt (retry, fallback or hedge) from the budget; False: there is none, do not try."""
-        if not self._may_spend(now, caller):
+        if not self.may_spend(now, caller):
             return False
         self._counts.add(now, 0, 1)
         self._record_extra(caller, now, 1)
         return True
+
+    def charge(self, now: float, caller: str = "") -> None:
+        """Records an extra attempt in vain that needed no room: it leaves less for those that do."""
+        self._counts.add(now, 0, 1)
+        self._record_extra(caller, now, 1)
+        self.record_wasted(caller)
 
     def refund(self, now: float, caller: str = "") -> None:
         """Gives an extra attempt back that gave the answer: only attempts in vain make an outage worse."""
@@ -160,7 +166,8 @@ class RetryBudget:
         floor = self._min_retries if self.answering(now, caller) else self._idle_retries
         return max(floor, int(self._ratio * self._counts.totals(now).successes + 1e-9))
 
-    def _may_spend(self, now: float, caller: str) -> bool:
+    def may_spend(self, now: float, caller: str = "") -> bool:
+        """Returns True if an extra attempt could be taken now."""
         allowed, spent = self._allowed(now, caller), self._counts.totals(now).failures
         callers = self._count_callers(now)
         if callers <= 1:

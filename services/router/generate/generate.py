@@ -32,10 +32,20 @@ from services.router.generate.degradation import QUEUE, STALE, Degradable, Degra
 from services.router.generate.events import Completed, Delta, Event, Head, Result, Selected
 from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
-from services.router.generate.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Wait, next_step
+from services.router.generate.next_step import (
+    NO_FAULTS,
+    SHORTEST_ATTEMPT,
+    Envelope,
+    GiveUp,
+    Outlook,
+    Wait,
+    next_step,
+)
 from services.router.generate.relay import Relay
+from services.router.health.target_health import Availability
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
+from services.router.planning.recent_calls import RecentCalls
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
@@ -49,6 +59,7 @@ class Generate:
         calls: Calls,
         budgets: Budgets,
         retries: RetryBudget,
+        recent: RecentCalls,
         answers: RecentAnswers,
         clock: Clock,
         rng: Random,
@@ -58,6 +69,7 @@ class Generate:
         self._calls = calls
         self._budgets = budgets
         self._retries = retries
+        self._recent = recent
         self._answers = answers
         self._clock = clock
         self._rng = rng
@@ -232,6 +244,9 @@ class Generate:
             self._refund(request)
         elif request.spent_retry:
             self._retries.record_wasted(request.generation.tenant)
+        elif request.unpaid:
+            # It needed no room, and leaves less for those that do.
+            self._retries.charge(self._clock.monotonic(), request.generation.tenant)
 
     def _refund(self, request: InFlight) -> None:
         if request.spent_retry:
@@ -243,11 +258,18 @@ class Generate:
             now = self._clock.monotonic()
             jitter = self._rng.random()
             step = next_step(
-                request.plan, request.failed, request.envelope, now, refused=request.refused, jitter=jitter
+                request.plan,
+                request.failed,
+                request.envelope,
+                now,
+                refused=request.refused,
+                jitter=jitter,
+                outlook=self._outlook(request, now) if request.failed else NO_FAULTS,
             )
             if isinstance(step, GiveUp):
                 return step
             request.spent_retry = isinstance(step, Wait) or step.spends_retry
+            request.unpaid = bool(request.failed) and not request.spent_retry
             if request.spent_retry and not self._retries.try_spend(now, request.generation.tenant):
                 return GiveUp("RETRY_BUDGET_EXHAUSTED")
             attempt = None
@@ -262,6 +284,20 @@ class Generate:
                     self._refund(request)
             if attempt is not None:
                 return attempt
+
+    def _outlook(self, request: InFlight, now: float) -> Outlook:
+        """Returns what recent calls say of the plan's candidates."""
+        recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
+        works = (Availability.HEALTHY, Availability.DEGRADED)
+        return Outlook(
+            frozenset(c.target for c in candidates if recent.avoids(c.model, tenant, now)),
+            frozenset(
+                c.target
+                for c in candidates
+                if c.health.availability not in works or recent.repeats(c.model, tenant, now)
+            ),
+            self._retries.may_spend(now, tenant),
+        )
 
     def _error(self, request: InFlight, why: str) -> PointsmanError:
         """Returns the error for a `GiveUp.why`. Made anew where it is raised: no frame may hold what it raises."""

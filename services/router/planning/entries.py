@@ -14,13 +14,15 @@ CHEAPER_MODELS = 5
 
 
 class PolicyEntry(Struct, frozen=True):
-    """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it."""
+    """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it. `last_resort`:
+    for when every tier failed."""
 
     provider: Provider
     model: Model
     tier: int
     weight: int
     weighted: bool
+    last_resort: bool = False
 
 
 def entries_for(
@@ -30,10 +32,12 @@ def entries_for(
     after the last."""
     policy = catalog.policy_for(tenant, content_type)
     tiers: list[list[tuple[Model, int]]] = []
+    resorts = len(models)
     if models:
         tiers = [[(model, 1) for model in catalog.resolve_model(name)] for name in models]
     else:
         tiers = [[(catalog.models[w.model_id], w.weight) for w in tier] for tier in policy.tiers]
+        resorts = len(tiers)
         tiers += [[(catalog.models[model_id], 1)] for model_id in policy.last_resort]
     entries = []
     seen: set[str] = set()
@@ -43,7 +47,14 @@ def entries_for(
             if model.id not in seen:
                 seen.add(model.id)
                 entries.append(
-                    PolicyEntry(catalog.providers[model.provider], model, number, weight, weighted)
+                    PolicyEntry(
+                        catalog.providers[model.provider],
+                        model,
+                        number,
+                        weight,
+                        weighted,
+                        last_resort=number >= resorts,
+                    )
                 )
     return tuple(entries)
 

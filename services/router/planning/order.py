@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from random import Random
 
+from libs.catalog.model import Model
 from libs.selection import SelectionReason, Strategy
 from services.router.health.target_health import Availability
 from services.router.planning.candidate import Candidate
@@ -41,6 +42,15 @@ def order_candidates(candidates: Sequence[Candidate], generation: Generation, rn
     if len(keyed) > 1:
         keyed.sort(key=itemgetter(0))
     return [candidate for _, candidate in keyed]
+
+
+def put_last(ordered: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[Candidate]:
+    """Returns the candidates with those behind the others that recent calls show to fail. Who is being probed is in
+    the hands of its circuit."""
+    avoided = [c.health.availability is not Availability.PROBING and avoids(c.model) for c in ordered]
+    return [c for c, put in zip(ordered, avoided, strict=True) if not put] + [
+        c for c, put in zip(ordered, avoided, strict=True) if put
+    ]
 
 
 def explain_order(ordered: Sequence[Candidate], generation: Generation, *, passed_over: bool) -> None:
