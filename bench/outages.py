@@ -41,9 +41,9 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 #: Calls of each copy with all well, and with providers broken; seconds between them, and the deadline of each.
 WARM, CALLS, EVERY, DEADLINE = 24, 40, 0.3, 30.0
-#: The most seconds that a call may take where faults show at once, and that a silent provider may cost: answers come
-#: within milliseconds, so its learned times are below the floor.
-VISIBLE, SILENT = 1.0, 2.0
+#: The most seconds that a call may take where faults show at once, and that a silent provider may cost: so many, or
+#: so many times the slowest of the calls with all well.
+VISIBLE, SILENT, SLACK = 1.0, 2.0, 4.0
 PROMPT = "Describe the Fjord pour-over kettle, brushed steel, 0.9 litres."
 KEY_FILE = "key"
 
@@ -61,19 +61,22 @@ class Scenario:
         """Returns the key of the tenant that calls."""
         return f"outage-key-{self.number}"
 
-    @property
-    def allowed(self) -> float:
-        """Returns the most seconds that the slowest call may take."""
-        return VISIBLE + (SILENT * len(self.broken) if self.fault == "silence" else 0.0)
-
 
 @dataclass
 class Seen:
-    """The calls of a scenario: (seconds after the break at which it began, seconds that it took), and errors."""
+    """The calls of a scenario: (seconds after the break at which it began, seconds that it took), and errors; and the
+    seconds of those before, `well`."""
 
     scenario: Scenario
+    well: list[float] = field(default_factory=list)
     calls: list[tuple[float, float]] = field(default_factory=list)
     errors: list[PointsmanError] = field(default_factory=list)
+
+    @property
+    def allowed(self) -> float:
+        """Returns the most seconds that the slowest call may take."""
+        silent = len(self.scenario.broken) if self.scenario.fault == "silence" else 0
+        return VISIBLE + silent * max(SILENT, SLACK * max(self.well))
 
     @property
     def slowest(self) -> float:
@@ -83,12 +86,12 @@ class Seen:
     @property
     def slowest_later(self) -> float:
         """Returns the same of the calls that began after the first callers' time."""
-        return max((s for began, s in self.calls if began > self.scenario.allowed), default=0.0)
+        return max((s for began, s in self.calls if began > self.allowed), default=0.0)
 
     @property
     def ok(self) -> bool:
         """Returns True if every call was answered in time."""
-        return not self.errors and self.slowest <= self.scenario.allowed and self.slowest_later <= VISIBLE
+        return not self.errors and self.slowest <= self.allowed and self.slowest_later <= VISIBLE
 
 
 def policy_providers(catalog: Catalog, policy: str) -> tuple[str, ...]:
@@ -180,7 +183,7 @@ async def run_scenario(stack: RunningStack, scenario: Scenario) -> Seen:
     seen = Seen(scenario)
     async with stack.client(scenario.key) as client:
 
-        async def call(number: int, began: float, kept: Seen | None) -> None:
+        async def call(number: int, began: float | None) -> None:
             asked = time.monotonic()
             request_id = f"outage-{scenario.number}-{number}"
             try:
@@ -193,18 +196,21 @@ async def run_scenario(stack: RunningStack, scenario: Scenario) -> Seen:
             except PointsmanError as error:
                 seen.errors.append(error)
             else:
-                if kept is not None:
-                    kept.calls.append((asked - began, time.monotonic() - asked))
+                seconds = time.monotonic() - asked
+                if began is None:
+                    seen.well.append(seconds)
+                else:
+                    seen.calls.append((asked - began, seconds))
 
         for number in range(WARM):
-            await call(number, 0.0, None)
+            await call(number, None)
         for name in scenario.broken:
             fault = {**FAULTS[scenario.fault], "when": {"endpoint": "any"}}
             await stack.simulator.set(f"{name}-{scenario.number}", tokens=20, faults=[fault])
         began = time.monotonic()
         async with asyncio.TaskGroup() as running:
             for number in range(CALLS):
-                running.create_task(call(WARM + number, began, seen))
+                running.create_task(call(WARM + number, began))
                 await asyncio.sleep(EVERY)
     return seen
 
@@ -224,17 +230,20 @@ async def run(directory: Path, shipped: Catalog, policy: str, chosen: Sequence[S
 
 def table(found: Sequence[Seen]) -> str:
     """Returns the figures as text."""
-    lines = [f"{'fault':>12} {'broken':>6} {'subsets':>7} {'failed':>7} {'slowest':>8} {'later':>8}  ok"]
+    lines = [
+        f"{'fault':>12} {'broken':>6} {'subsets':>7} {'failed':>7} {'well':>8} {'slowest':>8} {'later':>8}  ok"
+    ]
     for (fault, many), group in itertools.groupby(
         found, key=lambda seen: (seen.scenario.fault, len(seen.scenario.broken))
     ):
         alike = list(group)
         failed = sum(len(seen.errors) for seen in alike)
+        well = max(max(seen.well) for seen in alike)
         slowest = max(seen.slowest for seen in alike)
         later = max(seen.slowest_later for seen in alike)
         ok = all(seen.ok for seen in alike)
         lines.append(
-            f"{fault:>12} {many:>6} {len(alike):>7} {failed:>7} {slowest:>7.2f}s {later:>7.2f}s  "
+            f"{fault:>12} {many:>6} {len(alike):>7} {failed:>7} {well:>7.2f}s {slowest:>7.2f}s {later:>7.2f}s  "
             + ("yes" if ok else "NO")
         )
     return "\n".join(lines)

@@ -4,8 +4,8 @@ Two questions are answered from the same evidence, for a caller:
 
 - *Is it to be avoided?* Others are called first, for a short time. A silent target costs its callers seconds, so one
   timeout is enough; a visible fault costs milliseconds and may be chance, so it takes two in a row with no answer
-  between. Faults of the account are left to `set_aside`, which needs to meet them. A call in flight for longer than
-  its target's answers ever take is evidence before it ends, unless a call that began later was answered.
+  between. Faults of the account are left to `set_aside`, which needs to meet them. A call in flight for much longer
+  than its target's answers usually take is evidence before it ends, unless a call that began later was answered.
 - *Would another call repeat what has failed?* Then it needs room in the retry budget. The first call to a provider
   that has not failed needs none: it is how a living provider is found. To keep a sudden outage from making each
   request the first at each provider, one such call at a time is let pass, and any number where the provider has just
@@ -35,6 +35,8 @@ VISIBLE_ROW: Final = 2
 REMEMBERED: Final = 60.0
 #: A provider that answered within this time is taken to answer on, seconds.
 PROVEN: Final = 1.0
+#: A call is late after this share of the time that its provider may fairly take.
+LATE: Final = 0.5
 #: Late calls of one place that are looked at, at most.
 MOST_LATE: Final = 64
 
@@ -134,12 +136,12 @@ class RecentCalls:
         self._failed = float("-inf")
 
     def begin(
-        self, attempt_id: str, model: Model, caller: str, now: float, usual: float, *, extra: bool
+        self, attempt_id: str, model: Model, caller: str, now: float, fair: float, *, extra: bool
     ) -> None:
-        """Records a call that begins. `usual`: seconds after which it is late; `extra`: not the first of its
-        request."""
+        """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
+        its request."""
         self._running[attempt_id] = _Call(model, caller, now, extra)
-        heappush(self._due, (now + usual, attempt_id))
+        heappush(self._due, (now + LATE * fair, attempt_id))
         if extra:
             self._place(self._providers, model.provider).extra += 1
 

@@ -15,7 +15,7 @@ from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
+from services.router.providers.timeouts import OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -26,7 +26,7 @@ from services.router.request.tokens import estimate_text_tokens
 COALESCE = 0.005
 #: Seconds for which it is remembered that a provider can be used: key files are read no more often.
 USABLE_FOR = 0.5
-#: Tenants' own learners that are kept at most; each takes up to 25 KiB.
+#: Tenants' own learners that are kept at most; each takes up to 30 KiB.
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
@@ -50,18 +50,24 @@ class ProviderClient:
         self._keys = keys
         self._clock = clock
         self._learner = learner
-        #: By model and effort, of all tenants; and of each tenant, those used last at the end.
+        #: By model and effort, of all tenants; by effort, of all models; and of each tenant, those used last at the
+        #: end.
         self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
+        self._all_models: dict[str | None, TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
         #: By model id: built anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        """See `Providers.learned_times`: learned by model and reasoning effort too."""
+        """See `Providers.learned_times`: learned by model and reasoning effort too. What no call to the model has
+        taught is guessed from all models."""
         now = self._clock.monotonic()
-        own, everybody = self._learners_of(model, prompt, tenant)
-        return own.learned_times(now).completed(everybody.learned_times(now))
+        own, everybody, all_models = self._learners_of(model, prompt, tenant)
+        learned = own.learned_times(now).completed(everybody.learned_times(now))
+        return (
+            learned if learned.complete else learned.completed(all_models.learned_times(now).slowed(OTHERS))
+        )
 
     def why_unusable(self, provider: Provider) -> str:
         """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
@@ -104,7 +110,8 @@ class ProviderClient:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                for learner in learners:
+                # A silent model says nothing about others.
+                for learner in learners[:2]:
                     learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair
             raise
@@ -117,8 +124,9 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
+        most = min(prompt.max_output_tokens, model.max_output_tokens)
         for learner in learners:
-            learner.record_answer(now(), now() - began, tokens)
+            learner.record_answer(now(), now() - began, tokens, most)
         return completion
 
     async def stream(
@@ -151,7 +159,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
-                for learner in learners:
+                for learner in learners if watch.first is not None else learners[:2]:
                     learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
@@ -254,13 +262,18 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _learners_of(self, model: Model, prompt: Prompt, tenant: str) -> tuple[TimeLearner, TimeLearner]:
-        """Returns the tenant's own learner and that of all tenants."""
+    def _learners_of(
+        self, model: Model, prompt: Prompt, tenant: str
+    ) -> tuple[TimeLearner, TimeLearner, TimeLearner]:
+        """Returns the tenant's own learner, that of all tenants, and that of all models."""
         # How hard a model thinks changes its habits, so they are learned apart.
         key = (model.id, prompt.reasoning_effort)
         everybody = self._time_learners.get(key)
         if everybody is None:
             everybody = self._time_learners[key] = TimeLearner()
+        all_models = self._all_models.get(prompt.reasoning_effort)
+        if all_models is None:
+            all_models = self._all_models[prompt.reasoning_effort] = TimeLearner()
         own_key = (*key, tenant)
         own = self._tenant_learners.get(own_key)
         if own is None:
@@ -268,7 +281,7 @@ class ProviderClient:
             if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
                 self._tenant_learners.popitem(last=False)
         self._tenant_learners.move_to_end(own_key)
-        return own, everybody
+        return own, everybody, all_models
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
