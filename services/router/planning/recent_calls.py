@@ -4,8 +4,9 @@ Two questions are answered from the same evidence, for a caller:
 
 - *Is it to be avoided?* Others are called first, for a short time. A silent target costs its callers seconds, so one
   timeout is enough; a visible fault costs milliseconds and may be chance, so it takes two in a row with no answer
-  between. Faults of the account are left to `set_aside`, which needs to meet them. A call in flight for much longer
-  than its target's answers usually take is evidence before it ends, unless a call that began later was answered.
+  between. What is left to `set_aside` (keys, retired models) must be met, so it does not count. A call in flight for
+  much longer than its target's answers usually take is evidence before it ends, unless a call that began later was
+  answered.
 - *Would another call repeat what has failed?* Then it needs room in the retry budget. The first call to a provider
   that has not failed needs none: it is how a living provider is found. To keep a sudden outage from making each
   request the first at each provider, one such call at a time is let pass, and any number where the provider has just
@@ -42,6 +43,8 @@ MOST_LATE: Final = 64
 
 #: Failures of the provider rather than of one model or one request.
 OF_PROVIDER: Final = PROVIDER_FAULTS | ACCOUNT_FAULTS | {ErrorClass.RATE_LIMITED}
+#: Failures that are `set_aside`'s to act upon.
+_SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
 
 
 class _Call:
@@ -74,7 +77,7 @@ class _Place:
     def __init__(self) -> None:
         #: The last answer, and the latest begin of a call that was answered.
         self.answered = self.newest_answered = float("-inf")
-        #: Failures in a row since the last answer, those of them that were no account's, the last of them, their
+        #: Failures in a row since the last answer, those of them that may be avoided, the last of them, their
         #: callers (two are as good as all), and True if one was a timeout.
         self.failures = self.faults = 0
         self.failed = float("-inf")
@@ -94,7 +97,7 @@ class _Place:
         if now - self.failed >= REMEMBERED:
             self._forget()
         self.failures += 1
-        self.faults += failure not in ACCOUNT_FAULTS
+        self.faults += failure not in _SET_ASIDE
         self.failed = now
         self.silent = self.silent or failure is ErrorClass.TIMEOUT
         if len(self.callers) < 2:
