@@ -38,6 +38,7 @@ from services.router.generate.next_step import (
     Envelope,
     GiveUp,
     Outlook,
+    Try,
     Wait,
     next_step,
 )
@@ -244,9 +245,6 @@ class Generate:
             self._refund(request)
         elif request.spent_retry:
             self._retries.record_wasted(request.generation.tenant)
-        elif request.unpaid:
-            # It needed no room, and leaves less for those that do.
-            self._retries.charge(self._clock.monotonic(), request.generation.tenant)
 
     def _refund(self, request: InFlight) -> None:
         if request.spent_retry:
@@ -268,9 +266,7 @@ class Generate:
             )
             if isinstance(step, GiveUp):
                 return step
-            request.spent_retry = isinstance(step, Wait) or step.spends_retry
-            request.unpaid = bool(request.failed) and not request.spent_retry
-            if request.spent_retry and not self._retries.try_spend(now, request.generation.tenant):
+            if not self._spend_retry(request, step, now):
                 return GiveUp("RETRY_BUDGET_EXHAUSTED")
             attempt = None
             try:
@@ -285,6 +281,18 @@ class Generate:
             if attempt is not None:
                 return attempt
 
+    def _spend_retry(self, request: InFlight, step: Try | Wait, now: float) -> bool:
+        """Takes an extra attempt from the retry budget. Returns False if it needs room and there is none."""
+        tenant = request.generation.tenant
+        request.spent_retry = False
+        if isinstance(step, Wait) or step.spends_retry:
+            request.spent_retry = self._retries.try_spend(now, tenant)
+            return request.spent_retry
+        if request.failed and not request.failed[-1].of_request:
+            self._retries.spend(now, tenant)
+            request.spent_retry = True
+        return True
+
     def _outlook(self, request: InFlight, now: float) -> Outlook:
         """Returns what recent calls say of the plan's candidates."""
         recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
@@ -294,7 +302,7 @@ class Generate:
             frozenset(
                 c.target
                 for c in candidates
-                if c.health.availability not in works or recent.repeats(c.model, tenant, now)
+                if c.health.availability not in works or recent.repeats(c.model, now)
             ),
             self._retries.may_spend(now, tenant),
         )

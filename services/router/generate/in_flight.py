@@ -56,8 +56,6 @@ class InFlight(Struct):
     allow_prefill: bool = True
     #: The attempt that runs, or ended last, was paid from the retry budget.
     spent_retry: bool = False
-    #: It was not the first, and needed no room there.
-    unpaid: bool = False
     degradation: Degradation | None = None
     #: The answer has begun to come.
     begun: bool = False

@@ -1,6 +1,6 @@
 """Tells from the last calls which targets fail now, before any circuit has opened and before silent calls have ended.
 
-Two questions are answered from the same evidence, for a caller:
+Two questions are answered from the same evidence:
 
 - *Is it to be avoided?* Others are called first, for a short time. A silent target costs its callers seconds, so one
   timeout is enough; a visible fault costs milliseconds and may be chance, so it takes two in a row with no answer
@@ -14,7 +14,8 @@ Two questions are answered from the same evidence, for a caller:
 
 A provider's fault shows at whichever of its models was called, so evidence counts for both; an answer clears it for
 both, and what the request itself was refused for is an answer. A caller's own text can make a provider fail (see
-`health.held_failures`), so evidence counts for a caller where it has met it itself, or two callers have.
+`health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or two callers have.
+A repetition is one whoever failed: it has a fair share of the retry budget.
 
 After a start, and where nobody has called for a minute, every target is as good as new. Pure, and in memory that
 calls in flight bound. Instants are monotonic seconds.
@@ -119,10 +120,10 @@ class _Place:
                 return True
         return bool(self.late) and self.is_late(caller)
 
-    def has_failed(self, now: float, caller: str) -> bool:
-        if self.failures and now - self.failed < REMEMBERED and _concerns(self.callers, caller):
+    def has_failed(self, now: float) -> bool:
+        if self.failures and now - self.failed < REMEMBERED:
             return True
-        return bool(self.late) and self.is_late(caller)
+        return any(call.began >= self.newest_answered for call in self.late.values())
 
 
 class RecentCalls:
@@ -177,10 +178,10 @@ class RecentCalls:
         self._note_late(now)
         return any(place.is_avoided(now, caller) for place in self._places(model))
 
-    def repeats(self, model: Model, caller: str, now: float) -> bool:
+    def repeats(self, model: Model, now: float) -> bool:
         """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""
         self._note_late(now)
-        if any(place.has_failed(now, caller) for place in self._places(model)):
+        if any(place.has_failed(now) for place in self._places(model)):
             return True
         provider = self._providers.get(model.provider)
         return provider is not None and provider.extra > 0 and now - provider.answered > PROVEN

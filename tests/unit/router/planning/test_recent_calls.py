@@ -58,14 +58,14 @@ def test_an_answer_clears_all(sign: str) -> None:
     for number in range(3):
         call(recent, f"{number}", ErrorClass.TIMEOUT, at=0.0)
     assert recent.avoids(A, "one", 1.0)
-    assert recent.repeats(A, "one", 1.0)
+    assert recent.repeats(A, 1.0)
     recent.begin("a", A, "one", 1.0, FAIR, extra=False)
     if sign == "shown":
         recent.shown("a", 1.1)
     else:
         recent.end("a", A, "one", 1.1, None if sign == "answer" else ErrorClass.CONTEXT_TOO_LONG)
     assert not recent.avoids(A, "one", 1.2)
-    assert not recent.repeats(A, "one", 1.2)
+    assert not recent.repeats(A, 1.2)
 
 
 def test_a_late_call_is_evidence_before_it_ends() -> None:
@@ -80,7 +80,7 @@ def test_a_late_call_is_evidence_before_it_ends() -> None:
     recent.shown("earlier", late)
     for target in (A, SIBLING):
         assert recent.avoids(target, "one", late)
-        assert recent.repeats(target, "one", late)
+        assert recent.repeats(target, late)
     recent.begin("later", A, "one", late, FAIR, extra=False)
     recent.shown("later", late + 0.1)
     assert not recent.avoids(A, "one", late + 0.2)
@@ -94,19 +94,19 @@ def test_a_late_call_that_ends_without_a_fault_is_none(end: ErrorClass | None) -
     assert recent.avoids(A, "one", FAIR)
     recent.end("1", A, "one", FAIR, end)
     assert not recent.avoids(A, "one", FAIR)
-    assert not recent.repeats(A, "one", FAIR)
+    assert not recent.repeats(A, FAIR)
     assert recent.all_quiet(FAIR)
 
 
 def test_one_callers_failures_are_its_own_until_another_meets_them() -> None:
-    """Ended calls and late ones alike."""
+    """Ended calls and late ones alike. Another call is a repetition for all: it has a share of the budget."""
     recent = RecentCalls()
     for number in range(3):
         call(recent, f"{number}", ErrorClass.SERVER_ERROR, at=0.0)
     recent.begin("late", A, "one", 0.0, FAIR, extra=False)
     assert recent.avoids(A, "one", FAIR)
     assert not recent.avoids(A, "two", FAIR)
-    assert not recent.repeats(A, "two", FAIR)
+    assert recent.repeats(A, FAIR)
     call(recent, "two", ErrorClass.SERVER_ERROR, at=FAIR, caller="two")
     for caller in ("one", "two", "three"):
         assert recent.avoids(A, caller, FAIR + 0.2), caller
@@ -117,23 +117,23 @@ def test_a_further_call_repeats_what_has_failed_within_a_minute() -> None:
     recent = RecentCalls()
     call(recent, "1", ErrorClass.OVERLOADED, at=0.0)
     for target in (A, SIBLING):
-        assert recent.repeats(target, "one", REMEMBERED - 0.1)
-        assert not recent.repeats(target, "one", REMEMBERED + 0.2)
-    assert not recent.repeats(B, "one", 0.2)
+        assert recent.repeats(target, REMEMBERED - 0.1)
+        assert not recent.repeats(target, REMEMBERED + 0.2)
+    assert not recent.repeats(B, 0.2)
 
 
 def test_one_extra_call_at_a_time_finds_out_whether_a_provider_answers() -> None:
     """Where it has just answered, any number passes."""
     recent = RecentCalls()
     recent.begin("1", A, "one", 0.0, FAIR, extra=True)
-    assert recent.repeats(A, "one", 0.1)
-    assert recent.repeats(SIBLING, "two", 0.1)
+    assert recent.repeats(A, 0.1)
+    assert recent.repeats(SIBLING, 0.1)
     recent.shown("1", 0.2)
     recent.begin("2", A, "one", 0.3, FAIR, extra=True)
-    assert not recent.repeats(A, "one", 0.2 + PROVEN)
-    assert recent.repeats(A, "one", 0.3 + PROVEN)
+    assert not recent.repeats(A, 0.2 + PROVEN)
+    assert recent.repeats(A, 0.3 + PROVEN)
     recent.end("2", A, "one", 0.4 + PROVEN, ErrorClass.CANCELLED)
-    assert not recent.repeats(A, "one", 0.4 + PROVEN)
+    assert not recent.repeats(A, 0.4 + PROVEN)
 
 
 def test_calls_that_have_ended_leave_nothing_that_grows() -> None:
