@@ -49,12 +49,13 @@ _SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
 
 
 class _Call:
-    """A call in flight that has shown nothing yet."""
+    """A call in flight that has shown nothing yet, to a model of a provider."""
 
-    __slots__ = ("began", "caller", "extra", "model")
+    __slots__ = ("began", "caller", "extra", "model", "provider")
 
-    def __init__(self, model: Model, caller: str, began: float, extra: bool) -> None:
+    def __init__(self, model: _Place, provider: _Place, caller: str, began: float, extra: bool) -> None:
         self.model = model
+        self.provider = provider
         self.caller = caller
         self.began = began
         self.extra = extra
@@ -90,7 +91,8 @@ class _Place:
 
     def record_answer(self, now: float, began: float) -> None:
         self.answered = now
-        self.newest_answered = max(self.newest_answered, began)
+        if began > self.newest_answered:
+            self.newest_answered = began
         if self.failures:
             self._forget()
 
@@ -144,16 +146,19 @@ class RecentCalls:
     ) -> None:
         """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
         its request."""
-        self._running[attempt_id] = _Call(model, caller, now, extra)
+        of_model = self._place(self._models, model.id)
+        of_provider = self._place(self._providers, model.provider)
+        self._running[attempt_id] = _Call(of_model, of_provider, caller, now, extra)
         heappush(self._due, (now + LATE * fair, attempt_id))
         if extra:
-            self._place(self._providers, model.provider).extra += 1
+            of_provider.extra += 1
 
     def shown(self, attempt_id: str, now: float) -> None:
         """Records the first sign of an answer."""
         call = self._leave(attempt_id)
         if call is not None:
-            self._answered(call.model, now, call.began)
+            call.model.record_answer(now, call.began)
+            call.provider.record_answer(now, call.began)
 
     def end(self, attempt_id: str, model: Model, caller: str, now: float, failure: ErrorClass | None) -> None:
         """Records the end of a call. `failure` None: it gave the answer; CANCELLED: it is evidence of nothing."""
@@ -161,7 +166,10 @@ class RecentCalls:
         if failure is ErrorClass.CANCELLED:
             return
         if failure is None or (failure not in OF_PROVIDER and failure is not ErrorClass.MODEL_NOT_FOUND):
-            self._answered(model, now, now if call is None else call.began)
+            # Else it has shown its answer before.
+            if call is not None:
+                call.model.record_answer(now, call.began)
+                call.provider.record_answer(now, call.began)
             return
         self._failed = now
         self._place(self._models, model.id).record_failure(now, caller, failure)
@@ -186,19 +194,15 @@ class RecentCalls:
         provider = self._providers.get(model.provider)
         return provider is not None and provider.extra > 0 and now - provider.answered > PROVEN
 
-    def _answered(self, model: Model, now: float, began: float) -> None:
-        self._place(self._models, model.id).record_answer(now, began)
-        self._place(self._providers, model.provider).record_answer(now, began)
-
     def _leave(self, attempt_id: str) -> _Call | None:
         """Takes a call out of those that have shown nothing."""
         call = self._running.pop(attempt_id, None)
         if call is None:
             return None
         if call.extra:
-            self._place(self._providers, call.model.provider).extra -= 1
+            call.provider.extra -= 1
         if self._late:
-            for place in self._places(call.model):
+            for place in (call.model, call.provider):
                 if place.late.pop(attempt_id, None) is not None:
                     self._late -= 1
         return call
@@ -211,8 +215,7 @@ class RecentCalls:
             call = self._running.get(attempt_id)
             if call is None:
                 continue
-            for places, name in ((self._models, call.model.id), (self._providers, call.model.provider)):
-                place = self._place(places, name)
+            for place in (call.model, call.provider):
                 if len(place.late) < MOST_LATE:
                     place.late[attempt_id] = call
                     self._late += 1
