@@ -91,8 +91,7 @@ class _Place:
 
     def record_answer(self, now: float, began: float) -> None:
         self.answered = now
-        if began > self.newest_answered:
-            self.newest_answered = began
+        self.newest_answered = max(self.newest_answered, began)
         if self.failures:
             self._forget()
 
