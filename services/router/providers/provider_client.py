@@ -15,7 +15,8 @@ from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
-from services.router.providers.timeouts import OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
+from services.router.providers.time_learner import TimeLearner
+from services.router.providers.timeouts import OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire

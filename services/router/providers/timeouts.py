@@ -1,4 +1,5 @@
-"""Timeouts of an attempt: learned per model and tenant, between floors and the catalog's ceilings. Pure.
+"""Timeouts of an attempt: learned per model and tenant (`time_learner`), between floors and the catalog's ceilings.
+Pure.
 
 What a tenant asks decides how long its answers take, so where its own calls have taught enough, others' say nothing
 about them: many quick ones would cut its slow ones. Until then everybody's are the best guess.
@@ -21,10 +22,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from libs.catalog.model import Timeouts
-from libs.resilience.quantile import DecayingQuantile
 
-#: Samples from which on a quantile is believed; the 95th percentile of so few is the longest.
-SAMPLES = 5
 #: Limits are this many times the learned 95th percentile. On public measurements of 400 pairs of models and regions
 #: (thefastest.ai, 2024) four times the 95th percentile of earlier calls, at least 2 s, cut one call of 523, and that
 #: one took 9.8 s.
@@ -46,9 +44,6 @@ UNKNOWN_OVERHEAD, UNKNOWN_MODEL = 5.0, 40.0
 SHARE = 0.6
 #: And it leaves them so many times what they usually take.
 ROOM = 2.0
-#: A wait that was cut counts as an answer after this share of it, so that limits that have become too short grow, and
-#: a silent model's do not grow fast.
-CUT = 0.6
 #: A stream is cut below this share of the model's usual pace, judged over so many seconds of waiting. More than so
 #: many bytes a second (about three tokens) is never too slow.
 TRICKLE, TRICKLE_WINDOW, TRICKLE_CAP = 0.05, 5.0, 1000.0
@@ -60,8 +55,6 @@ SHORTEST_PACE = 0.2
 BLAMED = 0.25
 #: After the finish reason only usage and terminator are to come, seconds.
 LAST_WORDS = 2.0
-#: Quantiles are computed anew after this time, seconds, or when there are twice as many samples.
-REFRESH = 1.0
 
 
 class LearnedTimes(Struct, frozen=True):
@@ -197,96 +190,6 @@ def _whole_timeouts(
     if others:
         total = min(patience, share)
     return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant)
-
-
-class TimeLearner:
-    """The times of one model, learned in constant memory. Instants are monotonic seconds.
-
-    A wait that was cut counts like an answer that took CUT of it. So limits that have become too short, because a
-    model has become slower, grow again by themselves once more than one call in twenty is cut.
-    """
-
-    __slots__ = (
-        "_answered",
-        "_answers",
-        "_first",
-        "_known",
-        "_pace",
-        "_per_token",
-        "_refresh_at",
-        "_seen",
-        "_share",
-        "_silence",
-        "_tokens",
-        "_until",
-    )
-
-    def __init__(self) -> None:
-        self._first = DecayingQuantile()
-        self._silence = DecayingQuantile()
-        self._per_token = DecayingQuantile()
-        # Counts and rates in thousands: the histogram is made for 0.001 to 3600.
-        self._tokens = DecayingQuantile()
-        self._share = DecayingQuantile()
-        self._pace = DecayingQuantile()
-        self._known = UNKNOWN
-        self._until = 0.0
-        #: Calls that have taught, and how many make the quantiles worth computing anew.
-        self._seen, self._refresh_at = 0, SAMPLES
-        #: (seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they matter only
-        #: when those are read.
-        self._answers: list[tuple[float, int, int]] = []
-        #: The time of the last of them.
-        self._answered = 0.0
-
-    def record_stream(self, now: float, watch: StreamWatch) -> None:
-        """Learns from a stream that ended, however it did."""
-        self._seen += 1
-        if watch.first is not None:
-            self._first.add(now, watch.first)
-            self._silence.add(now, watch.silence)
-            if watch.pace is not None:
-                self._pace.add(now, watch.pace / 1000)
-        elif watch.timed_out:
-            self._first.add(now, CUT * watch.quiet)
-
-    def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
-        """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
-        self._seen += 1
-        self._answers.append((seconds, tokens, most))
-        self._answered = now
-
-    def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
-        """Learns from a whole answer that did not come within its timeout."""
-        if timeouts.tokens > 0:
-            self._per_token.add(now, CUT * timeouts.total / timeouts.tokens)
-
-    def learned_times(self, now: float) -> LearnedTimes:
-        """Returns what is learned, at most REFRESH old."""
-        if now >= self._until or self._seen >= self._refresh_at:
-            self._until, self._refresh_at = now + REFRESH, 2 * max(self._seen, SAMPLES)
-            if self._answers:
-                per_token = [seconds / (output + OVERHEAD_TOKENS) for seconds, output, _ in self._answers]
-                self._per_token.add(self._answered, *per_token)
-                self._tokens.add(self._answered, *[output / 1000 for _, output, _ in self._answers])
-                shares = [output / most for _, output, most in self._answers if most > 0]
-                self._share.add(self._answered, *shares)
-                self._answers.clear()
-            tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
-            self._known = LearnedTimes(
-                _believed(self._first, now, 0.95),
-                _believed(self._silence, now, 0.95),
-                _believed(self._per_token, now, 0.95),
-                None if tokens is None else 1000 * tokens,
-                _believed(self._share, now, 0.95),
-                None if pace is None else 1000 * pace,
-            )
-        return self._known
-
-
-def _believed(quantile: DecayingQuantile, now: float, q: float) -> float | None:
-    # The youngest samples have lost a little of their weight.
-    return quantile.quantile(q) if quantile.samples(now) > SAMPLES - 0.5 else None
 
 
 class StreamWatch:

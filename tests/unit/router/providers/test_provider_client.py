@@ -19,7 +19,8 @@ from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import MOST_TENANT_LEARNERS, ProviderClient
-from services.router.providers.timeouts import OTHERS, SAMPLES, UNKNOWN, AttemptTimeouts
+from services.router.providers.time_learner import SAMPLES
+from services.router.providers.timeouts import OTHERS, UNKNOWN, AttemptTimeouts
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta

@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from libs.catalog.model import Timeouts
+from services.router.providers.time_learner import FEWEST_CUTS, SAMPLES, TimeLearner
 from services.router.providers.timeouts import (
     ANSWER_FLOOR,
     LAST_WORDS,
     OTHERS,
-    SAMPLES,
     SILENCE_FLOOR,
     SLACK,
     TRICKLE_CAP,
@@ -19,7 +19,6 @@ from services.router.providers.timeouts import (
     AttemptTimeouts,
     LearnedTimes,
     StreamWatch,
-    TimeLearner,
     attempt_timeouts,
 )
 
@@ -212,10 +211,15 @@ def test_a_model_that_has_become_slower_is_learned_anew() -> None:
 
 
 def test_an_unanswered_call_teaches_too() -> None:
-    """The same for whole answers: each cut counts as an answer that took the most of its limit."""
-    pace = taught(2 * SAMPLES, 2.0)
+    """The same for whole answers: each cut counts as an answer that took the most of its limit. Fewer than ten move
+    none: a silent model's probes must not take longer and longer."""
+    pace = taught(4 * SAMPLES, 2.0)
     before = timeouts(pace.learned_times(0.0), remaining=1000.0, stream=False)
-    for _ in range(SAMPLES):
+    for _ in range(FEWEST_CUTS - 1):
+        pace.record_timeout(3.0, before)
+    same = timeouts(pace.learned_times(3.0), remaining=1000.0, stream=False)
+    assert same.total == pytest.approx(before.total, rel=0.01)
+    for _ in range(4):
         pace.record_timeout(5.0, before)
     assert timeouts(pace.learned_times(5.0), remaining=1000.0, stream=False).total > 2 * before.total
 
