@@ -16,7 +16,7 @@ from services.router.providers.answer_limit import StreamLimit, too_long, whole_
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.time_learner import TimeLearner
-from services.router.providers.timeouts import OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch
+from services.router.providers.timeouts import EARLY, OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -114,7 +114,7 @@ class ProviderClient:
                 # A silent model says nothing about others.
                 for learner in learners[:2]:
                     learner.record_timeout(now(), timeouts)
-                failure.at_fault = now() - began >= timeouts.fair
+                failure.at_fault = now() - began >= timeouts.fair - EARLY
             raise
         if status >= 300:
             refusal = wire.failure(status, headers, body)

@@ -53,6 +53,8 @@ UNKNOWN_PACE = 125.0
 SHORTEST_PACE = 0.2
 #: While nothing is learned, a wait of this share of the catalog's limit is long enough to blame the provider for.
 BLAMED = 0.25
+#: A timer counts from the begin of the event loop's turn, so a wait may end so many seconds early.
+EARLY = 0.02
 #: After the finish reason only usage and terminator are to come, seconds.
 LAST_WORDS = 2.0
 
@@ -280,7 +282,7 @@ class StreamWatch:
         """Returns True if the provider had a fair time: a caller in a hurry must not open its circuit for
         everybody."""
         fair = self._timeouts.fair
-        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence))
+        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence)) - EARLY
 
     @property
     def pace(self) -> float | None:

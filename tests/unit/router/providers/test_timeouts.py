@@ -9,6 +9,7 @@ from libs.catalog.model import Timeouts
 from services.router.providers.time_learner import FEWEST_CUTS, SAMPLES, TimeLearner
 from services.router.providers.timeouts import (
     ANSWER_FLOOR,
+    EARLY,
     LAST_WORDS,
     OTHERS,
     SILENCE_FLOOR,
@@ -233,6 +234,16 @@ def test_a_caller_in_a_hurry_is_not_the_providers_fault() -> None:
     assert not watch.at_fault
     watch = StreamWatch(timeouts(learned), 0.0)
     watch.record_silence(timeouts(learned).first_content)
+    assert watch.at_fault
+
+
+@pytest.mark.parametrize("early", [0.0, 0.001, EARLY])
+def test_regression_a_timer_that_is_early_does_not_excuse_the_provider(early: float) -> None:
+    """Named regression: a wait that ended a millisecond before its limit blamed nobody, so that the next caller waited
+    for the same silent provider."""
+    found = timeouts(LearnedTimes(first_content=0.6))
+    watch = StreamWatch(found, 0.0)
+    watch.record_silence(found.first_content - early)
     assert watch.at_fault
 
 
