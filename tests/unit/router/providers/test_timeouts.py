@@ -239,8 +239,8 @@ def test_a_caller_in_a_hurry_is_not_the_providers_fault() -> None:
 
 @pytest.mark.parametrize("early", [0.0, 0.001, EARLY])
 def test_regression_a_timer_that_is_early_does_not_excuse_the_provider(early: float) -> None:
-    """Named regression: a wait that ended a millisecond before its limit blamed nobody, so that the next caller waited
-    for the same silent provider."""
+    """Named regression: a wait that ended a millisecond before its limit blamed nobody, so that the next caller too
+    waited for the same silent provider."""
     found = timeouts(LearnedTimes(first_content=0.6))
     watch = StreamWatch(found, 0.0)
     watch.record_silence(found.first_content - early)
