@@ -177,8 +177,9 @@ def catalog_of(shipped: Catalog, policy: str, chosen: Sequence[Scenario]) -> str
             "last_resort": [copied(model_id) for model_id in base.last_resort],
             "strategy": base.strategy or "balanced",
             "degradation": list(base.degradation),
-            "max_retry_after": base.max_retry_after,
         }
+        if base.max_retry_after is not None:
+            policies[f"p{scenario.number}"]["max_retry_after"] = base.max_retry_after
         if base.max_attempts is not None:
             policies[f"p{scenario.number}"]["max_attempts"] = base.max_attempts
         tenants[f"t{scenario.number}"] = {

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cli.failure import CliError
-from libs.client.connection import Connection
+from libs.client.connection import ServiceClient
 
-_Client = TypeVar("_Client", bound=Connection)
+_Client = TypeVar("_Client", bound=ServiceClient)
 
 #: Written by `dev up` into its data directory: addresses by service, `tenant_key`, `service_token`.
 STATE = "stack.json"

@@ -23,8 +23,16 @@ LEAST_ROOM = 1024 * 1024
 
 def has_room(directory: Path) -> bool:
     """Returns False while the directory's disk is as good as full."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize >= LEAST_ROOM
+    return free_bytes(directory) >= LEAST_ROOM
+
+
+def free_bytes(directory: Path) -> int:
+    """Returns the bytes that are free on the disk where the directory is, or would be made."""
+    there = next(
+        place for place in (directory.absolute(), *directory.absolute().parents) if os.path.exists(place)
+    )
+    disk = os.statvfs(there)
+    return disk.f_bavail * disk.f_frsize
 
 
 class StackError(Exception):

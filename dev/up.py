@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -20,12 +21,16 @@ from dev.engines.store import held, password, write_private
 from dev.members import Engine, Member, Probe, Process, grpc_serving, http_serving
 from dev.screen import Screen
 from dev.stack import GRPC_SERVICES, SPAN, Plan, assign_ports
-from dev.supervisor import StackError, Supervisor, has_room
+from dev.supervisor import StackError, Supervisor, free_bytes, has_room
 from libs.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds before SIGKILL for each layer of `compose`: together under the five that Ctrl-C may take.
 GRACES = (1.3, 1.3, 1.9)
+
+MIB = 1024 * 1024
+#: The bytes of disk that a first start takes: PostgreSQL's new cluster with its write-ahead log, and Valkey's file.
+FIRST_START = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,20 @@ def run(options: Options, body: Body | None = None) -> int:
     try:
         asyncio.run(_run(options, body))
     except (EngineError, StackError, OSError) as error:
-        # OSError: nothing can be written to the data directory, say because the disk is full.
         print(f"error: {error}", file=sys.stderr)
+        # A file's error, or the last words of PostgreSQL or Valkey, which name no directory or a deep one.
+        if any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):
+            print(_lack_of_room(options.data.absolute()), file=sys.stderr)
         return 1
     return 0
+
+
+def _lack_of_room(data: Path) -> str:
+    """Returns the sentence for a start that failed because the disk is full."""
+    return (
+        f"The disk of the data directory {data} has {free_bytes(data) // MIB} MiB left, and a first start takes "
+        f"{FIRST_START // MIB}: make room there, or name another directory with --data."
+    )
 
 
 async def _run(options: Options, body: Body | None) -> None:

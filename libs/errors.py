@@ -150,7 +150,9 @@ class Unavailable(PointsmanError):
 
 #: Reasons of an Unavailable that time alone does not mend: our key is refused, the account's quota is spent, the
 #: model is gone. Without a `retry_after` the same call would fail again until somebody has changed something.
-LASTING = frozenset({"PROVIDER_KEY_REFUSED", "PROVIDER_QUOTA_EXHAUSTED", "MODEL_RETIRED"})
+LASTING = frozenset(
+    {"PROVIDER_KEY_REFUSED", "PROVIDER_NOT_SET_UP", "PROVIDER_QUOTA_EXHAUSTED", "MODEL_RETIRED"}
+)
 
 
 class DeadlineExceeded(PointsmanError):

@@ -6,6 +6,7 @@ people. Inside a process nothing is read out of that text: whoever needs a part 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 
@@ -234,6 +235,19 @@ def by_unit(amounts: Amounts) -> dict[Unit, int]:
         CONCURRENCY: amounts.slots,
         _MICRO_USD: amounts.micro_usd,
     }
+
+
+def least_amounts(units: Mapping[Unit, int]) -> Amounts:
+    """Returns the least amounts that give every unit so much."""
+    incoming = units.get(_INPUT, 0)
+    outgoing = max(units.get(_OUTPUT, 0), units.get(_TOTAL, 0) - incoming)
+    return Amounts(
+        units.get(_REQUESTS, 0),
+        incoming,
+        outgoing,
+        units.get(_MICRO_USD, 0),
+        units.get(CONCURRENCY, 0),
+    )
 
 
 class QueueKey(Struct, frozen=True):

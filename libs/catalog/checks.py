@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from libs.bounds import MAX_ID
+
 #: The largest integer that Lua and JSON hold exactly.
 MAX_AMOUNT = 2**53 - 1
 MAX_TOKENS = 100_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/\-]{0,127}")
+_MODEL_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:@/\-]{{0,{MAX_ID - 1}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -43,15 +45,15 @@ def check_name(name: str) -> None:
 
 
 def check_campaign_name(name: str) -> None:
-    """Checks the name of a campaign, which callers give: 1 to 128 printable characters."""
-    if not 0 < len(name) <= 128 or not name.isprintable():
-        raise ValueError(f"{name[:140]!r} is not a campaign: 1 to 128 printable characters")
+    """Checks the name of a campaign, which callers give: 1 to MAX_ID printable characters."""
+    if not 0 < len(name) <= MAX_ID or not name.isprintable():
+        raise ValueError(f"{name[:MAX_ID]!r} is not a campaign: 1 to {MAX_ID} printable characters")
 
 
 def check_model_name(name: str) -> None:
     """Checks the name of a model as vendors write it, e.g. `meta-llama/Llama-3.3-70B-Instruct:free`."""
     if _MODEL_NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not a model name: 1 to 128 letters, digits or any of '_.:@/-'")
+        raise ValueError(f"{name!r} is not a model name: 1 to {MAX_ID} letters, digits or any of '_.:@/-'")
 
 
 def check_amount(what: str, value: int, low: int = 0, high: int = MAX_AMOUNT) -> None:

@@ -2,9 +2,9 @@
 
 A key is found whole, without regard to case, in every form in which servers repeat it: as it is; with any of its
 characters escaped for JSON, a program's source, HTML or a URL, once or several times; with other spaces; in
-hexadecimal; and in base64 wherever it begins among the bytes that were encoded (`Bearer <key>`, `user:<key>`). Of a
-key that the text's end cuts off the beginning is found too. For that text and keys are compared as `_plain` has them,
-without escapes.
+hexadecimal, with or without separators; reversed; and in base32, base64 and base64 of base64 wherever it begins
+among the bytes that were encoded (`Bearer <key>`, `user:<key>`). Of a key that the text's end cuts off the beginning
+is found too. For that text and keys are compared as `_plain` has them, without escapes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _ESCAPED = re.compile(
     r"|(?P<space>[\s+]+)",
     re.DOTALL,
 )
+#: From base64 to that of URLs.
+_FOR_URLS = {ord("+"): "-", ord("/"): "_"}
 _NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " "}
 #: The beginning of an escape that the end cuts off, and no such beginning is longer than so many characters.
 _CUT_ESCAPE = re.compile(
@@ -58,7 +60,7 @@ def redact(text: str, forms: Iterable[str]) -> str:
     plain, places = _plain(text)
     # What is escaped twice may be cut in either layer.
     whole = _plain(text[: _whole(text.translate(_LOWER))])[0]
-    endings = (plain, whole[: _whole(whole)])
+    endings = {plain, whole[: _whole(whole)]}
     hidden: list[tuple[int, int]] = []
     for form in forms:
         at = plain.find(form)
@@ -158,11 +160,22 @@ def _encoded(secret: str) -> Iterator[str]:
     if len(secret) < SHORTEST:
         return
     yield secret
+    yield secret[::-1]
     data = secret.encode()
     yield data.hex()
+    yield from (data.hex(separator) for separator in ":- ,")
+    for before in range(5):
+        yield _bits_of(data, before, 5)
     for before in range(3):
-        # Only characters that hold bits of the secret alone.
-        start, bits = (0, 2, 3)[before], 8 * (before + len(data))
-        plain = base64.b64encode(bytes(before) + data).decode()[start : bits // 6]
-        yield plain
-        yield plain.translate({ord("+"): "-", ord("/"): "_"})
+        plain = _bits_of(data, before, 6)
+        for once in {plain, plain.translate(_FOR_URLS)}:
+            yield once
+            yield from (_bits_of(once.encode(), outer, 6) for outer in range(3))
+
+
+def _bits_of(data: bytes, before: int, width: int) -> str:
+    """Returns the characters of base32 (`width` 5, in bits) or base64 (6) that hold bits of the data alone, where
+    `before` bytes of others stand before it in its group."""
+    encode = base64.b32encode if width == 5 else base64.b64encode
+    start = -(-8 * before // width)
+    return encode(bytes(before) + data).decode()[start : 8 * (before + len(data)) // width]

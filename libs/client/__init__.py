@@ -1,28 +1,24 @@
 """The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient` and `CostClient` are
 for operators. Errors are those of `libs.errors`, with the server's details."""
 
-from libs.client.assembler import TextAssembler
-from libs.client.client import Client
-from libs.client.connection import DEFAULT_TIMEOUT, Tls
-from libs.client.model import (
+from libs.answer import (
     Attempt,
     BudgetNotice,
-    Candidate,
     Completed,
-    CostEstimate,
     Delta,
     Event,
     Head,
     LimitState,
-    ListedModel,
-    Listing,
     Restarted,
     Result,
     Selected,
     Selection,
-    SelectResult,
     SwitchedProvider,
 )
+from libs.client.assembler import TextAssembler
+from libs.client.client import Client
+from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
     CostGroup,
@@ -44,9 +40,9 @@ from libs.selection import Degradation, Scores, SelectionReason, Strategy
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "Alternative",
     "Attempt",
     "BudgetNotice",
-    "Candidate",
     "Client",
     "Completed",
     "CostClient",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from libs.client.model import Completed, Delta, Event, Restarted, Result
+from msgspec import structs
+
+from libs.answer import Completed, Delta, Event, Restarted, Result
 from libs.conversation import ToolCall
 
 
@@ -56,4 +58,4 @@ class TextAssembler:
         """Returns the account with text and tool calls filled in; None until the stream has completed."""
         if self._result is None:
             return None
-        return replace(self._result, text=self.text, tool_calls=self.tool_calls)
+        return structs.replace(self._result, text=self.text, tool_calls=self.tool_calls)

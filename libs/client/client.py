@@ -14,8 +14,9 @@ from typing import Unpack
 import grpc
 from pointsman.router.v1 import router_pb2, router_pb2_grpc
 
-from libs.client.connection import Connection
-from libs.client.model import Completed, CostEstimate, Event, Listing, Result, SelectResult
+from libs.answer import Completed, Event, Result
+from libs.client.connection import ServiceClient
+from libs.client.model import CostEstimate, Listing, SelectResult
 from libs.client.request import Options, Prompt
 from libs.client.wire import (
     estimate_from_proto,
@@ -28,8 +29,8 @@ from libs.client.wire import (
 from libs.errors import PointsmanError, Unavailable
 
 
-class Client(Connection):
-    """Calls the router. The constructor's arguments are those of `Connection`; `key` is the tenant's.
+class Client(ServiceClient):
+    """Calls the router. The constructor's arguments are those of `ServiceClient`; `key` is the tenant's.
 
     Every method raises `libs.errors` exceptions with the server's details: InvalidArgument (`violations` by field),
     Unauthenticated, ResourceExhausted (`violations` by limit and `retry_after` seconds; None: it must not be

@@ -34,7 +34,7 @@ class Tls:
     certificate: bytes | None = None
 
 
-class Connection:
+class ServiceClient:
     """The common half of every client: an async context manager around one channel.
 
     `target` is `host:port`, or `dns:///name:port` for all addresses of a name: calls are spread over those that

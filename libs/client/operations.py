@@ -11,7 +11,7 @@ from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
-from libs.client.connection import Connection
+from libs.client.connection import ServiceClient
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto, usage_from_proto
 from libs.types import Usage
 
@@ -148,7 +148,7 @@ class Costs:
     total: CostRow
 
 
-class HealthClient(Connection):
+class HealthClient(ServiceClient):
     """Calls the health monitor."""
 
     service = "pointsman.health.v1.ProviderHealth"
@@ -167,7 +167,7 @@ class HealthClient(Connection):
         return tuple(_provider(item) for item in response.providers)
 
 
-class QuotaClient(Connection):
+class QuotaClient(ServiceClient):
     """Calls the rate limiter."""
 
     service = "pointsman.ratelimit.v1.RateLimiter"
@@ -208,7 +208,7 @@ class QuotaClient(Connection):
         return QuotaForecast(_quota(found.quota), found.rate_per_second, found.probability, *times)
 
 
-class CostClient(Connection):
+class CostClient(ServiceClient):
     """Calls analytics."""
 
     service = "pointsman.analytics.v1.Analytics"

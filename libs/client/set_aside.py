@@ -8,7 +8,7 @@ import grpc
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
-from libs.client.connection import Connection
+from libs.client.connection import ServiceClient
 from libs.rpc.convert import error_class_from_proto, timestamp_from_proto
 from libs.types import ErrorClass
 
@@ -16,8 +16,8 @@ from libs.types import ErrorClass
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """A combination that one router process does not call for a while; fields that its `kind` ("key", "model",
-    "shape" or "region") does not need are empty. `since` and `until` in epoch seconds; `until` passed: the next call
-    tries it. `times` in a row."""
+    "shape", "region" or "feature") does not need are empty. `since` and `until` in epoch seconds; `until` passed: the
+    next call tries it. `times` in a row."""
 
     name: str
     kind: str
@@ -34,7 +34,7 @@ class SetAside:
     times: int
 
 
-class SetAsideClient(Connection):
+class SetAsideClient(ServiceClient):
     """Calls a router as an operator."""
 
     service = "pointsman.router.v1.Router"

@@ -1,36 +1,34 @@
-"""Converts between the client's dataclasses and `pointsman.router.v1`. Enum numbers of a newer server become None,
+"""Converts between values and `pointsman.router.v1`. Enum numbers of a newer server become None,
 not errors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from pointsman.router.v1 import router_pb2 as pb
 
-from libs.client.model import (
+from libs.answer import (
     Attempt,
     BudgetNotice,
-    Candidate,
     Completed,
-    CostEstimate,
     Delta,
     Event,
     Head,
     LimitState,
-    ListedModel,
-    Listing,
     Restarted,
     Result,
     Selected,
     Selection,
-    SelectResult,
     SwitchedProvider,
 )
+from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.request import Options, Prompt
 from libs.conversation import Message, ResponseFormat, Role, ToolCall, ToolCallDelta
 from libs.errors import FieldViolation, InvalidArgument
+from libs.limits import Period, Unit
 from libs.rpc.convert import (
     duration_from_proto,
     error_class_from_proto,
@@ -43,6 +41,7 @@ from libs.selection import Degradation, Scores, SelectionReason
 
 _E = TypeVar("_E", bound=StrEnum)
 
+_UNITS, _PERIODS = frozenset(Unit), frozenset(Period)
 _ENUMS = {"strategy": "STRATEGY", "reasoning_effort": "REASONING_EFFORT", "priority": "PRIORITY"}
 
 
@@ -151,17 +150,27 @@ def result_from_proto(value: pb.Result) -> Result:
         degradation=_enum(Degradation, pb.Degradation.keys(), "DEGRADATION_", value.degradation),
         cached=value.cached,
         budgets=tuple(_notice(item) for item in value.budgets),
-        limits=tuple(_limit(item) for item in value.limits),
+        limits=_limits(value.limits),
     )
 
 
-def _limit(value: pb.LimitState) -> LimitState:
-    reset = duration_from_proto(value.reset) if value.HasField("reset") else None
-    return LimitState(value.unit, value.period, value.limit, value.remaining, reset)
+def _limits(values: Iterable[pb.LimitState]) -> tuple[LimitState, ...]:
+    """Leaves out limits of a unit or a period that only a newer server knows."""
+    return tuple(
+        LimitState(
+            Unit(value.unit),
+            Period(value.period),
+            value.limit,
+            value.remaining,
+            duration_from_proto(value.reset) if value.HasField("reset") else None,
+        )
+        for value in values
+        if value.unit in _UNITS and value.period in _PERIODS
+    )
 
 
 def _head(value: pb.Head) -> Head:
-    return Head(value.attempts, value.cached, tuple(_limit(item) for item in value.limits))
+    return Head(value.attempts, value.cached, _limits(value.limits))
 
 
 def _notice(value: pb.BudgetNotice) -> BudgetNotice:
@@ -203,7 +212,7 @@ def select_from_proto(value: pb.SelectProviderResponse) -> SelectResult:
     return SelectResult(
         selection_from_proto(value.selection),
         tuple(
-            Candidate(selection_from_proto(item.selection), item.excluded_because)
+            Alternative(selection_from_proto(item.selection), item.excluded_because)
             for item in value.alternatives
         ),
     )

@@ -2,16 +2,14 @@
 
 A connection waits for the head of a request, or it is served. Of those that wait for their first one, and of those
 whose reader does not read, the oldest are checked at intervals: a timer for each request would cost more. Idle ones
-between two requests are aiohttp's to end. Where there are too many, the one that waits longest makes room; only where
-all are being served a new one is sent away for a while.
+between two requests are aiohttp's to end. Where there are too many, of a holder or in all, one that has waited long
+makes room; only where all of them are being served the new one is sent away for a while (`holders`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import select
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -20,6 +18,7 @@ from aiohttp import StreamReader, web
 
 from libs.clock import Clock
 from libs.http.bounds import Bounds
+from libs.http.holders import Holder, Holders
 
 #: Checks of connections within the shortest time that one may take, and the least seconds between two checks.
 CHECKS, LEAST_PAUSE = 4, 0.05
@@ -46,9 +45,8 @@ class Connections:
         self._crowded = crowded
         #: Monotonic time since which each waits; the oldest come first.
         self._new: dict[Connection, float] = {}
-        self._idle: dict[Connection, float] = {}
         self._unread: dict[Connection, float] = {}
-        self._open: set[Connection] = set()
+        self._holders: Holders[Connection] = Holders(bounds.max_connections)
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
@@ -78,10 +76,10 @@ class Connections:
         began = self._clock.monotonic()
         most = min(FIRST_REQUEST, seconds)
         over = False
-        while not over and (self._new or self._idle):
+        while not over and (waiting := self._holders.waiting()):
             over = self._clock.monotonic() - began >= most
-            for connection in [*self._idle, *(self._new if over else ())]:
-                if not connection.is_sending():
+            for connection in waiting:
+                if (over or connection not in self._new) and not connection.is_sending():
                     connection.force_close()
             # Those that end are forgotten, and what has arrived is read.
             await asyncio.sleep(CHECK_AGAIN)
@@ -89,28 +87,40 @@ class Connections:
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Takes a new connection in; returns False where it was sent away instead."""
-        if len(self._open) >= self.bounds.max_connections:
-            for waiting in (self._idle, self._new):
-                if waiting:
-                    next(iter(waiting)).abort()
-                    break
-            else:
-                transport.write(self._crowded())
-                transport.close()
-                return False
-        self._open.add(connection)
+        peer = transport.get_extra_info("peername") or (
+            "",
+        )  # none: it has gone already, or is no socket of IP
+        if not self._find_room(connection, Holder(address=str(peer[0]))):
+            transport.write(self._crowded())
+            transport.close()
+            return False
+        self._holders.mark_waiting(connection)
         self._new[connection] = self._clock.monotonic()
+        return True
+
+    def identify(self, connection: Connection, tenant: str) -> bool:
+        """Counts a connection to its caller from here on; returns False where that has its share of them, all being
+        served."""
+        holder = self._holders.holder_of(connection)
+        return holder is None or holder.tenant == tenant or self._find_room(connection, Holder(tenant))
+
+    def _find_room(self, connection: Connection, holder: Holder) -> bool:
+        none, waiting = self._holders.in_the_way(connection, holder)
+        if none and waiting is None:
+            return False
+        if waiting is not None:
+            waiting.abort()
+        self._holders.give(connection, holder)
         return True
 
     def mark_busy(self, connection: Connection) -> None:
         """Notes that the head of a request has come."""
         self._new.pop(connection, None)
-        self._idle.pop(connection, None)
+        self._holders.mark_busy(connection)
 
     def mark_idle(self, connection: Connection) -> None:
         """Notes that its request has been answered."""
-        if connection in self._open:
-            self._idle[connection] = self._clock.monotonic()
+        self._holders.mark_waiting(connection)
 
     def mark_unread(self, connection: Connection) -> None:
         """Notes that its buffers are full."""
@@ -122,9 +132,9 @@ class Connections:
 
     def forget(self, connection: Connection) -> None:
         """Forgets a connection that is gone."""
-        for waiting in (self._new, self._idle, self._unread):
-            waiting.pop(connection, None)
-        self._open.discard(connection)
+        self._new.pop(connection, None)
+        self._unread.pop(connection, None)
+        self._holders.forget(connection)
 
 
 class Connection(web.RequestHandler):
@@ -240,21 +250,3 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another answer has been sent already")
         return self._registry.refuse(status, exc)
-
-
-def close_listener(listener: asyncio.Server) -> list[socket.socket]:
-    """Closes it, and returns the connections that waited to be accepted: the kernel would reset them, with requests
-    that have been sent on them already."""
-    queues: list[socket.socket] = []
-    accepted: list[socket.socket] = []
-    with suppress(OSError):  # no descriptors are left: those who wait are reset
-        queues += [socket.socket(fileno=os.dup(known.fileno())) for known in listener.sockets]
-    listener.close()
-    for queue in queues:
-        with queue, suppress(OSError):  # there are no more
-            queue.setblocking(False)
-            while True:
-                accepted.append(queue.accept()[0])
-    for connection in accepted:
-        connection.setblocking(False)
-    return accepted

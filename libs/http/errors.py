@@ -9,6 +9,8 @@ from libs.errors import PointsmanError
 
 #: The most characters of a message that are sent.
 MAX_MESSAGE = 1000
+#: Characters of the caller's text that a message repeats at most.
+MAX_REPEATED = 200
 
 
 class HttpError(Exception):
@@ -22,6 +24,12 @@ class HttpError(Exception):
         self.message = message[:MAX_MESSAGE]
         self.code = code
         self.headers: dict[str, str] = dict(headers or {})
+
+
+def printable(text: str) -> str:
+    """Returns text of a URL or header as a message may repeat it: cut, and with what is not ASCII escaped, since it
+    need not be Unicode at all."""
+    return text[:MAX_REPEATED].encode("ascii", "backslashreplace").decode()
 
 
 class ErrorShape(Protocol):

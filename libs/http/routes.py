@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from libs.http.call import HttpCall
-from libs.http.errors import HttpError
-
-#: The most characters of a path that an error repeats.
-MAX_REPEATED = 200
+from libs.http.errors import HttpError, printable
 
 Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
 
@@ -44,8 +41,7 @@ class Routes:
                 (start for start in self._open_ended if path.startswith(start) and path != start), ""
             )
             routes = self._by_start.get(start)
-        # A path need not be Unicode.
-        shown = path[:MAX_REPEATED].encode("ascii", "backslashreplace").decode()
+        shown = printable(path)
         if routes is None:
             return HttpError(404, f"Unknown request URL: {method} {shown}.", code="unknown_url")
         route = routes.get("GET" if method == "HEAD" else method)

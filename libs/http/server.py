@@ -18,16 +18,18 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.drain import wait_until_quiet
-from libs.errors import InvalidArgument, PointsmanError, Unauthenticated
+from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted, Unauthenticated
 from libs.http.bounds import Bounds
 from libs.http.call import HttpCall
-from libs.http.connections import FIRST_REQUEST, Connection, Connections, close_listener
+from libs.http.connections import FIRST_REQUEST, Connection, Connections
 from libs.http.errors import ErrorShape, HttpError
+from libs.http.listener import SETTLE, close_listener, keep_new_out
 from libs.http.observe import CLIENT_CLOSED_REQUEST, HttpObserver
 from libs.http.routes import Handler, Route, Routes
-from libs.intake import BytesInFlight, UnknownCallers
+from libs.intake import RETRY_AFTER, BytesInFlight, UnknownCallers
 from libs.rpc.identity import Authenticator, bearer_key
 from libs.settings import parse_address, why_unbound
 from libs.telemetry import get_logger
@@ -37,7 +39,6 @@ CUT = 0.02
 #: Connections that wait to be taken while the loop is busy.
 BACKLOG = 1024
 #: The longest id of a request that a caller may choose, in characters.
-MAX_ID = 128
 REQUEST_ID = "x-request-id"
 #: The `server` header, in place of the software's versions, which aiohttp would send.
 SERVER = "pointsman"
@@ -162,6 +163,10 @@ class HttpServer:
         seconds -= await wait_until_quiet(lambda: self._begun, seconds)
         assert self._server is not None
         assert self._listener is not None
+        keep_new_out(self._listener)
+        settle = min(SETTLE, max(0.0, seconds))
+        await asyncio.sleep(settle)
+        seconds -= settle
         for waiting in close_listener(self._listener):
             await self._take(waiting)
         seconds -= await self._registry.end_waiting(seconds)
@@ -243,15 +248,24 @@ class HttpServer:
         return given if usable else self._door.new_id()
 
     def _identify(self, call: HttpCall) -> PointsmanError | None:
-        """Finds out who calls, from the head alone. Returns the error for an unknown caller."""
+        """Finds out who calls, from the head alone. Returns the error for an unknown caller, and for one with too
+        many connections."""
         try:
             key = bearer_key(call.request.headers.get("authorization"))
             call.caller = self._door.authenticator.authenticate(key)
-            return None
         except Unauthenticated as error:
             return self._door.unknown_callers.answer(error)
         except InvalidArgument as error:
-            return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_REQUIRED"))
+            return self._door.unknown_callers.answer(Unauthenticated(error.message, reason="KEY_MALFORMED"))
+        connection = call.request.protocol
+        assert isinstance(connection, Connection)
+        if self._registry.identify(connection, call.caller):
+            return None
+        return ResourceExhausted(
+            "This caller's requests being served take as many connections as it may have",
+            reason="TOO_MANY_CONNECTIONS",
+            retry_after=RETRY_AFTER,
+        )
 
     async def _handled(self, call: HttpCall, handler: Handler) -> web.StreamResponse:
         """Returns the handler's answer, or the error it raised as one."""

@@ -16,7 +16,7 @@ from random import Random
 
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
-from libs.resilience.permits import Permit, Permits
+from libs.resilience.permits import CircuitPermit, CircuitPermits
 from libs.resilience.window import Counts, SlidingCounts
 from libs.types import ErrorClass
 
@@ -38,7 +38,7 @@ class Breaker:
         #: The state as of the last call; written here alone.
         self.state = state or BreakerState()
         self._window = SlidingCounts(settings.window_seconds, settings.buckets)
-        self._permits = Permits(settings.half_open_permits, settings.permit_ttl)
+        self._permits = CircuitPermits(settings.half_open_permits, settings.permit_ttl)
         self._consecutive = 0
         self._only_transport = True
         self._probe_successes = 0
@@ -81,19 +81,19 @@ class Breaker:
             )
         return self.state
 
-    def acquire(self, now: float) -> Permit | None:
+    def acquire(self, now: float) -> CircuitPermit | None:
         """Returns a permit for one call: always when closed, leased when half-open, None when refused.
 
         Name `permit.generation` in the call's evidence, and release a leased permit when the call ends.
         """
         state = self.tick(now)
         if state.state is CircuitState.CLOSED:
-            return Permit("", state.generation, now + self._settings.permit_ttl)
+            return CircuitPermit("", state.generation, now + self._settings.permit_ttl)
         if state.state is CircuitState.OPEN:
             return None
         return self._permits.acquire(now, state.generation)
 
-    def release(self, permit: Permit) -> None:
+    def release(self, permit: CircuitPermit) -> None:
         """Gives a permit back. Forgetting to costs `permit_ttl` seconds, no more."""
         self._permits.release(permit.id)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class CircuitPermit:
     """A permit for one call. `expires` is on the clock that granted it; `generation` is the circuit's at that
     moment."""
 
@@ -15,7 +15,7 @@ class Permit:
     expires: float
 
 
-class Permits:
+class CircuitPermits:
     """Grants at most `limit` permits at a time, each returning by itself after `ttl` seconds: a lost one blocks
     nobody."""
 
@@ -27,16 +27,16 @@ class Permits:
         self._limit = limit
         self._ttl = ttl
         self._issued = 0
-        self._held: dict[str, Permit] = {}
+        self._held: dict[str, CircuitPermit] = {}
 
-    def acquire(self, now: float, generation: int, prefix: str = "") -> Permit | None:
+    def acquire(self, now: float, generation: int, prefix: str = "") -> CircuitPermit | None:
         """Returns a permit for this generation, its id beginning with `prefix`; those of other generations do not
         count. None: all are taken."""
         self._held = {i: p for i, p in self._held.items() if p.expires > now and p.generation == generation}
         if len(self._held) >= self._limit:
             return None
         self._issued += 1
-        permit = Permit(f"{prefix}{self._issued}", generation, now + self._ttl)
+        permit = CircuitPermit(f"{prefix}{self._issued}", generation, now + self._ttl)
         self._held[permit.id] = permit
         return permit
 

@@ -27,7 +27,7 @@ from libs.rpc.elements import shape_of
 from libs.rpc.health import HEALTH_SERVICE
 from libs.rpc.identity import Authenticator, bearer_key, set_caller
 from libs.rpc.observe import CallObservation, Observer
-from libs.rpc.receive import Bounds, Context, Decode, Receiver, Requests, decoder
+from libs.rpc.receive import Context, Decode, MessageBounds, Receiver, Requests, decoder
 from libs.rpc.status import code_of, trailers_of
 from libs.telemetry import get_logger
 
@@ -73,7 +73,7 @@ class Layers:
         unknown_callers: UnknownCallers,
         receiver: Receiver,
         streams: Streams,
-        bounds: Mapping[str, Bounds],
+        bounds: Mapping[str, MessageBounds],
         long_lived: frozenset[str],
     ) -> None:
         """`bounds` are by service; `long_lived` names methods."""
@@ -94,7 +94,13 @@ class Layers:
     ) -> None:
         """Adds methods, as the server's method of this name does."""
         wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        if service == HEALTH_SERVICE:
+            # Its calls are accepted by themselves: who asks whether we live must not wait behind those who call.
+            self._server.add_registered_method_handlers(service, wrapped)
+        else:
+            # For each registered method the runtime keeps a task that waits for its next call, and at every call it
+            # asks all of them.
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def _wrap(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
@@ -109,7 +115,7 @@ class Layers:
         method = _Method(
             full_name,
             behavior,
-            decoder(handler.request_deserializer, shape, self._bounds.get(service, Bounds())),
+            decoder(handler.request_deserializer, shape, self._bounds.get(service, MessageBounds())),
             service in PUBLIC_SERVICES,
             full_name in self._long_lived,
             handler.request_streaming,

@@ -30,7 +30,7 @@ Decode = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class MessageBounds:
     """The bounds of one message of a service: its bytes, and its fields and entries. Raises ValueError unless above
     0."""
 
@@ -43,7 +43,7 @@ class Bounds:
             raise ValueError("bounds must be above 0")
 
 
-def decoder(deserialize: Decode, shape: Shape | None, bounds: Bounds) -> Decode:
+def decoder(deserialize: Decode, shape: Shape | None, bounds: MessageBounds) -> Decode:
     """Returns a function that decodes a method's messages within the bounds; `shape` None: of an unknown type. It
     raises InvalidArgument for what is too large, holds too much or is no message."""
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from libs.clock import Clock
 from libs.drain import wait_until_quiet
@@ -19,7 +18,8 @@ from libs.rpc.health import HEALTH_SERVICE, HealthServicer, add_health
 from libs.rpc.identity import Authenticator
 from libs.rpc.layers import PUBLIC_SERVICES, Layers, Streams
 from libs.rpc.observe import Observer
-from libs.rpc.receive import Bounds, Receiver
+from libs.rpc.receive import MessageBounds, Receiver
+from libs.rpc.reflection import ReflectionServicer
 from libs.settings import why_unbound
 
 OPTIONS = (
@@ -42,6 +42,9 @@ OPTIONS = (
     # A connection that never speaks HTTP/2 is closed after this, not after two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
+#: Bytes beyond the bound of a message up to which it is received, to be answered with the reason MESSAGE_TOO_LARGE. A
+#: longer one the runtime ends itself, before anything of ours can add details: its status is RESOURCE_EXHAUSTED.
+TOLD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Registration:
     servicer: object
     name: str
     long_lived: frozenset[str] = frozenset()
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: MessageBounds = field(default_factory=MessageBounds)
 
 
 class GrpcServer:
@@ -75,7 +78,7 @@ class GrpcServer:
         self.health = HealthServicer()
         long_lived = {f"/{r.name}/{method}" for r in registrations for method in r.long_lived}
         long_lived.add(f"/{HEALTH_SERVICE}/Watch")
-        most = max((r.bounds.message_bytes for r in registrations), default=MAX_MESSAGE_BYTES)
+        most = max((r.bounds.message_bytes for r in registrations), default=MAX_MESSAGE_BYTES) + TOLD
         self._server = grpc.aio.server(options=(*OPTIONS, ("grpc.max_receive_message_length", most)))
         layers: Any = Layers(
             self._server,
@@ -92,7 +95,7 @@ class GrpcServer:
         add_health(self.health, layers)
         # Not by `enable_server_reflection`, which takes a server that is not grpc.aio's own for one of threads.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the library's
-            reflection.ReflectionServicer([*self._names, *PUBLIC_SERVICES]), layers
+            ReflectionServicer([*self._names, *PUBLIC_SERVICES]), layers
         )
         self.port = 0
 

@@ -118,7 +118,7 @@ class Turns:
             self._taken_by[caller] = held
         else:
             del self._taken_by[caller]
-        while (found := self._newest()) is not None:
+        while self._waiting and (found := self._newest()) is not None:
             name, waiting = found
             # Its call may have ended already, and its task not have run since.
             if not waiting.cancelled():

@@ -12,6 +12,7 @@ from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.analytics.v1 import analytics_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
+from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.rpc.convert import (
@@ -25,7 +26,7 @@ from libs.rpc.convert import (
 )
 from libs.types import Usage, UsageAccuracy
 from services.analytics.domain.alert import AlertKind, QuotaAlert, alert_faults
-from services.analytics.domain.attempt import MAX_TEXT, Attempt, Outcome, UnusableAttempt, check_label_count
+from services.analytics.domain.attempt import Attempt, Outcome, UnusableAttempt, check_label_count
 from services.analytics.domain.query import MAX_GROUPS, GroupBy, Interval, Query, default_range
 from services.analytics.domain.report import CostRow, Group, PerformanceRow, Quantiles, ReliabilityRow
 from services.analytics.ports import Alerts, Ledger
@@ -66,7 +67,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
                 try:
                     attempts.append(attempt_from_proto(event))
                 except UnusableAttempt as error:
-                    response.rejected.add(attempt_id=event.attempt_id[:MAX_TEXT], reason=str(error))
+                    response.rejected.add(attempt_id=event.attempt_id[:MAX_ID], reason=str(error))
             refused = await self._recorder.record(attempts, malformed=len(response.rejected))
             for attempt_id, reason in refused.items():
                 response.rejected.add(attempt_id=attempt_id, reason=reason)
@@ -127,8 +128,8 @@ def _check_batch(request: pb.RecordUsageRequest) -> None:
         faults.append(FieldViolation("events", f"must have 1 to {MAX_EVENTS} entries"))
     if request.sequence < 1:
         faults.append(FieldViolation("sequence", "must be at least 1"))
-    if len(request.reporter_id) > MAX_TEXT:
-        faults.append(FieldViolation("reporter_id", f"must have at most {MAX_TEXT} characters"))
+    if len(request.reporter_id) > MAX_ID:
+        faults.append(FieldViolation("reporter_id", f"must have at most {MAX_ID} characters"))
     if faults:
         raise InvalidArgument(faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.bounds import MAX_REASON
 from libs.clock import Clock
 from libs.errors import Aborted, FieldViolation, InvalidArgument
 from libs.resilience.circuit import TripCause
@@ -10,7 +11,6 @@ from services.health.domain.target import Mode, Target, TargetState
 from services.health.judge import Judge
 from services.health.share import Sharer
 
-MAX_REASON = 500
 MIN_SECONDS, MAX_SECONDS = 1.0, 86_400.0
 log = get_logger(__name__)
 

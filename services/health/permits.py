@@ -6,7 +6,7 @@ from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState, CircuitState, worse
 from libs.resilience.evidence import BreakerSettings
-from libs.resilience.permits import Permits
+from libs.resilience.permits import CircuitPermits
 from libs.telemetry import Metrics, get_logger
 from services.health.domain.evidence import ProbePermit, permit_generations, permit_prefix
 from services.health.domain.target import Mode, Target, TargetState
@@ -26,7 +26,7 @@ class PermitIssuer:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._local: dict[Target, Permits] = {}
+        self._local: dict[Target, CircuitPermits] = {}
         self._decisions = metrics.counter("health_permits", "Probe permits asked for, by answer.", ["answer"])
 
     async def acquire(self, target: Target, holder: str) -> tuple[ProbePermit | None, TargetState]:
@@ -62,7 +62,7 @@ class PermitIssuer:
         except Unavailable:
             # Alone: one permit per replica is the best that can be promised.
             self._decisions.labels("store_gone").inc()
-            local = self._local.setdefault(scope, Permits(limit, ttl))
+            local = self._local.setdefault(scope, CircuitPermits(limit, ttl))
             taken = local.acquire(self._clock.now(), generation, prefix)
             permit = ProbePermit(taken.id, taken.expires) if taken else None
         if permit is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from libs.bounds import MAX_REASON
 from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.limits import LimitKey
 from libs.telemetry import get_logger
@@ -24,7 +25,6 @@ from services.ratelimit.ports import LimitStore
 log = get_logger(__name__)
 
 MAX_PAGE = 1000
-MAX_REASON = 500
 
 _read_position = msgspec.json.Decoder(tuple[str, int, int]).decode
 

@@ -13,14 +13,14 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
-from libs.http.bounds import Bounds as HttpBounds
+from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
 from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
 from libs.rpc.channel import client_credentials, connect
-from libs.rpc.receive import Bounds
+from libs.rpc.receive import MessageBounds
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.router.admission.lease_stream import RETURN_TIMEOUT, LeaseStream
@@ -40,7 +40,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
-from services.router.health.health_client import HealthClient
+from services.router.health.health_client import HealthMonitorClient
 from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
 from services.router.planning.planner import Planner
@@ -58,7 +58,7 @@ SERVICE = "pointsman.router.v1.Router"
 FIRST_CONTACT = 2.0
 #: A prompt of MAX_PROMPT_BYTES with its tools and labels fits, and one a little longer still gets the refusal that
 #: says so; a thousand turns with ten tool calls each are 50,000 fields.
-REQUEST_BOUNDS = Bounds(message_bytes=10 * 1024 * 1024, elements=50_000)
+REQUEST_BOUNDS = MessageBounds(message_bytes=10 * 1024 * 1024, elements=50_000)
 
 log = get_logger(__name__)
 
@@ -75,10 +75,6 @@ async def assemble(
         settings.config, log, on_reload=lambda good: reloads.labels("taken" if good else "refused").inc()
     )
     keys = Keys()
-    for provider in catalog.current.providers.values():
-        missing = keys.why_missing(provider)
-        if missing:
-            log.warning("provider_without_key", provider=provider.name, why=missing)
     async with AsyncExitStack() as stack:
         spool = _open_spool(settings, runtime)
         stack.callback(spool.close)
@@ -92,7 +88,7 @@ async def assemble(
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
-        health = HealthClient(channels[1], token, me, clock, rng, metrics)
+        health = HealthMonitorClient(channels[1], token, me, clock, rng, metrics)
         for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()
@@ -114,6 +110,8 @@ async def assemble(
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
         providers = ProviderClient(transport, wires(clock), keys, clock, learner)
+        for provider in catalog.current.providers.values():
+            providers.why_unusable(provider)  # logs it, before anybody calls
         set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
@@ -188,7 +186,7 @@ def _doors(
             HttpDoor(entry, runtime.clock).routes(),
             OpenAiErrors(),
             door,
-            HttpBounds(max_body=settings.http_max_body),
+            Bounds(max_body=settings.http_max_body),
             certificate(settings.http_certificate, settings.http_key),
         )
         doors.append(Listening("http", server, settings.http_listen))

@@ -1,4 +1,4 @@
-"""What every store of alerts on quotas does: the same suite for the fake and for a real PostgreSQL."""
+"""The contract of every store of alerts on quotas: the same suite for the fake and for a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every HealthStore must do: the fake in memory and the real one on a real Valkey."""
+"""The contract of every HealthStore: the fake in memory and the real one on a real Valkey."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every LearnedStore does: the one in memory and the real one on Valkey."""
+"""The contract of every LearnedStore: the one in memory and the real one on Valkey."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every Ledger does: the same suite for the fake and for a real PostgreSQL."""
+"""The contract of every Ledger: the same suite for the fake and for a real PostgreSQL."""
 
 from __future__ import annotations
 

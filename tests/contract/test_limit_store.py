@@ -1,4 +1,4 @@
-"""What every LimitStore does: the oracle in memory and the real one on Valkey."""
+"""The contract of every LimitStore: the oracle in memory and the real one on Valkey."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Bed:
         return reading.level, reading.outstanding
 
     async def left(self, item: Limit) -> float:
-        """What a bucket holds, in its unit."""
+        """Returns the level of a bucket, in the limit's unit."""
         _, (reading,) = await self.store.read([item])
         return reading.level / (item.key.period.seconds * 100)
 
@@ -292,7 +292,7 @@ async def test_days_end_at_midnight_of_the_time_zone(bed: Bed) -> None:
 
 
 async def test_a_month_holds_its_days(bed: Bed) -> None:
-    """What was used on the 1st counts on the 31st, and no longer on the 1st."""
+    """Use of the 1st still counts on the 31st, and no longer on the next 1st."""
     month = limit("micro_usd", "month", 100, time_zone="America/Santiago")
     bed.now = int(datetime.fromisoformat("2026-08-01T00:00:00-04:00").timestamp() * 1000)
     await bed.admit([month], [100])

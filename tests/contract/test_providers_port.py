@@ -1,4 +1,5 @@
-"""What every Providers does: the same suite for the fake of the unit tests, and for the real client on every wire
+"""The contract of every Providers: the same suite for the fake of the unit tests, and for the real client on every
+wire that the simulator speaks.
 that the simulator speaks."""
 
 from __future__ import annotations
@@ -287,7 +288,7 @@ async def test_an_end_without_a_reason_is_a_cut(bench: Bench) -> None:
 
 
 async def test_a_cut_stream_is_a_failure_after_its_text(bench: Bench) -> None:
-    """What came is handed on, and the cut is never an end."""
+    """The text that came is handed on, and the cut is never an end."""
     await bench.breaks()
     text, failure = await failure_of_stream(bench, LONG)
     assert text

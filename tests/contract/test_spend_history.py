@@ -1,4 +1,4 @@
-"""What every SpendHistory does: the same suite for the fake, and for analytics on a real PostgreSQL."""
+"""The contract of every SpendHistory: the same suite for the fake, and for analytics on a real PostgreSQL."""
 
 from __future__ import annotations
 

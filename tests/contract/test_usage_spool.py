@@ -1,4 +1,4 @@
-"""What every usage spool promises, on the fake and on real files; then what files alone can show."""
+"""The contract of every usage spool, on the fake and on real files; then what files alone can show."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def untouched(shared: Shared) -> AsyncIterator[None]:
 
 
 async def settled_rows(stack: RunningStack) -> int:
-    """How many rows the ledger has once the router has sent all it had: what it sends comes in order."""
+    """Returns the number of rows in the ledger once the router has sent all it had: it sends them in order."""
     async with stack.client(TENANT_KEY) as client:
         result = await client.generate("Describe a mug.", timeout=20)
     rows = await stack.settled_ledger(result.request_id, lambda found: len(found) == 1)
@@ -73,7 +73,7 @@ async def settled_rows(stack: RunningStack) -> int:
 async def refused(
     stack: RunningStack, method: str, generation: pb.Generation, key: str = TENANT_KEY, timeout: float = 20.0
 ) -> PointsmanError:
-    """What a method of the router says to a generation. Fails where it accepts it."""
+    """Returns the error that a method of the router answers to a generation. Fails where it accepts it."""
     async with connect(stack.addresses["router"]) as channel:
         stub = router_pb2_grpc.RouterStub(channel)
         request = getattr(pb, f"{method}Request")(generation=generation)

@@ -66,7 +66,8 @@ async def assert_ledger_agrees(stack: RunningStack, load: Load) -> None:
 
 
 def assert_only_closed_budgets(load: Load) -> None:
-    """What the policy for a limiter that is gone allows: money is closed, with when to come back; rates are not."""
+    """Fails unless only budgets were refused, with when to come back: without a limiter money is closed, and rates
+    are not."""
     for failure in load.failures:
         assert failure.tenant == "budgeted", failure
         assert failure.error.retry_after is not None

@@ -16,6 +16,9 @@ import openai
 import pytest
 
 from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY
+from libs.client import Completed
+from libs.client.request import Options
+from libs.types import ErrorClass
 from tests.support.edges import Answer, Edge, Grpc, Http, Refused
 from tests.support.stack import RunningStack, running_stack
 
@@ -87,8 +90,14 @@ def _catalog() -> str:
         "domain": "failover",
         "providers": providers,
         "models": models,
-        "policies": {"default": {"tiers": [["continues/m"]], "max_retry_after": 5}},
-        "content_types": {"general": {"max_output_tokens": 200}},
+        "policies": {
+            "default": {"tiers": [["continues/m"]]},
+            "patient": {"tiers": [["continues/m"]], "max_retry_after": 5},
+        },
+        "content_types": {
+            "general": {"max_output_tokens": 200},
+            "patient": {"max_output_tokens": 200, "policy": "patient"},
+        },
         "tenants": {"demo": {"key_sha256": [PUBLISHED_HASH]}},
     }
     # JSON is YAML.
@@ -182,6 +191,29 @@ async def test_s01_a_429_with_retry_after_is_waited_out_alone(bench: Bench, edge
 
 
 @both
+async def test_s01_a_429_with_retry_after_is_waited_out_where_the_policy_says_so(
+    bench: Bench, stream: bool
+) -> None:
+    """A policy with `max_retry_after` stays with its provider, though another could answer at once: one more call, no
+    sooner than the provider asked for, and the fallback is not called."""
+    name = primary("s01", "grpc" if stream else "http", 3)
+    options: Options = {"models": [f"{name}/m", "continues/m"], "content_type": "patient"}
+    async with bench.stack.client(PUBLISHED_KEY) as client:
+        if stream:
+            events = [event async for event in client.stream(PROMPT, timeout=30, **options)]
+            assert isinstance(events[-1], Completed)
+            result = events[-1].result
+        else:
+            result = await client.generate(PROMPT, timeout=30, **options)
+    assert [(a.provider, a.error_class) for a in result.attempts] == [
+        (name, ErrorClass.RATE_LIMITED),
+        (name, None),
+    ]
+    first, second = (await bench.stack.simulator.report(name))["attempts"]
+    assert second["since"] - first["since"] >= 2
+
+
+@both
 async def test_s02_a_429_without_retry_after_is_not_hammered(bench: Bench, edge: str, stream: bool) -> None:
     """Each request asks the limited provider once at most and is answered by the fallback."""
     name = primary("s02", edge, stream)
@@ -268,7 +300,8 @@ async def test_s08_s09_s10_a_broken_stream_is_finished_by_another(
 
 
 async def test_s08_another_answer_begins_anew_and_says_so(bench: Bench, edge: str) -> None:
-    """Where the fallback's answer is another, gRPC says `restarted`; OpenAI's wire cannot, so there it is an error
+    """A fallback's different answer is announced by `restarted` over gRPC; OpenAI's wire cannot say that, so there it
+    is an error and never half of one text after half of the other.
     and never half of one text after half of the other."""
     name = primary("s08", edge, 2)
     if edge == "grpc":
@@ -330,7 +363,7 @@ async def test_s12_too_long_a_context_goes_to_a_larger_window(bench: Bench, edge
 async def test_s13_a_content_refusal_is_passed_on_and_not_routed_around(
     bench: Bench, edge: str, stream: bool
 ) -> None:
-    """Whether as an error or as the answer's finish reason; nobody else is asked."""
+    """A refusal reaches the caller, as an error or as the answer's finish reason, and nobody else is asked."""
     name = primary("s13", edge, stream)
     with pytest.raises(Refused) as caught:
         await bench.ask(edge, [f"{name}/m", "untouched/m"], stream=stream)
@@ -352,7 +385,8 @@ async def test_s14_a_fallback_that_refuses_the_prefill_says_it_all_again(bench: 
 
 @dataclass(frozen=True, slots=True)
 class Flap:
-    """What a minute's outage did. `wasted`: attempts on the primary while it was down; `back`: seconds from its
+    """The effect of a minute's outage. `wasted`: attempts on the primary while it was down; `back`: seconds from its
+    return to its first answer.
     return to its first answer."""
 
     asked: int

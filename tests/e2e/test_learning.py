@@ -1,4 +1,4 @@
-"""What the running stack learns by itself: limits that a provider states, and a model that is gone."""
+"""The running stack learns by itself: limits that a provider states, and a model that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one tenant provokes, and what an operator mends, on the whole stack."""
+"""One tenant's provocations, and an operator's mending, on the whole stack."""
 
 from __future__ import annotations
 

@@ -125,7 +125,9 @@ async def behave(stack: RunningStack, *faults: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """What happened in one. `minute`: requests of the minute before its end; `attempts`: generations that providers
+    """The course of one outage. `minute`: requests of the minute before its end; `attempts`: generations that
+    providers saw during it; `grown`: bytes by which the router grew; `back`: seconds from its end to the first
+    answer.
     saw during it; `grown`: bytes by which the router grew; `back`: seconds from its end to the first answer."""
 
     during: Steady

@@ -19,7 +19,7 @@ SERVICES = {
 
 @pytest.mark.parametrize("name", SERVICES)
 async def test_every_process_describes_its_service(session_stack: Shared, name: str) -> None:
-    """What the README offers grpcurl: list, and describe with all types, without a key."""
+    """Reflection lists every service and describes it with all types, without a key, as the README offers grpcurl."""
     service = SERVICES[name]
     address = session_stack.stack.addresses[name]
     assert await asyncio.to_thread(described, address, service) == known(service)

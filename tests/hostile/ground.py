@@ -126,7 +126,7 @@ def _hash(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a call gave: bytes of answers, and its refusal."""
+    """The outcome of a call: bytes of answers, and its refusal."""
 
     received: int
     error: PointsmanError | None = None
@@ -151,7 +151,7 @@ class Guard:
         return cls(pid, process)
 
     async def read(self) -> Reading:
-        """What was seen since the last time."""
+        """Returns the measurements since the last reading."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"\n")
@@ -324,7 +324,7 @@ class HttpNeighbour:
 
 @asynccontextmanager
 async def attack(ground: Ground, name: str, *, growth: int = GROWTH) -> AsyncIterator[None]:
-    """What happens inside hurts nobody."""
+    """Fails if the calls in the block hurt anybody else."""
     await ground.guard()
     http = HttpNeighbour(ground)
     async with (

@@ -1,4 +1,4 @@
-"""Who has no key costs nothing, and what is refused or failed is forgotten."""
+"""A caller without a key costs nothing, and requests that are refused or failed are forgotten."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def piece_of(wire: str, text: str) -> str:
 
 
 def opening_of(wire: str) -> str:
-    """What comes before text."""
+    """Returns the part of a stream that comes before text."""
     if wire != "anthropic":
         return ""
     usage = {"input_tokens": 5, "output_tokens": 1}
@@ -50,7 +50,7 @@ def call_piece(**more: Any) -> str:
 
 
 def whole(wire: str, text: str) -> tuple[str, str]:
-    """What stands before and behind the text in a whole answer of the wire."""
+    """Returns the parts of a whole answer of the wire before and behind its text."""
     mark = "\u0001"
     shapes: dict[str, Any] = {
         "openai": {"choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": mark}}]},
@@ -81,7 +81,7 @@ async def perform(
     timeout: float = PATIENCE,
     **more: Any,
 ) -> Reply:
-    """What the attacker gets from a provider that answers so, so many tokens being asked for."""
+    """Returns the attacker's outcome with a provider that answers so, `tokens` being asked for."""
     name = ground.evil(wire)
     kind = "text/event-stream" if stream else "application/json"
     await ground.stack.simulator.set(

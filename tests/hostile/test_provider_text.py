@@ -98,7 +98,7 @@ def body_of(kind: str, text: str) -> tuple[str, str]:
 
 
 async def answer_with(ground: Ground, wire: str, status: int, kind: str, text: str) -> list[PointsmanError]:
-    """What the attacker is told by a provider that says this, whole and streamed."""
+    """Returns the errors that the attacker gets of a provider that says this, whole and streamed."""
     content_type, body = body_of(kind, text)
     name = ground.evil(wire)
     fault = {

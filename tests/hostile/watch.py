@@ -39,7 +39,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(slots=True)
 class Reading:
-    """What was seen. `longest` is in seconds of CPU between two answers, `stuck` in seconds since the call that has
+    """Measurements of a server. `longest` is in seconds of CPU between two answers, `stuck` in seconds since the call
+    that has not been answered yet was sent; memory in bytes.
     not been answered yet was sent; memory in bytes."""
 
     longest: float = 0.0
@@ -65,7 +66,7 @@ class Reading:
 
 
 class Watch:
-    """What both threads write down."""
+    """The measurements that both threads write down."""
 
     def __init__(self, pid: int, cap: int, call: Callable[[], object]) -> None:
         self._pid = pid
@@ -78,7 +79,7 @@ class Watch:
         self.read()
 
     def read(self) -> Reading:
-        """What was seen since the last time."""
+        """Returns the measurements since the last reading."""
         with self._lock:
             reading = self._reading
             reading.stuck = time.monotonic() - self._sent

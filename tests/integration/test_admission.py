@@ -69,8 +69,19 @@ async def test_regression_what_a_limit_can_never_hold_is_refused_for_good(unit: 
         running.cancel()
 
 
+async def test_requests_that_share_a_denial_fail_with_errors_of_their_own() -> None:
+    """They ask once and wait for one answer; an error that they shared would hold the frames, and with them the
+    prompts, of all of them."""
+    limits = [limit("requests", "day", 0)]
+    async with limiter_on(store(), limits) as limiter, admission_at(limiter.address) as admission:
+        asked = [admission.admit(claim("tenant:acme"), 5.0) for _ in range(3)]
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(error) for error in errors] == [AdmissionDenied] * 3
+    assert len({id(error) for error in errors}) == 3
+
+
 async def test_a_limiter_that_restarts_is_waited_for() -> None:
-    """What only it can admit is admitted once it is back, within the caller's time."""
+    """A request that only the limiter can admit is admitted once it is back, within the caller's time."""
     address, limits = fresh_address(), [limit("micro_usd", "day", BUDGET)]
     kept = store()
     async with without_limiter(kept, limits, address) as admission:

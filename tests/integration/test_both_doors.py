@@ -50,7 +50,7 @@ async def doors() -> AsyncIterator[Doors]:
 
 
 async def refusals(doors: Doors, prompt: str = "Describe a mug.") -> tuple[Exception, openai.APIStatusError]:
-    """What each door says to a request that is refused."""
+    """Returns each door's error for a request that is refused."""
     with pytest.raises(Exception) as by_grpc:  # noqa: PT011 - which one is what the test asks
         await doors.grpc.generate(prompt, request_id="g")
     with pytest.raises(openai.APIStatusError) as by_http:

@@ -139,7 +139,7 @@ async def test_an_error_in_mid_stream_carries_its_details(router: FakeRouter, cl
 
 
 async def test_closing_the_stream_cancels_the_call(router: FakeRouter, client: Client) -> None:
-    """Who leaves early stops the server's work."""
+    """A caller that leaves early stops the server's work."""
 
     async def stream(generation: pb.Generation) -> AsyncIterator[pb.StreamGenerateResponse]:
         while True:

@@ -181,7 +181,7 @@ async def test_an_unexpected_error_of_the_server_is_a_failed_row(
 
 
 async def test_stop_lets_rows_under_way_finish(router: FakeRouter, client: Client, tmp_path: Path) -> None:
-    """What was begun is recorded; nothing new begins."""
+    """Rows that have begun are recorded, and no other row begins."""
     go = asyncio.Event()
 
     async def answer(generation: pb.Generation) -> pb.Result:
@@ -284,7 +284,7 @@ async def test_a_router_that_stays_away_ends_the_run(tmp_path: Path) -> None:
 async def test_a_row_that_breaks_every_call_fails_alone(
     router: FakeRouter, client: Client, tmp_path: Path
 ) -> None:
-    """Where the router itself is there, the others go on."""
+    """The other rows go on, since the router itself is there."""
 
     async def answer(generation: pb.Generation) -> pb.Result:
         if index_of(generation) == 3:

@@ -35,7 +35,7 @@ CODE = "from cli.app import main; raise SystemExit(main())"
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended."""
+    """The end of a command: its exit status and its output."""
 
     code: int
     out: str
@@ -286,7 +286,8 @@ async def test_rows_that_fail_make_the_command_fail(shell: Shell, router: FakeRo
 async def test_a_run_that_is_ended_goes_on_where_it_was(
     shell: Shell, router: FakeRouter, killed: bool
 ) -> None:
-    """Whether asked to end or killed: afterwards every row is there once, and no finished row was asked twice."""
+    """After an end, by request or by a kill, the next run leaves every row there once and asks no finished row
+    twice."""
     shell.write("in.jsonl", *({"id": "same", "prompt": f"prompt {n}"} for n in range(40)))
     held = asyncio.Event()
 
@@ -327,7 +328,7 @@ async def test_a_run_that_is_ended_goes_on_where_it_was(
 
 
 async def test_one_ctrl_c_lets_rows_under_way_finish(shell: Shell, router: FakeRouter) -> None:
-    """What was paid for is kept."""
+    """Answers that were paid for are kept."""
     shell.write("in.jsonl", *({"prompt": f"prompt {n}"} for n in range(10)))
     held = asyncio.Event()
 

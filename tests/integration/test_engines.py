@@ -40,7 +40,7 @@ async def read_valkey(v: Valkey) -> object:
 
 
 async def read_postgres(p: Postgres) -> int:
-    """How many rows there are."""
+    """Returns the number of rows."""
     connection = await asyncpg.connect(p.dsn)
     count: int = await connection.fetchval("SELECT count(*) FROM t")
     await connection.close()
@@ -64,7 +64,7 @@ async def test_data_outlives_a_crash_and_a_restart_on_the_same_port(tmp_path: Pa
 
 
 async def test_no_process_is_left_behind(tmp_path: Path) -> None:
-    """When the block ends the processes are gone, and a second one may use the directories at once."""
+    """The processes are gone at the end of the block, and others may use the directories at once."""
     for _ in range(2):
         async with valkey(tmp_path / "v") as v, postgres(tmp_path / "p") as p:
             pids = v.pid, p.pid
@@ -132,7 +132,7 @@ async def test_the_engines_end_with_a_parent_that_was_killed(tmp_path: Path) -> 
 
 
 def _runs(pid: int) -> bool:
-    """Whether the process exists and is not merely waiting to be reaped."""
+    """Returns True if the process exists and is not merely waiting to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:

@@ -66,7 +66,7 @@ async def test_a_lost_permit_does_not_keep_the_circuit_open(start: Start) -> Non
 
 
 async def test_a_watcher_gets_a_snapshot_then_changes_and_can_resume(start: Start) -> None:
-    """What was missed while the stream was broken comes first, and alone; another epoch means a snapshot."""
+    """Changes missed while the stream was broken come first, and alone; another epoch means a snapshot."""
     a = await start("a")
     watch = a.stub.WatchProviders(pb.WatchProvidersRequest(watcher_id="r"))
     messages = aiter(watch)

@@ -164,7 +164,7 @@ async def test_a_changed_catalog_is_taken_over(server: RedisServer, catalog: Pat
 
 
 async def test_a_service_token_keeps_strangers_out(server: RedisServer, catalog: Path) -> None:
-    """Where one is set, every method asks for it."""
+    """Every method asks for the service token that is set."""
     options = {"redis_url": server.url, "probe": "false"}
     async with process(catalog, options, POINTSMAN_SERVICE_TOKEN="s3cret") as running, running.stub() as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

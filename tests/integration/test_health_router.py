@@ -13,7 +13,7 @@ from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.health.health_client import HealthClient
+from services.router.health.health_client import HealthMonitorClient
 from services.router.health.target_health import Availability
 from services.router.health.targets import Targets
 from tests.support.engines import RedisServer, valkey
@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[RedisServer]:
 @asynccontextmanager
 async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
     """A router's targets, fed by a health client's loops, judgements arrived."""
-    client = HealthClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
+    client = HealthMonitorClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
     async with AsyncExitStack() as stack:
         for task in (client.watch, client.report, client.probe):
             await stack.enter_async_context(background(name, task))
@@ -41,9 +41,9 @@ async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
 
 
 def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
-    ticket = targets.begin(model)
+    ticket = targets.begin_call(model)
     assert ticket is not None
-    targets.failed(model, ticket, error, retry_after, "acme")
+    targets.record_failure(model, ticket, error, retry_after, "acme")
 
 
 async def until_it_is(targets: Targets, model: Model, *wanted: Availability) -> None:
@@ -63,25 +63,25 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
             await until_it_is(second, LARGE, Availability.DOWN)
             assert second.health_of(SMALL).availability is Availability.HEALTHY
             await until_it_is(second, LARGE, Availability.PROBING)
-            ticket = second.begin(LARGE)
+            ticket = second.begin_call(LARGE)
             assert ticket is not None
-            assert second.begin(LARGE) is None
-            second.succeeded(LARGE, ticket, 0.5, 0.1, 50, "acme")
+            assert second.begin_call(LARGE) is None
+            second.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.DEGRADED, Availability.HEALTHY)
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
 
 
 async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
-    """What a router has seen of 1,500 models since its last report is not refused for its length."""
+    """A router's evidence on 1,500 models since its last report is not refused for its length."""
     async with fleet(server) as start:
         one = await start("a")
         async with router(one, "r1") as first, router(one, "r2") as second:
             for number in range(1500):
                 model = Model("acme", f"m{number}", f"m{number}", 8000, 1000)
-                ticket = first.begin(model)
+                ticket = first.begin_call(model)
                 assert ticket is not None
-                first.succeeded(model, ticket, 0.5, 0.1, 50, "acme")
+                first.record_success(model, ticket, 0.5, 0.1, 50, "acme")
             for _ in range(3):
                 fail(first, LARGE, ErrorClass.SERVER_ERROR)
             await until_it_is(second, LARGE, Availability.DOWN)
@@ -96,7 +96,7 @@ async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) 
             await until_it_is(second, LARGE, Availability.DOWN)
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
-                assert targets.begin(LARGE) is not None
+                assert targets.begin_call(LARGE) is not None
 
 
 async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
@@ -110,7 +110,7 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
                 fail(targets, LARGE, ErrorClass.TIMEOUT)
             assert targets.health_of(LARGE).availability is Availability.DOWN
             await until_it_is(targets, LARGE, Availability.PROBING)
-            ticket = targets.begin(LARGE)
+            ticket = targets.begin_call(LARGE)
             assert ticket is not None
-            targets.succeeded(LARGE, ticket, 0.5, None, 50, "acme")
+            targets.record_success(LARGE, ticket, 0.5, None, 50, "acme")
             assert targets.health_of(LARGE).availability is not Availability.DOWN

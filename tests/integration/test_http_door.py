@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 
+from libs.answer import Completed, Delta, Event, Head, LimitState, Result
 from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall, ToolCallDelta
 from libs.errors import (
     AlreadyExists,
@@ -29,9 +30,7 @@ from libs.limits import Period, Unit
 from libs.selection import Strategy
 from libs.tracing import current
 from libs.types import ErrorClass, FinishReason, Priority
-from services.router.admission.limit_state import LimitState
 from services.router.api.accept import Draft
-from services.router.generate.events import Completed, Delta, Event, Head, Result
 from services.router.request.generation import Prompt
 from tests.support.http_door import (
     FakeEntry,
@@ -222,7 +221,7 @@ async def test_everything_that_can_be_asked_reaches_the_router(client: AsyncOpen
 
 
 async def test_the_least_that_can_be_asked(client: AsyncOpenAI, entry: FakeEntry) -> None:
-    """What is not set stays unset: the catalog decides."""
+    """Options that are not set stay unset: the catalog decides."""
     await client.chat.completions.create(model="pointsman/seo_meta", messages=ASK)
     prompt = Prompt((Message(Role.USER, "a blue mug"),), 0)
     assert entry.drafts == [Draft(prompt, request_id="r-1", content_type="seo_meta")]
@@ -438,16 +437,19 @@ async def test_every_error_is_the_exception_that_the_client_has_for_it(
 
 
 async def test_a_wrong_key_and_no_key(door: RunningDoor) -> None:
-    """401 either way; without a key the router is not asked."""
+    """401 either way, and the message says which: no key, none that can be one, or one that nobody has."""
     async with door.client(key="wrong") as stranger:
         with pytest.raises(openai.AuthenticationError) as caught:
             await stranger.chat.completions.create(model="auto", messages=ASK)
-    assert caught.value.code == "invalid_api_key"
+    assert (caught.value.code, "Incorrect API key" in caught.value.message) == ("invalid_api_key", True)
     async with httpx.AsyncClient(trust_env=False) as http:
-        for headers in ({}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}):
+        for key in (None, b"Basic eDp5", b"Bearer", "Bearer clé".encode(), b"Bearer " + b"k" * 600):
+            headers = {} if key is None else {b"authorization": key}
             answer = await http.post(f"{door.url}/v1/chat/completions", headers=headers, json={})
             assert answer.status_code == 401
-            assert answer.json()["error"]["code"] == "invalid_api_key"
+            error = answer.json()["error"]
+            told = "You didn't provide an API key" if key is None else "holds no valid API key"
+            assert (error["code"], told in error["message"]) == ("invalid_api_key", True), key
 
 
 async def test_when_to_come_back_and_how_full_it_is(client: AsyncOpenAI, entry: FakeEntry) -> None:

@@ -13,11 +13,11 @@ import httpx
 import openai
 import pytest
 
+from libs.answer import Event, Result
 from libs.errors import DeadlineExceeded
 from libs.http.bounds import Bounds
 from libs.intake import CALL_BYTES, BytesInFlight, UnknownCallers
 from services.router.api.accept import Draft
-from services.router.generate.events import Event, Result
 from tests.support.clock import ManualClock
 from tests.support.http_door import (
     FakeEntry,
@@ -261,7 +261,7 @@ async def test_connections_between_requests_end(entry: FakeEntry) -> None:
 
 @pytest.mark.parametrize("pieces", [0, 1000])
 async def test_bodies_that_do_not_come_end(entry: FakeEntry, pieces: int) -> None:
-    """Whether nothing comes, or a byte now and then."""
+    """A body of which nothing comes ends the request, and so does one of which a byte comes now and then."""
     async with running_door(entry, Bounds(body_seconds=SOON, linger_seconds=SOON)) as door:
         line = await Line.to(door)
         line.ask("Content-Length: 5000000", body=b"{")
@@ -287,14 +287,15 @@ async def test_the_longest_waiting_makes_room(entry: FakeEntry) -> None:
 
 
 async def test_one_connection_too_many_is_told_so(entry: FakeEntry) -> None:
-    """Where all are being served."""
+    """A connection above the bound is refused with a 503 while all others are being served."""
     entry.answer = forever
     async with running_door(entry, Bounds(max_connections=2)) as door:
         body = json.dumps(ASK).encode()
-        busy = [await Line.to(door) for _ in range(2)]
-        for line in busy:
-            line.ask(f"Content-Length: {len(body)}", body=body)
-        await entry.until(lambda e: len(e.drafts) == 2)
+        busy = []
+        for number in range(2):
+            busy.append(await Line.to(door))
+            busy[-1].ask(f"Content-Length: {len(body)}", body=body, key=f"{KEY}+t{number}")
+            await entry.until(lambda e, number=number: len(e.drafts) == number + 1)  # type: ignore[misc]
         late = await Line.to(door)
         assert await late.code() == (503, "too_many_connections")
         await late.ended()
@@ -304,6 +305,50 @@ async def test_one_connection_too_many_is_told_so(entry: FakeEntry) -> None:
         again = await Line.to(door)
         again.ask(f"Content-Length: {len(body)}", body=body)
         assert (await again.answer())[0] == 200
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["being served", "idle"])
+async def test_two_tenants_cannot_take_all_connections(entry: FakeEntry, served: bool) -> None:
+    """Two hold as many as they can get; a third is served at once, again and again."""
+    most = 48
+    body = json.dumps(ASK).encode()
+    length = f"Content-Length: {len(body)}"
+    async with running_door(entry, Bounds(max_connections=most)) as door:
+        if served:
+            entry.answer = forever
+        lines = []
+        refused = 0
+        for tenant in ("greedy", "second"):
+            for _ in range(most):
+                line = await Line.to(door)
+                before = len(entry.drafts)
+                line.ask(length, body=body, key=f"{KEY}+{tenant}")
+                if not served:
+                    assert (await line.answer())[0] == 200
+                elif await was_refused(line, entry, before):
+                    refused += 1
+                lines.append(line)
+        assert (refused > most) == served
+        entry.answer = FakeEntry().answer
+        for _ in range(5):
+            third = await Line.to(door)
+            third.ask(length, body=body, key=f"{KEY}+third")
+            assert (await third.answer())[0] == 200
+        for line in lines:
+            line.close()
+
+
+async def was_refused(line: Line, entry: FakeEntry, before: int) -> bool:
+    """Waits until its request is being served, or has been refused."""
+    refusal = asyncio.ensure_future(line.code())
+    begun = asyncio.ensure_future(entry.until(lambda e: len(e.drafts) > before))
+    await asyncio.wait({refusal, begun}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    if refusal.done():
+        begun.cancel()
+        assert await refusal in ((429, "too_many_connections"), (503, "too_many_connections"))
+        return True
+    refusal.cancel()
+    return False
 
 
 async def test_a_reader_that_does_not_read_ends_its_stream(entry: FakeEntry) -> None:

@@ -10,10 +10,10 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
+from libs.answer import Result
 from libs.conversation import Role, ToolCall
 from libs.errors import ResourceExhausted
 from services.router.api.accept import Draft
-from services.router.generate.events import Result
 from tests.support.http_door import FakeEntry, RunningDoor, result, running_door
 from tests.support.router import KEY
 

@@ -10,11 +10,11 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import FunctionToolParam
 
+from libs.answer import Event, Result
 from libs.conversation import Message, ReasoningEffort, Role, ToolCall, ToolCallDelta
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument, Unavailable
 from libs.types import FinishReason
 from services.router.api.accept import Draft
-from services.router.generate.events import Event, Result
 from services.router.request.generation import Prompt
 from tests.support.http_door import FakeEntry, completed, delta, result, running_door, selected
 

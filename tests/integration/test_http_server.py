@@ -17,11 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from libs.answer import Event
 from libs.http.bounds import Bounds
-from libs.http.connections import close_listener
+from libs.http.listener import close_listener, keep_new_out
 from libs.http.server import certificate as server_certificate
 from services.router.api.accept import Draft
-from services.router.generate.events import Event
 from tests.support.http_door import FakeEntry, RunningDoor, completed, delta, running_door, selected
 from tests.support.process import spawn
 from tests.support.router import KEY
@@ -51,7 +51,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def raw(port: int, request: bytes) -> bytes:
-    """What the server says to bytes that no client library would send, until it hangs up."""
+    """Returns the server's answer to bytes that no client library would send, until it hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(20):
@@ -112,7 +112,7 @@ async def test_broken_http_is_400_and_its_headers_are_not_logged(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """What the parser complains about may be the line with the key."""
+    """The line that the parser complains about is not logged, since it may hold the key."""
     answer = await raw(door.server.port, request_bytes)
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     top, _, body = answer.partition(b"\r\n\r\n")
@@ -235,7 +235,7 @@ async def test_a_request_that_has_arrived_on_an_idle_connection_is_served(entry:
             assert b"200" in await reader.readuntil(b"\r\n")
         known = door.server._registry
         async with asyncio.timeout(10):
-            while len(known._idle) < 2:
+            while len(known._holders.waiting()) < 2:
                 await asyncio.sleep(0.01)
         (_, writer), (silent, _) = streams
         before = len(entry.drafts)
@@ -246,6 +246,26 @@ async def test_a_request_that_has_arrived_on_an_idle_connection_is_served(entry:
         await asyncio.wait_for(entry.until(lambda e: len(e.drafts) == before + 1), 10)
         for _, writer in streams:
             writer.close()
+
+
+async def test_no_connection_is_made_between_the_last_accept_and_the_close() -> None:
+    """It would be reset with what was sent on it: whoever comes then has no connection, and those before are kept."""
+    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    address = listener.sockets[0].getsockname()
+    before = socket.create_connection(address)
+    accepted: list[socket.socket] = []
+    keep_new_out(listener)
+    try:
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.2)
+        accepted = close_listener(listener)
+        before.sendall(b"asked")
+        assert [c.getpeername() for c in accepted] == [before.getsockname()]
+        assert accepted[0].recv(5) == b"asked"
+    finally:
+        before.close()
+        for connection in accepted:
+            connection.close()
 
 
 async def test_connections_that_wait_to_be_accepted_are_kept_as_the_port_closes() -> None:

@@ -40,7 +40,7 @@ SIMULATOR = "simulator:7790"
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where the services are, and the ledger."""
+    """The addresses of the services, and the ledger."""
 
     addresses: dict[str, str]
     postgres: PostgresServer

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from libs.answer import Result
 from libs.clock import SystemClock
 from libs.errors import ResourceExhausted
 from libs.selection import Degradation
@@ -20,7 +21,6 @@ from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.domain.limits import Limit
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
-from services.router.generate.events import Result
 from tests.support.engines import RedisServer
 from tests.support.leasing import admission_at, limiter_on
 from tests.support.limits import limit

@@ -41,7 +41,7 @@ async def functions(valkey_server: RedisServer) -> AsyncIterator[Functions]:
 
 @dataclass(slots=True)
 class Took:
-    """What a slice took of a limit: the most it can have used, as far as is known."""
+    """The amount that a slice took of a limit: the most it can have used, as far as is known."""
 
     limit: Limit
     at: int
@@ -260,7 +260,7 @@ class History:
                 ), f"{item.key}: {mine} is not {theirs}"
 
     def _check_envelope(self) -> None:
-        """What was really used of what was admitted, in every stretch of time, fits the limit."""
+        """Checks that the real use of all that was admitted fits the limit, in every stretch of time."""
         for item in self.limits:
             took = sorted((t for t in self.took.values() if t.limit == item), key=lambda t: t.at)
             if item.key.period.seconds:

@@ -18,6 +18,7 @@ from dev.engines.valkey import binary
 from libs.clock import SystemClock
 from libs.errors import NotFound, Unavailable
 from libs.limits import Amounts, scope_of
+from services.ratelimit.adapters.dimensions import doubles
 from services.ratelimit.adapters.redis_functions import Functions, connect
 from services.ratelimit.adapters.redis_limits import SWEEP_BATCH, RedisLimitStore
 from services.ratelimit.domain.limits import Limit
@@ -236,6 +237,34 @@ async def test_idle_limits_listed_by_an_earlier_revision_are_forgotten(redis: Re
     assert await redis.exists(counter) == 0
 
 
+async def test_a_replica_of_an_earlier_revision_settles_to_the_same(redis: Redis) -> None:
+    """Up to revision 5 of the library four amounts were sent; while replicas are replaced, both forms count alike,
+    whatever the unit."""
+    target = store(redis, Clock())
+    limits = [
+        limit("requests", "day", 1000),
+        limit("input_tokens", "day", 1000),
+        limit("output_tokens", "day", 1000),
+        limit("total_tokens", "day", 1000),
+        limit("concurrency", "", 10),
+        limit("micro_usd", "day", 1000),
+    ]
+    used, levels = Amounts(3, 20, 300, 7), []
+    for number, packed in enumerate((None, (3, 20, 300, 7))):
+        await admit(target, limits, [1, 1, 1, 1, 1, 1], record_id=f"r{number}")
+        if packed is None:
+            await target.settle(f"r{number}", "router-1", used)
+        else:
+            keys = [target._keys.meta, target._keys.due, target._keys.record(f"r{number}")]
+            numbers = doubles(5).pack(target._test_time(), *packed)
+            assert await target._call("pointsman_v1_finish", keys, ["router-1", "settle", numbers]) == b"O"
+            # Settling again with the same amounts, in either form, is the same settlement.
+            await target.settle(f"r{number}", "router-1", used)
+        _, readings = await target.read(limits)
+        levels.append([reading.level for reading in readings])
+    assert levels == [[3, 20, 300, 320, 0, 7], [6, 40, 600, 640, 0, 14]]
+
+
 # Lives of the store.
 
 
@@ -292,7 +321,7 @@ def _ask(name: str) -> Any:
 
 
 async def test_after_a_restart_that_kept_every_write_the_epoch_goes_on() -> None:
-    """Where the store is trusted, or syncs every write: counters, slices and reservations live on."""
+    """Counters, slices and reservations outlive a restart of a store that is trusted, or that syncs every write."""
     async with valkey() as server:
         redis, clock = connect(server.url), Clock()
         await redis.config_set("appendfsync", "always")

@@ -1,4 +1,5 @@
-"""What a router sets aside, seen and cleared by operators over gRPC and from the command line; tenants may not."""
+"""A router's set-aside entries, seen and cleared by operators over gRPC and from the command line; tenants may
+not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a service from starting is one sentence on stderr and a status that says whose fault it is."""
+"""A service that cannot start says why in one sentence on stderr, and by a status that says whose fault it is."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def children(parent: int) -> dict[str, int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs; a process that only waits to be reaped does not."""
+    """Returns True if the process runs; one that only waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -224,7 +224,8 @@ async def test_a_catalog_whose_keys_are_missing_is_named_with_the_variables(tmp_
 
 
 async def test_the_demonstration_prints_both_answers_with_their_account(tmp_path: Path) -> None:
-    """What `make run ARGS=--once` shows: who answered, why, how fast, at what price, and that it is simulated."""
+    """`make run ARGS=--once` shows for both answers who gave them, why, how fast, at what price, and that they are
+    simulated."""
     process = await dev("demo", "--once", "--port-base", "0", "--data", str(tmp_path))
     output, errors = await process.communicate()
     assert process.returncode == 0, errors
@@ -314,9 +315,12 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_data_directory_on_a_full_disk_is_a_sentence(tiny_disk: Path) -> None:
-    """No database can start there; it was a traceback."""
-    process = await dev("up", "--port-base", "0", "--data", str(tiny_disk / "data"))
+    """No database can start there: the directory is named, and what to do."""
+    data = tiny_disk / "data"
+    process = await dev("up", "--port-base", "0", "--data", str(data))
     _, errors = await process.communicate()
     assert process.returncode == 1
     assert errors.startswith(b"error: ")
+    assert f"The disk of the data directory {data} has 0 MiB left" in errors.decode()
+    assert b"--data" in errors
     assert b"Traceback" not in errors

@@ -11,7 +11,18 @@ from itertools import count
 
 import openai
 
-from libs.catalog.model import Model, Provider
+from libs.answer import (
+    Attempt,
+    Completed,
+    Delta,
+    Event,
+    Restarted,
+    Result,
+    Selected,
+    Selection,
+    SwitchedProvider,
+)
+from libs.catalog.model import Model
 from libs.clock import SystemClock
 from libs.conversation import ToolCall, ToolCallDelta
 from libs.http.bounds import Bounds
@@ -21,48 +32,31 @@ from libs.intake import BytesInFlight, UnknownCallers
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.api.accept import Draft
-from services.router.api.http_door import Entry, HttpDoor, OpenAiErrors
-from services.router.generate.events import (
-    Completed,
-    Delta,
-    Event,
-    Restarted,
-    Result,
-    Selected,
-    SwitchedProvider,
-)
-from services.router.health.target_health import UNKNOWN
-from services.router.ledger.usage_record import Outcome, UsageRecord
-from services.router.planning.candidate import Candidate
-from services.router.planning.entries import PolicyEntry
+from services.router.api.http_door import HttpDoor, OpenAiErrors, TenantCalls
 from tests.support.router import KEY, OneKey
 from tests.support.routing import model
 
 USAGE = Usage(10, 20)
 
 
-def candidate(target: str = "alpha/small") -> Candidate:
+def selection(target: str = "alpha/small") -> Selection:
     """A choice of `provider/model`."""
-    chosen = model(target)
-    provider = Provider(chosen.provider, "openai_compatible", f"http://{chosen.provider}.test/v1")
-    return Candidate(PolicyEntry(provider, chosen, 0, 1, False), provider, chosen, UNKNOWN, 40, 0.5)
+    provider, _, model_name = target.partition("/")
+    return Selection(provider, model_name)
 
 
-def attempt(target: str, error_class: ErrorClass | None = None) -> UsageRecord:
+def attempt(target: str, error_class: ErrorClass | None = None) -> Attempt:
     """One that ended, by an error where there is one; 50 micro-USD where there is none."""
-    provider, _, name = target.partition("/")
-    return UsageRecord(
-        *("a1", "r-1", 1, "acme", "", "general", provider, name, 0.0, 0.1, None),
-        outcome=Outcome.FAILURE if error_class else Outcome.SUCCESS,
+    provider, _, model_name = target.partition("/")
+    return Attempt(
+        "a1",
+        provider,
+        model_name,
         error_class=error_class,
-        http_status=0,
+        started=0.0,
+        latency=0.1,
         usage=None if error_class else USAGE,
         cost_micro_usd=0 if error_class else 50,
-        finish_reason=None,
-        streamed=False,
-        hedge=False,
-        labels={},
-        trace_id="",
     )
 
 
@@ -70,7 +64,7 @@ def result(
     request_id: str,
     text: str = "",
     *calls: ToolCall,
-    failed: Sequence[UsageRecord] = (),
+    failed: Sequence[Attempt] = (),
     finish_reason: FinishReason = FinishReason.STOP,
     **more: object,
 ) -> Result:
@@ -80,7 +74,7 @@ def result(
         "text": text,
         "tool_calls": calls,
         "finish_reason": finish_reason,
-        "candidate": candidate(),
+        "selection": selection(),
         "attempts": (*failed, attempt("alpha/small")),
         "usage": USAGE,
         "cost_micro_usd": 50,
@@ -92,7 +86,7 @@ def result(
 
 def selected(target: str = "alpha/small") -> Selected:
     """The first event."""
-    return Selected("r-1", candidate(target))
+    return Selected("r-1", selection(target))
 
 
 def delta(text: str = "", *calls: ToolCallDelta) -> Delta:
@@ -107,12 +101,12 @@ def completed(finish_reason: FinishReason = FinishReason.STOP) -> Completed:
 
 def restarted(from_provider: str, target: str) -> Restarted:
     """The answer begins anew."""
-    return Restarted(from_provider, candidate(target), None)
+    return Restarted(from_provider, selection(target), None)
 
 
 def switched(from_provider: str, target: str) -> SwitchedProvider:
     """Another provider goes on."""
-    return SwitchedProvider(from_provider, candidate(target), None)
+    return SwitchedProvider(from_provider, selection(target), None)
 
 
 async def _echo(draft: Draft) -> Result:
@@ -128,8 +122,8 @@ async def _echo_stream(draft: Draft) -> AsyncGenerator[Event, None]:
 
 @dataclass(slots=True)
 class FakeEntry:
-    """Satisfies `services.router.api.http_door.Entry`: answers by `answer` and `events`, which may raise libs.errors;
-    remembers what it was asked."""
+    """Satisfies `services.router.api.http_door.TenantCalls`: answers by `answer` and `events`, which may raise
+    libs.errors; remembers what it was asked."""
 
     answer: Callable[[Draft], Awaitable[Result]] = _echo
     events: Callable[[Draft], AsyncGenerator[Event, None]] = _echo_stream
@@ -155,8 +149,8 @@ class FakeEntry:
         self.remaining.append(remaining)
         await self._tell()
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
-        """See `Entry.whole`."""
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+        """See `TenantCalls.generate`."""
         await self._begin(caller, draft, remaining)
         try:
             answer = await self.answer(draft)
@@ -169,7 +163,7 @@ class FakeEntry:
             await asyncio.shield(self._tell())
 
     async def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
-        """See `Entry.stream`."""
+        """See `TenantCalls.stream`."""
         await self._begin(caller, draft, remaining)
         try:
             async for event in self.events(draft):
@@ -182,7 +176,7 @@ class FakeEntry:
             await asyncio.shield(self._tell())
 
     def models(self, caller: str) -> tuple[Sequence[Model], Sequence[str]]:
-        """See `Entry.models`."""
+        """See `TenantCalls.models`."""
         return [model(name) for name in ("alpha/small", "beta/large", "beta/small")], ["general", "seo_meta"]
 
 
@@ -207,7 +201,7 @@ class RunningDoor:
 
 @asynccontextmanager
 async def running_door(
-    entry: Entry,
+    entry: TenantCalls,
     bounds: Bounds | None = None,
     held: BytesInFlight | None = None,
     strangers: UnknownCallers | None = None,

@@ -191,16 +191,19 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
 
 
 class OneKey:
-    """Knows one tenant."""
+    """Knows one tenant, and those whose name its key is followed by: `<key>+<tenant>`."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     def authenticate(self, key: str | None) -> str:
-        """ "acme". Raises Unauthenticated for any other key."""
-        if not hmac.compare_digest(key or "", self._key):
+        """ "acme", or the tenant. Raises Unauthenticated for any other key, and for none."""
+        if key is None:
+            raise Unauthenticated("No key", reason="KEY_REQUIRED")
+        own, _, tenant = key.partition("+")
+        if not hmac.compare_digest(own, self._key):
             raise Unauthenticated("Unknown key", reason="KEY_UNKNOWN")
-        return "acme"
+        return tenant or "acme"
 
 
 @asynccontextmanager

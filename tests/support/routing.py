@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
@@ -20,7 +21,6 @@ from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.admission.limit_state import LimitState
 from services.router.budgets.budgets import Budgets
 from services.router.generate.answers import RecentAnswers
 from services.router.generate.attempt import Attempts
@@ -210,13 +210,13 @@ class FakeHealth:
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         return 0.0
 
-    def begin(self, model: Model) -> CallTicket | None:
+    def begin_call(self, model: Model) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1
         return CallTicket()
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -228,7 +228,7 @@ class FakeHealth:
         self.tickets -= 1
         self.outcomes.append((model.id, None))
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,

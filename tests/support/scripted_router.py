@@ -21,7 +21,7 @@ from pointsman.router.v1 import router_pb2, router_pb2_grpc
 from libs.clock import SystemClock
 from libs.errors import FieldViolation, InvalidArgument, Unauthenticated, Unavailable
 from libs.intake import BytesInFlight
-from libs.rpc.receive import Bounds
+from libs.rpc.receive import MessageBounds
 from libs.rpc.server import GrpcServer, Registration
 from libs.telemetry import Metrics
 from tests.support.address import fresh_address
@@ -30,7 +30,7 @@ from tests.support.server import grpc_server
 SERVICE = "pointsman.router.v1.Router"
 GENERATE, STREAM_GENERATE = f"/{SERVICE}/Generate", f"/{SERVICE}/StreamGenerate"
 #: Of one request: a router's own.
-BOUNDS = Bounds(message_bytes=10 * 1024 * 1024, elements=50_000)
+BOUNDS = MessageBounds(message_bytes=10 * 1024 * 1024, elements=50_000)
 
 
 class Tenants:

@@ -16,7 +16,7 @@ BENCHES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.ste
 
 
 def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make bench` would do. It may print the making of what it needs, and does nothing."""
+    """Runs `make bench` dry. It may print the making of what it needs, and does nothing."""
     command = ["make", "--dry-run", "bench", *arguments]
     # `make test ARGS=…` hands its own arguments on to every make below it.
     environ = {
@@ -60,3 +60,15 @@ def test_every_benchmark_explains_itself(
         runpy.run_module(f"bench.{name}", run_name="__main__")
     assert ended.value.code == 0
     assert f"python -m bench.{name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--seconds", "0"], ["--seconds", "-1"], ["--seconds", "nan"], ["--tenants", "0"]]
+)
+def test_the_limits_benchmark_refuses_what_it_cannot_measure(arguments: list[str]) -> None:
+    """With a sentence that names the bound, before any server starts."""
+    command = [sys.executable, "-m", "bench.limits", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert f"argument {arguments[0]}: must be at least" in ended.stderr
+    assert "Traceback" not in ended.stderr

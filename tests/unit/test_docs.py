@@ -96,7 +96,7 @@ def headings(document: Path) -> set[str]:
 
 
 def names(path: Path) -> set[str]:
-    """What a Python file defines: functions, classes, `Class.method`, constants."""
+    """Returns the names that a Python file defines: functions, classes, `Class.method`, constants."""
     found: set[str] = set()
 
     def collect(body: list[ast.stmt], prefix: str) -> None:
@@ -137,6 +137,20 @@ def test_every_path_in_code_type_exists(document: Path) -> None:
     tops = "libs|services|cli|dev|config|docs|tests|bench|protos|k8s"
     for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", prose):
         assert (ROOT / path).exists(), f"{path} is not there"
+
+
+def test_no_docstring_begins_with_a_question_word() -> None:
+    """Every docstring of the project begins with a verb, or names the thing or the fact."""
+    tops = ("libs", "services", "cli", "dev", "bench", "tests")
+    asking = [
+        f"{path.relative_to(ROOT)}: {start}"
+        for top in tops
+        for path in sorted((ROOT / top).rglob("*.py"))
+        for start in re.findall(
+            r'^ *"""(?:What|Whether|Who|When|Where|How)\b.*', path.read_text(), re.MULTILINE
+        )
+    ]
+    assert asking == []
 
 
 @each_document

@@ -1,4 +1,4 @@
-"""What a request costs grows with its size and no faster, and a field with too many entries costs nothing.
+"""The cost of a request grows with its size and no faster, and a field with too many entries costs nothing.
 
 Every repeated field of every request message of the four services is found by the descriptors, so a new one is tried
 as well. The work is counted in bytecodes: that is the same on any machine and whatever else runs there.
@@ -199,7 +199,7 @@ async def call(case: Case, request: Message) -> None:
 
 
 def count_bytecodes(run: Callable[[], Coroutine[Any, Any, None]]) -> tuple[int, bool]:
-    """How many are executed, and whether it is refused as INVALID_ARGUMENT."""
+    """Returns the number of bytecodes executed, and True if the call is refused as INVALID_ARGUMENT."""
     count = 0
 
     def step(frame: FrameType, event: str, arg: Any) -> Any:

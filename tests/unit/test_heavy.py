@@ -30,7 +30,7 @@ async def test_others_run_between_two_large_pieces() -> None:
 
 
 async def test_a_piece_that_fails_or_is_cancelled_keeps_nobody_waiting() -> None:
-    """Whether it was at work or waiting for its turn."""
+    """A piece that fails or is cancelled, at work or waiting for its turn, lets the next one begin."""
     work = HeavyWork()
     with pytest.raises(ValueError, match="broken"):
         async with work:

@@ -145,7 +145,8 @@ def test_liveness_goes_through_the_event_loop(service: str) -> None:
 
 
 def reached(service: str) -> tuple[set[tuple[str, int]], set[int]]:
-    """Where the pods may connect to: (label of a pod, port) in the namespace, and ports outside it, without DNS."""
+    """Returns the destinations that the pods may connect to: (label of a pod, port) in the namespace, and ports
+    outside it, without DNS."""
     inside, outside = set(), set()
     for rule in manifest(service, "networkpolicy")["spec"]["egress"]:
         ports = {entry["port"] for entry in rule["ports"]}

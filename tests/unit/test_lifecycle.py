@@ -1,4 +1,4 @@
-"""What runs beside a service's calls ends with it."""
+"""Work that runs beside a service's calls ends with it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -23,9 +27,14 @@ from libs.limits import (
     ScopeKind,
     Unit,
     by_unit,
+    least_amounts,
     scope_of,
 )
 from libs.rpc.status import DETAILS_KEY, from_rpc_error, to_status
+from services.ratelimit.adapters.analytics_client import _FIELDS
+from services.router.generate.begin import _scopes
+
+ROOT = Path(__file__).parents[2]
 
 names = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1, max_size=90)
 tenants = names.filter(lambda name: "/" not in name)
@@ -110,6 +119,61 @@ def test_units_and_periods_are_those_of_the_contract() -> None:
     assert told == dict(pb.Period.items())
     assert set(UNIT_BY_NUMBER.values()) == set(by_unit(Amounts(1))) == set(Unit)
     assert set(PERIOD_BY_NUMBER.values()) == set(Period)
+    # The store is sent an amount of each unit, in this order.
+    assert sorted(UNIT_BY_NUMBER) == list(range(1, len(Unit) + 1))
+
+
+def unit_listings(source: str) -> set[str]:
+    """Returns the units that Python source lists: those it names as members, and words side by side in one display
+    that are not words of a model's usage alone."""
+    listed = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Unit":
+            listed.add(node.attr.lower())
+        if isinstance(node, ast.Set | ast.Tuple | ast.List | ast.Dict):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts
+            words = {str(item.value) for item in items if isinstance(item, ast.Constant)} & set(Unit)
+            if words & {Unit.REQUESTS, Unit.CONCURRENCY, Unit.MICRO_USD}:
+                listed |= words
+    return listed & set(Unit)
+
+
+#: Where units are listed beside `libs/limits.py`, and why that cannot be derived from it.
+LISTED = {"services/router/providers/wires/limits.py": "the names that vendors give them in headers"}
+
+
+def test_units_are_listed_in_one_place() -> None:
+    """A new unit is a line of the proto and `libs/limits.py`: no other module tells units one by one, nor the
+    store's functions."""
+    files = [p for part in ("libs", "services", "cli") for p in (ROOT / part).rglob("*.py")]
+    found = {
+        str(path.relative_to(ROOT)) for path in files if len(unit_listings(path.read_text("utf-8"))) >= 4
+    }
+    assert found == {"libs/limits.py", *LISTED}
+    lua = (ROOT / "services/ratelimit/adapters/limits.lua").read_text("utf-8")
+    assert re.findall(r"(?:\bunit|r\[o \+ 2\]) *[=~]= *\d", lua) == []
+
+
+def test_a_listing_of_units_is_noticed() -> None:
+    """By members and by words; a model's usage alone is none."""
+    members = "x = (Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.MICRO_USD)"
+    words = "x = {'requests', 'input_tokens', 'total_tokens', 'micro_usd'}"
+    assert len(unit_listings(members)) == len(unit_listings(words)) == 4
+    assert unit_listings("x = {'input_tokens': 1, 'output_tokens': 2, 'total_tokens': 3}") == set()
+
+
+def test_every_kind_of_scope_is_taken_from_and_counted_anew() -> None:
+    """An attempt takes from a scope of each kind; after a loss the ledger tells the use of each but the keys', which
+    it does not know."""
+    assert {scope.kind for scope in _scopes("acme", "blog", "summer", "p", "p/m", "p/k")} == set(ScopeKind)
+    assert set(_FIELDS) == set(ScopeKind) - {ScopeKind.KEY}
+
+
+@given(st.fixed_dictionaries({unit: st.integers(0, 10**9) for unit in Unit}))
+def test_the_least_amounts_cover_every_unit(units: dict[Unit, int]) -> None:
+    """The least amounts asked for are at least those that each unit lacks."""
+    taken = by_unit(least_amounts(units))
+    assert all(taken[unit] >= amount for unit, amount in units.items())
 
 
 def test_a_scope_belongs_to_a_tenant_where_its_kind_does() -> None:

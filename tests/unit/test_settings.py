@@ -1,4 +1,4 @@
-"""What all services read from the environment: one line for each fault, with the variable's name."""
+"""Settings that all services read from the environment: one line for each fault, with the variable's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def faults(
     kind: type[RouterSettings],
     values: Mapping[str, object],
 ) -> list[str]:
-    """What is wrong with an environment; variables without their POINTSMAN_."""
+    """Returns the faults of an environment; variables without their POINTSMAN_."""
     for name, value in values.items():
         monkeypatch.setenv(f"POINTSMAN_{name}", str(value))
     with pytest.raises(SettingsError) as refusal:

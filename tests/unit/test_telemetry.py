@@ -1,4 +1,4 @@
-"""What logs hold, and what they never do."""
+"""The contents of logs, and what never stands in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often one thing is said."""
+"""Throttling of one thing that is said again and again."""
 
 from __future__ import annotations
 

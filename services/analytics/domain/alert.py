@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Final
 
 from libs.errors import FieldViolation
+from libs.limits import MAX_COUNTER, Unit
 
 MAX_SCOPE: Final = 256
-MAX_AMOUNT: Final = 10**15
-UNITS: Final = frozenset({"requests", "input_tokens", "output_tokens", "total_tokens", "micro_usd"})
+#: Slots come back as calls end: they are not used up.
+UNITS: Final = frozenset(Unit) - {Unit.CONCURRENCY}
 #: An alert cannot outlive its window, and so long is the longest one, seconds.
 LONGEST: Final = {"day": 90_000.0, "month": 32 * 86_400.0}
 
@@ -60,8 +61,8 @@ def alert_faults(alert: QuotaAlert, field: str) -> list[FieldViolation]:
         faults.append(FieldViolation(f"{field}.unit", f"must be one of {', '.join(sorted(UNITS))}"))
     if alert.period not in LONGEST:
         faults.append(FieldViolation(f"{field}.period", "must be day or month"))
-    if not 0 <= alert.limit <= MAX_AMOUNT or not 0 <= alert.used <= MAX_AMOUNT:
-        faults.append(FieldViolation(f"{field}.limit", f"and used must be from 0 to {MAX_AMOUNT}"))
+    if not 0 <= alert.limit <= MAX_COUNTER or not 0 <= alert.used <= MAX_COUNTER:
+        faults.append(FieldViolation(f"{field}.limit", f"and used must be from 0 to {MAX_COUNTER}"))
     if not 0 <= alert.burn_rate < float("inf"):
         faults.append(FieldViolation(f"{field}.burn_rate", "must be a number from 0"))
     if alert.probability is not None and not 0 <= alert.probability <= 1:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from libs.bounds import MAX_ID
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 
-MAX_TEXT = 128
 MAX_TRACE_ID = 32
 MAX_ATTEMPT_NUMBER = 10_000
 MAX_HTTP_STATUS = 999
@@ -77,8 +77,8 @@ class Attempt:
         _required("tenant", self.tenant)
         _required("provider", self.provider)
         _required("model", self.model)
-        _text("campaign", self.campaign, MAX_TEXT)
-        _text("content_type", self.content_type, MAX_TEXT)
+        _text("campaign", self.campaign, MAX_ID)
+        _text("content_type", self.content_type, MAX_ID)
         _text("trace_id", self.trace_id, MAX_TRACE_ID)
         if self.labels:
             _labels(self.labels)
@@ -125,7 +125,7 @@ def best_by_id(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
 def _required(name: str, value: str) -> None:
     if not value:
         raise UnusableAttempt(f"{name} must not be empty")
-    _text(name, value, MAX_TEXT)
+    _text(name, value, MAX_ID)
 
 
 def _text(name: str, value: str, most: int) -> None:

@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from libs.bounds import MAX_ID
 from libs.errors import FieldViolation, InvalidArgument, check_count
 
 MAX_GROUPS = 3
 MAX_BUCKETS = 2000
-MAX_FILTER = 128
 DEFAULT_RANGE = 86_400.0
 #: 2200-01-01T00:00:00Z; instants are taken from 1970 to here.
 MAX_INSTANT = 7_258_118_400.0
@@ -103,9 +103,9 @@ class Query:
             "campaign": self.campaign,
         }
         return [
-            FieldViolation(f"query.{name}", f"must have at most {MAX_FILTER} characters and no NUL")
+            FieldViolation(f"query.{name}", f"must have at most {MAX_ID} characters and no NUL")
             for name, value in filters.items()
-            if value is not None and (len(value) > MAX_FILTER or "\0" in value)
+            if value is not None and (len(value) > MAX_ID or "\0" in value)
         ]
 
 

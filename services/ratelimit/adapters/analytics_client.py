@@ -7,7 +7,7 @@ from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.errors import Unavailable
-from libs.limits import ScopeKind, Unit
+from libs.limits import Amounts, ScopeKind, Unit, by_unit
 from libs.rpc import channel as rpc
 from libs.rpc.convert import timestamp_to_proto
 from libs.rpc.status import from_rpc_error
@@ -68,12 +68,7 @@ def query_of(limit: Limit, now: float) -> pb.Query | None:
 
 
 def _amount(unit: Unit, total: pb.Cost) -> int:
-    if unit is Unit.REQUESTS:
-        return total.attempts
-    if unit is Unit.INPUT_TOKENS:
-        return total.usage.input_tokens
-    if unit is Unit.OUTPUT_TOKENS:
-        return total.usage.output_tokens
-    if unit is Unit.TOTAL_TOKENS:
-        return total.usage.input_tokens + total.usage.output_tokens
-    return total.cost.micro_usd
+    usage = total.usage
+    return by_unit(Amounts(total.attempts, usage.input_tokens, usage.output_tokens, total.cost.micro_usd))[
+        unit
+    ]

@@ -1,5 +1,5 @@
 #!lua name=pointsman_limits_v1
--- revision 5: raised with every change, so that of two replicas' libraries the newer one stays.
+-- revision 6: raised with every change, so that of two replicas' libraries the newer one stays.
 --
 -- The limiter: every dimension of an admission is evaluated, then all are written, or none.
 --
@@ -553,22 +553,18 @@ local function admit(keys, argv)
   return verdict .. pack(doubles(n * 4 + 2), now, due, unpack(views))
 end
 
--- What a settle by units means for one dimension. units: requests, input, output tokens, micro-USD.
-local function of_unit(units, unit)
-  if unit == 1 then return units[1] end
-  if unit == 2 then return units[2] end
-  if unit == 3 then return units[3] end
-  if unit == 4 then return units[2] + units[3] end
-  if unit == 6 then return units[4] end
-  return 0
-end
-
--- KEYS: meta, due, record. ARGV: epoch, holder, "settle" or "cancel", numbers: now, requests, input, output, money.
+-- KEYS: meta, due, record. ARGV: epoch, holder, "settle" or "cancel", numbers: now, then what was used of each unit, in
+-- the order of the units' numbers; 0 of concurrency, which is released whole.
 local function finish(keys, argv)
   if not call then return 'E' end
-  local units = { read_doubles(doubles(5), argv[4]) }
-  local m, answer = open(call('GET', keys[1]), argv[1], table.remove(units, 1))
+  local count = #argv[4] / 8
+  local used_of = { read_doubles(doubles(count), argv[4]) }
+  local m, answer = open(call('GET', keys[1]), argv[1], table.remove(used_of, 1))
   if not m then return answer end
+  -- Callers of revision 5 and before send requests, input, output and money.
+  if count == 5 then
+    used_of = { used_of[1], used_of[2], used_of[3], used_of[2] + used_of[3], 0, used_of[4] }
+  end
   local now = m.now
   if m.due <= now then
     sweep(m, keys[2], now, BATCH)
@@ -585,8 +581,8 @@ local function finish(keys, argv)
   local changes = {}
   for i = 1, n do
     local o = (i - 1) * SLICE
-    local used = cancel and 0 or of_unit(units, r[o + 2])
-    if state == 1 and r[o + 2] ~= 5 and r[o + 4] + r[o + 5] ~= used then return 'B' end
+    local used = cancel and 0 or used_of[r[o + 2]]
+    if state == 1 and r[o + 1] ~= 3 and r[o + 4] + r[o + 5] ~= used then return 'B' end
     changes[i] = { 1, used, 0 }
   end
   if state == 1 then return 'O' end

@@ -10,7 +10,7 @@ import structlog
 
 from libs.clock import Clock
 from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, Unavailable
-from libs.limits import Amounts, LimitKey
+from libs.limits import CONCURRENCY, UNIT_BY_NUMBER, Amounts, LimitKey, by_unit
 from services.ratelimit.adapters.dimensions import (
     WindowCache,
     doubles,
@@ -152,13 +152,14 @@ class RedisLimitStore:
         )
 
     async def settle(self, record_id: str, holder: str, used: Amounts) -> None:
-        await self._finish(record_id, holder, "settle", list(_settled_amounts(used)))
+        await self._finish(record_id, holder, "settle", used)
 
     async def cancel(self, record_id: str, holder: str) -> None:
-        await self._finish(record_id, holder, "cancel", [0, 0, 0, 0])
+        await self._finish(record_id, holder, "cancel", Amounts())
 
-    async def _finish(self, record_id: str, holder: str, verb: str, amounts: Sequence[int]) -> None:
-        numbers = doubles(5).pack(self._test_time(), *amounts)
+    async def _finish(self, record_id: str, holder: str, verb: str, used: Amounts) -> None:
+        amounts = _settled_amounts(used)
+        numbers = doubles(1 + len(amounts)).pack(self._test_time(), *amounts)
         keys = [self._keys.meta, self._keys.due, self._keys.record(record_id)]
         answer = await self._call("pointsman_v1_finish", keys, [holder, verb, numbers])
         if answer == b"U":
@@ -323,9 +324,10 @@ def _field(key: LimitKey) -> str:
     return f"{key.scope}|{key.unit.number}|{key.period.number}"
 
 
-def _settled_amounts(used: Amounts) -> tuple[int, int, int, int]:
-    """Returns the amounts that a settlement posts; concurrency is released whole."""
-    return used.requests, used.input_tokens, used.output_tokens, used.micro_usd
+def _settled_amounts(used: Amounts) -> list[int]:
+    """Returns what a settlement posts of each unit, in the order of their numbers; concurrency is released whole."""
+    amounts = by_unit(used)
+    return [0 if unit is CONCURRENCY else amounts[unit] for _, unit in sorted(UNIT_BY_NUMBER.items())]
 
 
 def _unsettled() -> Unavailable:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from libs.bounds import MAX_ID
 from libs.errors import FieldViolation, InvalidArgument
 from libs.limits import (
     MAX_BUCKET,
+    MAX_COUNTER,
     PERIOD_BY_NUMBER,
     UNIT_BY_NUMBER,
     Amounts,
@@ -21,11 +23,11 @@ from libs.limits import (
 )
 
 #: The most that may be asked for at once, in the limit's unit.
-MAX_AMOUNT = 10**15
+MAX_AMOUNT = MAX_COUNTER
 MAX_SCOPES = 16
 #: Dimensions of one admission; 16 scopes with a handful of limits each.
 MAX_DIMENSIONS = 64
-_ID = re.compile(r"^[!-~]{1,128}$")
+_ID = re.compile(rf"^[!-~]{{1,{MAX_ID}}}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,9 @@ def check_scopes(scopes: Sequence[str], field: str = "scopes") -> tuple[Scope, .
 
 
 def check_ids(ids: Mapping[str, str]) -> None:
-    """Raises InvalidArgument where an id is not 1 to 128 printable ASCII characters without spaces."""
+    """Raises InvalidArgument where an id is not 1 to MAX_ID printable ASCII characters without spaces."""
     faults = [
-        FieldViolation(field, "must be 1 to 128 printable ASCII characters without spaces")
+        FieldViolation(field, f"must be 1 to {MAX_ID} printable ASCII characters without spaces")
         for field, value in ids.items()
         if not _ID.fullmatch(value)
     ]

@@ -24,7 +24,7 @@ from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.tracing import Span
-from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.amounts import Denial
 from services.router.admission.lease_wire import (
     acquire_message,
     denial_from,
@@ -45,8 +45,8 @@ RETURN_TIMEOUT = 1.0
 
 log = get_logger(__name__)
 
-#: None: granted, and in the pool.
-LeaseReply = asyncio.Future[AdmissionDenied | None]
+#: The limiter's verdict to come. None: granted, and in the pool.
+LeaseReply = asyncio.Future[Denial | None]
 _Call = grpc.aio.StreamStreamCall[pb.LeaseRequest, pb.LeaseResponse]
 
 
@@ -222,7 +222,7 @@ class LeaseStream:
             sent = self._sent_reports.pop(answer.reported.sequence, None)
             if sent is not None:
                 lives = {a.slice_id: sent.at + duration_from_proto(a.ttl) for a in answer.reported.alive}
-                self.pool.acknowledged(sent.reports, lives)
+                self.pool.record_acknowledged(sent.reports, lives)
             self._acknowledged.set()
         elif kind == "revoked":
             ids = list(answer.revoked.slice_ids) or None
@@ -259,5 +259,5 @@ class LeaseStream:
                 ask.answer.exception()
         reports, self._sent_reports = self._sent_reports, {}
         for sent in reports.values():
-            self.pool.unheard(sent.reports)
+            self.pool.take_back_reports(sent.reports)
         self._acknowledged.set()

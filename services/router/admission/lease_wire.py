@@ -11,7 +11,7 @@ from libs.errors import QuotaViolation
 from libs.limits import PERIOD_BY_NUMBER, UNIT_BY_NUMBER, Amounts, LimitKey, Scope, ScopeKind, scope_of
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto
 from libs.tracing import Span
-from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.amounts import Denial
 from services.router.admission.leases import Report
 from services.router.admission.slices import Slice
 from services.router.providers.learned_report import LearnedReport
@@ -82,7 +82,7 @@ def slice_from(granted: pb.Slice, asked_at: float) -> Slice:
     )
 
 
-def denial_from(denied: pb.LeaseDenied, now_epoch: float) -> AdmissionDenied:
+def denial_from(denied: pb.LeaseDenied, now_epoch: float) -> Denial:
     """Returns the denial with its violations, in words too."""
     violations = []
     for v in denied.violations:
@@ -96,7 +96,7 @@ def denial_from(denied: pb.LeaseDenied, now_epoch: float) -> AdmissionDenied:
             why += f"{v.used} are in use and {v.requested} were asked for"
         violations.append(QuotaViolation(key, why, v.limit, v.used, v.requested, reset, v.paced, v.unknown))
     retry_after = duration_from_proto(denied.retry_after) if denied.HasField("retry_after") else None
-    return AdmissionDenied(violations, retry_after)
+    return Denial(tuple(violations), retry_after)
 
 
 def _amounts(amounts: Amounts) -> pb.Amounts:

@@ -18,16 +18,15 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
+from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.clock import Clock
-from libs.errors import QuotaViolation
 from libs.limits import Amounts, Period, Scope
 from libs.telemetry import Metrics
 from libs.tracing import Span, current
 from services.router.admission.admission import Claim, Permit
-from services.router.admission.amounts import AdmissionDenied
+from services.router.admission.amounts import AdmissionDenied, Denial
 from services.router.admission.lease_stream import LeaseReply, LeaseStream
-from services.router.admission.limit_state import LimitState
 from services.router.admission.local_share import LocalShare
 from services.router.admission.slices import Taken
 
@@ -41,14 +40,12 @@ DENIAL_MEMORY = 0.1
 DENIALS = 1024
 
 
-class _Denial(NamedTuple):
-    """A denial, repeated `until` then to whoever asks for as much as `least`. Not the error itself, which holds the
-    frames that it was raised through, and with them the prompt of the request."""
+class _KnownDenial(NamedTuple):
+    """A denial, repeated `until` then to whoever asks for as much as `least`."""
 
     until: float
     least: Amounts
-    violations: tuple[QuotaViolation, ...]
-    retry_after: float | None
+    denial: Denial
 
 
 class LeasedAdmission:
@@ -75,7 +72,7 @@ class LeasedAdmission:
         self._ahead: set[Scope] = set()
         #: The limiter is connected and does not answer.
         self._silent = False
-        self._denials: dict[tuple[Scope, ...], _Denial] = {}
+        self._denials: dict[tuple[Scope, ...], _KnownDenial] = {}
         self._local = LocalShare(catalog, local_share)
         admitted = metrics.counter(
             "admissions", "Attempts admitted, by where the room came from", ("source",)
@@ -154,7 +151,7 @@ class LeasedAdmission:
                 returned = True
                 continue
             self._remember(scopes, amounts, denied)
-            raise denied
+            raise AdmissionDenied(denied.violations, denied.retry_after)
 
     def _admitted(self, scopes: Sequence[Scope], taken: list[Taken], now: float) -> Permit:
         self._from_lease.value += 1
@@ -202,24 +199,24 @@ class LeasedAdmission:
         if now >= known.until:
             del self._denials[scopes]
         elif _covers(amounts, known.least):
-            raise AdmissionDenied(known.violations, known.retry_after)
+            raise AdmissionDenied(known.denial.violations, known.denial.retry_after)
 
-    def _remember(self, scopes: tuple[Scope, ...], amounts: Amounts, error: AdmissionDenied) -> None:
+    def _remember(self, scopes: tuple[Scope, ...], amounts: Amounts, denial: Denial) -> None:
         now = self._clock.monotonic()
         if len(self._denials) >= DENIALS:
             self._denials = {key: entry for key, entry in self._denials.items() if entry.until > now}
-        seconds = DENIAL_MEMORY if error.retry_after is None else min(DENIAL_MEMORY, error.retry_after)
-        self._denials[scopes] = _Denial(now + seconds, amounts, error.violations, error.retry_after)
+        seconds = DENIAL_MEMORY if denial.retry_after is None else min(DENIAL_MEMORY, denial.retry_after)
+        self._denials[scopes] = _KnownDenial(now + seconds, amounts, denial)
 
 
-async def _all(answers: Sequence[LeaseReply]) -> AdmissionDenied | None:
+async def _all(answers: Sequence[LeaseReply]) -> Denial | None:
     """Of questions that belong together. Raises ConnectionError."""
     denied = [answer for answer in await asyncio.gather(*answers) if answer is not None]
     if len(denied) <= 1:
         return denied[0] if denied else None
     waits = [one.retry_after for one in denied if one.retry_after is not None]
-    violations = [violation for one in denied for violation in one.violations]
-    return AdmissionDenied(violations, max(waits) if len(waits) == len(denied) else None)
+    violations = tuple([violation for one in denied for violation in one.violations])
+    return Denial(violations, max(waits) if len(waits) == len(denied) else None)
 
 
 def _covers(asked: Amounts, denied: Amounts) -> bool:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
-from services.router.admission.amounts import amounts_of
+from libs.answer import LimitState
+from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit, least_amounts
 from services.router.admission.demand import Demand
-from services.router.admission.limit_state import LimitState
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
 #: Seconds between two checks that what is held lasts.
@@ -133,7 +132,7 @@ class Pool:
             if now >= holding.next_check:
                 holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
-                    low.append((scope, amounts_of(holding.wants(now))))
+                    low.append((scope, least_amounts(holding.wants(now))))
         return low
 
     def shortage(self, scopes: Sequence[Scope], amounts: Amounts, waiting: int, now: float) -> list[Ask]:
@@ -160,8 +159,8 @@ class Pool:
             for unit, lacking in lacks:
                 all_of_them = lacking + (waiting - 1) * needs[unit]
                 wants[unit] = max(wants.get(unit, 0), all_of_them)
-            need = amounts_of(dict(lacks))
-            asks.append(Ask(same, need, need.most(amounts_of(wants)), amounts))
+            need = least_amounts(dict(lacks))
+            asks.append(Ask(same, need, need.most(least_amounts(wants)), amounts))
         return asks
 
     def use(self, scope: Scope, period: Period, now: float) -> tuple[int, int] | None:
@@ -253,7 +252,7 @@ class Pool:
 
     def reports(self, now: float) -> list[Report]:
         """Returns reports on slices whose state the limiter does not know, or that are to be renewed. Those that are
-        done are closed. Each report ends in `acknowledged` or `unheard`."""
+        done are closed. Each report ends in `record_acknowledged` or `take_back_reports`."""
         found = []
         for held in self._live.values():
             if not held.closed and held.done(now):
@@ -267,7 +266,7 @@ class Pool:
                 found.append(Report(held, held.closed, renew))
         return found
 
-    def acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
+    def record_acknowledged(self, reports: Iterable[Report], lives: Mapping[str, float]) -> None:
         """Records that the limiter took reports in. `lives`: until when slices that live on do (monotonic
         seconds)."""
         for report in reports:
@@ -277,7 +276,7 @@ class Pool:
             elif held.id in lives:
                 held.expires = max(held.expires, lives[held.id])
 
-    def unheard(self, reports: Iterable[Report]) -> None:
+    def take_back_reports(self, reports: Iterable[Report]) -> None:
         """Has reports made again that may not have arrived. Figures are absolute, so repeating them is harmless."""
         for report in reports:
             report.slice.changed = True

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
+from libs.answer import LimitState
 from libs.limits import Period, Unit
 
 #: Units whose limits callers see: money has notices of its own, and slots are no allowance.
-CALLER_UNITS = frozenset({Unit.REQUESTS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOTAL_TOKENS})
-
-
-class LimitState(Struct, frozen=True):
-    """One limit: `remaining` of `limit` for all routers together. `reset`: seconds until all of it is there again if
-    nothing is used, None: not known."""
-
-    unit: Unit
-    period: Period
-    limit: int
-    remaining: int
-    reset: float | None
+CALLER_UNITS = frozenset(unit for unit in Unit if unit is Unit.REQUESTS or unit.tokens)
 
 
 def limit_state(

@@ -8,6 +8,7 @@ from random import getrandbits
 
 from msgspec import Struct, field, structs
 
+from libs.bounds import MAX_ID
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import MAX_ATTEMPTS, Tenant
 from libs.conversation import Role
@@ -24,7 +25,6 @@ from services.router.api.json_text import (
 )
 from services.router.request.generation import Generation, Prompt
 
-MAX_ID = 128
 #: Characters of the name of a tool or a schema, as vendors bound them.
 MAX_NAME = 64
 #: Catalog names of provider and model with a slash between them.
@@ -129,12 +129,10 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
 class _Faults(list[FieldViolation]):
     """The faults found in a request, and the size of its prompt."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        #: Bytes of UTF-8.
-        self.size = 0
-        #: Calls of tools in its messages.
-        self.calls = 0
+    #: Bytes of UTF-8.
+    size = 0
+    #: Calls of tools in its messages.
+    calls = 0
 
     def check(self, ok: bool, name: str, description: str) -> None:
         """Adds a fault where it is not `ok`."""
@@ -179,10 +177,12 @@ def _check_counts(draft: Draft) -> None:
     prompt = draft.prompt
     check_entries("messages", len(prompt.messages))
     check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in prompt.messages]))
-    check_entries("stop_sequences", len(prompt.stop_sequences))
-    check_entries("tools", len(prompt.tools))
-    check_entries("models", len(draft.models))
-    check_entries("labels", len(draft.labels))
+    # Most requests have none of these.
+    if prompt.stop_sequences or prompt.tools or draft.models or draft.labels:
+        check_entries("stop_sequences", len(prompt.stop_sequences))
+        check_entries("tools", len(prompt.tools))
+        check_entries("models", len(draft.models))
+        check_entries("labels", len(draft.labels))
 
 
 def _violations(draft: Draft) -> list[FieldViolation]:
@@ -245,7 +245,8 @@ def _check_prompt(draft: Draft, found: _Faults) -> None:
 
 def _check_messages(draft: Draft, found: _Faults) -> None:
     messages = draft.prompt.messages
-    found.check(bool(messages), "messages", f"needs from 1 to {MOST['messages']} messages")
+    if not messages:
+        found.check(False, "messages", f"needs from 1 to {MOST['messages']} messages")
     for index, message in enumerate(messages):
         text = message.text
         role = message.role

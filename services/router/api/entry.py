@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from libs.answer import Event, Result
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Model, Tenant
 from libs.clock import Clock
@@ -14,7 +15,6 @@ from libs.types import Usage
 from services.router.api.accept import Draft, accept
 from services.router.api.identity import OPERATOR
 from services.router.generate.dry_run import DryRun
-from services.router.generate.events import Event, Result
 from services.router.generate.generate import Generate
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
@@ -34,7 +34,7 @@ class Entry:
         self._dry_run = dry_run
         self._clock = clock
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
         return await self._generate.whole(*self._accept(caller, draft, remaining), current_span())
 

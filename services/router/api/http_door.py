@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from libs.answer import Event, Result
 from libs.catalog.model import Model
 from libs.clock import Clock
 from libs.errors import PointsmanError
@@ -23,17 +24,16 @@ from services.router.api.openai.errors import error_body, from_failure, unknown_
 from services.router.api.openai.exchange import Exchange
 from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.generate.events import Event, Result
 
 JSON = "application/json"
 MODELS = "/v1/models"
 Read = Callable[[bytes, Mapping[str, str], str], Exchange]
 
 
-class Entry(Protocol):
+class TenantCalls(Protocol):
     """The part of `services.router.api.entry.Entry` that the door needs."""
 
-    async def whole(self, caller: str, draft: Draft, remaining: float | None) -> Result:
+    async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
         ...
 
@@ -63,7 +63,7 @@ class OpenAiErrors:
 class HttpDoor:
     """The handlers of OpenAI's API."""
 
-    def __init__(self, entry: Entry, clock: Clock) -> None:
+    def __init__(self, entry: TenantCalls, clock: Clock) -> None:
         self._entry = entry
         self._clock = clock
         self._heavy_work = HeavyWork()
@@ -115,7 +115,7 @@ class HttpDoor:
                 encoder = exchange.stream(call.id, created)
                 relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
                 return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
-            result = await self._entry.whole(call.caller, parsed.draft, parsed.timeout)
+            result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None
         return web.Response(

@@ -7,15 +7,14 @@ from contextlib import aclosing
 
 from aiohttp import web
 
+from libs.answer import Delta, Event, Head, Restarted, Selected, Selection, SwitchedProvider
 from libs.errors import PointsmanError
 from libs.http.call import HttpCall
 from libs.http.server import REQUEST_ID, SERVER
-from services.router.api.openai.account import candidate_headers, head_headers, head_of
+from services.router.api.openai.account import head_headers, head_of, selection_headers
 from services.router.api.openai.errors import SERVER_ERROR, ApiError, from_failure
 from services.router.api.openai.exchange import StreamEncoder
 from services.router.api.openai.routing import OnRestart
-from services.router.generate.events import Delta, Event, Head, Restarted, Selected, SwitchedProvider
-from services.router.planning.candidate import Candidate
 
 _HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -41,7 +40,7 @@ class HttpRelay:
         self._encoder = encoder
         self._names = names
         self._on_restart = on_restart
-        self._candidate: Candidate | None = None
+        self._selection: Selection | None = None
         self._response: web.StreamResponse | None = None
 
     async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
@@ -54,11 +53,11 @@ class HttpRelay:
                         response, head = await self._open(event.head)
                         await response.write(head + self._encoder.delta(event))
                     elif isinstance(event, Restarted):
-                        self._candidate = event.candidate
+                        self._selection = event.selection
                         if not await self._restarted(event):
                             break
                     elif isinstance(event, Selected | SwitchedProvider):
-                        self._candidate = event.candidate
+                        self._selection = event.selection
                     else:
                         response, head = await self._open(head_of(event.result))
                         await response.write(head + self._encoder.finish(event.result))
@@ -75,13 +74,13 @@ class HttpRelay:
         so far."""
         if self._response is not None:
             return self._response, b""
-        assert self._candidate is not None, "the first event names who was selected"
-        headers = {**_HEADERS, REQUEST_ID: self._call.id, **candidate_headers(self._candidate)}
+        assert self._selection is not None, "the first event names who was selected"
+        headers = {**_HEADERS, REQUEST_ID: self._call.id, **selection_headers(self._selection)}
         if known is not None:
             headers |= head_headers(known)
         self._response = web.StreamResponse(headers=headers)
         await self._response.prepare(self._call.request)
-        return self._response, self._encoder.begin(self._candidate)
+        return self._response, self._encoder.begin(self._selection)
 
     async def _restarted(self, event: Restarted) -> bool:
         """Sends the restart, or the error that stands for it. Returns True if the stream goes on."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
+from libs.answer import Attempt, Completed, Delta, Event, LimitState, Restarted, Result, Selected, Selection
 from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
 from libs.rpc.convert import (
     error_class_to_proto,
@@ -25,15 +26,11 @@ from libs.rpc.convert import (
 )
 from libs.rpc.identity import current_caller
 from libs.selection import Degradation, SelectionReason, Strategy
-from services.router.admission.limit_state import LimitState
 from services.router.api.accept import MOST, Draft, check_entries
 from services.router.api.entry import Entry
 from services.router.api.identity import require_operator
-from services.router.generate.events import Completed, Delta, Event, Restarted, Result, Selected
-from services.router.ledger.usage_record import UsageRecord
-from services.router.planning.candidate import Candidate
 from services.router.request.generation import Prompt
-from services.router.set_aside.patterns import SetAside
+from services.router.set_aside.entry import SetAsideEntry
 from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -63,7 +60,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self._set_aside = set_aside
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        result = await self._entry.whole(*_read_call(request.generation, context))
+        result = await self._entry.generate(*_read_call(request.generation, context))
         response = pb.GenerateResponse()
         _fill_result(response.result, result)
         return response
@@ -81,10 +78,10 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         plan = self._entry.select(*_read_call(request.generation, context))
         others = [*plan.candidates[1:], *plan.excluded]
         response = pb.SelectProviderResponse()
-        _fill_selection(response.selection, plan.candidates[0])
+        _fill_selection(response.selection, plan.candidates[0].selection)
         for candidate in others:
             found = response.alternatives.add(excluded_because=candidate.excluded)
-            _fill_selection(found.selection, candidate)
+            _fill_selection(found.selection, candidate.selection)
         return response
 
     async def EstimateCost(
@@ -138,7 +135,7 @@ def _read_call(request: pb.Generation, context: Context) -> tuple[str, Draft, fl
     return current_caller(), _draft(request), context.time_remaining()
 
 
-def _set_aside(entry: SetAside) -> pb.SetAside:
+def _set_aside(entry: SetAsideEntry) -> pb.SetAside:
     combination = entry.combination
     return pb.SetAside(
         name=combination.name,
@@ -214,13 +211,13 @@ def _event(event: Event) -> pb.StreamGenerateResponse:
                 _fill_limit(delta.head.limits.add(), state)
     elif isinstance(event, Selected):
         response.selected.request_id = event.request_id
-        _fill_selection(response.selected.selection, event.candidate)
+        _fill_selection(response.selected.selection, event.selection)
     elif isinstance(event, Completed):
         _fill_result(response.completed.result, event.result)
     else:
         change = response.restarted if isinstance(event, Restarted) else response.switched_provider
         change.from_provider = event.from_provider
-        _fill_selection(change.selection, event.candidate)
+        _fill_selection(change.selection, event.selection)
         change.error_class = error_class_to_proto(event.error_class)
     return response
 
@@ -233,9 +230,9 @@ def _fill_result(proto: pb.Result, result: Result) -> None:
     for c in result.tool_calls:
         proto.tool_calls.add(id=c.id, name=c.name, arguments_json=c.arguments_json)
     proto.finish_reason = finish_reason_to_proto(result.finish_reason)
-    _fill_selection(proto.selection, result.candidate)
-    for record in result.attempts:
-        _fill_attempt(proto.attempts.add(), record)
+    _fill_selection(proto.selection, result.selection)
+    for attempt in result.attempts:
+        _fill_attempt(proto.attempts.add(), attempt)
     fill_usage(proto.usage, result.usage)
     proto.cost.micro_usd = result.cost_micro_usd
     fill_duration(proto.latency, result.latency)
@@ -247,11 +244,11 @@ def _fill_result(proto: pb.Result, result: Result) -> None:
         proto.cached = True
     for notice in result.budgets:
         proto.budgets.add(
-            scope=str(notice.budget.scope),
-            period=notice.budget.spec.period,
-            percent=notice.threshold.percent,
-            action=f"BUDGET_ACTION_{notice.threshold.action.upper()}",
-            shadow=notice.budget.spec.shadow,
+            scope=notice.scope,
+            period=notice.period,
+            percent=notice.percent,
+            action=f"BUDGET_ACTION_{notice.action.upper()}",
+            shadow=notice.shadow,
         )
     for state in result.limits:
         _fill_limit(proto.limits.add(), state)
@@ -266,35 +263,39 @@ def _fill_limit(proto: pb.LimitState, state: LimitState) -> None:
         fill_duration(proto.reset, state.reset)
 
 
-def _fill_attempt(proto: pb.Attempt, record: UsageRecord) -> None:
-    proto.attempt_id = record.attempt_id
-    proto.provider = record.provider
-    proto.model = record.model
-    if record.error_class is not None:
-        proto.error_class = error_class_to_proto(record.error_class)
-        proto.message = record.message
-        proto.http_status = record.http_status
-    fill_timestamp(proto.started, record.started)
-    fill_duration(proto.latency, record.latency)
-    if record.time_to_first_token is not None:
-        fill_duration(proto.time_to_first_token, record.time_to_first_token)
-    if record.usage is not None:
-        fill_usage(proto.usage, record.usage)
-    proto.cost.micro_usd = record.cost_micro_usd
-    if record.hedge:
+def _fill_attempt(proto: pb.Attempt, attempt: Attempt) -> None:
+    proto.attempt_id = attempt.attempt_id
+    proto.provider = attempt.provider
+    proto.model = attempt.model
+    if attempt.error_class is not None:
+        proto.error_class = error_class_to_proto(attempt.error_class)
+        proto.message = attempt.message
+        proto.http_status = attempt.http_status
+    if attempt.started is not None:
+        fill_timestamp(proto.started, attempt.started)
+    fill_duration(proto.latency, attempt.latency)
+    if attempt.time_to_first_token is not None:
+        fill_duration(proto.time_to_first_token, attempt.time_to_first_token)
+    if attempt.usage is not None:
+        fill_usage(proto.usage, attempt.usage)
+    if attempt.cost_micro_usd is not None:
+        proto.cost.micro_usd = attempt.cost_micro_usd
+    if attempt.hedge:
         proto.hedge = True
 
 
-def _fill_selection(proto: pb.Selection, candidate: Candidate) -> None:
-    proto.provider = candidate.model.provider
-    proto.model = candidate.model.name
-    proto.reason = _REASONS[candidate.reason]
-    proto.explanation = candidate.explanation
-    proto.estimated_cost.micro_usd = candidate.estimated_micro_usd
-    if candidate.estimated_latency is not None:
-        fill_duration(proto.estimated_latency, candidate.estimated_latency)
-    proto.confidence = candidate.confidence
-    scores, filled = candidate.scores, proto.scores
+def _fill_selection(proto: pb.Selection, selection: Selection) -> None:
+    proto.provider = selection.provider
+    proto.model = selection.model
+    if selection.reason is not None:
+        proto.reason = _REASONS[selection.reason]
+    proto.explanation = selection.explanation
+    if selection.estimated_cost_micro_usd is not None:
+        proto.estimated_cost.micro_usd = selection.estimated_cost_micro_usd
+    if selection.estimated_latency is not None:
+        fill_duration(proto.estimated_latency, selection.estimated_latency)
+    proto.confidence = selection.confidence
+    scores, filled = selection.scores, proto.scores
     filled.cost = scores.cost
     filled.performance = scores.performance
     filled.reliability = scores.reliability

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from functools import lru_cache, partial
 
+from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Tenant
 from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics
-from services.router.admission.limit_state import LimitState
 from services.router.budgets.budget import (
     UNRESTRICTED,
     Budget,
@@ -20,6 +21,9 @@ from services.router.budgets.budget import (
 )
 from services.router.budgets.view import BudgetView
 from services.router.request.generation import Generation
+
+#: Made once: to check a name takes longer than to look it up.
+_scope_of = lru_cache(maxsize=4096)(partial(Scope, ScopeKind.TENANT))
 
 #: Budgets that are remembered, each list for one (tenant, content type, campaign).
 REMEMBERED = 4096
@@ -61,7 +65,7 @@ class Budgets:
 
     def limits(self, tenant: str) -> tuple[LimitState, ...]:
         """Returns the tenant's own limits of requests and tokens now."""
-        return self._view.limit_states(Scope(ScopeKind.TENANT, tenant))
+        return self._view.limit_states(_scope_of(tenant))
 
     def record_notices(self, notices: tuple[Notice, ...], before: MutableMapping[Budget, Notice]) -> None:
         """Adds to what a request has met `before`, and counts what is new."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from libs.answer import LimitState
 from libs.limits import Period, Scope
-from services.router.admission.limit_state import LimitState
 
 
 class BudgetView(Protocol):

@@ -22,7 +22,7 @@ from services.router.generate.attempt_end import (
     NO_EVIDENCE,
     AttemptEnd,
     AttemptObserver,
-    Evidence,
+    FailureEvidence,
     evidence_of,
 )
 from services.router.health.view import CallTicket
@@ -68,7 +68,7 @@ class Attempts:
         streamed: bool,
         hedge: bool,
         parent: Span,
-    ) -> Attempt:
+    ) -> RunningAttempt:
         """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
         request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
@@ -97,7 +97,7 @@ class Attempts:
             trace_id=parent.trace_id,
         )
         span = spans.begin_attempt(record, parent)
-        attempt = Attempt(
+        attempt = RunningAttempt(
             self._observers,
             self._price,
             self._clock,
@@ -114,7 +114,7 @@ class Attempts:
         return attempt
 
 
-class Attempt:
+class RunningAttempt:
     """A running attempt. `record` is what the ledger will hold."""
 
     __slots__ = (
@@ -206,7 +206,7 @@ class Attempt:
         return Usage(accuracy=UsageAccuracy.ESTIMATED)
 
     def _end(
-        self, outcome: Outcome, usage: Usage, evidence: Evidence | None, response_model: str = ""
+        self, outcome: Outcome, usage: Usage, evidence: FailureEvidence | None, response_model: str = ""
     ) -> UsageRecord:
         candidate, record = self.candidate, self.record
         cost = 0

@@ -13,7 +13,7 @@ from services.router.admission.admission import Admission, Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
 from services.router.budgets.budget import UNRESTRICTED, BudgetVerdict, dearest
 from services.router.budgets.budgets import Budgets
-from services.router.generate.attempt import Attempt, Attempts
+from services.router.generate.attempt import Attempts, RunningAttempt
 from services.router.generate.in_flight import InFlight, LimitedCandidate
 from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
@@ -51,7 +51,7 @@ class Gate:
         hedge: bool = False,
         patience: float = 0.0,
         only_paced: bool = False,
-    ) -> Attempt | None:
+    ) -> RunningAttempt | None:
         """Returns an attempt that has passed budgets, limits and breaker. None: refused, and recorded as that.
         `patience`: how long it may wait in the queue for limits, seconds; `only_paced`: for those that are paced
         alone."""
@@ -77,8 +77,8 @@ class Gate:
             permit.cancel()
             return None
         ticket = None
-        if self._set_aside.begin(candidate.provider, candidate.model, generation, stream=request.stream):
-            ticket = self._health.begin(candidate.model)
+        if self._set_aside.begin_call(candidate.provider, candidate.model, generation, stream=request.stream):
+            ticket = self._health.begin_call(candidate.model)
         if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()
@@ -95,7 +95,7 @@ class Gate:
             parent=request.span,
         )
 
-    async def wait(self, request: InFlight, *, only_paced: bool) -> Attempt | None:
+    async def wait(self, request: InFlight, *, only_paced: bool) -> RunningAttempt | None:
         """Returns an attempt after waiting in the queue for the candidate that limits (`only_paced`: paced ones
         alone) will let pass soonest; there is one. None: in vain."""
         waitable = [limited for limited in request.limited if limited.paced or not only_paced]

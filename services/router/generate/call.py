@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from libs.answer import Event
 from libs.clock import Clock
 from libs.resilience.retry_budget import RetryBudget
 from libs.types import ErrorClass
-from services.router.generate.attempt import Attempt
+from services.router.generate.attempt import RunningAttempt
 from services.router.generate.begin import Gate
-from services.router.generate.events import Event
 from services.router.generate.hedge import Runner, race
 from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
@@ -83,7 +83,7 @@ class Calls:
         self._recent = recent
         self._clock = clock
 
-    async def whole(self, request: InFlight, attempt: Attempt) -> AttemptAnswer:
+    async def whole(self, request: InFlight, attempt: RunningAttempt) -> AttemptAnswer:
         """Returns the answer in one piece. Raises ProviderFailure, already accounted for."""
         if request.generation.hedge and not request.failed:
             entry, completion = await self._race(
@@ -108,12 +108,12 @@ class Calls:
         kept = "" if completion.tool_calls else completion.text
         return AttemptAnswer(attempt.candidate, completion, kept)
 
-    def _complete(self, request: InFlight, attempt: Attempt) -> Awaitable[Completion]:
+    def _complete(self, request: InFlight, attempt: RunningAttempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
         timeouts = self._begin(request, attempt, prompt)
         return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts)
 
-    def _begin(self, request: InFlight, attempt: Attempt, prompt: Prompt) -> AttemptTimeouts:
+    def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
         """Records the call as one in flight, and returns its timeouts."""
         candidate, tenant, now = attempt.candidate, request.generation.tenant, self._clock.monotonic()
         learned = self._providers.learned_times(candidate.model, prompt, tenant)
@@ -123,7 +123,7 @@ class Calls:
         self._recent.begin(record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra)
         return timeouts
 
-    def _whole_entry(self, request: InFlight, attempt: Attempt) -> Runner[Completion]:
+    def _whole_entry(self, request: InFlight, attempt: RunningAttempt) -> Runner[Completion]:
         async def nothing() -> None: ...
 
         return Runner(attempt, self._complete(request, attempt), nothing)
@@ -132,7 +132,7 @@ class Calls:
         self,
         request: InFlight,
         first: Runner[T],
-        enter: Callable[[InFlight, Attempt], Runner[T]],
+        enter: Callable[[InFlight, RunningAttempt], Runner[T]],
     ) -> tuple[Runner[T], T]:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
         against the envelope's attempts and money and the fleet's retry budget, to which a hedge that gives the answer
@@ -167,20 +167,20 @@ class Calls:
         return winner, shown
 
     def _open(
-        self, request: InFlight, attempt: Attempt, prompt: Prompt
+        self, request: InFlight, attempt: RunningAttempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
         timeouts = self._begin(request, attempt, prompt)
         return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
 
-    def _record_content(self, attempt: Attempt) -> None:
+    def _record_content(self, attempt: RunningAttempt) -> None:
         """Records the first sign of an answer."""
         attempt.record_content()
         self._recent.shown(attempt.record.attempt_id, self._clock.monotonic())
         self._retries.record_answer_begun()
 
     async def stream(
-        self, request: InFlight, relay: Relay, attempt: Attempt
+        self, request: InFlight, relay: Relay, attempt: RunningAttempt
     ) -> AsyncGenerator[Event | AttemptAnswer, None]:
         """Yields the caller's events as they come, last the answer. Raises ProviderFailure, already accounted
         for."""
@@ -197,9 +197,9 @@ class Calls:
             head: tuple[Batch, ...] = ()
             if request.generation.hedge and not request.failed:
                 accounted = True  # by the race, until it has a winner
-                streams: dict[Attempt, AsyncGenerator[Batch, None]] = {}
+                streams: dict[RunningAttempt, AsyncGenerator[Batch, None]] = {}
 
-                def enter(request: InFlight, attempt: Attempt) -> Runner[Batch]:
+                def enter(request: InFlight, attempt: RunningAttempt) -> Runner[Batch]:
                     opened = streams[attempt] = self._open(request, attempt, prompt)
                     return Runner(attempt, anext(opened), opened.aclose)
 

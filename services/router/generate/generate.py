@@ -14,6 +14,7 @@ from random import Random
 
 from opentelemetry.trace import SpanKind
 
+from libs.answer import Completed, Delta, Event, Head, Result, Selected
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Tenant
 from libs.clock import Clock
@@ -25,14 +26,14 @@ from libs.types import FinishReason
 from services.router.budgets.budgets import Budgets
 from services.router.generate import spans
 from services.router.generate.answers import KeptAnswer, RecentAnswers
-from services.router.generate.attempt import Attempt
+from services.router.generate.attempt import RunningAttempt
 from services.router.generate.begin import Gate
 from services.router.generate.call import AttemptAnswer, Calls
 from services.router.generate.degradation import QUEUE, STALE, Degradable, DegradationStep, next_degradation
-from services.router.generate.events import Completed, Delta, Event, Head, Result, Selected
 from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
 from services.router.generate.next_step import (
+    DEFAULT_MAX_RETRY_AFTER,
     NO_FAULTS,
     SHORTEST_ATTEMPT,
     Envelope,
@@ -106,7 +107,7 @@ class Generate:
                 begun = await self._begin(request, catalog, tenant)
                 if isinstance(begun, KeptAnswer):
                     if not request.records:
-                        yield Selected(generation.request_id, begun.candidate)
+                        yield Selected(generation.request_id, begun.candidate.selection)
                     yield self._add_head(request, Delta(begun.text), cached=True)
                     yield Completed(self._kept_result(request, begun))
                     return
@@ -152,7 +153,9 @@ class Generate:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
 
-    async def _begin(self, request: InFlight, catalog: Catalog, tenant: Tenant) -> Attempt | KeptAnswer:
+    async def _begin(
+        self, request: InFlight, catalog: Catalog, tenant: Tenant
+    ) -> RunningAttempt | KeptAnswer:
         """Returns the next attempt, begun; where there is none, the answer that the policy's ladder of degradation
         ends in. Raises libs.errors where it ends in none."""
         begun = await self._next(request)
@@ -250,7 +253,7 @@ class Generate:
         if request.spent_retry:
             self._retries.refund(self._clock.monotonic(), request.generation.tenant)
 
-    async def _next(self, request: InFlight) -> Attempt | GiveUp:
+    async def _next(self, request: InFlight) -> RunningAttempt | GiveUp:
         """Returns the next attempt, begun."""
         while True:
             now = self._clock.monotonic()
@@ -328,9 +331,11 @@ _DEGRADABLE = (Unavailable, ResourceExhausted)
 
 
 def _envelope(generation: Generation, plan: Plan) -> Envelope:
+    wait = plan.policy.max_retry_after
     return Envelope(
         generation.deadline,
         generation.max_attempts,
         generation.max_cost_micro_usd,
-        plan.policy.max_retry_after,
+        DEFAULT_MAX_RETRY_AFTER if wait is None else wait,
+        wait is not None,
     )

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from services.router.generate.attempt import Attempt
+from services.router.generate.attempt import RunningAttempt
 from services.router.request.generation import ProviderFailure
 
 T = TypeVar("T")
@@ -19,7 +19,9 @@ T = TypeVar("T")
 class Runner(Generic[T]):
     """An attempt in the race. `show` resolves at its first sign of an answer; `drop` ends what it left open."""
 
-    def __init__(self, attempt: Attempt, show: Awaitable[T], drop: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, attempt: RunningAttempt, show: Awaitable[T], drop: Callable[[], Awaitable[None]]
+    ) -> None:
         self.attempt = attempt
         self.show = show
         self.task: asyncio.Task[T] = asyncio.ensure_future(_awaited(show))
@@ -34,8 +36,8 @@ async def race(
     first: Runner[T],
     delay: float,
     second: Callable[[], Awaitable[Runner[T] | None]],
-    failed: Callable[[Attempt, ProviderFailure], None],
-    lost: Callable[[Attempt], None],
+    failed: Callable[[RunningAttempt, ProviderFailure], None],
+    lost: Callable[[RunningAttempt], None],
 ) -> tuple[Runner[T], T]:
     """Returns the winner and its first sign. `second` is called after `delay` seconds without a sign of the first,
     and may decline (None); it is cancelled when the first shows something meanwhile. `failed` and `lost` account for

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from libs.answer import Attempt, BudgetNotice, LimitState, Result
 from libs.errors import QuotaViolation
 from libs.selection import Degradation
 from libs.tracing import Span
 from libs.types import Usage, UsageAccuracy
-from services.router.admission.limit_state import LimitState
 from services.router.budgets.budget import Budget, BudgetVerdict, Notice
-from services.router.generate.attempt import Attempt
-from services.router.generate.events import Result
+from services.router.generate.attempt import RunningAttempt
 from services.router.generate.next_step import Envelope, Failed
 from services.router.generate.relay import Relay
 from services.router.ledger.usage_record import UsageRecord
@@ -70,7 +69,13 @@ class InFlight(Struct):
         return self.relay is not None and self.relay.committed
 
     def fail(
-        self, attempt: Attempt, failure: ProviderFailure, text: str, now: float, *, prefilled: bool = False
+        self,
+        attempt: RunningAttempt,
+        failure: ProviderFailure,
+        text: str,
+        now: float,
+        *,
+        prefilled: bool = False,
     ) -> None:
         """Ends an attempt that failed after `text` had been received; `now`: monotonic seconds."""
         record = attempt.fail(failure, text, prefilled=prefilled)
@@ -86,6 +91,7 @@ class InFlight(Struct):
                 record.cost_micro_usd,
                 attempt.first_token is not None,
                 prefilled,
+                failure.least_window,
             )
         )
 
@@ -137,14 +143,40 @@ class InFlight(Struct):
             text=completion.text,
             tool_calls=completion.tool_calls,
             finish_reason=completion.finish_reason,
-            candidate=candidate,
-            attempts=tuple(records),
+            selection=candidate.selection,
+            attempts=tuple([_attempt(record) for record in records]),
             usage=usage or _NOTHING,
             cost_micro_usd=cost,
             latency=now - self.started,
             time_to_first_token=self.first_token,
             degradation=self.degradation,
-            budgets=tuple(self.notices.values()),
+            budgets=tuple([_budget_notice(notice) for notice in self.notices.values()]),
             cached=cached,
             limits=limits,
         )
+
+
+def _attempt(record: UsageRecord) -> Attempt:
+    """Returns an attempt as its caller sees it."""
+    return Attempt(
+        record.attempt_id,
+        record.provider,
+        record.model,
+        record.error_class,
+        record.message,
+        record.http_status,
+        record.started,
+        record.latency,
+        record.time_to_first_token,
+        record.usage,
+        record.cost_micro_usd,
+        record.hedge,
+    )
+
+
+def _budget_notice(notice: Notice) -> BudgetNotice:
+    """Returns a notice as the caller sees it."""
+    spec, threshold = notice.budget.spec, notice.threshold
+    return BudgetNotice(
+        str(notice.budget.scope), spec.period, threshold.percent, threshold.action, shadow=spec.shadow
+    )

@@ -63,10 +63,12 @@ class HealthObserver:
     def attempt_ended(self, end: AttemptEnd) -> None:
         record, evidence, model = end.record, end.evidence, end.candidate.model
         if evidence is not None:
-            self._health.failed(model, end.ticket, evidence.error_class, evidence.retry_after, record.tenant)
+            self._health.record_failure(
+                model, end.ticket, evidence.error_class, evidence.retry_after, record.tenant
+            )
             return
         tokens = record.usage.output_tokens if record.usage is not None else 0
-        self._health.succeeded(
+        self._health.record_success(
             model, end.ticket, record.latency, record.time_to_first_token, tokens, record.tenant
         )
 
@@ -82,7 +84,7 @@ class SetAsideObserver:
         if evidence is None:
             # An answer that a filter ended is neither a refusal nor proof that such requests are served.
             if record.finish_reason is not FinishReason.CONTENT_FILTER:
-                self._set_aside.succeeded(
+                self._set_aside.record_success(
                     candidate.provider,
                     candidate.model,
                     end.generation,
@@ -90,7 +92,7 @@ class SetAsideObserver:
                     stream=record.streamed,
                 )
         elif evidence.of_kind:
-            self._set_aside.failed(
+            self._set_aside.record_failure(
                 candidate.provider,
                 candidate.model,
                 end.generation,
@@ -98,6 +100,8 @@ class SetAsideObserver:
                 evidence.error_class,
                 explicit=evidence.explicit,
                 stream=record.streamed,
+                unsupported=evidence.unsupported,
+                quota_back=evidence.quota_back,
             )
 
 

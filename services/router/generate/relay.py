@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.conversation import ToolCallDelta
 from libs.types import ErrorClass
-from services.router.generate.events import Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import StreamEnd, StreamEvent, TextDelta
 
@@ -66,7 +66,7 @@ class Relay:
         self._received, self._received_tools = [], []
         self._expected, self._matched, self._held, self._blank = "", 0, "", ""
         if before is None:
-            return [Selected(self._request_id, candidate)]
+            return [Selected(self._request_id, candidate.selection)]
         self._from = before.model.provider
         self._why = failure
         if not self.committed:
@@ -147,13 +147,13 @@ class Relay:
 
     def _switched(self) -> SwitchedProvider:
         assert self._candidate is not None
-        return SwitchedProvider(self._from, self._candidate, self._why)
+        return SwitchedProvider(self._from, self._candidate.selection, self._why)
 
     def _restart(self) -> list[Event]:
         """The new answer is another one: all of it so far is sent after the notice."""
         assert self._candidate is not None
         self._announced = True
         self._sent, self._sent_tools = [], False
-        restarted = Restarted(self._from, self._candidate, self._why)
+        restarted = Restarted(self._from, self._candidate.selection, self._why)
         self._blank = ""
         return [restarted, *self._delta("".join(self._received), [])]

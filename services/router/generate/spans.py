@@ -6,8 +6,8 @@ from __future__ import annotations
 from opentelemetry.trace import SpanKind
 
 from libs import telemetry
+from libs.answer import Result
 from libs.tracing import Span
-from services.router.generate.events import Result
 from services.router.ledger.usage_record import UsageRecord
 from services.router.request.generation import Generation
 
@@ -27,8 +27,8 @@ def describe_answer(span: Span, result: Result) -> None:
     """Writes the answer's model, usage and cost to the call's span."""
     if span.recording:
         span.attributes |= {
-            telemetry.GEN_AI_PROVIDER: result.candidate.model.provider,
-            telemetry.GEN_AI_REQUEST_MODEL: result.candidate.model.name,
+            telemetry.GEN_AI_PROVIDER: result.selection.provider,
+            telemetry.GEN_AI_REQUEST_MODEL: result.selection.model,
             telemetry.GEN_AI_FINISH_REASONS: (str(result.finish_reason),),
             telemetry.GEN_AI_INPUT_TOKENS: result.usage.input_tokens,
             telemetry.GEN_AI_OUTPUT_TOKENS: result.usage.output_tokens,

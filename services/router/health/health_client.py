@@ -68,7 +68,7 @@ _Watch = grpc.aio.UnaryStreamCall[health_pb2.WatchProvidersRequest, health_pb2.W
 _Reports = grpc.aio.StreamStreamCall[health_pb2.ReportOutcomesRequest, health_pb2.ReportOutcomesResponse]
 
 
-class HealthClient:
+class HealthMonitorClient:
     """Keeps `targets` fed. `watch`, `report` and `probe` run for ever."""
 
     def __init__(

@@ -196,7 +196,7 @@ class Targets:
             return None
         return learned.quantile(0.95)
 
-    def begin(self, model: Model) -> CallTicket | None:
+    def begin_call(self, model: Model) -> CallTicket | None:
         """See `HealthView.begin`."""
         now = self._clock.now()
         provider, target = self._pair(model)
@@ -215,7 +215,7 @@ class Targets:
             permit, target.permit = target.permit, None
         return CallTicket(permit, of_model.generation, of_provider.generation)
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -273,7 +273,7 @@ class Targets:
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,

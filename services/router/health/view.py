@@ -32,12 +32,12 @@ class HealthView(Protocol):
         seconds; None: too little is known."""
         ...
 
-    def begin(self, model: Model) -> CallTicket | None:
+    def begin_call(self, model: Model) -> CallTicket | None:
         """Takes leave to make a call, with the probe permit that a recovering target needs. Returns None where the
-        target may not be called after all. Every ticket comes back by `succeeded` or `failed`."""
+        target may not be called after all. Every ticket comes back by `record_success` or `record_failure`."""
         ...
 
-    def succeeded(
+    def record_success(
         self,
         model: Model,
         ticket: CallTicket,
@@ -49,7 +49,7 @@ class HealthView(Protocol):
         """Records a call of the tenant's that gave the answer. Times in seconds; `tokens`: generated ones."""
         ...
 
-    def failed(
+    def record_failure(
         self,
         model: Model,
         ticket: CallTicket,

@@ -23,6 +23,7 @@ MARK = b"\xc1PU\xc1"
 _HEAD = struct.Struct("<4sIIIc")
 _CHECK = struct.Struct("<I")
 _CHECKED_HEAD = struct.Struct(f"{_HEAD.format}I")
+_LENGTH_AND_KIND = struct.Struct("<8xI4xc")
 HEAD_BYTES = _CHECKED_HEAD.size
 #: Sequence numbers begin again at 0 after 2^32 - 1.
 _SEQUENCES = 2**32
@@ -54,17 +55,28 @@ def head_of(sequence: int, kind: bytes, payload: bytes) -> bytes:
     return head + _CHECK.pack(crc32(head))
 
 
-def frames(data: Bytes, start: int, end: int, *, trusted: bool = False) -> Iterator[Frame]:
-    """Yields every intact frame in a part of the bytes, in order. `trusted`: this process has written them itself,
-    one behind the other from `start` on, so nothing is checked again."""
+def ends(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yields where the payload of each END frame begins and ends, of frames that this process has written itself, one
+    behind the other from `start` on: nothing is checked again."""
+    while start < end:
+        length, kind = _LENGTH_AND_KIND.unpack_from(data, start)
+        start += HEAD_BYTES
+        if kind == END:
+            yield start, start + length
+        start += length
+
+
+def frames(data: Bytes, start: int, end: int) -> Iterator[Frame]:
+    """Yields every intact frame in a part of the bytes, in order."""
     while (start := data.find(MARK, start, end)) >= 0:
         payload = start + HEAD_BYTES
         if payload <= end:
             _, sequence, length, crc, kind, check = _CHECKED_HEAD.unpack_from(data, start)
             after = payload + length
-            if after <= end and (
-                trusted
-                or (crc32(data[start : start + _HEAD.size]) == check and crc32(data[payload:after]) == crc)
+            if (
+                after <= end
+                and crc32(data[start : start + _HEAD.size]) == check
+                and crc32(data[payload:after]) == crc
             ):
                 yield Frame(kind, start, payload, after, sequence)
                 start = after

@@ -7,7 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.router.ledger.file_frames import HEAD_BYTES, Frame, Losses, frames, head_of, old_frames
+from services.router.ledger.file_frames import (
+    END,
+    HEAD_BYTES,
+    Frame,
+    Losses,
+    ends,
+    frames,
+    head_of,
+    old_frames,
+)
 
 
 class Segment:
@@ -57,9 +66,13 @@ class Segment:
 
     def frames(self, offset: int) -> Iterator[Frame]:
         """Yields its intact frames from `offset` on."""
-        if self._created:
-            return frames(self.map, offset, self.size, trusted=True)
         return self._intact_frames(offset, self.size)
+
+    def ends(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Yields where the payloads of its END frames from `offset` on begin and end."""
+        if self._created:
+            return ends(self.map, offset, self.size)
+        return ((frame.payload, frame.end) for frame in self.frames(offset) if frame.kind == END)
 
     def _intact_frames(self, offset: int, end: int) -> Iterator[Frame]:
         return (old_frames if self.of_earlier_version else frames)(self.map, offset, end)

@@ -23,7 +23,7 @@ import msgspec
 from libs.clock import Clock
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, Frame, Losses
+from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, Losses
 from services.router.ledger.file_segment import Segment
 from services.router.ledger.usage_record import UsageRecord
 
@@ -165,11 +165,16 @@ class FileSpool:
     def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
         """Yields the attempts that ended, and those of an earlier process that never did, with the offset behind
         each."""
+        if not self._unfinished:
+            for start, end in segment.ends(offset):
+                record = self._decoded(segment, start, end)
+                if record is not None:
+                    yield record, end
+            return
         for frame in segment.frames(offset):
-            if frame.kind == END or self._unfinished:
-                record = self._decoded(segment, frame)
-                if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
-                    yield record, frame.end
+            record = self._decoded(segment, frame.payload, frame.end)
+            if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
+                yield record, frame.end
 
     def _lock_directory(self) -> None:
         """Locks the directory for this process, and recovers what another has left. Raises OSError."""
@@ -196,7 +201,7 @@ class FileSpool:
             self._last = int(path.stem)
             self._segments[self._last] = segment
             for frame in segment.recover(losses):
-                record = self._decoded(segment, frame)
+                record = self._decoded(segment, frame.payload, frame.end)
                 if record is None:
                     unreadable += 1
                 elif frame.kind == BEGIN:
@@ -218,27 +223,29 @@ class FileSpool:
         if unfinished:
             log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
-    def _decoded(self, segment: Segment, frame: Frame) -> UsageRecord | None:
+    def _decoded(self, segment: Segment, start: int, end: int) -> UsageRecord | None:
         try:
-            return self._decode(segment.map[frame.payload : frame.end])
+            return self._decode(segment.map[start:end])
         except msgspec.DecodeError:
             return None
 
     def _append(self, kind: bytes, payload: bytes) -> bool:
         """Writes a frame. Returns False if it is dropped."""
         size = HEAD_BYTES + len(payload)
-        if self.backlog_bytes + size > self._max_bytes:
+        if self._written_bytes - self._acknowledged.offset + size > self._max_bytes:
             if times := self._full.due():
                 log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
-        elif self._write(kind, payload) or (self._open_next() and self._write(kind, payload)):
-            self._sequence += 1
-            self._written_bytes += size
-            return True
+        else:
+            segment = self._segment
+            written = segment is not None and segment.append(self._sequence, kind, payload)
+            if not written and self._open_next() and self._segment is not None:
+                written = self._segment.append(self._sequence, kind, payload)
+            if written:
+                self._sequence += 1
+                self._written_bytes += size
+                return True
         self._dropped.inc()
         return False
-
-    def _write(self, kind: bytes, payload: bytes) -> bool:
-        return self._segment is not None and self._segment.append(self._sequence, kind, payload)
 
     def _open_next(self) -> bool:
         """Opens another segment to write. Returns False if the disk has no room for one."""

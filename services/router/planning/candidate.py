@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from libs.answer import Selection
 from libs.catalog.model import Model, Provider
 from libs.selection import Scores, SelectionReason
 from services.router.health.target_health import TargetHealth
@@ -32,11 +33,28 @@ class Candidate(Struct):
     #: Better ones were passed over because they are down.
     passed_over: bool = False
     excluded: str = ""
+    #: It meets the request's needs, but its provider is not set up: the operator's fault, not the caller's.
+    unusable: bool = False
 
     @property
     def target(self) -> str:
         """The model's id, `provider/model`."""
         return self.model.id
+
+    @property
+    def selection(self) -> Selection:
+        """The choice of this model as callers see it."""
+        model = self.model
+        return Selection(
+            model.provider,
+            model.name,
+            self.reason,
+            self.explanation,
+            self.estimated_micro_usd,
+            self.estimated_latency,
+            self.confidence,
+            self.scores,
+        )
 
     @property
     def explanation(self) -> str:

@@ -115,7 +115,10 @@ def _examine(
         usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
         candidate = Candidate(entry, provider, model, health, most, health.latency)
-        why = conditions.why_unusable(provider) or find_broken(candidate, needs)
+        why = find_broken(candidate, needs)
+        if not why:
+            why = conditions.why_unusable(provider)
+            candidate.unusable = bool(why)
         if not why and health.availability is Availability.DOWN:
             why = health.reason or "it is down"
             down.append(candidate)

@@ -7,8 +7,10 @@ no header can hold.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import aiohttp
 
@@ -75,6 +77,46 @@ class HttpResponse:
         return b"".join(parts)[:limit]
 
 
+class HttpExchange:
+    """A request and its answer: `async with` sends the one and gives the other once its head is there; its body is to
+    come. Leaving closes what was not read. Entering raises ProviderFailure."""
+
+    __slots__ = ("_request", "_response", "_session")
+
+    def __init__(self, session: aiohttp.ClientSession, request: HttpRequest) -> None:
+        self._session = session
+        self._request = request
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpResponse:
+        request = self._request
+        try:
+            response = await self._session.request(
+                request.method, request.url, data=request.body, headers=request.headers, allow_redirects=False
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise ProviderFailure(
+                ErrorClass.TRANSPORT, f"no connection within {CONNECT_TIMEOUT:g} s", retry_same=False
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
+        except ValueError:
+            # Of all headers only the key is not ours. What was raised may hold it.
+            raise ProviderFailure(
+                ErrorClass.AUTHENTICATION, "the provider's key holds characters that no HTTP header may have"
+            ) from None
+        self._response = response
+        return HttpResponse(response)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        response = self._response
+        if response is not None:
+            # A connection with unread bytes cannot be used again: closing it is also what stops the provider.
+            response.release() if response.content.at_eof() else response.close()
+
+
 class HttpTransport:
     """A connection pool. Open it with `async with`."""
 
@@ -97,31 +139,10 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
 
-    @asynccontextmanager
-    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
-        """Sends a request and yields the answer once its head is there; its body is to come. Leaving closes what was
-        not read. Raises ProviderFailure."""
+    def open(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
+        """Returns the exchange, to be entered with `async with`."""
         assert self._session is not None, "open the transport first"
-        try:
-            response = await self._session.request(
-                request.method, request.url, data=request.body, headers=request.headers, allow_redirects=False
-            )
-        except aiohttp.ServerTimeoutError as error:
-            raise ProviderFailure(
-                ErrorClass.TRANSPORT, f"no connection within {CONNECT_TIMEOUT:g} s", retry_same=False
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error) from error
-        except ValueError:
-            # Of all headers only the key is not ours. What was raised may hold it.
-            raise ProviderFailure(
-                ErrorClass.AUTHENTICATION, "the provider's key holds characters that no HTTP header may have"
-            ) from None
-        try:
-            yield HttpResponse(response)
-        finally:
-            # A connection with unread bytes cannot be used again: closing it is also what stops the provider.
-            response.close() if not response.content.at_eof() else response.release()
+        return HttpExchange(self._session, request)
 
     async def fetch(
         self, request: HttpRequest, timeout: float, limit: int
@@ -138,7 +159,25 @@ class HttpTransport:
 
 
 def _broken(error: Exception) -> ProviderFailure:
-    message = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    message = f"{type(error).__name__}: {_cause(error)}"[:_MAX_MESSAGE]
     failure = ProviderFailure(ErrorClass.TRANSPORT, redact(message), retry_same=True)
     failure.unredacted = message
     return failure
+
+
+def _cause(error: Exception) -> str:
+    """Returns the cause in words that name neither host nor address nor port: callers read them, and a provider may
+    be in the operator's own network."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the provider's name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = getattr(error.certificate_error, "verify_message", "")
+        # "Hostname mismatch, certificate is not valid for 'api.internal'."
+        return f"the provider's certificate is not valid: {found.partition(',')[0]}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the provider's address is not valid"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientSSLError):
+        return "cannot connect"
+    return str(error)

@@ -11,12 +11,13 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
+from libs.telemetry import get_logger
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.time_learner import TimeLearner
-from services.router.providers.timeouts import EARLY, OTHERS, AttemptTimeouts, LearnedTimes, StreamWatch
+from services.router.providers.timeouts import EARLY, AttemptTimeouts, LearnedTimes, StreamWatch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -31,6 +32,9 @@ USABLE_FOR = 0.5
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
+#: What callers hear of a provider without its key; the variable or file is named in the log alone.
+_KEY_MISSING = "its key is missing"
+log = get_logger(__name__)
 
 
 class ProviderClient:
@@ -61,24 +65,23 @@ class ProviderClient:
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        """See `Providers.learned_times`: learned by model and reasoning effort too. What no call to the model has
-        taught is guessed from all models."""
-        now = self._clock.monotonic()
-        own, everybody, all_models = self._learners_of(model, prompt, tenant)
-        learned = own.learned_times(now).completed(everybody.learned_times(now))
-        return (
-            learned if learned.complete else learned.completed(all_models.learned_times(now).slowed(OTHERS))
-        )
+        """See `Providers.learned_times`: learned by model and reasoning effort too. What no call to the
+        model has taught is guessed from all models."""
+        return self._learner_of(model, prompt, tenant).learned_times(self._clock.monotonic())
 
     def why_unusable(self, provider: Provider) -> str:
-        """See `Providers.why_unusable`: the key is missing, or the kind has no wire."""
+        """See `Providers.why_unusable`: the key is missing, or the kind has no wire. Logs what the operator has to
+        mend, once for each change."""
         now = self._clock.monotonic()
         known = self._usable.get(provider.name)
         if known is not None and known[0] is provider and now < known[1]:
             return known[2]
-        why = self._keys.why_missing(provider) or ""
+        missing = self._keys.why_missing(provider)
+        why = _KEY_MISSING if missing else ""
         if provider.kind not in self._wires:
-            why = f"providers of kind {provider.kind} cannot be called yet"
+            missing = why = f"providers of kind {provider.kind} cannot be called yet"
+        if missing and (known is None or known[2] != why):
+            log.warning("provider_unusable", provider=provider.name, why=missing)
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
 
@@ -104,16 +107,14 @@ class ProviderClient:
         endpoint: Endpoint,
         request: HttpRequest,
     ) -> Completion:
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
         limit = whole_bytes(prompt, request.body)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
-                # A silent model says nothing about others.
-                for learner in learners[:2]:
-                    learner.record_timeout(now(), timeouts)
+                learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair - EARLY
             raise
         if status >= 300:
@@ -125,9 +126,9 @@ class ProviderClient:
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
+        ended = now()
         most = min(prompt.max_output_tokens, model.max_output_tokens)
-        for learner in learners:
-            learner.record_answer(now(), now() - began, tokens, most)
+        learner.record_answer(ended, ended - began, tokens, most)
         return completion
 
     async def stream(
@@ -136,7 +137,7 @@ class ProviderClient:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=True)
-        learners, now = self._learners_of(model, prompt, timeouts.tenant), self._clock.monotonic
+        learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         async with AsyncExitStack() as stack:
             try:
@@ -160,8 +161,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
-                for learner in learners if watch.first is not None else learners[:2]:
-                    learner.record_stream(now(), watch)
+                learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
@@ -263,26 +263,24 @@ class ProviderClient:
         watch.finishing = decoder.finish is not None
         return events, True
 
-    def _learners_of(
-        self, model: Model, prompt: Prompt, tenant: str
-    ) -> tuple[TimeLearner, TimeLearner, TimeLearner]:
-        """Returns the tenant's own learner, that of all tenants, and that of all models."""
+    def _learner_of(self, model: Model, prompt: Prompt, tenant: str) -> TimeLearner:
+        """Returns the tenant's own learner."""
         # How hard a model thinks changes its habits, so they are learned apart.
-        key = (model.id, prompt.reasoning_effort)
-        everybody = self._time_learners.get(key)
-        if everybody is None:
-            everybody = self._time_learners[key] = TimeLearner()
-        all_models = self._all_models.get(prompt.reasoning_effort)
-        if all_models is None:
-            all_models = self._all_models[prompt.reasoning_effort] = TimeLearner()
-        own_key = (*key, tenant)
-        own = self._tenant_learners.get(own_key)
-        if own is None:
-            own = self._tenant_learners[own_key] = TimeLearner()
+        key = (model.id, prompt.reasoning_effort, tenant)
+        learner = self._tenant_learners.get(key)
+        if learner is None:
+            of_all = self._time_learners.get(key[:2])
+            if of_all is None:
+                all_models = self._all_models.get(prompt.reasoning_effort)
+                if all_models is None:
+                    all_models = self._all_models[prompt.reasoning_effort] = TimeLearner()
+                of_all = self._time_learners[key[:2]] = TimeLearner(all_models, same_model=False)
+            learner = self._tenant_learners[key] = TimeLearner(of_all)
             if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
                 self._tenant_learners.popitem(last=False)
-        self._tenant_learners.move_to_end(own_key)
-        return own, everybody, all_models
+        else:
+            self._tenant_learners.move_to_end(key)
+        return learner
 
     def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
         wire = self._wires.get(provider.kind)
@@ -290,7 +288,7 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
         key = self._keys(provider)
         if key is None:
-            raise ProviderFailure(ErrorClass.AUTHENTICATION, self._keys.why_missing(provider) or "no key")
+            raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
             endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)

@@ -14,8 +14,8 @@ class Providers(Protocol):
     """Calls providers. Raises ProviderFailure, already classified; cancelling the task cancels the call."""
 
     def why_unusable(self, provider: Provider) -> str:
-        """Returns why no call can be made, whatever is asked (no key, no wire); empty where it can. Costs next to
-        nothing, so that every plan may ask."""
+        """Returns why no call can be made, whatever is asked (no key, no wire), in words fit for callers; empty where
+        it can. Costs next to nothing, so that every plan may ask."""
         ...
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:

@@ -70,7 +70,7 @@ FIRST_PAUSE = 300.0
 LONGEST_PAUSE = 1800.0
 
 
-class Verdict(Enum):
+class TrialVerdict(Enum):
     """The result of a trial."""
 
     OPEN = "open"
@@ -112,20 +112,20 @@ class _Trial:
             self._sent += 1
             self._refused += refused
 
-    def verdict(self, now: float, value: float) -> Verdict:
+    def verdict(self, now: float, value: float) -> TrialVerdict:
         """Judges the rate by the calls so far. `value`: the rate, calls a minute."""
         seconds = now - self._since - SETTLE
         if seconds < SOONEST:
-            return Verdict.OPEN
+            return TrialVerdict.OPEN
         expected = self._share * self._sent
         if self._refused < max(ENOUGH_REFUSED, STILL_REFUSED * expected):
             enough = expected >= ENOUGH_EXPECTED and seconds >= SHORTEST_TRIAL
-            return Verdict.HOLDS if enough or seconds >= LONGEST_TRIAL else Verdict.OPEN
+            return TrialVerdict.HOLDS if enough or seconds >= LONGEST_TRIAL else TrialVerdict.OPEN
         if self._sent > OBEYED * value * seconds / 60:
-            return Verdict.IGNORED if seconds >= LONGEST_TRIAL else Verdict.OPEN
+            return TrialVerdict.IGNORED if seconds >= LONGEST_TRIAL else TrialVerdict.OPEN
         if self._refused > MORE_REFUSED * expected or self._share < REFUTABLE_SHARE:
-            return Verdict.WORSE
-        return Verdict.REFUTED
+            return TrialVerdict.WORSE
+        return TrialVerdict.REFUTED
 
 
 class RefusalRate:
@@ -252,16 +252,16 @@ class RefusalRate:
 
     def _judge(self, trial: _Trial, now: float) -> None:
         verdict = trial.verdict(now, self._value)
-        if verdict is Verdict.REFUTED:
+        if verdict is TrialVerdict.REFUTED:
             self._forget()
             self._paused_until = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        elif verdict is Verdict.WORSE:
+        elif verdict is TrialVerdict.WORSE:
             self._trial = None
-        elif verdict is Verdict.IGNORED:
+        elif verdict is TrialVerdict.IGNORED:
             trial.restart(now, self._share(now))
             self._set(self.rate.per_minute(now) or self._value, now)
-        elif verdict is Verdict.HOLDS:
+        elif verdict is TrialVerdict.HOLDS:
             self._trial = None
             if now - self._paused_until > LONGEST_PAUSE:
                 self._pause = FIRST_PAUSE

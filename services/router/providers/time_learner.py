@@ -6,6 +6,7 @@ from typing import Final
 
 from libs.resilience.quantile import DecayingQuantile
 from services.router.providers.timeouts import (
+    OTHERS,
     OVERHEAD_TOKENS,
     UNKNOWN,
     AttemptTimeouts,
@@ -18,12 +19,15 @@ SAMPLES: Final = 5
 #: A wait that was cut counts as an answer after this share of it, and it takes at least so many cuts to move a limit:
 #: one that has become too short grows, and that of a silent model, which is probed now and then, hardly does.
 CUT, FEWEST_CUTS = 0.6, 10
-#: Quantiles are computed anew after this time, seconds, or when there are twice as many samples.
+#: Quantiles are computed anew after this time, seconds, or when there are twice as many samples; and after SOON while
+#: nothing is known.
 REFRESH: Final = 1.0
+SOON: Final = 0.1
 
 
 class TimeLearner:
-    """The times of one model, learned in constant memory. Instants are monotonic seconds.
+    """The times of one model, learned in constant memory: for one tenant, for all of them, or of all models together.
+    Instants are monotonic seconds.
 
     A wait that was cut counts like an answer that took CUT of it. So limits that have become too short, because a
     model has become slower, grow again by themselves once more than one call in twenty is cut, and FEWEST_CUTS are.
@@ -34,9 +38,11 @@ class TimeLearner:
         "_answers",
         "_first",
         "_known",
+        "_others",
         "_pace",
         "_per_token",
         "_refresh_at",
+        "_same_model",
         "_seen",
         "_share",
         "_silence",
@@ -44,7 +50,12 @@ class TimeLearner:
         "_until",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, others: TimeLearner | None = None, *, same_model: bool = True) -> None:
+        """`others`: one that learns whatever this one learns, and is believed where this one does not know enough.
+        `same_model` False: it is that of all models, from which this one's times are guessed. It learns no cuts: a
+        silent model says nothing about others."""
+        self._others = others
+        self._same_model = same_model
         self._first = DecayingQuantile()
         self._silence = DecayingQuantile()
         self._per_token = DecayingQuantile()
@@ -64,6 +75,9 @@ class TimeLearner:
 
     def record_stream(self, now: float, watch: StreamWatch) -> None:
         """Learns from a stream that ended, however it did."""
+        others = self._others
+        if others is not None and (self._same_model or watch.first is not None):
+            others.record_stream(now, watch)
         self._seen += 1
         if watch.first is not None:
             self._first.add(now, watch.first)
@@ -75,12 +89,18 @@ class TimeLearner:
 
     def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
         """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
-        self._seen += 1
-        self._answers.append((seconds, tokens, most))
-        self._answered = now
+        answer = (seconds, tokens, most)
+        learner: TimeLearner | None = self
+        while learner is not None:
+            learner._answers.append(answer)
+            learner._answered = now
+            learner._seen += 1
+            learner = learner._others
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""
+        if self._others is not None and self._same_model:
+            self._others.record_timeout(now, timeouts)
         if timeouts.tokens > 0:
             seconds = CUT * timeouts.total / timeouts.tokens
             self._per_token.add(now, seconds, weight=_cut_weight(self._per_token, now))
@@ -105,6 +125,12 @@ class TimeLearner:
                 _believed(self._share, now, 0.95),
                 None if pace is None else 1000 * pace,
             )
+            if self._others is not None:
+                others = self._others.learned_times(now)
+                self._known = self._known.completed(others if self._same_model else others.slowed(OTHERS))
+            if self._known == UNKNOWN:
+                # Others may know more in a moment.
+                self._until = now + SOON
         return self._known
 
 

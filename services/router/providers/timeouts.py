@@ -84,11 +84,6 @@ class LearnedTimes(Struct, frozen=True):
             other.pace if self.pace is None else self.pace,
         )
 
-    @property
-    def complete(self) -> bool:
-        """Returns True if nothing is left to learn from others."""
-        return None not in (self.first_content, self.silence, self.per_token, self.share, self.pace)
-
     def slowed(self, factor: float) -> LearnedTimes:
         """Returns the times of a model that is so many times slower."""
         return LearnedTimes(

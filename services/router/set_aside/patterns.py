@@ -5,26 +5,27 @@ since the Unix epoch) and chance are parameters; memory is bounded; an outcome c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from msgspec import Struct
-
 from libs.catalog.model import Model, Provider
 from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
-from services.router.health.answer_times import RECENT, AnswerTimes
+from services.router.health.answer_times import CONTRADICTED, RECENT, AnswerTimes
+from services.router.request.features import Unsupported
 from services.router.set_aside.combinations import (
-    LAST_RESORT,
     REGION_FAULTS,
     REGION_PROVIDERS,
     Call,
     Combination,
-    Kind,
+    CombinationKind,
     combinations_of,
+    features_at,
     keys_of,
     shape_of,
 )
+from services.router.set_aside.entry import SetAsideEntry, SetAsideVerdict
+from services.router.set_aside.features import features_of, narrowed
 from services.router.set_aside.suspicion import Suspicion
 
 #: Combinations under suspicion, and those set aside or remembered after that, at most; the oldest are forgotten
@@ -46,35 +47,6 @@ _OF_SHAPE = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, E
 
 
 @dataclass(slots=True)
-class SetAside:
-    """A combination that is set aside. Instants in epoch seconds."""
-
-    combination: Combination
-    error_class: ErrorClass
-    #: The reason in words, for a person.
-    reason: str
-    since: float
-    until: float
-    #: Times in a row, this one included.
-    times: int
-    #: The version of the key that was used; empty: another kind.
-    key: str = ""
-    #: It was blamed by words alone: where no other candidate is left, it may be called after all.
-    doubtful: bool = False
-    #: A trial is running until then at the latest; 0: none.
-    trial_until: float = 0.0
-
-    def closed(self, now: float) -> bool:
-        """Returns True if no call may go there now: its time is not over, or a trial is running."""
-        return now < max(self.until, self.trial_until)
-
-    @property
-    def last_resort(self) -> bool:
-        """Returns True if it may be called where no other candidate is left."""
-        return self.doubtful or self.combination.kind in LAST_RESORT
-
-
-@dataclass(slots=True)
 class _Region:
     """A region's faults since its last success: provider → (count, instant of the last)."""
 
@@ -85,16 +57,6 @@ class _Region:
     answered: AnswerTimes = field(default_factory=AnswerTimes)
 
 
-class Verdict(Struct, frozen=True):
-    """The verdict on a call that is an instance of a combination set aside. `seconds`: until it may be made; None: it
-    may be made now, as a trial. `last_resort`: it may be made where no other candidate is left."""
-
-    reason: str
-    seconds: float | None
-    last_resort: bool
-    kind: Kind
-
-
 class Patterns:
     """All combinations that are suspected or set aside. Not thread-safe; never blocks."""
 
@@ -103,17 +65,19 @@ class Patterns:
         self._rng = rng
         self._key_version = key_version
         self._suspicions: OrderedDict[Combination, Suspicion] = OrderedDict()
-        self._aside: OrderedDict[Combination, SetAside] = OrderedDict()
+        self._aside: OrderedDict[Combination, SetAsideEntry] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
         #: By provider and model, and by region ("": none): bounded by the catalog.
         self._answered: dict[str, dict[str, AnswerTimes]] = {}
         self._regions: dict[str, _Region] = {}
+        #: What models have been found not to support, by model: bounded by the catalog and the features there are.
+        self._refused: dict[str, set[Unsupported]] = {}
 
     def __len__(self) -> int:
         """Returns the number of combinations that are set aside."""
         return len(self._aside)
 
-    def succeeded(self, now: float, began: float, call: Call) -> list[SetAside]:
+    def record_success(self, now: float, began: float, call: Call) -> list[SetAsideEntry]:
         """Records that a call that began at `began` gave the answer. Returns what is put back because of it."""
         tenant, model = call.generation.tenant, call.model
         try:
@@ -129,26 +93,40 @@ class Patterns:
         suspicions = self._suspicions
         if suspicions:
             self._forget_oldest(now)
-        back: list[SetAside] = []
+        back: list[SetAsideEntry] = []
         if suspicions or self._aside:
-            for combination in combinations_of(call):
+            for combination in self._combinations_of(call):
                 suspicions.pop(combination, None)
                 entry = self._aside.get(combination)
                 if entry is not None and began >= entry.since:
                     back.append(self._put_back(now, entry))
         return back
 
-    def failed(
-        self, now: float, began: float, call: Call, error_class: ErrorClass, *, explicit: bool = True
-    ) -> SetAside | None:
+    def record_failure(
+        self,
+        now: float,
+        began: float,
+        call: Call,
+        error_class: ErrorClass,
+        *,
+        explicit: bool = True,
+        unsupported: Unsupported | None = None,
+        quota_back: float | None = None,
+    ) -> SetAsideEntry | None:
         """Records that a call that began at `began` failed. Returns what is set aside because of it, for the first
-        time or again; None: nothing. `explicit`: by a status or a code, not by words alone."""
+        time or again; None: nothing. `explicit`: by a status or a code, not by words alone. `unsupported`: the
+        feature that the model refuses, where it names one; `quota_back`: seconds until a spent quota is whole again,
+        where it says when."""
         self._forget_oldest(now)
+        if quota_back is not None and explicit and self._quiet(now, call) > CONTRADICTED:
+            return self._wait_for_quota(now, call, quota_back)
         found: tuple[Combination, ...] = ()
         if error_class in ACCOUNT_FAULTS:
             found = keys_of(call.model)
         elif error_class is ErrorClass.MODEL_NOT_FOUND:
-            found = (Combination(Kind.MODEL, call.provider.name, call.model.name),)
+            found = (Combination(CombinationKind.MODEL, call.provider.name, call.model.name),)
+        elif error_class is ErrorClass.UNSUPPORTED_HERE:
+            found = self._refusals_of(call, unsupported) or (shape_of(call),)
         elif error_class in _OF_SHAPE:
             found = (shape_of(call),)
         result = None
@@ -157,33 +135,33 @@ class Patterns:
         if error_class in PROVIDER_FAULTS and call.provider.region:
             result = self._blame_region(now, began, call, error_class) or result
         if self._aside:
-            for combination in combinations_of(call):
+            for combination in self._combinations_of(call):
                 entry = self._aside.get(combination)
                 if entry is not None and entry.since < now and began >= entry.since:
                     # A trial that failed for another reason has shown nothing: the next call may try.
                     entry.trial_until = 0.0
         return result
 
-    def verdict(self, now: float, call: Call) -> Verdict | None:
+    def verdict(self, now: float, call: Call) -> SetAsideVerdict | None:
         """Returns the verdict on a call, for planning; None: nothing is against it."""
-        entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
+        entries = self._entries_of(call)
         if not entries:
             return None
         closed = [entry for entry in entries if entry.closed(now)]
         if not closed:
-            shape = next((e for e in entries if e.combination.kind is Kind.SHAPE), entries[0])
-            return Verdict(shape.reason, None, True, shape.combination.kind)
+            shape = next((e for e in entries if e.combination.kind is CombinationKind.SHAPE), entries[0])
+            return SetAsideVerdict(shape.reason, None, True, shape.combination.kind)
         last = max(closed, key=lambda entry: max(entry.until, entry.trial_until))
-        return Verdict(
+        return SetAsideVerdict(
             last.reason,
             max(last.until, last.trial_until) - now,
             all(entry.last_resort for entry in closed),
             last.combination.kind,
         )
 
-    def begin(self, now: float, call: Call) -> bool:
+    def begin_call(self, now: float, call: Call) -> bool:
         """Takes the trial where one is due. Returns False if the call must not be made after all."""
-        entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
+        entries = self._entries_of(call)
         if any(e.closed(now) and not e.last_resort for e in entries):
             return False
         for entry in entries:
@@ -191,12 +169,12 @@ class Patterns:
                 entry.trial_until = now + TRIAL
         return True
 
-    def entries(self, now: float) -> list[SetAside]:
+    def entries(self, now: float) -> list[SetAsideEntry]:
         """Returns all that is set aside or waits for its trial, sorted by name."""
         self._drop_untried(now)
         return sorted(self._aside.values(), key=lambda entry: entry.combination.name)
 
-    def clear(self, name: str) -> SetAside | None:
+    def clear(self, name: str) -> SetAsideEntry | None:
         """Puts a combination back for an operator and forgets its past. Returns None if it is not set aside."""
         for combination, entry in self._aside.items():
             if combination.name == name:
@@ -205,7 +183,7 @@ class Patterns:
                 return entry
         return None
 
-    def put_back_replaced_keys(self, provider: Provider, model: Model) -> list[SetAside]:
+    def put_back_replaced_keys(self, provider: Provider, model: Model) -> list[SetAsideEntry]:
         """Puts back, without a past, what was set aside under another key than the provider has now. Returns it."""
         back = []
         for combination in keys_of(model):
@@ -219,12 +197,54 @@ class Patterns:
     def allow_trials(self, now: float) -> None:
         """Lets every key, model and shape be tried at once: a new catalog may have mended them."""
         for entry in self._aside.values():
-            if entry.combination.kind is not Kind.REGION:
+            if entry.combination.kind is not CombinationKind.REGION:
                 entry.until = min(entry.until, now)
         # Names that are gone from the catalog must not stay for ever.
         self._answered.clear()
         self._suspicions.clear()
         self._regions.clear()
+        # What is set aside must still be found.
+        aside = {f"{c.provider}/{c.model}" for c in self._aside if c.unsupported is not None}
+        self._refused = {model: found for model, found in self._refused.items() if model in aside}
+
+    def _combinations_of(self, call: Call) -> Iterator[Combination]:
+        return combinations_of(call, self._refused.get(call.model.id, ()))
+
+    def _entries_of(self, call: Call) -> list[SetAsideEntry]:
+        """Returns what is set aside of which the call is an instance."""
+        return [entry for c in self._combinations_of(call) if (entry := self._aside.get(c)) is not None]
+
+    def _refusals_of(self, call: Call, unsupported: Unsupported | None) -> tuple[Combination, ...]:
+        """Returns the feature that the model refuses as the call uses it; nothing where it does not use it."""
+        if unsupported is None:
+            return ()
+        prompt = call.generation.prompt
+        narrow = narrowed(unsupported, prompt, features_of(prompt, stream=call.stream))
+        if narrow is None:
+            return ()
+        self._refused.setdefault(call.model.id, set()).add(narrow)
+        return features_at(call, narrow)
+
+    def _quiet(self, now: float, call: Call, *, of_all: bool = False) -> float:
+        """Returns the seconds since another tenant was answered by the call's model, or (`of_all`) by any of its
+        provider's."""
+        models = self._answered.get(call.provider.name, {})
+        others = [
+            place.last_of_others(call.generation.tenant)
+            for name, place in models.items()
+            if of_all or name == call.model.name
+        ]
+        return now - max(others, default=float("-inf"))
+
+    def _wait_for_quota(self, now: float, call: Call, seconds: float) -> SetAsideEntry | None:
+        """Sets the key aside for the model alone until its quota is whole again: others have quotas of their own."""
+        combination = keys_of(call.model)[0]
+        entry = self._aside.get(combination)
+        if entry is not None and now < entry.until:
+            return None
+        reason = f"{call.provider.name} says that the quota of {call.model.name} is spent"
+        key = self._key_version(call.provider)
+        return self._set_aside(now, combination, ErrorClass.QUOTA_EXHAUSTED, reason, key, seconds)
 
     def _blame(
         self,
@@ -234,13 +254,13 @@ class Patterns:
         call: Call,
         error_class: ErrorClass,
         explicit: bool,
-    ) -> SetAside | None:
-        key = self._key_version(call.provider) if combination.kind is Kind.KEY else ""
+    ) -> SetAsideEntry | None:
+        key = self._key_version(call.provider) if combination.kind is CombinationKind.KEY else ""
         entry = self._aside.get(combination)
         if entry is not None:
             if now < entry.until or began < entry.since:
                 return None
-            if explicit or combination.kind is Kind.SHAPE:
+            if explicit or combination.tenant:
                 return self._set_aside(now, combination, error_class, entry.reason, key)
             # Words alone must be proven anew.
         models = self._answered.get(call.provider.name, {})
@@ -254,22 +274,20 @@ class Patterns:
         self._suspicions.move_to_end(combination)
         suspicion.add(now, call, error_class, explicit=explicit)
         # An answer of any model shows that the key is good.
-        others = [
-            place.last_of_others(call.generation.tenant)
-            for name, place in models.items()
-            if combination.kind is Kind.KEY or combination.model == name
-        ]
-        if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
+        quiet = self._quiet(now, call, of_all=combination.kind is CombinationKind.KEY)
+        if not suspicion.proven(successes, quiet):
             return None
         entry = self._set_aside(now, combination, error_class, suspicion.explain(error_class), key)
         entry.doubtful = suspicion.explicit < suspicion.failures
         return entry
 
-    def _blame_region(self, now: float, began: float, call: Call, error_class: ErrorClass) -> SetAside | None:
+    def _blame_region(
+        self, now: float, began: float, call: Call, error_class: ErrorClass
+    ) -> SetAsideEntry | None:
         """Records a fault of a region's provider. Sets the region aside where several of its providers fail, none
         works, and other regions do."""
         provider, tenant = call.provider, call.generation.tenant
-        combination = Combination(Kind.REGION, region=provider.region)
+        combination = Combination(CombinationKind.REGION, region=provider.region)
         entry = self._aside.get(combination)
         if entry is not None:
             due = now >= entry.until and began >= entry.since
@@ -296,16 +314,23 @@ class Patterns:
         return self._set_aside(now, combination, error_class, reason)
 
     def _set_aside(
-        self, now: float, combination: Combination, error_class: ErrorClass, reason: str, key: str = ""
-    ) -> SetAside:
+        self,
+        now: float,
+        combination: Combination,
+        error_class: ErrorClass,
+        reason: str,
+        key: str = "",
+        stated: float | None = None,
+    ) -> SetAsideEntry:
+        """Sets a combination aside: for as long as its rule says, or for the `stated` seconds."""
         entry = self._aside.get(combination)
         times, last = self._past.pop(combination, (0, now)) if entry is None else (entry.times, now)
         times = times + 1 if now - last <= FORGIVE else 1
         rule = combination.rule
         # The exponent is bounded only to keep the power finite; the cap has won long before.
-        seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))
-        until = now + seconds * (1 + self._rng.uniform(0, JITTER))
-        set_aside = self._aside[combination] = SetAside(
+        seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32)) if stated is None else stated
+        until = now + seconds + min(seconds, rule.base) * self._rng.uniform(0, JITTER)
+        set_aside = self._aside[combination] = SetAsideEntry(
             combination, error_class, reason, now, until, times, key
         )
         self._suspicions.pop(combination, None)
@@ -314,7 +339,7 @@ class Patterns:
             self._aside.popitem(last=False)
         return set_aside
 
-    def _put_back(self, now: float, entry: SetAside) -> SetAside:
+    def _put_back(self, now: float, entry: SetAsideEntry) -> SetAsideEntry:
         del self._aside[entry.combination]
         self._past[entry.combination] = (entry.times, now)
         if len(self._past) > MAX_SET_ASIDE:

@@ -15,9 +15,11 @@ from libs.errors import NotFound
 from libs.telemetry import Metrics, get_logger
 from libs.types import ErrorClass
 from services.router.health.target_health import Availability, TargetHealth
+from services.router.request.features import Unsupported
 from services.router.request.generation import Generation
-from services.router.set_aside.combinations import Call, Kind
-from services.router.set_aside.patterns import Patterns, SetAside
+from services.router.set_aside.combinations import Call, CombinationKind
+from services.router.set_aside.entry import SetAsideEntry
+from services.router.set_aside.patterns import Patterns
 
 log = get_logger(__name__)
 
@@ -41,7 +43,7 @@ class SettingAside:
         self._gauge = metrics.gauge(
             "set_aside", "Combinations that are set aside, or wait for the trial that ends it", ("kind",)
         )
-        for kind in Kind:
+        for kind in CombinationKind:
             self._gauge.labels(kind).set(0)
 
     def view(self, health: Health, catalog: Catalog, generation: Generation, *, stream: bool) -> Health:
@@ -64,7 +66,7 @@ class SettingAside:
             if verdict is None:
                 return state
             if verdict.seconds is None:
-                return structs.replace(state, suspect=verdict.kind is Kind.SHAPE)
+                return structs.replace(state, suspect=verdict.kind is CombinationKind.SHAPE)
             return structs.replace(
                 state,
                 availability=Availability.DOWN,
@@ -75,23 +77,25 @@ class SettingAside:
 
         return seen
 
-    def begin(self, provider: Provider, model: Model, generation: Generation, *, stream: bool) -> bool:
+    def begin_call(self, provider: Provider, model: Model, generation: Generation, *, stream: bool) -> bool:
         """Takes leave for an attempt, and the trial where one is due. Returns False if the combination is set aside
         by now, or another call is trying it."""
         if not self._patterns:
             return True
         call = Call(provider, model, generation, stream)
         self._put_back_replaced_keys(call)
-        return self._patterns.begin(self._clock.now(), call)
+        return self._patterns.begin_call(self._clock.now(), call)
 
-    def succeeded(
+    def record_success(
         self, provider: Provider, model: Model, generation: Generation, began: float, *, stream: bool
     ) -> None:
         """Records an attempt that began at `began` (epoch seconds) and gave the answer."""
         call = Call(provider, model, generation, stream)
-        self._put_back(self._patterns.succeeded(self._clock.now(), began, call), "a trial that succeeded")
+        self._put_back(
+            self._patterns.record_success(self._clock.now(), began, call), "a trial that succeeded"
+        )
 
-    def failed(
+    def record_failure(
         self,
         provider: Provider,
         model: Model,
@@ -101,11 +105,21 @@ class SettingAside:
         *,
         explicit: bool,
         stream: bool,
+        unsupported: Unsupported | None = None,
+        quota_back: float | None = None,
     ) -> None:
-        """Records one that failed; `explicit`: by a status or a code, not by words alone."""
+        """Records one that failed; see `Patterns.record_failure`."""
         now = self._clock.now()
         call = Call(provider, model, generation, stream)
-        entry = self._patterns.failed(now, began, call, error_class, explicit=explicit)
+        entry = self._patterns.record_failure(
+            now,
+            began,
+            call,
+            error_class,
+            explicit=explicit,
+            unsupported=unsupported,
+            quota_back=quota_back,
+        )
         if entry is not None:
             self._count()
             log.warning(
@@ -116,13 +130,13 @@ class SettingAside:
                 times=entry.times,
             )
 
-    def entries(self) -> list[SetAside]:
+    def entries(self) -> list[SetAsideEntry]:
         """Returns all that is set aside, sorted by name."""
         found = self._patterns.entries(self._clock.now())
         self._count()
         return found
 
-    def clear(self, name: str) -> SetAside:
+    def clear(self, name: str) -> SetAsideEntry:
         """Puts one combination back for an operator, and returns it. Raises NotFound."""
         entry = self._patterns.clear(name)
         if entry is None:
@@ -134,14 +148,14 @@ class SettingAside:
     def _put_back_replaced_keys(self, call: Call) -> None:
         self._put_back(self._patterns.put_back_replaced_keys(call.provider, call.model), "another key")
 
-    def _put_back(self, back: list[SetAside], by: str) -> None:
+    def _put_back(self, back: list[SetAsideEntry], by: str) -> None:
         if back:
             self._count()
             for entry in back:
                 log.info("put_back", combination=entry.combination.name, by=by)
 
     def _count(self) -> None:
-        counts = dict.fromkeys(Kind, 0)
+        counts = dict.fromkeys(CombinationKind, 0)
         for entry in self._patterns.entries(self._clock.now()):
             counts[entry.combination.kind] += 1
         for kind, count in counts.items():

@@ -58,7 +58,8 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an exchange says. `tools`: (name, arguments) of each call. `finish`: the provider's own word, None where
+    """The content of an exchange. `tools`: (name, arguments) of each call. `finish`: the provider's own word, None
+    where it gave none.
     it gave none."""
 
     text: str
@@ -84,13 +85,13 @@ def oracle() -> dict[str, Row]:
 
 
 def generates_text(row: Row) -> bool:
-    """Whether the endpoint generates text."""
+    """Returns True if the endpoint generates text."""
     endpoint = row.get("endpoint", "").partition("#")[0]
     return row["id"] not in OTHER_ROWS and not OTHER_ENDPOINTS.search(endpoint)
 
 
 def is_cut(row: Row) -> bool:
-    """Whether the recording holds the answer's beginning only."""
+    """Returns True if the recording holds the answer's beginning only."""
     body = row.get("response_body")
     return isinstance(body, str) and CUT.search(body) is not None
 
@@ -130,7 +131,7 @@ def body_of(row: Row) -> bytes:
 
 
 def said(row: Row) -> Said:
-    """What a successful exchange says."""
+    """Returns the content of a successful exchange."""
     kind, body = kind_of(row), body_of(row)
     events = list(_events(kind, body)) if row["stream"] else [json.loads(body)]
     if kind in ("gemini", "vertex"):

@@ -64,7 +64,7 @@ def test_a_limit_is_paced_where_it_says_so() -> None:
 
 
 def test_absent_is_not_zero() -> None:
-    """What is not written has the documented default, never an accidental zero."""
+    """A field that is not written has the documented default, never an accidental zero."""
     idle = read(GOOD).tenants["idle"]
     assert (idle.max_cost_micro_usd, idle.allowed_providers, idle.strategy) == (None, None, None)
     assert (idle.time_zone, idle.priority, idle.default_deadline) == ("UTC", Priority.STANDARD, 120.0)

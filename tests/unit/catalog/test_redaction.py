@@ -24,6 +24,18 @@ def _between(before: str, after: str, key: str) -> str:
     return base64.b64encode(f"{before}{key}{after}".encode()).decode()
 
 
+def _separated(separator: str, key: str) -> str:
+    return key.encode().hex(separator)
+
+
+def _in_base32(before: int, key: str) -> str:
+    return base64.b32encode(b"b" * before + key.encode() + b"after").decode()
+
+
+def _twice(before: int, outer: int, key: str) -> str:
+    return _between("b" * outer, "after", _between("b" * before, "z", key))
+
+
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "bare": str,
     "upper case": str.upper,
@@ -56,6 +68,14 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
         for before in ("", "a", "ab", "Bearer ", "user:")
         for after in ("", "x", "xy", "\n")
     },
+    "reversed": lambda key: key[::-1],
+    **{f"in hexadecimal with {separator!r}": partial(_separated, separator) for separator in ": -,"},
+    **{f"in base32 behind {before} bytes": partial(_in_base32, before) for before in range(7)},
+    **{
+        f"in base64 of base64 behind {before} and {outer} bytes": partial(_twice, before, outer)
+        for before in range(4)
+        for outer in range(4)
+    },
     "in base64 for URLs": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
 }
 
@@ -71,7 +91,7 @@ def _knowing(key: str) -> Keys:
 
 
 def _leaks(text: str, secret: str) -> bool:
-    """Whether eight characters in a row of the secret stand in the text."""
+    """Returns True if eight characters in a row of the secret stand in the text."""
     low, secret = text.lower(), secret.lower()
     return any(secret[at : at + 8] in low for at in range(len(secret) - 7))
 

@@ -63,7 +63,7 @@ def test_successes_are_skipped_and_failures_forgotten(tmp_path: Path) -> None:
 
 
 def test_failures_may_be_kept(tmp_path: Path) -> None:
-    """Where the caller says so they count as done, as failures."""
+    """Failures count as done, and as failures, for a caller that does not retry them."""
     path = tmp_path / "out.jsonl"
     with opened(path) as journal:
         journal.append(record(1, ok=False))

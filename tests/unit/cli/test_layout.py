@@ -27,8 +27,8 @@ from dev import screen
 from dev.engines.child import Child
 from dev.supervisor import MemberStatus
 from libs.client import (
+    Alternative,
     Attempt,
-    Candidate,
     CostGroup,
     CostInterval,
     CostRow,
@@ -93,7 +93,7 @@ def selection() -> Table:
         *(48_553, 61.0, 0.5, scores),
     )
     return select.table(
-        SelectResult(chosen, (Candidate(chosen), Candidate(chosen, "context window of 8,192")))
+        SelectResult(chosen, (Alternative(chosen), Alternative(chosen, "context window of 8,192")))
     )
 
 
@@ -132,7 +132,7 @@ def aside() -> Table:
 
 
 def closing() -> RenderableType:
-    """What a batch ends with."""
+    """Returns the summary at the end of a batch."""
     tally = Tally(1_234_567, 89, 1_024, 3, 20_000_000, 98_765_432, 123_456_789_012)
     tally.providers["aws-bedrock-frankfurt"] = ProviderTally(1_234_567, 1_024, 20_000_000, 98_765_432, 48_553)
     tally.errors["ALL_PROVIDERS_FAILED"] = 89
@@ -168,7 +168,7 @@ class Member:
 
 
 def members() -> Table:
-    """What `dev up` keeps current."""
+    """Returns the table that `dev up` keeps current."""
     statuses = [
         MemberStatus(Member(name, f"127.0.0.1:1{port}"), "restarting", 12)
         for name, port in (("router", 7700),)
@@ -205,7 +205,7 @@ TABLES: dict[str, RenderableType] = {
 
 
 def shown(what: RenderableType, width: int) -> str:
-    """What a file gets, at that width."""
+    """Returns the text that a file gets, at that width."""
     out = io.StringIO()
     Console(file=out, width=width, highlight=False).print(what)
     return out.getvalue()
@@ -314,7 +314,7 @@ def test_a_sentence_is_broken_for_a_person_only(person: bool, expected: list[str
 
 
 def ascii_stream() -> io.TextIOWrapper:
-    """What PYTHONIOENCODING=ascii gives, as `settle` leaves it."""
+    """Returns a stream as PYTHONIOENCODING=ascii gives it and `settle` leaves it."""
     return io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=terminal.SIMILAR)
 
 
@@ -333,7 +333,7 @@ def test_an_ascii_terminal_shows_every_table(name: str) -> None:
 
 
 def test_json_is_whole_on_an_ascii_stream() -> None:
-    """What it cannot show is escaped, not replaced."""
+    """Characters that the stream cannot show are escaped, not replaced."""
     stream = ascii_stream()
     terminal.write_json({"text": "Kännchen → 你好"}, stream)
     assert json.loads(stream.buffer.getvalue()) == {"text": "Kännchen → 你好"}  # type: ignore[attr-defined]

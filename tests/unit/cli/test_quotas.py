@@ -1,4 +1,4 @@
-"""What `pointsman quotas` shows of a limit."""
+"""A limit as `pointsman quotas` shows it."""
 
 from __future__ import annotations
 

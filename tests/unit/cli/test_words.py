@@ -6,12 +6,12 @@ import fcntl
 import io
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 import typer
+from msgspec import structs
 from rich.console import Console
 
 from cli.addresses import Endpoint, client, find
@@ -206,7 +206,9 @@ def test_an_answer_shows_all_that_matters() -> None:
 def test_a_cut_answer_is_shown_as_such() -> None:
     """A truncated answer never looks like a whole one; a degraded one says so."""
     shown = rendered(
-        replace(RESULT, finish_reason=FinishReason.LENGTH, degradation=Degradation.STALE_CACHE, cached=True)
+        structs.replace(
+            RESULT, finish_reason=FinishReason.LENGTH, degradation=Degradation.STALE_CACHE, cached=True
+        )
     )
     assert "ended early: length" in shown
     assert "stale cache" in shown
@@ -214,7 +216,7 @@ def test_a_cut_answer_is_shown_as_such() -> None:
 
 def test_a_models_words_cannot_drive_the_terminal() -> None:
     """Neither escape sequences nor rich markup are obeyed."""
-    shown = rendered(replace(RESULT, text="\x1b[31m[bold]x[/bold]\x07\r\x9b0m"))
+    shown = rendered(structs.replace(RESULT, text="\x1b[31m[bold]x[/bold]\x07\r\x9b0m"))
     assert "\x1b" not in shown
     assert "[bold]x[/bold]" in shown
     assert printable("a\x1b\x9b\r\nb\tü") == "a\nb\tü"

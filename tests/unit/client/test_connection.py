@@ -1,4 +1,4 @@
-"""What a status that no servicer of ours has made means to a client."""
+"""The meaning to a client of a status that no servicer of ours has made."""
 
 from __future__ import annotations
 

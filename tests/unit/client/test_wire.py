@@ -1,4 +1,4 @@
-"""The client's dataclasses ↔ the router's protos, and the assembling of streams."""
+"""The values ↔ the router's protos, and the assembling of streams."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
+from libs.answer import LimitState, Result
 from libs.client import (
     Client,
     Completed,
@@ -26,9 +27,9 @@ from libs.client import (
     ToolCall,
     ToolCallDelta,
 )
-from libs.client.model import Result
 from libs.client.wire import event_from_proto, generation_to_proto, result_from_proto
 from libs.errors import InvalidArgument
+from libs.limits import Period, Unit
 from libs.types import ErrorClass, FinishReason, Priority, UsageAccuracy
 from tests.support import router as fake
 
@@ -36,7 +37,7 @@ HERE = Selection("alpha", "small")
 
 
 def test_a_bare_prompt_sets_one_user_message_and_nothing_else() -> None:
-    """What the caller did not say stays unset on the wire."""
+    """Options that the caller did not give stay unset on the wire."""
     assert generation_to_proto("hi", {}) == pb.Generation(messages=[pb.Message(role=pb.ROLE_USER, text="hi")])
 
 
@@ -151,6 +152,14 @@ def test_enum_numbers_of_a_newer_server_become_none() -> None:
     proto.finish_reason = 99  # type: ignore[assignment]
     made = result_from_proto(proto)
     assert (made.selection.reason, made.degradation, made.finish_reason) == (None, None, None)
+
+
+def test_limits_of_a_unit_or_period_of_a_newer_server_are_left_out() -> None:
+    """Those that this client knows come through."""
+    proto = fake.result("r", "text")
+    for unit, period in (("requests", "minute"), ("seconds_of_video", "day"), ("requests", "year")):
+        proto.limits.add(unit=unit, period=period, limit=60, remaining=41)
+    assert result_from_proto(proto).limits == (LimitState(Unit.REQUESTS, Period.MINUTE, 60, 41),)
 
 
 def test_an_event_of_a_newer_server_is_skipped() -> None:

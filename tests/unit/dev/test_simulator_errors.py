@@ -1,4 +1,4 @@
-"""What the virtual providers refuse, and how each wire says so."""
+"""Refusals of the virtual providers, and how each wire says so."""
 
 from __future__ import annotations
 

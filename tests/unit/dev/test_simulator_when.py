@@ -1,4 +1,4 @@
-"""When faults strike, what limits admit and what answers say, without a socket."""
+"""The times at which faults strike, the limits' admission and the answers' text, without a socket."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_any_prompt_gives_a_text(prompt: str) -> None:
 
 
 def test_a_system_prompt_folded_into_the_message_reads_the_same() -> None:
-    """Where an adapter joins them with blank lines, the answer stays the same."""
+    """An adapter that joins them with blank lines gets the same answer."""
     assert normalise(["You write.", "Blue  mug\n"]) == normalise(["You write.\n\nBlue mug"])
 
 

@@ -110,7 +110,7 @@ async def test_a_member_that_dies_before_it_serves_fails_the_start(tmp_path: Pat
 
 
 async def test_members_stop_in_reverse_order_of_their_layers(tmp_path: Path) -> None:
-    """What others depend on goes last."""
+    """Members that others depend on stop last."""
     journal = tmp_path / "journal"
     script = "trap 'echo {0} >> journal; exit 0' TERM; echo up; while :; do sleep 0.02; done"
     members = [

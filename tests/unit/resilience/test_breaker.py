@@ -77,7 +77,7 @@ def test_a_sudden_total_failure_under_traffic_opens_before_the_rate_does() -> No
     ("successes", "failures", "row"), [(10, 0, 3), (95, 5, 5), (900, 100, 7), (70, 30, 10)]
 )
 def test_a_target_that_fails_now_and_then_may_be_unlucky(successes: int, failures: int, row: int) -> None:
-    """How many failures in a row are needed grows with the failure rate, up to ten."""
+    """The number of failures in a row that open it grows with the failure rate, up to ten."""
     breaker = make()
     breaker.record(T0, Evidence(successes, {ErrorClass.SERVER_ERROR: failures}))
     assert breaker.record(T0 + 1, failing(row - 1)).state is CircuitState.CLOSED
@@ -243,7 +243,7 @@ def test_late_results_of_an_earlier_generation_do_not_count() -> None:
 
 
 def test_a_call_without_alternative_may_close_an_open_circuit() -> None:
-    """When everything was down and a call that began after the opening succeeds, recovery is instant."""
+    """A success of a call that began after the opening closes it at once where everything was down."""
     breaker = opened()
     state = breaker.record(T0 + 1, Evidence(successes=1, generation=breaker.state.generation))
     assert state.state is CircuitState.CLOSED

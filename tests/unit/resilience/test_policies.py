@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs.resilience.backoff import Backoff
 from libs.resilience.circuit import BreakerState, CircuitState, worse
-from libs.resilience.permits import Permits
+from libs.resilience.permits import CircuitPermits
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.retry_budget import RetryBudget
 from libs.resilience.window import SlidingCounts
@@ -62,7 +62,7 @@ def test_light_traffic_may_still_retry() -> None:
 
 def test_permits_return_by_themselves() -> None:
     """A limit of two holds until one is released, expires or belongs to an earlier generation."""
-    permits = Permits(limit=2, ttl=10.0)
+    permits = CircuitPermits(limit=2, ttl=10.0)
     first = permits.acquire(0.0, 1)
     assert first is not None
     assert permits.acquire(0.0, 1) is not None

@@ -112,7 +112,7 @@ def test_regression_in_a_total_outage_providers_see_at_most_a_tenth_more_at_any_
 @pytest.mark.parametrize("rate", [4, 30])
 @pytest.mark.parametrize("seconds", [0.01, 2.5])
 def test_however_many_call_an_outage_costs_no_more(seconds: float, rate: int, callers: int) -> None:
-    """What each is sure of does not add up to more than a tenth, although it is one attempt at least."""
+    """The attempts of which each caller is sure add up to no more than a tenth, although each has one at least."""
     each = [
         attempts_in_an_outage(seconds, rate, seed, warm=warm, evenly=True, callers=callers)
         for seed in range(3)
@@ -210,7 +210,8 @@ def test_a_quiet_hour_is_no_outage() -> None:
 
 
 def in_vain(budget: RetryBudget, now: float, caller: str, attempts: int) -> int:
-    """How many of the caller's extra attempts, all in vain, the budget takes; each with a request of its own."""
+    """Returns the number of the caller's extra attempts, all in vain, that the budget takes; each with a request of
+    its own."""
     taken = 0
     for _ in range(attempts):
         budget.record_request(now, caller)

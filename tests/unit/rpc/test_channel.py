@@ -1,4 +1,4 @@
-"""How channels connect."""
+"""Channels and how they connect."""
 
 from __future__ import annotations
 

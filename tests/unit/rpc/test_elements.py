@@ -1,4 +1,4 @@
-"""How much a message may hold, found out on its bytes."""
+"""The number of elements that a message may hold, found out on its bytes."""
 
 from __future__ import annotations
 

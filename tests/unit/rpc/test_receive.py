@@ -1,4 +1,5 @@
-"""What a server takes in: identity first, in turn, within bounds, and nothing kept. Real clients on real sockets."""
+"""A server takes requests in with identity first, in turn, within bounds, and keeps nothing. Real clients on real
+sockets."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
 from libs.intake import CALL_BYTES, BytesInFlight
 from libs.rpc import health
 from libs.rpc.channel import connect, metadata
+from libs.rpc.server import TOLD
 from libs.rpc.status import from_rpc_error
 from tests.support.http2 import HalfSent
 from tests.support.scripted_router import (
@@ -182,15 +184,21 @@ async def test_what_is_no_request_is_refused_and_given_back(method: str, message
         assert bytes_in_flight.total == 0
 
 
-async def test_a_message_beyond_the_bound_is_refused_by_the_transport() -> None:
-    """Its length is announced before it comes."""
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_message_beyond_the_bound_is_refused_with_its_reason(method: str) -> None:
+    """As long as it is not much longer: one that is, the transport refuses, and its status has no details."""
+    bytes_in_flight = BytesInFlight()
     async with (
-        scripted_router() as (servicer, server, _),
+        scripted_router(bytes_in_flight) as (servicer, server, _),
         connect(f"127.0.0.1:{server.port}") as channel,
     ):
-        error = await refusal(channel, GENERATE, request(size=BOUNDS.message_bytes + 1))
+        for size in (BOUNDS.message_bytes + 1, BOUNDS.message_bytes + TOLD - 1000):
+            error = await refusal(channel, method, request(size=size))
+            assert (type(error), error.reason) == (InvalidArgument, "MESSAGE_TOO_LARGE")
+        error = await refusal(channel, method, request(size=BOUNDS.message_bytes + TOLD + 1))
         assert isinstance(error, ResourceExhausted)
         assert not servicer.calls
+        assert bytes_in_flight.total == 0
 
 
 async def test_requests_beyond_the_bytes_in_flight_are_refused_until_others_end() -> None:

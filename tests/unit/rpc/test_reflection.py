@@ -14,7 +14,7 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.rpc.identity import ServiceToken
 from libs.rpc.server import Registration
 from tests.support.address import fresh_address
-from tests.support.reflection import described, known
+from tests.support.reflection import described, known, unknown_symbols
 from tests.support.server import grpc_server
 
 SERVICES: dict[str, Any] = {
@@ -34,7 +34,8 @@ class Nothing:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_service_describes_itself(service: str) -> None:
-    """Without a key a client finds the service, its methods and the types of all of them: list and describe."""
+    """Without a key a client finds the service, its methods and the types of all of them: list and describe; and
+    whatever it names of the service's file, a method, a field, a value of an enum."""
     server = grpc_server(
         [Registration(SERVICES[service], Nothing(), service)],
         ServiceToken("secret"),
@@ -43,6 +44,8 @@ async def test_every_service_describes_itself(service: str) -> None:
     await server.start(address)
     try:
         found = await asyncio.to_thread(described, address, service)
+        unknown = await asyncio.to_thread(unknown_symbols, address, service)
     finally:
         await server.drain(0)
     assert found == known(service)
+    assert unknown == set()

@@ -146,7 +146,8 @@ async def test_health_needs_no_token_and_names_each_service() -> None:
 
 
 async def test_a_draining_server_answers_callers_until_they_have_turned_away() -> None:
-    """What comes after NOT_SERVING was said is answered; once nothing comes any more the drain ends long before its
+    """Calls that come after NOT_SERVING was said are answered; once none comes any more the drain ends long before
+    its time.
     time."""
     # The second channel is of a caller that does not watch the server's health.
     async with serve() as (_, server, _, _), connect(f"127.0.0.1:{server.port}") as channel:

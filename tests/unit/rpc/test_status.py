@@ -99,7 +99,7 @@ def test_no_status_is_longer_than_a_peer_takes(error: PointsmanError) -> None:
 
 @given(errors)
 def test_what_is_cut_ends_with_a_whole_character(error: PointsmanError) -> None:
-    """What is told of a message is its beginning; a lone surrogate, which cannot be sent, is a question mark."""
+    """A long message is told by its beginning; a lone surrogate, which cannot be sent, is a question mark."""
     whole = error.message.encode(errors="replace").decode()
     assert whole.startswith(to_status(error).message)
     assert whole.startswith(trailers_of(error)[0])

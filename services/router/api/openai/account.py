@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from libs.answer import Head, Result, Selection
 from libs.types import FinishReason, Usage
 from services.router.api.openai.limit_headers import limit_headers
-from services.router.budgets.budget import Notice
-from services.router.generate.events import Head, Result
-from services.router.planning.candidate import Candidate
 
 #: OpenAI knows no "other". Such a reason may not have been a proper end, so it is shown as the word that makes
 #: clients look for a missing rest; `pointsman.finish_reason` tells it from a length limit.
-FINISH_REASONS = {
+FINISH_REASONS: dict[FinishReason | None, str] = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.TOOL_CALLS: "tool_calls",
     FinishReason.CONTENT_FILTER: "content_filter",
     FinishReason.OTHER: "length",
+    None: "length",
 }
 
 
@@ -26,9 +25,9 @@ def usd(micro_usd: int) -> str:
     return f"{micro_usd // 1_000_000}.{micro_usd % 1_000_000:06d}"
 
 
-def candidate_headers(candidate: Candidate) -> dict[str, str]:
+def selection_headers(selection: Selection) -> dict[str, str]:
     """Returns the headers that name who answers: known before the first byte of a stream."""
-    return {"x-pointsman-provider": candidate.model.provider, "x-pointsman-model": candidate.model.name}
+    return {"x-pointsman-provider": selection.provider, "x-pointsman-model": selection.model}
 
 
 def head_headers(head: Head) -> dict[str, str]:
@@ -47,12 +46,12 @@ def head_of(result: Result) -> Head:
 
 def result_headers(result: Result) -> dict[str, str]:
     """Returns the headers of the whole account, for an answer in one piece."""
-    headers = candidate_headers(result.candidate) | head_headers(head_of(result))
+    headers = selection_headers(result.selection) | head_headers(head_of(result))
     headers["x-pointsman-cost-usd"] = usd(result.cost_micro_usd)
     if result.degradation is not None:
         headers["x-pointsman-degradation"] = str(result.degradation)
     if result.budgets:
-        headers["x-pointsman-budgets"] = ", ".join(map(_format_notice, result.budgets))
+        headers["x-pointsman-budgets"] = ", ".join(map(str, result.budgets))
     return headers
 
 
@@ -61,8 +60,8 @@ def pointsman_object(result: Result) -> dict[str, Any]:
     attempts."""
     return {
         "request_id": result.request_id,
-        "provider": result.candidate.model.provider,
-        "model": result.candidate.model.name,
+        "provider": result.selection.provider,
+        "model": result.selection.model,
         "finish_reason": result.finish_reason,
         "attempts": len(result.attempts),
         "failed": [
@@ -72,17 +71,10 @@ def pointsman_object(result: Result) -> dict[str, Any]:
         ],
         "cached": result.cached,
         "degradation": result.degradation,
-        "budgets": [_format_notice(notice) for notice in result.budgets],
+        "budgets": [str(notice) for notice in result.budgets],
         "cost_usd": usd(result.cost_micro_usd),
         "usage_accuracy": result.usage.accuracy,
     }
-
-
-def _format_notice(notice: Notice) -> str:
-    """Returns a notice in one line, such as `tenant:acme month 80% warn`."""
-    spec, threshold = notice.budget.spec, notice.threshold
-    text = f"{notice.budget.scope} {spec.period} {threshold.percent}% {threshold.action}"
-    return f"{text} shadow" if spec.shadow else text
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import msgspec
 
+from libs.answer import Delta, Restarted, Result, Selection
 from libs.conversation import ToolCall, ToolCallDelta
 from services.router.api.openai.account import FINISH_REASONS, chat_usage, pointsman_object
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
 from services.router.api.openai.exchange import ParsedRequest
-from services.router.generate.events import Delta, Restarted, Result
-from services.router.planning.candidate import Candidate
 
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
@@ -48,7 +47,7 @@ class ChatExchange:
                 "id": f"chatcmpl-{result.request_id}",
                 "object": "chat.completion",
                 "created": created,
-                "model": result.candidate.target,
+                "model": result.selection.target,
                 "choices": [
                     {
                         "index": 0,
@@ -108,9 +107,9 @@ class ChatStream:
         # With include_usage every chunk but the last says that it has none.
         self._suffix = b"}],%b}\n\n" % (b'"usage":null' if include_usage else b'"system_fingerprint":null')
 
-    def begin(self, candidate: Candidate) -> bytes:
+    def begin(self, selection: Selection) -> bytes:
         """Returns the chunk with the role. It names the model that began; the last chunk names the one that ended."""
-        self._head |= {"model": candidate.target}
+        self._head |= {"model": selection.target}
         self._prefix = b"data: " + _encode(self._head)[:-1]
         self._text_prefix = self._prefix + b',"choices":[{"index":0,"delta":{"content":'
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
@@ -131,7 +130,7 @@ class ChatStream:
     def restarted(self, restarted: Restarted) -> bytes:
         """Returns a chunk without choices that says so, and the role again."""
         notice = {"restarted": True, "from_provider": restarted.from_provider}
-        notice |= {"provider": restarted.candidate.model.provider, "model": restarted.candidate.model.name}
+        notice |= {"provider": restarted.selection.provider, "model": restarted.selection.model}
         return b'%b,"choices":[],"pointsman":%b}\n\n%b' % (
             self._prefix,
             _encode(notice),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from services.router.api.openai.decode import NOTHING, Part, Seed
+from services.router.api.openai.request_fields import RequestBody, SchemaBody
 
 
 class Called(msgspec.Struct):
@@ -63,13 +64,6 @@ class ChoiceBody(msgspec.Struct):
     function: Named | None = None
 
 
-class SchemaBody(msgspec.Struct):
-    """The JSON Schema that an answer must fit."""
-
-    name: str = ""
-    schema: msgspec.Raw = NOTHING
-
-
 class FormatBody(msgspec.Struct):
     """The form of the answer."""
 
@@ -83,19 +77,13 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class ChatBody(msgspec.Struct):
+class ChatBody(RequestBody, kw_only=True):
     """A chat completions request."""
 
     messages: list[MessageBody]
-    model: str | None = None
-    models: msgspec.Raw = NOTHING
-    fallbacks: msgspec.Raw = NOTHING
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     seed: Seed | None = None
     stop: msgspec.Raw = NOTHING
     response_format: FormatBody | None = None
@@ -104,11 +92,8 @@ class ChatBody(msgspec.Struct):
     reasoning_effort: str | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    user: str | None = None
-    metadata: msgspec.Raw = NOTHING
     n: int | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
     logit_bias: msgspec.Raw = NOTHING
     modalities: msgspec.Raw = NOTHING
     audio: msgspec.Raw = NOTHING

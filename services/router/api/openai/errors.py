@@ -28,17 +28,15 @@ from libs.errors import (
     Unauthenticated,
     Unavailable,
 )
-from libs.http.errors import HttpError
+from libs.http.errors import HttpError, printable
 from libs.limits import LimitKey, Unit
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 #: Reasons of bounds of this process, not of limits in the catalog.
-_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "UNKNOWN_CALLERS"})
+_PROCESS_BOUNDS = frozenset({"BYTES_IN_FLIGHT", "TOO_MANY_CONNECTIONS", "UNKNOWN_CALLERS"})
 #: Retry-After of a 503 that has none of its own, seconds.
 DEFAULT_RETRY_AFTER = 1.0
-#: Characters of the caller's text that a message repeats at most.
-MAX_REPEATED = 200
 #: Tells OpenAI's clients that the same request would fail again.
 DO_NOT_RETRY = {"x-should-retry": "false"}
 
@@ -72,12 +70,6 @@ def error_body(error: HttpError) -> bytes:
     return msgspec.json.encode({"error": fields})
 
 
-def printable(text: str) -> str:
-    """Returns text of a URL or header as a message may repeat it: cut, and with what is not ASCII escaped, since it
-    need not be Unicode at all."""
-    return text[:MAX_REPEATED].encode("ascii", "backslashreplace").decode()
-
-
 def invalid_parameter(param: str, message: str, code: str | None = None) -> ApiError:
     """Returns the error of a request that is wrong in itself."""
     return ApiError(400, message, param=param or None, code=code)
@@ -97,6 +89,15 @@ def unknown_model(name: str) -> ApiError:
 def key_required() -> ApiError:
     """Returns the error of a request without a key."""
     message = "You didn't provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
+    return ApiError(401, message, code="invalid_api_key")
+
+
+def malformed_key() -> ApiError:
+    """Returns the error of a request whose key cannot be one."""
+    message = (
+        "The Authorization header holds no valid API key: it must be Authorization: Bearer YOUR_KEY, "
+        "in printable ASCII."
+    )
     return ApiError(401, message, code="invalid_api_key")
 
 
@@ -123,6 +124,8 @@ def _answer(error: PointsmanError, names: Mapping[str, str]) -> ApiError:
         case Unauthenticated():
             if error.reason == "KEY_REQUIRED":
                 return key_required()
+            if error.reason == "KEY_MALFORMED":
+                return malformed_key()
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         case PermissionDenied():
             return ApiError(403, error.message, code=code)
@@ -171,6 +174,8 @@ def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
         return ApiError(400, error.message, code="content_filter")
     if error.reason == "CONTEXT_TOO_LONG":
         return ApiError(400, error.message, code="context_length_exceeded", param=prompt)
+    if error.reason == "UNSUPPORTED_HERE":
+        return ApiError(400, error.message, code="unsupported_parameter")
     return ApiError(400, error.message, code=code)
 
 

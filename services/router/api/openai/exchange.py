@@ -7,11 +7,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from libs.answer import Delta, Restarted, Result, Selection
 from services.router.api.accept import Draft
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.routing import OnRestart
-from services.router.generate.events import Delta, Restarted, Result
-from services.router.planning.candidate import Candidate
 
 
 class ParsedRequest(Struct, frozen=True):
@@ -28,7 +27,7 @@ class ParsedRequest(Struct, frozen=True):
 class StreamEncoder(Protocol):
     """Writes one streamed answer as server-sent events; called in the order of the methods."""
 
-    def begin(self, candidate: Candidate) -> bytes:
+    def begin(self, selection: Selection) -> bytes:
         """Returns the bytes that come before the first delta."""
         ...
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from libs.answer import LimitState
 from libs.limits import Unit
-from services.router.admission.limit_state import LimitState
 
 
 def limit_headers(limits: Iterable[LimitState]) -> dict[str, str]:

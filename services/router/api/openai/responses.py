@@ -13,21 +13,22 @@ from typing import Any
 
 import msgspec
 
+from libs.answer import Delta, Restarted, Result, Selection
 from libs.conversation import ToolCallDelta
 from libs.types import FinishReason
 from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import ParsedRequest
-from services.router.api.openai.responses_request import Echo, read_responses
-from services.router.generate.events import Delta, Restarted, Result
-from services.router.planning.candidate import Candidate
+from services.router.api.openai.responses_body import Echo
+from services.router.api.openai.responses_request import read_responses
 
 _encode = msgspec.json.Encoder().encode
 #: Reasons for which a response is incomplete; OpenAI has no word for an end that is not known to be one.
-_INCOMPLETE: dict[FinishReason, str | None] = {
+_INCOMPLETE: dict[FinishReason | None, str | None] = {
     FinishReason.LENGTH: "max_output_tokens",
     FinishReason.CONTENT_FILTER: "content_filter",
     FinishReason.OTHER: None,
+    None: None,
 }
 _DEFAULTS: dict[str, Any] = {
     "metadata": {},
@@ -138,7 +139,7 @@ def _status(result: Result) -> str:
 def _finished(head: _Head, result: Result, items: list[_Item]) -> dict[str, Any]:
     reason = _INCOMPLETE.get(result.finish_reason)
     return head.response(
-        result.candidate.target,
+        result.selection.target,
         _status(result),
         incomplete_details={"reason": reason} if reason else None,
         output=[item.whole(_status(result)) for item in items],
@@ -160,9 +161,9 @@ class ResponsesStream:
         self._calls: dict[int, _Item] = {}
         self._delta_prefix = b""
 
-    def begin(self, candidate: Candidate) -> bytes:
+    def begin(self, selection: Selection) -> bytes:
         """Returns the events that create the response and begin it."""
-        self._model = candidate.target
+        self._model = selection.target
         response = self._head.response(self._model, "in_progress")
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
@@ -187,7 +188,7 @@ class ResponsesStream:
         events = self._close("incomplete")
         self._items.clear()
         self._calls.clear()
-        self._model = restarted.candidate.target
+        self._model = restarted.selection.target
         return events + self._event("pointsman.restarted", from_provider=restarted.from_provider)
 
     def finish(self, result: Result) -> bytes:

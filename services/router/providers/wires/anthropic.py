@@ -9,25 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role, ToolCall
+from libs.conversation import ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.chat_format import (
-    CACHEABLE_CHARACTERS,
-    json_headers,
-    schema,
-    tool_fields,
-)
+from services.router.providers.wires.anthropic_body import anthropic_body
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
-from services.router.providers.wires.fields import (
-    Undecodable,
-    as_count,
-    as_dict,
-    as_list,
-    as_str,
-    decode,
-    encode,
-)
-from services.router.providers.wires.stream import Decoder, Parser, needs_content
+from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
+from services.router.providers.wires.request_parts import json_headers
+from services.router.providers.wires.stream import Decoder, Parser
+from services.router.providers.wires.whole_answer import complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -41,9 +30,6 @@ FINISH_REASONS = {
     # A pause of tools that run at the provider; the turn may be continued.
     "pause_turn": FinishReason.OTHER,
 }
-#: Tokens of thought by effort; at least 1024, and at most half of what may be written.
-_BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
-_MIN_BUDGET = 1024
 _COUNTS = (
     "input_tokens",
     "output_tokens",
@@ -51,7 +37,6 @@ _COUNTS = (
     "cache_creation_input_tokens",
     "output_tokens_details",
 )
-_JSON_ONLY = "Answer with a single JSON object and nothing else."
 
 
 class AnthropicWire:
@@ -59,7 +44,7 @@ class AnthropicWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = messages_body(prompt, endpoint.options)
+        body = anthropic_body(prompt, endpoint.options)
         body["model"] = endpoint.model
         if stream:
             body["stream"] = True
@@ -71,11 +56,7 @@ class AnthropicWire:
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
-        try:
-            data = as_dict(decode(body))
-        except Undecodable:
-            raise malformed("the answer is not JSON") from None
-        return read_message(data)
+        return read_message(decode_answer(body))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -139,96 +120,6 @@ class AnthropicDecoder(Decoder):
         self.usage = read_usage(self._counts) or self.usage
 
 
-def messages_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the request without model and stream, as Bedrock and Vertex take it too."""
-    system = "\n\n".join(m.text for m in prompt.messages if m.role is Role.SYSTEM and m.text)
-    wanted = prompt.response_format
-    body: dict[str, Any] = {"max_tokens": prompt.max_output_tokens}
-    if wanted is not None and wanted.schema_json:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": schema(wanted.schema_json)}}
-    elif wanted is not None:
-        system = f"{system}\n\n{_JSON_ONLY}" if system else _JSON_ONLY
-    if system:
-        block: dict[str, Any] = {"type": "text", "text": system}
-        if len(system) >= CACHEABLE_CHARACTERS and options.get("prompt_cache") != "off":
-            block["cache_control"] = {"type": "ephemeral"}
-        body["system"] = [block]
-    body["messages"] = _turns(prompt)
-    if prompt.stop_sequences:
-        body["stop_sequences"] = list(prompt.stop_sequences)
-    if prompt.tools:
-        body["tools"] = [tool_fields(tool, "input_schema") for tool in prompt.tools]
-        if prompt.tool_choice:
-            plain = {"auto": "auto", "none": "none", "required": "any"}.get(prompt.tool_choice)
-            body["tool_choice"] = {"type": plain} if plain else {"type": "tool", "name": prompt.tool_choice}
-    thinking = _thinking(prompt, options, body)
-    # Thinking allows no sampling parameters, and newer models not both of them at once.
-    if not thinking and prompt.temperature is not None:
-        body["temperature"] = min(prompt.temperature, 1.0)
-    elif not thinking and prompt.top_p is not None:
-        body["top_p"] = prompt.top_p
-    return body
-
-
-def _thinking(prompt: Prompt, options: Mapping[str, str], body: dict[str, Any]) -> bool:
-    effort = prompt.reasoning_effort
-    if effort is None or effort is ReasoningEffort.NONE:
-        return False
-    if options.get("thinking") == "adaptive":
-        body["thinking"] = {"type": "adaptive"}
-        body.setdefault("output_config", {})["effort"] = effort.value
-        return True
-    budget = min(_BUDGETS[effort], prompt.max_output_tokens // 2)
-    # Not allowed: with prefill, with a forced tool, and after a tool call whose thinking block is not at hand.
-    forced = prompt.tool_choice not in ("", "auto", "none")
-    if budget < _MIN_BUDGET or prompt.prefill or forced or any(m.tool_calls for m in prompt.messages):
-        return False
-    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    return True
-
-
-def _turns(prompt: Prompt) -> list[dict[str, Any]]:
-    turns: list[dict[str, Any]] = []
-    for message in prompt.messages:
-        if message.role is Role.SYSTEM:
-            continue
-        role = "assistant" if message.role is Role.ASSISTANT else "user"
-        blocks = _blocks(message)
-        if not blocks:
-            continue
-        # All results of one turn's tool calls belong into one message.
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"].extend(blocks)
-        else:
-            turns.append({"role": role, "content": blocks})
-    # Refused: a prefill that ends in white space.
-    prefill = prompt.prefill.rstrip()
-    if prefill:
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": prefill}]})
-    return turns
-
-
-def _blocks(message: Message) -> list[dict[str, Any]]:
-    if message.role is Role.TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text}]
-    blocks: list[dict[str, Any]] = []
-    if message.text:
-        blocks.append({"type": "text", "text": message.text})
-    blocks.extend(
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)}
-        for call in message.tool_calls
-    )
-    return blocks
-
-
-def arguments(call: ToolCall) -> Mapping[str, Any]:
-    """Returns a call's arguments as an object; an empty one where the model wrote something else."""
-    try:
-        return as_dict(decode(call.arguments_json))
-    except Undecodable:
-        return {}
-
-
 def read_message(data: Mapping[str, Any]) -> Completion:
     """Reads a whole message. Raises ProviderFailure."""
     if data.get("type") == "error" or data.get("error"):
@@ -246,9 +137,7 @@ def read_message(data: Mapping[str, Any]) -> Completion:
         if block.get("type") == "tool_use"
     )
     finish = read_finish(as_str(data.get("stop_reason")), FINISH_REASONS, usage)
-    if not text and not calls and needs_content(finish):
-        raise malformed("the answer is empty", usage)
-    return Completion(text, finish, usage, calls, as_str(data.get("model")))
+    return complete(text, finish, usage, calls, as_str(data.get("model")))
 
 
 def read_usage(value: Any) -> Usage | None:

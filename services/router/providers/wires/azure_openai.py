@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from services.router.providers.wires.chat_format import json_headers
-from services.router.providers.wires.openai_chat import OpenAIChatWire
 from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -27,38 +26,31 @@ def azure_headers(endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
     return headers
 
 
-def azure_resource(endpoint: Endpoint) -> str:
+def azure_responses_url(endpoint: Endpoint) -> str:
+    """Returns the address of the responses API, which is the same wire as OpenAI's."""
+    return f"{_resource(endpoint)}/openai/v1/responses"
+
+
+def _resource(endpoint: Endpoint) -> str:
     """Returns the resource's address without the API's path."""
     return endpoint.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai").rstrip("/")
 
 
-class AzureOpenAIWire(OpenAIChatWire):
-    """Azure OpenAI deployments; `model` is the deployment's name."""
-
-    def __init__(self) -> None:
-        super().__init__(Dialect(max_tokens="max_completion_tokens", cache_key=False))
-
-    def _url(self, prompt: Prompt, endpoint: Endpoint) -> str:
-        version = endpoint.options.get("api_version", "")
-        if not version:
-            return f"{azure_resource(endpoint)}/openai/v1/chat/completions"
-        deployment = f"{azure_resource(endpoint)}/openai/deployments/{quote(endpoint.model, safe='')}"
-        return f"{deployment}/chat/completions?api-version={quote(version)}"
-
-    def _headers(self, endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
-        return azure_headers(endpoint, stream=stream)
+def _deployment_url(prompt: Prompt, endpoint: Endpoint) -> str:
+    version = endpoint.options.get("api_version", "")
+    if not version:
+        return f"{_resource(endpoint)}/openai/v1/chat/completions"
+    deployment = f"{_resource(endpoint)}/openai/deployments/{quote(endpoint.model, safe='')}"
+    return f"{deployment}/chat/completions?api-version={quote(version)}"
 
 
-class AzureAIWire(OpenAIChatWire):
-    """Azure AI Foundry's model inference endpoint (`https://<resource>.services.ai.azure.com`), all vendors."""
+def _inference_url(prompt: Prompt, endpoint: Endpoint) -> str:
+    base = endpoint.base_url.rstrip("/").removesuffix("/models")
+    version = endpoint.options.get("api_version") or "2024-05-01-preview"
+    return f"{base}/models/chat/completions?api-version={quote(version)}"
 
-    def __init__(self) -> None:
-        super().__init__(Dialect())
 
-    def _url(self, prompt: Prompt, endpoint: Endpoint) -> str:
-        base = endpoint.base_url.rstrip("/").removesuffix("/models")
-        version = endpoint.options.get("api_version") or "2024-05-01-preview"
-        return f"{base}/models/chat/completions?api-version={quote(version)}"
-
-    def _headers(self, endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
-        return azure_headers(endpoint, stream=stream)
+#: Deployments of Azure OpenAI; `model` is the deployment's name.
+AZURE_OPENAI = Dialect(max_tokens="max_completion_tokens", url=_deployment_url, headers=azure_headers)
+#: The model inference endpoint of Azure AI Foundry (`https://<resource>.services.ai.azure.com`), all vendors.
+AZURE_AI = Dialect(url=_inference_url, headers=azure_headers)

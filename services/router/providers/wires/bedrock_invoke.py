@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.providers.wires.anthropic import AnthropicDecoder, messages_body, read_message
-from services.router.providers.wires.bedrock import BedrockWire, ConverseDecoder, read_converse
-from services.router.providers.wires.errors import classify_inside, malformed, read_finish
+from services.router.providers.wires.anthropic import AnthropicDecoder, read_message
+from services.router.providers.wires.anthropic_body import anthropic_body
+from services.router.providers.wires.bedrock import ConverseDecoder, bedrock_request, read_converse
+from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
 from services.router.providers.wires.fields import (
     Undecodable,
@@ -26,10 +28,11 @@ from services.router.providers.wires.fields import (
     as_str,
     decode,
 )
-from services.router.providers.wires.openai_chat import read_completion
+from services.router.providers.wires.openai_chat_answer import read_completion
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
-from services.router.providers.wires.stream import Decoder, needs_content
+from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.whole_answer import complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -53,22 +56,23 @@ _DIALECT = Dialect()
 _CONVERSE = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata")
 
 
-class BedrockInvokeWire(BedrockWire):
+class BedrockInvokeWire:
     """InvokeModel and InvokeModelWithResponseStream."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request. Raises ProviderFailure(INVALID_REQUEST) for models of other vendors."""
         if "anthropic." not in endpoint.model:
             raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
-        body = messages_body(prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
-        return self._send(endpoint, "invoke-with-response-stream" if stream else "invoke", body, stream)
+        body = anthropic_body(prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        operation = "invoke-with-response-stream" if stream else "invoke"
+        return bedrock_request(endpoint, operation, body, stream=stream, now=self._clock.now())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
-        try:
-            data = as_dict(decode(body))
-        except Undecodable:
-            raise malformed("the answer is not JSON") from None
+        data = decode_answer(body)
         if data.get("type") in ("message", "error"):
             return read_message(data)
         if "output" in data:
@@ -83,9 +87,11 @@ class BedrockInvokeWire(BedrockWire):
         if text is None:
             raise classify_inside(data) if "message" in data else malformed("no text in the answer", usage)
         finish = read_finish(_finish_word(data, reason), _FINISH_REASONS, usage)
-        if not text and needs_content(finish):
-            raise malformed("the answer is empty", usage)
-        return Completion(text, finish, usage)
+        return complete(text, finish, usage)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """See Wire.failure."""
+        return classify(status, headers, body)
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""

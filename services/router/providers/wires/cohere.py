@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import ReasoningEffort, ToolCall
+from libs.conversation import ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.providers.wires.chat_format import chat_messages, chat_tools, json_headers, schema
+from services.router.providers.wires.cohere_body import cohere_body
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
-    Undecodable,
     as_count,
     as_dict,
     as_json_text,
     as_list,
     as_str,
-    decode,
-    drop_unset,
     encode,
     text_of,
 )
+from services.router.providers.wires.request_parts import bearer_headers
 from services.router.providers.wires.sse import Event
-from services.router.providers.wires.stream import Decoder, needs_content
+from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.whole_answer import complete, decode_answer, read_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -35,7 +34,6 @@ _FINISH_REASONS = {
 }
 #: Cohere's 498 is a refusal of the content; elsewhere it is a full queue.
 _STATUSES = {498: ErrorClass.CONTENT_REFUSED}
-_BUDGETS = {ReasoningEffort.LOW: 1024, ReasoningEffort.MEDIUM: 4096, ReasoningEffort.HIGH: 16_384}
 
 
 class CohereWire:
@@ -43,58 +41,14 @@ class CohereWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body: dict[str, Any] = {
-            "model": endpoint.model,
-            "messages": [
-                {name: value for name, value in message.items() if value is not None}
-                for message in chat_messages(prompt.messages)
-            ],
-            "max_tokens": prompt.max_output_tokens,
-            "stream": stream,
-        }
-        if prompt.prefill:
-            body["messages"].append({"role": "assistant", "content": prompt.prefill})
-        body |= drop_unset(
-            temperature=prompt.temperature,
-            p=prompt.top_p,
-            seed=prompt.seed,
-            presence_penalty=prompt.presence_penalty,
-            frequency_penalty=prompt.frequency_penalty,
-        )
-        if prompt.stop_sequences:
-            body["stop_sequences"] = list(prompt.stop_sequences)
-        if prompt.response_format is not None:
-            body["response_format"] = {"type": "json_object"}
-            if prompt.response_format.schema_json:
-                body["response_format"]["json_schema"] = schema(prompt.response_format.schema_json)
-        tools = prompt.tools
-        if prompt.tool_choice not in ("", "auto", "none", "required"):
-            # No tool can be demanded by name, but it can be the only one.
-            tools = tuple(tool for tool in tools if tool.name == prompt.tool_choice) or tools
-        if tools:
-            body["tools"] = chat_tools(tools)
-            if prompt.tool_choice == "none":
-                body["tool_choice"] = "NONE"
-            elif prompt.tool_choice not in ("", "auto"):
-                body["tool_choice"] = "REQUIRED"
-        effort = prompt.reasoning_effort
-        if effort is ReasoningEffort.NONE:
-            body["thinking"] = {"type": "disabled"}
-        elif effort is not None:
-            # Thoughts count against max_tokens.
-            budget = max(1, min(_BUDGETS[effort], prompt.max_output_tokens // 2))
-            body["thinking"] = {"type": "enabled", "token_budget": budget}
-        headers = {**json_headers(stream=stream), "authorization": f"Bearer {endpoint.api_key}"}
+        body = cohere_body(prompt, endpoint.model, stream=stream)
         base = endpoint.base_url.rstrip("/").removesuffix("/v2")
+        headers = bearer_headers(endpoint, stream=stream)
         return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body))
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
-        try:
-            data = as_dict(decode(body))
-        except Undecodable:
-            raise malformed("the answer is not JSON") from None
-        return _read_answer(data)
+        return _read_answer(decode_answer(body))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -158,20 +112,13 @@ def _read_answer(data: Mapping[str, Any]) -> Completion:
     usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
     finish = _read_finish(reason, data, usage)
     if type(message) is dict:
-        text = text_of(message.get("content"))
-        calls = tuple(
-            ToolCall(as_str(call.get("id")), as_str(f.get("name")), as_json_text(f.get("arguments")))
-            for call in map(as_dict, as_list(message.get("tool_calls")))
-            if (f := as_dict(call.get("function")))
-        )
+        text, calls = text_of(message.get("content")), read_calls(message)
     elif "text" in data:
         text, calls = as_str(data["text"]), _calls_v1(data)
     else:
         # An error has a text where an answer has an object.
         raise (classify_inside(data) if message or data.get("error") else malformed("no message", usage))
-    if not text and not calls and needs_content(finish):
-        raise malformed("the answer is empty", usage)
-    return Completion(text, finish, usage, calls)
+    return complete(text, finish, usage, calls)
 
 
 def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:

@@ -6,26 +6,19 @@ Gemini 3 by itself).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from libs.conversation import Message, ReasoningEffort, Role, ToolCall
+from libs.clock import Clock
+from libs.conversation import ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.providers.wires.anthropic import arguments
-from services.router.providers.wires.chat_format import json_headers, schema, tool_fields
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
-from services.router.providers.wires.fields import (
-    Undecodable,
-    as_count,
-    as_dict,
-    as_list,
-    as_str,
-    decode,
-    drop_unset,
-    encode,
-)
-from services.router.providers.wires.stream import Decoder, needs_content
+from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
+from services.router.providers.wires.gemini_body import gemini_body
+from services.router.providers.wires.request_parts import json_headers
+from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.whole_answer import complete, decode_answer, finish_with_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -49,42 +42,43 @@ _NUMBERED = {
     11: "IMAGE_SAFETY",
     15: "UNEXPECTED_TOOL_CALL",
 }
-#: Tokens of thought by effort (Google's own mapping in its OpenAI-compatible endpoint), and the levels of Gemini 3.
-_BUDGETS = {
-    ReasoningEffort.NONE: 0,
-    ReasoningEffort.LOW: 1024,
-    ReasoningEffort.MEDIUM: 8192,
-    ReasoningEffort.HIGH: 24_576,
-}
-#: The least that every model with a budget takes but none (2.5 Flash-Lite).
-_MIN_BUDGET = 512
-_LEVELS = {
-    ReasoningEffort.NONE: "minimal",
-    ReasoningEffort.LOW: "low",
-    ReasoningEffort.MEDIUM: "medium",
-    ReasoningEffort.HIGH: "high",
-}
-#: Gemini 3 wants its thoughts' signature back with a tool call; this value says there is none to give.
-#: https://ai.google.dev/gemini-api/docs/thought-signatures
-_NO_SIGNATURE = "skip_thought_signature_validator"
+
+
+def gemini_address(endpoint: Endpoint) -> str:
+    """Returns the address above the models at the Gemini API."""
+    base = endpoint.base_url.rstrip("/")
+    return base if base.endswith(("/v1beta", "/v1", "/v1alpha")) else f"{base}/v1beta"
+
+
+def gemini_key(endpoint: Endpoint) -> dict[str, str]:
+    """Returns the header with an API key."""
+    return {"x-goog-api-key": endpoint.api_key}
 
 
 class GeminiWire:
-    """The Gemini API with an API key."""
+    """generateContent, at the Gemini API unless another address and another header for the key are given."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        address: Callable[[Endpoint], str] = gemini_address,
+        key_header: Callable[[Endpoint], dict[str, str]] = gemini_key,
+    ) -> None:
+        """`clock` tells when Google's day ends, where an answer has no date."""
+        self._clock = clock
+        self._address = address
+        self._key_header = key_header
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         call = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        url = f"{self._models(endpoint)}/models/{quote(endpoint.model, safe='')}:{call}"
-        headers = {**json_headers(stream=stream), **self._key(endpoint)}
-        return HttpRequest("POST", url, headers, encode(_body(prompt, endpoint)))
+        url = f"{self._address(endpoint)}/models/{quote(endpoint.model, safe='')}:{call}"
+        headers = {**json_headers(stream=stream), **self._key_header(endpoint)}
+        return HttpRequest("POST", url, headers, encode(gemini_body(prompt, endpoint)))
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
-        try:
-            data = as_dict(decode(body))
-        except Undecodable:
-            raise malformed("the answer is not JSON") from None
+        data = decode_answer(body)
         if data.get("error"):
             raise classify_inside(data)
         usage = _usage(data.get("usageMetadata"))
@@ -98,28 +92,19 @@ class GeminiWire:
             ToolCall(as_str(call.get("id")) or f"call_{index}", as_str(call.get("name")), _arguments(call))
             for index, call in enumerate(called)
         )
-        finish = _with_calls(
+        finish = finish_with_calls(
             read_finish(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
             calls=bool(calls),
         )
-        if not text and not calls and needs_content(finish):
-            raise malformed("the answer is empty", usage)
-        return Completion(text, finish, usage, calls, as_str(data.get("modelVersion")))
+        return complete(text, finish, usage, calls, as_str(data.get("modelVersion")))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
-        return classify(status, headers, body)
+        return classify(status, headers, body, now=self._clock.now())
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""
         return GeminiDecoder(may_be_empty=may_be_empty)
-
-    def _models(self, endpoint: Endpoint) -> str:
-        base = endpoint.base_url.rstrip("/")
-        return base if base.endswith(("/v1beta", "/v1", "/v1alpha")) else f"{base}/v1beta"
-
-    def _key(self, endpoint: Endpoint) -> dict[str, str]:
-        return {"x-goog-api-key": endpoint.api_key}
 
 
 class GeminiDecoder(Decoder):
@@ -145,85 +130,7 @@ class GeminiDecoder(Decoder):
         if candidate.get("finishReason"):
             self._set_finish(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
             if self.finish is not None:
-                self.finish = _with_calls(self.finish, calls=self._tools.count > 0)
-
-
-def _body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
-    third = endpoint.model.rpartition("/")[2].startswith("gemini-3")
-    contents: list[dict[str, Any]] = []
-    names: dict[str, str] = {}
-    for message in prompt.messages:
-        if message.role is Role.SYSTEM:
-            continue
-        role = "model" if message.role is Role.ASSISTANT else "user"
-        names.update((call.id, call.name) for call in message.tool_calls)
-        parts = _parts(message, names, signed=third)
-        if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"].extend(parts)
-        elif parts:
-            contents.append({"role": role, "parts": parts})
-    if prompt.prefill:
-        contents.append({"role": "model", "parts": [{"text": prompt.prefill}]})
-    body: dict[str, Any] = {"contents": contents}
-    system = [{"text": m.text} for m in prompt.messages if m.role is Role.SYSTEM and m.text]
-    if system:
-        body["systemInstruction"] = {"parts": system}
-    if prompt.tools:
-        declarations = [tool_fields(tool, "parametersJsonSchema") for tool in prompt.tools]
-        body["tools"] = [{"functionDeclarations": declarations}]
-        if prompt.tool_choice:
-            mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}.get(prompt.tool_choice)
-            config = {"mode": mode} if mode else {"mode": "ANY", "allowedFunctionNames": [prompt.tool_choice]}
-            body["toolConfig"] = {"functionCallingConfig": config}
-    body["generationConfig"] = _generation_config(
-        prompt, third or endpoint.options.get("thinking") == "level"
-    )
-    return body
-
-
-def _generation_config(prompt: Prompt, levels: bool) -> dict[str, Any]:
-    config: dict[str, Any] = {"maxOutputTokens": prompt.max_output_tokens}
-    config |= drop_unset(
-        temperature=prompt.temperature,
-        topP=prompt.top_p,
-        seed=prompt.seed,
-        presencePenalty=prompt.presence_penalty,
-        frequencyPenalty=prompt.frequency_penalty,
-    )
-    if prompt.stop_sequences:
-        config["stopSequences"] = list(prompt.stop_sequences)
-    if prompt.response_format is not None:
-        config["responseMimeType"] = "application/json"
-        if prompt.response_format.schema_json:
-            config["responseJsonSchema"] = schema(prompt.response_format.schema_json)
-    if prompt.reasoning_effort is not None:
-        effort = prompt.reasoning_effort
-        if levels:
-            config["thinkingConfig"] = {"thinkingLevel": _LEVELS[effort]}
-        else:
-            # Thoughts count against maxOutputTokens.
-            budget = min(_BUDGETS[effort], prompt.max_output_tokens // 2)
-            if effort is ReasoningEffort.NONE or budget >= _MIN_BUDGET:
-                config["thinkingConfig"] = {"thinkingBudget": budget}
-    return config
-
-
-def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[dict[str, Any]]:
-    if message.role is Role.TOOL:
-        try:
-            answer = decode(message.text)
-        except Undecodable:
-            answer = message.text
-        response = answer if type(answer) is dict else {"result": answer}
-        name = names.get(message.tool_call_id, message.tool_call_id)
-        return [{"functionResponse": {"name": name, "response": response}}]
-    parts: list[dict[str, Any]] = [{"text": message.text}] if message.text else []
-    for index, call in enumerate(message.tool_calls):
-        part: dict[str, Any] = {"functionCall": {"name": call.name, "args": arguments(call)}}
-        if signed and index == 0:
-            part["thoughtSignature"] = _NO_SIGNATURE
-        parts.append(part)
-    return parts
+                self.finish = finish_with_calls(self.finish, calls=self._tools.count > 0)
 
 
 def _candidate(data: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any] | None:
@@ -253,11 +160,6 @@ def _arguments(call: Mapping[str, Any]) -> str:
 def _reason(candidate: Mapping[str, Any]) -> str:
     reason = candidate.get("finishReason")
     return _NUMBERED.get(reason, "") if type(reason) is int else as_str(reason)
-
-
-def _with_calls(finish: FinishReason, *, calls: bool) -> FinishReason:
-    # The wire has no finish reason for tool calls.
-    return FinishReason.TOOL_CALLS if calls and finish is FinishReason.STOP else finish
 
 
 def _usage(value: Any) -> Usage | None:

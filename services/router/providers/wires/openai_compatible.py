@@ -5,9 +5,22 @@ Read from each vendor's API reference; a field that a vendor ignores is sent, on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from services.router.providers.wires.request_parts import Headers, bearer_headers
+from services.router.providers.wires.wire import Endpoint
+from services.router.request.generation import Prompt
+
+
+def chat_url(prompt: Prompt, endpoint: Endpoint) -> str:
+    """Returns the usual address of chat completions."""
+    return endpoint.base_url.rstrip("/") + "/chat/completions"
+
+
+def _writer_url(prompt: Prompt, endpoint: Endpoint) -> str:
+    return endpoint.base_url.rstrip("/") + "/chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +33,8 @@ class Dialect:
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
     unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `path`: after the base URL. `extra`: fields
-    sent with every request.
+    never gives a finish reason, so only the terminator marks the end. `url` and `headers`: of a request.
+    `extra`: fields sent with every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -38,7 +51,8 @@ class Dialect:
     reasoning_apart: bool = False
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
-    path: str = "/chat/completions"
+    url: Callable[[Prompt, Endpoint], str] = chat_url
+    headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
 
 
@@ -70,4 +84,4 @@ HUGGINGFACE = Dialect()
 ZAI = Dialect(seed="", json_schema=False, reasoning="")
 #: Every recorded answer, whole ones and tool calls alike, has an empty finish reason.
 SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True)
-WRITER = Dialect(path="/chat", seed="", reasoning="")
+WRITER = Dialect(url=_writer_url, seed="", reasoning="")

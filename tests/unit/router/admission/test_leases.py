@@ -1,4 +1,5 @@
-"""What a router holds of limits: how much of each, what becomes of calls that outlive their slice, what is known of a
+"""A router's hold of limits: how much of each, what becomes of calls that outlive their slice, what is known of a
+budget.
 budget."""
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def run(
             amount = {"micro_usd": want.micro_usd, "concurrency": want.slots}[unit]
             pool.grant([SCOPE], [a_slice(unit, period, amount, now)], [], 0.0, now)
         reports = pool.reports(now)
-        pool.acknowledged(reports, {r.slice.id: now + 8.0 for r in reports if not r.closed})
+        pool.record_acknowledged(reports, {r.slice.id: now + 8.0 for r in reports if not r.closed})
     return now, asks
 
 
@@ -209,7 +210,9 @@ def test_what_was_heard_of_a_budget_grows_old() -> None:
 
 
 def test_limits_are_known_without_asking() -> None:
-    """What is left is what was left for all, what is held and free, and what has flowed back since. Money and slots
+    """The rest of a limit is the rest for all, the part that is held and free, and the part that has flowed back
+    since. Money and slots are not told, nor limits that are only counted. A day's end is the limiter's word, where it
+    has given it.
     are not told, nor what is only counted. A day's end is the limiter's word, where it has given it."""
     pool = holding(
         a_slice("requests", "minute", 20, left=40, limit=60),

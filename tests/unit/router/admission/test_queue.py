@@ -1,4 +1,4 @@
-"""Who is next, who may wait, and what becomes of those who do."""
+"""The queue's order, who may wait, and what becomes of those who do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ P, M = "provider:p", "model:p/m"
 
 
 def drained(queue: FairQueue[Waiter], times: int = 10**9, now: float = 0.0) -> list[Waiter]:
-    """Who is served, in order, all at one instant."""
+    """Returns those that are served, in order, all at one instant."""
     found = []
     while times and (head := queue.head(now)) is not None:
         queue.served(head, now)
@@ -288,7 +288,7 @@ def test_rates_and_concurrency_that_come_back_soon_are_waited_for() -> None:
 
 
 def test_a_campaigns_name_may_hold_spaces() -> None:
-    """What is a scope and what a unit is told from the end."""
+    """Scope and unit are told apart from the end."""
     short = shortage_of(refused(("campaign:a/Summer requests day sale requests minute", 1.0)), 5.0)
     assert short is not None
     assert str(short.scope) == "campaign:a/Summer requests day sale"
@@ -525,7 +525,7 @@ def test_nobody_waits_longer_than_the_bound() -> None:
 
 
 def test_the_hopeless_are_refused_at_once() -> None:
-    """Where the queue at its rate takes longer than somebody would wait, he does not join it."""
+    """A request that would wait longer than its caller does, at the queue's rate, does not join it."""
 
     async def main(bed: Bed) -> None:
         waiting = await bed.line(*["t"] * 20)
@@ -600,7 +600,7 @@ def test_who_no_longer_could_be_served_makes_way() -> None:
 
 
 def test_a_quota_that_ends_meanwhile_ends_the_wait() -> None:
-    """What turns into something that is not waited for is refused then."""
+    """A shortage that turns into one that is not waited for is refused at that moment."""
 
     async def main(bed: Bed) -> None:
         first = await bed.ask("a")

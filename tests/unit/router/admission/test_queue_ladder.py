@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.answer import Completed, Result
 from libs.catalog.model import Model, Policy
 from libs.errors import ResourceExhausted
 from libs.limits import scope_of
@@ -17,7 +18,6 @@ from libs.types import ErrorClass, Priority
 from services.router.admission.amounts import AdmissionDenied
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.generate.begin import LAST_WORD
-from services.router.generate.events import Completed, Result
 from tests.support.clock import ManualClock
 from tests.support.routing import TENANT, FakeAdmission, Harness, catalog, denial, fail, generation, model
 
@@ -275,7 +275,7 @@ async def test_where_one_violated_limit_is_not_paced_the_request_is_refused_at_o
 
 
 async def test_who_waits_for_a_paced_limit_does_not_go_on_waiting_for_one_that_is_not() -> None:
-    """When its turn comes and another limit has no room, it is refused, as it would have been."""
+    """A request whose turn comes while another limit has no room is refused, as it would have been."""
     bed = Bed((), paced=("provider:a",))
     task = bed.begin()
     await bed.waiting()

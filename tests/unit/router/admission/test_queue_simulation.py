@@ -46,7 +46,7 @@ class Stream:
 
 @dataclass
 class Outcome:
-    """What became of them."""
+    """The fate of all requests."""
 
     latencies: dict[Priority, list[float]] = field(default_factory=lambda: defaultdict(list))
     offered: Counter[tuple[Priority, str]] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What is refused before anything is spent, and which defaults are filled in."""
+"""Refusals before anything is spent, and the defaults that are filled in."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 
 
 def test_defaults_come_from_the_catalog() -> None:
-    """What is unset is filled from content type, policy and tenant; what is set stays, zero included."""
+    """Unset options are filled from content type, policy and tenant; those that are set stay, zero included."""
     generation = accept(CATALOG, TENANT, drafted(HELLO), 10.0, None)
     assert generation.content_type == "general"
     assert generation.prompt.max_output_tokens == 100

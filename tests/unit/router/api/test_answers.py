@@ -1,4 +1,4 @@
-"""What the router answers as OpenAI's JSON and events, and errors in the client's terms."""
+"""The router's answers as OpenAI's JSON and events, and errors in the client's terms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
+from libs.answer import Delta, Restarted
 from libs.conversation import ToolCall, ToolCallDelta
 from libs.errors import (
     FieldViolation,
@@ -24,16 +25,14 @@ from libs.rpc.status import DETAILS_KEY, from_rpc_error, to_status
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.api.openai.account import result_headers, usd
 from services.router.api.openai.chat import ChatExchange
-from services.router.api.openai.chat_request import NAMES
 from services.router.api.openai.errors import ApiError, from_failure
 from services.router.api.openai.models import find_entry, list_entries
 from services.router.api.openai.responses import ResponsesExchange
-from services.router.generate.events import Delta, Restarted
-from tests.support.http_door import attempt, candidate, result
+from tests.support.http_door import attempt, result, selection
 from tests.support.names import limit_key
 from tests.support.routing import CAPABILITIES, model
 
-ALPHA, BETA = candidate("alpha/small"), candidate("beta/large")
+ALPHA, BETA = selection("alpha/small"), selection("beta/large")
 RESULT = result(
     "r1",
     "Hi.",
@@ -210,8 +209,11 @@ def test_an_empty_response_has_an_empty_message() -> None:
     ],
 )
 def test_fields_in_the_clients_terms(field: str, param: str | None) -> None:
-    """What the router calls wrong is named as the client sent it."""
-    assert from_failure(InvalidArgument([FieldViolation(field, "is wrong")]), NAMES).param == param
+    """The field that the router calls wrong is named as the client sent it."""
+    assert (
+        from_failure(InvalidArgument([FieldViolation(field, "is wrong")]), chat().request.names).param
+        == param
+    )
 
 
 def test_every_wrong_field_is_in_the_message() -> None:
@@ -219,7 +221,7 @@ def test_every_wrong_field_is_in_the_message() -> None:
     error = InvalidArgument(
         [FieldViolation("generation.top_p", "too big"), FieldViolation("generation.seed", "too odd")]
     )
-    assert from_failure(error, NAMES).message == "top_p: too big; seed: too odd"
+    assert from_failure(error, chat().request.names).message == "top_p: too big; seed: too odd"
 
 
 def test_the_wait_is_never_zero_and_never_too_short() -> None:
@@ -294,7 +296,7 @@ def test_a_limiter_that_is_gone_is_no_spent_budget() -> None:
 
 
 def received(status: status_pb2.Status) -> PointsmanError:
-    """What the client makes of it."""
+    """Returns the error that a client reads from it."""
     trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, status.message))

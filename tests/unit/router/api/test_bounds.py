@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from libs.http.errors import MAX_REPEATED
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.decode import MAX_STRINGS
-from services.router.api.openai.errors import MAX_REPEATED, ApiError, error_body
+from services.router.api.openai.errors import ApiError, error_body
 from services.router.api.openai.responses_request import read_responses
 
 SIZE = 10_000_000
@@ -86,7 +87,7 @@ RESPONSES = {
 
 
 def cost(read: Read, body: bytes) -> tuple[ApiError | None, float, int]:
-    """What reading ended with, its CPU seconds, and the most bytes it held at once."""
+    """Returns the error that reading ended with, its CPU seconds, and the most bytes it held at once."""
     began = time.thread_time()
     error = outcome(read, body)
     seconds = time.thread_time() - began

@@ -14,7 +14,8 @@ from services.router.api.accept import accept
 from services.router.api.openai.chat_body import ChatBody
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body, from_failure
-from services.router.api.openai.responses_request import ResponsesBody, read_responses
+from services.router.api.openai.responses_body import ResponsesBody
+from services.router.api.openai.responses_request import read_responses
 from tests.support.routing import TENANT, catalog, model
 
 CATALOG = catalog([model("a/m")])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from libs.answer import LimitState
 from libs.limits import Period, Unit
-from services.router.admission.limit_state import LimitState
 from services.router.api.openai.limit_headers import limit_headers
 
 

@@ -25,7 +25,7 @@ def chat(headers: dict[str, str] | None = None, **body: Any) -> ParsedRequest:
 
 
 def prompt(**body: Any) -> Prompt:
-    """What a chat request asks of a model."""
+    """Returns the prompt of a chat request."""
     return chat(**body).draft.prompt
 
 
@@ -178,6 +178,12 @@ def test_reasoning_effort(sent: str, taken: ReasoningEffort) -> None:
         ({"web_search_options": {"x": 1}}, "unsupported_parameter", "web_search_options"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "unsupported_parameter", "tools[0]"),
         ({"tool_choice": {"type": "allowed_tools"}}, "unsupported_parameter", "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "unsupported_parameter", "tool_choice"),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": ""}}},
+            "unsupported_parameter",
+            "tool_choice",
+        ),
         ({"response_format": {"type": "grammar"}}, "invalid_value", "response_format.type"),
         (
             {"response_format": {"type": "json_schema"}},
@@ -209,7 +215,7 @@ def test_what_is_refused(body: dict[str, Any], code: str, param: str) -> None:
 
 
 def test_hints_and_unknown_fields_are_ignored() -> None:
-    """What does not change what is asked does no harm."""
+    """Fields that do not change the answer do no harm."""
     ask = chat(
         store=True,
         service_tier="flex",
@@ -277,3 +283,24 @@ def test_responses_share_the_rules() -> None:
     assert ask.draft == PLAIN
     assert bytes(echo.instructions) == b"null"
     assert bytes(echo.temperature) == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0]"),
+        ({"tool_choice": {"type": "web_search"}}, "unsupported_parameter", "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "unsupported_parameter", "tool_choice"),
+        ({"text": {"format": {"type": "grammar"}}}, "invalid_value", "text.format.type"),
+        ({"text": {"format": {"type": "json_schema"}}}, "missing_required_parameter", "text.format.schema"),
+        ({"reasoning": {"effort": "enormous"}}, "invalid_value", "reasoning.effort"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "invalid_value", "input[0].role"),
+        ({"metadata": {"a": 1}}, "invalid_type", "metadata[...]"),
+        ({"background": True}, "unsupported_parameter", "background"),
+    ],
+)
+def test_responses_refuse_by_the_same_rules(body: dict[str, Any], code: str, param: str) -> None:
+    """A 400 that names the parameter as the client of the responses API sent it."""
+    with pytest.raises(ApiError) as caught:
+        read_responses(json.dumps({"model": "auto", "input": "hi", **body}).encode(), {}, "r1")
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)

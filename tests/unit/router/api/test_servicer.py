@@ -10,16 +10,15 @@ from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
+from libs.answer import Delta, Head, LimitState
 from libs.errors import InvalidArgument, PointsmanError
 from libs.limits import Period, Unit
 from libs.rpc.channel import connect, metadata
 from libs.rpc.server import Registration
 from libs.rpc.status import from_rpc_error
 from libs.types import ErrorClass
-from services.router.admission.limit_state import LimitState
 from services.router.api.entry import Entry
 from services.router.api.servicer import RouterServicer
-from services.router.generate.events import Delta, Head
 from tests.support.router import KEY, NAME, serve
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 

@@ -1,4 +1,4 @@
-"""What a budget's use means for a request: thresholds, their actions, and every attempt that meets them."""
+"""The effect of a budget's use on a request: thresholds, their actions, and every attempt that meets them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from libs.answer import Completed, Result
 from libs.catalog.catalog import Catalog
 from libs.catalog.limits import LimitSpec, Threshold
 from libs.catalog.model import Model, Tenant
@@ -18,7 +19,6 @@ from libs.selection import Degradation
 from libs.types import ErrorClass, Priority
 from services.router.admission.admission import Claim, Permit
 from services.router.budgets.budget import UNRESTRICTED, budgets_of, judge_budgets, window_end
-from services.router.generate.events import Completed, Result
 from tests.support.routing import (
     TENANT,
     FakeAdmission,
@@ -64,7 +64,7 @@ async def whole(harness: Harness, **more: object) -> Result:
 
 
 def named(result: Result) -> list[tuple[str, int, str]]:
-    return [(str(n.budget.scope), n.threshold.percent, n.threshold.action) for n in result.budgets]
+    return [(n.scope, n.percent, n.action) for n in result.budgets]
 
 
 def acme(*thresholds: tuple[int, str], shadow: bool = False) -> Tenant:
@@ -90,7 +90,7 @@ async def test_a_threshold_warns_and_changes_nothing() -> None:
 
 
 async def test_cheaper_models_leaves_the_dear_ones_out_and_says_so() -> None:
-    """What costs more than half as much again as the cheapest is not called, even as a fallback."""
+    """A model that costs more than half as much again as the cheapest is not called, even as a fallback."""
     h = bed(acme((60, "cheaper_models")), 6_000)
     h.providers.script["b/cheap"] = [fail(ErrorClass.OVERLOADED)]
     result = await whole(h)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from libs.answer import Completed, Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.catalog.model import Policy
 from libs.conversation import ToolCall, ToolCallDelta
 from libs.errors import (
@@ -24,7 +25,6 @@ from libs.selection import Degradation
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.admission.admission import Claim, Permit
 from services.router.admission.amounts import AdmissionDenied
-from services.router.generate.events import Completed, Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.ledger.usage_record import Outcome
 from services.router.request.generation import Completion, Generation, StreamEnd
@@ -50,7 +50,7 @@ async def stream(harness: Harness, request: Generation | None = None) -> list[Ev
 
 
 def text_seen(events: list[Event]) -> str:
-    """What a caller who follows the protocol ends up with."""
+    """Returns the text of a caller who follows the protocol."""
     text = ""
     for event in events:
         if isinstance(event, Restarted):
@@ -191,6 +191,20 @@ async def test_everyone_down_is_unavailable_with_the_soonest_return() -> None:
     assert h.providers.calls == []
 
 
+async def test_providers_that_are_not_set_up_are_the_operators_fault() -> None:
+    """Callers get UNAVAILABLE where only a provider without its key meets the request's needs; a need that no model
+    meets is still the caller's."""
+    h = Harness(catalog([A], [B]), {})
+    h.providers.without_key = {"a": "its key is missing", "b": "its key is missing"}
+    with pytest.raises(Unavailable) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert (caught.value.reason, caught.value.retry_after) == ("PROVIDER_NOT_SET_UP", None)
+    assert "a/m: its key is missing" in caught.value.message
+    with pytest.raises(FailedPrecondition) as barred:
+        await h.generate.whole(h.catalog, TENANT, generation(max_cost_micro_usd=0))
+    assert barred.value.reason == "NO_CANDIDATE"
+
+
 async def test_a_tenants_own_limit_is_refused_at_once() -> None:
     """A denial by the tenant's limit is RESOURCE_EXHAUSTED with the violation; nobody is called or charged."""
     h = Harness(THREE, {})
@@ -204,7 +218,7 @@ async def test_a_tenants_own_limit_is_refused_at_once() -> None:
 
 
 def unknown(scope: str) -> AdmissionDenied:
-    """What is said of a scope while the limiter is gone."""
+    """Returns the denial of a scope while the limiter is gone."""
     denied = denial(scope, 2.0)
     return AdmissionDenied([replace(v, unknown=True) for v in denied.violations], denied.retry_after)
 
@@ -295,7 +309,7 @@ async def test_regression_little_traffic_is_no_excuse_in_a_total_outage() -> Non
 
 
 async def test_a_deadline_ends_the_search() -> None:
-    """When the deadline passes between attempts the caller gets DEADLINE_EXCEEDED, not another attempt."""
+    """A caller whose deadline passes between attempts gets DEADLINE_EXCEEDED, not another attempt."""
     h = Harness(THREE, {"a/m": [fail(ErrorClass.OVERLOADED)]})
     with pytest.raises(DeadlineExceeded):
         await h.generate.whole(h.catalog, TENANT, generation(deadline=1000.4))
@@ -426,7 +440,7 @@ async def test_a_stream_that_is_always_cut_ends_with_the_envelope() -> None:
 
 
 async def test_a_different_answer_restarts() -> None:
-    """Where the new answer differs the caller is told to discard, and gets all of the new one."""
+    """A caller whose new answer differs is told to discard, and gets all of the new one."""
     cut = fail(ErrorClass.TRANSPORT)
     h = Harness(THREE, {"a/m": [["The best ", cut]], "b/m": [["A fine ", "shovel"]]})
     events = await stream(h)
@@ -450,7 +464,8 @@ async def test_prefill_continues_without_repeating() -> None:
 
 
 async def test_regression_a_continuation_generates_no_more_than_the_caller_allowed_in_all() -> None:
-    """What was sent is taken off the limit, as far as it can be estimated; one token is always left to end with."""
+    """The text already sent is taken off the limit, as far as it can be estimated; one token is always left to end
+    with."""
     for sent, left in (("The best ", 98), ("word " * 200, 1)):
         h = Harness(catalog([A], [C]), {"a/m": [[sent, fail(ErrorClass.STALLED)]], "c/m": [["rest"]]})
         await stream(h)
@@ -507,7 +522,7 @@ async def test_leaving_a_stream_cancels_the_provider_and_is_accounted() -> None:
 
 
 async def test_the_attempt_before_a_crash_would_be_uncertain() -> None:
-    """What the spool holds while a call runs: unknown outcome at the reservation's estimate."""
+    """The spool's record of a running call says unknown outcome at the reservation's estimate."""
     h = Harness(THREE, {"a/m": [HANG]})
     task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation()))
     while not h.providers.calls:
@@ -534,7 +549,8 @@ async def test_in_a_total_outage_a_target_is_tried_now_and_then() -> None:
 
 
 async def test_a_slow_stream_is_hedged_and_the_loser_accounted() -> None:
-    """Where the caller asks for it, a second provider answers when the first shows nothing; the first is cancelled
+    """A caller that asks for it is answered by a second provider when the first shows nothing; the first is cancelled
+    and stands in the ledger as that.
     and stands in the ledger as that."""
     h = Harness(THREE, {"a/m": [[HANG]], "b/m": [["quick"]]})
     events = await stream(h, generation(hedge=True))
@@ -554,7 +570,7 @@ async def test_a_slow_unary_call_is_hedged() -> None:
     result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
     assert result.text == "quick"
     assert [a.provider for a in result.attempts] == ["a", "b"]
-    assert result.cost_micro_usd == sum(a.cost_micro_usd for a in result.attempts)
+    assert result.cost_micro_usd == sum(a.cost_micro_usd or 0 for a in result.attempts)
     h.assert_settled()
 
 

@@ -9,27 +9,27 @@ from typing import cast
 import pytest
 
 from libs.types import ErrorClass
-from services.router.generate.attempt import Attempt
+from services.router.generate.attempt import RunningAttempt
 from services.router.generate.hedge import Runner, race
 from services.router.request.generation import ProviderFailure
 from tests.support.routing import fail
 
-FIRST, SECOND = (cast(Attempt, name) for name in ("first", "second"))
+FIRST, SECOND = (cast(RunningAttempt, name) for name in ("first", "second"))
 
 
 @dataclass
 class Bed:
     """A race whose steps the test makes: what each shows, and when the second may begin."""
 
-    shows: dict[Attempt, asyncio.Future[str]] = field(default_factory=dict)
+    shows: dict[RunningAttempt, asyncio.Future[str]] = field(default_factory=dict)
     permit: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     withdrawn: bool = False
-    failed: list[Attempt] = field(default_factory=list)
-    lost: list[Attempt] = field(default_factory=list)
-    dropped: list[Attempt] = field(default_factory=list)
+    failed: list[RunningAttempt] = field(default_factory=list)
+    lost: list[RunningAttempt] = field(default_factory=list)
+    dropped: list[RunningAttempt] = field(default_factory=list)
 
-    def enter(self, attempt: Attempt) -> Runner[str]:
+    def enter(self, attempt: RunningAttempt) -> Runner[str]:
         show: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.shows[attempt] = show
 

@@ -9,7 +9,7 @@ import pytest
 
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
-from services.router.generate.attempt_end import AttemptEnd, Evidence, evidence_of
+from services.router.generate.attempt_end import AttemptEnd, FailureEvidence, evidence_of
 from services.router.generate.meters import Meters
 from services.router.generate.observers import LedgerObserver, attempt_observers
 from services.router.ledger.usage_record import Outcome
@@ -109,24 +109,28 @@ def test_the_ledger_is_first() -> None:
 @pytest.mark.parametrize(
     ("failure", "prefilled", "evidence"),
     [
-        (fail(ErrorClass.OVERLOADED, retry_after=3.0), False, Evidence(ErrorClass.OVERLOADED, 3.0)),
+        (fail(ErrorClass.OVERLOADED, retry_after=3.0), False, FailureEvidence(ErrorClass.OVERLOADED, 3.0)),
         (
             fail(ErrorClass.RATE_LIMITED, retry_after=3.0, retry_same=True),
             False,
-            Evidence(ErrorClass.RATE_LIMITED, 3.0),
+            FailureEvidence(ErrorClass.RATE_LIMITED, 3.0),
         ),
         # The request alone is too large for the rate: nobody else need wait.
-        (fail(ErrorClass.RATE_LIMITED, retry_after=3.0), False, Evidence(ErrorClass.CONTEXT_TOO_LONG)),
-        (fail(ErrorClass.QUOTA_EXHAUSTED, retry_after=3.0), False, Evidence(ErrorClass.QUOTA_EXHAUSTED)),
+        (fail(ErrorClass.RATE_LIMITED, retry_after=3.0), False, FailureEvidence(ErrorClass.CONTEXT_TOO_LONG)),
+        (
+            fail(ErrorClass.QUOTA_EXHAUSTED, retry_after=3.0),
+            False,
+            FailureEvidence(ErrorClass.QUOTA_EXHAUSTED, quota_back=3.0),
+        ),
         (
             fail(ErrorClass.OVERLOADED, retry_after=3.0, explicit=False),
             False,
-            Evidence(ErrorClass.OVERLOADED, explicit=False),
+            FailureEvidence(ErrorClass.OVERLOADED, explicit=False),
         ),
-        (fail(ErrorClass.INVALID_REQUEST), True, Evidence(ErrorClass.INVALID_REQUEST, of_kind=False)),
+        (fail(ErrorClass.INVALID_REQUEST), True, FailureEvidence(ErrorClass.INVALID_REQUEST, of_kind=False)),
     ],
 )
-def test_what_a_failure_proves(failure: ProviderFailure, prefilled: bool, evidence: Evidence) -> None:
+def test_what_a_failure_proves(failure: ProviderFailure, prefilled: bool, evidence: FailureEvidence) -> None:
     """A stated wait is for everybody only where it is explicit and about the target; a refused prefill says nothing
     of the caller's kind of request."""
     assert evidence_of(failure, prefilled=prefilled) == evidence
@@ -136,4 +140,4 @@ def test_a_call_without_fair_time_proves_nothing() -> None:
     """The deadline left it none."""
     failure = fail(ErrorClass.TIMEOUT, retry_after=3.0)
     failure.at_fault = False
-    assert evidence_of(failure, prefilled=False) == Evidence(ErrorClass.CANCELLED, of_kind=False)
+    assert evidence_of(failure, prefilled=False) == FailureEvidence(ErrorClass.CANCELLED, of_kind=False)

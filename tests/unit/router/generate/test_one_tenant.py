@@ -28,7 +28,7 @@ ACCOUNT = (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED)
 
 
 def provoked(failure: ProviderFailure, answer: object = "fine") -> object:
-    """What a provider does that fails for the attack and answers everybody else."""
+    """Returns the script of a provider that fails for the attack and answers everybody else."""
 
     def answers(prompt: Prompt) -> object:
         return failure if prompt.messages[-1].text.startswith(ATTACK) else answer
@@ -116,7 +116,8 @@ async def test_a_rate_that_two_tenants_meet_cools_the_model_for_all() -> None:
 async def test_words_that_convinced_while_nobody_else_called_cost_the_next_tenant_nothing(
     error_class: ErrorClass,
 ) -> None:
-    """What only words have set aside is called after all where nobody else is left, and put back by the answer."""
+    """A model that only words have set aside is called after all where no other is left, and put back by the
+    answer."""
     failure = fail(error_class, explicit=False)
     router = Router(catalog([A], [B], [C]), {m.id: provoked(failure) for m in (A, B, C)})
     for number in range(9):

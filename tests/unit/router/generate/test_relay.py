@@ -1,4 +1,4 @@
-"""What a caller of a stream ends up with, whatever pieces come from however many providers."""
+"""A stream as its caller ends up with it, whatever pieces come from however many providers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.conversation import ToolCallDelta
 from libs.types import ErrorClass, FinishReason
-from services.router.generate.events import Delta, Event, Restarted, Selected, SwitchedProvider
 from services.router.generate.relay import Relay
 from services.router.request.generation import StreamEnd, TextDelta
 from tests.support.routing import candidate_of, catalog, model
@@ -135,7 +135,8 @@ def test_regression_white_space_commits_nobody() -> None:
 
 
 def test_regression_tool_calls_are_part_of_what_was_generated() -> None:
-    """What tokens are estimated from where a provider reports none; the next attempt begins at nothing."""
+    """Tool calls count in the text from which tokens are estimated where a provider reports none; the next attempt
+    begins at nothing."""
     relay = Relay("r")
     relay.begin(CANDIDATES[0], None, prefilled=False)
     relay.feed([TextDelta("Let me see. "), ToolCallDelta(0, "1", "weather", '{"city":')])

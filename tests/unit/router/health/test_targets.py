@@ -1,4 +1,4 @@
-"""What the router knows of its targets: nothing that is decided may miss what was heard or seen."""
+"""The router's view of its targets: nothing that is decided may miss what was heard or seen."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Bed:
 
     def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
         """One call gave its answer."""
-        ticket = self.targets.begin(LARGE)
+        ticket = self.targets.begin_call(LARGE)
         assert ticket is not None
-        self.targets.succeeded(LARGE, ticket, latency, None, 50, tenant)
+        self.targets.record_success(LARGE, ticket, latency, None, 50, tenant)
 
     def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
         """One did not."""
-        ticket = self.targets.begin(model)
+        ticket = self.targets.begin_call(model)
         assert ticket is not None
-        self.targets.failed(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
+        self.targets.record_failure(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) ->
 
 
 def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
-    """Where nothing is decided for long, memory does not grow."""
+    """Memory does not grow while nothing is decided."""
     for _ in range(3 * SUCCESSES):
         bed.succeed()
     (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]
@@ -140,10 +140,10 @@ def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Be
     for _ in range(3):
         assert bed.targets.health_of(LARGE).availability is Availability.DOWN
     assert bed.wanted == [LARGE]
-    assert bed.targets.begin(LARGE) is None
+    assert bed.targets.begin_call(LARGE) is None
     bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
     assert bed.targets.health_of(LARGE).availability is Availability.PROBING
-    ticket = bed.targets.begin(LARGE)
+    ticket = bed.targets.begin_call(LARGE)
     assert ticket is not None
     assert ticket.permit == "permit"
-    assert bed.targets.begin(LARGE) is None
+    assert bed.targets.begin_call(LARGE) is None

@@ -1,4 +1,4 @@
-"""What an operator sees of the spool."""
+"""The spool as an operator sees it."""
 
 from __future__ import annotations
 

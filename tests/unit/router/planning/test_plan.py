@@ -1,4 +1,4 @@
-"""Who may serve a request, in what order, and why."""
+"""The models that may serve a request, in what order, and why."""
 
 from __future__ import annotations
 

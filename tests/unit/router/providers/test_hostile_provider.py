@@ -29,8 +29,8 @@ from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.timeouts import AttemptTimeouts
-from services.router.providers.wires.chat_format import is_strict, schema
 from services.router.providers.wires.fields import decode as json_decode
+from services.router.providers.wires.schemas import is_strict, schema
 from services.router.providers.wires.sse import MAX_EVENT_BYTES, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.providers.wires.wires import wires

@@ -289,7 +289,7 @@ def test_few_refusals_hold_nobody() -> None:
 
 
 def test_counted_only_a_rate_follows_what_is_let_through() -> None:
-    """Where nobody keeps to it, it is never refuted and follows the provider."""
+    """A limit that nobody keeps to is never refuted and follows the provider."""
     refusals = RefusalRate()
     now = refuse_beside(refusals, 0.0, 1000.0)
     now = refuse_beside(refusals, now, 1000.0, good=1, bad=3)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
@@ -301,14 +302,15 @@ async def test_tenants_paces_are_bounded() -> None:
 
 
 def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
-    """The reason names the variable or the kind; it is looked at again when it is a second old."""
+    """Callers are not told the variable's or file's name; the key is looked at again when it is a second old."""
     clock = ManualClock()
     file = tmp_path / "key"
     calls = client(ScriptedTransport(clock=clock), {})
     assert calls.why_unusable(PROVIDER) == ""
-    assert "A_KEY" in calls.why_unusable(Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY"))
+    unset = Provider("b", "openai", "http://b.test/v1", api_key_env="A_KEY")
+    assert calls.why_unusable(unset) == "its key is missing"
     late = Provider("c", "openai", "http://c.test/v1", api_key_file=str(file))
-    assert calls.why_unusable(late)
+    assert calls.why_unusable(late) == "its key is missing"
     file.write_text("secret")
     assert calls.why_unusable(late)
     clock.advance(1.5)
@@ -326,13 +328,19 @@ async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
 
 
 async def test_without_its_key_a_provider_is_not_called() -> None:
-    """An authentication failure that names where the key should be; nothing is sent."""
+    """An authentication failure, as the caller reads it; the log says once where the key should be. Nothing is
+    sent."""
     provider = Provider("b", "openai", "http://b.test/v1", api_key_env="B_KEY")
     transport = ScriptedTransport()
+    calls = client(transport)
+    with structlog.testing.capture_logs() as logs:
+        calls.why_unusable(provider)
+        calls.why_unusable(provider)
     with pytest.raises(ProviderFailure) as caught:
-        await client(transport).complete(provider, Model("b", "m", "m", 1000, 100), PROMPT, SHORT)
+        await calls.complete(provider, Model("b", "m", "m", 1000, 100), PROMPT, SHORT)
     assert caught.value.error_class is ErrorClass.AUTHENTICATION
-    assert "B_KEY" in caught.value.message
+    assert caught.value.message == "its key is missing"
+    assert [line["why"] for line in logs] == ["the environment variable B_KEY is not set"]
     assert transport.requests == []
 
 

@@ -1,4 +1,4 @@
-"""How long attempts may take: what is learned, and what it does to a stream that is watched."""
+"""The time that attempts may take: what is learned, and what it does to a stream that is watched."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_longer_answer_gets_more_time() -> None:
 
 
 def test_too_little_time_for_two_is_given_to_one() -> None:
-    """Where a usual answer needs more than the share, cutting it would lose both."""
+    """A usual answer that needs more than its share is not cut, which would lose both."""
     learned = taught(SAMPLES, 8.0).learned_times(0.0)
     assert timeouts(learned, remaining=10.0, stream=False, output_tokens=100).total == 10.0
 

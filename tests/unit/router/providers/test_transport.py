@@ -33,6 +33,30 @@ async def test_a_key_that_no_header_can_hold_is_a_failure_and_not_shown(key: str
     assert "sk" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:{port}/v1", "Connection refused"),
+        ("https://127.0.0.1:{port}/v1", "Connection refused"),
+        ("http://gpu-7.nowhere.invalid:{port}/v1", "the provider's name cannot be resolved"),
+        ("http://gpu-7:{port}:1/v1", "the provider's address is not valid"),
+    ],
+)
+async def test_a_failed_connection_names_no_host_of_ours(url: str, told: str) -> None:
+    """Callers read the message; the address is the operator's."""
+    probe = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = probe.sockets[0].getsockname()[1]
+    probe.close()
+    await probe.wait_closed()
+    async with HttpTransport() as transport:
+        with pytest.raises(ProviderFailure) as caught:
+            await transport.fetch(HttpRequest("POST", url.format(port=port), {}, b"{}"), 5.0, 1000)
+    failure = caught.value
+    assert told in failure.message
+    for text in (failure.message, failure.unredacted):
+        assert not [word for word in ("gpu-7", "127.0.0.1", str(port)) if word in text]
+
+
 async def test_what_came_at_once_is_handed_on_in_bounded_pieces_and_others_run_between() -> None:
     """Nothing is lost at the borders, and nobody waits for more than one piece."""
     body = bytes(range(256)) * 4096

@@ -1,4 +1,4 @@
-"""What is set aside after repeated failures, what never is, and how it comes back."""
+"""Set-aside after repeated failures: its causes, what is never set aside, and how it comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from libs.types import ErrorClass
 from services.router.health.target_health import Availability
 from services.router.request.generation import Prompt
 from services.router.set_aside import patterns, suspicion
-from services.router.set_aside.combinations import FEATURES, RULES, Call, Kind, shape_of
+from services.router.set_aside.combinations import RULES, Call, CombinationKind, shape_of
+from services.router.set_aside.features import FEATURES
 from services.router.set_aside.patterns import Patterns
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 
@@ -52,7 +53,7 @@ def fails(learner: Patterns, now: float, made: Call, error_class: ErrorClass, ti
     """A call that fails `times` times, each with another prompt."""
     for n in range(times):
         prompt = replace_text(made, f"{error_class} {n}")
-        learner.failed(now, now, prompt, error_class)
+        learner.record_failure(now, now, prompt, error_class)
 
 
 def replace_text(made: Call, text: str) -> Call:
@@ -66,7 +67,7 @@ def replace_text(made: Call, text: str) -> Call:
 
 def succeeds(learner: Patterns, now: float, made: Call, times: int = 1) -> None:
     for _ in range(times):
-        learner.succeeded(now, now, made)
+        learner.record_success(now, now, made)
 
 
 def closed(learner: Patterns, now: float, made: Call) -> bool:
@@ -94,7 +95,7 @@ def test_a_success_between_failures_is_the_end_of_a_suspicion() -> None:
 
 
 def test_failures_hours_apart_are_no_pattern() -> None:
-    """What happens once in a while is not one pattern."""
+    """Failures that happen once in a while are not one pattern."""
     learner = Patterns(Random(1), one_key)
     for hour in range(10):
         fails(learner, hour * (patterns.MEMORY + 1), call(), NOT_FOUND, 1)
@@ -136,10 +137,10 @@ def test_one_tenants_bad_requests_never_hurt_another() -> None:
 def test_the_same_prompt_again_and_again_proves_nothing() -> None:
     """A caller who repeats one bad request does not set its shape aside."""
     learner = Patterns(Random(1), one_key)
-    learner.failed(0.0, 0.0, call(schema=True), INVALID)
+    learner.record_failure(0.0, 0.0, call(schema=True), INVALID)
     succeeds(learner, 0.0, call(), 100)
     for _ in range(100):
-        learner.failed(0.0, 0.0, call(schema=True), INVALID)
+        learner.record_failure(0.0, 0.0, call(schema=True), INVALID)
     assert len(learner) == 0
 
 
@@ -174,7 +175,7 @@ def test_refused_content_needs_twice_the_evidence() -> None:
     succeeds(learner, 0.0, call(), suspicion.CONTRAST)
     fails(learner, 0.0, call(schema=True), REFUSED, suspicion.REFUSALS - 1)
     assert len(learner) == 0
-    learner.failed(0.0, 0.0, call(schema=True, text="another"), REFUSED)
+    learner.record_failure(0.0, 0.0, call(schema=True, text="another"), REFUSED)
     assert closed(learner, 0.0, call(schema=True))
 
 
@@ -191,7 +192,7 @@ def test_a_region_fails_when_several_of_its_providers_do_and_others_work() -> No
 
 
 def test_a_total_outage_is_no_regions_fault() -> None:
-    """Where nobody works anywhere nothing is set aside, so recovery is as fast as the breakers'."""
+    """Nothing is set aside while nobody works anywhere, so recovery is as fast as the breakers'."""
     learner = Patterns(Random(1), one_key)
     succeeds(learner, 0.0, call("d/m", region="us"))
     for name in "abd":
@@ -219,12 +220,12 @@ def test_expiry_lets_exactly_one_trial_through_and_its_success_puts_back() -> No
     """After its time one call goes; the others wait for what it shows."""
     learner = Patterns(Random(1), one_key)
     until = retired(learner)
-    assert not learner.begin(until - 1, call())
+    assert not learner.begin_call(until - 1, call())
     assert not closed(learner, until, call())
-    assert learner.begin(until, call())
-    assert not learner.begin(until, call())
+    assert learner.begin_call(until, call())
+    assert not learner.begin_call(until, call())
     assert closed(learner, until, call())
-    [back] = learner.succeeded(until + 1, until, call())
+    [back] = learner.record_success(until + 1, until, call())
     assert back.combination.name == "model:a/m"
     assert learner.verdict(until + 1, call()) is None
 
@@ -232,14 +233,14 @@ def test_expiry_lets_exactly_one_trial_through_and_its_success_puts_back() -> No
 def test_a_failed_trial_doubles_the_time_up_to_a_cap() -> None:
     """The time grows, is bounded, and no two combinations end in step."""
     learner = Patterns(Random(1), one_key)
-    rule, spans = RULES[Kind.MODEL], []
+    rule, spans = RULES[CombinationKind.MODEL], []
     now = 0.0
     until = retired(learner)
     for _ in range(12):
         spans.append(until - now)
         now = until
-        assert learner.begin(now, call())
-        learner.failed(now, now, call(), NOT_FOUND)
+        assert learner.begin_call(now, call())
+        learner.record_failure(now, now, call(), NOT_FOUND)
         until = learner.entries(now)[0].until
     for n, span in enumerate(spans):
         planned = min(rule.cap, rule.base * patterns.GROWTH**n)
@@ -251,26 +252,26 @@ def test_a_lost_trial_gives_way_to_the_next() -> None:
     """A trial whose caller left blocks nobody for longer than TRIAL."""
     learner = Patterns(Random(1), one_key)
     until = retired(learner)
-    assert learner.begin(until, call())
-    assert not learner.begin(until + patterns.TRIAL - 1, call())
-    assert learner.begin(until + patterns.TRIAL, call())
+    assert learner.begin_call(until, call())
+    assert not learner.begin_call(until + patterns.TRIAL - 1, call())
+    assert learner.begin_call(until + patterns.TRIAL, call())
 
 
 def test_a_trial_that_fails_otherwise_lets_the_next_try_at_once() -> None:
     """An overload says nothing about whether the model exists."""
     learner = Patterns(Random(1), one_key)
     until = retired(learner)
-    assert learner.begin(until, call())
-    learner.failed(until, until, call(), ErrorClass.OVERLOADED)
-    assert learner.begin(until, call())
+    assert learner.begin_call(until, call())
+    learner.record_failure(until, until, call(), ErrorClass.OVERLOADED)
+    assert learner.begin_call(until, call())
 
 
 def test_calls_that_began_before_say_nothing() -> None:
     """A late outcome neither puts back nor extends."""
     learner = Patterns(Random(1), one_key)
     until = retired(learner, 100.0)
-    assert learner.succeeded(101.0, 99.0, call()) == []
-    assert learner.failed(until, 99.0, call(), NOT_FOUND) is None
+    assert learner.record_success(101.0, 99.0, call()) == []
+    assert learner.record_failure(until, 99.0, call(), NOT_FOUND) is None
     assert learner.entries(until)[0].times == 1
 
 
@@ -278,10 +279,10 @@ def test_a_relapse_goes_on_growing() -> None:
     """Set aside again soon after it was put back, a combination stays away longer than the first time."""
     learner = Patterns(Random(1), one_key)
     until = retired(learner)
-    learner.begin(until, call())
+    learner.begin_call(until, call())
     succeeds(learner, until, call())
     again = retired(learner, until)
-    assert again - until >= RULES[Kind.MODEL].base * patterns.GROWTH
+    assert again - until >= RULES[CombinationKind.MODEL].base * patterns.GROWTH
 
 
 def test_an_operators_word_forgets_all() -> None:
@@ -343,18 +344,18 @@ def test_whatever_happens_there_is_evidence_and_a_way_back(
         now += wait
         made = call(target, str(text), tenant=tenant, schema=schema, region=REGIONS[target])
         if error_class is None:
-            learner.succeeded(now, now, made)
+            learner.record_success(now, now, made)
             continue
         since.append((made, error_class))
-        entry = learner.failed(now, now, made, error_class)
+        entry = learner.record_failure(now, now, made, error_class)
         if entry is None:
             continue
         found = entry.combination
         mine = [
             c
             for c, e in since
-            if (found.kind is not Kind.SHAPE or c.generation.tenant == found.tenant)
-            and (found.kind is Kind.REGION or c.provider.name == found.provider)
+            if (found.kind is not CombinationKind.SHAPE or c.generation.tenant == found.tenant)
+            and (found.kind is CombinationKind.REGION or c.provider.name == found.provider)
         ]
         assert len(mine) >= found.rule.failures
         assert entry.since == now < entry.until
@@ -369,8 +370,8 @@ def test_whatever_happens_there_is_evidence_and_a_way_back(
                     assert verdict.seconds is not None
                     assert verdict.seconds > 0
                     now += verdict.seconds + 0.001
-                assert learner.begin(now, made)
-                learner.succeeded(now, now, made)
+                assert learner.begin_call(now, made)
+                learner.record_success(now, now, made)
                 assert learner.verdict(now, made) is None
 
 
@@ -414,7 +415,7 @@ async def refuse_schemas(h: Harness) -> None:
         else:
             with pytest.raises(InvalidArgument):
                 await h.generate.whole(h.catalog, TENANT, request)
-    assert [e.combination.kind for e in h.set_aside.entries()] == [Kind.SHAPE]
+    assert [e.combination.kind for e in h.set_aside.entries()] == [CombinationKind.SHAPE]
 
 
 def with_schema(request_id: str) -> object:
@@ -431,7 +432,7 @@ async def test_a_refused_shape_goes_elsewhere_and_its_trial_costs_no_caller_an_e
     before = h.providers.calls.count("a/m")
     assert (await h.generate.whole(h.catalog, TENANT, with_schema("x1"))).text == "fine"  # type: ignore[arg-type]
     assert h.providers.calls.count("a/m") == before
-    h.clock.advance(RULES[Kind.SHAPE].base * 1.3)
+    h.clock.advance(RULES[CombinationKind.SHAPE].base * 1.3)
     assert (await h.generate.whole(h.catalog, TENANT, with_schema("x2"))).text == "fine"  # type: ignore[arg-type]
     assert h.providers.calls.count("a/m") == before + 1
     assert h.set_aside.entries()[0].times == 2
@@ -474,7 +475,7 @@ async def test_a_plan_is_no_trial() -> None:
     h = Harness(catalog([A], [B]), {"a/m": [fail(NOT_FOUND)], "b/m": ["fine"]})
     for n in range(3):
         await h.generate.whole(h.catalog, TENANT, generation(request_id=f"r{n}", deadline=9e9))
-    h.clock.advance(RULES[Kind.MODEL].base * 1.3)
+    h.clock.advance(RULES[CombinationKind.MODEL].base * 1.3)
     for _ in range(3):
         seen = h.set_aside.view(h.health.health_of, h.catalog, generation(), stream=False)(A)
         assert seen.availability is Availability.HEALTHY

@@ -1,4 +1,5 @@
-"""What an error may be concluded from: codes, the status and a stated wait before prose, and never the caller's own
+"""An error's class is concluded from codes, the status and a stated wait before prose, and never from the caller's
+own words. Each kind was a tenant who took a provider from all others by the name of a tool.
 words. Each kind was a tenant who took a provider from all others by the name of a tool."""
 
 # ruff: noqa: E501
@@ -136,7 +137,7 @@ def test_an_echo_without_quotes_is_found_in_the_request(
 
 
 def test_a_long_request_that_speaks_of_context_windows_may_still_be_too_long() -> None:
-    """What it says is no evidence against what its provider says of its length."""
+    """The request's own words are no evidence against its provider's on its length."""
     found = failure("openai", 400, openai("This is more than the context window takes"))
     sanitise(found, str, b'{"content":"About the context window: ' + b"many words " * 1000 + b'"}')
     assert found.error_class is C.CONTEXT_TOO_LONG
@@ -207,7 +208,7 @@ AGAINST_PROSE: list[tuple[str, int, Any, dict[str, str], ErrorClass, float | Non
 def test_codes_status_and_waits_stand_above_prose(
     kind: str, status: int, body: Any, headers: dict[str, str], expected: ErrorClass, wait: float | None
 ) -> None:
-    """Where a machine-readable word, a status or a wait says something, prose says nothing."""
+    """Prose decides nothing beside a machine-readable word, a status or a wait."""
     found = failure(kind, status, body, headers)
     assert (found.error_class, found.retry_after) == (expected, wait)
 
@@ -237,7 +238,8 @@ def test_a_failure_says_whether_a_machine_readable_word_stands_behind_it(
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_an_upstreams_account_is_not_ours(status: int) -> None:
-    """What OpenRouter's upstream says of OpenRouter's key or country blames neither our key nor our balance: the
+    """A complaint of OpenRouter's upstream about OpenRouter's key or country blames neither our key nor our balance:
+    the model cannot be had there now.
     model cannot be had there now."""
     for code in ("unsupported_country_region_territory", "invalid_api_key", "insufficient_quota"):
         raw = f'{{"error":{{"code":"{code}","message":"No."}}}}'

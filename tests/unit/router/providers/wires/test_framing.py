@@ -50,7 +50,7 @@ def test_byte_order_mark_is_ignored() -> None:
 
 
 def test_event_without_blank_line_comes_at_the_end() -> None:
-    """What the end of the stream cuts off is handed out."""
+    """The event that the end of the stream cuts off is handed out."""
     assert events(b"data: x") == [Event("", b"x")]
     assert events(b"data: x\n") == [Event("", b"x")]
 

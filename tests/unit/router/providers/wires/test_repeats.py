@@ -1,4 +1,5 @@
-"""What servers say twice, or only once and late, is told exactly once: text repeated in full, arguments that come with
+"""Pieces that servers say twice, or only once and late, are told exactly once: text repeated in full, arguments that
+come with the last event, calls that share an index.
 the last event, calls that share an index."""
 
 # ruff: noqa: E501

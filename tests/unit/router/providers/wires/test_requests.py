@@ -135,7 +135,7 @@ def test_openai_chat() -> None:
 
 
 def test_unset_is_not_sent() -> None:
-    """What a caller leaves open is the provider's to decide."""
+    """Options that a caller leaves open are the provider's to decide."""
     _, body = send("openai", PLAIN)
     assert sorted(body) == ["max_completion_tokens", "messages", "model"]
 
@@ -255,16 +255,55 @@ def test_anthropic_joins_tool_results_into_one_turn() -> None:
     assert "top_p" not in body
 
 
+#: Changes to a prompt after which Claude takes no budget of thoughts.
+NO_THINKING: tuple[dict[str, Any], ...] = (
+    {"prefill": "It"},
+    {"max_output_tokens": 1000},
+    {"messages": FULL.messages},
+    {"tools": FULL.tools, "tool_choice": "required"},
+    {"tools": FULL.tools, "tool_choice": "time"},
+)
+
+
 def test_anthropic_thinking() -> None:
     """A budget within the token limit and no sampling parameters; none where it would be refused."""
     think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=10_000, temperature=0.5)
     _, body = send("anthropic", think)
     assert body["thinking"] == {"type": "enabled", "budget_tokens": 5000}
     assert "temperature" not in body
-    for change in ({"prefill": "It"}, {"max_output_tokens": 1000}, {"messages": FULL.messages}):
+    for change in NO_THINKING:
         assert "thinking" not in send("anthropic", replace(think, **change))[1]
     _, body = send("anthropic", think, thinking="adaptive")
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
+
+
+def test_bedrock_lets_claude_think_as_anthropic_does() -> None:
+    """Converse gives Claude the same budget, and none in the cases in which Anthropic's own API gives none."""
+    think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=10_000, temperature=0.5)
+    model = "eu.anthropic.claude-x"
+    body = send("bedrock", think, model=model)[1]
+    assert body["additionalModelRequestFields"] == {"thinking": {"type": "enabled", "budget_tokens": 5000}}
+    assert body["inferenceConfig"] == {"maxTokens": 10_000}
+    for change in NO_THINKING:
+        body = send("bedrock", replace(think, **change), model=model)[1]
+        assert "additionalModelRequestFields" not in body
+        assert body["inferenceConfig"]["temperature"] == 0.5
+
+
+def test_gemini_names_the_call_before_a_result_where_ids_repeat() -> None:
+    """A result bears the name of the last call with its id before it, not of a later turn's."""
+    turns = [
+        message
+        for name in ("weather", "time")
+        for message in (
+            Message(Role.ASSISTANT, "", (ToolCall("call_0", name, "{}"),)),
+            Message(Role.TOOL, "it is so", tool_call_id="call_0"),
+        )
+    ]
+    contents = send("gemini", Prompt((ASK, *turns), 100))[1]["contents"]
+    parts = [part for turn in contents for part in turn["parts"]]
+    answered = [part["functionResponse"]["name"] for part in parts if "functionResponse" in part]
+    assert answered == ["weather", "time"]
 
 
 def test_thoughts_leave_room_for_the_answer() -> None:
@@ -340,7 +379,7 @@ ADDRESSES: list[tuple[str, str, dict[str, str], str]] = [
 
 @pytest.mark.parametrize(("kind", "base", "options", "url"), ADDRESSES)
 def test_addresses(kind: str, base: str, options: dict[str, str], url: str) -> None:
-    """Where each provider is called."""
+    """Every provider is called at its address."""
     endpoint = Endpoint(base, "m-1", "k-123", options)
     assert WIRES[kind].request(PLAIN, endpoint, stream=False).url == url
 

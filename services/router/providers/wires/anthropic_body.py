@@ -1,0 +1,145 @@
+"""The body of a request to Anthropic's messages API, as Bedrock's InvokeModel takes it too.
+
+https://docs.anthropic.com/en/api/messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from libs.conversation import Message, ReasoningEffort, Role
+from services.router.providers.wires.request_parts import (
+    CACHEABLE_CHARACTERS,
+    JSON_ONLY,
+    arguments,
+    instructions,
+    merge_turns,
+    thinking_tokens,
+    tool_fields,
+)
+from services.router.providers.wires.schemas import schema
+from services.router.request.generation import Prompt
+
+_MIN_THINKING_TOKENS = 1024
+
+
+def anthropic_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the body without model and stream. Raises ProviderFailure(INVALID_REQUEST)."""
+    effort = _adaptive_effort(prompt, options)
+    thinking = _thinking(prompt, effort)
+    return {
+        "max_tokens": prompt.max_output_tokens,
+        **_output_config(prompt, effort),
+        **_system(prompt, options),
+        "messages": _messages(prompt),
+        **_tools(prompt),
+        **thinking,
+        **_sampling(prompt, thinks=bool(thinking)),
+    }
+
+
+def thinking_budget(prompt: Prompt) -> int | None:
+    """Returns the tokens that a Claude model may think for; None where it must not or is not asked to."""
+    effort = prompt.reasoning_effort
+    if effort is None or effort is ReasoningEffort.NONE:
+        return None
+    budget = thinking_tokens(effort, prompt.max_output_tokens)
+    # Not allowed: with prefill, with a forced tool, and after a tool call whose thinking block is not at hand.
+    forced = prompt.tool_choice not in ("", "auto", "none")
+    if (
+        budget < _MIN_THINKING_TOKENS
+        or prompt.prefill
+        or forced
+        or any(m.tool_calls for m in prompt.messages)
+    ):
+        return None
+    return budget
+
+
+def _adaptive_effort(prompt: Prompt, options: Mapping[str, str]) -> ReasoningEffort | None:
+    """Returns the effort for a model that takes one instead of a budget; None for others, and for no thinking."""
+    effort = prompt.reasoning_effort
+    return None if options.get("thinking") != "adaptive" or effort is ReasoningEffort.NONE else effort
+
+
+def _thinking(prompt: Prompt, effort: ReasoningEffort | None) -> dict[str, Any]:
+    if effort is not None:
+        return {"thinking": {"type": "adaptive"}}
+    budget = thinking_budget(prompt)
+    return {} if budget is None else {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _output_config(prompt: Prompt, effort: ReasoningEffort | None) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    wanted = prompt.response_format
+    if wanted is not None and wanted.schema_json:
+        config["format"] = {"type": "json_schema", "schema": schema(wanted.schema_json)}
+    if effort is not None:
+        config["effort"] = effort.value
+    return {"output_config": config} if config else {}
+
+
+def _system(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
+    texts = instructions(prompt.messages)
+    if prompt.response_format is not None and not prompt.response_format.schema_json:
+        texts.append(JSON_ONLY)
+    if not texts:
+        return {}
+    text = "\n\n".join(texts)
+    block: dict[str, Any] = {"type": "text", "text": text}
+    if len(text) >= CACHEABLE_CHARACTERS and options.get("prompt_cache") != "off":
+        block["cache_control"] = {"type": "ephemeral"}
+    return {"system": [block]}
+
+
+def _messages(prompt: Prompt) -> list[dict[str, Any]]:
+    turns = merge_turns(
+        ("assistant" if message.role is Role.ASSISTANT else "user", _blocks(message))
+        for message in prompt.messages
+        if message.role is not Role.SYSTEM
+    )
+    # Refused: a prefill that ends in white space.
+    prefill = prompt.prefill.rstrip()
+    if prefill:
+        turns.append({"role": "assistant", "content": [{"type": "text", "text": prefill}]})
+    return turns
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    if message.role is Role.TOOL:
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text}]
+    blocks: list[dict[str, Any]] = []
+    if message.text:
+        blocks.append({"type": "text", "text": message.text})
+    blocks.extend(
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)}
+        for call in message.tool_calls
+    )
+    return blocks
+
+
+def _tools(prompt: Prompt) -> dict[str, Any]:
+    if not prompt.tools:
+        return {}
+    tools = [tool_fields(tool, "input_schema") for tool in prompt.tools]
+    choice = prompt.tool_choice
+    if not choice:
+        return {"tools": tools}
+    plain = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
+    return {
+        "tools": tools,
+        "tool_choice": {"type": plain} if plain else {"type": "tool", "name": choice},
+    }
+
+
+def _sampling(prompt: Prompt, *, thinks: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if prompt.stop_sequences:
+        fields["stop_sequences"] = list(prompt.stop_sequences)
+    # Thinking allows no sampling parameters, and newer models not both of them at once.
+    if not thinks and prompt.temperature is not None:
+        fields["temperature"] = min(prompt.temperature, 1.0)
+    elif not thinks and prompt.top_p is not None:
+        fields["top_p"] = prompt.top_p
+    return fields

@@ -1,0 +1,177 @@
+"""Reads answers of chat completions, whole and streamed, in one dialect.
+
+https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from libs.conversation import ToolCall
+from libs.types import FinishReason, Usage
+from services.router.providers.wires.errors import classify_inside, malformed, read_finish
+from services.router.providers.wires.fields import (
+    as_count,
+    as_dict,
+    as_json_text,
+    as_list,
+    as_str,
+    first_count,
+    text_of,
+)
+from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.sse import Event
+from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.whole_answer import complete, read_calls
+from services.router.request.generation import Completion, StreamEvent
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "eos": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "sensitive": FinishReason.CONTENT_FILTER,
+}
+
+
+class OpenAIChatDecoder(Decoder):
+    """Decodes `chat.completion.chunk` events."""
+
+    __slots__ = ("_dialect", "_refused", "reasonless")
+
+    def __init__(self, dialect: Dialect, *, may_be_empty: bool = False) -> None:
+        super().__init__(may_be_empty=may_be_empty)
+        self._dialect = dialect
+        self._refused = False
+        self.reasonless = dialect.reasonless
+
+    def _event(self, event: Event, out: list[StreamEvent]) -> None:
+        if event.data == b"[DONE]" or event.data.strip() == b"[DONE]":
+            self.done = True
+            return
+        super()._event(event, out)
+
+    def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
+        data = as_dict(data)
+        groq = as_dict(data.get("x_groq"))
+        if is_error(data) or groq.get("error") or name == "error":
+            raise classify_inside(groq if groq.get("error") else data, self.usage)
+        if not self.model:
+            self.model = as_str(data.get("model"))
+        usage = data.get("usage") or groq.get("usage")
+        if usage:
+            self.usage = read_usage(usage, self._dialect) or self.usage
+        for choice in map(as_dict, as_list(data.get("choices"))):
+            if choice.get("index"):
+                # Only the first of several answers was asked for.
+                continue
+            delta, reason = as_dict(choice.get("delta")), choice.get("finish_reason")
+            if not delta and not self.has_content and (reason or "delta" not in choice):
+                # A server that does not stream sends one whole message. Perplexity repeats all of it with each delta.
+                delta = as_dict(choice.get("message"))
+            content = delta.get("content") if delta else choice.get("text")
+            if content:
+                self._add_text(content if type(content) is str else text_of(content), out)
+            if delta.get("refusal"):
+                self._refused = True
+                self._add_text(as_str(delta["refusal"]), out)
+            for call in as_list(delta.get("tool_calls")):
+                self._call(as_dict(call), out)
+            if legacy := as_dict(delta.get("function_call")):
+                self._call({"index": 0, "function": legacy}, out)
+            if reason == "error" or choice.get("error"):
+                raise classify_inside(choice, self.usage)
+            if reason:
+                self._set_finish(reason_of(choice), FINISH_REASONS)
+                if self._refused and self.finish is not None:
+                    self.finish = FinishReason.CONTENT_FILTER
+
+    def _call(self, call: Mapping[str, Any], out: list[StreamEvent]) -> None:
+        function = as_dict(call.get("function"))
+        self._add_tool_call(
+            as_count(call.get("index")),
+            as_str(call.get("id")),
+            as_str(function.get("name")),
+            as_json_text(function.get("arguments")),
+            out,
+        )
+
+
+def reason_of(choice: Mapping[str, Any]) -> str:
+    """Returns why a choice ended: a word, or an object with the word as its type (SGLang's native answers)."""
+    reason = choice.get("finish_reason")
+    return as_str(as_dict(reason).get("type")) if type(reason) is dict else as_str(reason)
+
+
+def is_error(data: Mapping[str, Any]) -> bool:
+    """Returns True if a 200's JSON is an error after all."""
+    return (
+        bool(data.get("error"))
+        or data.get("object") == "error"
+        or ("detail" in data and "choices" not in data)
+    )
+
+
+def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
+    """Reads a whole chat completion. Raises ProviderFailure."""
+    if is_error(data):
+        raise classify_inside(data)
+    usage = read_usage(data.get("usage"), dialect)
+    choices = as_list(data.get("choices"))
+    choice = as_dict(choices[0]) if choices else {}
+    if not choice:
+        raise malformed("the answer holds no choice", usage)
+    message = as_dict(choice.get("message"))
+    text = text_of(message.get("content")) or as_str(choice.get("text"))
+    calls = _tool_calls(message)
+    reason = reason_of(choice)
+    if reason == "error" or choice.get("error"):
+        raise classify_inside(choice, usage)
+    finish = read_finish(reason, FINISH_REASONS, usage)
+    if not reason and calls:
+        finish = FinishReason.TOOL_CALLS
+    refusal = as_str(message.get("refusal"))
+    if refusal and not text:
+        text, finish = refusal, FinishReason.CONTENT_FILTER
+    return complete(text, finish, usage, calls, as_str(data.get("model")))
+
+
+def read_usage(value: Any, dialect: Dialect) -> Usage | None:
+    """Reads usage; None where no count is given."""
+    usage = as_dict(value)
+    prompt, output = as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens"))
+    if prompt is None and output is None:
+        return None
+    prompt, output = prompt or 0, output or 0
+    inputs = as_dict(usage.get("prompt_tokens_details"))
+    outputs = as_dict(usage.get("completion_tokens_details"))
+    cached = first_count(
+        inputs.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")
+    )
+    written = first_count(inputs.get("cache_write_tokens"))
+    reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
+    if dialect.reasoning_apart:
+        output += reasoning
+    for name in dialect.output_apart:
+        output += first_count(usage.get(name))
+    if cached > prompt:
+        # Azure AI's Grok counts cached tokens beside the prompt's.
+        prompt += cached
+    return Usage(prompt, output, cached, written, reasoning)
+
+
+def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = read_calls(message)
+    legacy = as_dict(message.get("function_call"))
+    if not calls and as_str(legacy.get("name")):
+        return (ToolCall("", as_str(legacy["name"]), as_json_text(legacy.get("arguments"))),)
+    return calls

@@ -1,0 +1,50 @@
+"""Reading of answers in one piece that several wires do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from libs.conversation import ToolCall
+from libs.types import FinishReason, Usage
+from services.router.providers.wires.errors import malformed
+from services.router.providers.wires.fields import Undecodable, as_dict, as_json_text, as_list, as_str, decode
+from services.router.providers.wires.stream import needs_content
+from services.router.request.generation import Completion
+
+
+def decode_answer(body: bytes) -> Mapping[str, Any]:
+    """Returns the object that an answer is, an empty one for other JSON. Raises ProviderFailure(MALFORMED)."""
+    try:
+        return as_dict(decode(body))
+    except Undecodable:
+        raise malformed("the answer is not JSON") from None
+
+
+def complete(
+    text: str,
+    finish: FinishReason,
+    usage: Usage | None,
+    calls: tuple[ToolCall, ...] = (),
+    model: str = "",
+) -> Completion:
+    """Returns the completion. Raises ProviderFailure(MALFORMED) where it is empty and its end does not explain it."""
+    if not text and not calls and needs_content(finish):
+        raise malformed("the answer is empty", usage)
+    return Completion(text, finish, usage, calls, model)
+
+
+def read_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """Reads the tool calls of a message as chat completions have them, and Cohere and Ollama too."""
+    return tuple(
+        ToolCall(
+            as_str(call.get("id")), as_str(function.get("name")), as_json_text(function.get("arguments"))
+        )
+        for call in map(as_dict, as_list(message.get("tool_calls")))
+        if (function := as_dict(call.get("function")))
+    )
+
+
+def finish_with_calls(finish: FinishReason, *, calls: bool) -> FinishReason:
+    """Returns the finish reason of a wire that has no word of its own for tool calls."""
+    return FinishReason.TOOL_CALLS if calls and finish is FinishReason.STOP else finish
