@@ -160,7 +160,7 @@ def next_step(
         if refused_prefill:
             return Try(last.candidate, spends_retry=False, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
-        independent = {c.model.provider for c in others if c.target not in outlook.avoided} - broken
+        independent = {c.model.provider for c in others} - broken
         spare = envelope.max_attempts - len(failed) - len(independent)
         if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF and spare > 0 and outlook.room:
             return Wait(last.candidate, seconds, prefill=_takes_prefill(last.candidate, failed))
