@@ -32,13 +32,12 @@ def entries_for(
     after the last."""
     policy = catalog.policy_for(tenant, content_type)
     tiers: list[list[tuple[Model, int]]] = []
-    resorts = len(models)
     if models:
         tiers = [[(model, 1) for model in catalog.resolve_model(name)] for name in models]
     else:
         tiers = [[(catalog.models[w.model_id], w.weight) for w in tier] for tier in policy.tiers]
-        resorts = len(tiers)
         tiers += [[(catalog.models[model_id], 1)] for model_id in policy.last_resort]
+    first_last_resort = len(tiers) - (0 if models else len(policy.last_resort))
     entries = []
     seen: set[str] = set()
     for number, tier in enumerate(tiers):
@@ -46,16 +45,8 @@ def entries_for(
         for model, weight in tier:
             if model.id not in seen:
                 seen.add(model.id)
-                entries.append(
-                    PolicyEntry(
-                        catalog.providers[model.provider],
-                        model,
-                        number,
-                        weight,
-                        weighted,
-                        last_resort=number >= resorts,
-                    )
-                )
+                provider, last_resort = catalog.providers[model.provider], number >= first_last_resort
+                entries.append(PolicyEntry(provider, model, number, weight, weighted, last_resort))
     return tuple(entries)
 
 
