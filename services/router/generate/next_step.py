@@ -111,7 +111,7 @@ Step = Try | Wait | GiveUp
 
 
 class Outlook(Struct, frozen=True):
-    """What recent calls of all requests say of a plan's targets: those that others come before, and those where
+    """The word of recent calls of all requests on a plan's targets: those that others come before, and those where
     another call would repeat what has failed. `room`: the retry budget has room for a repetition."""
 
     avoided: frozenset[str] = frozenset()

@@ -123,7 +123,7 @@ def test_a_further_call_repeats_what_has_failed_within_a_minute() -> None:
 
 
 def test_one_extra_call_at_a_time_finds_out_whether_a_provider_answers() -> None:
-    """Where it has just answered, any number passes."""
+    """Any number passes at one that has just answered."""
     recent = RecentCalls()
     recent.begin("1", A, "one", 0.0, FAIR, extra=True)
     assert recent.repeats(A, 0.1)
