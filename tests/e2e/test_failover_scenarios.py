@@ -387,7 +387,7 @@ async def test_s14_a_fallback_that_refuses_the_prefill_says_it_all_again(bench: 
     name = primary("s14", edge)
     answer = await bench.ask(edge, [f"{name}/m", "refuses/m"])
     assert (answer.text, answer.model) == (bench.expected, "refuses/m")
-    assert answer.failed == (f"{name}/m: transport", "refuses/m: invalid_request")
+    assert answer.failed == (f"{name}/m: transport", "refuses/m: unsupported_here")
 
 
 @dataclass(frozen=True, slots=True)
