@@ -116,6 +116,15 @@ class Message(Struct, frozen=True):
         return self.parts or ((Text(self.text),) if self.text else ())
 
     @property
+    def size(self) -> int:
+        """Returns the characters of its text, and of all its parts the characters and bytes."""
+        if not self.parts:
+            return len(self.text)
+        return sum(
+            [len(part.data) if isinstance(part, Image | File) else len(part.text) for part in self.parts]
+        )
+
+    @property
     def written(self) -> str:
         """Returns the text of all parts, a refusal's too, for where there is room for text alone."""
         if not self.parts:
