@@ -67,7 +67,9 @@ class _Rule(Struct, frozen=True):
 
 def attachment_tokens(attachments: Iterable[Attachment], provider: Provider, model: Model) -> int:
     """Returns the tokens of images and documents on a model, rounded up."""
-    rule = _find_rule(provider.kind, model.wire_name.rpartition("/")[2])
+    # A deployment may be called anything; then the catalog's name may tell the model.
+    names = [name.rpartition("/")[2] for name in (model.wire_name, model.name)]
+    rule = _find_rule(provider.kind, names)
     return math.ceil(
         sum(
             rule.image(item) if isinstance(item, SentImage) else rule.page * item.pages
@@ -76,14 +78,13 @@ def attachment_tokens(attachments: Iterable[Attachment], provider: Provider, mod
     )
 
 
-def _find_rule(kind: str, model: str) -> _Rule:
-    if "claude" in model or kind == "anthropic":
-        return _CLAUDE if any(name in model for name in _CLAUDE_STANDARD) else _CLAUDE_FINE
-    if model.startswith("gemini") or kind in ("gemini", "vertex"):
-        return _GEMINI_3 if model.startswith("gemini-3") else _GEMINI
-    for prefix, rule in _BY_MODEL.items():
-        if model.startswith(prefix):
-            return rule
+def _find_rule(kind: str, names: Iterable[str]) -> _Rule:
+    for name in names:
+        if "claude" in name:
+            return _CLAUDE if any(part in name for part in _CLAUDE_STANDARD) else _CLAUDE_FINE
+        for prefix, rule in _BY_MODEL.items():
+            if name.startswith(prefix):
+                return rule
     return _BY_KIND.get(kind, _OTHERS)
 
 
@@ -135,7 +136,7 @@ def _count(size: tuple[float, float], side: int) -> int:
 _CLAUDE = _Rule(_area(1568, 1600), 3000)
 _CLAUDE_FINE = _Rule(_area(2576, 4784), 3000)
 _GEMINI = _Rule(_gemini_tiles, 258)
-_GEMINI_3 = _Rule(lambda size: 1120, 560)
+_GPT = _Rule(_tiles(85, 170), 1900)
 _OTHERS = _Rule(_area(1568, 1600), 1500)
 #: Claude models that see at most 1568 pixels; those after them see 2576.
 _CLAUDE_STANDARD = ("claude-3", "haiku-4", "sonnet-4", *(f"opus-4-{n}" for n in (0, 1, 2, 5, 6)))
@@ -150,9 +151,15 @@ _BY_MODEL = {
     "gpt-5": _Rule(_tiles(70, 140), 1700),
     "o1": _Rule(_tiles(75, 150), 1800),
     "o3": _Rule(_tiles(75, 150), 1800),
-    "gpt-": _Rule(_tiles(85, 170), 1900),
+    "gpt-": _GPT,
+    "gemini-3": _Rule(lambda size: 1120, 560),
+    "gemini": _GEMINI,
 }
 _BY_KIND = {
+    **dict.fromkeys(("openai", "openai_responses", "azure_openai", "azure_responses"), _GPT),
+    "anthropic": _CLAUDE_FINE,
+    "gemini": _GEMINI,
+    "vertex": _GEMINI,
     "mistral": _Rule(lambda size: _count(size.fit(1540), 28) * 57 / 56, 1500),
     "cohere": _Rule(_capped_tiles(512, 256, 12, 1), 1500),
     "together": _Rule(_capped_tiles(560, 1601, 4, 0), 1500),

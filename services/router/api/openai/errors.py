@@ -164,8 +164,8 @@ def _param(field: str, names: Mapping[str, str]) -> str | None:
     assert parts is not None
     head, index, tail = parts.groups(default="")
     if tail.startswith(".parts") and "messages.parts" in names:
-        template = names["messages.parts"]
-        return template.replace("[]", index) + (tail.removeprefix(".parts") if "[]" in template else "")
+        place = names["messages.parts"]
+        return place.replace("[]", index) + (tail.removeprefix(".parts") if "[]" in place else "")
     template = names.get(head + tail)
     if template is not None:
         return template.replace("[]", index)

@@ -86,6 +86,7 @@ def size(width: int, height: int, detail: ImageDetail | None = None) -> SentImag
         ("openai", "gpt-4.1", size(2048, 4096), 1105),
         ("openai", "gpt-4o", size(4096, 8192, ImageDetail.LOW), 85),
         ("azure_openai", "gpt-4o-mini", size(512, 512), 2833 + 5667),
+        ("azure_openai", "our-deployment", size(1024, 1024), 765),
         ("openai_responses", "gpt-4.1-mini", size(1024, 1024), 1659),
         ("openrouter", "openai/gpt-4.1-nano", size(1024, 1024), 2520),
         ("openai", "o4-mini", size(4000, 4000), 2642),
