@@ -45,8 +45,8 @@ class Dialect:
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
     unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `url` and
-    `headers`: of a request. `extra`: fields sent with every request.
+    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
+    a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -64,6 +64,7 @@ class Dialect:
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
     file: WriteFile = chat_file
+    tools_show: bool = False
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
@@ -73,7 +74,7 @@ OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
 GROQ = Dialect(max_tokens="max_completion_tokens")
-#: Refuses unknown fields; always reports usage.
+#: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
     required="any",
@@ -81,6 +82,7 @@ MISTRAL = Dialect(
     prefill_fields={"prefix": True},
     reasoning="effort",
     file=_document_url,
+    tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)

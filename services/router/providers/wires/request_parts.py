@@ -92,10 +92,12 @@ def chat_parts(message: Message, write_file: WriteFile = chat_file) -> list[dict
     return parts
 
 
-def chat_messages(messages: Sequence[Message], write_file: WriteFile = chat_file) -> list[dict[str, Any]]:
-    """Returns messages as chat completions (and Cohere v2) take them."""
+def chat_messages(
+    messages: Sequence[Message], write_file: WriteFile = chat_file, *, tools_show: bool = False
+) -> list[dict[str, Any]]:
+    """Returns messages as chat completions (and Cohere v2) take them. `tools_show`: a tool may show images."""
     out: list[dict[str, Any]] = []
-    #: A tool's images, which only a user may show: they follow the results of its turn.
+    #: A tool's images where only a user may show any: they follow the results of its turn.
     shown: list[dict[str, Any]] = []
     for message in messages:
         if shown and message.role is not Role.TOOL:
@@ -104,7 +106,7 @@ def chat_messages(messages: Sequence[Message], write_file: WriteFile = chat_file
         item: dict[str, Any] = {"role": message.role.value, "content": message.written}
         if attachments_of(message):
             parts = chat_parts(message, write_file)
-            if message.role is Role.TOOL:
+            if message.role is Role.TOOL and not tools_show:
                 shown = [*shown, *(part for part in parts if part["type"] != "text")]
             else:
                 item["content"] = parts

@@ -18,14 +18,18 @@ from libs.conversation import (
     Refusal,
     Role,
     Text,
+    Tool,
     ToolCall,
 )
 from libs.types import ErrorClass
+from services.router.planning.constraints import capabilities_needed
+from services.router.providers.wires.error_body import redact
 from services.router.providers.wires.wire import Endpoint
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure
 from tests.support.clock import ManualClock
-from tests.support.pictures import gif, pdf, png
+from tests.support.pictures import gif, jpeg, pdf, png, webp
+from tests.unit.router.providers.wires.test_strict import TARGETS, refusal
 
 WIRES = wires(ManualClock())
 PNG, PDF = png(), pdf()
@@ -171,9 +175,9 @@ def refused(kind: str, *parts: Part) -> None:
 
 SHOWN = (
     Message(Role.USER, "Look."),
-    Message(Role.ASSISTANT, "", (ToolCall("c1", "look", "{}"), ToolCall("c2", "look", "{}"))),
-    Message(Role.TOOL, "", (), "c1", (Text("seen"), Image(PNG))),
-    Message(Role.TOOL, "nothing", (), "c2"),
+    Message(Role.ASSISTANT, "", (ToolCall("abcdefgh1", "look", "{}"), ToolCall("abcdefgh2", "look", "{}"))),
+    Message(Role.TOOL, "", (), "abcdefgh1", (Text("seen"), Image(PNG))),
+    Message(Role.TOOL, "nothing", (), "abcdefgh2"),
     Message(Role.USER, "So?"),
 )
 
@@ -183,7 +187,7 @@ def test_what_a_tool_shows_is_seen() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG64}}
     assert body("anthropic", *SHOWN)["messages"][2]["content"][0] == {
         "type": "tool_result",
-        "tool_use_id": "c1",
+        "tool_use_id": "abcdefgh1",
         "content": [{"type": "text", "text": "seen"}, image],
     }
     block = {"image": {"format": "png", "source": {"bytes": PNG64}}}
@@ -198,11 +202,61 @@ def test_what_a_tool_shows_is_seen() -> None:
     assert chat[2]["content"] == "seen"
     assert chat[4]["content"] == [{"type": "image_url", "image_url": {"url": DATA_URL}}]
     assert body("openai", *SHOWN[:4])["messages"][4] == chat[4]
+    url = {"type": "image_url", "image_url": {"url": DATA_URL}}
+    assert body("mistral", *SHOWN)["messages"][2]["content"] == [{"type": "text", "text": "seen"}, url]
     inline = {"inlineData": {"mimeType": "image/png", "data": PNG64}}
     assert inline in body("gemini", *SHOWN, model="gemini-2.5-flash")["contents"][2]["parts"]
     third = body("gemini", *SHOWN, model="gemini-3-pro")["contents"][2]["parts"]
     assert third[0]["functionResponse"]["parts"] == [inline]
     assert body("ollama_native", *SHOWN)["messages"][2]["images"] == [PNG64]
+
+
+CONVERSATIONS = {
+    "image": (Message(Role.USER, parts=(Image(PNG), Text("What is this?"))),),
+    "image alone": (Message(Role.USER, parts=(Image(jpeg()),)),),
+    "webp": (Message(Role.USER, parts=(Image(webp()), Text("What is this?"))),),
+    "image by address": (Message(Role.USER, parts=(Image(url=ADDRESS), Text("What is this?"))),),
+    "document": (Message(Role.USER, parts=(File(PDF, name="Q3: report.pdf"), Text("Sum up."))),),
+    "document alone": (Message(Role.USER, parts=(File(PDF),)),),
+    "document by address": (Message(Role.USER, parts=(File(url=DOCUMENT), Text("Sum up."))),),
+    "shown by a tool": SHOWN[:4],
+}
+_BLIND = frozenset({"image", "image_url", "pdf", "pdf_url"})
+#: The capabilities that a catalog cannot promise of a vendor's models.
+LACKS = {
+    "openai": {"pdf_url"},
+    "azure_openai": {"pdf_url"},
+    "groq": {"pdf", "pdf_url"},
+    "xai": {"pdf", "pdf_url"},
+    "openai_compatible": {"pdf_url"},
+    "bedrock": {"image_url", "pdf_url"},
+    "cohere": {"pdf", "pdf_url"},
+    "ollama_native": {"image_url", "pdf", "pdf_url"},
+    "deepseek": _BLIND,
+    "cerebras": _BLIND,
+    "perplexity": {"pdf", "pdf_url"},
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_strict_vendor_takes_them(name: str) -> None:
+    """Every conversation with images and documents that a catalog can let through to it."""
+    target = TARGETS[name]
+    tools = (Tool("look"),)
+    for conversation, messages in CONVERSATIONS.items():
+        prompt = Prompt(messages, 100, tools=tools if len(messages) > 1 else ())
+        if not capabilities_needed(prompt, stream=False) & set(LACKS.get(target.kind, ())):
+            assert refusal(target, prompt) == "", conversation
+
+
+def test_no_bytes_of_an_image_are_shown() -> None:
+    """Neither of a value that is written to a log nor of a provider's words that repeat it."""
+    for part in (Image(PNG), File(PDF)):
+        assert repr(Message(Role.USER, parts=(part,))).count("bytes") == 1
+        assert "\\x" not in repr(part)
+    assert "a.example" not in repr(Image(url=ADDRESS))
+    assert redact(f"Invalid base64 data: {PNG64} at 7") == "Invalid base64 data: [data] at 7"
+    assert redact(f"No image: {DATA_URL}") == "No image: data:image/png;base64,[data]"
 
 
 @pytest.mark.parametrize("kind", sorted(WIRES))
@@ -211,8 +265,8 @@ def test_parts_of_text_are_the_same_as_text(kind: str) -> None:
     short = (
         Message(Role.SYSTEM, "Be brief."),
         Message(Role.USER, "Hi"),
-        Message(Role.ASSISTANT, "No", (ToolCall("c1", "look", "{}"),)),
-        Message(Role.TOOL, "seen", (), "c1"),
+        Message(Role.ASSISTANT, "No", (ToolCall("abcdefgh1", "look", "{}"),)),
+        Message(Role.TOOL, "seen", (), "abcdefgh1"),
     )
     said = {Role.ASSISTANT: (Reasoning("hm", "c2ln", kind="x"), Refusal("No"))}
     long = tuple(
