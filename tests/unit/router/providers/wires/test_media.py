@@ -170,7 +170,7 @@ def refused(kind: str, *parts: Part) -> None:
     """Nothing is left out: the attempt fails before it is a call."""
     with pytest.raises(ProviderFailure) as caught:
         sent(kind, *parts)
-    assert caught.value.error_class is ErrorClass.INVALID_REQUEST
+    assert caught.value.error_class is ErrorClass.UNSUPPORTED_HERE
 
 
 SHOWN = (
