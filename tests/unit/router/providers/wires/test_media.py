@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.catalog.kinds import KINDS
 from libs.conversation import (
     File,
     Image,
@@ -164,6 +165,21 @@ def test_ollama_takes_the_bytes_of_images() -> None:
     }
     refused("ollama_native", Image(url=ADDRESS))
     refused("ollama_native", File(PDF))
+
+
+@pytest.mark.parametrize("kind", sorted(WIRES))
+def test_what_a_catalog_may_promise_is_sent(kind: str) -> None:
+    """On every wire; the rest is a fault of the catalog as it is read."""
+    parts: dict[str, Part] = {
+        "image": Image(PNG),
+        "image_url": Image(url=ADDRESS),
+        "pdf": File(PDF),
+        "pdf_url": File(url=DOCUMENT),
+    }
+    for capability, part in parts.items():
+        if capability in KINDS[kind].lacks:
+            continue
+        assert len(json.dumps(sent(kind, Text("?"), part))) > len(json.dumps(sent(kind, Text("?"))))
 
 
 def refused(kind: str, *parts: Part) -> None:
