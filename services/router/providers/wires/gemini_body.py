@@ -80,8 +80,8 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
             # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: Gemini 3 sees what a tool shows.
             return [{"functionResponse": {**answered, "parts": shown}}]
         return [{"functionResponse": answered}, *shown]
-    parts: list[dict[str, Any]] = []
-    for said in message.content:
+    parts: list[dict[str, Any]] = [{"text": message.text}] if message.text else []
+    for said in message.parts:
         match said:
             case Text(text) | Refusal(text):
                 parts.extend([{"text": text}] if text else [])
