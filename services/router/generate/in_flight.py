@@ -105,7 +105,7 @@ class InFlight(Struct):
             needs=self._needs(candidate),
             stream=self.stream,
             reasons="reasoning" in model.capabilities,
-            input_tokens=self.plan.input_tokens,
+            input_tokens=candidate.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
             tenant=self.generation.tenant,
         )

@@ -22,7 +22,7 @@ from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
-from services.router.request.tokens import estimate_text_tokens
+from services.router.request.tokens import estimate_prompt_tokens, estimate_text_tokens
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
@@ -122,7 +122,7 @@ class ProviderClient:
             raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
         self._learn_from_success(provider, model, headers)
         if len(body) > limit:
-            raise too_long(prompt, limit)
+            raise too_long(prompt, limit, estimate_prompt_tokens(prompt, provider, model))
         completion = wire.completion(status, headers, body)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
@@ -165,7 +165,7 @@ class ProviderClient:
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
-        if sum([len(message.text) for message in prompt.messages]) < LARGE:
+        if sum([message.size for message in prompt.messages]) < LARGE:
             return wire.request(prompt, endpoint, stream=stream)
         async with self._heavy_work:
             return wire.request(prompt, endpoint, stream=stream)

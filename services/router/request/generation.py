@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from libs.conversation import Message, ReasoningEffort, ResponseFormat, Tool, ToolCall, ToolCallDelta
 from libs.selection import Strategy
 from libs.types import ErrorClass, FinishReason, Priority, Usage
+from services.router.request.attachments import Attachment
 from services.router.request.features import Unsupported
 
 
@@ -55,6 +56,8 @@ class Generation(Struct, frozen=True):
     max_attempts: int = 4
     hedge: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: The sizes of the images and files in the prompt.
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Completion(Struct, frozen=True):

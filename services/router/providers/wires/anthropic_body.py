@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, ReasoningEffort, Refusal, Role, Text
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
 from services.router.providers.wires.request_parts import (
     CACHEABLE_CHARACTERS,
     JSON_ONLY,
@@ -108,15 +109,39 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text}]
-    blocks: list[dict[str, Any]] = []
-    if message.text:
-        blocks.append({"type": "text", "text": message.text})
+        content = _content(message) if attachments_of(message) else message.written
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
+    blocks = _content(message)
     blocks.extend(
         {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)}
         for call in message.tool_calls
     )
     return blocks
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    if not message.parts:
+        # Refused: an empty text.
+        return [{"type": "text", "text": message.text}] if message.text else []
+    blocks: list[dict[str, Any]] = []
+    for part in message.content:
+        match part:
+            case Text(text) | Refusal(text):
+                blocks.extend([{"type": "text", "text": text}] if text else [])
+            case Image():
+                blocks.append({"type": "image", "source": _source(part)})
+            case File():
+                title = {"title": part.name} if part.name else {}
+                blocks.append({"type": "document", "source": _source(part), **title})
+    return blocks
+
+
+def _source(part: Image | File) -> dict[str, Any]:
+    """https://docs.anthropic.com/en/docs/build-with-claude/vision, …/pdf-support"""
+    if part.url:
+        return {"type": "url", "url": part.url}
+    data = base64_of(part, "Anthropic")
+    return {"type": "base64", "media_type": media_type(part), "data": data}
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, ReasoningEffort, Refusal, Role, Text
 from services.router.providers.wires.fields import Undecodable, decode, drop_unset
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
 from services.router.providers.wires.request_parts import arguments, instructions, merge_turns, tool_fields
 from services.router.providers.wires.schemas import schema
 from services.router.providers.wires.wire import Endpoint
@@ -68,19 +69,37 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
     """Returns a message's parts. `names`: of the called tools, by the call's id."""
     if message.role is Role.TOOL:
         try:
-            answer = decode(message.text)
+            answer = decode(message.written)
         except Undecodable:
-            answer = message.text
+            answer = message.written
         response = answer if type(answer) is dict else {"result": answer}
         name = names.get(message.tool_call_id, message.tool_call_id)
-        return [{"functionResponse": {"name": name, "response": response}}]
+        shown = [_attachment(part) for part in attachments_of(message)]
+        answered = {"name": name, "response": response}
+        if shown and signed:
+            # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: Gemini 3 sees what a tool shows.
+            return [{"functionResponse": {**answered, "parts": shown}}]
+        return [{"functionResponse": answered}, *shown]
     parts: list[dict[str, Any]] = [{"text": message.text}] if message.text else []
+    for said in message.parts:
+        match said:
+            case Text(text) | Refusal(text):
+                parts.extend([{"text": text}] if text else [])
+            case Image() | File():
+                parts.append(_attachment(said))
     for index, call in enumerate(message.tool_calls):
         part: dict[str, Any] = {"functionCall": {"name": call.name, "args": arguments(call)}}
         if signed and index == 0:
             part["thoughtSignature"] = _NO_SIGNATURE
         parts.append(part)
     return parts
+
+
+def _attachment(part: Image | File) -> dict[str, Any]:
+    """https://ai.google.dev/gemini-api/docs/image-understanding, …/document-processing, …/file-input-methods"""
+    if part.url:
+        return {"fileData": {"mimeType": media_type(part), "fileUri": part.url}}
+    return {"inlineData": {"mimeType": media_type(part), "data": base64_of(part, "Gemini")}}
 
 
 def _system(prompt: Prompt) -> dict[str, Any]:

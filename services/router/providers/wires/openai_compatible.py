@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.providers.wires.request_parts import Headers, bearer_headers
+from libs.conversation import File
+from services.router.providers.wires.media import address_of, file_name
+from services.router.providers.wires.request_parts import Headers, WriteFile, bearer_headers, chat_file
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -23,6 +25,16 @@ def _writer_url(prompt: Prompt, endpoint: Endpoint) -> str:
     return endpoint.base_url.rstrip("/") + "/chat"
 
 
+def _document_url(file: File) -> dict[str, Any]:
+    """https://docs.mistral.ai/capabilities/document_ai/document_qna"""
+    return {"type": "document_url", "document_url": address_of(file)}
+
+
+def _file_or_address(file: File) -> dict[str, Any]:
+    """https://openrouter.ai/docs/features/multimodal/pdfs"""
+    return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The differences of one provider's chat completions.
@@ -33,8 +45,8 @@ class Dialect:
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
     unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `url` and `headers`: of a request.
-    `extra`: fields sent with every request.
+    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
+    a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -51,6 +63,8 @@ class Dialect:
     reasoning_apart: bool = False
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
+    file: WriteFile = chat_file
+    tools_show: bool = False
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
@@ -60,17 +74,19 @@ OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
 GROQ = Dialect(max_tokens="max_completion_tokens")
-#: Refuses unknown fields; always reports usage.
+#: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
     required="any",
     stream_options=False,
     prefill_fields={"prefix": True},
     reasoning="effort",
+    file=_document_url,
+    tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
-OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
+OPENROUTER = Dialect(reasoning="object", file=_file_or_address, extra={"usage": {"include": True}})
 TOGETHER = Dialect()
 CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.

@@ -56,7 +56,7 @@ def cases(draw: st.DrawFn) -> Case:
     broken = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(sorted(OF_PROVIDER))))
     targets = st.frozensets(st.sampled_from([c.target for c in candidates]))
     outlook = Outlook(draw(targets), draw(targets), draw(st.booleans()))
-    return Case(Plan(tuple(candidates), (), POLICY, 10), broken, outlook)
+    return Case(Plan(tuple(candidates), (), POLICY), broken, outlook)
 
 
 def run(case: Case, max_attempts: int, answers: Callable[[Candidate], bool]) -> tuple[list[Call], bool]:

@@ -65,7 +65,7 @@ class Outage:
         self.requests.append(now)
         self.retries.record_request(now, caller)
         ordered = put_last(self.candidates, lambda m: self.recent.avoids(m, caller, now))
-        self._next(now, Plan(tuple(ordered), (), POLICY, 10), [], caller)
+        self._next(now, Plan(tuple(ordered), (), POLICY), [], caller)
 
     def _next(self, now: float, plan: Plan, failed: list[Failed], caller: str) -> None:
         candidates = plan.candidates

@@ -15,7 +15,7 @@ import structlog
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock, SystemClock
-from libs.conversation import Message, ReasoningEffort, Role
+from libs.conversation import Image, Message, ReasoningEffort, Role, Text
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -26,6 +26,7 @@ from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
 from tests.support.clock import ManualClock
+from tests.support.pictures import png
 from tests.support.routing import model
 
 PROVIDER = Provider("a", "openai_compatible", "http://a.test/v1")
@@ -378,3 +379,37 @@ async def test_what_was_wrong_with_a_replaced_key_is_not_held_against_the_next(
             await (drained(calls, provider) if stream else calls.complete(provider, MODEL, PROMPT, SHORT))
         assert caught.value.error_class in (ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED)
         assert caught.value.at_fault is at_fault
+
+
+async def test_large_images_are_written_in_turns() -> None:
+    """One is on its way before the next is written, and the loop is free between them; small ones go at once."""
+
+    async def on_their_way(data: bytes) -> int:
+        """The requests that are sent in the first rounds of the loop, of three begun together."""
+        transport = ScriptedTransport(HANG)
+        shared = client(transport)
+        prompt = Prompt((Message(Role.USER, parts=(Image(data), Text("What is this?"))),), 100)
+        calls = [asyncio.create_task(shared.complete(PROVIDER, MODEL, prompt, SHORT)) for _ in range(3)]
+        while not transport.requests:
+            await asyncio.sleep(0)
+        sent = len(transport.requests)
+        async with asyncio.timeout(20):
+            while len(transport.requests) < len(calls):
+                await asyncio.sleep(0.001)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        return sent
+
+    assert await on_their_way(png()) == 3
+    assert await on_their_way(png() + bytes(1024 * 1024)) == 1
+
+
+async def test_an_answer_that_is_too_long_counts_the_images_that_were_sent() -> None:
+    """Nobody's count is known then; the estimate has the tokens of the picture as its vendor counts them."""
+    prompt = Prompt((Message(Role.USER, parts=(Image(png(1000, 1000)), Text("What is this?"))),), 1)
+    transport = ScriptedTransport(b"x" * 10_000_000)
+    with pytest.raises(ProviderFailure) as caught:
+        await client(transport).complete(PROVIDER, MODEL, prompt, AttemptTimeouts(5.0, 5.0, 5.0, 5.0))
+    assert caught.value.usage is not None
+    assert 1333 < caught.value.usage.input_tokens < 1400
