@@ -28,6 +28,7 @@ from libs.rpc.identity import current_caller
 from libs.selection import Degradation, SelectionReason, Strategy
 from services.router.api.accept import MOST, Draft, check_entries
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import require_operator
 from services.router.request.generation import Prompt
 from services.router.set_aside.patterns import SetAsideEntry
@@ -49,15 +50,17 @@ _REASONS = {
 _DEGRADATIONS = {
     d: cast("pb.Degradation", pb.Degradation.Value(f"DEGRADATION_{d.name}")) for d in Degradation
 }
+_HEARTBEAT = pb.StreamGenerateResponse(heartbeat=pb.Heartbeat())
 _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
 
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """The gRPC service `Router`."""
 
-    def __init__(self, entry: Entry, set_aside: SettingAside) -> None:
+    def __init__(self, entry: Entry, set_aside: SettingAside, heartbeats: Heartbeats) -> None:
         self._entry = entry
         self._set_aside = set_aside
+        self._heartbeats = heartbeats
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         result = await self._entry.generate(*_read_call(request.generation, context))
@@ -68,7 +71,11 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
-        async with aclosing(self._entry.stream(*_read_call(request.generation, context))) as events:
+        async def beat() -> None:
+            await context.write(_HEARTBEAT)
+
+        events = self._entry.stream(*_read_call(request.generation, context))
+        async with aclosing(self._heartbeats.between(events, beat)) as events:
             async for event in events:
                 yield _event(event)
 
