@@ -5,10 +5,10 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role, Tool
+from libs.conversation import Message, Reasoning, ReasoningEffort, Role, Tool
 from services.router.providers.wires.anthropic_body import thinking_budget
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.request_parts import (
@@ -17,6 +17,7 @@ from services.router.providers.wires.request_parts import (
     arguments,
     instructions,
     merge_turns,
+    split_thoughts,
 )
 from services.router.providers.wires.schemas import parameters_schema, schema
 from services.router.providers.wires.wire import Endpoint
@@ -53,12 +54,25 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
         result = {"toolUseId": message.tool_call_id, "content": [{"text": message.written or " "}]}
         return [{"toolResult": result}]
-    blocks: list[dict[str, Any]] = [{"text": message.written}] if message.written else []
-    blocks.extend(
-        {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}}
-        for call in message.tool_calls
-    )
+    loose, bound = split_thoughts(message)
+    blocks = _thinking_blocks(loose)
+    if message.written:
+        blocks.append({"text": message.written})
+    for call in message.tool_calls:
+        blocks += _thinking_blocks(bound.get(call.id, ()))
+        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}})
     return blocks
+
+
+def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
+    """Returns the blocks of signed thoughts; models that sign none do not read them."""
+    return [
+        {"reasoningContent": {"redactedContent": thought.opaque}}
+        if thought.redacted
+        else {"reasoningContent": {"reasoningText": {"text": thought.text, "signature": thought.opaque}}}
+        for thought in thoughts
+        if thought.opaque
+    ]
 
 
 def _system(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:

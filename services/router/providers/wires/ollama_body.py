@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort
+from libs.conversation import Message, Reasoning, ReasoningEffort
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.request_parts import arguments, chat_tools
 from services.router.providers.wires.schemas import schema
@@ -33,6 +33,9 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _message(message: Message) -> dict[str, Any]:
     item: dict[str, Any] = {"role": message.role.value, "content": message.written}
+    thoughts = "".join([part.text for part in message.parts if isinstance(part, Reasoning)])
+    if thoughts:
+        item["thinking"] = thoughts
     if message.tool_calls:
         item["tool_calls"] = [
             {"function": {"name": call.name, "arguments": arguments(call)}} for call in message.tool_calls

@@ -78,7 +78,7 @@ async def test_nothing_is_sent_while_an_event_is() -> None:
 
 
 async def test_a_failure_to_send_ends_the_stream() -> None:
-    """What sending raised is raised where the next event would be."""
+    """Its exception is raised where the next event would be."""
     speaks = asyncio.Event()
 
     async def send() -> None:
