@@ -97,8 +97,8 @@ class Generate:
                         yield Selected(generation.request_id, begun.candidate.selection)
                     elif request.failed:
                         why = request.failed[-1].error_class
-                        for event in relay.begin(begun.candidate, why, prefilled=False):
-                            yield event
+                        for change in relay.begin(begun.candidate, why, prefilled=False):
+                            yield change
                     yield self._add_head(request, Delta(begun.text), cached=True)
                     yield Completed(self._kept_result(request, begun))
                     return

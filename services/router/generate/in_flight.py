@@ -108,7 +108,7 @@ class InFlight(Struct):
             others=others,
             stream=self.stream,
             reasons="reasoning" in model.capabilities,
-            input_tokens=self.plan.input_tokens,
+            input_tokens=candidate.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
             tenant=self.generation.tenant,
         )

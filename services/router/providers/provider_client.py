@@ -179,7 +179,7 @@ class ProviderClient:
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
-        if sum([len(message.text) for message in prompt.messages]) < LARGE:
+        if sum([message.size for message in prompt.messages]) < LARGE:
             return wire.request(prompt, endpoint, stream=stream)
         async with self._heavy_work:
             return wire.request(prompt, endpoint, stream=stream)

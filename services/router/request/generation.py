@@ -20,6 +20,7 @@ from libs.conversation import (
 )
 from libs.selection import Strategy
 from libs.types import ErrorClass, FinishReason, Priority, Usage
+from services.router.request.attachments import Attachment
 
 
 class Prompt(Struct, frozen=True):
@@ -64,6 +65,8 @@ class Generation(Struct, frozen=True):
     max_attempts: int = 4
     hedge: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: The sizes of the images and files in the prompt.
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Completion(Struct, frozen=True):

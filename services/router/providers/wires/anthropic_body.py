@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from libs.conversation import Message, Reasoning, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
 from services.router.providers.wires.request_parts import (
     CACHEABLE_CHARACTERS,
     JSON_ONLY,
@@ -117,11 +118,10 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.written}]
+        content = _content(message) if attachments_of(message) else message.written
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
     loose, bound = split_thoughts(message)
-    blocks = _thinking_blocks(loose)
-    if message.written:
-        blocks.append({"type": "text", "text": message.written})
+    blocks = [*_thinking_blocks(loose), *_content(message)]
     for call in message.tool_calls:
         blocks += _thinking_blocks(bound.get(call.id, ()))
         blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)})
@@ -137,6 +137,29 @@ def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
         for thought in thoughts
         if thought.opaque
     ]
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    for part in message.content:
+        match part:
+            case Text(text) | Refusal(text):
+                # Refused: an empty text.
+                blocks.extend([{"type": "text", "text": text}] if text else [])
+            case Image():
+                blocks.append({"type": "image", "source": _source(part)})
+            case File():
+                title = {"title": part.name} if part.name else {}
+                blocks.append({"type": "document", "source": _source(part), **title})
+    return blocks
+
+
+def _source(part: Image | File) -> dict[str, Any]:
+    """https://docs.anthropic.com/en/docs/build-with-claude/vision, …/pdf-support"""
+    if part.url:
+        return {"type": "url", "url": part.url}
+    data = base64_of(part, "Anthropic")
+    return {"type": "base64", "media_type": media_type(part), "data": data}
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:

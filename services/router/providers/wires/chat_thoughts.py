@@ -93,10 +93,10 @@ def put_thoughts_back(
 
     https://api-docs.deepseek.com/guides/thinking_mode
     """
-    called = _turns_with_calls(messages)
-    for item, message, in_turn in zip(items, messages, called, strict=True):
-        if message.role is not Role.ASSISTANT:
-            continue
+    assistants = [item for item in items if item["role"] == Role.ASSISTANT]
+    spoken = zip(messages, _turns_with_calls(messages), strict=True)
+    said = [(message, in_turn) for message, in_turn in spoken if message.role is Role.ASSISTANT]
+    for item, (message, in_turn) in zip(assistants, said, strict=True):
         thoughts = [part for part in message.parts if isinstance(part, Reasoning)]
         if field is ThoughtsField.DETAILS:
             if details := [detail for thought in thoughts for detail in _detail(thought)]:

@@ -29,15 +29,15 @@ def cohere_body(prompt: Prompt, model: str, *, stream: bool) -> dict[str, Any]:
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
     messages = [drop_unset(**item) for item in chat_messages(prompt.messages)]
-    for item, message in zip(messages, prompt.messages, strict=True):
-        if message.tool_calls:
-            # The plan and the thoughts from which a turn goes on after its calls.
-            thoughts = [part for part in message.parts if isinstance(part, Reasoning)]
-            if plan := "".join(thought.text for thought in thoughts if thought.id == PLAN):
-                item["tool_plan"] = plan
-            if text := "".join(thought.text for thought in thoughts if thought.id != PLAN):
-                spoken = [{"type": "text", "text": message.written}] if message.written else []
-                item["content"] = [{"type": "thinking", "thinking": text}, *spoken]
+    calling = [message for message in prompt.messages if message.tool_calls]
+    for item, message in zip([item for item in messages if "tool_calls" in item], calling, strict=True):
+        # The plan and the thoughts from which a turn goes on after its calls.
+        thoughts = [part for part in message.parts if isinstance(part, Reasoning)]
+        if plan := "".join(thought.text for thought in thoughts if thought.id == PLAN):
+            item["tool_plan"] = plan
+        if text := "".join(thought.text for thought in thoughts if thought.id != PLAN):
+            spoken = [{"type": "text", "text": message.written}] if message.written else []
+            item["content"] = [{"type": "thinking", "thinking": text}, *spoken]
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages

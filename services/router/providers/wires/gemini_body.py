@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.conversation import Message, Reasoning, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text
 from services.router.providers.wires.fields import Undecodable, decode, drop_unset
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
 from services.router.providers.wires.request_parts import (
     arguments,
     instructions,
@@ -79,11 +80,24 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
             answer = message.written
         response = answer if type(answer) is dict else {"result": answer}
         name = names.get(message.tool_call_id, message.tool_call_id)
-        return [{"functionResponse": {"name": name, "response": response}}]
+        shown = [_attachment(part) for part in attachments_of(message)]
+        answered = {"name": name, "response": response}
+        if shown and signed:
+            # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: Gemini 3 sees what a tool shows.
+            return [{"functionResponse": {**answered, "parts": shown}}]
+        return [{"functionResponse": answered}, *shown]
     loose, bound = split_thoughts(message)
     parts, signature = _signed_thoughts(loose)
-    if message.written or (signature and not message.tool_calls):
-        parts.append({"text": message.written, **({"thoughtSignature": signature} if signature else {})})
+    for said in message.content:
+        match said:
+            case Text(text) | Refusal(text):
+                parts.extend([{"text": text}] if text else [])
+            case Image() | File():
+                parts.append(_attachment(said))
+    if signature and parts and "thoughtSignature" not in parts[-1]:
+        parts[-1]["thoughtSignature"] = signature
+    elif signature and not message.tool_calls:
+        parts.append({"text": "", "thoughtSignature": signature})
     for index, call in enumerate(message.tool_calls):
         shown, signature = _signed_thoughts(bound.get(call.id, ()))
         parts += shown
@@ -105,6 +119,13 @@ def _signed_thoughts(thoughts: Iterable[Reasoning]) -> tuple[list[dict[str, Any]
         elif thought.opaque:
             signature = thought.opaque
     return parts, signature
+
+
+def _attachment(part: Image | File) -> dict[str, Any]:
+    """https://ai.google.dev/gemini-api/docs/image-understanding, …/document-processing, …/file-input-methods"""
+    if part.url:
+        return {"fileData": {"mimeType": media_type(part), "fileUri": part.url}}
+    return {"inlineData": {"mimeType": media_type(part), "data": base64_of(part, "Gemini")}}
 
 
 def _system(prompt: Prompt) -> dict[str, Any]:

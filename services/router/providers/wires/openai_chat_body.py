@@ -38,7 +38,7 @@ def _stream(dialect: Dialect) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt, dialect: Dialect) -> list[dict[str, Any]]:
-    messages = chat_messages(prompt.messages)
+    messages = chat_messages(prompt.messages, dialect.file, tools_show=dialect.tools_show)
     put_thoughts_back(messages, prompt.messages, dialect.thoughts)
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill, **(dialect.prefill_fields or {})})

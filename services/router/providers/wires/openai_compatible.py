@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from libs.conversation import File
 from services.router.providers.wires.chat_thoughts import ThoughtsField
-from services.router.providers.wires.request_parts import Headers, bearer_headers
+from services.router.providers.wires.media import address_of, file_name
+from services.router.providers.wires.request_parts import Headers, WriteFile, bearer_headers, chat_file
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -22,6 +24,16 @@ def chat_url(prompt: Prompt, endpoint: Endpoint) -> str:
 
 def _writer_url(prompt: Prompt, endpoint: Endpoint) -> str:
     return endpoint.base_url.rstrip("/") + "/chat"
+
+
+def _document_url(file: File) -> dict[str, Any]:
+    """https://docs.mistral.ai/capabilities/document_ai/document_qna"""
+    return {"type": "document_url", "document_url": address_of(file)}
+
+
+def _file_or_address(file: File) -> dict[str, Any]:
+    """https://openrouter.ai/docs/features/multimodal/pdfs"""
+    return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +48,8 @@ class Dialect:
     back. `thoughtless`: fields that it needs where a turn has called tools and its thoughts are not at hand.
     `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `url` and `headers`: of a request.
-    `extra`: fields sent with every request.
+    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
+    a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
     """
 
     max_tokens: str = "max_tokens"
@@ -57,6 +69,8 @@ class Dialect:
     reasoning_apart: bool = False
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
+    file: WriteFile = chat_file
+    tools_show: bool = False
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
@@ -66,7 +80,7 @@ OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
 GROQ = Dialect(max_tokens="max_completion_tokens", thoughts=ThoughtsField.REASONING)
-#: Refuses unknown fields; always reports usage.
+#: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
     required="any",
@@ -74,10 +88,17 @@ MISTRAL = Dialect(
     prefill_fields={"prefix": True},
     reasoning="effort",
     thoughts=ThoughtsField.CONTENT,
+    file=_document_url,
+    tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
-OPENROUTER = Dialect(reasoning="object", thoughts=ThoughtsField.DETAILS, extra={"usage": {"include": True}})
+OPENROUTER = Dialect(
+    reasoning="object",
+    thoughts=ThoughtsField.DETAILS,
+    file=_file_or_address,
+    extra={"usage": {"include": True}},
+)
 TOGETHER = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
 CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False, thoughts=ThoughtsField.REASONING)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from libs.conversation import Message, Reasoning, Role
+from libs.conversation import File, Image, Message, Reasoning, Refusal, Role, Text
 from services.router.providers.wires.fields import drop_unset
+from services.router.providers.wires.media import address_of, attachments_of, file_name
 from services.router.providers.wires.request_parts import cache_key, split_thoughts, tool_fields
 from services.router.providers.wires.schemas import strict_schema
 from services.router.providers.wires.wire import Endpoint
@@ -38,15 +39,15 @@ def _input(messages: Sequence[Message]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for message in messages:
         if message.role is Role.TOOL:
-            items.append(
-                {"type": "function_call_output", "call_id": message.tool_call_id, "output": message.written}
-            )
+            output = {"type": "function_call_output", "call_id": message.tool_call_id}
+            items.append({**output, "output": _content(message)})
             continue
         loose, bound = split_thoughts(message)
-        if message.written or message.tool_calls:
+        content = _content(message)
+        if content or message.tool_calls:
             items += _thoughts(loose)
-        if message.written:
-            items.append({"role": message.role.value, "content": message.written})
+        if content:
+            items.append({"role": message.role.value, "content": content})
         for call in message.tool_calls:
             items += _thoughts(bound.get(call.id, ()))
             items.append(
@@ -81,6 +82,27 @@ def _thoughts(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
             item["encrypted_content"] = thought.opaque
         items.append(item)
     return items
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Returns the text, or the parts where there is more. https://platform.openai.com/docs/guides/images-vision,
+    …/pdf-files"""
+    if not attachments_of(message):
+        return message.written
+    parts: list[dict[str, Any]] = []
+    for part in message.content:
+        match part:
+            case Text(text) | Refusal(text):
+                parts.extend([{"type": "input_text", "text": text}] if text else [])
+            case Image():
+                detail = part.detail.value if part.detail else "auto"
+                parts.append({"type": "input_image", "image_url": address_of(part), "detail": detail})
+            case File(url=url) if url:
+                parts.append({"type": "input_file", "file_url": url})
+            case File():
+                name = file_name(part)
+                parts.append({"type": "input_file", "filename": name, "file_data": address_of(part)})
+    return parts
 
 
 def _sampling(prompt: Prompt) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.conversation import Message, Reasoning, ReasoningEffort, Role, Text, Tool, ToolCall
+from libs.conversation import Message, Part, Reasoning, ReasoningEffort, Role, Text, Tool, ToolCall
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 from tests.unit.router.providers.wires.samples import WIRES, chunk, frame, sse, told, typed
@@ -288,7 +288,7 @@ _ASK = Message(Role.USER, "ask")
 
 def _goes_on(thoughts: Sequence[Reasoning], text: str = "") -> Prompt:
     """A turn that goes on after its call, with its thoughts."""
-    parts = (*thoughts, *([Text(text)] if text else []))
+    parts: tuple[Part, ...] = (*thoughts, Text(text)) if text else tuple(thoughts)
     calling = Message(Role.ASSISTANT, "", (ToolCall("a", "f", "{}"),), parts=parts)
     return Prompt(
         (_ASK, calling, Message(Role.TOOL, "r", tool_call_id="a")),
