@@ -1,4 +1,5 @@
-"""A model's thoughts go back to their maker alone, named on the way out and picked on the way in; and their bounds."""
+"""A model's thoughts go back to their maker alone, named on the way out and picked on the way in; and their
+bounds."""
 
 from __future__ import annotations
 
@@ -12,14 +13,9 @@ from libs.types import FinishReason
 from services.router.providers.answer_limit import StreamLimit, whole_bytes
 from services.router.providers.thoughts import keep_own_thoughts, maker_of
 from services.router.providers.wires.wires import wires
-from services.router.request.generation import Prompt, StreamEnd, TextDelta
+from services.router.request.generation import Prompt, StreamEnd, StreamEvent, TextDelta
 from tests.support.clock import ManualClock
-from tests.unit.router.providers.test_provider_client import (
-    SHORT,
-    ScriptedTransport,
-    client,
-    played,
-)
+from tests.unit.router.providers.test_provider_client import ScriptedTransport, played
 
 CALLING = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -54,9 +50,7 @@ def test_thoughts_of_others_are_left_out(kind: str, target: str, maker: str) -> 
     """Whoever made them; text, calls and all else stay, and so do the maker's own."""
     own = Reasoning("hm", "S", kind=maker)
     foreign = [Reasoning("hm", "S", kind=other) for other in ("", "x", *{m for _, _, m in MAKERS} - {maker})]
-    message = Message(
-        Role.ASSISTANT, "", (ToolCall("a", "f", "{}"),), parts=(*foreign, own, Text("said"))
-    )
+    message = Message(Role.ASSISTANT, "", (ToolCall("a", "f", "{}"),), parts=(*foreign, own, Text("said")))
     found = keep_own_thoughts(Prompt((message,), 9), _provider("one", kind), maker).messages[0]
     assert found.parts == (own, Text("said"))
     assert found.tool_calls == message.tool_calls
@@ -83,11 +77,10 @@ async def test_an_answer_names_the_maker_of_its_thoughts_and_keeps_to_one_call()
         b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}\n\n',
         b"data: [DONE]\n\n",
     ]
-    clock = ManualClock()
-    transport = ScriptedTransport(stream, clock=clock)
+    transport = ScriptedTransport(*stream)
     prompt = Prompt((Message(Role.USER, "hi"),), 100, tools=(Tool("f"),), parallel_tool_calls=False)
-    events, failure = await played(client(transport), prompt)
-    assert failure is None
+    events = await played(transport, prompt=prompt)
+    assert b'"parallel_tool_calls":false' in transport.requests[0].body
     (thought, *_) = [event for event in events if isinstance(event, ReasoningDelta)]
     assert thought.piece == Reasoning("hm", kind="openai_compatible/a")
     calls = [event for event in events if not isinstance(event, ReasoningDelta | StreamEnd)]
@@ -104,7 +97,7 @@ def test_thoughts_are_bounded_as_the_answer_is() -> None:
     limit = StreamLimit(prompt, b"")
     signature = ReasoningDelta(0, Reasoning(opaque="s" * 1024 * 1024))
     assert not limit.count_events([signature])
-    too_much = [TextDelta("a"), ReasoningDelta(1, Reasoning(opaque="s"))]
+    too_much: list[StreamEvent] = [TextDelta("a"), ReasoningDelta(1, Reasoning(opaque="s"))]
     assert limit.count_events(too_much)
     kept = limit.cut(too_much, decoder)
     assert kept == [TextDelta("a"), StreamEnd(FinishReason.LENGTH, None)]
@@ -114,6 +107,3 @@ def test_a_whole_answer_may_be_larger_by_encrypted_thoughts() -> None:
     """Of models that think; others have no use for it."""
     prompt = Prompt((Message(Role.USER, "hi"),), 10)
     assert whole_bytes(prompt, b"", reasons=True) - whole_bytes(prompt, b"", reasons=False) == 1024 * 1024
-
-
-assert SHORT
