@@ -151,8 +151,8 @@ def _refused(items: list[Item]) -> bool:
 
 class ResponsesStream:
     """Satisfies `exchange.StreamEncoder`. The text is one output item, each call of a function another; they are
-    opened when their first piece comes, and closed when the next one opens. ThoughtAssembler are closed at the end: the part
-    of them that must be sent back may come last."""
+    opened when their first piece comes, and closed when the next one opens. Thoughts are closed at the end: the
+    part of them that must be sent back may come last."""
 
     def __init__(self, head: _Head, *, sealed: bool) -> None:
         """`sealed`: thoughts come with all that must be sent back."""
