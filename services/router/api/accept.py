@@ -227,10 +227,12 @@ def _check_messages(draft: Draft, found: Faults) -> None:
             continue
         at = f"messages[{index}]"
         found.measure(f"{at}.text", text)
+        spoken = bool(text and not text.isspace())
         if message.parts:
             check_parts(message, at, found)
+            spoken = has_content(message)
         # Tools may have nothing to say, and a model's own turn may have been empty.
-        spoken = role in (Role.TOOL, Role.ASSISTANT) or has_content(message)
+        spoken = spoken or role in (Role.TOOL, Role.ASSISTANT)
         found.check(spoken, f"{at}.text", "must not be empty")
         found.measure(f"{at}.tool_call_id", message.tool_call_id)
         named = role is not Role.TOOL or bool(message.tool_call_id)
