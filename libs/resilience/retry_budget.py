@@ -5,9 +5,11 @@ from __future__ import annotations
 from libs.resilience.window import SlidingCounts
 
 #: Nothing answers any more where, since the last answer, so many extra attempts were wasted and so many seconds have
-#: passed;
+#: passed; or so many however short the time, which at little traffic is no chance, and at much the share is larger
+#: than the floor anyway;
 WASTED = 4
 WASTED_SECONDS = 0.25
+MUCH_WASTED = 8
 #: or where neither an answer nor the beginning of one came for so many requests and seconds.
 SILENT = 5
 SILENT_SECONDS = 3.0
@@ -129,11 +131,15 @@ class RetryBudget:
 
     def try_spend(self, now: float, caller: str = "") -> bool:
         """Takes one extra attempt (retry, fallback or hedge) from the budget; False: there is none, do not try."""
-        if not self._may_spend(now, caller):
+        if not self.may_spend(now, caller):
             return False
+        self.spend(now, caller)
+        return True
+
+    def spend(self, now: float, caller: str = "") -> None:
+        """Takes an extra attempt whether or not there is room: it leaves less for those that need some."""
         self._counts.add(now, 0, 1)
         self._record_extra(caller, now, 1)
-        return True
 
     def refund(self, now: float, caller: str = "") -> None:
         """Gives an extra attempt back that gave the answer: only attempts in vain make an outage worse."""
@@ -143,7 +149,8 @@ class RetryBudget:
     def answering(self, now: float, caller: str = "") -> bool:
         """Returns True if there is reason to believe that somebody answers the caller."""
         since = now - (now if self._answered is None else self._answered)
-        if self._wasted >= WASTED and since >= WASTED_SECONDS and _concerns(self._wasted_callers, caller):
+        vain = self._wasted >= MUCH_WASTED or (self._wasted >= WASTED and since >= WASTED_SECONDS)
+        if vain and _concerns(self._wasted_callers, caller):
             return False
         return not (
             self._silent >= SILENT
@@ -160,7 +167,8 @@ class RetryBudget:
         floor = self._min_retries if self.answering(now, caller) else self._idle_retries
         return max(floor, int(self._ratio * self._counts.totals(now).successes + 1e-9))
 
-    def _may_spend(self, now: float, caller: str) -> bool:
+    def may_spend(self, now: float, caller: str = "") -> bool:
+        """Returns True if an extra attempt could be taken now."""
         allowed, spent = self._allowed(now, caller), self._counts.totals(now).failures
         callers = self._count_callers(now)
         if callers <= 1:

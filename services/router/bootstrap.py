@@ -45,6 +45,7 @@ from services.router.health.health_client import HealthMonitorClient
 from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
 from services.router.planning.planner import Planner
+from services.router.planning.recent_calls import RecentCalls
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -115,6 +116,7 @@ async def assemble(
         set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
         targets = health.targets
+        recent = RecentCalls()
         planner = Planner(
             targets.health_of,
             cost_micro_usd,
@@ -124,14 +126,15 @@ async def assemble(
             set_aside,
             budgets,
             WeightedScorer(),
+            recent,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
-        observers = attempt_observers(spool, Meters(metrics), targets, set_aside)
+        observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
-        calls = Calls(providers, gate, targets, retries, clock)
-        generate = Generate(planner, gate, calls, budgets, retries, RecentAnswers(), clock, rng)
+        calls = Calls(providers, gate, targets, retries, recent, clock)
+        generate = Generate(planner, gate, calls, budgets, retries, recent, RecentAnswers(), clock, rng)
         runtime.bytes_in_flight = BytesInFlight(
             settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
         )

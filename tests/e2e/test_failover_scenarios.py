@@ -35,6 +35,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "s06": [{"kind": "silence", "seconds": 120}],
     "s07": [{"kind": "slow_first_token", "seconds": 20}],
     "s08": [{"kind": "cut", "after_tokens": 40}],
+    "s08b": [{"kind": "cut", "after_tokens": 40, "when": {"first": 1}}],
     "s09": [{"kind": "stall", "after_tokens": 20, "seconds": 30}],
     "s10": [{"kind": "malformed", "at_token": 10}],
     "s11": [{"kind": "no_terminator"}],
@@ -325,7 +326,25 @@ async def test_s08_a_cut_stream_without_fallback_is_never_a_success(bench: Bench
     name = primary("s08", edge, 3)
     with pytest.raises(Refused) as caught:
         await bench.ask(edge, [f"{name}/m"])
-    assert caught.value.reason == "PROVIDERS_FAILED"
+    assert caught.value.reason == "ATTEMPTS_EXHAUSTED"
+
+
+@pytest.mark.parametrize(
+    ("models", "failed"),
+    [
+        (("s08b-{}-0",), ("s08b-{}-0/m: transport",)),
+        (("s08b-{}-1", "s03-{}-2"), ("s08b-{}-1/m: transport", "s03-{}-2/m: server_error")),
+        (("s08b-{}-2", "s08b-{}-3"), ("s08b-{}-2/m: transport", "s08b-{}-3/m: transport")),
+    ],
+)
+async def test_regression_after_content_failing_over_goes_on(
+    bench: Bench, edge: str, models: tuple[str, ...], failed: tuple[str, ...]
+) -> None:
+    """Named regression: a primary cut after 40 words and a fallback that answered 500 once ended the request after 2
+    of 4 attempts. So did a cut with nobody else, and a fallback cut in its turn."""
+    answer = await bench.ask(edge, [f"{name.format(edge)}/m" for name in models])
+    assert (answer.text, answer.finish, answer.restarts) == (bench.expected, "stop", 0)
+    assert answer.failed == tuple(each.format(edge) for each in failed)
 
 
 async def test_s11_a_missing_done_is_no_failure(bench: Bench, edge: str) -> None:

@@ -38,6 +38,7 @@ from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
+from services.router.planning.recent_calls import RecentCalls
 from services.router.planning.scoring import WeightedScorer
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
@@ -348,6 +349,7 @@ class Harness:
         self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
+        self.recent = RecentCalls()
         self.planner = Planner(
             self.health.health_of,
             self.price,
@@ -357,9 +359,12 @@ class Harness:
             self.set_aside,
             budgets,
             WeightedScorer(),
+            self.recent,
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
-        observers = attempt_observers(self.spool, Meters(self.metrics), self.health, self.set_aside)
+        observers = attempt_observers(
+            self.spool, Meters(self.metrics), self.health, self.set_aside, self.recent, self.clock
+        )
         attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
         gate = Gate(
             budgets,
@@ -369,9 +374,17 @@ class Harness:
             attempts,
             self.clock,
         )
-        calls = Calls(self.providers, gate, self.health, self.budget, self.clock)
+        calls = Calls(self.providers, gate, self.health, self.budget, self.recent, self.clock)
         self.generate = Generate(
-            self.planner, gate, calls, budgets, self.budget, RecentAnswers(), self.clock, rng
+            self.planner,
+            gate,
+            calls,
+            budgets,
+            self.budget,
+            self.recent,
+            RecentAnswers(),
+            self.clock,
+            rng,
         )
 
     def assert_settled(self) -> None:

@@ -121,6 +121,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
         deadline=now + (tenant.default_deadline if remaining is None else remaining),
         models=draft.models,
         strategy=draft.strategy or (Strategy(strategy) if strategy else Strategy.BALANCED),
+        strategy_asked=draft.strategy is not None,
         priority=draft.priority or tenant.priority,
         campaign=draft.campaign,
         max_cost_micro_usd=min(costs) if costs else None,

@@ -20,7 +20,9 @@ from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
 from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
+from services.router.planning.recent_calls import RecentCalls
 from services.router.providers.providers import Providers
+from services.router.providers.timeouts import AttemptTimeouts
 from services.router.request.generation import (
     ANSWER_EVENTS,
     Completion,
@@ -73,12 +75,19 @@ class Calls:
     """Runs attempts."""
 
     def __init__(
-        self, providers: Providers, gate: Gate, health: HealthView, retries: RetryBudget, clock: Clock
+        self,
+        providers: Providers,
+        gate: Gate,
+        health: HealthView,
+        retries: RetryBudget,
+        recent: RecentCalls,
+        clock: Clock,
     ) -> None:
         self._providers = providers
         self._gate = gate
         self._health = health
         self._retries = retries
+        self._recent = recent
         self._clock = clock
 
     async def whole(self, request: InFlight, attempt: RunningAttempt) -> AttemptAnswer:
@@ -108,9 +117,18 @@ class Calls:
 
     def _complete(self, request: InFlight, attempt: RunningAttempt) -> Awaitable[Completion]:
         candidate, prompt = attempt.candidate, request.generation.prompt
-        learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
-        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        timeouts = self._begin(request, attempt, prompt)
         return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts)
+
+    def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
+        """Records the call as one in flight, and returns its timeouts."""
+        candidate, tenant, now = attempt.candidate, request.generation.tenant, self._clock.monotonic()
+        learned = self._providers.learned_times(candidate.model, prompt, tenant)
+        timeouts = request.timeouts(candidate, learned, now)
+        record = attempt.record
+        extra = record.hedge or record.attempt_number > 1
+        self._recent.begin(record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra)
+        return timeouts
 
     def _whole_entry(self, request: InFlight, attempt: RunningAttempt) -> Runner[Completion]:
         async def nothing() -> None: ...
@@ -159,9 +177,14 @@ class Calls:
         self, request: InFlight, attempt: RunningAttempt, prompt: Prompt
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
-        learned = self._providers.learned_times(candidate.model, prompt, request.generation.tenant)
-        timeouts = request.timeouts(candidate, learned, self._clock.monotonic())
+        timeouts = self._begin(request, attempt, prompt)
         return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
+
+    def _record_content(self, attempt: RunningAttempt) -> None:
+        """Records the first sign of an answer."""
+        attempt.record_content()
+        self._recent.shown(attempt.record.attempt_id, self._clock.monotonic())
+        self._retries.record_answer_begun()
 
     async def stream(
         self, request: InFlight, relay: Relay, attempt: RunningAttempt
@@ -202,8 +225,7 @@ class Calls:
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
-                        attempt.record_content()
-                        self._retries.record_answer_begun()
+                        self._record_content(attempt)
                     passed = relay.feed(batch)
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started

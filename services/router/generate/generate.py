@@ -35,16 +35,20 @@ from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
 from services.router.generate.next_step import (
     DEFAULT_MAX_RETRY_AFTER,
+    NO_FAULTS,
     SHORTEST_ATTEMPT,
     Envelope,
     GiveUp,
+    Outlook,
     Try,
     Wait,
     next_step,
 )
 from services.router.generate.relay import Relay
+from services.router.health.target_health import Availability
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
+from services.router.planning.recent_calls import RecentCalls
 from services.router.request.generation import Completion, Generation, ProviderFailure
 
 
@@ -58,6 +62,7 @@ class Generate:
         calls: Calls,
         budgets: Budgets,
         retries: RetryBudget,
+        recent: RecentCalls,
         answers: RecentAnswers,
         clock: Clock,
         rng: Random,
@@ -67,6 +72,7 @@ class Generate:
         self._calls = calls
         self._budgets = budgets
         self._retries = retries
+        self._recent = recent
         self._answers = answers
         self._clock = clock
         self._rng = rng
@@ -258,18 +264,23 @@ class Generate:
             now = self._clock.monotonic()
             jitter = self._rng.random()
             step = next_step(
-                request.plan, request.failed, request.envelope, now, refused=request.refused, jitter=jitter
+                request.plan,
+                request.failed,
+                request.envelope,
+                now,
+                refused=request.refused,
+                jitter=jitter,
+                outlook=self._outlook(request, now) if request.failed else NO_FAULTS,
             )
             if isinstance(step, GiveUp):
                 return step
-            request.spent_retry = isinstance(step, Wait) or step.spends_retry
-            if request.spent_retry and not self._retries.try_spend(now, request.generation.tenant):
+            if not self._spend_retry(request, step, now):
                 return GiveUp("RETRY_BUDGET_EXHAUSTED")
             attempt = None
             try:
                 if isinstance(step, Wait):
                     await asyncio.sleep(step.seconds)
-                request.allow_prefill = isinstance(step, Try) and step.prefill
+                request.allow_prefill = step.prefill
                 attempt = await self._gate.begin(request, step.candidate)
             finally:
                 # Not begun, or no longer wanted.
@@ -277,6 +288,32 @@ class Generate:
                     self._refund(request)
             if attempt is not None:
                 return attempt
+
+    def _spend_retry(self, request: InFlight, step: Try | Wait, now: float) -> bool:
+        """Takes an extra attempt from the retry budget. Returns False if it needs room and there is none."""
+        tenant = request.generation.tenant
+        request.spent_retry = False
+        if isinstance(step, Wait) or step.spends_retry:
+            request.spent_retry = self._retries.try_spend(now, tenant)
+            return request.spent_retry
+        if request.failed and not request.failed[-1].of_request:
+            self._retries.spend(now, tenant)
+            request.spent_retry = True
+        return True
+
+    def _outlook(self, request: InFlight, now: float) -> Outlook:
+        """Returns what recent calls say of the plan's candidates."""
+        recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
+        works = (Availability.HEALTHY, Availability.DEGRADED)
+        return Outlook(
+            frozenset(c.target for c in candidates if recent.avoids(c.model, tenant, now)),
+            frozenset(
+                c.target
+                for c in candidates
+                if c.health.availability not in works or recent.repeats(c.model, now)
+            ),
+            self._retries.may_spend(now, tenant),
+        )
 
     def _error(self, request: InFlight, why: str) -> PointsmanError:
         """Returns the error for a `GiveUp.why`. Made anew where it is raised: no frame may hold what it raises."""

@@ -89,7 +89,7 @@ class InFlight(Struct):
                 failure.retry_after,
                 failure.retry_same,
                 record.cost_micro_usd,
-                self.committed,
+                attempt.first_token is not None,
                 prefilled,
                 failure.least_window,
             )
@@ -98,21 +98,29 @@ class InFlight(Struct):
     def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
         """Returns the timeouts of an attempt; `now`: monotonic seconds."""
         prompt, model = self.generation.prompt, candidate.model
-        others = len(self.plan.candidates) > 1
-        if others and (self.failed or self.refused):
-            out = {candidate.target, *[f.candidate.target for f in self.failed], *self.refused}
-            others = not all(other.target in out for other in self.plan.candidates)
         return attempt_timeouts(
             learned,
             candidate.provider.timeouts,
             self.envelope.deadline - now,
-            others=others,
+            needs=self._needs(candidate),
             stream=self.stream,
             reasons="reasoning" in model.capabilities,
             input_tokens=candidate.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
             tenant=self.generation.tenant,
         )
+
+    def _needs(self, candidate: Candidate) -> list[float | None]:
+        """Returns the seconds that each candidate usually takes that the envelope lets answer instead; None: not
+        known."""
+        left = self.envelope.max_attempts - len(self.failed) - 1
+        if left <= 0 or len(self.plan.candidates) == 1:
+            return []
+        out = {candidate.target, *self.refused}
+        if self.failed:
+            out.update([f.candidate.target for f in self.failed])
+        others = [other.health for other in self.plan.candidates if other.target not in out][:left]
+        return [health.time_to_first_token if self.stream else health.latency for health in others]
 
     def result(
         self,

@@ -1,20 +1,24 @@
 """The one decision of the failover loop: what to do next, from what happened so far. Pure.
 
-The error class alone decides. One envelope (deadline, attempts, money) is shared by retries and fallbacks, and a
-retry must also find room in the fleet's retry budget, which the caller of this function looks after. A target that
-refused the request for what it is has answered: asking the next is no retry in that sense, and bounded by the
-envelope alone.
+The error class alone decides who may be asked next. One envelope (deadline, attempts, money) is shared by retries and
+fallbacks. Who is asked first of those is a matter of independence: after a fault of a provider its other models come
+behind other providers, what recent calls show to fail comes behind what they do not, and the last attempt goes to the
+policy's last resort. A call that repeats what has failed must also find room in the fleet's retry budget, which the
+caller of this function looks after. The first call to a provider that has not failed needs none, nor does the next
+after a target that refused the request for what it is: that one has answered.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from libs.types import ACCOUNT_FAULTS, ErrorClass
+from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
+from services.router.planning.recent_calls import OF_PROVIDER
 
 #: A repeated call to the same provider waits at most this long (full jitter below it), in seconds.
 SAME_PROVIDER_BACKOFF = 0.1
@@ -67,7 +71,7 @@ class Failed(Struct, frozen=True):
     retry_after: float | None = None
     retry_same: bool = False
     cost_micro_usd: int = 0
-    #: Content had already reached the caller.
+    #: It had shown content, so its target answers.
     committed: bool = False
     #: It was asked to go on from the part already sent.
     prefilled: bool = False
@@ -90,10 +94,11 @@ class Try(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Call this candidate after `seconds`; needs room in the retry budget."""
+    """Call this candidate after `seconds`; needs room in the retry budget. `prefill` as in `Try`."""
 
     candidate: Candidate
     seconds: float
+    prefill: bool = True
 
 
 class GiveUp(Struct, frozen=True):
@@ -105,6 +110,18 @@ class GiveUp(Struct, frozen=True):
 Step = Try | Wait | GiveUp
 
 
+class Outlook(Struct, frozen=True):
+    """The word of recent calls of all requests on a plan's targets: those that others come before, and those where
+    another call would repeat what has failed. `room`: the retry budget has room for a repetition."""
+
+    avoided: frozenset[str] = frozenset()
+    repeated: frozenset[str] = frozenset()
+    room: bool = True
+
+
+NO_FAULTS = Outlook()
+
+
 def next_step(
     plan: Plan,
     failed: Sequence[Failed],
@@ -113,6 +130,7 @@ def next_step(
     *,
     refused: Collection[str] = (),
     jitter: float = 0.5,
+    outlook: Outlook = NO_FAULTS,
 ) -> Step:
     """Returns the next step. `refused`: targets that limits or breakers keep from being called (they are no
     attempts). `jitter` is a uniform draw from 0 to 1."""
@@ -132,22 +150,51 @@ def next_step(
         return GiveUp("INVALID_REQUEST")
     if len(failed) >= envelope.max_attempts:
         return GiveUp("ATTEMPTS_EXHAUSTED")
+    others = [
+        candidate
+        for candidate in _remaining(plan, failed)
+        if candidate.target not in refused and _affordable(candidate, failed, envelope)
+    ]
+    broken = {f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER}
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
         if refused_prefill:
             return Try(last.candidate, spends_retry=False, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
-        if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
-            return Wait(last.candidate, seconds)
+        independent = {c.model.provider for c in others} - broken
+        spare = envelope.max_attempts - len(failed) - len(independent)
+        if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF and spare > 0 and outlook.room:
+            return Wait(last.candidate, seconds, prefill=_takes_prefill(last.candidate, failed))
     margin = RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter
     if envelope.wait_in_place:
         in_place = _wait_for([last], failed, envelope, now, refused, margin)
         if in_place is not None:
             return in_place
-    for candidate in _remaining(plan, failed):
-        if candidate.target not in refused and _affordable(candidate, failed, envelope):
-            return Try(candidate, spends_retry=not last.of_request)
+    if others:
+        final = len(failed) + 1 == envelope.max_attempts
+        others.sort(key=lambda c: _dependence(c, broken, outlook, final=final))
+        tries = [
+            Try(c, not last.of_request and (c.model.provider in broken or c.target in outlook.repeated))
+            for c in others
+        ]
+        # Without room for a repetition, the first that is none.
+        return next((step for step in tries if outlook.room or not step.spends_retry), tries[0])
+    resumed = _cut_after_content(failed, envelope, refused)
+    if resumed is not None:
+        return Wait(resumed, SAME_PROVIDER_BACKOFF * jitter, prefill=_takes_prefill(resumed, failed))
     # Nobody else is left.
     return _wait_for(failed, failed, envelope, now, refused, margin) or GiveUp("PROVIDERS_FAILED")
+
+
+def _dependence(
+    candidate: Candidate, broken: Collection[str], outlook: Outlook, *, final: bool
+) -> tuple[bool, bool, bool]:
+    """Returns a key that is the smaller the less the candidate has to do with what failed; equals keep the plan's
+    order. `broken`: providers at fault in this request; `final`: the envelope has no further attempt."""
+    return (
+        candidate.model.provider in broken,
+        candidate.target in outlook.avoided,
+        final and not candidate.entry.last_resort,
+    )
 
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
@@ -166,6 +213,31 @@ def _again(last: Failed, failed: Sequence[Failed]) -> bool:
         and last.retry_same
         and not last.committed
         and sum(f.candidate.target == last.candidate.target for f in failed) == 1
+    )
+
+
+def _cut_after_content(
+    failed: Sequence[Failed], envelope: Envelope, refused: Collection[str]
+) -> Candidate | None:
+    """Returns the candidate to go on with where nobody else is left: of those that were cut after they had shown
+    content, the one that has failed least. None: none may be called."""
+    tries = Counter(f.candidate.target for f in failed)
+    cut = [
+        f.candidate
+        for f in failed
+        if f.committed
+        and f.error_class in PROVIDER_FAULTS
+        and f.candidate.target not in refused
+        and _affordable(f.candidate, failed, envelope)
+    ]
+    return min(cut, key=lambda candidate: tries[candidate.target], default=None)
+
+
+def _takes_prefill(candidate: Candidate, failed: Sequence[Failed]) -> bool:
+    """Returns False if the candidate has refused a prefill."""
+    return not any(
+        f.prefilled and f.error_class in _REFUSES_PREFILL and f.candidate.target == candidate.target
+        for f in failed
     )
 
 

@@ -1,21 +1,28 @@
-"""Observers of the ends of attempts: the ledger, metrics, traces, health and set-aside.
+"""Observers of the ends of attempts: the ledger, metrics, traces, health, set-aside and recent calls.
 
 `attempt_observers` names them all and their order. A new one is written here or beside what it feeds.
 """
 
 from __future__ import annotations
 
-from libs.types import FinishReason
+from libs.clock import Clock
+from libs.types import ErrorClass, FinishReason
 from services.router.generate import spans
 from services.router.generate.attempt_end import AttemptEnd, AttemptObserver
 from services.router.generate.meters import Meters
 from services.router.health.view import HealthView
 from services.router.ledger.spool import UsageSpool
+from services.router.planning.recent_calls import RecentCalls
 from services.router.set_aside.set_aside import SettingAside
 
 
 def attempt_observers(
-    spool: UsageSpool, meters: Meters, health: HealthView, set_aside: SettingAside
+    spool: UsageSpool,
+    meters: Meters,
+    health: HealthView,
+    set_aside: SettingAside,
+    recent: RecentCalls,
+    clock: Clock,
 ) -> tuple[AttemptObserver, ...]:
     """Returns all observers in their order: the ledger first, since what was used must not be lost to a fault of an
     observer that only learns."""
@@ -25,6 +32,7 @@ def attempt_observers(
         SpanObserver(),
         HealthObserver(health),
         SetAsideObserver(set_aside),
+        RecentObserver(recent, clock),
     )
 
 
@@ -95,3 +103,20 @@ class SetAsideObserver:
                 unsupported=evidence.unsupported,
                 quota_back=evidence.quota_back,
             )
+
+
+class RecentObserver:
+    """Ends each call among the recent ones, with its failure where that is evidence. Satisfies `AttemptObserver`."""
+
+    def __init__(self, recent: RecentCalls, clock: Clock) -> None:
+        self._recent = recent
+        self._clock = clock
+
+    def attempt_ended(self, end: AttemptEnd) -> None:
+        record, evidence = end.record, end.evidence
+        failure = None if evidence is None else record.error_class
+        if evidence is not None and evidence.error_class is ErrorClass.CANCELLED:
+            failure = ErrorClass.CANCELLED
+        self._recent.end(
+            record.attempt_id, end.candidate.model, record.tenant, self._clock.monotonic(), failure
+        )

@@ -3,7 +3,7 @@
 Until the first piece of content (the commit point) another provider simply begins. White space is none: it is held
 back until something follows. After the commit point, a provider that accepts a prefill goes on from the part already
 sent; from any other the answer comes anew, the part already sent is matched and suppressed, and where it does not
-match the caller is told to start over.
+match the caller is told to start over. So does the same target where it was cut and nobody else is left.
 
 Thoughts are passed on as they come and commit to nothing: until the commit point they are provisional. Where another
 attempt begins then, `Restarted` makes them void, and nothing else was sent that it could. After the commit point the
@@ -42,6 +42,8 @@ class Relay:
         #: Trailing white space that was sent but left out of a prefill; repeated by most models, so dropped once.
         self._held = ""
         self._announced = True
+        #: The present attempt goes on where the same target was cut: nothing to announce.
+        self._same = False
         #: White space of the present attempt that nothing was sent before.
         self._blank = ""
         #: Text of the present attempt alone, and its thoughts, tool calls and refusal.
@@ -84,6 +86,7 @@ class Relay:
                 return self._restart()
             return [] if before.target == candidate.target else [self._switched()]
         self._announced = self._thinks_aloud = False
+        self._same = before.target == candidate.target
         sent = "".join(self._sent)
         if prefilled:
             self._held = sent[len(sent.rstrip()) :]
@@ -183,7 +186,7 @@ class Relay:
         if self._announced:
             return []
         self._announced = True
-        return [self._switched()]
+        return [] if self._same else [self._switched()]
 
     def _switched(self) -> SwitchedProvider:
         assert self._candidate is not None

@@ -15,7 +15,7 @@ CHEAPER_MODELS = 5
 
 class PolicyEntry(Struct, frozen=True):
     """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it. `last_resort`:
-    it is one, in a tier after the last."""
+    for when every tier failed."""
 
     provider: Provider
     model: Model

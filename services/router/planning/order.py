@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from random import Random
 
+from libs.catalog.model import Model
 from libs.selection import SelectionReason, Strategy
 from services.router.health.target_health import Availability
 from services.router.planning.candidate import Candidate
@@ -25,24 +26,36 @@ _USUAL, _DEGRADED, _LAST_RESORT, _RECOVERING = range(4)
 
 def order_candidates(candidates: Sequence[Candidate], generation: Generation, rng: Random) -> list[Candidate]:
     """Returns the scored candidates in the order in which they are tried: tier before tier, and inside a tier by
-    weight where the policy gives weights, else by score. Recovering and degraded targets come behind others, but for
-    the share of requests that each should get."""
+    weight where the policy gives weights and the caller asks for no strategy, else by score; a weight of 0 is last in
+    its tier in any case. Recovering and degraded targets come behind others, but for the share of requests that each
+    should get."""
+    shares_load = not generation.strategy_asked
     keyed: list[tuple[tuple[int, int, float], Candidate]] = []
     for candidate in candidates:
         entry = candidate.entry
         group = _LAST_RESORT if entry.last_resort else _USUAL
         if candidate.health.ramp < 1.0 and rng.random() >= candidate.health.ramp:
             group = _group_behind(candidate, group, named=bool(generation.models))
-        # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
-        rank = (
-            rng.random() ** (1 / entry.weight) if entry.weighted and entry.weight else candidate.scores.total
-        )
-        if entry.weighted and not entry.weight:
-            rank = -1.0
+        rank = candidate.scores.total
+        if entry.weighted:
+            if not entry.weight:
+                rank = -1.0
+            elif shares_load:
+                # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
+                rank = rng.random() ** (1 / entry.weight)
         keyed.append(((group, entry.tier, -rank), candidate))
     if len(keyed) > 1:
         keyed.sort(key=itemgetter(0))
     return [candidate for _, candidate in keyed]
+
+
+def put_last(ordered: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[Candidate]:
+    """Returns the candidates with those behind the others that recent calls show to fail. Who is being probed is in
+    the hands of its circuit."""
+    avoided = [c.health.availability is not Availability.PROBING and avoids(c.model) for c in ordered]
+    return [c for c, put in zip(ordered, avoided, strict=True) if not put] + [
+        c for c, put in zip(ordered, avoided, strict=True) if put
+    ]
 
 
 def _group_behind(candidate: Candidate, group: int, *, named: bool) -> int:
@@ -55,9 +68,11 @@ def _group_behind(candidate: Candidate, group: int, *, named: bool) -> int:
 
 
 def explain_order(ordered: Sequence[Candidate], generation: Generation, *, passed_over: bool) -> None:
-    """Fills in each candidate's rank, confidence and reason. `passed_over`: better ones are down."""
+    """Fills in each candidate's rank, confidence (against the next in its tier) and reason. `passed_over`: better
+    ones are down."""
     confidence = 1.0
-    if len(ordered) > 1:
+    # Scores compare within a tier.
+    if len(ordered) > 1 and ordered[1].entry.tier == ordered[0].entry.tier:
         best, second = ordered[0].scores.total, ordered[1].scores.total
         if best > 0:
             confidence = max(0.0, min(1.0, 1 - second / best))
@@ -73,7 +88,7 @@ def _reason(candidate: Candidate, generation: Generation) -> SelectionReason:
         return SelectionReason.AVAILABILITY
     if generation.models:
         return SelectionReason.REQUESTED
-    if candidate.entry.weighted:
+    if candidate.entry.weighted and not generation.strategy_asked:
         return SelectionReason.LOAD_BALANCE
     by_strategy = _STRATEGY_REASON.get(generation.strategy)
     if by_strategy is not None:

@@ -16,7 +16,7 @@ from services.router.health.target_health import Availability, TargetHealth
 from services.router.planning.candidate import Candidate
 from services.router.planning.constraints import Needs, capabilities_needed, find_broken
 from services.router.planning.entries import PolicyEntry
-from services.router.planning.order import explain_order, order_candidates
+from services.router.planning.order import explain_order, order_candidates, put_last
 from services.router.planning.scoring import Scorer
 from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
@@ -54,12 +54,13 @@ class PlanRequest(Struct, frozen=True):
 
 class Conditions(Struct, frozen=True):
     """The world as a plan is made. `at`: epoch seconds; `why_unusable`: returns why a provider cannot be called at
-    all, empty where it can."""
+    all, empty where it can; `avoids`: returns True for what recent calls show to fail, None: nothing."""
 
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
     why_unusable: Callable[[Provider], str]
+    avoids: Callable[[Model], bool] | None = None
 
 
 def make_plan(
@@ -81,6 +82,10 @@ def make_plan(
     if fit:
         scorer.score(fit, generation)
         fit = order_candidates(fit, generation, rng)
+        if conditions.avoids is not None:
+            best = fit[0]
+            fit = put_last(fit, conditions.avoids)
+            passed_over = passed_over or fit[0] is not best
         explain_order(fit, generation, passed_over=passed_over)
     return Plan(tuple(fit), tuple(excluded), request.policy, request.budgets, request.budget_verdict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from msgspec import structs
@@ -19,6 +20,7 @@ from services.router.budgets.budgets import Budgets
 from services.router.health.target_health import TargetHealth
 from services.router.planning.entries import PolicyEntry, cheaper_entries, entries_for
 from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
+from services.router.planning.recent_calls import RecentCalls
 from services.router.planning.scoring import Scorer
 from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
@@ -48,6 +50,7 @@ class Planner:
         set_aside: SettingAside,
         budgets: Budgets,
         scorer: Scorer,
+        recent: RecentCalls,
     ) -> None:
         """`why_unusable` returns why a provider cannot be called at all; empty where it can."""
         self._health = health
@@ -58,6 +61,7 @@ class Planner:
         self._set_aside = set_aside
         self._budgets = budgets
         self._scorer = scorer
+        self._recent = recent
         self._version = ""
         self._entries: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[PolicyEntry, ...]] = OrderedDict()
 
@@ -73,7 +77,7 @@ class Planner:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
         # The same chance for both, so that only the budget makes a difference.
         seed = self._rng.random()
-        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST)
+        cost_first = structs.replace(generation, strategy=Strategy.COST_FIRST, strategy_asked=True)
         plan = make_plan(
             entries, structs.replace(request, generation=cost_first), conditions, self._scorer, Random(seed)
         )
@@ -106,7 +110,11 @@ class Planner:
 
     def _conditions(self, catalog: Catalog, generation: Generation, *, stream: bool) -> Conditions:
         health = self._set_aside.view(self._health, catalog, generation, stream=stream)
-        return Conditions(health, self._price, self._clock.now(), self._why_unusable)
+        now = self._clock.monotonic()
+        avoids = None
+        if not self._recent.all_quiet(now):
+            avoids = partial(self._recent.avoids, caller=generation.tenant, now=now)
+        return Conditions(health, self._price, self._clock.now(), self._why_unusable, avoids)
 
     def _entries_for(
         self, catalog: Catalog, tenant: Tenant, generation: Generation

@@ -42,18 +42,32 @@ WEIGHTS: dict[Strategy, Weights] = {
 
 
 class WeightedScorer:
-    """Satisfies `Scorer`: the weighted sum of four criteria, with the weights of the request's strategy."""
+    """Satisfies `Scorer`: the weighted sum of four criteria, with the weights of the request's strategy. Cost and
+    performance are compared within a tier, where the score decides: a free last resort makes no other model dear."""
 
     def score(self, candidates: Sequence[Candidate], generation: Generation) -> None:
         """See `Scorer.score`."""
         weights = WEIGHTS[generation.strategy]
-        cheapest = min([c.estimated_micro_usd for c in candidates])
-        fastest = min([c.estimated_latency for c in candidates if c.estimated_latency], default=None)
+        cheapest: dict[int, int] = {}
+        fastest: dict[int, float] = {}
         for candidate in candidates:
-            most, latency = candidate.estimated_micro_usd, candidate.estimated_latency
-            cost = 1.0 if most <= 0 else cheapest / most
+            tier, most, latency = (
+                candidate.entry.tier,
+                candidate.estimated_micro_usd,
+                candidate.estimated_latency,
+            )
+            cheapest[tier] = min(cheapest.get(tier, most), most)
+            if latency:
+                fastest[tier] = min(fastest.get(tier, latency), latency)
+        for candidate in candidates:
+            tier, most, latency = (
+                candidate.entry.tier,
+                candidate.estimated_micro_usd,
+                candidate.estimated_latency,
+            )
+            cost = 1.0 if most <= 0 else cheapest[tier] / most
             # A target without evidence is taken to be as fast as the fastest: otherwise it would never get any.
-            performance = fastest / latency if fastest and latency else 1.0
+            performance = fastest[tier] / latency if latency else 1.0
             reliability = candidate.health.success_rate
             suitability = candidate.model.quality_for(generation.content_type)
             total = (

@@ -18,7 +18,8 @@ from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpRespon
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.one_call import keep_one_call, keep_pieces_of_one_call
 from services.router.providers.thoughts import keep_own_thoughts, maker_of, name_maker, name_makers
-from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
+from services.router.providers.time_learner import TimeLearner
+from services.router.providers.timeouts import EARLY, AttemptTimeouts, LearnedTimes, StreamWatch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
@@ -36,7 +37,7 @@ from services.router.request.tokens import estimate_prompt_tokens, estimate_text
 COALESCE = 0.005
 #: Seconds for which it is remembered that a provider can be used: key files are read no more often.
 USABLE_FOR = 0.5
-#: Tenants' own learners that are kept at most; each takes up to 25 KiB.
+#: Tenants' own learners that are kept at most; each takes up to 30 KiB.
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
@@ -63,15 +64,18 @@ class ProviderClient:
         self._keys = keys
         self._clock = clock
         self._learner = learner
-        #: By model and effort, of all tenants; and of each tenant, those used last at the end.
+        #: By model and effort, of all tenants; by effort, of all models; and of each tenant, those used last at the
+        #: end.
         self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
+        self._all_models: dict[str | None, TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
         #: By model id: built anew when the catalog or the key changes.
         self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        """See `Providers.learned_times`: learned by model and reasoning effort too."""
+        """See `Providers.learned_times`: learned by model and reasoning effort too. What no call to the
+        model has taught is guessed from all models."""
         return self._learner_of(model, prompt, tenant).learned_times(self._clock.monotonic())
 
     def why_unusable(self, provider: Provider) -> str:
@@ -125,7 +129,7 @@ class ProviderClient:
         except ProviderFailure as failure:
             if failure.error_class is ErrorClass.TIMEOUT:
                 learner.record_timeout(now(), timeouts)
-                failure.at_fault = now() - began >= timeouts.fair
+                failure.at_fault = now() - began >= timeouts.fair - EARLY
             raise
         if status >= 300:
             refusal = wire.failure(status, headers, body)
@@ -137,7 +141,8 @@ class ProviderClient:
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
-        learner.record_answer(ended, ended - began, tokens)
+        most = min(prompt.max_output_tokens, model.max_output_tokens)
+        learner.record_answer(ended, ended - began, tokens, most)
         return completion
 
     async def stream(
@@ -285,7 +290,10 @@ class ProviderClient:
         if learner is None:
             of_all = self._time_learners.get(key[:2])
             if of_all is None:
-                of_all = self._time_learners[key[:2]] = TimeLearner()
+                all_models = self._all_models.get(prompt.reasoning_effort)
+                if all_models is None:
+                    all_models = self._all_models[prompt.reasoning_effort] = TimeLearner()
+                of_all = self._time_learners[key[:2]] = TimeLearner(all_models, same_model=False)
             learner = self._tenant_learners[key] = TimeLearner(of_all)
             if len(self._tenant_learners) > MOST_TENANT_LEARNERS:
                 self._tenant_learners.popitem(last=False)

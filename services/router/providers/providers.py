@@ -20,7 +20,7 @@ class Providers(Protocol):
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
         """Returns what earlier calls to the model have taught about its times, those of the tenant before those of
-        others."""
+        others; where there were none, a cautious guess from other models."""
         ...
 
     async def complete(

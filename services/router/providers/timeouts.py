@@ -1,11 +1,13 @@
-"""Timeouts of an attempt: learned per model and tenant, between floors and the catalog's ceilings. Pure.
+"""Timeouts of an attempt: learned per model and tenant (`time_learner`), between floors and the catalog's ceilings.
+Pure.
 
 What a tenant asks decides how long its answers take, so where its own calls have taught enough, others' say nothing
 about them: many quick ones would cut its slow ones. Until then everybody's are the best guess.
 
 Learned times shorten a wait only while another candidate could answer instead; for the last one the catalog's limits
-and the caller's deadline stand alone. With too few samples they stand alone too, so a model that was never called
-gets the catalog's.
+and the caller's deadline stand alone. Of the time left an attempt leaves to those candidates what they usually need.
+A model that is not known yet is taken to be OTHERS times slower than all models together; where none is known, the
+catalog's limits stand alone.
 
 Bytes are a sign of life, content is a sign of work. Before the first content a silent provider gets the learned
 limit; pings and thoughts extend that, a silence at a time, up to the ceiling: the catalog's `first_byte`, or for a
@@ -15,39 +17,46 @@ the same ceiling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from libs.catalog.model import Timeouts
-from libs.resilience.quantile import DecayingQuantile
 
-#: Samples from which on a quantile is believed.
-SAMPLES = 20
 #: Limits are this many times the learned 95th percentile. On public measurements of 400 pairs of models and regions
 #: (thefastest.ai, 2024) four times the 95th percentile of earlier calls, at least 2 s, cut one call of 523, and that
 #: one took 9.8 s.
 SLACK = 4.0
 #: No learned limit is shorter, seconds: to the first content and between bytes; and of a whole answer.
 SILENCE_FLOOR = 2.0
-ANSWER_FLOOR = 5.0
+ANSWER_FLOOR = 2.0
+#: A model that is not known yet may be this many times slower than all models together.
+OTHERS = 4.0
 #: Seconds a token of the prompt adds to the first content at a slow provider, on top of what is learned.
 PROMPT_TOKEN = 0.0005
 #: A whole answer costs as much time as its tokens and this many more.
 OVERHEAD_TOKENS = 50
-#: Until a model's pace is learned: tokens a second that any model in use reaches.
-SLOWEST_MODEL = 10.0
+#: Until anything is learned a whole answer may take so many seconds, and its tokens come at so many a second: slower
+#: than the usual of hosted models (artificialanalysis.ai lists few below 40), and most answers are shorter than their
+#: limit.
+UNKNOWN_OVERHEAD, UNKNOWN_MODEL = 5.0, 40.0
 #: Of the time left an attempt may use this share while others could still answer.
 SHARE = 0.6
+#: And it leaves them so many times what they usually take.
+ROOM = 2.0
 #: A stream is cut below this share of the model's usual pace, judged over so many seconds of waiting. More than so
 #: many bytes a second (about three tokens) is never too slow.
 TRICKLE, TRICKLE_WINDOW, TRICKLE_CAP = 0.05, 5.0, 1000.0
+#: The same while a model's pace is not known: a token every two seconds.
+UNKNOWN_PACE = 125.0
 #: Seconds of waiting after the first content below which a stream teaches nothing of its pace.
 SHORTEST_PACE = 0.2
 #: While nothing is learned, a wait of this share of the catalog's limit is long enough to blame the provider for.
 BLAMED = 0.25
+#: A timer counts from the begin of the event loop's turn, so a wait may end so many seconds early.
+EARLY = 0.02
 #: After the finish reason only usage and terminator are to come, seconds.
 LAST_WORDS = 2.0
-#: Quantiles are computed anew after this time, seconds.
-REFRESH = 1.0
 
 
 class LearnedTimes(Struct, frozen=True):
@@ -58,8 +67,9 @@ class LearnedTimes(Struct, frozen=True):
     silence: float | None = None
     #: Of a whole answer, for each output token and OVERHEAD_TOKENS.
     per_token: float | None = None
-    #: Output tokens of an answer.
+    #: Output tokens of an answer, and the share of the most that it was allowed.
     tokens: float | None = None
+    share: float | None = None
     #: Bytes a second of a stream after its first content, median.
     pace: float | None = None
 
@@ -70,7 +80,19 @@ class LearnedTimes(Struct, frozen=True):
             other.silence if self.silence is None else self.silence,
             other.per_token if self.per_token is None else self.per_token,
             other.tokens if self.tokens is None else self.tokens,
+            other.share if self.share is None else self.share,
             other.pace if self.pace is None else self.pace,
+        )
+
+    def slowed(self, factor: float) -> LearnedTimes:
+        """Returns the times of a model that is so many times slower."""
+        return LearnedTimes(
+            None if self.first_content is None else factor * self.first_content,
+            None if self.silence is None else factor * self.silence,
+            None if self.per_token is None else factor * self.per_token,
+            self.tokens,
+            self.share,
+            None if self.pace is None else self.pace / factor,
         )
 
 
@@ -103,17 +125,19 @@ def attempt_timeouts(
     ceilings: Timeouts,
     remaining: float,
     *,
-    others: bool,
+    needs: Sequence[float | None],
     stream: bool,
     reasons: bool,
     input_tokens: int,
     output_tokens: int,
     tenant: str = "",
 ) -> AttemptTimeouts:
-    """The limits of an attempt with `remaining` seconds to the deadline. `others`: another candidate could still
-    answer. `reasons`: the model may think before it speaks. `output_tokens`: the most the answer may have."""
+    """The limits of an attempt with `remaining` seconds to the deadline. `needs`: for each candidate that could still
+    answer, the seconds that it usually takes, None: not known. `reasons`: the model may think before it speaks.
+    `output_tokens`: the most the answer may have."""
     total = max(0.0, min(ceilings.total, remaining))
-    share = min(total, remaining * SHARE) if others else total
+    others = bool(needs)
+    share = min(total, _share(remaining, needs)) if others else total
     if not stream:
         return _whole_timeouts(learned, ceilings, total, share, others, output_tokens, tenant)
     first, silence, pace = ceilings.first_byte, ceilings.idle, 0.0
@@ -126,10 +150,16 @@ def attempt_timeouts(
             first = fair
         if learned.silence is not None:
             silence = min(silence, max(SILENCE_FLOOR, SLACK * learned.silence))
-        if learned.pace is not None:
-            pace = min(TRICKLE_CAP, TRICKLE * learned.pace)
+        pace = UNKNOWN_PACE if learned.pace is None else min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
     return AttemptTimeouts(total, min(first, share), silence, content, fair, pace, tenant=tenant)
+
+
+def _share(remaining: float, needs: Sequence[float | None]) -> float:
+    """Returns the seconds of the time left that an attempt may use. Where the usual times of those that could still
+    answer need more than the rest, each gets an equal part at least."""
+    needed = ROOM * sum([seconds for seconds in needs if seconds is not None])
+    return min(SHARE * remaining, max(remaining - needed, remaining / (len(needs) + 1)))
 
 
 def _whole_timeouts(
@@ -145,111 +175,18 @@ def _whole_timeouts(
     more tokens it may have."""
     tokens = 0.0
     if learned.per_token is not None and learned.tokens is not None:
-        tokens = min(float(output_tokens), 2 * learned.tokens) + OVERHEAD_TOKENS
+        expected = max(learned.tokens, (learned.share or 1.0) * output_tokens)
+        tokens = min(float(output_tokens), expected) + OVERHEAD_TOKENS
         usual = learned.per_token * tokens
         fair = patience = min(ceilings.total, max(ANSWER_FLOOR, SLACK * usual))
         # With too little time for two, cutting a call that is not late would waste it.
         share = total if usual > share else share
     else:
-        patience = min(ceilings.total, ceilings.first_byte + output_tokens / SLOWEST_MODEL)
+        patience = min(ceilings.total, UNKNOWN_OVERHEAD + output_tokens / UNKNOWN_MODEL)
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
     return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant)
-
-
-class TimeLearner:
-    """The times of one model, learned in constant memory: for one tenant, or for all of them. Instants are monotonic
-    seconds.
-
-    A wait that was cut counts as if it had ended there. So limits that have become too short, because a model has
-    become slower, grow again by themselves once more than one call in twenty is cut.
-    """
-
-    __slots__ = (
-        "_answered",
-        "_answers",
-        "_first",
-        "_known",
-        "_others",
-        "_pace",
-        "_per_token",
-        "_silence",
-        "_tokens",
-        "_until",
-    )
-
-    def __init__(self, others: TimeLearner | None = None) -> None:
-        """`others`: that of all tenants, which learns whatever this one learns, and is believed where this one does
-        not know enough."""
-        self._others = others
-        self._first = DecayingQuantile()
-        self._silence = DecayingQuantile()
-        self._per_token = DecayingQuantile()
-        # Counts and rates in thousands: the histogram is made for 0.001 to 3600.
-        self._tokens = DecayingQuantile()
-        self._pace = DecayingQuantile()
-        self._known = UNKNOWN
-        self._until = 0.0
-        #: (seconds, tokens) of whole answers that the quantiles do not hold yet: they matter only when those are
-        #: read.
-        self._answers: list[tuple[float, int]] = []
-        #: The time of the last of them.
-        self._answered = 0.0
-
-    def record_stream(self, now: float, watch: StreamWatch) -> None:
-        """Learns from a stream that ended, however it did."""
-        if self._others is not None:
-            self._others.record_stream(now, watch)
-        if watch.first is not None:
-            self._first.add(now, watch.first)
-            self._silence.add(now, watch.silence)
-            if watch.pace is not None:
-                self._pace.add(now, watch.pace / 1000)
-        elif watch.timed_out:
-            self._first.add(now, watch.quiet)
-
-    def record_answer(self, now: float, seconds: float, tokens: int) -> None:
-        """Learns from a whole answer: its seconds and output tokens."""
-        answer = (seconds, tokens)
-        self._answers.append(answer)
-        self._answered = now
-        others = self._others
-        if others is not None:
-            others._answers.append(answer)
-            others._answered = now
-
-    def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
-        """Learns from a whole answer that did not come within its timeout."""
-        if self._others is not None:
-            self._others.record_timeout(now, timeouts)
-        if timeouts.tokens > 0:
-            self._per_token.add(now, timeouts.total / timeouts.tokens)
-
-    def learned_times(self, now: float) -> LearnedTimes:
-        """Returns what is learned, at most REFRESH old."""
-        if now >= self._until:
-            self._until = now + REFRESH
-            if self._answers:
-                per_token = [seconds / (output + OVERHEAD_TOKENS) for seconds, output in self._answers]
-                self._per_token.add(self._answered, *per_token)
-                self._tokens.add(self._answered, *[output / 1000 for _, output in self._answers])
-                self._answers.clear()
-            tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
-            self._known = LearnedTimes(
-                _believed(self._first, now, 0.95),
-                _believed(self._silence, now, 0.95),
-                _believed(self._per_token, now, 0.95),
-                None if tokens is None else 1000 * tokens,
-                None if pace is None else 1000 * pace,
-            )
-            if self._others is not None:
-                self._known = self._known.completed(self._others.learned_times(now))
-        return self._known
-
-
-def _believed(quantile: DecayingQuantile, now: float, q: float) -> float | None:
-    return quantile.quantile(q) if quantile.samples(now) >= SAMPLES else None
 
 
 class StreamWatch:
@@ -340,7 +277,7 @@ class StreamWatch:
         """Returns True if the provider had a fair time: a caller in a hurry must not open its circuit for
         everybody."""
         fair = self._timeouts.fair
-        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence))
+        return self.quiet >= (fair if self.first is None else min(fair, self._timeouts.silence)) - EARLY
 
     @property
     def pace(self) -> float | None:

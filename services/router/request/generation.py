@@ -60,6 +60,8 @@ class Generation(Struct, frozen=True):
     deadline: float
     models: tuple[str, ...] = ()
     strategy: Strategy = Strategy.BALANCED
+    #: The caller, or a budget of its, asked for the strategy: it stands before a policy's weights.
+    strategy_asked: bool = False
     priority: Priority = Priority.STANDARD
     campaign: str = ""
     max_cost_micro_usd: int | None = None

@@ -396,6 +396,49 @@ async def test_regression_a_truncated_answer_is_not_reported_as_success() -> Non
         await h.generate.whole(h.catalog, TENANT, generation())
 
 
+WORDS = ["The ", "best ", "shovel ", "ever"]
+#: A stream that breaks off after some words, and one whose provider is down for a moment.
+AFTER_ONE = [*WORDS[:1], fail(ErrorClass.TRANSPORT, retry_same=True)]
+AFTER_THREE = [*WORDS[:3], fail(ErrorClass.STALLED)]
+DOWN_ONCE = fail(ErrorClass.SERVER_ERROR, retry_same=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "calls"),
+    [
+        ({"a/m": [AFTER_THREE], "b/m": [DOWN_ONCE, WORDS]}, "abb"),
+        ({"a/m": [AFTER_THREE], "b/m": [fail(ErrorClass.OVERLOADED)], "c/m": [[" ever"]]}, "abc"),
+        ({"a/m": [AFTER_THREE, WORDS], "b/m": [AFTER_ONE]}, "aba"),
+        ({"a/m": [AFTER_THREE], "b/m": [AFTER_ONE, WORDS]}, "abab"),
+        ({"a/m": [AFTER_ONE, AFTER_THREE, AFTER_ONE, WORDS]}, "aaaa"),
+        ({"a/m": [AFTER_THREE, DOWN_ONCE, WORDS]}, "aaa"),
+        ({"c/m": [AFTER_ONE, [" best ", "shovel ", CUT], [" ever"]]}, "ccc"),
+    ],
+)
+async def test_regression_after_content_failing_over_goes_on(
+    script: dict[str, list[object]], calls: str
+) -> None:
+    """Named regression: once any text was sent, nobody was called a second time: a cut, then a fallback that was down
+    for a moment, ended the request after 2 of 4 attempts. A cut with nobody else, and a fallback that is down or cut
+    in its turn, go on as long as the envelope allows; the caller has the whole answer once."""
+    h = Harness(catalog(*[[m] for m in (A, B, C) if m.id in script]), script)
+    events = await stream(h)
+    assert text_seen(events) == "".join(WORDS)
+    assert [call[0] for call in h.providers.calls] == list(calls)
+    assert not any(isinstance(e, Restarted) for e in events)
+    h.assert_settled()
+
+
+async def test_a_stream_that_is_always_cut_ends_with_the_envelope() -> None:
+    """Four attempts, and an error that names them."""
+    h = Harness(catalog([A]), {"a/m": [AFTER_THREE]})
+    with pytest.raises(Unavailable) as caught:
+        await stream(h)
+    assert caught.value.reason == "ATTEMPTS_EXHAUSTED"
+    assert h.providers.calls == ["a/m"] * 4
+    h.assert_settled()
+
+
 async def test_a_different_answer_restarts() -> None:
     """A caller whose new answer differs is told to discard, and gets all of the new one."""
     cut = fail(ErrorClass.TRANSPORT)

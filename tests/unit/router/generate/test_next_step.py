@@ -50,7 +50,7 @@ def after_a_refused_prefill(*, refused: Collection[str] = (), **limits: int) -> 
     first, second = (candidate_of(known, m, 10) for m in (A, B))
     failed = [
         Failed(first, ErrorClass.STALLED, "", 1000.0, cost_micro_usd=10, committed=True),
-        Failed(second, ErrorClass.INVALID_REQUEST, "", 1000.5, committed=True, prefilled=True),
+        Failed(second, ErrorClass.INVALID_REQUEST, "", 1000.5, prefilled=True),
     ]
     plan = Plan((first, second), (), Policy("default", ((Weighted("a/m"),),)))
     envelope = Envelope(1060.0, limits.get("attempts", 4), limits.get("money"))
@@ -62,7 +62,11 @@ def test_regression_a_refused_prefill_keeps_to_the_envelope_like_any_other_attem
     assert isinstance(after_a_refused_prefill(attempts=3, money=20), Try)
     assert after_a_refused_prefill(attempts=2) == GiveUp("ATTEMPTS_EXHAUSTED")
     assert after_a_refused_prefill(money=19) == GiveUp("PROVIDERS_FAILED")
-    assert after_a_refused_prefill(refused=["b/m"]) == GiveUp("PROVIDERS_FAILED")
+    assert after_a_refused_prefill(refused=["a/m", "b/m"]) == GiveUp("PROVIDERS_FAILED")
+    # Who showed content and was cut may go on.
+    step = after_a_refused_prefill(refused=["b/m"])
+    assert isinstance(step, Wait)
+    assert step.candidate.target == "a/m"
 
 
 def asked_after_a_refusal(error_class: ErrorClass) -> list[str]:

@@ -13,7 +13,9 @@ from services.router.generate.attempt_end import AttemptEnd, FailureEvidence, ev
 from services.router.generate.meters import Meters
 from services.router.generate.observers import LedgerObserver, attempt_observers
 from services.router.ledger.usage_record import Outcome
+from services.router.planning.recent_calls import RecentCalls
 from services.router.request.generation import ProviderFailure
+from tests.support.clock import ManualClock
 from tests.support.routing import (
     HANG,
     TENANT,
@@ -97,9 +99,11 @@ def test_the_ledger_is_first() -> None:
         Meters(Metrics()),
         FakeHealth(),
         Harness(catalog([A]), {}).set_aside,
+        RecentCalls(),
+        ManualClock(),
     )
     assert isinstance(observers[0], LedgerObserver)
-    assert len(set(map(type, observers))) == len(observers) == 5
+    assert len(set(map(type, observers))) == len(observers) == 6
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ async def test_who_has_no_share_left_is_told_so() -> None:
     """UNAVAILABLE with its reason and when to come back, whatever the attempts before said of the request."""
     budget = RetryBudget(0.0, 0)
     down = fail(ErrorClass.OVERLOADED)
-    h = Harness(catalog([A], [B]), {"a/m": [down], "b/m": ["fine"]}, budget=budget)
+    h = Harness(catalog([A], [model("a/n")]), {"a/m": [down], "a/n": ["fine"]}, budget=budget)
     with pytest.raises(Unavailable) as caught:
         await h.generate.whole(h.catalog, TENANT, generation())
     assert caught.value.reason == "RETRY_BUDGET_EXHAUSTED"

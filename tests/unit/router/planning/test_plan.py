@@ -260,3 +260,47 @@ def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:
         )
         assert order(made) == ["b/m"]
         assert [c.excluded for c in made.excluded] == ["set A_KEY"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_regression_the_strategy_that_the_caller_asks_for_stands_before_weights(seed: int) -> None:
+    """Named regression: `--strategy cost_first` bought the dear model three times of four where one model of the tier
+    had a weight. A weight of 0 stays last; a strategy that the caller did not ask for changes no weights."""
+    weighted = catalog([A, B, C], weights={"a/m": 2, "b/m": 1, "c/m": 0})
+    asked = plan(weighted, generation(strategy=Strategy.COST_FIRST, strategy_asked=True), seed=seed)
+    assert order(asked) == ["b/m", "a/m", "c/m"]
+    assert asked.candidates[0].reason is SelectionReason.COST
+    default = plan(weighted, generation(strategy=Strategy.COST_FIRST), seed=seed)
+    assert default.candidates[0].reason is SelectionReason.LOAD_BALANCE
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("seed", range(20))
+def test_regression_scores_compare_the_models_of_one_tier(strategy: Strategy, seed: int) -> None:
+    """Named regression: a free last resort made every paid model's cost score 0.01. Models of other tiers, however
+    cheap or fast, change neither order nor scores of a tier."""
+    rng = Random(seed)
+    tier = [model(f"t{n}/m", quality=rng.random()) for n in range(4)]
+    others = [model(f"o{n}/m", quality=rng.random()) for n in range(3)]
+    prices = {m.id: rng.randrange(1, 1000) for m in tier} | {m.id: rng.choice([0, 1, 5000]) for m in others}
+    states = {m.id: TargetHealth(latency=rng.choice([None, 0.001, 0.5, 3.0])) for m in [*tier, *others]}
+
+    def scored(*tiers: list[Model]) -> list[tuple[str, float, float]]:
+        found = catalog(*tiers)
+        made = make_plan(
+            entries_for(found, TENANT, "general", ()),
+            PlanRequest(generation(strategy=strategy), TENANT, found.policies["default"]),
+            Conditions(
+                lambda m: states[m.id],
+                lambda provider, m, usage, at, answered: prices[m.id],
+                0.0,
+                lambda provider: "",
+            ),
+            WeightedScorer(),
+            Random(1),
+        )
+        return [(c.target, c.scores.cost, c.scores.total) for c in made.candidates]
+
+    alone, beside = scored(tier), scored(tier, others)
+    assert beside[: len(tier)] == alone
+    assert max(cost for _, cost, _ in alone) == 1.0

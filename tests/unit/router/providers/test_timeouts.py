@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from libs.catalog.model import Timeouts
+from services.router.providers.time_learner import FEWEST_CUTS, SAMPLES, TimeLearner
 from services.router.providers.timeouts import (
     ANSWER_FLOOR,
+    EARLY,
     LAST_WORDS,
-    SAMPLES,
+    OTHERS,
     SILENCE_FLOOR,
     SLACK,
     TRICKLE_CAP,
     UNKNOWN,
+    UNKNOWN_PACE,
     AttemptTimeouts,
     LearnedTimes,
     StreamWatch,
-    TimeLearner,
     attempt_timeouts,
 )
 
@@ -26,7 +29,7 @@ CEILINGS = Timeouts(first_byte=20.0, idle=15.0, total=180.0)
 def timeouts(learned: LearnedTimes = UNKNOWN, remaining: float = 100.0, **changes: object) -> AttemptTimeouts:
     """Of a stream with others behind it, unless said otherwise."""
     facts: dict[str, object] = {
-        "others": True,
+        "needs": [None],
         "stream": True,
         "reasons": False,
         "input_tokens": 100,
@@ -39,7 +42,7 @@ def taught(count: int, seconds: float, tokens: int = 100, now: float = 0.0) -> T
     """A model that gave so many whole answers in that time."""
     pace = TimeLearner()
     for _ in range(count):
-        pace.record_answer(now, seconds, tokens)
+        pace.record_answer(now, seconds, tokens, 200)
     return pace
 
 
@@ -53,9 +56,11 @@ def stream(pace: TimeLearner, now: float, first: float, silence: float = 0.1, pi
 
 
 def test_without_experience_the_catalogs_limits_stand() -> None:
-    """Nothing learned: silence is bounded by the catalog, and no pace is asked for."""
+    """Nothing learned: silence is bounded by the catalog, and the pace by what no model in use is below."""
     found = timeouts()
-    assert (found.first_content, found.silence, found.content, found.pace) == (20.0, 15.0, 20.0, 0.0)
+    assert (found.first_content, found.silence, found.content) == (20.0, 15.0, 20.0)
+    assert found.pace == UNKNOWN_PACE
+    assert timeouts(needs=[]).pace == 0.0
 
 
 def test_learned_limits_lie_between_floor_and_ceiling() -> None:
@@ -69,9 +74,9 @@ def test_learned_limits_lie_between_floor_and_ceiling() -> None:
 def test_the_last_candidate_is_not_hurried() -> None:
     """With nobody else to ask, giving up early could only lose: the catalog's limits and the deadline stand."""
     learned = LearnedTimes(first_content=0.1, silence=0.1, per_token=0.01, tokens=100, pace=5000)
-    found = timeouts(learned, others=False)
+    found = timeouts(learned, needs=[])
     assert (found.first_content, found.silence, found.pace) == (20.0, 15.0, 0.0)
-    assert timeouts(learned, others=False, stream=False).total == 100.0
+    assert timeouts(learned, needs=[], stream=False).total == 100.0
 
 
 def test_a_long_prompt_gets_more_time() -> None:
@@ -91,25 +96,83 @@ def test_an_attempt_leaves_time_for_others_until_content_flows() -> None:
 
 
 def test_a_hung_unary_call_is_given_up_long_before_the_deadline() -> None:
-    """Unknown: by the tokens asked for at ten a second. Learned: by the model's own pace."""
-    assert timeouts(remaining=1000.0, stream=False).total == pytest.approx(20 + 20)
+    """Unknown: by the tokens asked for at forty a second. Learned: by the model's own pace."""
+    assert timeouts(remaining=1000.0, stream=False).total == pytest.approx(5 + 200 / 40)
+    assert timeouts(remaining=1000.0, stream=False, output_tokens=1024).total < 31
     learned = taught(SAMPLES, 2.0).learned_times(0.0)
-    assert ANSWER_FLOOR < timeouts(learned, remaining=1000.0, stream=False).total < 20
+    assert ANSWER_FLOOR < timeouts(learned, remaining=1000.0, stream=False).total <= SLACK * 2.2
 
 
 def test_a_longer_answer_gets_more_time() -> None:
-    """The learned time is per token, and no more tokens are expected than twice what answers usually have."""
+    """The learned time is per token, and as many tokens are expected as answers usually have, or as large a part of
+    what is allowed as they usually use."""
     learned = taught(SAMPLES, 10.0).learned_times(0.0)
-    short = timeouts(learned, remaining=1000.0, stream=False, output_tokens=20).total
-    usual = timeouts(learned, remaining=1000.0, stream=False, output_tokens=150).total
-    huge = timeouts(learned, remaining=1000.0, stream=False, output_tokens=50_000).total
-    assert short < usual < huge < 3 * usual
+    short, usual, same, long = (
+        timeouts(learned, remaining=1000.0, stream=False, output_tokens=most).total
+        for most in (20, 150, 200, 600)
+    )
+    assert short < usual < long < 3 * usual
+    assert same == pytest.approx(usual, rel=0.05)
+    # Who allows much and gets little is not waited for as if it were much.
+    modest = replace(learned, share=0.01)
+    assert timeouts(modest, remaining=1000.0, stream=False, output_tokens=10_000).total == pytest.approx(
+        usual, rel=0.05
+    )
 
 
 def test_too_little_time_for_two_is_given_to_one() -> None:
     """A usual answer that needs more than its share is not cut, which would lose both."""
     learned = taught(SAMPLES, 8.0).learned_times(0.0)
     assert timeouts(learned, remaining=10.0, stream=False, output_tokens=100).total == 10.0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("many", range(1, 7))
+@pytest.mark.parametrize("usual", [None, 0.004, 1.0, 4.0])
+def test_an_attempt_leaves_the_others_what_they_need(many: int, usual: float | None, stream: bool) -> None:
+    """However long an attempt is silent, and whatever is learned: each that could still answer has its usual time
+    twice, or an equal part of the time there was; and the last has all that is left."""
+    remaining = 20.0
+    for left in range(many, -1, -1):
+        found = timeouts(remaining=remaining, needs=[usual] * left, stream=stream, output_tokens=4096)
+        wait = found.first_content if stream else found.total
+        rest = remaining - wait
+        assert wait > 0
+        if left:
+            needed = left * 2 * (usual or 0.0)
+            assert rest >= min(needed, remaining * left / (left + 1)) - 1e-9
+        else:
+            assert wait == pytest.approx(min(remaining, CEILINGS.first_byte))
+        remaining = rest
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("seconds", [0.004, 0.3, 1.0])
+def test_a_model_never_called_is_expected_within_what_others_show(seconds: float, stream: bool) -> None:
+    """Named regression: answers had come in 4 ms until then, and a call to a silent model that had not been called
+    yet took 18 s."""
+    others = LearnedTimes(
+        first_content=seconds, silence=seconds, per_token=seconds / 150, tokens=100, share=0.5
+    )
+    found = timeouts(LearnedTimes().completed(others.slowed(OTHERS)), remaining=30.0, stream=stream)
+    wait = found.first_content if stream else found.total
+    assert wait == pytest.approx(min(18.0, max(SILENCE_FLOOR, SLACK * OTHERS * seconds)), rel=0.1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_regression_a_token_every_three_seconds_is_a_trickle(known: bool) -> None:
+    """Named regression: it used up the whole deadline beside a healthy fallback, where nothing was learned."""
+    learned = LearnedTimes(first_content=0.3, silence=0.05, pace=4000.0) if known else UNKNOWN
+    watch = StreamWatch(timeouts(learned), 0.0)
+    watch.record_bytes(0.3, 250, content=True)
+    waited = 0.0
+    while not watch.trickles and waited < 30.0:
+        patience = watch.patience(0.0)
+        waited += min(3.0, patience)
+        if patience < 3.0:
+            break
+        watch.record_bytes(3.0, 250, content=True)
+    assert waited <= 6.0
 
 
 def test_few_calls_teach_nothing() -> None:
@@ -149,10 +212,15 @@ def test_a_model_that_has_become_slower_is_learned_anew() -> None:
 
 
 def test_an_unanswered_call_teaches_too() -> None:
-    """The same for whole answers: each cut counts as an answer that took as long as its limit."""
-    pace = taught(SAMPLES, 2.0)
+    """The same for whole answers: each cut counts as an answer that took the most of its limit. Fewer than ten move
+    none: a silent model's probes must not take longer and longer."""
+    pace = taught(4 * SAMPLES, 2.0)
     before = timeouts(pace.learned_times(0.0), remaining=1000.0, stream=False)
-    for _ in range(SAMPLES):
+    for _ in range(FEWEST_CUTS - 1):
+        pace.record_timeout(3.0, before)
+    same = timeouts(pace.learned_times(3.0), remaining=1000.0, stream=False)
+    assert same.total == pytest.approx(before.total, rel=0.01)
+    for _ in range(4):
         pace.record_timeout(5.0, before)
     assert timeouts(pace.learned_times(5.0), remaining=1000.0, stream=False).total > 2 * before.total
 
@@ -166,6 +234,16 @@ def test_a_caller_in_a_hurry_is_not_the_providers_fault() -> None:
     assert not watch.at_fault
     watch = StreamWatch(timeouts(learned), 0.0)
     watch.record_silence(timeouts(learned).first_content)
+    assert watch.at_fault
+
+
+@pytest.mark.parametrize("early", [0.0, 0.001, EARLY])
+def test_regression_a_timer_that_is_early_does_not_excuse_the_provider(early: float) -> None:
+    """Named regression: a wait that ended a millisecond before its limit blamed nobody, so that the next caller too
+    waited for the same silent provider."""
+    found = timeouts(LearnedTimes(first_content=0.6))
+    watch = StreamWatch(found, 0.0)
+    watch.record_silence(found.first_content - early)
     assert watch.at_fault
 
 

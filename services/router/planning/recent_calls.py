@@ -1,0 +1,237 @@
+"""Tells from the last calls which targets fail now, before any circuit has opened and before silent calls have ended.
+
+Two questions are answered from the same evidence:
+
+- *Is it to be avoided?* Others are called first, for a short time. A silent target costs its callers seconds, so one
+  timeout is enough; a visible fault costs milliseconds and may be chance, so it takes two in a row with no answer
+  between. What is left to `set_aside` (keys, retired models) must be met, so it does not count. A call in flight for
+  much longer than its target's answers usually take is evidence before it ends, unless a call that began later was
+  answered.
+- *Would another call repeat what has failed?* Then it needs room in the retry budget. The first call to a provider
+  that has not failed needs none: it is how a living provider is found. To keep a sudden outage from making each
+  request the first at each provider, one such call at a time is let pass, and any number where the provider has just
+  answered.
+
+A provider's fault shows at whichever of its models was called, so evidence counts for both; an answer clears it for
+both, and what the request itself was refused for is an answer. A caller's own text can make a provider fail (see
+`health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or two callers have.
+A repetition is one whoever failed: it has a fair share of the retry budget.
+
+After a start, and where nobody has called for a minute, every target is as good as new. Pure, and in memory that
+calls in flight bound. Instants are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+from libs.catalog.model import Model
+from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
+
+#: Seconds for which a target is avoided after a timeout, and after the last of VISIBLE_ROW other faults in a row.
+AVOID_SILENT: Final = 15.0
+AVOID_VISIBLE: Final = 3.0
+VISIBLE_ROW: Final = 2
+#: Seconds for which a failure is remembered: as long as the retry budget's window.
+REMEMBERED: Final = 60.0
+#: A provider that answered within this time is taken to answer on, seconds.
+PROVEN: Final = 1.0
+#: A call is late after this share of the time that its provider may fairly take.
+LATE: Final = 0.5
+#: Late calls of one place that are looked at, at most.
+MOST_LATE: Final = 64
+
+#: Failures of the provider rather than of one model or one request.
+OF_PROVIDER: Final = PROVIDER_FAULTS | ACCOUNT_FAULTS | {ErrorClass.RATE_LIMITED}
+#: Failures that are `set_aside`'s to act upon.
+_SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
+
+
+class _Call:
+    """A call in flight that has shown nothing yet, to a model of a provider."""
+
+    __slots__ = ("began", "caller", "extra", "model", "provider")
+
+    def __init__(self, model: _Place, provider: _Place, caller: str, began: float, extra: bool) -> None:
+        self.model = model
+        self.provider = provider
+        self.caller = caller
+        self.began = began
+        self.extra = extra
+
+
+class _Place:
+    """The evidence of a model or a provider."""
+
+    __slots__ = (
+        "answered",
+        "callers",
+        "extra",
+        "failed",
+        "failures",
+        "faults",
+        "late",
+        "newest_answered",
+        "silent",
+    )
+
+    def __init__(self) -> None:
+        #: The last answer, and the latest begin of a call that was answered.
+        self.answered = self.newest_answered = float("-inf")
+        #: Failures in a row since the last answer, those of them that may be avoided, the last of them, their
+        #: callers (two are as good as all), and True if one was a timeout.
+        self.failures = self.faults = 0
+        self.failed = float("-inf")
+        self.callers: set[str] = set()
+        self.silent = False
+        self.late: dict[str, _Call] = {}
+        #: Extra calls in flight that have shown nothing yet.
+        self.extra = 0
+
+    def record_answer(self, now: float, began: float) -> None:
+        self.answered = now
+        self.newest_answered = max(self.newest_answered, began)
+        if self.failures:
+            self._forget()
+
+    def record_failure(self, now: float, caller: str, failure: ErrorClass) -> None:
+        if now - self.failed >= REMEMBERED:
+            self._forget()
+        self.failures += 1
+        self.faults += failure not in _SET_ASIDE
+        self.failed = now
+        self.silent = self.silent or failure is ErrorClass.TIMEOUT
+        if len(self.callers) < 2:
+            self.callers.add(caller)
+
+    def _forget(self) -> None:
+        self.failures = self.faults = 0
+        self.silent = False
+        self.callers.clear()
+
+    def is_late(self, caller: str) -> bool:
+        callers = {call.caller for call in self.late.values() if call.began >= self.newest_answered}
+        return _concerns(callers, caller)
+
+    def is_avoided(self, now: float, caller: str) -> bool:
+        if self.faults:
+            span = AVOID_SILENT if self.silent else AVOID_VISIBLE if self.faults >= VISIBLE_ROW else 0.0
+            if now - self.failed < span and _concerns(self.callers, caller):
+                return True
+        return bool(self.late) and self.is_late(caller)
+
+    def has_failed(self, now: float) -> bool:
+        if self.failures and now - self.failed < REMEMBERED:
+            return True
+        return any(call.began >= self.newest_answered for call in self.late.values())
+
+
+class RecentCalls:
+    """The last calls to every target, as one router sees them. A call is told of by `begin`, by `shown` at its first
+    sign of an answer, and by `end`."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Place] = {}
+        self._providers: dict[str, _Place] = {}
+        self._running: dict[str, _Call] = {}
+        #: (when it is late, attempt id) of calls in flight, and of some that have ended.
+        self._due: list[tuple[float, str]] = []
+        self._late = 0
+        self._failed = float("-inf")
+
+    def begin(
+        self, attempt_id: str, model: Model, caller: str, now: float, fair: float, *, extra: bool
+    ) -> None:
+        """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
+        its request."""
+        of_model = self._place(self._models, model.id)
+        of_provider = self._place(self._providers, model.provider)
+        self._running[attempt_id] = _Call(of_model, of_provider, caller, now, extra)
+        heappush(self._due, (now + LATE * fair, attempt_id))
+        if extra:
+            of_provider.extra += 1
+
+    def shown(self, attempt_id: str, now: float) -> None:
+        """Records the first sign of an answer."""
+        call = self._leave(attempt_id)
+        if call is not None:
+            call.model.record_answer(now, call.began)
+            call.provider.record_answer(now, call.began)
+
+    def end(self, attempt_id: str, model: Model, caller: str, now: float, failure: ErrorClass | None) -> None:
+        """Records the end of a call. `failure` None: it gave the answer; CANCELLED: it is evidence of nothing."""
+        call = self._leave(attempt_id)
+        if failure is ErrorClass.CANCELLED:
+            return
+        if failure is None or (failure not in OF_PROVIDER and failure is not ErrorClass.MODEL_NOT_FOUND):
+            # Else it has shown its answer before.
+            if call is not None:
+                call.model.record_answer(now, call.began)
+                call.provider.record_answer(now, call.began)
+            return
+        self._failed = now
+        self._place(self._models, model.id).record_failure(now, caller, failure)
+        if failure in OF_PROVIDER:
+            self._place(self._providers, model.provider).record_failure(now, caller, failure)
+
+    def all_quiet(self, now: float) -> bool:
+        """Returns True if no target is to be avoided; costs next to nothing."""
+        self._note_late(now)
+        return not self._late and now - self._failed >= AVOID_SILENT
+
+    def avoids(self, model: Model, caller: str, now: float) -> bool:
+        """Returns True if others are to be called first."""
+        self._note_late(now)
+        return any(place.is_avoided(now, caller) for place in self._places(model))
+
+    def repeats(self, model: Model, now: float) -> bool:
+        """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""
+        self._note_late(now)
+        if any(place.has_failed(now) for place in self._places(model)):
+            return True
+        provider = self._providers.get(model.provider)
+        return provider is not None and provider.extra > 0 and now - provider.answered > PROVEN
+
+    def _leave(self, attempt_id: str) -> _Call | None:
+        """Takes a call out of those that have shown nothing."""
+        call = self._running.pop(attempt_id, None)
+        if call is None:
+            return None
+        if call.extra:
+            call.provider.extra -= 1
+        if self._late:
+            for place in (call.model, call.provider):
+                if place.late.pop(attempt_id, None) is not None:
+                    self._late -= 1
+        return call
+
+    def _note_late(self, now: float) -> None:
+        """Moves the calls that have become late to their places."""
+        due = self._due
+        while due and due[0][0] <= now:
+            _, attempt_id = heappop(due)
+            call = self._running.get(attempt_id)
+            if call is None:
+                continue
+            for place in (call.model, call.provider):
+                if len(place.late) < MOST_LATE:
+                    place.late[attempt_id] = call
+                    self._late += 1
+
+    def _places(self, model: Model) -> list[_Place]:
+        """Returns what is known of the model and of its provider."""
+        found = self._models.get(model.id), self._providers.get(model.provider)
+        return [place for place in found if place is not None]
+
+    @staticmethod
+    def _place(places: dict[str, _Place], name: str) -> _Place:
+        place = places.get(name)
+        if place is None:
+            place = places[name] = _Place()
+        return place
+
+
+def _concerns(callers: set[str], caller: str) -> bool:
+    """Returns True if what these callers have seen is true of the caller, too."""
+    return len(callers) > 1 or caller in callers
