@@ -23,6 +23,8 @@ CUT, FEWEST_CUTS = 0.6, 10
 #: nothing is known.
 REFRESH: Final = 1.0
 SOON: Final = 0.1
+#: Whole answers that are learned from between two computations, at most: more of the same second say nothing new.
+MOST_ANSWERS: Final = 200
 
 
 class TimeLearner:
@@ -92,8 +94,9 @@ class TimeLearner:
         answer = (seconds, tokens, most)
         learner: TimeLearner | None = self
         while learner is not None:
-            learner._answers.append(answer)
-            learner._answered = now
+            if len(learner._answers) < MOST_ANSWERS:
+                learner._answers.append(answer)
+                learner._answered = now
             learner._seen += 1
             learner = learner._others
 
