@@ -197,6 +197,7 @@ async def test_everything_that_can_be_asked_reaches_the_router(client: AsyncOpen
         response_format=ResponseFormat('{"type":"object"}', "x"),
         tools=(Tool("weather", "of a city", parameters),),
         tool_choice="weather",
+        parallel_tool_calls=False,
         reasoning_effort=ReasoningEffort.LOW,
         presence_penalty=0.1,
         frequency_penalty=-0.1,

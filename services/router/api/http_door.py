@@ -17,8 +17,9 @@ from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 from libs.http.routes import Route
 from services.router.api.accept import Draft
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_relay import HttpRelay
-from services.router.api.openai.account import result_headers
+from services.router.api.openai.account import ignored_headers, result_headers
 from services.router.api.openai.chat import ChatExchange
 from services.router.api.openai.errors import error_body, from_failure, unknown_model
 from services.router.api.openai.exchange import Exchange
@@ -63,9 +64,10 @@ class OpenAiErrors:
 class HttpDoor:
     """The handlers of OpenAI's API."""
 
-    def __init__(self, entry: TenantCalls, clock: Clock) -> None:
+    def __init__(self, entry: TenantCalls, clock: Clock, heartbeats: Heartbeats) -> None:
         self._entry = entry
         self._clock = clock
+        self._heartbeats = heartbeats
         self._heavy_work = HeavyWork()
 
     def routes(self) -> tuple[Route, ...]:
@@ -113,14 +115,14 @@ class HttpDoor:
         try:
             if parsed.stream:
                 encoder = exchange.stream(call.id, created)
-                relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
-                return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
+                relay = HttpRelay(call, encoder, parsed)
+                events = self._entry.stream(call.caller, parsed.draft, parsed.timeout)
+                return await relay.run(self._heartbeats.between(events, relay.beat))
             result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None
-        return web.Response(
-            body=exchange.whole(result, created), content_type=JSON, headers=result_headers(result)
-        )
+        headers = result_headers(result) | ignored_headers(parsed.ignored)
+        return web.Response(body=exchange.whole(result, created), content_type=JSON, headers=headers)
 
 
 def _json(data: Any) -> web.Response:

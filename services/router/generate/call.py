@@ -23,7 +23,14 @@ from services.router.planning.candidate import Candidate
 from services.router.planning.recent_calls import RecentCalls
 from services.router.providers.providers import Providers
 from services.router.providers.timeouts import AttemptTimeouts
-from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.request.generation import (
+    ANSWER_EVENTS,
+    Completion,
+    Prompt,
+    ProviderFailure,
+    StreamEnd,
+    StreamEvent,
+)
 from services.router.request.tokens import estimate_text_tokens
 
 T = TypeVar("T")
@@ -217,7 +224,7 @@ class Calls:
                 )
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
-                    if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
+                    if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         self._record_content(attempt)
                     passed = relay.feed(batch)
                     if request.first_token is None and relay.committed:

@@ -153,6 +153,9 @@ class InFlight(Struct):
             budgets=tuple([_budget_notice(notice) for notice in self.notices.values()]),
             cached=cached,
             limits=limits,
+            reasoning=completion.reasoning,
+            refusal=completion.refusal,
+            citations=completion.citations,
         )
 
 

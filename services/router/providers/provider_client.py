@@ -16,12 +16,21 @@ from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.one_call import keep_one_call, keep_pieces_of_one_call
+from services.router.providers.thoughts import keep_own_thoughts, maker_of, name_maker, name_makers
 from services.router.providers.time_learner import TimeLearner
 from services.router.providers.timeouts import EARLY, AttemptTimeouts, LearnedTimes, StreamWatch
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
-from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.request.generation import (
+    ANSWER_EVENTS,
+    Completion,
+    Prompt,
+    ProviderFailure,
+    StreamEnd,
+    StreamEvent,
+)
 from services.router.request.tokens import estimate_prompt_tokens, estimate_text_tokens
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
@@ -90,9 +99,14 @@ class ProviderClient:
     ) -> Completion:
         """See `Providers.complete`."""
         wire, endpoint = self._endpoint(provider, model)
+        maker = maker_of(provider, model)
+        prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=False)
         try:
-            return await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
+            answer = await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
+            if prompt.parallel_tool_calls is False:
+                answer = keep_one_call(answer)
+            return name_maker(answer, maker)
         except ProviderFailure as failure:
             sanitise(failure, self._keys.redact, request.body)
             raise
@@ -109,7 +123,7 @@ class ProviderClient:
     ) -> Completion:
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
-        limit = whole_bytes(prompt, request.body)
+        limit = whole_bytes(prompt, request.body, reasons=endpoint.reasons)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
@@ -125,7 +139,7 @@ class ProviderClient:
             raise too_long(prompt, limit, estimate_prompt_tokens(prompt, provider, model))
         completion = wire.completion(status, headers, body)
         usage = completion.usage
-        tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
+        tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
         most = min(prompt.max_output_tokens, model.max_output_tokens)
         learner.record_answer(ended, ended - began, tokens, most)
@@ -136,6 +150,8 @@ class ProviderClient:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
+        maker = maker_of(provider, model)
+        prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=True)
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
@@ -154,6 +170,9 @@ class ProviderClient:
                     events, more = await self._next_events(response, decoder, watch, limit, resumed)
                     if limit.count_events(events):
                         events, more = limit.cut(events, decoder), False
+                    if prompt.parallel_tool_calls is False:
+                        events = keep_pieces_of_one_call(events)
+                    events = name_makers(events, maker)
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
@@ -258,7 +277,7 @@ class ProviderClient:
             return decoder.close(), False
         limit.count_bytes(len(chunk))
         events = decoder.feed(chunk)
-        content = bool(events) and type(events[0]) is not StreamEnd
+        content = any(type(event) in ANSWER_EVENTS for event in events)
         watch.record_bytes(now() - resumed, len(chunk), content=content)
         watch.finishing = decoder.finish is not None
         return events, True
@@ -291,7 +310,8 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
-            endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)
+            reasons = "reasoning" in model.capabilities
+            endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options, reasons)
             known = self._endpoints[model.id] = (provider, model, endpoint)
         return wire, known[2]
 

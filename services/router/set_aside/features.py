@@ -52,7 +52,7 @@ def features_of(prompt: Prompt, *, stream: bool) -> int:
                 uses |= _IMAGE
             elif isinstance(part, File):
                 uses |= _PDF
-    if prompt.tool_choice:
+    if prompt.tool_choice or prompt.parallel_tool_calls is not None:
         uses |= _TOOL_CHOICE
     if prompt.tools:
         uses |= _TOOLS

@@ -6,10 +6,10 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.conversation import File, Image, Message, ReasoningEffort, Refusal, Role, Text, Tool
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text, Tool
 from services.router.providers.wires.anthropic_body import thinking_budget
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.media import base64_of, file_name, media_type
@@ -19,6 +19,7 @@ from services.router.providers.wires.request_parts import (
     arguments,
     instructions,
     merge_turns,
+    split_thoughts,
 )
 from services.router.providers.wires.schemas import parameters_schema, schema
 from services.router.providers.wires.wire import Endpoint
@@ -58,15 +59,26 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
         content = _content(message) or [{"text": " "}]
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
-    blocks = _content(message)
+    loose, bound = split_thoughts(message)
+    blocks = [*_thinking_blocks(loose), *_content(message)]
     if any("document" in block for block in blocks) and not message.written:
         # Refused: a document without a word.
         blocks.append({"text": "See the document."})
-    blocks.extend(
-        {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}}
-        for call in message.tool_calls
-    )
+    for call in message.tool_calls:
+        blocks += _thinking_blocks(bound.get(call.id, ()))
+        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}})
     return blocks
+
+
+def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
+    """Returns the blocks of signed thoughts; models that sign none do not read them."""
+    return [
+        {"reasoningContent": {"redactedContent": thought.opaque}}
+        if thought.redacted
+        else {"reasoningContent": {"reasoningText": {"text": thought.text, "signature": thought.opaque}}}
+        for thought in thoughts
+        if thought.opaque
+    ]
 
 
 def _content(message: Message) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from libs.conversation import ToolCall
+from libs.conversation import Reasoning, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_str, encode
@@ -19,6 +19,7 @@ from services.router.providers.wires.request_parts import bearer_headers
 from services.router.providers.wires.sse import JsonLinesParser
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.whole_answer import (
+    WholeThoughts,
     complete,
     decode_answer,
     finish_with_calls,
@@ -51,7 +52,9 @@ class OllamaWire:
         text = as_str(message.get("content")) or as_str(data.get("response"))
         calls = _calls(message)
         finish = finish_with_calls(read_finish(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
-        return complete(text, finish, usage, calls, as_str(data.get("model")))
+        thoughts = WholeThoughts()
+        thoughts.add(Reasoning(as_str(message.get("thinking"))))
+        return complete(text, finish, usage, calls, as_str(data.get("model")), reasoning=thoughts.whole())
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -76,6 +79,7 @@ class OllamaDecoder(Decoder):
             raise classify_inside(data, usage=self.usage)
         self.model = self.model or as_str(data.get("model"))
         message = as_dict(data.get("message"))
+        self._add_reasoning(0, Reasoning(as_str(message.get("thinking"))), out)
         self._add_text(as_str(message.get("content")) or as_str(data.get("response")), out)
         for call in _calls(message, self._tools.count):
             self._add_tool_call(None, call.id, call.name, call.arguments_json, out)

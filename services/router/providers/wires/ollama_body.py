@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.conversation import File, Message, ReasoningEffort
+from libs.conversation import File, Message, Reasoning, ReasoningEffort
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.media import attachments_of, base64_of, cannot_carry
 from services.router.providers.wires.request_parts import arguments, chat_tools
@@ -34,6 +34,9 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _message(message: Message) -> dict[str, Any]:
     item: dict[str, Any] = {"role": message.role.value, "content": message.written}
+    thoughts = "".join([part.text for part in message.parts if isinstance(part, Reasoning)])
+    if thoughts:
+        item["thinking"] = thoughts
     shown = attachments_of(message)
     if any(isinstance(part, File) for part in shown):
         raise cannot_carry("Ollama reads no documents")

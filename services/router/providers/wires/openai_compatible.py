@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.conversation import File
+from services.router.providers.wires.chat_thoughts import ThoughtsField
 from services.router.providers.wires.media import address_of, file_name
 from services.router.providers.wires.request_parts import Headers, WriteFile, bearer_headers, chat_file
 from services.router.providers.wires.wire import Endpoint
@@ -43,7 +44,9 @@ class Dialect:
     `named_tool`: one tool can be demanded by name. `stream_options`: usage must be asked for. `json_schema`: answers
     can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: "effort" (a top-level
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
-    unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
+    unfinished assistant message; `prefill_body`: of the request. `thoughts`: the field in which it takes its thoughts
+    back. `thoughtless`: it wants them back with every call; the fields with which it goes on without them.
+    `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
     never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
     a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
@@ -60,6 +63,9 @@ class Dialect:
     cache_key: bool = False
     prefill_fields: Mapping[str, Any] | None = None
     prefill_body: Mapping[str, Any] | None = None
+    thoughts: ThoughtsField = ThoughtsField.REASONING_CONTENT
+    thoughtless: Mapping[str, Any] | None = None
+    one_call: bool = True
     reasoning_apart: bool = False
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
@@ -73,7 +79,7 @@ class Dialect:
 OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
-GROQ = Dialect(max_tokens="max_completion_tokens")
+GROQ = Dialect(max_tokens="max_completion_tokens", thoughts=ThoughtsField.REASONING)
 #: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
@@ -81,23 +87,31 @@ MISTRAL = Dialect(
     stream_options=False,
     prefill_fields={"prefix": True},
     reasoning="effort",
+    thoughts=ThoughtsField.CONTENT,
     file=_document_url,
     tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
-OPENROUTER = Dialect(reasoning="object", file=_file_or_address, extra={"usage": {"include": True}})
-TOGETHER = Dialect()
-CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
+OPENROUTER = Dialect(
+    reasoning="object",
+    thoughts=ThoughtsField.DETAILS,
+    file=_file_or_address,
+    extra={"usage": {"include": True}},
+)
+TOGETHER = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
+CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False, thoughts=ThoughtsField.REASONING)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
-PERPLEXITY = Dialect(stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",))
+PERPLEXITY = Dialect(
+    one_call=False, stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",)
+)
 FIREWORKS = Dialect()
-OLLAMA = Dialect()
+OLLAMA = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
 #: Continues an unfinished assistant message only with these fields.
 VLLM = Dialect(prefill_body={"continue_final_message": True, "add_generation_prompt": False})
 LLAMACPP = Dialect()
-HUGGINGFACE = Dialect()
-ZAI = Dialect(seed="", json_schema=False, reasoning="")
+HUGGINGFACE = Dialect(one_call=False)
+ZAI = Dialect(seed="", json_schema=False, reasoning="", one_call=False)
 #: Every recorded answer, whole ones and tool calls alike, has an empty finish reason.
-SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True)
-WRITER = Dialect(url=_writer_url, seed="", reasoning="")
+SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True, one_call=False)
+WRITER = Dialect(url=_writer_url, seed="", reasoning="", one_call=False)

@@ -6,7 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from libs.conversation import File, Image, Message, ReasoningEffort, Refusal, Role, Text, Tool, ToolCall
+from libs.conversation import (
+    File,
+    Image,
+    Message,
+    Reasoning,
+    ReasoningEffort,
+    Refusal,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from services.router.providers.wires.fields import Undecodable, as_dict, decode
 from services.router.providers.wires.media import address_of, attachments_of, cannot_carry, file_name
 from services.router.providers.wires.schemas import parameters_schema
@@ -64,6 +75,19 @@ def merge_turns(turns: Iterable[tuple[str, list[Any]]], field: str = "content") 
         elif parts:
             merged.append({"role": role, field: parts})
     return merged
+
+
+def split_thoughts(message: Message) -> tuple[list[Reasoning], dict[str, list[Reasoning]]]:
+    """Returns a message's thoughts: those before its text, and by the call's id those that belong to a call."""
+    loose: list[Reasoning] = []
+    bound: dict[str, list[Reasoning]] = {}
+    if message.parts:
+        called = {call.id for call in message.tool_calls}
+        for part in message.parts:
+            if isinstance(part, Reasoning):
+                of_call = part.tool_call_id in called
+                (bound.setdefault(part.tool_call_id, []) if of_call else loose).append(part)
+    return loose, bound
 
 
 #: Writes a document as a part of a message.

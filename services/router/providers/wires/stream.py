@@ -12,15 +12,22 @@ names of failures (`error_rules.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
+from libs.conversation import Reasoning, ReasoningDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
 from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
-from services.router.request.generation import ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.generation import (
+    ProviderFailure,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+)
 
 
 class Parser(Protocol):
@@ -49,7 +56,9 @@ class Decoder:
         "_may_be_empty",
         "_no_bytes",
         "_parser",
+        "_thoughts",
         "_tools",
+        "_unfollowed",
         "done",
         "ended",
         "finish",
@@ -65,6 +74,9 @@ class Decoder:
         #: The failure that the finish reason stands for; usage may still follow.
         self._broken_off: ProviderFailure | None = None
         self._tools = ToolCalls()
+        #: The wire's name of a thought → its number, and the numbers of those that nothing has followed yet.
+        self._thoughts: dict[Hashable, int] = {}
+        self._unfollowed: list[int] = []
         self._no_bytes = True
         self._any_event = False
         #: The finish reason, once it came.
@@ -75,7 +87,7 @@ class Decoder:
         self.done = False
         #: The end was returned.
         self.ended = False
-        #: Any text or tool call came.
+        #: Any text, tool call or refusal came.
         self.has_content = False
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
@@ -160,7 +172,23 @@ class Decoder:
     def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if text:
             self.has_content = True
+            self._unfollowed.clear()
             out.append(TextDelta(text))
+
+    def _add_refusal(self, text: str, out: list[StreamEvent]) -> None:
+        if text:
+            self.has_content = True
+            out.append(RefusalDelta(text))
+
+    def _add_reasoning(self, key: Hashable, piece: Reasoning, out: list[StreamEvent]) -> None:
+        """Adds a piece of the thoughts that have the name `key` on this wire."""
+        if not (piece.text or piece.opaque):
+            return
+        number = self._thoughts.get(key)
+        if number is None:
+            number = self._thoughts[key] = len(self._thoughts)
+            self._unfollowed.append(number)
+        out.append(ReasoningDelta(number, piece))
 
     def _add_tool_call(
         self, key: int | None, call_id: str, name: str, arguments: str, out: list[StreamEvent]
@@ -168,6 +196,11 @@ class Decoder:
         piece = self._tools.piece(key, call_id, name, arguments)
         if piece is not None:
             self.has_content = True
+            if self._unfollowed and piece.id:
+                # Vendors want thoughts back where they stood.
+                belongs = Reasoning(tool_call_id=piece.id)
+                out.extend(ReasoningDelta(number, belongs) for number in self._unfollowed)
+                self._unfollowed.clear()
             out.append(piece)
 
     def _set_finish(self, reason: str, known: Mapping[str, FinishReason], explanation: str = "") -> None:

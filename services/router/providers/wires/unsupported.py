@@ -108,7 +108,7 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
     ),
     (Feature.SEED, r"seed"),
     (Feature.STOP, r"stop(?:_?sequences?)?"),
-    (Feature.TOOL_CHOICE, r"tool_?choice(?:\.\w{1,12})?|tool choice"),
+    (Feature.TOOL_CHOICE, r"tool_?choice(?:\.\w{1,12})?|tool choice|parallel_tool_calls"),
     (
         Feature.JSON_SCHEMA,
         r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode|object)"

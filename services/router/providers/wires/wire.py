@@ -26,6 +26,8 @@ class Endpoint:
     api_key: str
     #: Wire-specific settings from the catalog (Azure `api_version`, Vertex `project` and `region`, ...).
     options: Mapping[str, str]
+    #: The model thinks before it answers.
+    reasons: bool = False
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r}, {self.model!r})"

@@ -15,7 +15,6 @@ from libs.conversation import (
     ImageDetail,
     Message,
     Part,
-    Reasoning,
     Refusal,
     Role,
     Text,
@@ -277,14 +276,14 @@ def test_no_bytes_of_an_image_are_shown() -> None:
 
 @pytest.mark.parametrize("kind", sorted(WIRES))
 def test_parts_of_text_are_the_same_as_text(kind: str) -> None:
-    """On every wire, for every role; a refusal is what was said, and another's thoughts are not sent."""
+    """On every wire, for every role; a refusal is what was said."""
     short = (
         Message(Role.SYSTEM, "Be brief."),
         Message(Role.USER, "Hi"),
         Message(Role.ASSISTANT, "No", (ToolCall("abcdefgh1", "look", "{}"),)),
         Message(Role.TOOL, "seen", (), "abcdefgh1"),
     )
-    said = {Role.ASSISTANT: (Reasoning("hm", "c2ln", kind="x"), Refusal("No"))}
+    said = {Role.ASSISTANT: (Refusal("No"),)}
     long = tuple(
         Message(m.role, "", m.tool_calls, m.tool_call_id, said.get(m.role, (Text(m.text),))) for m in short
     )
