@@ -20,13 +20,25 @@ import msgspec
 from aiohttp import web
 
 from dev.simulator import routes, wires
-from dev.simulator.answers import compose, filtered, input_tokens, unfinished
-from dev.simulator.behaviour import Behaviour, ContentFilter, NoFinish, PrefillRejection, Scenario
+from dev.simulator.answers import compose, filtered, input_tokens, split_emoji, unfinished
+from dev.simulator.behaviour import (
+    Behaviour,
+    ContentFilter,
+    NoFinish,
+    OddCalls,
+    PrefillRejection,
+    Scenario,
+    SplitEmoji,
+    Thinks,
+)
 from dev.simulator.call import Call
 from dev.simulator.connection import Connection
 from dev.simulator.perform import Performance, perform
 from dev.simulator.provider import Attempt, Plan, VirtualProvider
-from dev.simulator.wires.base import Answer, Ask, BadRequest, Problem, Reply, encode
+from dev.simulator.strict.judge import judge, vendor_of
+from dev.simulator.strict.rule import Refusal
+from dev.simulator.wires.answer import Answer
+from dev.simulator.wires.base import Ask, BadRequest, Problem, Reply, encode
 from libs.clock import Clock
 
 _DEFAULT_MODELS = ("simulated-large", "simulated-small")
@@ -45,6 +57,8 @@ class Simulator:
         # Ids differ between processes and between requests.
         self._process = os.urandom(4).hex()
         self._numbers = count(1)
+        #: Virtual providers that say nothing of it refuse what their vendors refuse.
+        self.strict = scenario.strict
         #: True once the process ends: cancelled requests are then not the clients' doing.
         self.closing = False
 
@@ -88,7 +102,8 @@ class Simulator:
 
     async def _generate(self, call: Call, path_model: str, body: bytes) -> web.StreamResponse:
         provider, attempt = call.provider, call.attempt
-        read = _read(call, body, path_model)
+        document = _document(body)
+        read = _read(call, document, path_model)
         if isinstance(read, Ask):
             attempt.model, attempt.stream, attempt.prefill = read.model, read.stream, read.prefill is not None
         plan = provider.plan("generate", attempt.model, attempt.stream, body)
@@ -98,16 +113,23 @@ class Simulator:
                 return broken
         if not call.key_accepted():
             return call.refuse(Problem("authentication", attempt.model))
+        model = read.model if isinstance(read, Ask) else ""
+        vendor = _vendor(call.provider, model)
+        refusal = self._refused(call, document, model, vendor)
+        if refusal is not None:
+            return call.refuse_strictly(refusal)
         if isinstance(read, Problem):
             return call.refuse(read)
         problem = _unserved(read, provider.behaviour, plan)
         if problem is not None:
             return call.refuse(problem)
+        read.vendor = vendor
         read.usage_with_finish = provider.behaviour.usage.with_finish
-        answer = compose(read, provider.behaviour, provider.name)
+        if plan.get(Thinks) is not None:
+            read.thinks = read.shows_thoughts = read.raw_thoughts = True
+        answer = compose(read, provider.behaviour, provider.name, plan.get(OddCalls))
         if plan.faults:
-            stop, end = plan.get(ContentFilter), plan.get(NoFinish)
-            answer = filtered(answer, stop) if stop else unfinished(answer, end) if end else answer
+            answer = _marked(answer, plan)
         problem = self._limited(provider, read, answer)
         quota = provider.limiter.quota()
         if problem is not None:
@@ -120,12 +142,19 @@ class Simulator:
             )
         )
 
+    def _refused(self, call: Call, document: Any, model: str, vendor: str) -> Refusal | None:
+        """Returns what the vendor refuses, in strict mode. `model` is empty where the request cannot be read."""
+        given = call.provider.behaviour.strict
+        if not (self.strict if given is None else given) or not isinstance(document, dict):
+            return None
+        return judge(call.wire.name, vendor, model or str(document.get("model")), document)
+
     def _limited(self, provider: VirtualProvider, ask: Ask, answer: Answer) -> Problem | None:
         limiter = provider.limiter
         if not limiter.active:
             return None
         others = provider.counters.concurrent - 1
-        refusal = limiter.admit(input_tokens(ask), len(answer.pieces), others, self._clock.monotonic())
+        refusal = limiter.admit(input_tokens(ask), answer.count, others, self._clock.monotonic())
         if refusal is None:
             return None
         provider.counters.limited += 1
@@ -155,10 +184,21 @@ class Simulator:
         return call.send(Reply(200, body), call.wire.headers(call.uid, provider.limiter.quota()))
 
 
-def _read(call: Call, body: bytes, model: str) -> Ask | Problem:
+def _vendor(provider: VirtualProvider, model: str) -> str:
+    given = provider.behaviour.vendor
+    return vendor_of(provider.name, model) if given is None else given
+
+
+def _document(body: bytes) -> Any:
+    """Returns the body's JSON; None where it is none. A half of a pair of surrogates is no JSON to any vendor."""
     try:
-        document: Any = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _read(call: Call, document: Any, model: str) -> Ask | Problem:
+    if document is None:
         return Problem("invalid_request", message="We could not parse the JSON body of your request.")
     if not isinstance(document, dict):
         return Problem("invalid_request", message="The JSON body of your request is not an object.")
@@ -174,3 +214,11 @@ def _unserved(ask: Ask, behaviour: Behaviour, plan: Plan) -> Problem | None:
     if ask.prefill is not None and plan.get(PrefillRejection) is not None:
         return Problem("prefill", ask.model)
     return None
+
+
+def _marked(answer: Answer, plan: Plan) -> Answer:
+    """Returns the answer with the faults that are in it before it is sent."""
+    stop, end = plan.get(ContentFilter), plan.get(NoFinish)
+    if plan.get(SplitEmoji) is not None:
+        answer = split_emoji(answer)
+    return filtered(answer, stop) if stop else unfinished(answer, end) if end else answer

@@ -189,6 +189,24 @@ class PrefillRejection(BaseFault, frozen=True, tag="prefill_rejection"):
     """400 where the last message is the assistant's."""
 
 
+class OddCalls(BaseFault, frozen=True, tag="odd_calls"):
+    """Calls of tools as some servers send them: ended with another word than the wire's own, without ids or with odd
+    ones, without arguments."""
+
+    finish: Literal["own", "stop"] = "own"
+    #: none: no such field; repeated: the same in every answer; long: 65 characters; dotted: "functions.name:0".
+    ids: Literal["own", "none", "empty", "repeated", "long", "dotted"] = "own"
+    no_arguments: bool = False
+
+
+class Thinks(BaseFault, frozen=True, tag="thinks"):
+    """The answer begins with thinking that nobody asked for; on the responses API as parts of `reasoning_text`."""
+
+
+class SplitEmoji(BaseFault, frozen=True, tag="split_emoji"):
+    """The answer ends in an emoji whose halves come in two deltas, each half escaped."""
+
+
 class Brownout(BaseFault, frozen=True, tag="brownout"):
     """Latency and token times are `factor` times as long."""
 
@@ -211,6 +229,9 @@ Fault = (
     | NoFinish
     | ContentFilter
     | PrefillRejection
+    | OddCalls
+    | Thinks
+    | SplitEmoji
     | Brownout
 )
 
@@ -265,6 +286,12 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     use_request_seed: bool = False
     #: The only key accepted (for Bedrock: access key id or bearer token); unset: any.
     expect_key: str | None = None
+    #: The vendor of chat completions that it plays: openai, mistral, groq, deepseek; empty: any other server. Unset:
+    #: what its name or the model's begins with.
+    vendor: Literal["openai", "mistral", "groq", "deepseek", ""] | None = None
+    #: It refuses what its vendor refuses; unset: as the whole process does (`strict` of a scenario or of the control
+    #: API).
+    strict: bool | None = None
     #: The only models served; unset: any name.
     models: tuple[str, ...] | None = None
     usage: UsageReport = UsageReport()
@@ -282,8 +309,17 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     default: Behaviour = Behaviour()
     providers: dict[str, Behaviour] = {}
+    #: Every virtual provider that says nothing of it refuses what its vendor refuses (`strict/`).
+    strict: bool = True
 
 
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the control API sets for the whole process."""
+
+    strict: bool
+
+
+_settings = msgspec.json.Decoder(Settings)
 _behaviour = msgspec.json.Decoder(Behaviour)
 _scenario = msgspec.json.Decoder(Scenario)
 
@@ -296,3 +332,8 @@ def parse_behaviour(data: bytes) -> Behaviour:
 def parse_scenario(data: bytes) -> Scenario:
     """Reads a scenario. Raises as `parse_behaviour`."""
     return _scenario.decode(data)
+
+
+def parse_settings(data: bytes) -> Settings:
+    """Reads settings of the process. Raises as `parse_behaviour`."""
+    return _settings.decode(data)

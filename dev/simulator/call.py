@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
+from msgspec.json import decode
 
 from dev.simulator import wires
 from dev.simulator.behaviour import ContentType, Empty, Preset, Raw, Reset, Silence, Status
 from dev.simulator.connection import Connection
 from dev.simulator.provider import Attempt, Plan, VirtualProvider
 from dev.simulator.raw import play
+from dev.simulator.strict.rule import Refusal
 from dev.simulator.wires.base import Problem, Reply, Wire, encode
 
 _PORTAL = "<html><body>Sign in to the network</body></html>"
@@ -65,6 +68,23 @@ class Call:
         self.attempt.status, self.attempt.outcome = reply.status, "rejected"
         return self.send(reply, headers)
 
+    def refuse_strictly(self, refusal: Refusal) -> web.StreamResponse:
+        """Sends the refusal in the vendor's own shape, and records the rule."""
+        self.attempt.rule = refusal.rule
+        problem = Problem(
+            "invalid_request",
+            self.attempt.model,
+            refusal.message,
+            of_request=True,
+            code=refusal.code,
+            param=refusal.param,
+        )
+        reply = replace(self.wire.error(problem, self.uid), status=refusal.status)
+        if refusal.vendor == "mistral" and self.wire is wires.OPENAI_CHAT:
+            reply = replace(reply, body=encode(_flat(refusal)))
+        self.attempt.status, self.attempt.outcome = reply.status, "rejected"
+        return self.send(reply)
+
     async def break_off(self, plan: Plan) -> web.StreamResponse | None:
         """Answers with a fault that replaces the whole answer; returns None where none struck."""
         attempt = self.attempt
@@ -111,3 +131,12 @@ class Call:
         named = {name.lower(): value for name, value in fault.headers.items()}
         content_type = named.pop("content-type", content_type)
         return Reply(fault.status or reply.status, body, content_type, {**reply.headers, **named})
+
+
+def _flat(refusal: Refusal) -> dict[str, Any]:
+    """Returns Mistral's error object, which stands by itself; its list of wrong fields is an object of its own."""
+    message: Any = refusal.message
+    if refusal.status == 422:
+        message = decode(refusal.message)
+    kind = "invalid_request_error"
+    return {"object": "error", "message": message, "type": kind, "param": None, "code": refusal.code}

@@ -1,6 +1,7 @@
 """The control API.
 
 GET    /_control                 every virtual provider's report
+PUT    /_control                 {"strict": true}: those that say nothing of it refuse what their vendors refuse
 DELETE /_control                 forget them all
 GET    /_control/<name>          {"name", "seconds_since_set", "counters", "attempts", "last_request", "last_headers",
                                  "behaviour"}; keys are never shown
@@ -20,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from dev.simulator.app import Simulator
-from dev.simulator.behaviour import parse_behaviour
+from dev.simulator.behaviour import parse_behaviour, parse_settings
 
 PREFIX = "/_control"
 
@@ -38,6 +39,11 @@ async def control(simulator: Simulator, request: web.BaseRequest) -> web.Respons
     if not name:
         if request.method == "DELETE":
             simulator.providers.clear()
+        elif request.method == "PUT":
+            try:
+                simulator.strict = parse_settings(body).strict
+            except msgspec.DecodeError as error:
+                return _json({"error": str(error)}, 400)
         elif request.method != "GET":
             return _json({"error": "name a virtual provider"}, 404)
         return _json({"providers": {key: one.report() for key, one in simulator.providers.items()}})

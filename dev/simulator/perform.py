@@ -19,7 +19,8 @@ from dev.simulator.behaviour import (
 )
 from dev.simulator.connection import Connection
 from dev.simulator.provider import Attempt, Plan
-from dev.simulator.wires.base import Answer, Ask, Problem, Quota, Script, Wire
+from dev.simulator.wires.answer import Answer, Script
+from dev.simulator.wires.base import Ask, Problem, Quota, Wire
 
 #: uvloop's timers count whole milliseconds: a token is sent up to one early, and no sleep is shorter. Without it, the
 #: rest of a millisecond is spent spinning.
@@ -62,7 +63,7 @@ async def perform(show: Performance) -> web.StreamResponse:
 
 async def _unary(show: Performance) -> web.StreamResponse:
     connection, plan, attempt = show.connection, show.plan, show.attempt
-    count = len(show.answer.pieces)
+    count = show.answer.count
     seconds = show.latency + count * show.pace
     if show.behaviour.unary_ms is not None:
         seconds = show.behaviour.unary_ms / 1000 * plan.factor

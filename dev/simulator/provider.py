@@ -42,6 +42,8 @@ class Attempt:
     input_tokens: int = 0
     seconds: float = 0.0
     prefill: bool = False
+    #: The strict rule that the request broke.
+    rule: str = ""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Counters:
     output_tokens: int = 0
     by_status: Counter[int] = field(default_factory=Counter)
     by_outcome: Counter[str] = field(default_factory=Counter)
+    by_rule: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
 
@@ -185,6 +188,8 @@ class VirtualProvider:
             return
         counters.by_status[attempt.status] += 1
         counters.by_outcome[attempt.outcome] += 1
+        if attempt.rule:
+            counters.by_rule[attempt.rule] += 1
         attempt.seconds = self._clock.monotonic() - self.since - attempt.since
         counters.input_tokens += attempt.input_tokens
         counters.output_tokens += attempt.tokens_sent

@@ -6,11 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 _DEPTH = 12
+_SHALLOW = 5
+#: Strings of the formats that JSON Schema names.
+_FORMATS = {
+    "date": "2026-05-04",
+    "date-time": "2026-05-04T10:00:00Z",
+    "time": "10:00:00Z",
+    "duration": "PT1H",
+    "email": "anna@shop.example",
+    "hostname": "shop.example",
+    "ipv4": "192.0.2.1",
+    "uri": "https://shop.example/",
+    "uuid": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+}
 
 
 def example(schema: Mapping[str, Any], text: str, *, key: str = "") -> Any:
     """Returns an instance of `schema` whose strings are cut from `text`. Knows type, enum, const, default,
-    properties, items, anyOf/oneOf/allOf and local references; a schema it does not know gives a string."""
+    properties, items, bounds, formats, anyOf/oneOf/allOf and local references; else it gives a string."""
     return _build(schema, schema, text, key, 0)
 
 
@@ -46,19 +59,40 @@ def _build(schema: Mapping[str, Any], root: Mapping[str, Any], text: str, key: s
         properties = schema.get("properties")
         if not isinstance(properties, Mapping):
             return {}
-        return {name: _build(part, root, text, name, depth + 1) for name, part in properties.items()}
+        # Deep inside, as in a schema that refers to itself, only what must be there.
+        needed = schema.get("required") if depth > _SHALLOW else None
+        names = [name for name in properties if needed is None or name in needed]
+        return {name: _build(properties[name], root, text, name, depth + 1) for name in names}
     if kind == "array":
         items = schema.get("items")
         count = max(1, int(schema.get("minItems") or 1))
+        if schema.get("maxItems") == 0:
+            return []
         return [_build(items if isinstance(items, Mapping) else {}, root, text, key, depth + 1)] * count
     if kind in ("integer", "number"):
-        return max(1, int(schema.get("minimum") or 1))
+        return _number(schema)
     if kind == "boolean":
         return True
     return None if kind == "null" else _string(schema, text, key)
 
 
+def _number(schema: Mapping[str, Any]) -> int | float:
+    """Returns the number nearest to one that the bounds allow."""
+    step = schema.get("multipleOf") or 1
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if schema.get("exclusiveMinimum") is not None:
+        least = schema["exclusiveMinimum"] + step
+    if schema.get("exclusiveMaximum") is not None:
+        most = schema["exclusiveMaximum"] - step
+    value = step if least is None else max(step, -(-least // step) * step)
+    if most is not None and value > most:
+        value = most // step * step
+    return value
+
+
 def _string(schema: Mapping[str, Any], text: str, key: str) -> str:
+    if schema.get("format") in _FORMATS:
+        return _FORMATS[schema["format"]]
     sentences = text.split(". ")
     whole = any(name in key.lower() for name in ("description", "text", "body", "content", "summary"))
     value = text if whole else sentences[len(key) % len(sentences)].rstrip(".")

@@ -81,6 +81,12 @@ def _subject(excerpt: str) -> str:
     return " ".join(words[:4]) or "new arrival"
 
 
+def ponder(prompt: str) -> str:
+    """Returns thoughts about a prompt: the same for the same one."""
+    subject = _subject(prompt[-_EXCERPT:])
+    return f"The question is about {subject}. I weigh what matters most, then I choose the words."
+
+
 def _phrases(excerpt: str, subject: str) -> list[str]:
     """Returns the prompt's phrases about the subject: its short comma-separated parts, else its longer words."""
     skip = {word.lower() for word in subject.split()}

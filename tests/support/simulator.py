@@ -56,6 +56,10 @@ class Simulator:
             self.faulty.add(name)
         await self._call("PUT", f"/{name}", json=behaviour)
 
+    async def set_strict(self, strict: bool) -> None:
+        """Let all that say nothing of it refuse, or not, what their vendors refuse."""
+        await self._call("PUT", "", json={"strict": strict})
+
     async def reset(self, name: str) -> None:
         """Counters, faults and times start again."""
         await self._call("POST", f"/{name}/reset")
@@ -190,10 +194,15 @@ class Seen:
 
 
 async def ask(simulator: Simulator, name: str, *, path: str = "v1/chat/completions", **more: Any) -> Seen:
-    """One request over a socket of its own, read to its end."""
+    """One request over a socket of its own, read to its end. `more` are fields beside the least that a path takes."""
     place = urlsplit(simulator.url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Blue mug"}], **more}).encode()
+    least: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Blue mug"}]}
+    if path.endswith("/responses"):
+        least = {"model": "m", "input": "Blue mug"}
+    elif "/converse" in path:
+        least = {"messages": [{"role": "user", "content": [{"text": "Blue mug"}]}]}
+    body = json.dumps({**least, **more}).encode()
     head = f"POST /{name}/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     writer.write(head.encode() + b"x-api-key: k\r\nanthropic-version: 2023-06-01\r\n\r\n" + body)
     raw, end = b"", "eof"

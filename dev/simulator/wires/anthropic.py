@@ -8,21 +8,20 @@ from time import time
 from typing import Any, ClassVar
 
 from dev.simulator.behaviour import Preset
+from dev.simulator.signatures import sign
+from dev.simulator.wires.answer import Answer, Part, Script, Usage, call_id, lay_out
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
     Tool,
-    Usage,
-    arguments_of,
     bearer,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     sse,
@@ -114,18 +113,59 @@ def _read_turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return turns
 
 
-def _read_tool(body: dict[str, Any]) -> Tool | None:
+def _read_calls(body: dict[str, Any], turns: list[tuple[str, str]]) -> tuple[Tool, ...]:
     choice = mapping(body.get("tool_choice"))
-    name = {"any": "", "tool": choice.get("name")}.get(choice.get("type", ""))
+    kind = choice.get("type", "")
+    forced = {"any": "", "tool": choice.get("name")}.get(kind)
     tools = [mapping(tool) for tool in body.get("tools") or ()]
-    return choose_tool(
-        [Tool(str(tool.get("name")), mapping(tool.get("input_schema"))) for tool in tools], name
-    )
+    offered = [
+        Tool(str(tool.get("name")), mapping(tool.get("input_schema")), str(tool.get("description", "")))
+        for tool in tools
+    ]
+    many = not choice.get("disable_parallel_tool_use")
+    return choose_calls(offered, forced, turns, free=kind != "none", many=many)
 
 
 def _read_format(body: dict[str, Any]) -> Mapping[str, Any] | None:
     wanted = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format"))
     return mapping(wanted.get("schema")) if wanted.get("type") == "json_schema" else None
+
+
+#: What a block has that is still to be streamed.
+_EMPTY: dict[str, dict[str, Any]] = {
+    "text": {"text": ""},
+    "call": {"input": {}},
+    "thinking": {"thinking": "", "signature": ""},
+}
+_DELTAS = {
+    "text": b'"text_delta","text":',
+    "call": b'"input_json_delta","partial_json":',
+    "thinking": b'"thinking_delta","thinking":',
+}
+
+
+def _before(number: int, kind: str) -> bytes:
+    """Returns what stands before a token."""
+    start = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":'
+    return start % number + _DELTAS[kind]
+
+
+def _blocks(answer: Answer, uid: str) -> list[dict[str, Any]]:
+    """Returns the blocks, whole."""
+    blocks: list[dict[str, Any]] = []
+    calls = 0
+    for part in answer.parts:
+        if part.kind == "thinking":
+            signature = sign("anthropic", part.text)
+            blocks.append({"type": "thinking", "thinking": part.text, "signature": signature})
+        elif part.kind == "text":
+            blocks.append({"type": "text", "text": part.text})
+        else:
+            identifier = call_id(answer, uid, calls, "toolu_")
+            block = {"type": "tool_use", "id": identifier, "name": part.name, "input": part.arguments}
+            blocks.append({name: value for name, value in block.items() if value is not None})
+            calls += 1
+    return blocks
 
 
 class Anthropic:
@@ -144,7 +184,9 @@ class Anthropic:
             raise BadRequest("model: Field required")
         if body.get("max_tokens") is None:
             raise BadRequest("max_tokens: Field required")
-        prompt, characters, prefill = read_turns(_read_turns(body))
+        turns = _read_turns(body)
+        prompt, characters, prefill = read_turns(turns)
+        thinks = mapping(body.get("thinking")).get("type") in ("enabled", "adaptive")
         return Ask(
             model,
             prompt,
@@ -152,7 +194,10 @@ class Anthropic:
             stream=body.get("stream") is True,
             prefill=prefill,
             max_tokens=positive(body["max_tokens"], "max_tokens"),
-            tool=_read_tool(body),
+            calls=_read_calls(body, turns),
+            thinks=thinks,
+            shows_thoughts=thinks,
+            media=media_of(body.get("messages")),
             json_schema=_read_format(body),
             stop=strings(body.get("stop_sequences")),
         )
@@ -180,17 +225,13 @@ class Anthropic:
         return fields
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
-        block: dict[str, Any] = {"type": "text", "text": answer.text}
-        if answer.tool:
-            arguments = arguments_of(answer)
-            block = {"type": "tool_use", "id": f"toolu_{uid}", "name": answer.tool, "input": arguments}
         body: dict[str, Any] = {
             "id": f"msg_{uid}",
             "type": "message",
             "role": "assistant",
             "model": ask.model,
-            "content": [block] if answer.pieces else [],
-            "stop_reason": _FINISH.get(answer.finish or ""),
+            "content": [block for block in _blocks(answer, uid) if answer.count],
+            "stop_reason": answer.finished(_FINISH),
             "stop_sequence": answer.stop_sequence,
         }
         if answer.usage:
@@ -209,33 +250,35 @@ class Anthropic:
         }
         if answer.usage:
             message["usage"] = {**_usage(answer.usage), "output_tokens": 1}
-        block: dict[str, Any] = {"type": "text", "text": ""}
-        field = b'"text_delta","text":'
-        if answer.tool:
-            block = {"type": "tool_use", "id": f"toolu_{uid}", "name": answer.tool, "input": {}}
-            field = b'"input_json_delta","partial_json":'
-        start = {"type": "content_block_start", "index": 0, "content_block": block}
-        opening = sse(encode({"type": "message_start", "message": message}), "message_start")
-        opening += sse(encode(start), "content_block_start") + sse(b'{"type": "ping"}', "ping")
-        prefix = (
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":'
-            + field
+        blocks = _blocks(answer, uid)
+
+        def begin(number: int, part: Part) -> bytes:
+            block = {**blocks[number], **_EMPTY[part.kind]}
+            start = {"type": "content_block_start", "index": number, "content_block": block}
+            begun = sse(encode(start), "content_block_start")
+            return begun if number else begun + sse(b'{"type": "ping"}', "ping")
+
+        def end(number: int, part: Part) -> bytes:
+            stop = sse(encode({"type": "content_block_stop", "index": number}), "content_block_stop")
+            if part.kind != "thinking":
+                return stop
+            delta = {"type": "signature_delta", "signature": blocks[number]["signature"]}
+            signed = {"type": "content_block_delta", "index": number, "delta": delta}
+            return sse(encode(signed), "content_block_delta") + stop
+
+        opening, events, closing = lay_out(
+            answer, begin, lambda n, part: (_before(n, part.kind), b"}}\n\n"), end
         )
+        opening = sse(encode({"type": "message_start", "message": message}), "message_start") + opening
         finish = b""
         if answer.finish:
-            delta = {"stop_reason": _FINISH[answer.finish], "stop_sequence": answer.stop_sequence}
+            delta = {"stop_reason": answer.finished(_FINISH), "stop_sequence": answer.stop_sequence}
             last: dict[str, Any] = {"type": "message_delta", "delta": delta}
             if answer.usage:
                 last["usage"] = _usage(answer.usage)
-            finish = sse(b'{"type":"content_block_stop","index":0}', "content_block_stop")
-            finish += sse(encode(last), "message_delta")
-        return Script(
-            opening,
-            [prefix + token + b"}}\n\n" for token in answer.quoted],
-            finish,
-            sse(b'{"type":"message_stop"}', "message_stop"),
-            prefix + b'"\n\n',
-        )
+            finish = closing + sse(encode(last), "message_delta")
+        broken = _before(0, "text") + b'"\n\n'
+        return Script(opening, events, finish, sse(b'{"type":"message_stop"}', "message_stop"), broken)
 
     def error(self, problem: Problem, uid: str) -> Reply:
         reply = plain(problem)

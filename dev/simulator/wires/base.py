@@ -9,9 +9,14 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from dev.simulator.behaviour import Preset, RetryStyle
+from dev.simulator.pictures import describe_all
 from dev.simulator.text import normalise
+from dev.simulator.tools import asks_for
+from dev.simulator.wires.answer import Answer, Script
 
 encode = msgspec.json.encode
+#: The roles of those who give instructions beside the conversation.
+_INSTRUCTIONS = ("system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class Tool:
 
     name: str
     schema: Mapping[str, Any]
+    description: str = ""
 
 
 @dataclass(slots=True)
@@ -35,8 +41,18 @@ class Ask:
     #: Text of a last message that is the assistant's: the answer continues it. None: there is none.
     prefill: str | None = None
     max_tokens: int | None = None
-    #: The tool that must be called. None: none must.
-    tool: Tool | None = None
+    #: The tools that are called: the one that must be, else those that the last message asks for.
+    calls: tuple[Tool, ...] = ()
+    #: The answer begins with thinking; `shows_thoughts`: in words; `keeps_thoughts`: encrypted, to be sent back.
+    thinks: bool = False
+    shows_thoughts: bool = False
+    keeps_thoughts: bool = False
+    #: Thoughts as the model has them, not as a summary.
+    raw_thoughts: bool = False
+    #: What pictures and documents were sent, in words.
+    media: tuple[str, ...] = ()
+    #: The vendor of chat completions.
+    vendor: str = ""
     #: JSON wanted: its schema, or an empty mapping for any object. None: text wanted.
     json_schema: Mapping[str, Any] | None = None
     stop: tuple[str, ...] = ()
@@ -46,51 +62,6 @@ class Ask:
     usage_with_finish: bool = False
     #: Gemini without `alt=sse`: a JSON array instead of events.
     array: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as reported. `input` includes cached ones; `output` does not include `reasoning`."""
-
-    input: int
-    output: int
-    cache_read: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-
-
-@dataclass(slots=True)
-class Answer:
-    """The answer of the virtual provider. Joined, `pieces` are the text, or the JSON arguments of `tool`."""
-
-    pieces: tuple[str, ...]
-    #: stop, stop_sequence, length, tool_calls, content_filter; None: the wire says nothing.
-    finish: str | None
-    usage: Usage | None
-    tool: str | None = None
-    stop_sequence: str | None = None
-    #: The same pieces as JSON strings.
-    quoted: tuple[bytes, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.quoted) != len(self.pieces):
-            self.quoted = tuple(map(encode, self.pieces))
-
-    @property
-    def text(self) -> str:
-        """Returns the whole text."""
-        return "".join(self.pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A streamed answer, each part one write. `opening` comes with the first token."""
-
-    opening: bytes
-    pieces: list[bytes]
-    finish: bytes
-    terminator: bytes
-    malformed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +75,10 @@ class Problem:
     retry_after_as: RetryStyle = "native"
     #: A stream was asked for.
     stream: bool = False
+    #: Something in the request: the fields of OpenAI's error object are then these, not the preset's.
+    of_request: bool = False
+    code: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +163,12 @@ def text_of(content: Any) -> str:
     return ""
 
 
+def media_of(messages: Any, name: str = "content") -> tuple[str, ...]:
+    """Returns a sentence for every picture and document of the messages, whose parts are under `name`."""
+    listed = messages if isinstance(messages, list) else []
+    return tuple(sentence for message in listed for sentence in describe_all(mapping(message).get(name)))
+
+
 def read_turns(turns: list[tuple[str, str]]) -> tuple[str, int, str | None]:
     """Returns (normalised prompt, characters, prefill) of (role, text) turns, the system's first."""
     characters = sum(len(text) for _, text in turns)
@@ -232,19 +213,26 @@ def mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def choose_tool(tools: list[Tool], name: str | None) -> Tool | None:
-    """Returns the tool called `name`; the first where any will do (empty name); None where none must be called."""
-    if name is None or not tools:
-        return None
-    return next((tool for tool in tools if tool.name == name), tools[0] if not name else None)
-
-
-def arguments_of(answer: Answer) -> Any:
-    """Returns a tool call's arguments as an object; a truncated call has none."""
-    try:
-        return msgspec.json.decode(answer.text.encode())
-    except msgspec.DecodeError:
-        return {}
+def choose_calls(
+    tools: list[Tool],
+    forced: str | None,
+    turns: list[tuple[str, str]],
+    *,
+    free: bool = True,
+    many: bool = True,
+) -> tuple[Tool, ...]:
+    """Returns the tools that are called. `forced`: the name of the one that must be, empty for any; None: those that
+    the user's last words ask for, where the model is `free` to; `many`: more than one at once."""
+    if forced is not None:
+        named = [tool for tool in tools if tool.name == forced]
+        return tuple((named or ([] if forced else tools))[:1])
+    if not free or not tools:
+        return ()
+    role, text = next(((role, text) for role, text in reversed(turns) if role not in _INSTRUCTIONS), ("", ""))
+    asked = (
+        tuple(tool for tool in tools if asks_for(text, tool.name, tool.description)) if role == "user" else ()
+    )
+    return asked if many else asked[:1]
 
 
 BAD_GATEWAY = (

@@ -1,5 +1,4 @@
-"""Amazon Bedrock Converse. Source: docs.aws.amazon.com/bedrock/latest/APIReference (Converse, ConverseStream); its
-frames (vnd.amazon.eventstream): docs.aws.amazon.com/transcribe/latest/dg/event-stream.html.
+"""Amazon Bedrock Converse. Source: docs.aws.amazon.com/bedrock/latest/APIReference (Converse, ConverseStream).
 
 Signatures are not verified; the access key id is.
 """
@@ -7,32 +6,33 @@ Signatures are not verified; the access key id is.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from zlib import crc32
+
+from msgspec import DecodeError
+from msgspec.json import decode
 
 from dev.simulator.behaviour import Preset
+from dev.simulator.signatures import sign
+from dev.simulator.wires.answer import Answer, Part, Script, Usage, call_id, lay_out
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
     Tool,
-    Usage,
-    arguments_of,
     bearer,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     strings,
     text_of,
 )
+from dev.simulator.wires.frames import event_headers, frame, header
 from dev.simulator.wires.openai_errors import plain, retry_headers
 
 _CREDENTIAL = re.compile(r"^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
@@ -90,24 +90,6 @@ _ERRORS: dict[Preset, tuple[int, str, str]] = {
 }
 
 
-def _header(name: str, value: str) -> bytes:
-    raw = value.encode()
-    return struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(raw)) + raw
-
-
-def frame(headers: bytes, payload: bytes) -> bytes:
-    """One event-stream message: prelude, its CRC, headers, payload, the CRC of all."""
-    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
-    body = prelude + struct.pack(">I", crc32(prelude)) + headers + payload
-    return body + struct.pack(">I", crc32(body))
-
-
-def event_headers(name: str) -> bytes:
-    """The headers of an event of that type."""
-    kind = _header(":event-type", name) + _header(":content-type", "application/json")
-    return kind + _header(":message-type", "event")
-
-
 _EVENTS = {
     name: event_headers(name)
     for name in (
@@ -137,6 +119,53 @@ def _usage(usage: Usage) -> dict[str, int]:
     }
 
 
+_AROUND = {
+    "text": (b'"text":', b"}}"),
+    "call": (b'"toolUse":{"input":', b"}}}"),
+    "thinking": (b'"reasoningContent":{"text":', b"}}}"),
+}
+
+
+def _around(number: int, part: Part) -> tuple[bytes, bytes]:
+    """Returns what stands before and after a token in the payload of its delta."""
+    before, after = _AROUND[part.kind]
+    return b'{"contentBlockIndex":%d,"delta":{%b' % (number, before), after
+
+
+def _read_calls(config: Mapping[str, Any], turns: list[tuple[str, str]]) -> tuple[Tool, ...]:
+    choice = mapping(config.get("toolChoice"))
+    forced = "" if "any" in choice else mapping(choice.get("tool")).get("name")
+    specs = [mapping(mapping(tool).get("toolSpec")) for tool in config.get("tools") or ()]
+    offered = [
+        Tool(
+            str(spec.get("name")),
+            mapping(mapping(spec.get("inputSchema")).get("json")),
+            str(spec.get("description", "")),
+        )
+        for spec in specs
+    ]
+    return choose_calls(offered, forced, turns)
+
+
+def _read_format(body: dict[str, Any]) -> Mapping[str, Any] | None:
+    wanted = mapping(mapping(body.get("outputConfig")).get("textFormat"))
+    schema = mapping(mapping(wanted.get("structure")).get("jsonSchema")).get("schema")
+    if wanted.get("type") != "json_schema" or not isinstance(schema, str):
+        return None
+    try:
+        return mapping(decode(schema))
+    except DecodeError:
+        raise BadRequest(
+            "The value at outputConfig.textFormat.structure.jsonSchema.schema is no JSON."
+        ) from None
+
+
+def _use(answer: Answer, uid: str, number: int, part: Part) -> dict[str, Any]:
+    """Returns the fields of a call that come first."""
+    use = {"toolUseId": call_id(answer, uid, number, "tooluse_"), "name": part.name}
+    return {name: value for name, value in use.items() if value is not None}
+
+
 class Bedrock:
     """POST …/model/<id>/converse and …/converse-stream."""
 
@@ -160,12 +189,8 @@ class Bedrock:
             turns.append((role, text_of(content)))
         config = mapping(body.get("inferenceConfig"))
         tools = mapping(body.get("toolConfig"))
-        choice = mapping(tools.get("toolChoice"))
-        name = "" if "any" in choice else mapping(choice.get("tool")).get("name")
-        specs = [mapping(mapping(tool).get("toolSpec")) for tool in tools.get("tools") or ()]
-        offered = [
-            Tool(str(s.get("name")), mapping(mapping(s.get("inputSchema")).get("json"))) for s in specs
-        ]
+        thinking = mapping(mapping(body.get("additionalModelRequestFields")).get("thinking"))
+        thinks = thinking.get("type") in ("enabled", "adaptive")
         prompt, characters, prefill = read_turns(turns)
         return Ask(
             model,
@@ -174,7 +199,11 @@ class Bedrock:
             stream=verb == "converse-stream",
             prefill=prefill,
             max_tokens=positive(config.get("maxTokens"), "maxTokens"),
-            tool=choose_tool(offered, name),
+            calls=_read_calls(tools, turns),
+            thinks=thinks,
+            shows_thoughts=thinks,
+            media=media_of(messages),
+            json_schema=_read_format(body),
             stop=strings(config.get("stopSequences")),
         )
 
@@ -186,13 +215,20 @@ class Bedrock:
         return [("x-amzn-requestid", f"{uid[:8]}-{uid[8:12]}-4000-8000-{uid[12:24]}")]
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
-        block: dict[str, Any] = {"text": answer.text}
-        if answer.tool:
-            use = {"toolUseId": f"tooluse_{uid}", "name": answer.tool, "input": arguments_of(answer)}
-            block = {"toolUse": use}
+        blocks: list[dict[str, Any]] = []
+        calls = 0
+        for part in answer.parts:
+            if part.kind == "thinking":
+                thought = {"text": part.text, "signature": sign("anthropic", part.text)}
+                blocks.append({"reasoningContent": {"reasoningText": thought}})
+            elif part.kind == "text":
+                blocks.append({"text": part.text})
+            else:
+                blocks.append({"toolUse": {**_use(answer, uid, calls, part), "input": part.arguments}})
+                calls += 1
         body: dict[str, Any] = {
-            "output": {"message": {"role": "assistant", "content": [block]}},
-            "stopReason": _FINISH.get(answer.finish or ""),
+            "output": {"message": {"role": "assistant", "content": blocks}},
+            "stopReason": answer.finished(_FINISH),
             "metrics": {"latencyMs": 7},
         }
         if answer.usage:
@@ -200,28 +236,35 @@ class Bedrock:
         return encode(body)
 
     def script(self, ask: Ask, answer: Answer, uid: str) -> Script:
-        opening = _event("messageStart", b'{"role":"assistant"}')
-        prefix, suffix = b'{"contentBlockIndex":0,"delta":{"text":', b"}}"
-        if answer.tool:
-            start = {"toolUse": {"toolUseId": f"tooluse_{uid}", "name": answer.tool}}
-            opening += _event("contentBlockStart", encode({"contentBlockIndex": 0, "start": start}))
-            prefix, suffix = b'{"contentBlockIndex":0,"delta":{"toolUse":{"input":', b"}}}"
+        # Calls come last.
+        first_call = len(answer.parts) - len(answer.calls)
+
+        def begin(number: int, part: Part) -> bytes:
+            if part.kind != "call":
+                return b""
+            start = {"toolUse": _use(answer, uid, number - first_call, part)}
+            return _event("contentBlockStart", encode({"contentBlockIndex": number, "start": start}))
+
+        def end(number: int, part: Part) -> bytes:
+            stop = _event("contentBlockStop", encode({"contentBlockIndex": number}))
+            if part.kind != "thinking":
+                return stop
+            delta = {"reasoningContent": {"signature": sign("anthropic", part.text)}}
+            return _event("contentBlockDelta", encode({"contentBlockIndex": number, "delta": delta})) + stop
+
+        opening, events, closing = lay_out(
+            answer, begin, _around, end, lambda payload: _event("contentBlockDelta", payload)
+        )
         finish = terminator = b""
         if answer.finish:
-            finish = _event("contentBlockStop", b'{"contentBlockIndex":0}')
-            finish += _event("messageStop", encode({"stopReason": _FINISH[answer.finish]}))
+            finish = closing + _event("messageStop", encode({"stopReason": answer.finished(_FINISH)}))
         if answer.usage:
             fields = {"usage": _usage(answer.usage), "metrics": {"latencyMs": 7}}
             terminator = _event("metadata", encode(fields))
-        broken = bytearray(_event("contentBlockDelta", prefix + b'"?"' + suffix))
+        broken = bytearray(_event("contentBlockDelta", b'{"contentBlockIndex":0,"delta":{"text":"?"}}'))
         broken[-1] ^= 0xFF
-        return Script(
-            opening,
-            [_event("contentBlockDelta", prefix + token + suffix) for token in answer.quoted],
-            finish,
-            terminator,
-            bytes(broken),
-        )
+        opening = _event("messageStart", b'{"role":"assistant"}') + opening
+        return Script(opening, events, finish, terminator, bytes(broken))
 
     def error(self, problem: Problem, uid: str) -> Reply:
         if problem.preset == "bad_gateway":
@@ -241,8 +284,8 @@ class Bedrock:
         preset: Preset = "unavailable" if problem.preset == "bad_gateway" else problem.preset
         _, kind, message = _ERRORS[preset]
         name = kind[0].lower() + kind[1:]
-        headers = _header(":exception-type", name) + _header(":content-type", "application/json")
-        headers += _header(":message-type", "exception")
+        headers = header(":exception-type", name) + header(":content-type", "application/json")
+        headers += header(":message-type", "exception")
         return frame(headers, encode({"message": message.format(m=problem.model)}))
 
     def models(self, names: tuple[str, ...]) -> bytes:

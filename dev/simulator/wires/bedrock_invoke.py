@@ -10,9 +10,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from dev.simulator.wires.answer import Answer, Script, Usage
 from dev.simulator.wires.anthropic import Anthropic
-from dev.simulator.wires.base import Answer, Ask, BadRequest, Script, Usage, encode
-from dev.simulator.wires.bedrock import Bedrock, event_headers, frame
+from dev.simulator.wires.base import Ask, BadRequest, encode
+from dev.simulator.wires.bedrock import Bedrock
+from dev.simulator.wires.frames import event_headers, frame
 
 _VERSION = "bedrock-2023-05-31"
 _CHUNK = event_headers("chunk")

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from dev.simulator.behaviour import Preset
+from dev.simulator.wires.answer import Answer, Part, Script, Usage, call_id, lay_out
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
-    Usage,
     bearer,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     sse,
@@ -70,6 +69,24 @@ def _uuid(uid: str) -> str:
     return f"{uid[:8]}-{uid[8:12]}-4000-8000-{uid[12:24]}"
 
 
+def _plan(answer: Answer) -> str:
+    return f"I will call {' and '.join(part.name for part in answer.calls)}."
+
+
+def _call(answer: Answer, uid: str, number: int) -> dict[str, Any]:
+    """Returns the fields of a call that come first."""
+    identifier = call_id(answer, uid, number, f"{answer.calls[number].name}_")
+    call = {"id": identifier, "type": "function"}
+    return {name: value for name, value in call.items() if value is not None}
+
+
+def _event(kind: str, index: int, message: dict[str, Any] | None) -> bytes:
+    fields: dict[str, Any] = {"type": kind, "index": index}
+    if message is not None:
+        fields["delta"] = {"message": message}
+    return sse(encode(fields), kind)
+
+
 class Cohere:
     """POST …/v2/chat."""
 
@@ -82,7 +99,9 @@ class Cohere:
         model = body.get("model") or ""
         if not isinstance(model, str) or not model:
             raise BadRequest("invalid request: model is required")
-        prompt, characters, prefill = read_turns(read_messages(body.get("messages")))
+        turns = read_messages(body.get("messages"))
+        prompt, characters, prefill = read_turns(turns)
+        thinks = mapping(body.get("thinking")).get("type") == "enabled"
         wanted = mapping(body.get("response_format"))
         schema = mapping(wanted.get("json_schema") or wanted.get("schema"))
         required = "" if body.get("tool_choice") == "REQUIRED" else None
@@ -93,7 +112,12 @@ class Cohere:
             stream=body.get("stream") is True,
             prefill=prefill,
             max_tokens=positive(body.get("max_tokens"), "max_tokens"),
-            tool=choose_tool(read_tools(body.get("tools")), required),
+            calls=choose_calls(
+                read_tools(body.get("tools")), required, turns, free=body.get("tool_choice") != "NONE"
+            ),
+            thinks=thinks,
+            shows_thoughts=thinks,
+            media=media_of(body.get("messages")),
             json_schema=schema if wanted.get("type") == "json_object" else None,
             stop=strings(body.get("stop_sequences")),
             seed=body.get("seed"),
@@ -112,58 +136,63 @@ class Cohere:
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
         message: dict[str, Any] = {"role": "assistant"}
-        if answer.tool:
-            function = {"name": answer.tool, "arguments": answer.text}
-            message["tool_plan"] = f"I will call {answer.tool}."
-            message["tool_calls"] = [{"id": f"{answer.tool}_{uid}", "type": "function", "function": function}]
+        content: list[dict[str, Any]] = []
+        if answer.thought is not None:
+            content.append({"type": "thinking", "thinking": answer.thought})
+        if answer.calls:
+            message["tool_plan"] = _plan(answer)
+            message["tool_calls"] = [
+                {**_call(answer, uid, number), "function": {"name": part.name, "arguments": part.text}}
+                for number, part in enumerate(answer.calls)
+            ]
         else:
-            message["content"] = [{"type": "text", "text": answer.text}]
+            content.append({"type": "text", "text": answer.text})
+        if content:
+            message["content"] = content
         body: dict[str, Any] = {"id": _uuid(uid), "message": message}
         if answer.finish:
-            body["finish_reason"] = _FINISH[answer.finish]
+            body["finish_reason"] = answer.finished(_FINISH)
         if answer.usage:
             body["usage"] = _usage(answer.usage)
         return encode(body)
 
     def script(self, ask: Ask, answer: Answer, uid: str) -> Script:
+        first_call = len(answer.parts) - len(answer.calls)
+
+        def begin(number: int, part: Part) -> bytes:
+            if part.kind == "call":
+                call = _call(answer, uid, number - first_call)
+                call["function"] = {"name": part.name, "arguments": ""}
+                return _event("tool-call-start", number - first_call, {"tool_calls": call})
+            block = {"type": part.kind, part.kind: ""}
+            return _event("content-start", number, {"content": block})
+
+        def token(number: int, part: Part) -> tuple[bytes, bytes]:
+            field, close = b'"content":{"%b":' % part.kind.encode(), b"}}}}\n\n"
+            name = b"content"
+            if part.kind == "call":
+                name, number = b"tool-call", number - first_call
+                field, close = b'"tool_calls":{"function":{"arguments":', b"}}}}}\n\n"
+            head = b'event: %b-delta\ndata: {"type":"%b-delta","index":%d,"delta":{"message":{%b'
+            return head % (name, name, number, field), close
+
+        def end(number: int, part: Part) -> bytes:
+            if part.kind == "call":
+                return _event("tool-call-end", number - first_call, None)
+            return _event("content-end", number, None)
+
         begun = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
-        opening = sse(
-            encode({"id": _uuid(uid), "type": "message-start", "delta": {"message": begun}}), "message-start"
-        )
-        if answer.tool:
-            name = "tool-call"
-            call = {
-                "id": f"{answer.tool}_{uid}",
-                "type": "function",
-                "function": {"name": answer.tool, "arguments": ""},
-            }
-            start: dict[str, Any] = {"tool_calls": call}
-            field, close = b'"tool_calls":{"function":{"arguments":', b"}}}}}\n\n"
-        else:
-            name = "content"
-            start = {"content": {"type": "text", "text": ""}}
-            field, close = b'"content":{"text":', b"}}}}\n\n"
-        kind = f"{name}-start"
-        opening += sse(encode({"type": kind, "index": 0, "delta": {"message": start}}), kind)
-        prefix = b'event: %b-delta\ndata: {"type":"%b-delta","index":0,"delta":{"message":{%b' % (
-            name.encode(),
-            name.encode(),
-            field,
-        )
+        start = {"id": _uuid(uid), "type": "message-start", "delta": {"message": begun}}
+        opening, events, closing = lay_out(answer, begin, token, end)
+        opening = sse(encode(start), "message-start") + opening
         finish = b""
         if answer.finish:
-            delta: dict[str, Any] = {"finish_reason": _FINISH[answer.finish]}
+            delta: dict[str, Any] = {"finish_reason": answer.finished(_FINISH)}
             if answer.usage:
                 delta["usage"] = _usage(answer.usage)
-            finish = sse(encode({"type": f"{name}-end", "index": 0}), f"{name}-end")
-            finish += sse(encode({"type": "message-end", "delta": delta}), "message-end")
-        return Script(
-            opening,
-            [prefix + token + close for token in answer.quoted],
-            finish,
-            b"data: [DONE]\n\n",
-            prefix + b'"\n\n',
-        )
+            finish = closing + sse(encode({"type": "message-end", "delta": delta}), "message-end")
+        broken = b'event: content-delta\ndata: {"type":"content-delta","index":0,"delta":{"message":{"\n\n'
+        return Script(opening, events, finish, b"data: [DONE]\n\n", broken)
 
     def error(self, problem: Problem, uid: str) -> Reply:
         reply = plain(problem)

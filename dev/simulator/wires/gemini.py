@@ -6,24 +6,24 @@ Source: ai.google.dev/api/generate-content; errors: cloud.google.com/apis/design
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from dev.simulator.behaviour import Preset
+from dev.simulator.signatures import sign
+from dev.simulator.wires.answer import Answer, Script, Usage, call_id
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
     Tool,
-    Usage,
-    arguments_of,
     bearer,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     sse,
@@ -120,17 +120,39 @@ def _read_turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return turns
 
 
-def _read_tool(body: dict[str, Any]) -> Tool | None:
+def _read_calls(body: dict[str, Any], turns: list[tuple[str, str]]) -> tuple[Tool, ...]:
     config = mapping(mapping(body.get("toolConfig")).get("functionCallingConfig"))
-    if config.get("mode") != "ANY":
-        return None
+    mode = config.get("mode")
     tools = []
     for group in body.get("tools") or ():
         for function in mapping(group).get("functionDeclarations") or ():
             schema = function.get("parametersJsonSchema") or function.get("parameters")
-            tools.append(Tool(str(function.get("name")), mapping(schema)))
+            description = str(function.get("description", ""))
+            tools.append(Tool(str(function.get("name")), mapping(schema), description))
     allowed = strings(config.get("allowedFunctionNames"))
-    return choose_tool(tools, allowed[0] if allowed else "")
+    forced = (allowed[0] if allowed else "") if mode == "ANY" else None
+    return choose_calls(tools, forced, turns, free=mode != "NONE")
+
+
+def _parts(ask: Ask, answer: Answer) -> list[dict[str, Any]]:
+    """Returns the parts, whole: the first call carries the signature of the thoughts before it."""
+    parts: list[dict[str, Any]] = []
+    calls = 0
+    for part in answer.parts:
+        if part.kind == "thinking":
+            if part.pieces:
+                parts.append({"text": part.text, "thought": True})
+        elif part.kind == "text":
+            parts.append({"text": part.text})
+        else:
+            call: dict[str, Any] = {"name": part.name, "args": part.arguments}
+            if answer.odd.ids in ("empty", "repeated", "long", "dotted"):
+                call["id"] = call_id(answer, "", calls, "")
+            parts.append({"functionCall": call})
+            if ask.keeps_thoughts and not calls:
+                parts[-1]["thoughtSignature"] = sign("gemini", answer.thought or "")
+            calls += 1
+    return parts
 
 
 class Gemini:
@@ -144,7 +166,11 @@ class Gemini:
     ) -> Ask:
         model, _, verb = model.partition(":")
         config = mapping(body.get("generationConfig") or body.get("generation_config"))
-        prompt, characters, prefill = read_turns(_read_turns(body))
+        turns = _read_turns(body)
+        prompt, characters, prefill = read_turns(turns)
+        thinking = mapping(config.get("thinkingConfig"))
+        shows = thinking.get("includeThoughts") is True
+        keeps = bool(thinking) and thinking.get("thinkingBudget") != 0
         schema: Mapping[str, Any] | None = None
         if config.get("responseMimeType") == "application/json":
             schema = mapping(config.get("responseJsonSchema") or config.get("responseSchema"))
@@ -155,7 +181,11 @@ class Gemini:
             stream=verb == "streamGenerateContent",
             prefill=prefill,
             max_tokens=positive(config.get("maxOutputTokens"), "max_output_tokens"),
-            tool=_read_tool(body),
+            calls=_read_calls(body, turns),
+            thinks=shows,
+            shows_thoughts=shows,
+            keeps_thoughts=keeps or model.startswith("gemini-3"),
+            media=media_of(body.get("contents"), "parts"),
             json_schema=schema,
             stop=strings(config.get("stopSequences")),
             seed=config.get("seed"),
@@ -173,14 +203,12 @@ class Gemini:
         ]
 
     def _body(self, ask: Ask, answer: Answer, uid: str) -> dict[str, Any]:
-        part: dict[str, Any] = {"text": answer.text}
-        if answer.tool:
-            part = {"functionCall": {"name": answer.tool, "args": arguments_of(answer)}}
         candidate: dict[str, Any] = {"index": 0}
-        if answer.pieces:
-            candidate["content"] = {"parts": [part], "role": "model"}
+        parts = _parts(ask, answer)
+        if answer.count or answer.calls:
+            candidate["content"] = {"parts": parts, "role": "model"}
         if answer.finish:
-            candidate["finishReason"] = _FINISH[answer.finish]
+            candidate["finishReason"] = answer.finished(_FINISH)
         body: dict[str, Any] = {"candidates": [candidate], "modelVersion": ask.model, "responseId": uid}
         if answer.usage:
             body["usageMetadata"] = _usage(answer.usage)
@@ -196,13 +224,18 @@ class Gemini:
             fields = encode({"promptTokenCount": count, "totalTokenCount": count})
             tail = b'"usageMetadata":%b,%b' % (fields, tail)
         prefix = b'{"candidates":[{"content":{"parts":[{"text":'
-        suffix = b'}],"role":"model"},"index":0}],' + tail
-        events = [prefix + token + suffix for token in answer.quoted]
-        # A function call comes whole, with the finish reason.
-        last = self._body(ask, answer if answer.tool else _emptied(answer), uid)
-        if answer.tool:
-            events = []
-        end = encode(last) if answer.finish or answer.tool else b""
+        role = b'],"role":"model"},"index":0}],' + tail
+        marks = {"text": b"}" + role, "thinking": b',"thought":true}' + role}
+        events = [
+            prefix + token + marks[part.kind]
+            for part in answer.parts
+            if part.kind != "call"
+            for token in part.quoted
+        ]
+        # Function calls come whole, with the finish reason.
+        calls = tuple(part for part in answer.parts if part.kind == "call")
+        last = self._body(ask, replace(answer, parts=calls), uid)
+        end = encode(last) if answer.finish or calls else b""
         if not ask.array:
             return Script(
                 b"",
@@ -271,7 +304,3 @@ class Gemini:
             for name in names
         ]
         return encode({"models": rows})
-
-
-def _emptied(answer: Answer) -> Answer:
-    return Answer((), answer.finish, answer.usage, None, answer.stop_sequence)

@@ -1,6 +1,7 @@
 """Ollama's own chat API: lines of JSON. Source: github.com/ollama/ollama, docs/api.md and the server's errors.
 
-No tool can be demanded on this wire, and nothing filters content; a finish of either kind reads as "stop".
+No tool can be demanded on this wire, calls have no ids, and nothing filters content; a finish for either reads as
+"stop".
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from dev.simulator.behaviour import Preset
+from dev.simulator.pictures import describe
+from dev.simulator.wires.answer import Answer, Script
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
     bearer,
+    choose_calls,
     encode,
     mapping,
     positive,
     read_turns,
     strings,
 )
-from dev.simulator.wires.openai_chat import read_messages
+from dev.simulator.wires.openai_chat import read_messages, read_tools
 from dev.simulator.wires.openai_errors import plain, retry_headers
 
 _CREATED = "2026-01-01T00:00:00.000000Z"
@@ -57,7 +59,10 @@ class Ollama:
         model = body.get("model") or ""
         if not isinstance(model, str) or not model:
             raise BadRequest("model is required")
-        prompt, characters, prefill = read_turns(read_messages(body.get("messages")))
+        turns = read_messages(body.get("messages"))
+        prompt, characters, prefill = read_turns(turns)
+        thinks = body.get("think") not in (None, False)
+        images = [image for message in body["messages"] for image in message.get("images") or ()]
         options, wanted = mapping(body.get("options")), body.get("format")
         limit = options.get("num_predict")
         return Ask(
@@ -68,6 +73,10 @@ class Ollama:
             stream=body.get("stream") is not False,
             prefill=prefill,
             max_tokens=None if isinstance(limit, int) and limit < 0 else positive(limit, "num_predict"),
+            calls=choose_calls(read_tools(body.get("tools")), None, turns),
+            thinks=thinks,
+            shows_thoughts=thinks,
+            media=tuple(describe(image, "image") for image in images if isinstance(image, str)),
             json_schema=mapping(wanted) if wanted else None,
             stop=strings(options.get("stop")),
             seed=options.get("seed"),
@@ -80,20 +89,23 @@ class Ollama:
         return []
 
     def unary(self, ask: Ask, answer: Answer, uid: str) -> bytes:
-        return encode(_last(ask, answer, answer.text))
+        return encode(_last(ask, answer, answer.text, answer.thought))
 
     def script(self, ask: Ask, answer: Answer, uid: str) -> Script:
-        prefix = b'{"model":%b,"created_at":"%b","message":{"role":"assistant","content":' % (
+        start = b'{"model":%b,"created_at":"%b","message":{"role":"assistant",' % (
             encode(ask.model),
             _CREATED.encode(),
         )
-        return Script(
-            b"",
-            [prefix + token + b'},"done":false}\n' for token in answer.quoted],
-            encode(_last(ask, answer, "")) + b"\n" if answer.finish else b"",
-            b"",
-            prefix + b'"\n',
-        )
+        before = {"text": start + b'"content":', "thinking": start + b'"content":"","thinking":'}
+        # Calls come whole, with the end.
+        events = [
+            before[part.kind] + token + b'},"done":false}\n'
+            for part in answer.parts
+            if part.kind != "call"
+            for token in part.quoted
+        ]
+        finish = encode(_last(ask, answer, "", None)) + b"\n" if answer.finish else b""
+        return Script(b"", events, finish, b"", before["text"] + b'"\n')
 
     def error(self, problem: Problem, uid: str) -> Reply:
         reply = plain(problem)
@@ -112,12 +124,19 @@ class Ollama:
         return encode({"models": rows})
 
 
-def _last(ask: Ask, answer: Answer, text: str) -> dict[str, Any]:
+def _last(ask: Ask, answer: Answer, text: str, thought: str | None) -> dict[str, Any]:
     """The object that says the answer is done, if it is."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if thought is not None:
+        message["thinking"] = thought
+    if answer.calls:
+        message["tool_calls"] = [
+            {"function": {"name": part.name, "arguments": part.arguments}} for part in answer.calls
+        ]
     fields: dict[str, Any] = {
         "model": ask.model,
         "created_at": _CREATED,
-        "message": {"role": "assistant", "content": text},
+        "message": message,
         "done": answer.finish is not None,
     }
     if answer.finish:

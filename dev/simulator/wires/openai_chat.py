@@ -5,25 +5,25 @@ Source: platform.openai.com/docs/api-reference/chat.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from time import time
 from typing import Any, ClassVar
 
 from dev.simulator.wires import openai_errors
+from dev.simulator.wires.answer import Answer, Part, Script, Usage, call_id, lay_out
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Quota,
     Reply,
-    Script,
     Tool,
-    Usage,
     bearer,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     sse,
@@ -71,7 +71,14 @@ def read_messages(messages: Any) -> list[tuple[str, str]]:
 def read_tools(tools: Any) -> list[Tool]:
     """The functions of a chat `tools` list."""
     functions = [mapping(mapping(tool).get("function")) for tool in tools or ()]
-    return [Tool(str(function.get("name")), mapping(function.get("parameters"))) for function in functions]
+    return [
+        Tool(
+            str(function.get("name")),
+            mapping(function.get("parameters")),
+            str(function.get("description", "")),
+        )
+        for function in functions
+    ]
 
 
 def forced_tool(choice: Any) -> str | None:
@@ -89,6 +96,16 @@ def read_format(wanted: Any) -> Mapping[str, Any] | None:
     return {} if wanted.get("type") == "json_object" else None
 
 
+def _call(ask: Ask, answer: Answer, uid: str, number: int) -> dict[str, Any]:
+    """Returns the fields of a call that come first."""
+    identifier = call_id(answer, uid, number, "call_")
+    if ask.vendor == "mistral" and answer.odd.ids == "own":
+        # Nine letters and digits, as Mistral's are.
+        identifier = hashlib.blake2b(f"{uid}{number}".encode(), digest_size=8).hexdigest()[:9]
+    call = {"id": identifier, "type": "function"}
+    return {name: value for name, value in call.items() if value is not None}
+
+
 class OpenAIChat:
     """POST …/chat/completions."""
 
@@ -103,6 +120,8 @@ class OpenAIChat:
         if not isinstance(model, str) or not model:
             raise BadRequest("you must provide a model parameter")
         prompt, characters, prefill = read_turns(turns)
+        # As DeepSeek thinks, and shows it.
+        thinks = mapping(body.get("thinking")).get("type") == "enabled" or "reasoner" in model
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         return Ask(
             model,
@@ -111,7 +130,16 @@ class OpenAIChat:
             stream=body.get("stream") is True,
             prefill=prefill,
             max_tokens=positive(limit, "max_tokens"),
-            tool=choose_tool(read_tools(body.get("tools")), forced_tool(body.get("tool_choice"))),
+            calls=choose_calls(
+                read_tools(body.get("tools")),
+                forced_tool(body.get("tool_choice")),
+                turns,
+                free=body.get("tool_choice") != "none",
+                many=body.get("parallel_tool_calls") is not False,
+            ),
+            thinks=thinks,
+            shows_thoughts=thinks,
+            media=media_of(body.get("messages")),
             json_schema=read_format(body.get("response_format")),
             stop=strings(body.get("stop")),
             seed=body.get("seed"),
@@ -136,11 +164,15 @@ class OpenAIChat:
             "refusal": None,
             "annotations": [],
         }
-        if answer.tool:
-            function = {"name": answer.tool, "arguments": answer.text}
-            message["content"] = None
-            message["tool_calls"] = [{"id": f"call_{uid}", "type": "function", "function": function}]
-        finish = _FINISH.get(answer.finish or "", answer.finish)
+        if answer.calls:
+            message["content"] = answer.text or None
+            message["tool_calls"] = [
+                {**_call(ask, answer, uid, number), "function": {"name": part.name, "arguments": part.text}}
+                for number, part in enumerate(answer.calls)
+            ]
+        if answer.thought is not None:
+            message["reasoning_content"] = answer.thought
+        finish = answer.finished(_FINISH)
         body = {
             "id": f"chatcmpl-{uid}",
             "object": "chat.completion",
@@ -179,32 +211,41 @@ class OpenAIChat:
         # head + `,"choices":[{"index":0,"delta":` + delta + after
         before = head + b',"choices":[{"index":0,' + (extra + b"," if extra else b"") + b'"delta":'
         after = b',"logprobs":null,"finish_reason":null}]' + tail
-        if answer.tool:
-            call = {"index": 0, "id": f"call_{uid}", "type": "function"}
-            call["function"] = {"name": answer.tool, "arguments": ""}
-            first = encode({"role": "assistant", "content": None, "tool_calls": [call], "refusal": None})
-            open_, close = b'{"tool_calls":[{"index":0,"function":{"arguments":', b"}}]}"
-        else:
-            first = b'{"role":"assistant","content":"","refusal":null}'
-            open_, close = b'{"content":', b"}"
-        prefix, suffix = before + open_, close + after
+        calls = answer.calls
+        first_call = len(answer.parts) - len(calls)
+
+        def begin(number: int, part: Part) -> bytes:
+            if part.kind != "call":
+                return b""
+            call = {"index": number - first_call, **_call(ask, answer, uid, number - first_call)}
+            call["function"] = {"name": part.name, "arguments": ""}
+            # The first call of an answer comes with the role.
+            first = {} if number else {"role": "assistant", "content": None, "refusal": None}
+            return before + encode({**first, "tool_calls": [call]}) + after
+
+        def token(number: int, part: Part) -> tuple[bytes, bytes]:
+            if part.kind != "call":
+                field = b"content" if part.kind == "text" else b"reasoning_content"
+                return before + b'{"' + field + b'":', b"}" + after
+            open_ = b'{"tool_calls":[{"index":%d,"function":{"arguments":' % (number - first_call)
+            return before + open_, b"}}]}" + after
+
+        start = b'{"role":"assistant","content":%b,"refusal":null}' % (b"null" if calls else b'""')
+        begun = b"" if first_call == 0 else before + start + after
+        opening, events, closing = lay_out(answer, begin, token, lambda number, part: b"")
+        opening = begun + opening
         finish = b""
         if answer.finish:
-            reason = encode(_FINISH.get(answer.finish, answer.finish))
-            finish = before + b'{},"logprobs":null,"finish_reason":' + reason + b"}]"
+            reason = encode(answer.finished(_FINISH))
+            finish = closing + before + b'{},"logprobs":null,"finish_reason":' + reason + b"}]"
             if ask.usage_with_finish and answer.usage:
                 finish += b',"usage":' + encode(usage_of(answer.usage)) + b"}\n\n"
             else:
                 finish += tail
         if ask.include_usage and answer.usage and not ask.usage_with_finish:
             finish += head + b',"choices":[],"usage":' + encode(usage_of(answer.usage)) + b"}\n\n"
-        return Script(
-            self.preamble() + before + first + after,
-            [prefix + token + suffix for token in answer.quoted],
-            finish,
-            b"data: [DONE]\n\n",
-            prefix + b'"\n\n',
-        )
+        broken = before + b'{"content":"\n\n'
+        return Script(self.preamble() + opening, events, finish, b"data: [DONE]\n\n", broken)
 
     def error(self, problem: Problem, uid: str) -> Reply:
         return openai_errors.error(problem, uid)

@@ -127,6 +127,8 @@ def details(problem: Problem) -> tuple[int, dict[str, str | None]]:
     status, kind, code, param, message = _TABLE[preset]
     advice = "" if problem.retry_after is None else f" Please try again in {problem.retry_after:g}s."
     text = problem.message or message.format(m=problem.model, s=advice)
+    if problem.of_request:
+        code, param = problem.code, problem.param
     return status, {"message": text, "type": kind, "param": param, "code": code}
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import count
 from time import time
 from typing import Any, ClassVar
 
+from dev.simulator.signatures import sign
 from dev.simulator.wires import openai_errors
+from dev.simulator.wires.answer import Answer, Part, Script, call_id
 from dev.simulator.wires.base import (
-    Answer,
     Ask,
     BadRequest,
     Problem,
     Reply,
-    Script,
     Tool,
-    choose_tool,
+    choose_calls,
     encode,
     mapping,
+    media_of,
     positive,
     read_turns,
     sse,
@@ -37,15 +39,25 @@ def _read_input(body: dict[str, Any]) -> list[tuple[str, str]]:
         return [*turns, ("user", given)]
     if not isinstance(given, list) or not given:
         raise BadRequest("Missing required parameter: 'input'.")
-    messages = [item for item in given if isinstance(item, dict) and "role" in item]
-    return [*turns, *((str(item["role"]), text_of(item.get("content"))) for item in messages)]
+    for item in given:
+        kind = mapping(item).get("type")
+        if kind == "function_call_output":
+            turns.append(("tool", text_of(item.get("output"))))
+        elif "role" in mapping(item):
+            turns.append((str(item["role"]), text_of(item.get("content"))))
+    return turns
 
 
-def _read_tool(body: dict[str, Any]) -> Tool | None:
+def _read_calls(body: dict[str, Any], turns: list[tuple[str, str]]) -> tuple[Tool, ...]:
     choice = body.get("tool_choice")
-    name = "" if choice == "required" else mapping(choice).get("name")
+    forced = "" if choice == "required" else mapping(choice).get("name")
     functions = [mapping(tool) for tool in body.get("tools") or () if mapping(tool).get("type") == "function"]
-    return choose_tool([Tool(str(f.get("name")), mapping(f.get("parameters"))) for f in functions], name)
+    offered = [
+        Tool(str(f.get("name")), mapping(f.get("parameters")), str(f.get("description", "")))
+        for f in functions
+    ]
+    many = body.get("parallel_tool_calls") is not False
+    return choose_calls(offered, forced, turns, free=choice != "none", many=many)
 
 
 def _read_format(body: dict[str, Any]) -> Mapping[str, Any] | None:
@@ -53,6 +65,68 @@ def _read_format(body: dict[str, Any]) -> Mapping[str, Any] | None:
     if wanted.get("type") == "json_schema":
         return mapping(wanted.get("schema"))
     return {} if wanted.get("type") == "json_object" else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A way to stream a part: the event's name, the fields that place it and that every delta has, those of its item
+    that are still to come, and the part that its text is in."""
+
+    kind: bytes
+    place: dict[str, Any]
+    more: dict[str, Any]
+    empty: dict[str, Any]
+    part: str = ""
+    type: str = ""
+
+    def make(self, text: str) -> dict[str, Any]:
+        """Returns the part with a text."""
+        more: dict[str, Any] = {"annotations": [], "logprobs": []} if self.type == "output_text" else {}
+        return {"type": self.type, **more, "text": text}
+
+
+_STREAMS = {
+    "text": _Stream(
+        b"response.output_text",
+        {"content_index": 0},
+        {"logprobs": []},
+        {"content": [], "status": "in_progress"},
+        "content_part",
+        "output_text",
+    ),
+    "call": _Stream(b"response.function_call_arguments", {}, {}, {"arguments": "", "status": "in_progress"}),
+}
+_SUMMARY = _Stream(
+    b"response.reasoning_summary_text",
+    {"summary_index": 0},
+    {},
+    {"summary": []},
+    "reasoning_summary_part",
+    "summary_text",
+)
+#: As models with open weights show their thinking.
+_RAW = _Stream(
+    b"response.reasoning_text", {"content_index": 0}, {}, {"content": []}, "content_part", "reasoning_text"
+)
+
+
+def _thinking_stream(ask: Ask) -> _Stream:
+    return _RAW if ask.raw_thoughts else _SUMMARY
+
+
+def _reasoning(ask: Ask, part: Part, uid: str) -> dict[str, Any]:
+    stream = _thinking_stream(ask)
+    shown = [stream.make(part.text)] if part.pieces else []
+    item: dict[str, Any] = {
+        "id": f"rs_{uid}",
+        "type": "reasoning",
+        "summary": [] if ask.raw_thoughts else shown,
+    }
+    if ask.raw_thoughts:
+        item["content"] = shown
+    if ask.keeps_thoughts:
+        item["encrypted_content"] = sign("openai", part.text)
+    return item
 
 
 class OpenAIResponses(OpenAIChat):
@@ -71,7 +145,10 @@ class OpenAIResponses(OpenAIChat):
                 "Unsupported parameter: 'response_format'. In the Responses API, this parameter has moved to"
                 " 'text.format'."
             )
-        prompt, characters, prefill = read_turns(_read_input(body))
+        turns = _read_input(body)
+        prompt, characters, prefill = read_turns(turns)
+        reasoning = mapping(body.get("reasoning"))
+        effort = reasoning.get("effort")
         return Ask(
             model,
             prompt,
@@ -79,28 +156,43 @@ class OpenAIResponses(OpenAIChat):
             stream=body.get("stream") is True,
             prefill=prefill,
             max_tokens=positive(body.get("max_output_tokens"), "max_output_tokens"),
-            tool=_read_tool(body),
+            calls=_read_calls(body, turns),
+            thinks=effort not in (None, "none"),
+            shows_thoughts=bool(reasoning.get("summary")),
+            keeps_thoughts="reasoning.encrypted_content" in (body.get("include") or ()),
+            media=media_of(body.get("input")),
             json_schema=_read_format(body),
         )
 
-    def _item(self, answer: Answer, uid: str, status: str, text: str) -> dict[str, Any]:
-        if answer.tool:
-            return {
-                "id": f"fc_{uid}",
-                "type": "function_call",
-                "status": status,
-                "arguments": text,
-                "call_id": f"call_{uid}",
-                "name": answer.tool,
-            }
-        content = [self._part(text)] if status != "in_progress" else []
-        return {
-            "id": f"msg_{uid}",
-            "type": "message",
-            "status": status,
-            "content": content,
-            "role": "assistant",
-        }
+    def _items(self, ask: Ask, answer: Answer, uid: str, status: str) -> list[dict[str, Any]]:
+        """Returns the items of the output, whole."""
+        items: list[dict[str, Any]] = []
+        calls = 0
+        for part in answer.parts:
+            if part.kind == "thinking":
+                items.append(_reasoning(ask, part, uid))
+            elif part.kind == "text":
+                items.append(
+                    {
+                        "id": f"msg_{uid}",
+                        "type": "message",
+                        "status": status,
+                        "content": [self._part(part.text)],
+                        "role": "assistant",
+                    }
+                )
+            else:
+                item = {
+                    "id": f"fc_{uid}_{calls}",
+                    "type": "function_call",
+                    "status": status,
+                    "arguments": part.text,
+                    "call_id": call_id(answer, uid, calls, "call_"),
+                    "name": part.name,
+                }
+                items.append({name: value for name, value in item.items() if value is not None})
+                calls += 1
+        return items
 
     @staticmethod
     def _part(text: str) -> dict[str, Any]:
@@ -130,7 +222,7 @@ class OpenAIResponses(OpenAIChat):
             "instructions": None,
             "max_output_tokens": ask.max_tokens,
             "model": ask.model,
-            "output": [self._item(answer, uid, status, answer.text)] if done else [],
+            "output": self._items(ask, answer, uid, status) if done else [],
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
@@ -155,43 +247,44 @@ class OpenAIResponses(OpenAIChat):
         def event(kind: str, body: dict[str, Any]) -> bytes:
             return sse(encode({"type": kind, **body, "sequence_number": next(number)}), kind)
 
-        place: dict[str, Any] = {"item_id": f"fc_{uid}" if answer.tool else f"msg_{uid}", "output_index": 0}
-        begun = self._response(ask, answer, uid, done=False)
-        item = self._item(answer, uid, "in_progress", "")
-        opening = event("response.created", {"response": begun}) + event(
-            "response.in_progress", {"response": begun}
+        begun = {"response": self._response(ask, answer, uid, done=False)}
+        opening = event("response.created", begun) + event("response.in_progress", begun)
+        pending, events = b"", []
+        items = self._items(ask, answer, uid, "completed" if answer.finish else "incomplete")
+        for index, (part, item) in enumerate(zip(answer.parts, items, strict=True)):
+            stream = _STREAMS[part.kind] if part.kind != "thinking" else _thinking_stream(ask)
+            place: dict[str, Any] = {"item_id": item["id"], "output_index": index, **stream.place}
+            empty = {**item, **stream.empty}
+            added = event("response.output_item.added", {"output_index": index, "item": empty})
+            if stream.part and part.pieces:
+                added += event(f"response.{stream.part}.added", {**place, "part": stream.make("")})
+            if index:
+                pending += added
+            else:
+                opening += added
+            rest = b"," + encode({**place, **stream.more})[1:-1]
+            head = b'event: %b.delta\ndata: {"type":"%b.delta"%b,"delta":' % (stream.kind, stream.kind, rest)
+            for token in part.quoted:
+                delta = b'%b%b,"sequence_number":%d}\n\n' % (head, token, next(number))
+                events.append(pending + delta)
+                pending = b""
+            if part.pieces or part.kind == "call":
+                name = "arguments" if part.kind == "call" else "text"
+                done = {**place, **stream.more, name: part.text}
+                pending += event(f"{stream.kind.decode()}.done", done)
+                if stream.part:
+                    pending += event(
+                        f"response.{stream.part}.done", {**place, "part": stream.make(part.text)}
+                    )
+            pending += event("response.output_item.done", {"output_index": index, "item": item})
+        finish = b""
+        if answer.finish:
+            last = self._response(ask, answer, uid, done=True)
+            finish = pending + event(f"response.{last['status']}", {"response": last})
+        broken = (
+            b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"\n\n'
         )
-        opening += event("response.output_item.added", {"output_index": 0, "item": item})
-        if answer.tool:
-            kind = "response.function_call_arguments"
-            done = {**place, "arguments": answer.text}
-        else:
-            kind = "response.output_text"
-            place["content_index"] = 0
-            done = {**place, "logprobs": [], "text": answer.text}
-            opening += event("response.content_part.added", {**place, "part": self._part("")})
-        rest = b"," + encode(place)[1:-1] + (b"" if answer.tool else b',"logprobs":[]')
-        prefix = b'event: %b.delta\ndata: {"type":"%b.delta"%b,"delta":' % (
-            kind.encode(),
-            kind.encode(),
-            rest,
-        )
-        deltas = [
-            b'%b%b,"sequence_number":%d}\n\n' % (prefix, token, next(number)) for token in answer.quoted
-        ]
-        finish = b"".join(self._finish(ask, answer, uid, kind, done, event)) if answer.finish else b""
-        return Script(opening, deltas, finish, b"", prefix + b'"\n\n')
-
-    def _finish(
-        self, ask: Ask, answer: Answer, uid: str, kind: str, done: dict[str, Any], event: Any
-    ) -> Iterator[bytes]:
-        last = self._response(ask, answer, uid, done=True)
-        yield event(f"{kind}.done", done)
-        if not answer.tool:
-            part = {name: done[name] for name in ("item_id", "output_index", "content_index")}
-            yield event("response.content_part.done", {**part, "part": self._part(answer.text)})
-        yield event("response.output_item.done", {"output_index": 0, "item": last["output"][0]})
-        yield event(f"response.{last['status']}", {"response": last})
+        return Script(opening, events, finish, b"", broken)
 
     def error(self, problem: Problem, uid: str) -> Reply:
         if problem.preset == "context_length" and not problem.message:

@@ -176,7 +176,7 @@ async def test_responses_tool_call_and_truncation(simulator: Simulator) -> None:
     assert "city" in json.loads(item["arguments"])
     found = events((await post(simulator, "/r/v1/responses", {**body, "stream": True})).text)
     assert "response.function_call_arguments.done" in [name for name, _ in found]
-    short = {"model": "m", "input": PROMPT, "max_output_tokens": 3}
+    short = {"model": "m", "input": PROMPT, "max_output_tokens": 16}
     cut = (await post(simulator, "/r/v1/responses", short)).json()
     assert cut["status"] == "incomplete"
     assert cut["incomplete_details"] == {"reason": "max_output_tokens"}
