@@ -119,7 +119,7 @@ class ProviderClient:
         self._learn_from_success(provider, model, headers)
         if len(body) > limit:
             raise too_long(prompt, limit)
-        completion = wire.completion(status, headers, body)
+        completion = request.inverse.whole(wire.completion(status, headers, body))
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
         ended = now()
@@ -139,6 +139,7 @@ class ProviderClient:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
                 # What goes on from text already sent may have nothing to add.
                 decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
+                reader = request.inverse.reader()
                 events: Sequence[StreamEvent] = ()
                 more = True
                 while more:
@@ -147,8 +148,11 @@ class ProviderClient:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
                     events, more = await self._next_events(response, decoder, watch, limit, resumed)
+                    events = reader.read(events)
                     if limit.count_events(events):
                         events, more = limit.cut(events, decoder), False
+                    elif reader.stopped:
+                        events, more = limit.stop(events, decoder), False
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
@@ -283,7 +287,14 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
-            endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options)
+            endpoint = Endpoint(
+                provider.base_url,
+                model.wire_name,
+                key,
+                provider.options,
+                model.max_output_tokens,
+                "prefill" in model.capabilities,
+            )
             known = self._endpoints[model.id] = (provider, model, endpoint)
         return wire, known[2]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.validity.rules import DEEPSEEK as RULES
+from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -14,4 +16,10 @@ def _url(prompt: Prompt, endpoint: Endpoint) -> str:
     return f"{base}/chat/completions"
 
 
-DEEPSEEK = Dialect(json_schema=False, seed="", reasoning="", prefill_fields={"prefix": True}, url=_url)
+def _rules(model: str) -> Rules:
+    return RULES
+
+
+DEEPSEEK = Dialect(
+    json_schema=False, seed="", reasoning="", prefill_fields={"prefix": True}, url=_url, rules=_rules
+)

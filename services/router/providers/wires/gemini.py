@@ -17,6 +17,8 @@ from services.router.providers.wires.fields import as_count, as_dict, as_list, a
 from services.router.providers.wires.gemini_body import gemini_body
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import gemini_rules
 from services.router.providers.wires.whole_answer import complete, decode_answer, finish_with_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -67,10 +69,13 @@ class GeminiWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
+        rules = gemini_rules(endpoint.model)
+        valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         call = "streamGenerateContent?alt=sse" if stream else "generateContent"
         url = f"{self._address(endpoint)}/models/{quote(endpoint.model, safe='')}:{call}"
         headers = {**json_headers(stream=stream), **self._key_header(endpoint)}
-        return HttpRequest("POST", url, headers, encode(gemini_body(prompt, endpoint)))
+        body = gemini_body(valid.prompt, endpoint)
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -85,8 +90,7 @@ class GeminiWire:
         text = "".join(map(_text, parts))
         called = [call for part in parts if (call := as_dict(as_dict(part).get("functionCall")))]
         calls = tuple(
-            ToolCall(as_str(call.get("id")) or f"call_{index}", as_str(call.get("name")), _arguments(call))
-            for index, call in enumerate(called)
+            ToolCall(as_str(call.get("id")), as_str(call.get("name")), _arguments(call)) for call in called
         )
         finish = finish_with_calls(
             read_finish(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
@@ -121,8 +125,7 @@ class GeminiDecoder(Decoder):
             self._add_text(_text(part), out)
             call = as_dict(as_dict(part).get("functionCall"))
             if call:
-                call_id = as_str(call.get("id")) or f"call_{self._tools.count}"
-                self._add_tool_call(None, call_id, as_str(call.get("name")), _arguments(call), out)
+                self._add_whole_call(as_str(call.get("id")), as_str(call.get("name")), _arguments(call), out)
         if candidate.get("finishReason"):
             self._set_finish(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
             if self.finish is not None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.router.providers.wires.request_parts import Headers, bearer_headers
+from services.router.providers.wires.validity import rules as vendors
+from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -23,6 +25,23 @@ def _writer_url(prompt: Prompt, endpoint: Endpoint) -> str:
     return endpoint.base_url.rstrip("/") + "/chat"
 
 
+def compatible_rules(model: str) -> Rules:
+    """Returns the rules of any server that speaks the wire."""
+    return vendors.COMPATIBLE
+
+
+def _groq_rules(model: str) -> Rules:
+    return vendors.GROQ
+
+
+def _mistral_rules(model: str) -> Rules:
+    return vendors.MISTRAL
+
+
+def _perplexity_rules(model: str) -> Rules:
+    return vendors.PERPLEXITY
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The differences of one provider's chat completions.
@@ -34,7 +53,8 @@ class Dialect:
     unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
     never gives a finish reason, so only the terminator marks the end. `url` and `headers`: of a request.
-    `extra`: fields sent with every request.
+    `extra`: fields sent with every request. `rules`: returns those of a model for conversations.
+    `not_strict`: keywords that its strict mode refuses beside those that OpenAI's does.
     """
 
     max_tokens: str = "max_tokens"
@@ -54,12 +74,14 @@ class Dialect:
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
+    rules: Callable[[str], Rules] = compatible_rules
+    not_strict: frozenset[str] = frozenset()
 
 
-OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
+OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True, rules=vendors.openai_rules)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
-GROQ = Dialect(max_tokens="max_completion_tokens")
+GROQ = Dialect(max_tokens="max_completion_tokens", rules=_groq_rules)
 #: Refuses unknown fields; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
@@ -67,6 +89,8 @@ MISTRAL = Dialect(
     stream_options=False,
     prefill_fields={"prefix": True},
     reasoning="effort",
+    rules=_mistral_rules,
+    not_strict=frozenset({"minItems", "maxItems"}),
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
@@ -74,7 +98,13 @@ OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
 TOGETHER = Dialect()
 CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
-PERPLEXITY = Dialect(stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",))
+PERPLEXITY = Dialect(
+    stream_options=False,
+    seed="",
+    reasoning_apart=True,
+    output_apart=("citation_tokens",),
+    rules=_perplexity_rules,
+)
 FIREWORKS = Dialect()
 OLLAMA = Dialect()
 #: Continues an unfinished assistant message only with these fields.

@@ -170,6 +170,11 @@ class Decoder:
             self.has_content = True
             out.append(piece)
 
+    def _add_whole_call(self, call_id: str, name: str, arguments: str, out: list[StreamEvent]) -> None:
+        """Adds a call that comes in one piece and without an index, and may have no id."""
+        key = None if call_id else -1 - self._tools.count
+        self._add_tool_call(key, call_id, name, arguments, out)
+
     def _set_finish(self, reason: str, known: Mapping[str, FinishReason], explanation: str = "") -> None:
         """Sets `finish` for the reason given; `explanation`: the provider's own words. A reason that is not `known`
         may be the name of a failure, or new."""
@@ -187,6 +192,9 @@ class Decoder:
             if not self.reasonless:
                 raise cut_off(self.usage)
             finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
+        if finish is FinishReason.STOP and self._tools.count:
+            finish = FinishReason.TOOL_CALLS
+        out.extend(self._tools.without_arguments())
         if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True

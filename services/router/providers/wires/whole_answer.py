@@ -28,9 +28,15 @@ def complete(
     calls: tuple[ToolCall, ...] = (),
     model: str = "",
 ) -> Completion:
-    """Returns the completion. Raises ProviderFailure(MALFORMED) where it is empty and its end does not explain it."""
+    """Returns the completion: calls without arguments have empty ones, and a stop after calls is theirs. Raises
+    ProviderFailure(MALFORMED) where it is empty and its end does not explain it."""
     if not text and not calls and needs_content(finish):
         raise malformed("the answer is empty", usage)
+    if calls:
+        finish = finish_with_calls(finish, calls=True)
+        calls = tuple(
+            call if call.arguments_json.strip() else ToolCall(call.id, call.name, "{}") for call in calls
+        )
     return Completion(text, finish, usage, calls, model)
 
 

@@ -281,7 +281,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             ],
             indent=1,
         ).encode(),
-        Told("", (("call_0", "weather", '{"city":"Bern"}'), ("b", "time", "{}")), StreamEnd(FinishReason.TOOL_CALLS, None, "m-1")),
+        Told("", (("", "weather", '{"city":"Bern"}'), ("b", "time", "{}")), StreamEnd(FinishReason.TOOL_CALLS, None, "m-1")),
     ),
     "cohere text": (
         "cohere",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from dev.simulator.strict.judge import judge
+from dev.simulator.strict.models import most_output
 from services.router.planning.constraints import capabilities_needed
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
@@ -60,7 +61,14 @@ def refusal(target: Target, prompt: Prompt) -> str:
     needed = capabilities_needed(prompt, stream=False) | ({"prefill"} if prompt.prefill else set())
     if needed & target.lacks:
         return ""
-    endpoint = Endpoint("https://x.test/v1", target.model, "key:secret", _OPTIONS)
+    endpoint = Endpoint(
+        "https://x.test/v1",
+        target.model,
+        "key:secret",
+        _OPTIONS,
+        most_output(target.model),
+        "prefill" not in target.lacks,
+    )
     request = WIRES[target.kind].request(prompt, endpoint, stream=False)
     found = judge(*target.table, target.model, json.loads(request.body))
     return found.rule if found else ""

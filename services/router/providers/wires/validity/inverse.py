@@ -1,0 +1,128 @@
+"""Undoes in an answer what was changed in the request, and gives every call an id that is valid everywhere.
+
+Servers give ids that are empty, that they make up anew in each turn (`call_0`), or that another vendor refuses.
+Callers send them back, to whichever vendor comes next; so what does not fit is replaced before they see it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from random import getrandbits
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from libs.conversation import ToolCall, ToolCallDelta
+from libs.types import FinishReason
+from services.router.providers.wires.validity.stops import StopSearch
+from services.router.request.generation import Completion, StreamEnd, StreamEvent, TextDelta
+
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+
+
+class Inverse(Struct, frozen=True):
+    """The changes of one request. `ids`: id sent → the caller's, of the conversation's calls; `names`: name sent →
+    the caller's, of tools that were renamed; `stops`: stop sequences that the vendor was not told."""
+
+    ids: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    stops: tuple[str, ...] = ()
+
+    def whole(self, completion: Completion, bits: Callable[[int], int] = getrandbits) -> Completion:
+        """Returns an answer as the caller shall see it. `bits`: makes random numbers of that many bits."""
+        if not self.stops and not completion.tool_calls:
+            return completion
+        reader = AnswerReader(self, bits)
+        calls = tuple(
+            ToolCall(reader.id_for(call.id), self.names.get(call.name, call.name), call.arguments_json)
+            for call in completion.tool_calls
+        )
+        text, finish = completion.text, completion.finish_reason
+        if self.stops:
+            search = StopSearch(self.stops)
+            text = search.feed(text) + search.flush()
+            if search.found:
+                calls, finish = (), FinishReason.STOP
+        return replace(completion, text=text, tool_calls=calls, finish_reason=finish)
+
+    def reader(self, bits: Callable[[int], int] = getrandbits) -> AnswerReader:
+        """Returns the reader of one stream. `bits`: makes random numbers of that many bits."""
+        return AnswerReader(self, bits)
+
+
+#: Of a request in which no call or tool had to be looked at.
+UNCHANGED = Inverse()
+
+
+class AnswerReader:
+    """Reads one stream's events as the caller shall see them. A call is held back until its name is known."""
+
+    __slots__ = ("_begun", "_bits", "_held", "_inverse", "_stops", "_taken")
+
+    def __init__(self, inverse: Inverse, bits: Callable[[int], int]) -> None:
+        self._inverse = inverse
+        self._bits = bits
+        self._stops = StopSearch(inverse.stops) if inverse.stops else None
+        self._taken: set[str] | None = None
+        #: Calls whose id and name the caller has.
+        self._begun: set[int] = set()
+        self._held: dict[int, ToolCallDelta] = {}
+
+    @property
+    def stopped(self) -> bool:
+        """Returns True once a stop sequence has come: the answer ends there."""
+        return self._stops is not None and self._stops.found
+
+    def read(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """Returns the events for the caller. Most are what they were."""
+        if self._stops is None:
+            for event in events:
+                if type(event) is ToolCallDelta:
+                    break
+            else:
+                return events
+        out: list[StreamEvent] = []
+        for event in events:
+            if self.stopped:
+                break
+            if type(event) is TextDelta:
+                text = event.text if self._stops is None else self._stops.feed(event.text)
+                if text:
+                    out.append(event if text == event.text else TextDelta(text))
+                continue
+            if self._stops is not None and (held := self._stops.flush()):
+                out.append(TextDelta(held))
+            if type(event) is ToolCallDelta:
+                piece = self._call(event)
+                if piece is not None:
+                    out.append(piece)
+            elif type(event) is StreamEnd:
+                out.append(event)
+        return out
+
+    def id_for(self, given: str) -> str:
+        """Returns the id of a new call: the one given, where it is valid everywhere and new in the conversation."""
+        taken = self._taken
+        if taken is None:
+            ids = self._inverse.ids
+            taken = self._taken = {*ids, *ids.values()}
+        if not _ID.fullmatch(given) or given in taken:
+            given = f"call_{self._bits(96):024x}"
+        taken.add(given)
+        return given
+
+    def _call(self, piece: ToolCallDelta) -> ToolCallDelta | None:
+        if piece.index in self._begun:
+            # Two ids or names of one call would be one long one at the caller's.
+            return ToolCallDelta(piece.index, "", "", piece.arguments_json) if piece.arguments_json else None
+        held = self._held.pop(piece.index, None)
+        if held is not None:
+            arguments = held.arguments_json + piece.arguments_json
+            piece = ToolCallDelta(piece.index, held.id or piece.id, piece.name, arguments)
+        if not piece.name:
+            self._held[piece.index] = piece
+            return None
+        self._begun.add(piece.index)
+        name = self._inverse.names.get(piece.name, piece.name)
+        return ToolCallDelta(piece.index, self.id_for(piece.id), name, piece.arguments_json)
