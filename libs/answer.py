@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from libs.conversation import ToolCall, ToolCallDelta
+from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.limits import Period, Unit
 from libs.selection import Degradation, Scores, SelectionReason
 from libs.types import ErrorClass, FinishReason, Usage
@@ -75,7 +75,8 @@ class LimitState(Struct, frozen=True):
 
 class Result(Struct, frozen=True):
     """An answer and how it came about; `text` is empty where it was streamed. `usage` and `cost_micro_usd` are sums
-    over all attempts, failed ones included. `cached`: it was given before, nothing was generated."""
+    over all attempts, failed ones included. `cached`: it was given before, nothing was generated. `refusal`: the
+    words in which the model refused."""
 
     request_id: str
     text: str
@@ -91,6 +92,9 @@ class Result(Struct, frozen=True):
     cached: bool = False
     budgets: tuple[BudgetNotice, ...] = ()
     limits: tuple[LimitState, ...] = ()
+    reasoning: tuple[Reasoning, ...] = ()
+    refusal: str = ""
+    citations: tuple[Citation, ...] = ()
 
 
 class Selected(Struct, frozen=True):
@@ -114,6 +118,9 @@ class Delta(Struct, frozen=True):
     text: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
     head: Head | None = None
+    reasoning: tuple[ReasoningDelta, ...] = ()
+    refusal: str = ""
+    citations: tuple[Citation, ...] = ()
 
 
 class Restarted(Struct, frozen=True):
@@ -133,7 +140,7 @@ class SwitchedProvider(Struct, frozen=True):
 
 
 class Completed(Struct, frozen=True):
-    """The answer is complete. The last event; its result holds no text, the deltas do."""
+    """The answer is complete. The last event; its result holds nothing that the deltas hold."""
 
     result: Result
 

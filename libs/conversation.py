@@ -41,13 +41,86 @@ class Tool(Struct, frozen=True):
     parameters_json: str = ""
 
 
+class ImageDetail(StrEnum):
+    """The detail in which a model should look at an image."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
+class Text(Struct, frozen=True, tag=True):
+    """A part of text."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag=True):
+    """An image: its bytes, or the address from which the provider fetches it; exactly one of both. `media_type`
+    empty: read from the bytes."""
+
+    data: bytes = b""
+    url: str = ""
+    media_type: str = ""
+    detail: ImageDetail | None = None
+
+
+class File(Struct, frozen=True, tag=True):
+    """A document, a PDF: its bytes, or the address from which the provider fetches it; exactly one of both.
+    `media_type` empty: read from the bytes."""
+
+    data: bytes = b""
+    url: str = ""
+    media_type: str = ""
+    name: str = ""
+
+
+class Reasoning(Struct, frozen=True, tag=True):
+    """A model's thoughts, which go back to the kind of provider that made them, and to nobody else.
+
+    `text`: the thoughts, or a `summary` of them; empty where the provider shows none (`redacted`: it hides them).
+    `opaque`: what its provider alone can read, a signature of the text or the thoughts encrypted, exactly as it came.
+    `kind`: the provider's, empty: not known. `id`: the provider's own, empty: it has none. `tool_call_id`: the call
+    that `opaque` belongs to, empty: none."""
+
+    text: str = ""
+    opaque: str = ""
+    summary: bool = False
+    redacted: bool = False
+    kind: str = ""
+    id: str = ""
+    tool_call_id: str = ""
+
+
+class Refusal(Struct, frozen=True, tag=True):
+    """The words in which a model refused."""
+
+    text: str
+
+
+Part = Text | Image | File | Reasoning | Refusal
+
+
 class Message(Struct, frozen=True):
-    """One turn of the conversation."""
+    """One turn of the conversation. `text` is the short form of a single part of text: a message has either `text` or
+    `parts`."""
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def content(self) -> tuple[Part, ...]:
+        """Returns the parts; of a message in the short form its text as one, or none where it is empty."""
+        return self.parts or ((Text(self.text),) if self.text else ())
+
+    @property
+    def written(self) -> str:
+        """Returns the text of all parts, a refusal's too, for where there is room for text alone."""
+        if not self.parts:
+            return self.text
+        return "".join([part.text for part in self.parts if isinstance(part, Text | Refusal)])
 
 
 class ResponseFormat(Struct, frozen=True):
@@ -64,3 +137,23 @@ class ToolCallDelta(Struct, frozen=True):
     id: str = ""
     name: str = ""
     arguments_json: str = ""
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """A piece of a model's thoughts. Pieces with one index belong together; `text` and `opaque` are to be appended,
+    all else holds for all once it is set."""
+
+    index: int
+    piece: Reasoning
+
+
+class Citation(Struct, frozen=True):
+    """A source that the model names for its answer. `url` empty: a document of the request, whose name is `title`.
+    `quote`: the source's words. `start`, `end`: the characters of the answer's text that it stands for, `end` not
+    included; None: not known."""
+
+    url: str = ""
+    title: str = ""
+    quote: str = ""
+    start: int | None = None
+    end: int | None = None

@@ -38,6 +38,10 @@ CAPABILITIES = (
     "reasoning",
     "seed",
     "stop",
+    "image",
+    "image_url",
+    "pdf",
+    "pdf_url",
 )
 DEGRADATIONS = ("cheaper_model", "stale_cache", "queue", "refuse")
 #: The content type in `quality` and `Tenant.policies` that stands for all others, and the policy used where

@@ -37,6 +37,12 @@ from libs.rpc.convert import (
     timestamp_from_proto,
     usage_from_proto,
 )
+from libs.rpc.parts import (
+    citation_from_proto,
+    part_to_proto,
+    reasoning_delta_from_proto,
+    reasoning_from_proto,
+)
 from libs.selection import Degradation, Scores, SelectionReason
 
 _E = TypeVar("_E", bound=StrEnum)
@@ -81,6 +87,7 @@ def _message(message: Message) -> pb.Message:
             for call in message.tool_calls
         ],
         tool_call_id=message.tool_call_id,
+        parts=[part_to_proto(part) for part in message.parts],
     )
 
 
@@ -151,6 +158,9 @@ def result_from_proto(value: pb.Result) -> Result:
         cached=value.cached,
         budgets=tuple(_notice(item) for item in value.budgets),
         limits=_limits(value.limits),
+        reasoning=tuple(reasoning_from_proto(item) for item in value.reasoning),
+        refusal=value.refusal,
+        citations=tuple(citation_from_proto(item) for item in value.citations),
     )
 
 
@@ -187,6 +197,9 @@ def event_from_proto(value: pb.StreamGenerateResponse) -> Event | None:
             value.delta.text,
             tuple(ToolCallDelta(c.index, c.id, c.name, c.arguments_json) for c in value.delta.tool_calls),
             _head(value.delta.head) if value.delta.HasField("head") else None,
+            tuple(reasoning_delta_from_proto(item) for item in value.delta.reasoning),
+            value.delta.refusal,
+            tuple(citation_from_proto(item) for item in value.delta.citations),
         )
     if value.HasField("selected"):
         return Selected(value.selected.request_id, selection_from_proto(value.selected.selection))

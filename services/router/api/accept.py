@@ -15,6 +15,7 @@ from libs.conversation import Role
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.selection import Strategy
 from libs.types import Priority
+from services.router.api.faults import Faults, count_bytes
 from services.router.api.json_text import (
     MAX_ARGUMENT_VALUES,
     MAX_SCHEMA_BYTES,
@@ -23,13 +24,14 @@ from services.router.api.json_text import (
     find_arguments_fault,
     find_schema_fault,
 )
+from services.router.api.parts import check_parts, count_parts, has_content
 from services.router.request.generation import Generation, Prompt
 
 #: Characters of the name of a tool or a schema, as vendors bound them.
 MAX_NAME = 64
 #: Catalog names of provider and model with a slash between them.
 MAX_MODEL_NAME = 2 * MAX_ID + 1
-#: Bytes of UTF-8 of a prompt's text, tools and schemas together.
+#: Bytes of a prompt together: text, tools and schemas as UTF-8, images and files as they are.
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_TOKENS = 1_000_000
 DEFAULT_ATTEMPTS = 4
@@ -38,6 +40,9 @@ MOST = {
     "messages": 1000,
     # Of all messages together: each call is answered by a message.
     "messages.tool_calls": 1000,
+    # Of all messages together, and the images and files among them: Anthropic takes 100, others more.
+    "messages.parts": 2000,
+    "messages.parts.data": 100,
     "stop_sequences": 8,
     "tools": 128,
     "models": 20,
@@ -125,58 +130,16 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     )
 
 
-class _Faults(list[FieldViolation]):
-    """The faults found in a request, and the size of its prompt."""
-
-    #: Bytes of UTF-8.
-    size = 0
-    #: Calls of tools in its messages.
-    calls = 0
-
-    def check(self, ok: bool, name: str, description: str) -> None:
-        """Adds a fault where it is not `ok`."""
-        if not ok:
-            self.append(FieldViolation(f"generation.{name}", description))
-
-    def check_range(self, value: float, name: str, low: int, high: int) -> None:
-        """Adds a fault where the value is not from `low` to `high`, both included."""
-        if not low <= value <= high:
-            self.check(False, name, f"must be from {low:,} to {high:,}")
-
-    def check_kept(self, name: str, text: str) -> None:
-        """Adds the faults of a text that the ledger keeps: too long, or not what PostgreSQL can store."""
-        self.check(len(text) <= MAX_ID, name, f"must be at most {MAX_ID} characters")
-        self.check("\0" not in text, name, "must not hold NUL characters")
-        self.check(_count_bytes(text) is not None, name, _NO_UNICODE)
-
-    def measure(self, name: str, text: str) -> None:
-        """Counts the bytes of a text of the prompt; adds a fault where it is not Unicode."""
-        size = _count_bytes(text)
-        if size is None:
-            self.check(False, name, _NO_UNICODE)
-        else:
-            self.size += size
-
-
-_NO_UNICODE = "must be Unicode: it holds half of a surrogate pair"
-
-
-def _count_bytes(text: str) -> int | None:
-    """Returns the text's bytes of UTF-8; None where it has no such form."""
-    if text.isascii():
-        return len(text)
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return None
-
-
 def _check_counts(draft: Draft) -> None:
     """Raises InvalidArgument where there are too many entries of anything; first, since all else loops over them."""
     prompt = draft.prompt
     check_entries("messages", len(prompt.messages))
     check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in prompt.messages]))
+    parts, attachments = count_parts(prompt.messages)
     # Most requests have none of these.
+    if parts:
+        check_entries("messages.parts", parts)
+        check_entries("messages.parts.data", attachments)
     if prompt.stop_sequences or prompt.tools or draft.models or draft.labels:
         check_entries("stop_sequences", len(prompt.stop_sequences))
         check_entries("tools", len(prompt.tools))
@@ -185,7 +148,7 @@ def _check_counts(draft: Draft) -> None:
 
 
 def _violations(draft: Draft) -> list[FieldViolation]:
-    found = _Faults()
+    found = Faults()
     prompt = draft.prompt
     if prompt.max_output_tokens:
         found.check_range(prompt.max_output_tokens, "max_output_tokens", 1, MAX_OUTPUT_TOKENS)
@@ -208,7 +171,7 @@ def _violations(draft: Draft) -> list[FieldViolation]:
         ok = len(draft.campaign) <= MAX_ID and draft.campaign.isprintable()
         found.check(ok, "campaign", f"must be at most {MAX_ID} printable characters")
     for index, model in enumerate(draft.models):
-        ok = len(model) <= MAX_MODEL_NAME and _count_bytes(model) is not None
+        ok = len(model) <= MAX_MODEL_NAME and count_bytes(model) is not None
         found.check(ok, f"models[{index}]", f"must be at most {MAX_MODEL_NAME} characters of Unicode")
     for name, text in draft.labels.items():
         found.check(bool(name), "labels", "a name must not be empty")
@@ -218,7 +181,7 @@ def _violations(draft: Draft) -> list[FieldViolation]:
     return found
 
 
-def _check_prompt(draft: Draft, found: _Faults) -> None:
+def _check_prompt(draft: Draft, found: Faults) -> None:
     """Adds the faults of the prompt. Bytes and values are counted first: JSON is decoded only where all of it
     together is bounded."""
     prompt = draft.prompt
@@ -234,7 +197,9 @@ def _check_prompt(draft: Draft, found: _Faults) -> None:
         found.measure("response_format.schema_json", shape.schema_json)
     if found.size > MAX_PROMPT_BYTES:
         most = f"at most {MAX_PROMPT_BYTES} are accepted"
-        found.check(False, "messages", f"are {found.size} bytes, tools and schemas included; {most}")
+        found.check(
+            False, "messages", f"are {found.size} bytes, tools, schemas, images and files included; {most}"
+        )
         return
     if found.calls:
         _check_arguments(prompt, found)
@@ -242,7 +207,7 @@ def _check_prompt(draft: Draft, found: _Faults) -> None:
         _check_schemas(prompt, found, needs_schema=draft.needs_schema)
 
 
-def _check_messages(draft: Draft, found: _Faults) -> None:
+def _check_messages(draft: Draft, found: Faults) -> None:
     messages = draft.prompt.messages
     if not messages:
         found.check(False, "messages", f"needs from 1 to {MOST['messages']} messages")
@@ -250,13 +215,21 @@ def _check_messages(draft: Draft, found: _Faults) -> None:
         text = message.text
         role = message.role
         # Most messages.
-        if role is Role.USER and not message.tool_calls and text.isascii() and text and not text.isspace():
+        if (
+            role is Role.USER
+            and not (message.tool_calls or message.parts)
+            and text.isascii()
+            and text
+            and not text.isspace()
+        ):
             found.size += len(text)
             continue
         at = f"messages[{index}]"
         found.measure(f"{at}.text", text)
+        if message.parts:
+            check_parts(message, at, found)
         # Tools may have nothing to say, and a model's own turn may have been empty.
-        spoken = role in (Role.TOOL, Role.ASSISTANT) or bool(text and not text.isspace())
+        spoken = role in (Role.TOOL, Role.ASSISTANT) or has_content(message)
         found.check(spoken, f"{at}.text", "must not be empty")
         found.measure(f"{at}.tool_call_id", message.tool_call_id)
         named = role is not Role.TOOL or bool(message.tool_call_id)
@@ -274,7 +247,7 @@ def _check_messages(draft: Draft, found: _Faults) -> None:
         found.check(False, "messages", "the last must not be a system message")
 
 
-def _check_tools(prompt: Prompt, found: _Faults) -> None:
+def _check_tools(prompt: Prompt, found: Faults) -> None:
     names: set[str] = set()
     for index, tool in enumerate(prompt.tools):
         at = f"tools[{index}]"
@@ -289,7 +262,7 @@ def _check_tools(prompt: Prompt, found: _Faults) -> None:
     found.check(known, "tool_choice", "must be auto, none, required or the name of a tool")
 
 
-def _check_arguments(prompt: Prompt, found: _Faults) -> None:
+def _check_arguments(prompt: Prompt, found: Faults) -> None:
     calls = {
         f"messages[{index}].tool_calls[{place}].arguments_json": call.arguments_json
         for index, message in enumerate(prompt.messages)
@@ -304,7 +277,7 @@ def _check_arguments(prompt: Prompt, found: _Faults) -> None:
         found.check(fault is None, name, fault or "")
 
 
-def _check_schemas(prompt: Prompt, found: _Faults, *, needs_schema: bool) -> None:
+def _check_schemas(prompt: Prompt, found: Faults, *, needs_schema: bool) -> None:
     """Adds the faults of the schemas of the tools and of the answer."""
     schemas = {
         f"tools[{index}].parameters_json": tool.parameters_json
@@ -316,7 +289,7 @@ def _check_schemas(prompt: Prompt, found: _Faults, *, needs_schema: bool) -> Non
         schemas["response_format.schema_json"] = shape.schema_json
         ok = 0 < len(shape.schema_name) <= MAX_NAME
         found.check(ok, "response_format.schema_name", f"must be 1 to {MAX_NAME} characters")
-    size = sum([_count_bytes(text) or 0 for text in schemas.values()])
+    size = sum([count_bytes(text) or 0 for text in schemas.values()])
     if size > MAX_SCHEMA_BYTES or sum(map(count_values, schemas.values())) > MAX_SCHEMA_VALUES:
         most = f"at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_VALUES} JSON values are accepted"
         where = "tools" if prompt.tools else "response_format.schema_json"

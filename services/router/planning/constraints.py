@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from libs.catalog.model import Tenant
-from libs.conversation import Role
+from libs.conversation import File, Image, Role
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Prompt
 
@@ -76,4 +76,9 @@ def capabilities_needed(prompt: Prompt, *, stream: bool) -> frozenset[str]:
     for message in prompt.messages:
         if message.role is Role.SYSTEM:
             needed.add("system")
+        for part in message.parts:
+            if isinstance(part, Image):
+                needed.add("image_url" if part.url else "image")
+            elif isinstance(part, File):
+                needed.add("pdf_url" if part.url else "pdf")
     return frozenset(needed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from libs.conversation import Reasoning, Refusal, Text
 from services.router.request.generation import Prompt
 
 
@@ -14,6 +15,9 @@ def estimate_input_tokens(prompt: Prompt) -> int:
     for message in prompt.messages:
         text = message.text
         size += len(text) if text.isascii() else len(text.encode())
+        for part in message.parts:
+            if isinstance(part, Text | Reasoning | Refusal):
+                size += len(part.text.encode())
         for call in message.tool_calls:
             size += len(call.arguments_json)
     for tool in prompt.tools:

@@ -188,4 +188,4 @@ def combinations_of(call: Call) -> Iterator[Combination]:
 
 def mark_of(prompt: Prompt) -> int:
     """Returns a hash that tells prompts apart, so that none is kept."""
-    return hash(tuple(message.text for message in prompt.messages))
+    return hash(tuple([(message.text, message.parts) for message in prompt.messages]))

@@ -8,11 +8,14 @@ from pointsman.types.v1 import types_pb2
 
 from libs.answer import LimitState, Result
 from libs.client import (
+    Citation,
     Client,
     Completed,
     Degradation,
     Delta,
     Message,
+    Reasoning,
+    ReasoningDelta,
     ReasoningEffort,
     ResponseFormat,
     Restarted,
@@ -185,6 +188,35 @@ def test_the_assembler_discards_at_restarted_and_keeps_at_switched() -> None:
     assert assembler.result is not None
     assert assembler.result.text == "kept"
     assert assembler.result.tool_calls == (ToolCall("2", "g", '{"a":1}'), ToolCall("3", "h", "{}"))
+
+
+def test_the_assembler_joins_pieces_of_thoughts_and_keeps_refusals_and_citations() -> None:
+    """Pieces of one index make one thought with all that any of them said; a restart discards them all."""
+    cited = Citation("https://a.example", "A", "as it was", 0, 4)
+    wrong = Delta(reasoning=(ReasoningDelta(0, Reasoning("wrong")),), refusal="No", citations=(cited,))
+    pieces = (
+        ReasoningDelta(1, Reasoning("then", kind="gemini")),
+        ReasoningDelta(0, Reasoning("first ", kind="anthropic", id="r1")),
+        ReasoningDelta(0, Reasoning("this")),
+        ReasoningDelta(0, Reasoning(opaque="c2ln")),
+    )
+    assembler = TextAssembler()
+    for event in (
+        wrong,
+        Restarted("alpha", HERE),
+        Delta("text", reasoning=pieces),
+        Delta(refusal="I will"),
+        Delta(refusal=" not", citations=(cited,)),
+        Completed(Result("r", "", HERE)),
+    ):
+        assembler.feed(event)
+    result = assembler.result
+    assert result is not None
+    assert result.reasoning == (
+        Reasoning("first this", "c2ln", kind="anthropic", id="r1"),
+        Reasoning("then", kind="gemini"),
+    )
+    assert (result.text, result.refusal, result.citations) == ("text", "I will not", (cited,))
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,10 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text}]
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.written}]
     blocks: list[dict[str, Any]] = []
-    if message.text:
-        blocks.append({"type": "text", "text": message.text})
+    if message.written:
+        blocks.append({"type": "text", "text": message.written})
     blocks.extend(
         {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)}
         for call in message.tool_calls

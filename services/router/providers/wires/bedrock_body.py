@@ -51,9 +51,9 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        result = {"toolUseId": message.tool_call_id, "content": [{"text": message.text or " "}]}
+        result = {"toolUseId": message.tool_call_id, "content": [{"text": message.written or " "}]}
         return [{"toolResult": result}]
-    blocks: list[dict[str, Any]] = [{"text": message.text}] if message.text else []
+    blocks: list[dict[str, Any]] = [{"text": message.written}] if message.written else []
     blocks.extend(
         {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}}
         for call in message.tool_calls

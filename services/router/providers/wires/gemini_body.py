@@ -68,13 +68,13 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
     """Returns a message's parts. `names`: of the called tools, by the call's id."""
     if message.role is Role.TOOL:
         try:
-            answer = decode(message.text)
+            answer = decode(message.written)
         except Undecodable:
-            answer = message.text
+            answer = message.written
         response = answer if type(answer) is dict else {"result": answer}
         name = names.get(message.tool_call_id, message.tool_call_id)
         return [{"functionResponse": {"name": name, "response": response}}]
-    parts: list[dict[str, Any]] = [{"text": message.text}] if message.text else []
+    parts: list[dict[str, Any]] = [{"text": message.written}] if message.written else []
     for index, call in enumerate(message.tool_calls):
         part: dict[str, Any] = {"functionCall": {"name": call.name, "args": arguments(call)}}
         if signed and index == 0:

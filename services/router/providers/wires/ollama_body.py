@@ -32,7 +32,7 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    item: dict[str, Any] = {"role": message.role.value, "content": message.text}
+    item: dict[str, Any] = {"role": message.role.value, "content": message.written}
     if message.tool_calls:
         item["tool_calls"] = [
             {"function": {"name": call.name, "arguments": arguments(call)}} for call in message.tool_calls

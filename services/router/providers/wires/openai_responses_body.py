@@ -36,11 +36,11 @@ def _input(messages: Sequence[Message]) -> list[dict[str, Any]]:
     for message in messages:
         if message.role is Role.TOOL:
             items.append(
-                {"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}
+                {"type": "function_call_output", "call_id": message.tool_call_id, "output": message.written}
             )
             continue
-        if message.text:
-            items.append({"role": message.role.value, "content": message.text})
+        if message.written:
+            items.append({"role": message.role.value, "content": message.written})
         items.extend(
             {
                 "type": "function_call",

@@ -50,7 +50,7 @@ def bearer_headers(endpoint: Endpoint, *, stream: bool) -> dict[str, str]:
 
 def instructions(messages: Iterable[Message]) -> list[str]:
     """Returns the texts of system messages, for vendors that take them apart from the turns."""
-    return [message.text for message in messages if message.role is Role.SYSTEM and message.text]
+    return [message.written for message in messages if message.role is Role.SYSTEM and message.written]
 
 
 def merge_turns(turns: Iterable[tuple[str, list[Any]]], field: str = "content") -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Returns messages as chat completions (and Cohere v2) take them."""
     out: list[dict[str, Any]] = []
     for message in messages:
-        item: dict[str, Any] = {"role": message.role.value, "content": message.text}
+        item: dict[str, Any] = {"role": message.role.value, "content": message.written}
         if message.tool_calls:
             item["tool_calls"] = [
                 {
@@ -79,7 +79,7 @@ def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 }
                 for call in message.tool_calls
             ]
-            if not message.text:
+            if not message.written:
                 item["content"] = None
         if message.role is Role.TOOL:
             item["tool_call_id"] = message.tool_call_id

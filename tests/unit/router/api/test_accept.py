@@ -8,12 +8,25 @@ from typing import Any
 
 import pytest
 
-from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import (
+    File,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    ResponseFormat,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from libs.errors import MAX_VIOLATIONS, InvalidArgument
 from libs.selection import Strategy
 from libs.types import Priority
 from services.router.api.accept import MAX_PROMPT_BYTES, Draft, accept
 from services.router.request.generation import Prompt
+from tests.support.pictures import png
 from tests.support.routing import TENANT, catalog, model
 
 CATALOG = catalog([model("a/m")])
@@ -191,3 +204,64 @@ def test_only_so_many_violations_are_told() -> None:
     assert len(caught.value.violations) == MAX_VIOLATIONS
     assert caught.value.message.endswith("; and 980 more")
     assert len(caught.value.message) < 2000
+
+
+def said(*parts: Part, role: Role = Role.USER, text: str = "") -> Draft:
+    """A request of one message with parts, and a question after it."""
+    return drafted((Message(role, text, (), "1" if role is Role.TOOL else "", parts), *HELLO))
+
+
+PNG = png()
+IMAGE, THOUGHT = Image(PNG), Reasoning("hm", "c2ln", kind="anthropic")
+
+
+@pytest.mark.parametrize(
+    ("draft", "field"),
+    [
+        (said(Text("a"), text="b"), "messages[0].text"),
+        (said(Text(" ")), "messages[0].text"),
+        (said(IMAGE, role=Role.SYSTEM), "messages[0].parts[0]"),
+        (said(Text("a"), IMAGE, role=Role.ASSISTANT), "messages[0].parts[1]"),
+        (said(THOUGHT, Text("a")), "messages[0].parts[0]"),
+        (said(Text("a"), Refusal("no"), role=Role.SYSTEM), "messages[0].parts[1]"),
+        (said(File(b"%PDF-1.7"), role=Role.TOOL), "messages[0].parts[0]"),
+        (said(Image()), "messages[0].parts[0]"),
+        (said(Image(PNG, "https://a.example/b.png")), "messages[0].parts[0]"),
+        (said(Image(url="ftp://a.example/b.png")), "messages[0].parts[0].url"),
+        (said(Image(url="file:///etc/passwd")), "messages[0].parts[0].url"),
+        (said(Image(url="https://a.example/" + "b" * 5000)), "messages[0].parts[0].url"),
+        (said(Image(PNG + bytes(5 * 2**20))), "messages[0].parts[0]"),
+        (said(File(b"%PDF-1.7", name="a\n")), "messages[0].parts[0].name"),
+        (said(Text("\ud83d")), "messages[0].parts[0]"),
+        (said(Reasoning("a", "\ud83d"), role=Role.ASSISTANT), "messages[0].parts[0].opaque"),
+        (said(*[IMAGE] * 101), "messages.parts.data"),
+        (said(*[Text("a")] * 2001), "messages.parts"),
+    ],
+)
+def test_a_wrong_part_is_named(draft: Draft, field: str) -> None:
+    """Each is refused by its own name, and alone; too many are refused before they are looked at."""
+    assert fields(draft) == [field]
+
+
+def test_every_role_may_say_its_parts() -> None:
+    """Users show images and files, assistants had thoughts and refused, tools show images; anybody says text."""
+    messages = (
+        Message(Role.SYSTEM, parts=(Text("Be brief."),)),
+        Message(
+            Role.USER, parts=(IMAGE, Image(url="http://a.example/b.png"), File(b"%PDF-1.7", name="a.pdf"))
+        ),
+        Message(Role.ASSISTANT, parts=(THOUGHT, Text("A mug."), Refusal("No."))),
+        Message(Role.TOOL, tool_call_id="1", parts=(Text("seen"), IMAGE)),
+        *HELLO,
+    )
+    assert fields(drafted(messages)) == []
+
+
+@pytest.mark.parametrize(
+    "part", [Text(MIB), File(b"%PDF-1.7" + bytes(2**20 - 8)), Image(PNG + bytes(2**20 - len(PNG)))]
+)
+def test_every_part_counts_against_the_bytes_of_a_prompt(part: Part) -> None:
+    """Texts by their UTF-8, images and files by their bytes; a MiB is room for nothing more."""
+    for room, found in ((2**20, ["messages"]), (2**20 + 100, [])):
+        filler = Message(Role.USER, "x" * (MAX_PROMPT_BYTES - room))
+        assert fields(drafted((Message(Role.USER, parts=(part,)), *HELLO, filler))) == found
