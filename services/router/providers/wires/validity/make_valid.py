@@ -18,12 +18,12 @@ from services.router.providers.wires.validity.rules import Begun, Rules
 from services.router.providers.wires.validity.turns import (
     BEGIN,
     drop_blanks,
-    is_text_of_assistant,
-    join,
+    is_blank,
     merge_neighbours,
     order_turns,
     pair_results,
     place_system,
+    split_begun,
 )
 from services.router.request.generation import Prompt
 
@@ -52,7 +52,7 @@ def make_valid(
         prompt = replace(prompt, max_output_tokens=rules.least_output)
     if not _has_options(prompt):
         messages = prompt.messages
-        if len(messages) == 1 and messages[0].role is Role.USER and messages[0].text.strip():
+        if len(messages) == 1 and messages[0].role is Role.USER and not is_blank(messages[0]):
             # Most prompts.
             return Valid(prompt, UNCHANGED)
         return _make_messages_valid(prompt, rules, {}, (), prefill=prefill)
@@ -109,8 +109,7 @@ def _turns(
         messages = merge_neighbours(messages)
     begun = ""
     if rules.begun is Begun.PREFILL and prefill:
-        while messages and is_text_of_assistant(messages[-1]):
-            begun = join(messages.pop().text, begun)
+        messages, begun = split_begun(messages)
     return order_turns(messages, rules, prefill=prefill), begun, ids
 
 

@@ -7,11 +7,11 @@ calls' order, since some vendors pair them by place.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from libs.conversation import Message, Role
+from libs.conversation import Message, Part, Reasoning, Refusal, Role, Text
 from services.router.providers.wires.validity.call_ids import CallIds
 from services.router.providers.wires.validity.rules import Begun, Rules
 
@@ -29,20 +29,35 @@ def is_text_of_assistant(message: Message) -> bool:
 
 
 def is_blank(message: Message) -> bool:
-    """Returns True if a message has no text but white space."""
-    return not message.text or message.text.isspace()
+    """Returns True if a message says nothing: it has white space or thoughts at most."""
+    if not message.parts:
+        return not message.text or message.text.isspace()
+    return all(isinstance(part, Reasoning) or _is_blank_part(part) for part in message.parts)
 
 
 def drop_blanks(messages: Sequence[Message]) -> list[Message]:
-    """Returns the messages that say something. Results may be blank, and so may the text beside calls, which is then
-    left out."""
+    """Returns the messages that say something, without blank parts. Results may be blank, and so may the text beside
+    calls, which is then left out."""
     kept: list[Message] = []
     for message in messages:
-        if message.role is Role.TOOL or not is_blank(message):
+        if message.role is Role.TOOL:
             kept.append(message)
+            continue
+        if not is_blank(message):
+            kept.append(_without_blank_parts(message))
         elif message.tool_calls:
-            kept.append(replace(message, text="") if message.text else message)
+            kept.append(replace(_without_blank_parts(message), text=""))
     return kept
+
+
+def _without_blank_parts(message: Message) -> Message:
+    if not any(map(_is_blank_part, message.parts)):
+        return message
+    return replace(message, parts=tuple(part for part in message.parts if not _is_blank_part(part)))
+
+
+def _is_blank_part(part: Part) -> bool:
+    return isinstance(part, Text | Refusal) and not part.text.strip()
 
 
 def place_system(messages: list[Message]) -> list[Message]:
@@ -50,7 +65,7 @@ def place_system(messages: list[Message]) -> list[Message]:
     first = [message for message in messages if message.role is Role.SYSTEM]
     rest = [message for message in messages if message.role is not Role.SYSTEM]
     if first and not rest:
-        rest = [Message(Role.USER, first.pop().text)]
+        rest = [replace(first.pop(), role=Role.USER)]
     return first + rest
 
 
@@ -66,11 +81,11 @@ def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
             out.append(message)
             continue
         # Calls made at once may come as a message each.
-        calls, text = list(message.tool_calls), message.text
+        begin = at - 1
         while at < len(messages) and messages[at].tool_calls:
-            calls += messages[at].tool_calls
-            text = join(text, messages[at].text)
             at += 1
+        message = _join(messages[begin:at])
+        calls = [call for called in messages[begin:at] for call in called.tool_calls]
         end = at
         results: dict[str, deque[int]] = defaultdict(deque)
         while end < len(messages) and not messages[end].tool_calls:
@@ -78,14 +93,17 @@ def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
                 results[messages[end].tool_call_id].append(end)
             end += 1
         renamed, answers, used = [], [], set()
+        new_ids: dict[str, str] = {}
         for call in calls:
             sent = ids.take(call.id)
             renamed.append(call if sent == call.id else replace(call, id=sent))
+            new_ids.setdefault(call.id, sent)
             if results[call.id]:
                 place = results[call.id].popleft()
                 used.add(place)
                 answers.append(replace(messages[place], tool_call_id=sent))
-        out.append(replace(message, text=text, tool_calls=tuple(renamed)))
+        parts = tuple(_rename(part, new_ids) for part in message.parts)
+        out.append(replace(message, tool_calls=tuple(renamed), parts=parts))
         out += answers
         out += [messages[place] for place in range(at, end) if place not in used]
         at = end
@@ -94,15 +112,23 @@ def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
 
 def merge_neighbours(messages: list[Message]) -> list[Message]:
     """Returns turns of users and assistants that alternate."""
-    out: list[Message] = []
+    runs: list[list[Message]] = []
     for message in messages:
-        last = out[-1] if out else None
-        same = last is not None and last.role is message.role and message.role in (Role.USER, Role.ASSISTANT)
-        if last is not None and same and not last.tool_calls:
-            out[-1] = replace(message, text=join(last.text, message.text))
+        last = runs[-1][-1] if runs else None
+        same = last is not None and last.role is message.role and not last.tool_calls
+        if same and message.role in (Role.USER, Role.ASSISTANT):
+            runs[-1].append(message)
         else:
-            out.append(message)
-    return out
+            runs.append([message])
+    return [_join(run) for run in runs]
+
+
+def split_begun(messages: list[Message]) -> tuple[list[Message], str]:
+    """Returns the messages without those of the assistant at their end, and the text of these: a begun answer."""
+    end = len(messages)
+    while end and is_text_of_assistant(messages[end - 1]):
+        end -= 1
+    return messages[:end], "\n\n".join([message.written for message in messages[end:]])
 
 
 def order_turns(messages: list[Message], rules: Rules, *, prefill: bool) -> list[Message]:
@@ -112,7 +138,9 @@ def order_turns(messages: list[Message], rules: Rules, *, prefill: bool) -> list
         messages = _acknowledge(messages)
     if not rules.blank_results:
         messages = [
-            replace(message, text=NO_OUTPUT) if message.role is Role.TOOL and is_blank(message) else message
+            replace(message, text=NO_OUTPUT, parts=())
+            if message.role is Role.TOOL and is_blank(message)
+            else message
             for message in messages
         ]
     if rules.user_first:
@@ -135,6 +163,18 @@ def _acknowledge(messages: list[Message]) -> list[Message]:
     return out
 
 
-def join(one: str, two: str) -> str:
-    """Returns two texts as paragraphs of one."""
-    return f"{one}\n\n{two}" if one and two else one or two
+def _join(messages: Sequence[Message]) -> Message:
+    """Returns messages of one speaker as one: what all of them say, and the calls of the last."""
+    last = messages[-1]
+    if len(messages) == 1:
+        return last
+    if any(message.parts for message in messages):
+        return replace(last, text="", parts=tuple(part for message in messages for part in message.content))
+    return replace(last, text="\n\n".join([message.text for message in messages if message.text]))
+
+
+def _rename(part: Part, ids: Mapping[str, str]) -> Part:
+    """Returns the part with the id of its call as it is sent."""
+    if not isinstance(part, Reasoning) or not part.tool_call_id:
+        return part
+    return replace(part, tool_call_id=ids.get(part.tool_call_id, part.tool_call_id))
