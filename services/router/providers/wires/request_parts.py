@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from libs.conversation import Message, ReasoningEffort, Role, Tool, ToolCall
-from services.router.providers.wires.fields import Undecodable, as_dict, decode
+from services.router.providers.wires.fields import Undecodable, decode
 from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
@@ -102,11 +102,16 @@ def tool_fields(tool: Tool, parameters: str = "parameters") -> dict[str, Any]:
 
 
 def arguments(call: ToolCall) -> Mapping[str, Any]:
-    """Returns a call's arguments as an object; an empty one where the model wrote something else."""
-    try:
-        return as_dict(decode(call.arguments_json))
-    except Undecodable:
+    """Returns a call's arguments as an object. What is none, since the model wrote something else, stands inside
+    one."""
+    text = call.arguments_json
+    if not text.strip():
         return {}
+    try:
+        value = decode(text)
+    except Undecodable:
+        value = text
+    return value if type(value) is dict else {"arguments": value}
 
 
 def thinking_tokens(effort: ReasoningEffort, max_output_tokens: int) -> int:

@@ -13,7 +13,15 @@ from typing import Any
 from libs.conversation import ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify_inside, cut_off, failure_of_reason
-from services.router.providers.wires.fields import MAX_ITEMS, as_count, as_dict, as_json_text, as_list, as_str
+from services.router.providers.wires.fields import (
+    MAX_ITEMS,
+    as_count,
+    as_dict,
+    as_json_text,
+    as_list,
+    as_str,
+    join_halves,
+)
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.request.generation import ProviderFailure, StreamEvent
@@ -119,7 +127,7 @@ class ResponsesDecoder(Decoder):
         self.model = as_str(response.get("model")) or self.model
         self.usage = _usage_or(response, self.usage)
         output = as_list(response.get("output"))
-        so_far, whole = "".join(self._texts), "".join(text for text, _ in texts_of(output))
+        so_far, whole = join_halves("".join(self._texts)), "".join(text for text, _ in texts_of(output))
         # Items are numbered and named differently here by some servers, so the text alone shows what is missing.
         if len(whole) > len(so_far) and whole.startswith(so_far):
             self._refused |= not so_far and any(refused for _, refused in texts_of(output))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from libs.conversation import Message, Role, Tool, ToolCall
-from services.router.providers.wires.fields import encode
+from services.router.providers.wires.fields import Undecodable, decode, encode
+from services.router.providers.wires.request_parts import arguments
 from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.validity.answer_form import shape_answer
 from services.router.providers.wires.validity.call_ids import CallIds
@@ -61,6 +62,8 @@ def make_valid(
     if rules.tools_for_calls and not prompt.tools:
         prompt = _declare_used(prompt)
     prompt, names = _name_tools(prompt, rules)
+    if rules.object_arguments:
+        prompt = _wrap_all_arguments(prompt)
     if rules.description is not None:
         prompt = _shorten_descriptions(prompt, rules.description)
     prompt = shape_answer(prompt, rules)
@@ -183,6 +186,31 @@ def _rename(message: Message, names: dict[str, str]) -> Message:
         ToolCall(call.id, names.get(call.name, call.name), call.arguments_json) for call in message.tool_calls
     )
     return replace(message, tool_calls=calls)
+
+
+def _wrap_all_arguments(prompt: Prompt) -> Prompt:
+    messages = tuple(
+        _wrap_arguments(message) if message.tool_calls else message for message in prompt.messages
+    )
+    return replace(prompt, messages=messages)
+
+
+def _wrap_arguments(message: Message) -> Message:
+    """Returns the message with an object as the arguments of each of its calls."""
+    calls = tuple(
+        call
+        if type(_value(call.arguments_json)) is dict
+        else replace(call, arguments_json=encode(arguments(call)).decode())
+        for call in message.tool_calls
+    )
+    return message if calls == message.tool_calls else replace(message, tool_calls=calls)
+
+
+def _value(text: str) -> Any:
+    try:
+        return decode(text)
+    except Undecodable:
+        return None
 
 
 def _shorten_descriptions(prompt: Prompt, most: int) -> Prompt:

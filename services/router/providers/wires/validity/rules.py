@@ -41,7 +41,8 @@ class Rules:
     user's where there is nothing else. `alternates`: neighbours of one role must be one
     turn (some bodies see to that themselves). `user_first`: the first turn
     must be the user's. `user_after_results`: a user may speak right after results of calls. `blank_results`: a
-    result may be blank. `begun`: see there. `tools_for_calls`: calls in the history need tools.
+    result may be blank. `object_arguments`: those of calls must be objects (some bodies see to
+    that themselves). `begun`: see there. `tools_for_calls`: calls in the history need tools.
     `json_with_tools`: JSON answers and tools go together. `json_word`: JSON of any shape needs the word in a message.
     `subset`: the keywords of an answer's schema, None for all. `description`: characters of a tool's, None for any
     number. `stops`: stop sequences at most, and `blank_stops`: they may be blank. `least_output`: tokens.
@@ -57,6 +58,7 @@ class Rules:
     user_first: bool = False
     user_after_results: bool = True
     blank_results: bool = True
+    object_arguments: bool = True
     begun: Begun = Begun.PREFILL
     tools_for_calls: bool = False
     json_with_tools: bool = True
@@ -77,11 +79,11 @@ class Rules:
 #: https://github.com/vllm-project/vllm/tree/main/examples.
 COMPATIBLE = Rules(alternates=True, user_first=True)
 #: https://platform.openai.com/docs/api-reference/chat/create (ids: 40, descriptions: 1024, stops: 4)
-OPENAI = Rules(system_anywhere=True, begun=Begun.KEPT, description=1024, stops=4)
+OPENAI = Rules(system_anywhere=True, object_arguments=False, begun=Begun.KEPT, description=1024, stops=4)
 #: https://platform.openai.com/docs/guides/reasoning
 OPENAI_REASONING = replace(OPENAI, stops=0, fixed_sampling=True)
 #: https://platform.openai.com/docs/api-reference/responses/create (no stops; 16 tokens at least)
-RESPONSES = Rules(system_anywhere=True, begun=Begun.KEPT, stops=0, least_output=16)
+RESPONSES = Rules(system_anywhere=True, object_arguments=False, begun=Begun.KEPT, stops=0, least_output=16)
 RESPONSES_REASONING = replace(RESPONSES, fixed_sampling=True)
 #: https://console.groq.com/docs/api-reference#chat-create, https://console.groq.com/docs/structured-outputs
 GROQ = Rules(system_anywhere=True, begun=Begun.KEPT, stops=4, json_with_tools=False)
@@ -110,6 +112,7 @@ _GRAMMAR = Subset(
     closed=True,
 )
 ANTHROPIC = Rules(
+    object_arguments=False,
     user_first=True,
     tools_for_calls=True,
     json_word=False,
@@ -124,6 +127,7 @@ BEDROCK_ANTHROPIC = replace(ANTHROPIC, blank_results=False, temperature=1.0, one
 GEMINI_3 = Rules(
     names=re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}"),
     user_first=True,
+    object_arguments=False,
     json_word=False,
     stops=5,
 )

@@ -47,6 +47,9 @@ def drop_blanks(messages: Sequence[Message]) -> list[Message]:
             kept.append(_without_blank_parts(message))
         elif message.tool_calls:
             kept.append(replace(_without_blank_parts(message), text=""))
+    if kept and is_text_of_assistant(kept[-1]) and messages[-1].role is Role.USER:
+        # The assistant has spoken already.
+        kept.append(CONTINUE)
     return kept
 
 
