@@ -241,7 +241,7 @@ def _check_messages(draft: Draft, found: Faults) -> None:
             silent.append(at)
         found.measure(f"{at}.tool_call_id", message.tool_call_id)
         # Some servers give no ids; then results follow their calls in order.
-        nameless |= any([not call.id for call in message.tool_calls])
+        nameless |= any(not call.id for call in message.tool_calls)
         named = role is not Role.TOOL or bool(message.tool_call_id) or nameless
         found.check(named, f"{at}.tool_call_id", "must name the call")
         if message.tool_calls:

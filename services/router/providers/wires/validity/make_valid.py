@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from libs.conversation import Message, Role, Tool, ToolCall
+from libs.conversation import Message, Tool, ToolCall
 from services.router.providers.wires.fields import Undecodable, decode, encode
 from services.router.providers.wires.request_parts import arguments
 from services.router.providers.wires.schemas import parameters_schema
@@ -18,8 +18,8 @@ from services.router.providers.wires.validity.names import name_tools
 from services.router.providers.wires.validity.rules import Begun, Rules
 from services.router.providers.wires.validity.turns import (
     BEGIN,
+    are_plain,
     drop_blanks,
-    is_blank,
     merge_neighbours,
     order_turns,
     pair_results,
@@ -51,23 +51,23 @@ def make_valid(
         prompt = replace(prompt, max_output_tokens=most_output)
     if prompt.max_output_tokens < rules.least_output:
         prompt = replace(prompt, max_output_tokens=rules.least_output)
-    if not _has_options(prompt):
-        messages = prompt.messages
-        if len(messages) == 1 and messages[0].role is Role.USER and not is_blank(messages[0]):
-            # Most prompts.
-            return Valid(prompt, UNCHANGED)
-        return _make_messages_valid(prompt, rules, {}, (), prefill=prefill)
+    plain = are_plain(prompt.messages)
+    if plain and not _has_options(prompt):
+        return Valid(prompt, UNCHANGED)
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
-    if rules.tools_for_calls and not prompt.tools:
-        prompt = _declare_used(prompt)
-    prompt, names = _name_tools(prompt, rules)
-    if rules.object_arguments:
-        prompt = _wrap_all_arguments(prompt)
-    if rules.description is not None:
-        prompt = _shorten_descriptions(prompt, rules.description)
+    names: dict[str, str] = {}
+    if prompt.tools or not plain:
+        prompt, names = _make_tools_valid(prompt, rules)
     prompt = shape_answer(prompt, rules)
-    return _make_messages_valid(prompt, rules, names, stops, prefill=prefill)
+    ids: dict[str, str] = {}
+    if not plain:
+        messages, begun, ids = _make_turns_valid(prompt.messages, rules, prefill=prefill)
+        if begun or tuple(messages) != prompt.messages:
+            prompt = replace(prompt, messages=tuple(messages), prefill=begun + prompt.prefill)
+    if not (names or stops or ids):
+        return Valid(prompt, UNCHANGED)
+    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops))
 
 
 def _has_options(prompt: Prompt) -> bool:
@@ -80,22 +80,10 @@ def _has_options(prompt: Prompt) -> bool:
         or prompt.top_p is not None
         or prompt.presence_penalty is not None
         or prompt.frequency_penalty is not None
-        or (len(prompt.messages) > 1 and any(message.tool_calls for message in prompt.messages))
     )
 
 
-def _make_messages_valid(
-    prompt: Prompt, rules: Rules, names: dict[str, str], stops: tuple[str, ...], *, prefill: bool
-) -> Valid:
-    messages, begun, ids = _turns(prompt.messages, rules, prefill=prefill)
-    if tuple(messages) != prompt.messages or begun:
-        prompt = replace(prompt, messages=tuple(messages), prefill=begun + prompt.prefill)
-    if not (names or stops or ids):
-        return Valid(prompt, UNCHANGED)
-    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops))
-
-
-def _turns(
+def _make_turns_valid(
     given: Sequence[Message], rules: Rules, *, prefill: bool
 ) -> tuple[list[Message], str, dict[str, str]]:
     """Returns the messages, the begun answer that ends them, and id sent → the caller's."""
@@ -150,6 +138,19 @@ def _divide_stops(prompt: Prompt, rules: Rules) -> tuple[Prompt, tuple[str, ...]
     if len(taken) == len(given):
         return prompt, ()
     return replace(prompt, stop_sequences=tuple(taken)), tuple(stop for stop in given if stop not in taken)
+
+
+def _make_tools_valid(prompt: Prompt, rules: Rules) -> tuple[Prompt, dict[str, str]]:
+    """Returns the prompt with tools and calls as the vendor takes them, and the caller's name → the name to send of
+    tools whose name does not fit."""
+    if rules.tools_for_calls and not prompt.tools:
+        prompt = _declare_used(prompt)
+    prompt, names = _name_tools(prompt, rules)
+    if rules.object_arguments:
+        prompt = _wrap_all_arguments(prompt)
+    if rules.description is not None:
+        prompt = _shorten_descriptions(prompt, rules.description)
+    return prompt, names
 
 
 def _declare_used(prompt: Prompt) -> Prompt:

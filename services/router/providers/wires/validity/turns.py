@@ -28,6 +28,21 @@ def is_text_of_assistant(message: Message) -> bool:
     return message.role is Role.ASSISTANT and not message.tool_calls
 
 
+def are_plain(messages: Sequence[Message]) -> bool:
+    """Returns True if the messages are texts in an order that every vendor takes: of the system first, then of the
+    user and the assistant in turn, the last of the user. Then there is nothing to do."""
+    before: Role | None = None
+    for message in messages:
+        role, text = message.role, message.text
+        if not text or message.tool_calls or message.parts or text.isspace() or role is before:
+            return False
+        if role is Role.USER or (role is Role.ASSISTANT and before is Role.USER):
+            before = role
+        elif role is not Role.SYSTEM or before is not None:
+            return False
+    return before is Role.USER
+
+
 def is_blank(message: Message) -> bool:
     """Returns True if a message says nothing: it has white space or thoughts at most."""
     if not message.parts:
