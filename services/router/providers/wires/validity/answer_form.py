@@ -27,7 +27,7 @@ def shape_answer(prompt: Prompt, rules: Rules) -> Prompt:
     if not wanted.schema_json:
         if prompt.tools and not rules.json_with_tools:
             return _ask(replace(prompt, response_format=None), JSON_ONLY)
-        said = not rules.json_word or any(_WORD.search(message.written) for message in prompt.messages)
+        said = not rules.json_word or any(map(_says_word, prompt.messages))
         return prompt if said else _ask(prompt, JSON_ONLY)
     in_words = (
         f"Answer with one JSON object that fits this JSON Schema, and nothing else:\n{wanted.schema_json}"
@@ -48,3 +48,8 @@ def shape_answer(prompt: Prompt, rules: Rules) -> Prompt:
 
 def _ask(prompt: Prompt, words: str) -> Prompt:
     return replace(prompt, messages=(Message(Role.SYSTEM, words), *prompt.messages))
+
+
+def _says_word(message: Message) -> bool:
+    # At the responses API results are no messages.
+    return message.role is not Role.TOOL and _WORD.search(message.written) is not None
