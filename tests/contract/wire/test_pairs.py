@@ -66,9 +66,10 @@ class Vendors:
     client: ProviderClient
     begun: dict[tuple[str, bool], tuple[Message, ...]] = field(default_factory=dict)
 
-    async def ask(self, kind: str, prompt: Prompt, *, stream: bool) -> Completion:
-        """Returns the answer as the router's callers get it, whichever way it came."""
-        base = self.simulator.base(kind) + ("" if kind in WITHOUT_VERSION else "/v1")
+    async def ask(self, kind: str, prompt: Prompt, *, stream: bool, at: str = "") -> Completion:
+        """Returns the answer as the router's callers get it, whichever way it came. `at`: the virtual provider's
+        name, where it is not the kind's."""
+        base = self.simulator.base(at or kind) + ("" if kind in WITHOUT_VERSION else "/v1")
         provider = Provider(kind, kind, base, "KEY", options=OPTIONS)
         capabilities = frozenset({"streaming", "system", "tools", "json", "json_schema"})
         model = Model(kind, "m", MODELS[kind], 200_000, 4000, capabilities)
@@ -90,11 +91,11 @@ class Vendors:
         )
 
     async def call_tools(
-        self, kind: str, messages: tuple[Message, ...], *, stream: bool
+        self, kind: str, messages: tuple[Message, ...], *, stream: bool, at: str = ""
     ) -> tuple[Message, ...]:
         """Returns the conversation after both tools were asked for, called at once, and have answered."""
         asked = (*messages, ASKED)
-        answer = await self.ask(kind, Prompt(asked, 2000, tools=TOOLS), stream=stream)
+        answer = await self.ask(kind, Prompt(asked, 2000, tools=TOOLS), stream=stream, at=at)
         assert answer.finish_reason is FinishReason.TOOL_CALLS
         assert [call.name for call in answer.tool_calls] == ["get.weather", "news"]
         assert [type(json.loads(call.arguments_json)) for call in answer.tool_calls] == [dict, dict]
@@ -144,3 +145,49 @@ async def test_a_conversation_goes_on_at_any_vendor(
     assert isinstance(json.loads(answer.text), dict)
     assert answer.finish_reason is FinishReason.STOP
     assert not answer.tool_calls
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("ids", ["own", "none", "empty", "repeated", "long", "dotted"])
+@pytest.mark.parametrize("kind", MODELS)
+async def test_odd_calls_come_as_calls_that_every_vendor_takes(
+    vendors: Vendors, kind: str, ids: str, stream: bool
+) -> None:
+    """Without ids or with odd ones, without arguments and ended with `stop`: two rounds of them go on at a vendor
+    that minds everything."""
+    at = f"{kind}-odd-{ids}"
+    await vendors.simulator.set(
+        at, faults=[{"kind": "odd_calls", "ids": ids, "finish": "stop", "no_arguments": True}]
+    )
+    messages: tuple[Message, ...] = ()
+    for _ in range(2):
+        messages = await vendors.call_tools(kind, messages, stream=stream, at=at)
+    given = [call.id for message in messages for call in message.tool_calls]
+    assert len(set(given)) == 4
+    assert all(map(ID.fullmatch, given))
+    await vendors.call_tools("anthropic", messages, stream=stream)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+async def test_halves_of_a_character_are_one(vendors: Vendors, kind: str) -> None:
+    """An emoji whose surrogates come in two events."""
+    at = f"{kind}-halves"
+    await vendors.simulator.set(at, faults=[{"kind": "split_emoji"}])
+    answer = await vendors.ask(kind, Prompt((ASKED,), 2000), stream=True, at=at)
+    assert answer.text.endswith("\U0001f600")
+    assert "\ufffd" not in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", MODELS)
+async def test_the_router_stops_where_the_vendor_was_not_told(
+    vendors: Vendors, kind: str, stream: bool
+) -> None:
+    """More stop sequences than any vendor but some takes, one that only white space makes up, and a model that takes
+    none: the answer ends before the one that comes."""
+    whole = await vendors.ask(kind, Prompt((ASKED,), 2000), stream=stream)
+    word = whole.text.split()[2]
+    stops = ("@1", "@2", "@3", "@4", "@5", "@6", f" {word}", "\n\n\n")
+    answer = await vendors.ask(kind, Prompt((ASKED,), 2000, stop_sequences=stops), stream=stream)
+    assert answer.text == whole.text.partition(f" {word}")[0]
+    assert answer.finish_reason is FinishReason.STOP

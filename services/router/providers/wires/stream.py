@@ -184,9 +184,8 @@ class Decoder:
             out.append(piece)
 
     def _add_whole_call(self, call_id: str, name: str, arguments: str, out: list[StreamEvent]) -> None:
-        """Adds a call that comes in one piece and without an index, and may have no id."""
-        key = None if call_id else -1 - self._tools.count
-        self._add_tool_call(key, call_id, name, arguments, out)
+        """Adds a call that comes in one piece and without an index; its id may be that of another, or missing."""
+        self._add_tool_call(-1 - self._tools.count, call_id, name, arguments, out)
 
     def _set_finish(self, reason: str, known: Mapping[str, FinishReason], explanation: str = "") -> None:
         """Sets `finish` for the reason given; `explanation`: the provider's own words. A reason that is not `known`
