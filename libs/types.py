@@ -28,6 +28,7 @@ class ErrorClass(StrEnum):
     MALFORMED = "malformed"
     MODEL_NOT_FOUND = "model_not_found"
     CANCELLED = "cancelled"
+    UNSUPPORTED_HERE = "unsupported_here"
 
 
 #: Failures that say something about the provider's health. The rest is the caller's doing, or the account's.

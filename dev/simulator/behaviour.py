@@ -286,9 +286,11 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     use_request_seed: bool = False
     #: The only key accepted (for Bedrock: access key id or bearer token); unset: any.
     expect_key: str | None = None
-    #: The vendor of chat completions that it plays: openai, mistral, groq, deepseek; empty: any other server. Unset:
-    #: what its name or the model's begins with.
-    vendor: Literal["openai", "mistral", "groq", "deepseek", ""] | None = None
+    #: The vendor of chat completions that it plays; empty: any other server. Unset: what its name or the model's
+    #: begins with.
+    vendor: Literal["openai", "mistral", "groq", "deepseek", "xai", "cerebras", "perplexity", ""] | None = (
+        None
+    )
     #: It refuses what its vendor refuses; unset: as the whole process does (`strict` of a scenario or of the control
     #: API).
     strict: bool | None = None
@@ -314,7 +316,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the control API sets for the whole process."""
+    """Settings of the whole process, by the control API."""
 
     strict: bool
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,8 +80,8 @@ class Call:
             param=refusal.param,
         )
         reply = replace(self.wire.error(problem, self.uid), status=refusal.status)
-        if refusal.vendor == "mistral" and self.wire is wires.OPENAI_CHAT:
-            reply = replace(reply, body=encode(_flat(refusal)))
+        if refusal.vendor in _BODIES and self.wire is wires.OPENAI_CHAT:
+            reply = replace(reply, body=encode(_BODIES[refusal.vendor](refusal)))
         self.attempt.status, self.attempt.outcome = reply.status, "rejected"
         return self.send(reply)
 
@@ -140,3 +140,28 @@ def _flat(refusal: Refusal) -> dict[str, Any]:
         message = decode(refusal.message)
     kind = "invalid_request_error"
     return {"object": "error", "message": message, "type": kind, "param": None, "code": refusal.code}
+
+
+def _two_words(refusal: Refusal) -> dict[str, Any]:
+    """Returns xAI's error object: a code and the text."""
+    return {"code": refusal.code or "invalid-argument", "error": refusal.message}
+
+
+def _cerebras(refusal: Refusal) -> dict[str, Any]:
+    """Returns Cerebras' error object, which stands by itself."""
+    kind = "invalid_request_error"
+    return {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
+
+
+def _numbered(refusal: Refusal) -> dict[str, Any]:
+    """Returns Perplexity's error object, whose code is the status."""
+    return {"error": {"message": refusal.message, "type": "invalid_message", "code": refusal.status}}
+
+
+#: The bodies of vendors that speak chat completions, but not OpenAI's errors.
+_BODIES: Mapping[str, Callable[[Refusal], dict[str, Any]]] = {
+    "mistral": _flat,
+    "xai": _two_words,
+    "cerebras": _cerebras,
+    "perplexity": _numbered,
+}

@@ -178,8 +178,9 @@ class Weighted:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The models that may serve, and their order. Tiers are tried first to last, `last_resort` when every tier
-    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest a provider's Retry-After is
-    waited for, in seconds; 0: fail over at once. None: not set here."""
+    failed. `degradation`: the ladder, first step first. `max_retry_after`: the longest that a provider's
+    Retry-After is waited for before the next is asked, in seconds; 0: fail over at once, and wait for nobody. None:
+    not set here; then it is waited for, for a short time, only where nobody else is left."""
 
     name: str
     tiers: tuple[tuple[Weighted, ...], ...]
@@ -188,7 +189,7 @@ class Policy:
     max_attempts: int | None = None
     max_cost_micro_usd: int | None = None
     degradation: tuple[str, ...] = ()
-    max_retry_after: float = 5.0
+    max_retry_after: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -206,7 +207,8 @@ class Policy:
         for step in self.degradation:
             check_choice("degradation", DEGRADATIONS, step)
         check(len(set(self.degradation)) == len(self.degradation), "a degradation step is named twice")
-        check(0 <= self.max_retry_after <= 3600, "max_retry_after must be 0 to 3600 seconds")
+        if self.max_retry_after is not None:
+            check(0 <= self.max_retry_after <= 3600, "max_retry_after must be 0 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,10 +144,15 @@ class Section:
         found = self.whole(key)
         return default if found is None else found
 
-    def number(self, key: str, default: float = 0.0) -> float:
-        """Returns a number, with a decimal point or without."""
+    def decimal(self, key: str) -> float | None:
+        """Returns a number, with a decimal point or without; None where it is absent or wrong."""
         digits = self._digits(key, _DECIMAL, "a number")
-        return float(digits) if digits else default
+        return float(digits) if digits else None
+
+    def number(self, key: str, default: float = 0.0) -> float:
+        """A number, with a decimal point or without."""
+        found = self.decimal(key)
+        return default if found is None else found
 
     def usd(self, key: str) -> int | None:
         """Returns US dollars, as micro-USD; None where it is absent or wrong."""

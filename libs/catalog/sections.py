@@ -215,7 +215,7 @@ def policy(name: str, section: Section) -> Policy | None:
     strategy = section.text("strategy", rule=_STRATEGY) or None
     attempts, cost = section.whole("max_attempts"), section.usd("max_cost_usd")
     ladder = section.texts("degradation", partial(check_choice, "degradation", DEGRADATIONS))
-    wait = section.number("max_retry_after", 5.0)
+    wait = section.decimal("max_retry_after")
     return section.make(lambda: Policy(name, tiers, last_resort, strategy, attempts, cost, ladder, wait))
 
 

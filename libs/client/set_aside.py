@@ -16,8 +16,8 @@ from libs.types import ErrorClass
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """A combination that one router process does not call for a while; fields that its `kind` ("key", "model",
-    "shape" or "region") does not need are empty. `since` and `until` in epoch seconds; `until` passed: the next call
-    tries it. `times` in a row."""
+    "shape", "region" or "feature") does not need are empty. `since` and `until` in epoch seconds; `until` passed: the
+    next call tries it. `times` in a row."""
 
     name: str
     kind: str

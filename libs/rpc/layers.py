@@ -94,9 +94,13 @@ class Layers:
     ) -> None:
         """Adds methods, as the server's method of this name does."""
         wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
-        # Not registered: for each registered method the runtime keeps a task that waits for its next call, and at
-        # every call asks all of them.
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        if service == HEALTH_SERVICE:
+            # Its calls are accepted by themselves: who asks whether we live must not wait behind those who call.
+            self._server.add_registered_method_handlers(service, wrapped)
+        else:
+            # For each registered method the runtime keeps a task that waits for its next call, and at every call it
+            # asks all of them.
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def _wrap(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]

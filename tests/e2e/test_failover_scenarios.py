@@ -16,6 +16,9 @@ import openai
 import pytest
 
 from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY
+from libs.client import Completed
+from libs.client.request import Options
+from libs.types import ErrorClass
 from tests.support.edges import Answer, Edge, Grpc, Http, Refused
 from tests.support.stack import RunningStack, running_stack
 
@@ -86,8 +89,14 @@ def _catalog() -> str:
         "domain": "failover",
         "providers": providers,
         "models": models,
-        "policies": {"default": {"tiers": [["continues/m"]], "max_retry_after": 5}},
-        "content_types": {"general": {"max_output_tokens": 200}},
+        "policies": {
+            "default": {"tiers": [["continues/m"]]},
+            "patient": {"tiers": [["continues/m"]], "max_retry_after": 5},
+        },
+        "content_types": {
+            "general": {"max_output_tokens": 200},
+            "patient": {"max_output_tokens": 200, "policy": "patient"},
+        },
         "tenants": {"demo": {"key_sha256": [PUBLISHED_HASH]}},
     }
     # JSON is YAML.
@@ -176,6 +185,29 @@ async def test_s01_a_429_with_retry_after_is_waited_out_alone(bench: Bench, edge
     name = primary("s01", edge, 2)
     answer = await bench.ask(edge, [f"{name}/m"])
     assert (answer.text, answer.model, answer.attempts) == (bench.expected, f"{name}/m", 2)
+    first, second = (await bench.stack.simulator.report(name))["attempts"]
+    assert second["since"] - first["since"] >= 2
+
+
+@both
+async def test_s01_a_429_with_retry_after_is_waited_out_where_the_policy_says_so(
+    bench: Bench, stream: bool
+) -> None:
+    """A policy with `max_retry_after` stays with its provider, though another could answer at once: one more call, no
+    sooner than the provider asked for, and the fallback is not called."""
+    name = primary("s01", "grpc" if stream else "http", 3)
+    options: Options = {"models": [f"{name}/m", "continues/m"], "content_type": "patient"}
+    async with bench.stack.client(PUBLISHED_KEY) as client:
+        if stream:
+            events = [event async for event in client.stream(PROMPT, timeout=30, **options)]
+            assert isinstance(events[-1], Completed)
+            result = events[-1].result
+        else:
+            result = await client.generate(PROMPT, timeout=30, **options)
+    assert [(a.provider, a.error_class) for a in result.attempts] == [
+        (name, ErrorClass.RATE_LIMITED),
+        (name, None),
+    ]
     first, second = (await bench.stack.simulator.report(name))["attempts"]
     assert second["since"] - first["since"] >= 2
 

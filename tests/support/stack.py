@@ -158,9 +158,10 @@ def _is_of(parent: psutil.Process | None, mark: str) -> bool:
 
 @asynccontextmanager
 async def running_stack(
-    data: Path, catalog: str = "", environment: Mapping[str, str] | None = None
+    data: Path, catalog: str = "", environment: Mapping[str, str] | None = None, *, strict: bool = True
 ) -> AsyncIterator[RunningStack]:
-    """Starts `dev up` on free ports with the simulator; `catalog` is YAML, empty for the simulator's own."""
+    """Starts `dev up` on free ports with the simulator; `catalog` is YAML, empty for the simulator's own. `strict`:
+    the simulator refuses what the vendors refuse."""
     data.mkdir(parents=True, exist_ok=True)
     arguments = ["--data", str(data / "stack"), "--port-base", "0", "--simulator"]
     if catalog:
@@ -185,10 +186,10 @@ async def running_stack(
                 await asyncio.sleep(0.05)
         addresses = json.loads(state.read_text())
         async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
-            url = f"http://{addresses['simulator']}"
-            yield RunningStack(
-                data / "stack", addresses, psutil.Process(process.pid), Simulator(url, 0, http)
-            )
+            simulator = Simulator(f"http://{addresses['simulator']}", 0, http)
+            if not strict:
+                await simulator.set_strict(False)
+            yield RunningStack(data / "stack", addresses, psutil.Process(process.pid), simulator)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -171,7 +171,7 @@ def test_every_kind_of_scope_is_taken_from_and_counted_anew() -> None:
 
 @given(st.fixed_dictionaries({unit: st.integers(0, 10**9) for unit in Unit}))
 def test_the_least_amounts_cover_every_unit(units: dict[Unit, int]) -> None:
-    """What is asked for is at least what each unit lacks."""
+    """The least amounts asked for are at least those that each unit lacks."""
     taken = by_unit(least_amounts(units))
     assert all(taken[unit] >= amount for unit, amount in units.items())
 

@@ -1,4 +1,4 @@
-"""What Anthropic's messages API refuses; Bedrock's InvokeModel and Vertex pass the same on."""
+"""The rules of Anthropic's messages API; Bedrock's InvokeModel and Vertex pass the same on."""
 
 from __future__ import annotations
 

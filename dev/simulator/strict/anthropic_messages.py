@@ -1,4 +1,4 @@
-"""What Anthropic refuses in messages: roles, empty texts, calls and their results."""
+"""Anthropic's rules of messages: roles, empty texts, calls and their results."""
 
 from __future__ import annotations
 

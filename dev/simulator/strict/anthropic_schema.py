@@ -1,4 +1,4 @@
-"""What Anthropic refuses in the schemas of tools and answers.
+"""Anthropic's rules of the schemas of tools and answers.
 
 A tool's schema that is not strict is read loosely; that of an answer, or of a strict tool, becomes a grammar, which
 knows a part of JSON Schema only.
@@ -91,7 +91,7 @@ def _one_of(sent: Sent) -> Found:
     return None
 
 
-SCHEMA_RULES: tuple[Rule, ...] = (
+TOOL_RULES: tuple[Rule, ...] = (
     Rule(
         "tool's schema without a type",
         _ISSUES + "lidge-jun/opencodex/issues/75",
@@ -110,6 +110,9 @@ SCHEMA_RULES: tuple[Rule, ...] = (
         "tools.{i}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
         _choice_on_top,
     ),
+)
+#: Of schemas that become a grammar.
+GRAMMAR_RULES: tuple[Rule, ...] = (
     Rule(
         "open object",
         _PAGE,
@@ -130,3 +133,4 @@ SCHEMA_RULES: tuple[Rule, ...] = (
     ),
     Rule("oneOf", _PAGE, "{where}: Schema type 'oneOf' is not supported", _one_of),
 )
+SCHEMA_RULES = TOOL_RULES + GRAMMAR_RULES

@@ -1,4 +1,4 @@
-"""What Anthropic refuses of thinking: what does not go with it, and thoughts that do not come back as they went."""
+"""Anthropic's rules of thinking: fields that do not go with it, and thoughts that do not come back as they went."""
 
 from __future__ import annotations
 

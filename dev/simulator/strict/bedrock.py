@@ -1,4 +1,4 @@
-"""What Amazon Bedrock's Converse refuses, for all models; what Anthropic's models refuse behind it comes through."""
+"""The rules of Amazon Bedrock's Converse for all models; those of Anthropic's models behind it come through."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import DecodeError
+from msgspec.json import decode
+
 from dev.simulator.strict import models
+from dev.simulator.strict.anthropic_schema import GRAMMAR_RULES
 from dev.simulator.strict.bedrock_messages import MESSAGE_RULES, MODEL, blocks, violation
-from dev.simulator.strict.rule import Found, Rule, Sent, number, object_of, objects, text
+from dev.simulator.strict.rule import Found, Rule, Sent, check, number, object_of, objects, text
 
 _ISSUES = "https://github.com/"
 _REFERENCE = "https://docs.aws.amazon.com/bedrock/latest/APIReference/"
@@ -59,6 +63,21 @@ def _schema_type(sent: Sent) -> Found:
         if object_of(object_of(spec.get("inputSchema")).get("json")).get("type") != "object":
             return {"i": i}
     return None
+
+
+def _answers_schema(sent: Sent) -> Found:
+    """Anthropic's models take the same part of JSON Schema as at home."""
+    wanted = object_of(object_of(sent.body.get("outputConfig")).get("textFormat"))
+    schema = object_of(object_of(wanted.get("structure")).get("jsonSchema")).get("schema")
+    if "anthropic." not in sent.model or not isinstance(schema, str):
+        return None
+    try:
+        parsed = decode(schema)
+    except DecodeError:
+        return {"why": "the schema is no JSON"}
+    wrapped = Sent({"output_config": {"format": {"type": "json_schema", "schema": parsed}}}, sent.model)
+    refusal = check(GRAMMAR_RULES, wrapped)
+    return {"why": refusal.message} if refusal else None
 
 
 def _large_limit(sent: Sent) -> Found:
@@ -129,6 +148,12 @@ RULES: tuple[Rule, ...] = (
         _ISSUES + "aaif-goose/goose/pull/5064",
         "The value at toolConfig.tools.{i}.toolSpec.inputSchema.json.type must be one of the following: object.",
         _schema_type,
+    ),
+    Rule(
+        "answer's schema at Anthropic",
+        "https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html",
+        MODEL + "{why}",
+        _answers_schema,
     ),
     Rule(
         "limit above the model's",

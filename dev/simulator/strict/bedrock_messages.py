@@ -1,4 +1,4 @@
-"""What Amazon Bedrock's Converse refuses in messages: turns, calls and their results, thinking, images."""
+"""Amazon Bedrock's rules of Converse's messages: turns, calls and their results, thinking, images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _REFERENCE = "https://docs.aws.amazon.com/bedrock/latest/APIReference/"
 _CONVERSE = _REFERENCE + "API_runtime_Converse.html"
 #: What the model's own vendor says comes after these words.
 MODEL = "The model returned the following errors: "
+_ANTHROPICS_ID = re.compile(r"^[a-zA-Z0-9_-]+$")
 _CALL_ID = re.compile(r"^[a-zA-Z0-9_.:-]{1,64}$")
 _IMAGE_FORMATS = ("png", "jpeg", "gif", "webp")
 _IMAGE_BYTES = 3_750_000 * 4 // 3
@@ -104,6 +105,24 @@ def _repeated_id(sent: Sent) -> Found:
         twice = sorted({call for call in ids if ids.count(call) > 1})
         if twice:
             return {"i": i, "ids": ", ".join(twice)}
+    return None
+
+
+def _vendors_call_id(sent: Sent) -> Found:
+    for i, j, block in blocks(sent) if "anthropic." in sent.model else ():
+        call = text(object_of(block.get("toolUse")).get("toolUseId"))
+        if "toolUse" in block and not _ANTHROPICS_ID.match(call):
+            return {"i": i, "j": j}
+    return None
+
+
+def _vendors_repeated_id(sent: Sent) -> Found:
+    seen: set[str] = set()
+    for i, j, block in blocks(sent) if "anthropic." in sent.model else ():
+        call = text(object_of(block.get("toolUse")).get("toolUseId"))
+        if "toolUse" in block and call in seen:
+            return {"i": i, "j": j}
+        seen.add(call)
     return None
 
 
@@ -247,6 +266,18 @@ MESSAGE_RULES: tuple[Rule, ...] = (
         _REFERENCE + "API_runtime_ToolUseBlock.html",
         "The toolUse blocks at messages.{i}.content contain duplicate Ids: {ids}",
         _repeated_id,
+    ),
+    Rule(
+        "call id's characters at Anthropic",
+        _ISSUES + "anomalyco/opencode/issues/1279",
+        MODEL + "messages.{i}.content.{j}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
+        _vendors_call_id,
+    ),
+    Rule(
+        "call id in two turns at Anthropic",
+        _ISSUES + "anthropics/claude-code/issues/20700",
+        MODEL + "messages.{i}.content.{j}: `tool_use` ids must be unique",
+        _vendors_repeated_id,
     ),
     Rule(
         "call without result",

@@ -1,4 +1,4 @@
-"""What Cohere's chat (v2) refuses. Source, where no other is named: docs.cohere.com/reference/chat."""
+"""The rules of Cohere's chat (v2). Source, where no other is named: docs.cohere.com/reference/chat."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What vendors refuse that speak OpenAI's chat completions with rules of their own: Mistral, Groq, DeepSeek; and what
-any such server does."""
+"""The rules of vendors that speak OpenAI's chat completions with some of their own: Mistral, Groq, DeepSeek; and
+those of any such server."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _large_limit(sent: Sent) -> Found:
     return {"most": most} if most is not None and asked is not None and asked > most else None
 
 
-#: What any server of chat completions refuses, its model's template at the latest.
+#: The rules of any server of chat completions, its model's template at the latest.
 COMMON_RULES: tuple[Rule, ...] = (
     Rule(
         "call without result",

@@ -1,4 +1,4 @@
-"""What Google's generateContent refuses, at AI Studio and at Vertex AI."""
+"""The rules of Google's generateContent, at AI Studio and at Vertex AI."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ _MOST_STOPS = 5
 
 def _config(sent: Sent) -> Mapping[str, Any]:
     return object_of(sent.body.get("generationConfig") or sent.body.get("generation_config"))
+
+
+def _penalty(sent: Sent) -> Found:
+    later = not any(name in sent.model for name in ("gemini-1", "gemini-2.0"))
+    asked = any(number(_config(sent).get(name)) for name in ("presencePenalty", "frequencyPenalty"))
+    return {"model": sent.model} if later and asked else None
 
 
 def _functions(sent: Sent) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -283,6 +289,12 @@ RULES: tuple[Rule, ...] = (
         _GENERATE,
         "* GenerateContentRequest.generation_config.stop_sequences: must not be empty.",
         _empty_stop,
+    ),
+    Rule(
+        "penalty",
+        _ISSUES + "google-gemini/cookbook/issues/1290",
+        "Penalty is not enabled for models/{model}",
+        _penalty,
     ),
     Rule(
         "temperature",

@@ -1,4 +1,4 @@
-"""What Google's generateContent refuses in the turns: calls and their results, signatures, data."""
+"""The rules of generateContent's turns: calls and their results, signatures, data."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from dev.simulator.strict import (
@@ -14,6 +15,7 @@ from dev.simulator.strict import (
     ollama,
     openai_chat,
     openai_responses,
+    others,
 )
 from dev.simulator.strict.rule import Refusal, Rule, Sent, check
 
@@ -23,6 +25,9 @@ TABLES: Mapping[tuple[str, str], tuple[Rule, ...]] = {
     ("openai_chat", "mistral"): compatible.MISTRAL_RULES,
     ("openai_chat", "groq"): compatible.GROQ_RULES,
     ("openai_chat", "deepseek"): compatible.DEEPSEEK_RULES,
+    ("openai_chat", "xai"): others.XAI_RULES,
+    ("openai_chat", "cerebras"): others.CEREBRAS_RULES,
+    ("openai_chat", "perplexity"): others.PERPLEXITY_RULES,
     ("openai_chat", ""): compatible.COMMON_RULES,
     ("azure_openai", ""): openai_chat.RULES,
     ("openai_responses", ""): openai_responses.RULES,
@@ -34,7 +39,7 @@ TABLES: Mapping[tuple[str, str], tuple[Rule, ...]] = {
     ("ollama", ""): ollama.RULES,
 }
 #: The vendors of chat completions by how names of virtual providers, and then of models, begin.
-_PROVIDERS = ("openai", "mistral", "groq", "deepseek")
+_PROVIDERS = ("openai", "mistral", "groq", "deepseek", "xai", "cerebras", "perplexity")
 _MODELS = (
     ("gpt-", "openai"),
     ("chatgpt-", "openai"),
@@ -46,9 +51,12 @@ _MODELS = (
     ("magistral-", "mistral"),
     ("codestral-", "mistral"),
     ("deepseek-", "deepseek"),
+    ("grok-", "xai"),
+    ("sonar", "perplexity"),
 )
 
 
+@lru_cache(maxsize=512)
 def vendor_of(provider: str, model: str) -> str:
     """Returns the vendor of chat completions that a virtual provider plays: the one that its name begins with, else
     the one whose models are called so; empty where neither tells."""

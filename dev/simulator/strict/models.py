@@ -1,4 +1,4 @@
-"""What single models can do, by their names: figures of the vendors' model pages, the first pattern that is found
+"""The limits of single models by their names: figures of the vendors' model pages, the first pattern that is found
 counts. A model that no pattern knows has no limit.
 
 Sources: docs.claude.com/en/docs/about-claude/models/overview, platform.openai.com/docs/models,
@@ -8,6 +8,7 @@ ai.google.dev/gemini-api/docs/models, docs.cohere.com/docs/models, docs.mistral.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 #: The most tokens of an answer.
 _OUTPUT: tuple[tuple[str, int], ...] = (
@@ -41,36 +42,43 @@ _SIGNED_CALLS = re.compile(r"(^|/)gemini-3")
 _ALWAYS_THINKS = re.compile(r"(^|/)gemini-(2\.5-pro|3(\.\d+)?-pro)")
 
 
+@lru_cache(maxsize=512)
 def most_output(model: str) -> int | None:
     """Returns the most tokens that the model writes; None where that is not known."""
     return next((most for pattern, most in _LIMITS if pattern.search(model)), None)
 
 
+@lru_cache(maxsize=512)
 def reasons(model: str) -> bool:
     """Returns True for OpenAI's reasoning models."""
     return _REASONS.search(model) is not None
 
 
+@lru_cache(maxsize=512)
 def takes_one_sampling_field(model: str) -> bool:
     """Returns True for models of Anthropic that take temperature or top_p, and not both."""
     return _ONE_SAMPLING.search(model) is not None
 
 
+@lru_cache(maxsize=512)
 def takes_prefill(model: str) -> bool:
     """Returns True for models of Anthropic that continue a last message of the assistant's."""
     return _NO_PREFILL.search(model) is None
 
 
+@lru_cache(maxsize=512)
 def takes_system_anywhere(model: str) -> bool:
     """Returns True for models of Anthropic that take messages of the system's."""
     return _SYSTEM_ANYWHERE.search(model) is not None
 
 
+@lru_cache(maxsize=512)
 def demands_signatures(model: str) -> bool:
     """Returns True for models of Google that want the signatures of their function calls back."""
     return _SIGNED_CALLS.search(model) is not None
 
 
+@lru_cache(maxsize=512)
 def always_thinks(model: str) -> bool:
     """Returns True for models of Google whose thinking cannot be turned off."""
     return _ALWAYS_THINKS.search(model) is not None

@@ -1,4 +1,4 @@
-"""What Ollama's own chat API refuses: mostly JSON that its Go types do not take.
+"""The rules of Ollama's own chat API: mostly JSON that its Go types do not take.
 
 Source, where no other is named: github.com/ollama/ollama, docs/api.md and api/types.go.
 """

@@ -1,4 +1,4 @@
-"""What OpenAI's chat completions refuse; Azure's are the same models behind the same checks."""
+"""The rules of OpenAI's chat completions; Azure's are the same models behind the same checks."""
 
 from __future__ import annotations
 

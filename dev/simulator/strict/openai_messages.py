@@ -1,4 +1,4 @@
-"""What OpenAI's chat completions refuse in messages: fields, calls and their results, images."""
+"""The rules of chat completions' messages at OpenAI: fields, calls and their results, images."""
 
 from __future__ import annotations
 

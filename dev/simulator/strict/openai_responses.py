@@ -1,4 +1,4 @@
-"""What OpenAI's responses API refuses."""
+"""The rules of OpenAI's responses API."""
 
 from __future__ import annotations
 

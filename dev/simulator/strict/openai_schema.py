@@ -1,4 +1,4 @@
-"""What OpenAI refuses in the schemas of functions and of answers: a few things always, many in strict mode.
+"""OpenAI's rules of the schemas of functions and of answers: a few things always, many in strict mode.
 
 Source of strict mode: platform.openai.com/docs/guides/structured-outputs#supported-schemas.
 """

@@ -1,4 +1,4 @@
-"""What OpenAI's chat completions refuse in tools and in the shape of an answer."""
+"""The rules of chat completions' tools and shapes of an answer at OpenAI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenAI's responses API refuses in the input: ids, calls and their results, reasoning, parts."""
+"""The rules of the input of OpenAI's responses API: ids, calls and their results, reasoning, parts."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from services.router.api.entry import Entry
 from services.router.api.identity import require_operator
 from services.router.api.proto_answer import fill_result, fill_selection, make_event
 from services.router.api.proto_request import read_draft
-from services.router.set_aside.patterns import SetAsideEntry
+from services.router.set_aside.entry import SetAsideEntry
 from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]

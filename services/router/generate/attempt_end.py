@@ -15,6 +15,7 @@ from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
+from services.router.request.features import Unsupported
 from services.router.request.generation import Generation, ProviderFailure
 
 #: After these a stated wait is meant for everybody; after others for the request, or for the account.
@@ -25,12 +26,15 @@ class FailureEvidence(Struct, frozen=True):
     """Evidence that a failed attempt gives about its target. `error_class`: the fault to hold against it, CANCELLED:
     none. `retry_after`: seconds for which nobody should call it, None: not stated. `explicit`: by a status or a code,
     not by words alone. `of_kind`: it speaks of all requests of this kind, not of one that was asked differently or
-    had no fair time."""
+    had no fair time. `unsupported`: the feature that the model refuses, None: not known. `quota_back`: seconds until
+    a spent quota is whole again, None: not stated."""
 
     error_class: ErrorClass
     retry_after: float | None = None
     explicit: bool = True
     of_kind: bool = True
+    unsupported: Unsupported | None = None
+    quota_back: float | None = None
 
 
 #: Of an attempt that its caller abandoned.
@@ -65,4 +69,6 @@ def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> FailureEvidence
         # The request alone is larger than the account's rate: others are not.
         blamed = ErrorClass.CONTEXT_TOO_LONG
     wait = failure.retry_after if blamed in _WAITS and failure.explicit else None
-    return FailureEvidence(blamed, wait, failure.explicit, failure.at_fault and not prefilled)
+    quota_back = failure.retry_after if blamed is ErrorClass.QUOTA_EXHAUSTED else None
+    of_kind = failure.at_fault and not prefilled
+    return FailureEvidence(blamed, wait, failure.explicit, of_kind, failure.unsupported, quota_back)

@@ -66,10 +66,10 @@ def why_given_up(
         return Cancelled("The caller went away", metadata=metadata)
     if not failed:
         return _never_tried(plan, refused, quota_retry_after)
-    if why != "RETRY_BUDGET_EXHAUSTED" and all(f.error_class is ErrorClass.CONTEXT_TOO_LONG for f in failed):
-        return FailedPrecondition(
-            f"The prompt fits no permitted model. {story}", reason="CONTEXT_TOO_LONG", metadata=metadata
-        )
+    if why != "RETRY_BUDGET_EXHAUSTED" and all(f.of_request for f in failed):
+        refusal = _refused_by_all(failed, story, metadata)
+        if refusal is not None:
+            return refusal
     soonest = _soonest(plan, failed, quota_retry_after, now)
     if why == "PROVIDERS_FAILED" and not refused and all(f.error_class in _LASTING for f in failed):
         why = _LASTING[failed[0].error_class]
@@ -78,6 +78,25 @@ def why_given_up(
     return Unavailable(
         f"No permitted provider answered. {story}", reason=why, retry_after=soonest, metadata=metadata
     )
+
+
+def _refused_by_all(
+    failed: Sequence[Failed], story: str, metadata: Mapping[str, str]
+) -> FailedPrecondition | None:
+    """Returns the error of a request that every model refused for what it is; None where some refused it as wrong
+    and others could not be asked."""
+    classes = {f.error_class for f in failed}
+    if classes == {ErrorClass.CONTEXT_TOO_LONG}:
+        return FailedPrecondition(
+            f"The prompt fits no permitted model. {story}", reason="CONTEXT_TOO_LONG", metadata=metadata
+        )
+    if ErrorClass.UNSUPPORTED_HERE in classes:
+        return FailedPrecondition(
+            f"No permitted model supports what is asked. {story}",
+            reason="UNSUPPORTED_HERE",
+            metadata=metadata,
+        )
+    return None
 
 
 def _never_tried(

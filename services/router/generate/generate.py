@@ -32,7 +32,15 @@ from services.router.generate.call import AttemptAnswer, Calls
 from services.router.generate.degradation import QUEUE, STALE, Degradable, DegradationStep, next_degradation
 from services.router.generate.failure import why_given_up
 from services.router.generate.in_flight import InFlight
-from services.router.generate.next_step import SHORTEST_ATTEMPT, Envelope, GiveUp, Try, Wait, next_step
+from services.router.generate.next_step import (
+    DEFAULT_MAX_RETRY_AFTER,
+    SHORTEST_ATTEMPT,
+    Envelope,
+    GiveUp,
+    Try,
+    Wait,
+    next_step,
+)
 from services.router.generate.relay import Relay
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
@@ -286,9 +294,11 @@ _DEGRADABLE = (Unavailable, ResourceExhausted)
 
 
 def _envelope(generation: Generation, plan: Plan) -> Envelope:
+    wait = plan.policy.max_retry_after
     return Envelope(
         generation.deadline,
         generation.max_attempts,
         generation.max_cost_micro_usd,
-        plan.policy.max_retry_after,
+        DEFAULT_MAX_RETRY_AFTER if wait is None else wait,
+        wait is not None,
     )

@@ -91,6 +91,7 @@ class InFlight(Struct):
                 record.cost_micro_usd,
                 self.committed,
                 prefilled,
+                failure.least_window,
             )
         )
 

@@ -21,13 +21,26 @@ SAME_PROVIDER_BACKOFF = 0.1
 #: Whoever is told when to come back comes at least this much later, in seconds: the circuit that the same answer
 #: opened must be closed again, and timers may be a millisecond early.
 RETURN_MARGIN = 0.01
+#: The longest that is waited for a provider where nobody else is left and the policy does not say, seconds.
+DEFAULT_MAX_RETRY_AFTER = 5.0
 #: With less than this left, an attempt cannot succeed, so it is not begun; seconds.
 SHORTEST_ATTEMPT = 0.005
 
 #: Nobody else would answer differently, or must not be asked.
 _FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
 #: The target answered: it is the request that it cannot serve.
-_OF_REQUEST = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, ErrorClass.CONTEXT_TOO_LONG})
+_OF_REQUEST = frozenset(
+    {
+        ErrorClass.INVALID_REQUEST,
+        ErrorClass.UNSUPPORTED_HERE,
+        ErrorClass.CONTENT_REFUSED,
+        ErrorClass.CONTEXT_TOO_LONG,
+    }
+)
+#: The ways in which a target says that it does not go on from a given text.
+_REFUSES_PREFILL = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.UNSUPPORTED_HERE})
+#: Who is told when to come back, and may be.
+_COMES_BACK = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED})
 #: A fault that may be gone at the next call; a silent route (timeout, stall) is never tried again.
 _ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})
 
@@ -39,7 +52,9 @@ class Envelope(Struct, frozen=True):
     max_attempts: int
     max_cost_micro_usd: int | None = None
     #: The longest a provider's Retry-After is waited for, seconds.
-    max_retry_after: float = 5.0
+    max_retry_after: float = DEFAULT_MAX_RETRY_AFTER
+    #: It is waited for even where another candidate is left.
+    wait_in_place: bool = False
 
 
 class Failed(Struct, frozen=True):
@@ -56,6 +71,8 @@ class Failed(Struct, frozen=True):
     committed: bool = False
     #: It was asked to go on from the part already sent.
     prefilled: bool = False
+    #: The smallest context window that may hold the prompt, as far as a refusal for its length states it, tokens.
+    least_window: int | None = None
 
     @property
     def of_request(self) -> bool:
@@ -110,7 +127,7 @@ def next_step(
     if last.error_class in _FINAL:
         return GiveUp(last.error_class.name)
     # Then it was the prefill that was refused, not the request.
-    refused_prefill = last.prefilled and last.error_class is ErrorClass.INVALID_REQUEST
+    refused_prefill = last.prefilled and last.error_class in _REFUSES_PREFILL
     if not refused_prefill and _callers_fault(plan, failed, envelope):
         return GiveUp("INVALID_REQUEST")
     if len(failed) >= envelope.max_attempts:
@@ -121,10 +138,16 @@ def next_step(
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
         if _again(last, failed) and seconds <= SAME_PROVIDER_BACKOFF:
             return Wait(last.candidate, seconds)
+    margin = RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter
+    if envelope.wait_in_place:
+        in_place = _wait_for([last], failed, envelope, now, refused, margin)
+        if in_place is not None:
+            return in_place
     for candidate in _remaining(plan, failed):
         if candidate.target not in refused and _affordable(candidate, failed, envelope):
             return Try(candidate, spends_retry=not last.of_request)
-    return _wait_out(failed, envelope, now, refused, RETURN_MARGIN + SAME_PROVIDER_BACKOFF * jitter)
+    # Nobody else is left.
+    return _wait_for(failed, failed, envelope, now, refused, margin) or GiveUp("PROVIDERS_FAILED")
 
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
@@ -150,17 +173,18 @@ def _remaining(plan: Plan, failed: Sequence[Failed]) -> list[Candidate]:
     """Returns the candidates not tried yet that the failures so far have not ruled out."""
     tried = {f.candidate.target for f in failed}
     # The account is wrong, so every model of the provider is out.
-    providers = {f.candidate.model.provider for f in failed if f.error_class in ACCOUNT_FAULTS}
-    too_small = max(
-        (f.candidate.model.context_window for f in failed if f.error_class is ErrorClass.CONTEXT_TOO_LONG),
-        default=0,
-    )
+    # A quota that says when it comes back is the model's own.
+    providers = {
+        f.candidate.model.provider
+        for f in failed
+        if f.error_class in ACCOUNT_FAULTS and f.retry_after is None
+    }
+    too_long = [f for f in failed if f.error_class is ErrorClass.CONTEXT_TOO_LONG]
+    least = max([_least_window(f) for f in too_long], default=0)
     return [
         c
         for c in plan.candidates
-        if c.target not in tried
-        and c.model.provider not in providers
-        and (too_small == 0 or c.model.context_window > too_small)
+        if c.target not in tried and c.model.provider not in providers and c.model.context_window >= least
     ]
 
 
@@ -171,15 +195,28 @@ def _affordable(candidate: Candidate, failed: Sequence[Failed], envelope: Envelo
     return spent + candidate.estimated_micro_usd <= envelope.max_cost_micro_usd
 
 
-def _wait_out(
-    failed: Sequence[Failed], envelope: Envelope, now: float, refused: Collection[str], margin: float
-) -> Step:
-    """Nobody else is left: wait for whoever said when to come back, within the policy's bound and the deadline.
-    `margin`: seconds to come later, so that not all who wait come at once."""
+def _least_window(refused: Failed) -> int:
+    """Returns the smallest context window of a model that may hold what one refused as too long: by what it said,
+    else any that is larger than the catalog says its own is."""
+    stated = refused.least_window
+    return refused.candidate.model.context_window + 1 if stated is None else stated
+
+
+def _wait_for(
+    askable: Sequence[Failed],
+    failed: Sequence[Failed],
+    envelope: Envelope,
+    now: float,
+    refused: Collection[str],
+    margin: float,
+) -> Wait | None:
+    """Returns the wait for the first of `askable` to come back that said when, within the policy's bound and the
+    deadline; None: none did. Each is waited for once. `margin`: seconds to come later, so that not all come at
+    once."""
     waits = [
         (f.ended + f.retry_after - now, f.candidate)
-        for f in failed
-        if f.error_class in (ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED)
+        for f in askable
+        if f.error_class in _COMES_BACK
         and f.retry_same
         and f.retry_after is not None
         and f.retry_after <= envelope.max_retry_after
@@ -192,4 +229,4 @@ def _wait_out(
         seconds = max(0.0, seconds) + margin
         if now + seconds + SHORTEST_ATTEMPT < envelope.deadline:
             return Wait(candidate, seconds)
-    return GiveUp("PROVIDERS_FAILED")
+    return None

@@ -92,4 +92,6 @@ class SetAsideObserver:
                 evidence.error_class,
                 explicit=evidence.explicit,
                 stream=record.streamed,
+                unsupported=evidence.unsupported,
+                quota_back=evidence.quota_back,
             )

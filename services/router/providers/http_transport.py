@@ -77,7 +77,7 @@ class HttpResponse:
         return b"".join(parts)[:limit]
 
 
-class Exchange:
+class HttpExchange:
     """A request and its answer: `async with` sends the one and gives the other once its head is there; its body is to
     come. Leaving closes what was not read. Entering raises ProviderFailure."""
 
@@ -142,7 +142,7 @@ class HttpTransport:
     def open(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
         """Returns the exchange, to be entered with `async with`."""
         assert self._session is not None, "open the transport first"
-        return Exchange(self._session, request)
+        return HttpExchange(self._session, request)
 
     async def fetch(
         self, request: HttpRequest, timeout: float, limit: int

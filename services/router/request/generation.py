@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from libs.conversation import Message, ReasoningEffort, ResponseFormat, Tool, ToolCall, ToolCallDelta
 from libs.selection import Strategy
 from libs.types import ErrorClass, FinishReason, Priority, Usage
+from services.router.request.features import Unsupported
 
 
 class Prompt(Struct, frozen=True):
@@ -98,7 +99,9 @@ class ProviderFailure(Exception):
     None: not known. `at_fault` False: no evidence about the provider, since the caller's deadline left it no fair
     time, or its key has been replaced since. `explicit`: classified by a machine-readable code, a status or the
     connection; False: by prose, which may repeat what this caller wrote, so it is no evidence about an account unless
-    unrelated requests agree.
+    unrelated requests agree. `unsupported`: the feature that this model does not support, None: not known.
+    `least_window`: the smallest context window that may hold a prompt that was too long, in tokens; 0: any may, None:
+    not stated.
 
     `unredacted` and `deciding_words` exist between a wire and the provider client only, which clears them: the
     provider's words with nothing hidden, and those of them that decided where it is not explicit.
@@ -114,6 +117,8 @@ class ProviderFailure(Exception):
         retry_same: bool = False,
         usage: Usage | None = None,
         explicit: bool = True,
+        unsupported: Unsupported | None = None,
+        least_window: int | None = None,
     ) -> None:
         super().__init__(f"{error_class}: {message}")
         self.error_class = error_class
@@ -123,6 +128,8 @@ class ProviderFailure(Exception):
         self.retry_same = retry_same
         self.usage = usage
         self.explicit = explicit
+        self.unsupported = unsupported
+        self.least_window = least_window
         self.at_fault = True
         self.unredacted = ""
         self.deciding_words = ""

@@ -1,13 +1,14 @@
 """Set aside: combinations that keep failing where no breaker sees it, left out of plans for a growing time.
 
-Why: a breaker judges a provider or a model by the share of its calls that fail. Four things escape it: a key that
+Why: a breaker judges a provider or a model by the share of its calls that fail. Five things escape it: a key that
 stopped working, for one model or for all of a provider; a model that is gone (nothing is wrong with its provider); a
-kind of request that one model always refuses while all others work there; and a region whose providers fail together.
+feature that a model says it does not support (`features`); a kind of request that one model always refuses while all
+others work there; and a region whose providers fail together.
 
 When it acts: after so many failures in a row, without an answer between them, as the combination's rule asks for
 (`combinations`), and enough evidence that they are not one caller's own doing (`suspicion`). Then the combination is
 left out of plans for its base time, doubled each time in a row up to a cap, with jitter (`patterns`). Where no
-other candidate is left, shapes, regions and what words alone have blamed are called after all.
+other candidate is left, features, shapes, regions and what words alone have blamed are called after all.
 
 First start: nothing is set aside; each router process learns by itself, from its own attempts (`set_aside`).
 

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
-from libs.conversation import Role
+from services.router.request.features import Unsupported
 from services.router.request.generation import Generation, Prompt
-
-FEATURES = (
-    "json",
-    "json_schema",
-    "penalties",
-    "reasoning",
-    "sampling",
-    "seed",
-    "stop",
-    "stream",
-    "system",
-    "tool_choice",
-    "tools",
-)
-#: The features as bits of `Combination.uses`, in the order of FEATURES.
-(
-    _JSON,
-    _JSON_SCHEMA,
-    _PENALTIES,
-    _REASONING,
-    _SAMPLING,
-    _SEED,
-    _STOP,
-    _STREAM,
-    _SYSTEM,
-    _TOOL_CHOICE,
-    _TOOLS,
-) = (1 << bit for bit in range(len(FEATURES)))
+from services.router.set_aside.features import FEATURES, features_of, is_used
 
 
 class CombinationKind(StrEnum):
@@ -53,6 +26,8 @@ class CombinationKind(StrEnum):
     SHAPE = "shape"
     #: All providers of one region.
     REGION = "region"
+    #: A feature that one model does not support: for the tenant that met it, or (without a tenant) for all.
+    FEATURE = "feature"
 
 
 #: Failures of one provider of a region, and such providers, that it takes to blame the region.
@@ -76,12 +51,16 @@ RULES: dict[CombinationKind, SetAsideRule] = {
     CombinationKind.MODEL: SetAsideRule(3, 1, 300.0, 3600.0),
     CombinationKind.SHAPE: SetAsideRule(5, 5, 300.0, 3600.0),
     # Its providers' breakers do the fine work; this only keeps the region's others from being tried one by one.
+    # A refusal is the model's own answer, and the tenant's own loss: twice is enough.
+    CombinationKind.FEATURE: SetAsideRule(2, 1, 300.0, 3600.0),
     CombinationKind.REGION: SetAsideRule(REGION_FAULTS * REGION_PROVIDERS, REGION_PROVIDERS, 10.0, 30.0),
 }
+#: Refusals of a feature, of two tenants at least, after which it is avoided for all.
+EVERYONES_FEATURE = SetAsideRule(3, 1, 300.0, 3600.0)
 #: Failures of the account on one model: without growth, since a quota may be whole again at any time.
 ONE_MODELS_KEY = SetAsideRule(2, 1, 300.0, 300.0)
 #: Kinds that are called after all where no other candidate is left: the caller then gets the provider's own answer.
-LAST_RESORT = frozenset({CombinationKind.SHAPE, CombinationKind.REGION})
+LAST_RESORT = frozenset({CombinationKind.SHAPE, CombinationKind.REGION, CombinationKind.FEATURE})
 
 
 class Combination(Struct, frozen=True, cache_hash=True):
@@ -95,10 +74,14 @@ class Combination(Struct, frozen=True, cache_hash=True):
     content_type: str = ""
     #: The features that the request uses, a bit for each of FEATURES.
     uses: int = 0
+    #: What the model does not support.
+    unsupported: Unsupported | None = None
 
     @property
     def features(self) -> list[str]:
-        """The names of the features that the request uses, sorted."""
+        """The names of the features that the request uses, or the one that is not supported, sorted."""
+        if self.unsupported is not None:
+            return [self.unsupported.name]
         return [name for bit, name in enumerate(FEATURES) if self.uses >> bit & 1]
 
     @property
@@ -107,6 +90,9 @@ class Combination(Struct, frozen=True, cache_hash=True):
         if self.kind is CombinationKind.SHAPE:
             shape = f"{self.tenant}/{self.content_type}/{'+'.join(self.features) or 'plain'}"
             return f"shape:{shape}@{self.provider}/{self.model}"
+        if self.unsupported is not None:
+            feature = f"{self.tenant}/{self.unsupported.name}" if self.tenant else self.unsupported.name
+            return f"feature:{feature}@{self.provider}/{self.model}"
         if self.kind is CombinationKind.MODEL:
             return f"model:{self.provider}/{self.model}"
         return f"{self.kind}:{self.provider or self.region}" + (f"/{self.model}" if self.model else "")
@@ -114,7 +100,11 @@ class Combination(Struct, frozen=True, cache_hash=True):
     @property
     def rule(self) -> SetAsideRule:
         """The rule by which it is set aside."""
-        return ONE_MODELS_KEY if self.kind is CombinationKind.KEY and self.model else RULES[self.kind]
+        if self.kind is CombinationKind.KEY and self.model:
+            return ONE_MODELS_KEY
+        if self.kind is CombinationKind.FEATURE and not self.tenant:
+            return EVERYONES_FEATURE
+        return RULES[self.kind]
 
 
 class Call(Struct, frozen=True):
@@ -124,35 +114,6 @@ class Call(Struct, frozen=True):
     model: Model
     generation: Generation
     stream: bool
-
-
-def features_of(prompt: Prompt, *, stream: bool) -> int:
-    """Returns the features of a model beyond plain text that a request uses: a bit for each of FEATURES."""
-    shape = prompt.response_format
-    uses = 0
-    if shape is not None:
-        uses = _JSON_SCHEMA if shape.schema_json else _JSON
-    if prompt.presence_penalty is not None or prompt.frequency_penalty is not None:
-        uses |= _PENALTIES
-    if prompt.reasoning_effort is not None:
-        uses |= _REASONING
-    if prompt.temperature is not None or prompt.top_p is not None:
-        uses |= _SAMPLING
-    if prompt.seed is not None:
-        uses |= _SEED
-    if prompt.stop_sequences:
-        uses |= _STOP
-    if stream:
-        uses |= _STREAM
-    for message in prompt.messages:
-        if message.role is Role.SYSTEM:
-            uses |= _SYSTEM
-            break
-    if prompt.tool_choice:
-        uses |= _TOOL_CHOICE
-    if prompt.tools:
-        uses |= _TOOLS
-    return uses
 
 
 def shape_of(call: Call) -> Combination:
@@ -176,14 +137,30 @@ def keys_of(model: Model) -> tuple[Combination, Combination]:
     )
 
 
-def combinations_of(call: Call) -> Iterator[Combination]:
-    """Yields every combination of which the call is an instance."""
+def features_at(call: Call, unsupported: Unsupported) -> tuple[Combination, Combination]:
+    """Returns the use of a feature on the call's model: by its tenant, and by all."""
+    provider, model, tenant = call.provider.name, call.model.name, call.generation.tenant
+    return (
+        Combination(CombinationKind.FEATURE, provider, model, tenant=tenant, unsupported=unsupported),
+        Combination(CombinationKind.FEATURE, provider, model, unsupported=unsupported),
+    )
+
+
+def combinations_of(call: Call, refused: Iterable[Unsupported] = ()) -> Iterator[Combination]:
+    """Yields every combination of which the call is an instance. `refused`: what its model has been found not to
+    support."""
     provider = call.provider
     yield from keys_of(call.model)
     yield Combination(CombinationKind.MODEL, provider.name, call.model.name)
     yield shape_of(call)
     if provider.region:
         yield Combination(CombinationKind.REGION, region=provider.region)
+    if refused:
+        prompt = call.generation.prompt
+        uses = features_of(prompt, stream=call.stream)
+        for unsupported in refused:
+            if is_used(unsupported, prompt, uses):
+                yield from features_at(call, unsupported)
 
 
 def mark_of(prompt: Prompt) -> int:

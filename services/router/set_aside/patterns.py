@@ -5,26 +5,27 @@ since the Unix epoch) and chance are parameters; memory is bounded; an outcome c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from msgspec import Struct
-
 from libs.catalog.model import Model, Provider
 from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
-from services.router.health.answer_times import RECENT, AnswerTimes
+from services.router.health.answer_times import CONTRADICTED, RECENT, AnswerTimes
+from services.router.request.features import Unsupported
 from services.router.set_aside.combinations import (
-    LAST_RESORT,
     REGION_FAULTS,
     REGION_PROVIDERS,
     Call,
     Combination,
     CombinationKind,
     combinations_of,
+    features_at,
     keys_of,
     shape_of,
 )
+from services.router.set_aside.entry import SetAsideEntry, SetAsideVerdict
+from services.router.set_aside.features import features_of, narrowed
 from services.router.set_aside.suspicion import Suspicion
 
 #: Combinations under suspicion, and those set aside or remembered after that, at most; the oldest are forgotten
@@ -46,35 +47,6 @@ _OF_SHAPE = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.CONTENT_REFUSED, E
 
 
 @dataclass(slots=True)
-class SetAsideEntry:
-    """A combination that is set aside. Instants in epoch seconds."""
-
-    combination: Combination
-    error_class: ErrorClass
-    #: The reason in words, for a person.
-    reason: str
-    since: float
-    until: float
-    #: Times in a row, this one included.
-    times: int
-    #: The version of the key that was used; empty: another kind.
-    key: str = ""
-    #: It was blamed by words alone: where no other candidate is left, it may be called after all.
-    doubtful: bool = False
-    #: A trial is running until then at the latest; 0: none.
-    trial_until: float = 0.0
-
-    def closed(self, now: float) -> bool:
-        """Returns True if no call may go there now: its time is not over, or a trial is running."""
-        return now < max(self.until, self.trial_until)
-
-    @property
-    def last_resort(self) -> bool:
-        """Returns True if it may be called where no other candidate is left."""
-        return self.doubtful or self.combination.kind in LAST_RESORT
-
-
-@dataclass(slots=True)
 class _Region:
     """A region's faults since its last success: provider → (count, instant of the last)."""
 
@@ -83,16 +55,6 @@ class _Region:
     #: Tenants that met them, two at most.
     tenants: set[str] = field(default_factory=set)
     answered: AnswerTimes = field(default_factory=AnswerTimes)
-
-
-class SetAsideVerdict(Struct, frozen=True):
-    """The verdict on a call that is an instance of a combination set aside. `seconds`: until it may be made; None: it
-    may be made now, as a trial. `last_resort`: it may be made where no other candidate is left."""
-
-    reason: str
-    seconds: float | None
-    last_resort: bool
-    kind: CombinationKind
 
 
 class Patterns:
@@ -108,6 +70,8 @@ class Patterns:
         #: By provider and model, and by region ("": none): bounded by the catalog.
         self._answered: dict[str, dict[str, AnswerTimes]] = {}
         self._regions: dict[str, _Region] = {}
+        #: What models have been found not to support, by model: bounded by the catalog and the features there are.
+        self._refused: dict[str, set[Unsupported]] = {}
 
     def __len__(self) -> int:
         """Returns the number of combinations that are set aside."""
@@ -131,7 +95,7 @@ class Patterns:
             self._forget_oldest(now)
         back: list[SetAsideEntry] = []
         if suspicions or self._aside:
-            for combination in combinations_of(call):
+            for combination in self._combinations_of(call):
                 suspicions.pop(combination, None)
                 entry = self._aside.get(combination)
                 if entry is not None and began >= entry.since:
@@ -139,16 +103,30 @@ class Patterns:
         return back
 
     def record_failure(
-        self, now: float, began: float, call: Call, error_class: ErrorClass, *, explicit: bool = True
+        self,
+        now: float,
+        began: float,
+        call: Call,
+        error_class: ErrorClass,
+        *,
+        explicit: bool = True,
+        unsupported: Unsupported | None = None,
+        quota_back: float | None = None,
     ) -> SetAsideEntry | None:
         """Records that a call that began at `began` failed. Returns what is set aside because of it, for the first
-        time or again; None: nothing. `explicit`: by a status or a code, not by words alone."""
+        time or again; None: nothing. `explicit`: by a status or a code, not by words alone. `unsupported`: the
+        feature that the model refuses, where it names one; `quota_back`: seconds until a spent quota is whole again,
+        where it says when."""
         self._forget_oldest(now)
+        if quota_back is not None and explicit and self._quiet(now, call) > CONTRADICTED:
+            return self._wait_for_quota(now, call, quota_back)
         found: tuple[Combination, ...] = ()
         if error_class in ACCOUNT_FAULTS:
             found = keys_of(call.model)
         elif error_class is ErrorClass.MODEL_NOT_FOUND:
             found = (Combination(CombinationKind.MODEL, call.provider.name, call.model.name),)
+        elif error_class is ErrorClass.UNSUPPORTED_HERE:
+            found = self._refusals_of(call, unsupported) or (shape_of(call),)
         elif error_class in _OF_SHAPE:
             found = (shape_of(call),)
         result = None
@@ -157,7 +135,7 @@ class Patterns:
         if error_class in PROVIDER_FAULTS and call.provider.region:
             result = self._blame_region(now, began, call, error_class) or result
         if self._aside:
-            for combination in combinations_of(call):
+            for combination in self._combinations_of(call):
                 entry = self._aside.get(combination)
                 if entry is not None and entry.since < now and began >= entry.since:
                     # A trial that failed for another reason has shown nothing: the next call may try.
@@ -166,7 +144,7 @@ class Patterns:
 
     def verdict(self, now: float, call: Call) -> SetAsideVerdict | None:
         """Returns the verdict on a call, for planning; None: nothing is against it."""
-        entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
+        entries = self._entries_of(call)
         if not entries:
             return None
         closed = [entry for entry in entries if entry.closed(now)]
@@ -183,7 +161,7 @@ class Patterns:
 
     def begin_call(self, now: float, call: Call) -> bool:
         """Takes the trial where one is due. Returns False if the call must not be made after all."""
-        entries = [entry for c in combinations_of(call) if (entry := self._aside.get(c)) is not None]
+        entries = self._entries_of(call)
         if any(e.closed(now) and not e.last_resort for e in entries):
             return False
         for entry in entries:
@@ -225,6 +203,48 @@ class Patterns:
         self._answered.clear()
         self._suspicions.clear()
         self._regions.clear()
+        # What is set aside must still be found.
+        aside = {f"{c.provider}/{c.model}" for c in self._aside if c.unsupported is not None}
+        self._refused = {model: found for model, found in self._refused.items() if model in aside}
+
+    def _combinations_of(self, call: Call) -> Iterator[Combination]:
+        return combinations_of(call, self._refused.get(call.model.id, ()))
+
+    def _entries_of(self, call: Call) -> list[SetAsideEntry]:
+        """Returns what is set aside of which the call is an instance."""
+        return [entry for c in self._combinations_of(call) if (entry := self._aside.get(c)) is not None]
+
+    def _refusals_of(self, call: Call, unsupported: Unsupported | None) -> tuple[Combination, ...]:
+        """Returns the feature that the model refuses as the call uses it; nothing where it does not use it."""
+        if unsupported is None:
+            return ()
+        prompt = call.generation.prompt
+        narrow = narrowed(unsupported, prompt, features_of(prompt, stream=call.stream))
+        if narrow is None:
+            return ()
+        self._refused.setdefault(call.model.id, set()).add(narrow)
+        return features_at(call, narrow)
+
+    def _quiet(self, now: float, call: Call, *, of_all: bool = False) -> float:
+        """Returns the seconds since another tenant was answered by the call's model, or (`of_all`) by any of its
+        provider's."""
+        models = self._answered.get(call.provider.name, {})
+        others = [
+            place.last_of_others(call.generation.tenant)
+            for name, place in models.items()
+            if of_all or name == call.model.name
+        ]
+        return now - max(others, default=float("-inf"))
+
+    def _wait_for_quota(self, now: float, call: Call, seconds: float) -> SetAsideEntry | None:
+        """Sets the key aside for the model alone until its quota is whole again: others have quotas of their own."""
+        combination = keys_of(call.model)[0]
+        entry = self._aside.get(combination)
+        if entry is not None and now < entry.until:
+            return None
+        reason = f"{call.provider.name} says that the quota of {call.model.name} is spent"
+        key = self._key_version(call.provider)
+        return self._set_aside(now, combination, ErrorClass.QUOTA_EXHAUSTED, reason, key, seconds)
 
     def _blame(
         self,
@@ -240,7 +260,7 @@ class Patterns:
         if entry is not None:
             if now < entry.until or began < entry.since:
                 return None
-            if explicit or combination.kind is CombinationKind.SHAPE:
+            if explicit or combination.tenant:
                 return self._set_aside(now, combination, error_class, entry.reason, key)
             # Words alone must be proven anew.
         models = self._answered.get(call.provider.name, {})
@@ -254,12 +274,8 @@ class Patterns:
         self._suspicions.move_to_end(combination)
         suspicion.add(now, call, error_class, explicit=explicit)
         # An answer of any model shows that the key is good.
-        others = [
-            place.last_of_others(call.generation.tenant)
-            for name, place in models.items()
-            if combination.kind is CombinationKind.KEY or combination.model == name
-        ]
-        if not suspicion.proven(successes, now - max(others, default=float("-inf"))):
+        quiet = self._quiet(now, call, of_all=combination.kind is CombinationKind.KEY)
+        if not suspicion.proven(successes, quiet):
             return None
         entry = self._set_aside(now, combination, error_class, suspicion.explain(error_class), key)
         entry.doubtful = suspicion.explicit < suspicion.failures
@@ -298,15 +314,22 @@ class Patterns:
         return self._set_aside(now, combination, error_class, reason)
 
     def _set_aside(
-        self, now: float, combination: Combination, error_class: ErrorClass, reason: str, key: str = ""
+        self,
+        now: float,
+        combination: Combination,
+        error_class: ErrorClass,
+        reason: str,
+        key: str = "",
+        stated: float | None = None,
     ) -> SetAsideEntry:
+        """Sets a combination aside: for as long as its rule says, or for the `stated` seconds."""
         entry = self._aside.get(combination)
         times, last = self._past.pop(combination, (0, now)) if entry is None else (entry.times, now)
         times = times + 1 if now - last <= FORGIVE else 1
         rule = combination.rule
         # The exponent is bounded only to keep the power finite; the cap has won long before.
-        seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))
-        until = now + seconds * (1 + self._rng.uniform(0, JITTER))
+        seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32)) if stated is None else stated
+        until = now + seconds + min(seconds, rule.base) * self._rng.uniform(0, JITTER)
         set_aside = self._aside[combination] = SetAsideEntry(
             combination, error_class, reason, now, until, times, key
         )

@@ -15,9 +15,11 @@ from libs.errors import NotFound
 from libs.telemetry import Metrics, get_logger
 from libs.types import ErrorClass
 from services.router.health.target_health import Availability, TargetHealth
+from services.router.request.features import Unsupported
 from services.router.request.generation import Generation
 from services.router.set_aside.combinations import Call, CombinationKind
-from services.router.set_aside.patterns import Patterns, SetAsideEntry
+from services.router.set_aside.entry import SetAsideEntry
+from services.router.set_aside.patterns import Patterns
 
 log = get_logger(__name__)
 
@@ -103,11 +105,21 @@ class SettingAside:
         *,
         explicit: bool,
         stream: bool,
+        unsupported: Unsupported | None = None,
+        quota_back: float | None = None,
     ) -> None:
-        """Records one that failed; `explicit`: by a status or a code, not by words alone."""
+        """Records one that failed; see `Patterns.record_failure`."""
         now = self._clock.now()
         call = Call(provider, model, generation, stream)
-        entry = self._patterns.record_failure(now, began, call, error_class, explicit=explicit)
+        entry = self._patterns.record_failure(
+            now,
+            began,
+            call,
+            error_class,
+            explicit=explicit,
+            unsupported=unsupported,
+            quota_back=quota_back,
+        )
         if entry is not None:
             self._count()
             log.warning(

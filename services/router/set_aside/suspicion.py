@@ -1,9 +1,10 @@
 """Evidence against a combination, and the rule of when it is enough to set it aside. Pure.
 
-A kind of request is its tenant's own: different prompts that fail while others are answered are enough. Everything
-else is shared by all tenants. An explicit failure (by a status or a code) counts against it at once. Mere words may
-be the caller's own, so they need evidence from unrelated requests: of several tenants, or several different ones
-where only one tenant calls.
+A kind of request is its tenant's own: different prompts that fail while others are answered are enough. A feature
+that its model refuses is avoided for the tenant that met it, and for all once another tenant has met it too.
+Everything else is shared by all tenants. An explicit failure (by a status or a code) counts against it at once. Mere
+words may be the caller's own, so they need evidence from unrelated requests: of several tenants, or several different
+ones where only one tenant calls.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Suspicion:
             return False
         if self.combination.kind is CombinationKind.SHAPE:
             return len(self.prompts) >= self.failures and successes - self.baseline >= CONTRAST
+        if self.combination.kind is CombinationKind.FEATURE:
+            return bool(self.combination.tenant) or len(self.tenants) > 1
         if (
             self.combination.kind is CombinationKind.KEY
             and len(self.models) < self.combination.rule.different
@@ -83,6 +86,9 @@ class Suspicion:
         if combination.kind is CombinationKind.KEY:
             where = combination.model or "several models"
             return f"{combination.provider} failed {count} calls in a row on {where}: {failure}"
+        if combination.unsupported is not None:
+            what = combination.unsupported.name
+            return f"{combination.provider} said {count} times in a row that it does not support {what} here"
         if combination.kind is CombinationKind.MODEL:
             return f"{combination.provider} said {count} times in a row that it has no such model"
         return f"it failed {count} requests of this kind in a row ({failure}) while others succeeded"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from libs.types import ErrorClass
 
 BAD = (ErrorClass.INVALID_REQUEST, False, None)
+#: This model does not have it; others do.
+HERE = (ErrorClass.UNSUPPORTED_HERE, False, None)
 KEY = (ErrorClass.AUTHENTICATION, False, None)
 LONG = (ErrorClass.CONTEXT_TOO_LONG, False, None)
 GONE = (ErrorClass.MODEL_NOT_FOUND, False, None)
@@ -67,7 +69,7 @@ EXPECTED: dict[str, tuple[ErrorClass, bool, float | None]] = {
     "06f0dfbfe6c15f6a": (ErrorClass.RATE_LIMITED, True, 3.0),
     "4e26c53ca2090d02": (ErrorClass.RATE_LIMITED, True, 3.0),
     # Mistral: an image for a model without vision.
-    "67dca99d9459ff2c": BAD,
+    "67dca99d9459ff2c": HERE,
     # OpenAI: a token number out of range; context; models that do not exist; wrong values and types.
     "ae5fe9bcc9e295c1": BAD,
     "c7bceb3336e75da8": LONG,
@@ -76,8 +78,8 @@ EXPECTED: dict[str, tuple[ErrorClass, bool, float | None]] = {
     "0d3cb718ad61148a": BAD,
     "c28226a1af0d0911": BAD,
     "814c18d83c33ea28": BAD,
-    "8bfbe121fea9dcc0": BAD,
-    "3c4256d71510eadd": BAD,
+    "8bfbe121fea9dcc0": HERE,
+    "3c4256d71510eadd": HERE,
     "db01ff20e373fa3b": BAD,
     "ebfe463f21296d66": BAD,
     "98e447b258787b4e": BAD,
@@ -85,17 +87,17 @@ EXPECTED: dict[str, tuple[ErrorClass, bool, float | None]] = {
     "881e45954d12ccc4": LONG,
     "272a3d48f514829d": GONE,
     "0618aa4b2f24a61c": GONE,
-    "156a0923983f17ae": BAD,
-    "ae2c99f288814e11": BAD,
-    "6cb994f2cd0e6423": BAD,
-    "c3ea293d9ffa6df6": BAD,
+    "156a0923983f17ae": HERE,
+    "ae2c99f288814e11": HERE,
+    "6cb994f2cd0e6423": HERE,
+    "c3ea293d9ffa6df6": HERE,
     # OpenAI: incorrect key.
     "98390aac7bb3dbce": KEY,
     "38fe5710a0663389": KEY,
     "61a6ea848111d79b": KEY,
     # OpenRouter: OpenAI's "unsupported value", wrapped.
-    "eb9f5ac29ee74fb2": BAD,
-    "6872cf06898e19a1": BAD,
+    "eb9f5ac29ee74fb2": HERE,
+    "6872cf06898e19a1": HERE,
     # Vertex: temperature out of range; no token or a wrong one; exhausted for now.
     "5a4ce02e65f40ae1": BAD,
     "c531a7b57a11d081": KEY,

@@ -1,4 +1,4 @@
-"""What the simulator answers on every wire: calls of tools, thinking, JSON, pictures; and odd answers on demand.
+"""The simulator's answers on every wire: calls of tools, thinking, JSON, pictures; and odd answers on demand.
 
 Requests are made and answers are read by the router's own wires, so that either side's slip shows.
 """
@@ -12,34 +12,15 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from msgspec.structs import replace
 
-from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import Message, ResponseFormat, Role, Tool
 from libs.types import FinishReason
-from services.router.providers.wires.wire import Endpoint
-from services.router.request.generation import Completion, Prompt
+from services.router.request.generation import Prompt
+from tests.support.provider_wires import MODELS, ask
 from tests.support.simulator import Simulator, running_simulator
-from tests.unit.router.providers.wires.samples import WIRES, told
 
-MODELS = {
-    "openai": "gpt-4o",
-    "openai_responses": "gpt-4o",
-    "azure_openai": "gpt-4o",
-    "anthropic": "claude-haiku-4-5",
-    "gemini": "gemini-2.5-flash",
-    "vertex": "gemini-2.5-flash",
-    "bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0",
-    "bedrock_invoke": "anthropic.claude-sonnet-4-5-20250929-v1:0",
-    "cohere": "command-a-03-2025",
-    "mistral": "mistral-large-latest",
-    "groq": "llama-3.3-70b-versatile",
-    "deepseek": "deepseek-chat",
-    "openai_compatible": "llama-3.1-8b-instruct",
-    "ollama_native": "llama3.1",
-}
-OPTIONS = {"api_version": "2024-10-21", "project": "p", "region": "us-east-1"}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -64,29 +45,6 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 def prompt(text: str, **more: Any) -> Prompt:
     return Prompt((Message(Role.USER, text),), 4000, **more)
-
-
-async def send(
-    simulator: Simulator, kind: str, asked: Prompt, *, stream: bool, name: str = ""
-) -> httpx.Response:
-    provider = name or kind
-    base = simulator.base(provider) + ("/v1" if kind not in ("azure_openai", "bedrock", "vertex") else "")
-    model = MODELS[kind]
-    request = WIRES[kind].request(asked, Endpoint(base, model, "key:secret", OPTIONS), stream=stream)
-    return await simulator.client.post(request.url, content=request.body, headers=dict(request.headers))
-
-
-async def ask(simulator: Simulator, kind: str, asked: Prompt, *, stream: bool, name: str = "") -> Completion:
-    """The whole answer, whichever way it came."""
-    answer = await send(simulator, kind, asked, stream=stream, name=name)
-    assert answer.status_code == 200, answer.text
-    headers = {key.lower(): value for key, value in answer.headers.items()}
-    if not stream:
-        return WIRES[kind].completion(200, headers, answer.content)
-    decoder = WIRES[kind].decoder()
-    seen = told([*decoder.feed(answer.content), *decoder.close()])
-    calls = tuple(ToolCall(*call) for call in seen.tools)
-    return Completion(seen.text, seen.end.finish_reason, seen.end.usage, calls, seen.end.response_model)
 
 
 both = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

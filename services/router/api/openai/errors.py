@@ -174,6 +174,8 @@ def _refused(error: FailedPrecondition, code: str, prompt: str) -> ApiError:
         return ApiError(400, error.message, code="content_filter")
     if error.reason == "CONTEXT_TOO_LONG":
         return ApiError(400, error.message, code="context_length_exceeded", param=prompt)
+    if error.reason == "UNSUPPORTED_HERE":
+        return ApiError(400, error.message, code="unsupported_parameter")
     return ApiError(400, error.message, code=code)
 
 

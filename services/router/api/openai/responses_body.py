@@ -28,7 +28,7 @@ class ItemBody(msgspec.Struct):
             raise ValueError("a message needs a role")
 
 
-class ToolBody(msgspec.Struct):
+class ResponsesToolBody(msgspec.Struct):
     """A tool; only functions are taken."""
 
     type: str
@@ -37,14 +37,14 @@ class ToolBody(msgspec.Struct):
     parameters: msgspec.Raw = NOTHING
 
 
-class ChoiceBody(msgspec.Struct):
+class ResponsesChoiceBody(msgspec.Struct):
     """The tool that must be called."""
 
     type: str
     name: str = ""
 
 
-class FormatBody(SchemaBody, kw_only=True):
+class ResponsesFormatBody(SchemaBody, kw_only=True):
     """The form of the answer."""
 
     type: str
@@ -53,7 +53,7 @@ class FormatBody(SchemaBody, kw_only=True):
 class TextBody(msgspec.Struct):
     """Options of the answer's text."""
 
-    format: FormatBody | None = None
+    format: ResponsesFormatBody | None = None
 
 
 class ReasoningBody(msgspec.Struct):
@@ -69,8 +69,8 @@ class ResponsesBody(RequestBody, kw_only=True):
     instructions: str | None = None
     max_output_tokens: int | None = None
     text: TextBody | None = None
-    tools: list[ToolBody] | None = None
-    tool_choice: str | ChoiceBody | None = None
+    tools: list[ResponsesToolBody] | None = None
+    tool_choice: str | ResponsesChoiceBody | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningBody | None = None
     truncation: str | None = None

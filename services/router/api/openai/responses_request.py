@@ -28,12 +28,12 @@ from services.router.api.openai.request_fields import (
     unsupported_tool,
 )
 from services.router.api.openai.responses_body import (
-    ChoiceBody,
     Echo,
     ItemBody,
     ResponsesBody,
+    ResponsesChoiceBody,
+    ResponsesToolBody,
     TextBody,
-    ToolBody,
 )
 from services.router.request.generation import Prompt
 
@@ -148,13 +148,13 @@ def _end_turn(messages: list[Message], calls: list[ToolCall]) -> None:
         calls.clear()
 
 
-def _tool(index: int, tool: ToolBody) -> Tool:
+def _tool(index: int, tool: ResponsesToolBody) -> Tool:
     if tool.type != "function":
         raise unsupported_tool(index, tool.type)
     return Tool(tool.name, tool.description or "", json_text(f"tools[{index}].parameters", tool.parameters))
 
 
-def _tool_choice(choice: str | ChoiceBody | None) -> str:
+def _tool_choice(choice: str | ResponsesChoiceBody | None) -> str:
     if choice is None or isinstance(choice, str):
         return choice or ""
     return demanded_tool(choice.type, choice.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +169,8 @@ def without_names(words: str) -> str:
     at = begun = 0
     while at < len(words):
         close = _QUOTES.get(words[at])
-        # An apostrophe inside or behind a word opens nothing, and one inside a word closes nothing.
-        if close is None or (words[at] == "'" and at and words[at - 1].isalnum()):
+        # An apostrophe inside or behind a word or a bracket opens nothing, and one inside a word closes nothing.
+        if close is None or (words[at] == "'" and at and (words[at - 1].isalnum() or words[at - 1] in ")]")):
             at += 1
             continue
         kept.append(words[begun:at])
@@ -213,13 +214,13 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         return
     if isinstance(data, str):
         text = data.strip()
-        nested = _nested(text) if depth else None
+        before, nested = _nested(text) if depth else (text, None)
+        if before:
+            found.message(before)
         if nested is not None:
             found.quoting += 1
             _collect(nested, found, depth + 1)
             found.quoting -= 1
-        elif text:
-            found.message(text)
         return
     if isinstance(data, list):
         for item in data[:8]:
@@ -245,7 +246,16 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         elif name != "error" and isinstance(value, (list, dict)):
             items = as_list(value)[:8] or [value]
             _collect([_without_input(item) for item in items], found, depth + 1)
-    for name in ("errors", "metadata", "raw", "innererror", "inner_error", "error_details", "fault"):
+    for name in (
+        "errors",
+        "_errors",
+        "metadata",
+        "raw",
+        "innererror",
+        "inner_error",
+        "error_details",
+        "fault",
+    ):
         value = fields.get(name)
         if value is not None:
             found.quoting += name == "metadata"
@@ -257,18 +267,21 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         found.code("flagged")
 
 
-def _nested(text: str) -> Any:
-    """Returns the decoded JSON that a message is; None where it is prose."""
-    if not text.startswith(("{", "[")) or len(text) > _MAX_BODY_BYTES:
-        return None
-    try:
-        return decode(text)
-    except Undecodable:
-        return None
+def _nested(text: str) -> tuple[str, Any]:
+    """Returns the prose of a message and the decoded JSON that it is, or that it ends with: another server's error,
+    handed on ("The model returned the following errors: {...}"). None: it is prose."""
+    begun = 0 if text.startswith(("{", "[")) else text.find('{"')
+    if begun >= 0 and len(text) <= _MAX_BODY_BYTES:
+        with suppress(Undecodable):
+            return text[:begun].strip(), decode(text[begun:])
+    return text, None
 
 
 def _without_input(item: Any) -> Any:
-    # FastAPI repeats the offending input, which is the prompt.
+    # FastAPI repeats the offending input, which is the prompt, and says where it stands.
     if type(item) is not dict:
         return item
-    return {name: item[name] for name in ("type", "msg", "reason", "message", "detail") if name in item}
+    place = {"param": ".".join([part for part in as_list(item.get("loc"))[:8] if isinstance(part, str)])}
+    return place | {
+        name: item[name] for name in ("type", "msg", "reason", "message", "detail", "_errors") if name in item
+    }

@@ -13,13 +13,20 @@ from collections.abc import Iterable, Sequence
 
 from libs.types import ErrorClass
 
-#: Beginnings of codes that name a fault of one field (OpenAI's `invalid_type`, `string_above_max_length`,
-#: `unsupported_value`, pydantic's `extra_forbidden`), at statuses that blame the request.
+#: Beginnings of codes of a field or value that this model, or this vendor, does not have (OpenAI's
+#: `unsupported_parameter`, `unknown_parameter`, pydantic's `extra_forbidden`), at statuses that blame the request.
+_NOT_HERE: tuple[str, ...] = (
+    "unsupported",
+    "unknown",
+    "unrecognized",
+    "extra",
+    "notsupported",
+    "operationnotsupported",
+)
+#: Beginnings of codes that name another fault of one field (OpenAI's `invalid_type`, `string_above_max_length`).
 _OF_A_FIELD: tuple[str, ...] = (
     "invalid",
     "missing",
-    "unknown",
-    "unsupported",
     "string",
     "array",
     "integer",
@@ -27,9 +34,12 @@ _OF_A_FIELD: tuple[str, ...] = (
     "number",
     "object",
     "duplicate",
-    "extra",
     "literal",
     "value",
+)
+#: Codes of a fault that leaves nothing open, whatever the words beside them.
+_EVERYONES = frozenset(
+    {"invalidtype", "invalidimageformat", "invalidbase64", "missingrequiredparameter", "emptyarray"}
 )
 _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.
@@ -77,6 +87,12 @@ _TABLE: tuple[tuple[ErrorClass, str], ...] = (
         " model_decommissioned model_permission_blocked_org model_permission_blocked_project invalid_model"
         " unknown_model unavailable_model no_such_model deployment_not_found fail.model.notFound",
     ),
+    (
+        ErrorClass.UNSUPPORTED_HERE,
+        "unsupported_parameter unsupported_value unsupported_image unsupported_feature unsupported_content_type"
+        " unsupported_media_type unsupported_api_for_model not_supported feature_not_supported"
+        " operation_not_supported",
+    ),
     # The model wrote something its own server could not use; another draw or another model may do better.
     (ErrorClass.MALFORMED, "tool_use_failed json_validate_failed"),
     (
@@ -115,7 +131,7 @@ _CLASSES: dict[str, tuple[int, ErrorClass]] = {
 _STATUSES = {canonical(code): status for status, codes in _STATUS for code in codes.split()}
 
 
-def class_of_codes(codes: Iterable[str], status: int, param: str) -> ErrorClass | None:
+def class_of_codes(codes: Sequence[str], status: int, param: str) -> ErrorClass | None:
     """Returns the class that canonical codes name; None where they name none. `param`: the field that the error
     blames."""
     known = [_CLASSES[code] for code in codes if code in _CLASSES]
@@ -126,9 +142,15 @@ def class_of_codes(codes: Iterable[str], status: int, param: str) -> ErrorClass 
     for code in codes:
         if code == "stringabovemaxlength" and param.rpartition(".")[2].partition("[")[0] in _PROMPT_FIELDS:
             return ErrorClass.CONTEXT_TOO_LONG
-        if code.startswith(_OF_A_FIELD) and code not in _STATUSES:
-            return ErrorClass.INVALID_REQUEST
-    return None
+    own = [code for code in codes if code not in _STATUSES]
+    if any(code.startswith(_NOT_HERE) for code in own):
+        return ErrorClass.UNSUPPORTED_HERE
+    return ErrorClass.INVALID_REQUEST if any(code.startswith(_OF_A_FIELD) for code in own) else None
+
+
+def is_everyones(codes: Iterable[str]) -> bool:
+    """Returns True if canonical codes name a fault that every provider would find."""
+    return any(code in _EVERYONES for code in codes)
 
 
 def status_of_codes(codes: Sequence[str]) -> int:

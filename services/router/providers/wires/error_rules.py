@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.wires.error_body import ErrorBody
-from services.router.providers.wires.error_codes import class_of_codes, status_of_codes
+from services.router.providers.wires.error_codes import class_of_codes, is_everyones, status_of_codes
+from services.router.providers.wires.unsupported import is_unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 #: Of a 429 that says what it is.
 _A_RATE = re.compile(r"rate.?limit|too many requests")
 
+#: What a refusal may mean that is the model's own.
+_OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
+
 #: Tried in this order.
 RULES: tuple[Rule, ...] = (
     # Azure API Management; it says when, and so does its Retry-After.
@@ -107,7 +111,11 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         ErrorClass.CONTEXT_TOO_LONG,
-        r"request too large|request entity too large|long context|context window|too many total text bytes"
+        r"max(imum)? bytes (to|of|in|for) "
+        r"|(request|payload|body|content|entity|text) (size|length|bytes)( \(?\d{1,15}\)?)? (is too|exceed)"
+        r"|(input|prompt|string value) length [^.]{0,20}exceed|must be at least 1, got -\d"
+        r"|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
+        r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
@@ -122,17 +130,20 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.CONTENT_REFUSED,
         r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
+        r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
         r"|data inspection|blocked (input|output|by our)|敏感",
         (400, 403, 422, 498, 500, _UNSTATED),
     ),
     rule(
         ErrorClass.MODEL_NOT_FOUND,
-        r"unknown model|invalid model|not a valid model|no such model|unsupported model|model not exist"
+        r"unknown model|invalid model|supported (api )?model names|not a valid model"
+        r"|no such model|unsupported model|model not exist"
         r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
         r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
-        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated|removed"
-        r"|decommissioned|retired|blocked at)|no longer (available|supported)|is not (enabled|available|permitted)"
+        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
+        r"|decommissioned|retired|blocked at)|no longer (available|supported)"
+        r"|is not (enabled|available|permitted|supported by any)"
         r"|access is denied)",
         (400, 403, 410, 422, _UNSTATED),
     ),
@@ -167,10 +178,12 @@ _STATUSES = {
     402: ErrorClass.QUOTA_EXHAUSTED,
     403: ErrorClass.AUTHENTICATION,
     404: ErrorClass.MODEL_NOT_FOUND,
+    405: ErrorClass.UNSUPPORTED_HERE,
     408: ErrorClass.TIMEOUT,
     409: ErrorClass.SERVER_ERROR,
     410: ErrorClass.MODEL_NOT_FOUND,
     413: ErrorClass.CONTEXT_TOO_LONG,
+    415: ErrorClass.UNSUPPORTED_HERE,
     424: ErrorClass.SERVER_ERROR,
     425: ErrorClass.OVERLOADED,
     429: ErrorClass.RATE_LIMITED,
@@ -179,6 +192,7 @@ _STATUSES = {
     498: ErrorClass.OVERLOADED,
     # nginx, Cohere: the connection was closed before an answer.
     499: ErrorClass.TRANSPORT,
+    501: ErrorClass.UNSUPPORTED_HERE,
     503: ErrorClass.OVERLOADED,
     504: ErrorClass.TIMEOUT,
     # Cloudflare: the origin took too long.
@@ -213,13 +227,18 @@ def verdict_of(
         return Verdict(own)
     status = status or status_of_codes(error.codes)
     named = class_of_codes(error.codes, status, error.param)
-    if named is not None:
+    vague = named is ErrorClass.INVALID_REQUEST and not is_everyones(error.codes)
+    if named is not None and not vague:
         quoted = _quoted(named, error, status)
         return _unless_upstream(status, error, _if_above_rate(Verdict(named, deciding_words=quoted), error))
-    found = next(
-        (v for r in RULES if status in r.statuses and (v := _by_words(r, error, status, wait))), None
-    )
-    return _unless_upstream(status, error, _if_above_rate(found or _by_status(status), error))
+    # A code that says no more than that some field is refused leaves open whether by this model alone.
+    rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
+    found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)
+    if found is None and is_unsupported(error, status):
+        found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
+    if found is None:
+        found = Verdict(named) if named is not None else _by_status(status)
+    return _unless_upstream(status, error, _if_above_rate(found, error))
 
 
 def _quoted(named: ErrorClass, error: ErrorBody, status: int) -> str:

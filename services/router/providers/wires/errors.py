@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.wires.context_size import least_window
 from services.router.providers.wires.error_body import MAX_PROSE, ErrorBody, read_error, redact
 from services.router.providers.wires.error_rules import Verdict, break_class, class_of_status, verdict_of
 from services.router.providers.wires.fields import as_dict, as_str
 from services.router.providers.wires.limits import refill_wait
-from services.router.providers.wires.waits import body_wait, header_wait
+from services.router.providers.wires.unsupported import feature_meant
+from services.router.providers.wires.waits import answered_at, body_wait, days_end, header_wait, is_days_quota
 from services.router.request.generation import ProviderFailure
 
 #: Failures that the same request may outlive on the same model.
@@ -36,6 +38,8 @@ _WORD = re.compile(r"[^\W_]+")
 #: Words of a request, of which one may be a name, and their escapes.
 _BETWEEN = rb"(?:\\[nrt]|\\u[0-9a-f]{4}|[\x00-/:-`{-\x7f]|\xc2\xa0|\xe2\x80.)+"
 
+#: A quota that is whole again when the provider's day ends: the wait counts, and the same model is not asked again.
+DAYS_QUOTA = Verdict(ErrorClass.QUOTA_EXHAUSTED, transient=True)
 #: Failures that pass with time, so a stated wait means something.
 _WAITING = frozenset(
     {ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED, ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT}
@@ -47,14 +51,21 @@ def classify(
     headers: Mapping[str, str],
     body: bytes,
     statuses: Mapping[int, ErrorClass] | None = None,
+    now: float | None = None,
 ) -> ProviderFailure:
     """Returns the failure that an answer with an error status means. Header names are lower case. `statuses`: the
-    meaning of single statuses at this provider alone. Never raises."""
+    meaning of single statuses at this provider alone. `now`: seconds since the epoch, for answers without a date.
+    Never raises."""
     error = read_error(body, headers)
     stated = _stated_wait(headers, error)
     found = verdict_of(status, error, wait=stated is not None, statuses=statuses)
+    if found.error_class is ErrorClass.RATE_LIMITED and is_days_quota(error.data):
+        found, at = DAYS_QUOTA, answered_at(headers)
+        at = now if at is None else at
+        stated = None if at is None else days_end(at)
     return _failure(
         found,
+        error,
         error.message or f"HTTP {status} without an explanation",
         status,
         _wait(found.error_class, stated, headers, error) if _waits(found) else None,
@@ -70,8 +81,10 @@ def classify_inside(data: Any, usage: Usage | None = None) -> ProviderFailure:
     error = read_error(data, {})
     stated = body_wait(data, error.words)
     found = verdict_of(error.status, error, wait=stated is not None)
+    if found.error_class is ErrorClass.RATE_LIMITED and is_days_quota(data):
+        found, stated = DAYS_QUOTA, None
     message = error.message or "the provider reported an error without an explanation"
-    return _failure(found, message, 200, stated if _waits(found) else None, usage=usage)
+    return _failure(found, error, message, 200, stated if _waits(found) else None, usage=usage)
 
 
 def sanitise(failure: ProviderFailure, hide: Callable[[str], str], request_body: bytes) -> None:
@@ -142,6 +155,7 @@ def cut_off(usage: Usage | None = None) -> ProviderFailure:
 
 def _failure(
     found: Verdict,
+    error: ErrorBody,
     message: str,
     status: int,
     wait: float | None,
@@ -158,6 +172,10 @@ def _failure(
         usage=usage,
         explicit=found.explicit,
     )
+    if found.error_class is ErrorClass.UNSUPPORTED_HERE:
+        failure.unsupported = feature_meant(error)
+    elif found.error_class is ErrorClass.CONTEXT_TOO_LONG:
+        failure.least_window = least_window(error, status)
     failure.unredacted = message[:MAX_PROSE]
     failure.deciding_words = found.deciding_words
     return failure

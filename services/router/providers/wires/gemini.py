@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from libs.clock import Clock
 from libs.conversation import ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
@@ -61,9 +62,12 @@ class GeminiWire:
 
     def __init__(
         self,
+        clock: Clock,
         address: Callable[[Endpoint], str] = gemini_address,
         key_header: Callable[[Endpoint], dict[str, str]] = gemini_key,
     ) -> None:
+        """`clock` tells when Google's day ends, where an answer has no date."""
+        self._clock = clock
         self._address = address
         self._key_header = key_header
 
@@ -100,7 +104,7 @@ class GeminiWire:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
-        return classify(status, headers, body)
+        return classify(status, headers, body, now=self._clock.now())
 
     def decoder(self, *, may_be_empty: bool = False) -> Decoder:
         """See Wire.decoder."""

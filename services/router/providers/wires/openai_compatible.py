@@ -93,10 +93,12 @@ MISTRAL = Dialect(
     not_strict=frozenset({"minItems", "maxItems"}),
 )
 #: Reasoning tokens stand beside completion tokens.
-XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
+XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True, rules=vendors.xai_rules)
 OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
 TOGETHER = Dialect()
-CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False)
+CEREBRAS = Dialect(
+    max_tokens="max_completion_tokens", penalties=False, not_strict=frozenset({"minItems", "maxItems"})
+)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
 PERPLEXITY = Dialect(
     stream_options=False,

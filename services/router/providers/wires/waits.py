@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from services.router.providers.wires.fields import Undecodable, as_dict, as_list, as_number, as_str, decode
 
@@ -127,6 +128,27 @@ def body_wait(data: Any, words: str) -> float | None:
         return None
     parts = _PART.findall(found.group(1).lower())
     return bounded(sum(float(n) * _UNIT_SECONDS["ms" if unit == "milli" else unit] for n, unit in parts))
+
+
+def is_days_quota(data: Any) -> bool:
+    """Returns True if a body of Google's says that a day's quota is spent: by the id of the quota, whatever wait it
+    states, which is a minute's at most."""
+    for place in _places(data):
+        for detail in as_list(place.get("details"))[:16]:
+            violations = as_list(as_dict(detail).get("violations"))[:16]
+            ids = [as_dict(violation).get("quotaId") for violation in violations]
+            ids.append(as_dict(as_dict(detail).get("metadata")).get("quota_limit"))
+            if any("perday" in as_str(quota)[:200].lower() for quota in ids):
+                return True
+    return False
+
+
+def days_end(now: float) -> float:
+    """Returns the seconds until Google's day ends: at midnight in California, as its pages on rate limits say
+    (https://ai.google.dev/gemini-api/docs/rate-limits). `now`: seconds since the epoch."""
+    zone = ZoneInfo("America/Los_Angeles")
+    tomorrow = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
+    return bounded(datetime.combine(tomorrow, time(), zone).timestamp() - now)
 
 
 def _places(data: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

@@ -24,7 +24,8 @@ from services.router.providers.wires.wire import Wire
 
 
 def wires(clock: Clock) -> dict[str, Wire]:
-    """Returns kind → wire. Wires hold no state; one serves every provider of its kind. `clock` dates signatures."""
+    """Returns kind → wire. Wires hold no state; one serves every provider of its kind. `clock` dates
+    signatures, and tells when a provider's day ends."""
     return {
         "openai": OpenAIChatWire(dialects.OPENAI),
         "openai_compatible": OpenAIChatWire(dialects.PLAIN),
@@ -33,8 +34,8 @@ def wires(clock: Clock) -> dict[str, Wire]:
         "azure_responses": OpenAIResponsesWire(azure_responses_url, azure_headers),
         "azure_ai": OpenAIChatWire(AZURE_AI),
         "anthropic": AnthropicWire(),
-        "gemini": GeminiWire(),
-        "vertex": GeminiWire(vertex_address, vertex_key),
+        "gemini": GeminiWire(clock),
+        "vertex": GeminiWire(clock, vertex_address, vertex_key),
         "bedrock": BedrockWire(clock),
         "bedrock_invoke": BedrockInvokeWire(clock),
         "cohere": CohereWire(),

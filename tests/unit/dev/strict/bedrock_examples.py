@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from dev.simulator.signatures import sign
-from tests.unit.dev.strict.example import CLOSED, Example
+from tests.unit.dev.strict.example import CLOSED, Example, with_property
 
 CLAUDE, NEW, NOVA = (
     "anthropic.claude-3-haiku-20240307-v1:0",
@@ -61,6 +62,11 @@ def document(name: str = "a file") -> dict[str, Any]:
     return {"document": {"format": "pdf", "name": name, "source": {"bytes": "aGk="}}}
 
 
+def answer(schema: Any) -> dict[str, Any]:
+    shape = {"jsonSchema": {"schema": json.dumps(schema), "name": "a"}}
+    return body(outputConfig={"textFormat": {"type": "json_schema", "structure": shape}})
+
+
 CALLED = called(user("Hi"), assistant(call()), user(result()))
 THINKING = {"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1024}}}
 SIGNED = thought(sign("anthropic", "hm"))
@@ -92,12 +98,27 @@ EXAMPLES = {
         called(user("Hi"), assistant(call(), call()), user(result())),
         called(user("Hi"), assistant(call(), call("b")), user(result(), result("b"))),
     ),
+    "call id's characters at Anthropic": Example(
+        called(user("Hi"), assistant(call("a.b")), user(result("a.b"))),
+        called(user("Hi"), assistant(call("a.b")), user(result("a.b"))),
+        CLAUDE,
+        NOVA,
+    ),
+    "call id in two turns at Anthropic": Example(
+        called(user("Hi"), assistant(call()), user(result()), assistant(call()), user(result())),
+        called(user("Hi"), assistant(call()), user(result()), assistant(call()), user(result())),
+        CLAUDE,
+        NOVA,
+    ),
     "call without result": Example(called(user("Hi"), assistant(call(), call("b")), user(result())), CALLED),
     "result without call": Example(called(user(result())), CALLED),
     "arguments": Example(called(user("Hi"), assistant(call(given=[1])), user(result())), CALLED),
     "tool's name": Example(body(**tools(name="the weather")), body(**tools(name="the-weather"))),
     "empty description": Example(body(**tools(description="")), body(**tools(description="Tells it"))),
     "tool's schema of no object": Example(body(**tools({})), body(**tools({"type": "object"}))),
+    "answer's schema at Anthropic": Example(
+        answer(with_property(type="string", maxLength=3)), answer(CLOSED), CLAUDE
+    ),
     "limit above the model's": Example(config(maxTokens=4097), config(maxTokens=4096), CLAUDE),
     "temperature": Example(config(temperature=1.1), config(temperature=1)),
     "temperature and top_p": Example(

@@ -63,6 +63,7 @@ def nested(**schema: Any) -> dict[str, Any]:
 EXAMPLES = {
     "unknown field": Example(config(topk=3), config(topK=3)),
     "no content": Example({"contents": []}, body()),
+    "penalty": Example(config(presencePenalty=0.5), config(presencePenalty=0.5), SECOND, "gemini-2.0-flash"),
     "part without data": Example(body(user({"thought": True})), body(user({"thought": True, "text": "hm"}))),
     "empty text": Example(body(user("")), body(user("", "Hi"))),
     "call after no user": Example(body(model("Hm"), model(call()), user(result())), CALLED),

@@ -53,6 +53,46 @@ async def test_mistral_refuses_in_its_own_shape(simulator: Simulator) -> None:
     assert answer.json()["message"]["detail"][0]["loc"] == ["body", "seed"]
 
 
+@pytest.mark.parametrize(
+    ("vendor", "body", "error"),
+    [
+        (
+            "xai",
+            {"model": "grok-4", "messages": [{"role": "user", "content": "Hi"}], "stop": ["x"]},
+            {"code": "invalid-argument", "error": "Model grok-4 does not support parameter stop."},
+        ),
+        (
+            "cerebras",
+            {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "store": False},
+            {
+                "message": "body.store: property 'body.store' is unsupported",
+                "type": "invalid_request_error",
+                "param": "validation_error",
+                "code": "wrong_api_format",
+            },
+        ),
+        (
+            "perplexity",
+            {"model": "sonar", "messages": [{"role": "user", "content": "Hi"}] * 2},
+            {
+                "error": {
+                    "message": "After the (optional) system message(s), user and assistant roles should be"
+                    " alternating.",
+                    "type": "invalid_message",
+                    "code": 400,
+                }
+            },
+        ),
+    ],
+)
+async def test_others_refuse_in_shapes_of_their_own(
+    simulator: Simulator, vendor: str, body: dict[str, Any], error: dict[str, Any]
+) -> None:
+    """As each was recorded."""
+    answer = await simulator.client.post(f"{simulator.base(vendor)}/v1/chat/completions", json=body)
+    assert (answer.status_code, answer.json()) == (400, error)
+
+
 async def test_strictness_is_a_matter_of_the_process_and_of_each_provider(simulator: Simulator) -> None:
     """On by default; off for all that say nothing of it; a provider's own word counts before."""
     url = f"{simulator.base('openai-two')}/v1/chat/completions"

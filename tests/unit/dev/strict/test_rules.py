@@ -16,6 +16,7 @@ from tests.unit.dev.strict import (
     gemini_examples,
     ollama_examples,
     openai_examples,
+    others_examples,
     responses_examples,
 )
 from tests.unit.dev.strict.example import Example
@@ -25,6 +26,9 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Example]] = {
     ("openai_chat", "mistral"): openai_examples.MISTRAL,
     ("openai_chat", "groq"): openai_examples.GROQ,
     ("openai_chat", "deepseek"): openai_examples.DEEPSEEK,
+    ("openai_chat", "xai"): others_examples.XAI,
+    ("openai_chat", "cerebras"): others_examples.CEREBRAS,
+    ("openai_chat", "perplexity"): others_examples.PERPLEXITY,
     ("openai_chat", ""): openai_examples.COMMON,
     ("azure_openai", ""): openai_examples.EXAMPLES,
     ("openai_responses", ""): responses_examples.EXAMPLES,
@@ -100,6 +104,8 @@ def test_no_rule_fails_on_nonsense(table: tuple[str, str], nonsense: Mapping[str
         ("openai_compatible", "gpt-4o", ""),
         ("local", "llama-3.1-8b-instruct", ""),
         ("local", "deepseek-chat", "deepseek"),
+        ("local", "grok-4", "xai"),
+        ("perplexity", "sonar", "perplexity"),
     ],
 )
 def test_a_vendor_is_told_by_the_provider_and_then_by_the_model(

@@ -192,7 +192,7 @@ async def test_everyone_down_is_unavailable_with_the_soonest_return() -> None:
 
 
 async def test_providers_that_are_not_set_up_are_the_operators_fault() -> None:
-    """Where only a provider without its key meets the request's needs, callers get UNAVAILABLE; a need that no model
+    """Callers get UNAVAILABLE where only a provider without its key meets the request's needs; a need that no model
     meets is still the caller's."""
     h = Harness(catalog([A], [B]), {})
     h.providers.without_key = {"a": "its key is missing", "b": "its key is missing"}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
+
+import pytest
 
 from libs.catalog.model import Policy, Weighted
 from libs.types import ErrorClass
@@ -60,3 +63,120 @@ def test_regression_a_refused_prefill_keeps_to_the_envelope_like_any_other_attem
     assert after_a_refused_prefill(attempts=2) == GiveUp("ATTEMPTS_EXHAUSTED")
     assert after_a_refused_prefill(money=19) == GiveUp("PROVIDERS_FAILED")
     assert after_a_refused_prefill(refused=["b/m"]) == GiveUp("PROVIDERS_FAILED")
+
+
+def asked_after_a_refusal(error_class: ErrorClass) -> list[str]:
+    """The targets that are asked one by one after the first of four, where each refuses with a class."""
+    known = catalog(*[[model(target)] for target in ("a/m", "b/m", "b/n", "c/m")])
+    candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
+    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)), 10)
+    failed = [Failed(candidates[0], error_class, "", 1000.0)]
+    asked = []
+    while isinstance(step := next_step(plan, failed, Envelope(1060.0, 9), 1001.0), Try):
+        assert not step.spends_retry
+        asked.append(step.candidate.target)
+        failed.append(Failed(step.candidate, error_class, "", 1001.0))
+    return asked
+
+
+def test_what_one_model_does_not_support_is_asked_of_all_others() -> None:
+    """Named regression: the first refusal ended the request. A request that is wrong ends it still."""
+    assert asked_after_a_refusal(ErrorClass.UNSUPPORTED_HERE) == ["b/m", "b/n", "c/m"]
+    assert asked_after_a_refusal(ErrorClass.INVALID_REQUEST) == []
+
+
+@pytest.mark.parametrize(
+    ("least", "asked"),
+    [
+        # Not stated: whoever has more than the catalog says of the first.
+        (None, ["d/large"]),
+        # A deployment that holds less than the catalog says: its equals may hold it, and smaller ones.
+        (9_000, ["b/same", "c/small", "d/large"]),
+        (100_000, ["b/same", "d/large"]),
+        (100_001, ["d/large"]),
+        (400_000, []),
+        # Bytes, which say nothing about windows.
+        (0, ["b/same", "c/small", "d/large"]),
+    ],
+)
+def test_who_may_hold_a_prompt_is_asked_by_what_was_said_of_it(least: int | None, asked: list[str]) -> None:
+    """Not by the catalog's figure alone. Each then refuses without a figure, which rules out its like."""
+    models = {"a/m": 100_000, "b/same": 100_000, "c/small": 10_000, "d/large": 200_000}
+    known = catalog(*[[model(target, window=window)] for target, window in models.items()])
+    candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
+    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)), 10)
+    first = Failed(candidates[0], ErrorClass.CONTEXT_TOO_LONG, "", 1000.0, least_window=least)
+    found = []
+    failed = [first]
+    while isinstance(step := next_step(plan, failed, Envelope(1060.0, 9), 1001.0), Try):
+        found.append(step.candidate.target)
+        failed.append(Failed(step.candidate, ErrorClass.CONTEXT_TOO_LONG, "", 1001.0, least_window=0))
+    assert found == asked
+
+
+IN_PLACE = Envelope(1060.0, 4, None, 5.0, wait_in_place=True)
+BOTH = Plan(
+    tuple(candidate_of(catalog([A], [B]), m, 10) for m in (A, B)),
+    (),
+    Policy("default", ((Weighted("a/m"),),)),
+    10,
+)
+
+
+def test_a_short_retry_after_is_waited_for_in_place_where_the_policy_says_so() -> None:
+    """Once, and by the policy alone; without it the next is asked at once."""
+    first = Failed(BOTH.candidates[0], ErrorClass.RATE_LIMITED, "", 1000.0, retry_after=2.0, retry_same=True)
+    step = next_step(BOTH, [first], IN_PLACE, 1000.0)
+    assert isinstance(step, Wait)
+    assert step.candidate is BOTH.candidates[0]
+    assert 2.0 < step.seconds <= 2.0 + RETURN_MARGIN + SAME_PROVIDER_BACKOFF
+    default = next_step(BOTH, [first], Envelope(1060.0, 4), 1000.0)
+    assert isinstance(default, Try)
+    assert default.candidate is BOTH.candidates[1]
+    again = next_step(BOTH, [first, first], IN_PLACE, 1003.0)
+    assert isinstance(again, Try)
+    assert again.candidate is BOTH.candidates[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"retry_after": 5.1},
+        {"retry_after": None},
+        {"retry_same": False},
+        {"error_class": ErrorClass.SERVER_ERROR, "retry_same": False},
+        {"retry_after": 2.0, "now": 1058.5},
+    ],
+)
+def test_what_is_not_waited_for_in_place(changes: dict[str, Any]) -> None:
+    """Longer than the policy allows, not stated, of no use, of another class, or beyond the deadline: the next is
+    asked."""
+    now = changes.pop("now", 1000.0)
+    fields: dict[str, Any] = {"error_class": ErrorClass.RATE_LIMITED, "retry_after": 2.0, "retry_same": True}
+    first = Failed(BOTH.candidates[0], message="", ended=now, **(fields | changes))
+    step = next_step(BOTH, [first], IN_PLACE, now)
+    assert isinstance(step, Try)
+    assert step.candidate is BOTH.candidates[1]
+
+
+def test_a_refused_prefill_in_either_words_is_asked_anew_without_it() -> None:
+    """ "This model does not support assistant message prefill" is no refusal of the request."""
+    committed = Failed(BOTH.candidates[0], ErrorClass.STALLED, "", 1000.0, committed=True)
+    refused = Failed(
+        BOTH.candidates[1], ErrorClass.UNSUPPORTED_HERE, "", 1000.5, committed=True, prefilled=True
+    )
+    step = next_step(BOTH, [committed, refused], Envelope(1060.0, 4), 1001.0)
+    assert step == Try(BOTH.candidates[1], spends_retry=False, prefill=False)
+
+
+def test_a_models_own_quota_leaves_its_providers_other_models() -> None:
+    """One that says when it comes back is the model's; one that does not is the account's."""
+    known = catalog([model("a/m")], [model("a/n")])
+    m, n = (candidate_of(known, x, 10) for x in known.models.values())
+    plan = Plan((m, n), (), Policy("default", ((Weighted("a/m"),),)), 10)
+    days = Failed(m, ErrorClass.QUOTA_EXHAUSTED, "", 1000.0, retry_after=9000.0)
+    step = next_step(plan, [days], Envelope(1060.0, 4), 1001.0)
+    assert isinstance(step, Try)
+    assert step.candidate is n
+    spent = Failed(m, ErrorClass.QUOTA_EXHAUSTED, "", 1000.0)
+    assert next_step(plan, [spent], Envelope(1060.0, 4), 1001.0) == GiveUp("PROVIDERS_FAILED")

@@ -116,7 +116,7 @@ def test_the_ledger_is_first() -> None:
         (
             fail(ErrorClass.QUOTA_EXHAUSTED, retry_after=3.0),
             False,
-            FailureEvidence(ErrorClass.QUOTA_EXHAUSTED),
+            FailureEvidence(ErrorClass.QUOTA_EXHAUSTED, quota_back=3.0),
         ),
         (
             fail(ErrorClass.OVERLOADED, retry_after=3.0, explicit=False),

@@ -16,7 +16,8 @@ from libs.types import ErrorClass
 from services.router.health.target_health import Availability
 from services.router.request.generation import Prompt
 from services.router.set_aside import patterns, suspicion
-from services.router.set_aside.combinations import FEATURES, RULES, Call, CombinationKind, shape_of
+from services.router.set_aside.combinations import RULES, Call, CombinationKind, shape_of
+from services.router.set_aside.features import FEATURES
 from services.router.set_aside.patterns import Patterns
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
 

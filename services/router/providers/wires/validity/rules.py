@@ -87,6 +87,9 @@ RESPONSES = Rules(system_anywhere=True, object_arguments=False, begun=Begun.KEPT
 RESPONSES_REASONING = replace(RESPONSES, fixed_sampling=True)
 #: https://console.groq.com/docs/api-reference#chat-create, https://console.groq.com/docs/structured-outputs
 GROQ = Rules(system_anywhere=True, begun=Begun.KEPT, stops=4, json_with_tools=False)
+#: https://docs.x.ai/docs/guides/chat: any order of roles; models that reason take no stop sequences.
+XAI = Rules(system_anywhere=True, begun=Begun.KEPT)
+XAI_REASONING = replace(XAI, stops=0)
 #: https://api-docs.deepseek.com/api/create-chat-completion
 DEEPSEEK = Rules(system_anywhere=True, stops=16)
 #: https://docs.mistral.ai/api/endpoint/chat; ids, order of roles: github.com/mistralai/mistral-common
@@ -155,11 +158,19 @@ OLLAMA = COMPATIBLE
 
 _REASONS = re.compile(r"(^|/)(o[134](-|$)|gpt-5(?!-chat))")
 
+_GROK_REASONS = re.compile(r"grok-(3-mini|4(?!.*non-reasoning))")
+
 
 @lru_cache(1024)
 def openai_rules(model: str) -> Rules:
     """Returns the rules of a model at OpenAI's chat completions."""
     return OPENAI_REASONING if _REASONS.search(model) else OPENAI
+
+
+@lru_cache(1024)
+def xai_rules(model: str) -> Rules:
+    """Returns the rules of a model of xAI's."""
+    return XAI_REASONING if _GROK_REASONS.search(model) else XAI
 
 
 @lru_cache(1024)

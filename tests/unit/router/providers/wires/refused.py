@@ -46,8 +46,22 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "effort and a begun answer": "effort of no reasoning model",
         "little output and effort": "effort of no reasoning model",
     },
+    "gemini/gemini-2.5-flash": {
+        "penalties": "penalty",
+        "high penalties": "penalty",
+    },
     "gemini/gemini-2.5-pro": {
+        "penalties": "penalty",
+        "high penalties": "penalty",
         "no effort": "thinking turned off",
+    },
+    "gemini/gemini-3-pro-preview": {
+        "penalties": "penalty",
+        "high penalties": "penalty",
+    },
+    "vertex/gemini-2.5-flash": {
+        "penalties": "penalty",
+        "high penalties": "penalty",
     },
     "groq/llama-3.3-70b-versatile": {
         "no effort": "effort of no reasoning model",
@@ -57,5 +71,20 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "effort after a call": "effort of no reasoning model",
         "effort and a begun answer": "effort of no reasoning model",
         "little output and effort": "effort of no reasoning model",
+    },
+    "xai/grok-4": {
+        "penalties": "field of no reasoning model",
+        "high penalties": "field of no reasoning model",
+        "no effort": "effort",
+        "effort": "effort",
+        "effort and a temperature": "effort",
+        "effort and a forced tool": "effort",
+        "effort after a call": "effort",
+        "effort and a begun answer": "effort",
+        "little output and effort": "effort",
+    },
+    "cerebras/gpt-oss-120b": {
+        "maxItems in an answer": "unknown keyword",
+        "minItems in an answer": "unknown keyword",
     },
 }

@@ -66,11 +66,12 @@ FAMILIES: list[tuple[str, int, Any, ErrorClass]] = [
     ("ollama_native", 400, {"error": "prompt too long; exceeded max context length by 12 tokens"}, C.CONTEXT_TOO_LONG),
     ("azure_openai", 400, openai("Input tokens exceed the configured limit of 272000 tokens."), C.CONTEXT_TOO_LONG),
     ("groq", 413, openai("Request Entity Too Large", code="request_too_large"), C.CONTEXT_TOO_LONG),
-    ("bedrock", 400, {"message": "The maximum tokens you requested exceeds the model limit of 10000."}, C.INVALID_REQUEST),
-    ("openai", 400, openai("max_tokens exceeds the limit of 8192"), C.INVALID_REQUEST),
+    ("bedrock", 400, {"message": "The maximum tokens you requested exceeds the model limit of 10000."}, C.UNSUPPORTED_HERE),
+    ("openai", 400, openai("max_tokens exceeds the limit of 8192"), C.UNSUPPORTED_HERE),
     # What it will not talk about.
     ("openai", 400, openai("Invalid prompt: we've limited access to this content for safety reasons.", code="invalid_prompt"), C.CONTENT_REFUSED),
     ("openai", 400, openai("Your request was rejected as a result of our safety system."), C.CONTENT_REFUSED),
+    ("openai_compatible", 500, {"type": "error", "error": {"type": "api_error", "message": "messages[0]'s content[1] image is sensitive, please check your input (1026)"}}, C.CONTENT_REFUSED),
     ("xai", 403, {"code": "The caller does not have permission", "error": "Failed check: SAFETY_CHECK_TYPE_BIO"}, C.CONTENT_REFUSED),
     ("gemini", 400, google(400, "INVALID_ARGUMENT", "Invalid value at 'safety_settings[0].category'"), C.INVALID_REQUEST),
 ]  # fmt: skip

@@ -49,6 +49,9 @@ TARGETS = {
         Target("mistral", "mistral-large-latest", ("openai_chat", "mistral")),
         Target("groq", "llama-3.3-70b-versatile", ("openai_chat", "groq"), frozenset({"json_schema"})),
         Target("deepseek", "deepseek-chat", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
+        Target("xai", "grok-4", ("openai_chat", "xai")),
+        Target("cerebras", "gpt-oss-120b", ("openai_chat", "cerebras")),
+        Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools", "prefill"})),
         Target("openai_compatible", "llama-3.1-8b-instruct", ("openai_chat", "")),
         Target("ollama_native", "llama3.1", ("ollama", "")),
     )
@@ -76,8 +79,8 @@ def refusal(target: Target, prompt: Prompt) -> str:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_vendor_refuses_nothing_but_what_is_known(name: str) -> None:
-    """What a wire makes of each conversation is taken by its vendor, or stands in the list of what is still to mend;
-    what is mended has left the list."""
+    """Each conversation as a wire sends it is taken by its vendor, or stands in the list of those still to mend,
+    which a mended one has left."""
     refused = {
         conversation: rule
         for conversation, prompt in CONVERSATIONS.items()

@@ -59,7 +59,7 @@ SCHEMAS: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=5,
 )
-ROUTES = st.fixed_dictionaries(
+ROUTES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("abc"), SCHEMAS, max_size=3)},
     optional={"required": st.just([])},
 )

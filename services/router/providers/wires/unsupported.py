@@ -1,0 +1,218 @@
+"""The words by which a provider says that this model, endpoint or server cannot do what is asked, and the feature
+that it means.
+
+A refusal is the model's own where it speaks of the model ("with this model", "only supports"), of a field that it
+does not know, or of a bound that another model has not: a fallback may serve. What is wrong with the request itself
+(a type, a missing field, roles out of order) is not said in these words, and everyone would say it. A sentence with
+neither is a demand of that vendor's ("please enable ..."), since the router lets no request out that is wrong for
+all: it costs little to ask another, and much not to.
+
+Words that the request holds itself are no reason to doubt them: a long prompt may well say "not supported", nothing
+is concluded from this class about a key or a circuit, and asking the next costs a refusal at most.
+
+Sources: the providers' API references, and bodies that users reported, each with its place in
+`tests/unit/router/providers/wires/refusals.py`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from services.router.providers.wires.error_body import NAMED, ErrorBody
+from services.router.request.features import Feature, Unsupported
+
+_NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
+_FIELD = r"(?:argument|param|field|key|propert|option|keyword)"
+_PLACE = r"(?:model|endpoint|deployment|api version|engine|operation|server|backend|region|tier)"
+_MODE = r"(?:thinking|reasoning|streaming|non-streaming|json|strict|multistep)"
+
+#: One line for each thing that is said, with an example; joined to one expression.
+_SAID = (
+    # Unsupported parameter: 'temperature' is not supported with this model. / does not support tools
+    r"\bunsupported\b|\bno support\b|\bsupport for\b|\u4e0d\u652f\u6301",
+    rf"{_NOT} (?:support|supported|supports|accept|accepted|accepts|implemented|compatible|handle)\b",
+    # JSON mode is not enabled for this model / not allowed for this endpoint / `oneOf` is not permitted
+    rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured|allowed (?:for|with|in|by|on))\b",
+    r"\bdisabled\b|\bdeprecated\b|\bunavailable\b|\bmust be verified\b"
+    r"|\bnot have the [^ ]{1,20} capabilit|\boperation not allowed\b",
+    # only supports / Only the default (1) value is supported / invalid temperature: only 1 is allowed
+    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted|works?|valid|enabled)\b"
+    r"(?! when\b)",
+    r"\bonly [^.;]{1,40} (?:is|are) (?:supported|allowed|accepted|available|permitted|valid)\b",
+    r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
+    # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
+    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
+    r"|\btoo many (?!requests\b|tokens\b)",
+    # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
+    r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
+    rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
+    r"\bextra inputs\b|\bextraneous key\b|\bunknown (?:name|variant)\b|\bfind field\b"
+    rf"|\bnot an? (?:valid|known) {_FIELD}",
+    # does not work with the specified model / is not a multimodal model
+    rf"\b(?:this|specified|requested|selected|chosen|given) {_PLACE}\b"
+    r"|\bnot an? (?:multi-?modal|vision|chat|reasoning)\b",
+    # may only be set to 1 when thinking is enabled / must be false in thinking mode
+    rf"\b{_MODE}(?: is (?:on|enabled)| mode\b| calls?\b| requests?\b)|\bforces tool use\b",
+    # cannot both be specified / may not be enabled when / is incompatible with
+    r"\b(?:cannot|can['\u2019]t|may not|may only|can only) (?:both )?be (?:both )?"
+    r"(?:used|combined|specified|set|enabled|mixed|turned|provided)\b(?! while\b)"
+    r"|\bincompatible\b|\bmutually exclusive\b",
+    # "auto" tool choice requires --enable-auto-tool-choice
+    r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
+    # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
+    r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
+    # failed to parse grammar / JSON schema conversion failed / template error
+    r"\bgrammar\b|\bschema conversion\b|\btemplate\b",
+    # should be non-empty for OBJECT type / a constraint that has too many states / Proto field is not repeating
+    r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b|\bfield is not repeating\b|\bnesting\b",
+)
+_WORDS = re.compile("|".join(_SAID))
+
+#: Of a fault inside a server (500), or of a model that is not found (404): only what leaves no doubt.
+_PLAIN_WORDS = re.compile(
+    r"\b(?:image|audio|video|pdf|tool|vision|multi-?modal)s?(?: (?:input|use|calling|call|choice))?s?"
+    r" (?:is|are) not (?:currently )?supported\b"
+    r"|\brequires --|\bno (?:endpoints|providers) found that (?:support|can handle)|\bonly supported in\b"
+    r"|\b(?:does not|doesn['\u2019]t) support (?:tool|image|function|vision|streaming|json)"
+)
+#: Statuses that blame the request; 0: none is stated.
+_STATUSES = frozenset({0, 400, 422})
+_PLAIN_STATUSES = frozenset({404, 500})
+#: What prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and Google's own
+#: form of schemas, which no other vendor wants.
+_IN_NAMES = re.compile(
+    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
+    r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
+)
+
+#: Of a fault of the request itself.
+_EVERYONES = re.compile(
+    r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
+    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
+    r"|can only|found for)\b"
+    r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
+    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
+)
+#: Words of its own that a sentence has at least.
+_SENTENCE = 4
+
+#: The names of an answer's length: a bound on it is the model's.
+_LENGTH = r"(?:max_?(?:completion_|output_|new_|gen_)?(?:tokens|len)|maxoutputtokens|maximum tokens)"
+_NAMES: tuple[tuple[Feature | None, str], ...] = (
+    (None, _LENGTH),
+    (Feature.SAMPLING, r"temperature|top_?[pk]|min_p|typical_p"),
+    (Feature.PENALTIES, r"(?:presence|frequency|repetition)_?penalty"),
+    (
+        Feature.REASONING,
+        r"reasoning(?:_effort|effort|\.effort)?|thinking\w{0,12}|enable_thinking|effort(?: level)?|thoughts",
+    ),
+    (Feature.SEED, r"seed"),
+    (Feature.STOP, r"stop(?:_?sequences?)?"),
+    (Feature.TOOL_CHOICE, r"tool_?choice(?:\.\w{1,12})?|tool choice"),
+    (
+        Feature.JSON_SCHEMA,
+        r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode|object)"
+        r"|output_(?:format|config)|text\.format|structured outputs?|guided|grammar",
+    ),
+    (Feature.TOOLS, r"tools?\b|tool[ _]\w{1,12}|function[ _]?call\w{0,5}|functions?|toolconfig|input_schema"),
+    (Feature.SYSTEM, r"system|developer"),
+    (Feature.STREAM, r"stream(?:ing|_options)?"),
+)
+_NAMED = re.compile("|".join(rf"(?P<n{n}>\b(?:{names})\b)" for n, (_, names) in enumerate(_NAMES)))
+
+#: Keywords of JSON Schema that one vendor or another refuses. https://json-schema.org/draft/2020-12
+_KEYWORDS = {
+    keyword.lower(): keyword
+    for keyword in (
+        "maxItems",
+        "minItems",
+        "uniqueItems",
+        "prefixItems",
+        "minLength",
+        "maxLength",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "oneOf",
+        "anyOf",
+        "allOf",
+        "const",
+        "$ref",
+        "$defs",
+        "$schema",
+        "$id",
+        "additionalProperties",
+        "patternProperties",
+        "propertyNames",
+        "minProperties",
+        "maxProperties",
+        "unevaluatedProperties",
+        "dependentRequired",
+        "nullable",
+    )
+}
+_WORD = re.compile(r"\$?[a-z_]{2,32}")
+
+#: Words of a bound that a value exceeds.
+_ABOVE = re.compile(
+    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
+    r"|range (?:of|is)"
+)
+#: Words of a list of values, of which the request's is none.
+_ONE_OF = re.compile(
+    r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
+    r"|\bunrecogni[sz]ed\b|\b(?:valid|supported|allowed|available) (?:values|levels|options)\b"
+)
+#: Features whose values differ from model to model; of others (roles) they do not.
+_BY_VALUE = frozenset({Feature.REASONING, Feature.JSON_SCHEMA, Feature.TOOL_CHOICE})
+#: Codes of a list that is longer than this vendor's; a text that is too long may be the prompt.
+_TOO_MANY = "arrayabovemaxlength"
+
+
+def feature_meant(error: ErrorBody) -> Unsupported | None:
+    """Returns the feature that an error blames, by its `param` or else by the first name in its words; None: it names
+    none that a request is known by."""
+    feature = _first_named(error)[0]
+    if feature is None:
+        return None
+    keyword = ""
+    if feature in (Feature.JSON_SCHEMA, Feature.TOOLS):
+        found = (_KEYWORDS[word] for word in _WORD.findall(error.words) if word in _KEYWORDS)
+        keyword = next(found, "")
+    return Unsupported(feature, keyword)
+
+
+def is_unsupported(error: ErrorBody, status: int) -> bool:
+    """Returns True if an error's words say that this model cannot do what is asked. `status`: 0 where there is
+    none."""
+    if status in _PLAIN_STATUSES:
+        return _PLAIN_WORDS.search(error.prose) is not None
+    if status not in _STATUSES:
+        return False
+    if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
+        return True
+    own_words = sum(NAMED not in word for word in error.prose.split(" "))
+    return status > 0 and own_words >= _SENTENCE and not _EVERYONES.search(error.words)
+
+
+def _is_bound_of_model(error: ErrorBody) -> bool:
+    """Returns True if an error is about a value that another model may well take: a longer answer than this one
+    gives, more stop sequences, an effort of reasoning that it does not have."""
+    feature, length = _first_named(error)
+    if length:
+        return _ABOVE.search(error.words) is not None
+    if _TOO_MANY in error.codes:
+        return feature in (Feature.STOP, Feature.TOOLS)
+    if feature is Feature.REASONING and _ABOVE.search(error.words):
+        return True
+    return feature in _BY_VALUE and _ONE_OF.search(error.words) is not None
+
+
+def _first_named(error: ErrorBody) -> tuple[Feature | None, bool]:
+    """Returns the feature whose name comes first in `param`, else in the words, and True where it is the length of an
+    answer, which is no feature."""
+    match = _NAMED.search(error.param.lower()[:80]) or _NAMED.search(error.words)
+    if match is None:
+        return None, False
+    feature = _NAMES[int((match.lastgroup or "n0")[1:])][0]
+    return feature, feature is None
