@@ -118,7 +118,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
         wrapped = as_dict(data).get("bytes")
         if wrapped is not None:
             try:
-                data = decode(b64decode(as_str(wrapped), validate=True))
+                data = self._decode(b64decode(as_str(wrapped), validate=True))
             except (Base64Error, Undecodable, ValueError):
                 raise malformed("a chunk of the stream is not base64 of JSON", self.usage) from None
         data = as_dict(data)

@@ -34,6 +34,10 @@ def _groq_rules(model: str) -> Rules:
     return vendors.GROQ
 
 
+def _cerebras_rules(model: str) -> Rules:
+    return vendors.CEREBRAS
+
+
 def _mistral_rules(model: str) -> Rules:
     return vendors.MISTRAL
 
@@ -96,9 +100,7 @@ MISTRAL = Dialect(
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True, rules=vendors.xai_rules)
 OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
 TOGETHER = Dialect()
-CEREBRAS = Dialect(
-    max_tokens="max_completion_tokens", penalties=False, not_strict=frozenset({"minItems", "maxItems"})
-)
+CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False, rules=_cerebras_rules)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
 PERPLEXITY = Dialect(
     stream_options=False,

@@ -136,16 +136,21 @@ class Decoder:
             return
         self._any_event = True
         try:
-            data, halves = decode_event(event.data)
+            data = self._decode(event.data)
         except Undecodable as error:
             raise malformed("a chunk of the stream is not JSON", self.usage) from error
-        if halves and self._halves is None:
-            self._halves = {}
         # Google sends errors, and answers that were not asked for as events, as an array.
         if type(data) is list and len(data) > MAX_ITEMS:
             raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
             self._read(event.name, item, out)
+
+    def _decode(self, data: bytes | str) -> Any:
+        """Decodes the JSON of an event. Raises Undecodable."""
+        value, halves = decode_event(data)
+        if halves and self._halves is None:
+            self._halves = {}
+        return value
 
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         raise NotImplementedError

@@ -99,6 +99,8 @@ MISTRAL = Rules(
     user_after_results=False,
     temperature=1.5,
 )
+#: https://inference-docs.cerebras.ai/capabilities/structured-outputs
+CEREBRAS = replace(COMPATIBLE, subset=Subset(frozenset(("minItems", "maxItems", "pattern", "format"))))
 #: https://docs.perplexity.ai/api-reference/chat-completions-post: roles alternate, the last is a user's or a tool's.
 PERPLEXITY = replace(COMPATIBLE, begun=Begun.REFUSED)
 _NO_GRAMMAR = """
@@ -158,7 +160,7 @@ OLLAMA = COMPATIBLE
 
 _REASONS = re.compile(r"(^|/)(o[134](-|$)|gpt-5(?!-chat))")
 
-_GROK_REASONS = re.compile(r"grok-(3-mini|4(?!.*non-reasoning))")
+_GROK_REASONS = re.compile(r"grok-(3-mini|4|code)(?!.*non-reasoning)")
 
 
 @lru_cache(1024)

@@ -83,8 +83,4 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "effort and a begun answer": "effort",
         "little output and effort": "effort",
     },
-    "cerebras/gpt-oss-120b": {
-        "maxItems in an answer": "unknown keyword",
-        "minItems in an answer": "unknown keyword",
-    },
 }
