@@ -16,8 +16,8 @@ from services.router.providers.wires.validity.rules import Rules
 from services.router.request.generation import Prompt
 from tests.unit.router.providers.wires.test_strict import TARGETS, refusal
 
-#: Sampling that models which reason refuse: whether to leave it out is the caller's choice, not ours.
-NOT_OURS = ("temperature of a reasoning model", "field of no reasoning model")
+#: Sampling and effort that single models refuse: whether to do without is not for us to decide.
+NOT_OURS = ("temperature of a reasoning model", "field of no reasoning model", "penalty")
 EVERY_RULES: tuple[Rules, ...] = tuple(value for value in vars(rules).values() if isinstance(value, Rules))
 
 TEXTS = st.sampled_from(["", " ", "\n\t", "Hello", "Bern ", " Grüße 🙂", '{"json": 1}', "a" * 300])
