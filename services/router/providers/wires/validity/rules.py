@@ -17,7 +17,7 @@ from services.router.providers.wires.validity.subset import Subset
 
 
 class Begun(Enum):
-    """What a vendor makes of a last message of the assistant's."""
+    """The treatment of a last message of the assistant's."""
 
     #: It takes it as it stands.
     KEPT = auto()
@@ -34,7 +34,7 @@ _NAMES = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a vendor takes.
+    """The conversations that a vendor takes.
 
     `ids`: of tool calls, and `make_id`, which makes one from any text. `names`: of tools.
     `system_anywhere`: system messages may stand between others; else they come first, and the last of them is the

@@ -1,4 +1,4 @@
-"""What callers see of an answer: ids that are valid everywhere, names that are theirs, text up to a stop sequence."""
+"""Answers as callers see them: ids that are valid everywhere, names that are theirs, text up to a stop sequence."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_nothing_follows_a_stop_sequence() -> None:
 
 
 def test_what_was_held_back_is_passed_on_before_what_follows() -> None:
-    """What looked like the beginning of a stop sequence was the answer's."""
+    """It looked like the beginning of a stop sequence and was the answer's."""
     seen = streamed(
         Inverse(stops=("abc",)), TextDelta("xab"), ToolCallDelta(0, "1", "f"), TextDelta("a"), END
     )
