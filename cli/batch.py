@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cli.attachments import read_images, with_parts
 from cli.journal import Journal
 from cli.record import Outcome, to_record
 from cli.rows import Row
@@ -114,11 +115,12 @@ class Batch:
         options = Options(**{**self._options, "request_id": request_id})
         if row.content_type:
             options["content_type"] = row.content_type
+        prompt = with_parts(row.prompt, read_images([row.image] if row.image else []))
         patience = self._pace.max_wait
         retries = 0
         while True:
             try:
-                result = await self._client.generate(row.prompt, timeout=self._pace.timeout, **options)
+                result = await self._client.generate(prompt, timeout=self._pace.timeout, **options)
             except (Unauthenticated, PermissionDenied):
                 raise
             except PointsmanError as error:

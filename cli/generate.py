@@ -12,6 +12,7 @@ from msgspec import to_builtins
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.attachments import read_files, read_images, with_parts
 from cli.failure import CliError, reporting
 from cli.generate_many import generate_many
 from cli.loop import run
@@ -28,6 +29,7 @@ from libs.client import (
     SwitchedProvider,
     TextAssembler,
 )
+from libs.client import Prompt as Asked
 from libs.errors import FieldViolation, InvalidArgument
 from libs.types import Priority
 
@@ -60,6 +62,13 @@ TemplateOption = Annotated[
         show_default=False,
     ),
 ]
+ImageField = Annotated[
+    str,
+    typer.Option(
+        help="The field of a row that holds its image: a path from the file's folder, or an address.",
+        show_default=False,
+    ),
+]
 Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Rows under way at once.")]
 MaxWait = Annotated[
     float, typer.Option(min=0, help="The most seconds a row waits for limits and outages before it fails.")
@@ -75,10 +84,13 @@ def generate(
     input_file: Input = None,
     output: Output = None,
     template: TemplateOption = "",
+    image_field: ImageField = "",
     concurrency: Concurrency = 8,
     max_wait: MaxWait = 60.0,
     retry_failed: RetryFailed = True,
     stream: StreamOption = False,
+    image: opt.Images = None,
+    file: opt.Files = None,
     content_type: opt.ContentType = "",
     system: opt.System = "",
     model: opt.Models = None,
@@ -112,13 +124,13 @@ def generate(
         )
     with reporting(as_json, str(endpoint)):
         if input_file is None:
-            if output is not None or template:
-                raise CliError("--output and --template go with --input")
-            text = read_prompt(prompt)
-            run(_generate_one(endpoint, text, chosen, timeout, stream, as_json))
+            if output is not None or template or image_field:
+                raise CliError("--output, --template and --image-field go with --input")
+            asked = with_parts(read_prompt(prompt), [*read_images(image or ()), *read_files(file or ())])
+            run(_generate_one(endpoint, asked, chosen, timeout, stream, as_json))
             return
-        if prompt or stream:
-            raise CliError("--input takes no prompt and no --stream")
+        if prompt or stream or image or file:
+            raise CliError("--input takes no prompt, --stream, --image or --file; rows have an --image-field")
         if output is None:
             raise CliError("--input needs --output, where the answers go")
         chosen.setdefault("priority", Priority.BULK)
@@ -127,6 +139,7 @@ def generate(
             input_file=input_file,
             output=output,
             template=template,
+            image_field=image_field,
             options=chosen,
             concurrency=concurrency,
             timeout=timeout,
@@ -159,7 +172,7 @@ def read_prompt(argument: str) -> str:
 
 
 async def _generate_one(
-    endpoint: Endpoint, prompt: str, options: Options, timeout: float, stream: bool, as_json: bool
+    endpoint: Endpoint, prompt: Asked, options: Options, timeout: float, stream: bool, as_json: bool
 ) -> None:
     out = console()
     async with client(Client, endpoint, timeout) as connected:
@@ -173,7 +186,7 @@ async def _generate_one(
         write_json(to_builtins(result))
 
 
-async def _stream(connected: Client, prompt: str, options: Options, as_json: bool) -> Result:
+async def _stream(connected: Client, prompt: Asked, options: Options, as_json: bool) -> Result:
     assembler, flow = TextAssembler(), Flow(console())
     async for event in connected.stream(prompt, **options):
         assembler.feed(event)

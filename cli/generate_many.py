@@ -30,6 +30,7 @@ def generate_many(
     input_file: Path,
     output: Path,
     template: str,
+    image_field: str,
     options: Options,
     concurrency: int,
     timeout: float,
@@ -41,7 +42,7 @@ def generate_many(
 ) -> int:
     """Generates every row of the input that the output does not hold yet. Returns the exit status. Everything that
     can be wrong with files and options is found before anything is sent. Raises CliError and PointsmanError."""
-    rows = read_rows(input_file, _template(template), options.get("content_type", ""))
+    rows = read_rows(input_file, _template(template), options.get("content_type", ""), image_field)
     if output.exists() and os.path.samefile(input_file, output):
         raise CliError("--input and --output are the same file")
     connected = client(Client, endpoint, timeout)

@@ -48,6 +48,22 @@ Models = Annotated[
 ]
 StrategyOption = Annotated[Strategy | None, typer.Option(help="What to optimise.", show_default=False)]
 System = Annotated[str, typer.Option(help="Instructions put before the prompt.", show_default=False)]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        help="An image that goes with the prompt: a file or an address; repeat for more.",
+        show_default=False,
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        help="A PDF that goes with the prompt: a file or an address; repeat for more.",
+        show_default=False,
+    ),
+]
 MaxOutputTokens = Annotated[
     int | None, typer.Option(min=1, help="The most tokens to generate.", show_default=False)
 ]

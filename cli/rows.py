@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.attachments import is_address
 from cli.failure import CliError
 from cli.template import Template, TemplateError, default_prompt
 
@@ -28,17 +29,25 @@ class Row:
     id: str
     prompt: str
     content_type: str = ""
+    #: A path or an address; empty: none.
+    image: str = ""
 
     @property
     def fingerprint(self) -> str:
         """Returns 16 hex digits of what is asked."""
-        asked = json.dumps([self.id, self.content_type, self.prompt], ensure_ascii=True)
+        asked = json.dumps(
+            [self.id, self.content_type, self.prompt, *([self.image] if self.image else [])],
+            ensure_ascii=True,
+        )
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
-def read_rows(path: Path, template: Template | None = None, content_type: str = "") -> list[Row]:
+def read_rows(
+    path: Path, template: Template | None = None, content_type: str = "", image_field: str = ""
+) -> list[Row]:
     """Reads every row of the file; blank lines are skipped. A row is `{"prompt": …}` or a product with a "name"; "id"
-    and "content_type" are optional. Raises CliError naming each wrong line."""
+    and "content_type" are optional. `image_field`: the field that holds a row's image, a path from the file's folder
+    or an address; empty: rows have none. Raises CliError naming each wrong line."""
     rows: list[Row] = []
     problems: list[str] = []
     try:
@@ -48,7 +57,9 @@ def read_rows(path: Path, template: Template | None = None, content_type: str = 
                 if not content:
                     continue
                 try:
-                    rows.append(_row(len(rows), line, content, template, content_type))
+                    row = _parse(content)
+                    image = _image(row, image_field, path.parent) if image_field else ""
+                    rows.append(_row(len(rows), line, row, template, content_type, image))
                 except ValueError as error:
                     problems.append(f"line {line}: {error}")
     except OSError as error:
@@ -65,9 +76,10 @@ def read_rows(path: Path, template: Template | None = None, content_type: str = 
     return rows
 
 
-def _row(index: int, line: int, content: bytes, template: Template | None, content_type: str) -> Row:
+def _row(
+    index: int, line: int, row: Mapping[str, Any], template: Template | None, content_type: str, image: str
+) -> Row:
     """Reads one row. Raises ValueError with a sentence on what is wrong."""
-    row = _parse(content)
     identity = row.get("id", index)
     if isinstance(identity, bool) or not isinstance(identity, str | int):
         raise ValueError('"id" must be a string or an integer')
@@ -75,12 +87,24 @@ def _row(index: int, line: int, content: bytes, template: Template | None, conte
     if not isinstance(own_type, str):
         raise ValueError('"content_type" must be a string')
     prompt, kind = _prompt(row, template)
-    parsed = Row(index, line, str(identity), prompt, own_type or content_type or kind)
+    parsed = Row(index, line, str(identity), prompt, own_type or content_type or kind, image)
     try:
-        f"{parsed.id}{parsed.prompt}{parsed.content_type}".encode()
+        f"{parsed.id}{parsed.prompt}{parsed.content_type}{image}".encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair: not Unicode") from None
     return parsed
+
+
+def _image(row: Mapping[str, Any], field: str, folder: Path) -> str:
+    """Returns the row's image. Raises ValueError where it has none."""
+    source = row.get(field)
+    if not isinstance(source, str) or not source:
+        raise ValueError(f'"{field}" must name an image')
+    if is_address(source):
+        return source
+    if "\0" in source or not (folder / source).is_file():
+        raise ValueError(f"there is no image {source!r}")
+    return str(folder / source)
 
 
 def _prompt(row: Mapping[str, Any], template: Template | None) -> tuple[str, str]:

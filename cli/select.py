@@ -7,6 +7,7 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.attachments import read_files, read_images, with_parts
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
 from cli.layout import Column, Kind, Table
@@ -14,10 +15,13 @@ from cli.loop import run
 from cli.render import choice, money, seconds, why
 from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options, SelectResult
+from libs.client import Prompt as Asked
 
 
 def select(
     prompt: Prompt = "",
+    image: opt.Images = None,
+    file: opt.Files = None,
     content_type: opt.ContentType = "",
     system: opt.System = "",
     model: opt.Models = None,
@@ -45,7 +49,8 @@ def select(
             priority=priority,
         )
     with reporting(as_json, str(endpoint)):
-        result = run(_call(endpoint, read_prompt(prompt), chosen, timeout))
+        asked = with_parts(read_prompt(prompt), [*read_images(image or ()), *read_files(file or ())])
+        result = run(_call(endpoint, asked, chosen, timeout))
         if as_json:
             write_json(to_builtins(result))
         else:
@@ -56,7 +61,7 @@ def select(
             out.print(table(result))
 
 
-async def _call(endpoint: Endpoint, prompt: str, options: Options, timeout: float) -> SelectResult:
+async def _call(endpoint: Endpoint, prompt: Asked, options: Options, timeout: float) -> SelectResult:
     async with client(Client, endpoint, timeout) as connected:
         return await connected.select(prompt, **options)
 

@@ -54,6 +54,11 @@ class Text(Struct, frozen=True, tag=True):
     text: str
 
 
+def _shown(part: Image | File) -> str:
+    """Returns what a log may show of it."""
+    return f"{len(part.data)} bytes" if part.data else "an address"
+
+
 class Image(Struct, frozen=True, tag=True):
     """An image: its bytes, or the address from which the provider fetches it; exactly one of both. `media_type`
     empty: read from the bytes."""
@@ -62,6 +67,9 @@ class Image(Struct, frozen=True, tag=True):
     url: str = ""
     media_type: str = ""
     detail: ImageDetail | None = None
+
+    def __repr__(self) -> str:
+        return f"Image({_shown(self)})"
 
 
 class File(Struct, frozen=True, tag=True):
@@ -72,6 +80,9 @@ class File(Struct, frozen=True, tag=True):
     url: str = ""
     media_type: str = ""
     name: str = ""
+
+    def __repr__(self) -> str:
+        return f"File({_shown(self)})"
 
 
 class Reasoning(Struct, frozen=True, tag=True):
@@ -114,6 +125,15 @@ class Message(Struct, frozen=True):
     def content(self) -> tuple[Part, ...]:
         """Returns the parts; of a message in the short form its text as one, or none where it is empty."""
         return self.parts or ((Text(self.text),) if self.text else ())
+
+    @property
+    def size(self) -> int:
+        """Returns the characters of its text, and of all its parts the characters and bytes."""
+        if not self.parts:
+            return len(self.text)
+        return sum(
+            [len(part.data) if isinstance(part, Image | File) else len(part.text) for part in self.parts]
+        )
 
     @property
     def written(self) -> str:

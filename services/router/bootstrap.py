@@ -28,6 +28,7 @@ from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_door import HttpDoor, OpenAiErrors
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
@@ -142,7 +143,9 @@ async def assemble(
             _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
         entry = Entry(lambda: catalog.current, generate, dry_run, clock)
-        yield _doors(settings, runtime, entry, RouterServicer(entry, set_aside))
+        heartbeats = Heartbeats(settings.heartbeat)
+        servicer = RouterServicer(entry, set_aside, heartbeats)
+        yield _doors(settings, runtime, servicer, HttpDoor(entry, runtime.clock, heartbeats))
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
@@ -160,7 +163,7 @@ def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
 
 
 def _doors(
-    settings: RouterSettings, runtime: Runtime, entry: Entry, servicer: RouterServicer
+    settings: RouterSettings, runtime: Runtime, servicer: RouterServicer, http_door: HttpDoor
 ) -> list[Registration | Listening]:
     """Returns the doors that listen, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
@@ -180,7 +183,7 @@ def _doors(
             new_id=lambda: secrets.token_hex(16),
         )
         server = HttpServer(
-            HttpDoor(entry, runtime.clock).routes(),
+            http_door.routes(),
             OpenAiErrors(),
             door,
             Bounds(max_body=settings.http_max_body),

@@ -37,6 +37,8 @@ class RouterSettings(ServiceSettings):
     http_key: Annotated[Path | None, *key_of("http_certificate")] = Field(None, validate_default=True)
     #: The largest body of an HTTP request in bytes; a larger one is refused with 413.
     http_max_body: int = Field(10_000_000, ge=1024, le=MOST_BODY)
+    #: A stream that has said nothing for so many seconds says that it lives; 0: it stays silent.
+    heartbeat: float = Field(10.0, ge=0, le=3600)
     #: Bytes of requests being served, of all tenants; one may hold three fifths. What is beyond is refused at once.
     bytes_in_flight: int = Field(LEAST_BYTES, ge=LEAST_BYTES)
     #: `host:port`, or `dns:///service:port` to balance over all replicas.

@@ -81,15 +81,15 @@ models:
   openai/gpt-4.1-mini:
     context_window: 1_047_576
     max_output_tokens: 32_768
-    capabilities: [streaming, system, json, json_schema, tools, seed, stop]
+    capabilities: [streaming, system, json, json_schema, tools, seed, stop, image, image_url, pdf]
   anthropic/claude-haiku-4-5:
     context_window: 200_000
     max_output_tokens: 64_000
-    capabilities: [streaming, system, json, json_schema, tools, prefill, reasoning, stop]
+    capabilities: [streaming, system, json, json_schema, tools, prefill, reasoning, stop, image, pdf, pdf_url]
   gemini/gemini-2.5-flash:
     context_window: 1_048_576
     max_output_tokens: 65_536
-    capabilities: [streaming, system, json, json_schema, tools, seed, stop]
+    capabilities: [streaming, system, json, json_schema, tools, seed, stop, image, pdf]
 policies:
   default:
     tiers: [[openai/gpt-4.1-mini], [anthropic/claude-haiku-4-5], [gemini/gemini-2.5-flash]]

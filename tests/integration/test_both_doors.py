@@ -16,6 +16,7 @@ from libs.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unav
 from libs.rpc.server import Registration
 from libs.types import ErrorClass
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import OPERATOR
 from services.router.api.servicer import RouterServicer
 from tests.support.http_door import running_door
@@ -38,7 +39,7 @@ class Doors:
 async def doors() -> AsyncIterator[Doors]:
     harness = Harness(catalog([model("a/m")], [model("b/m")]), {"a/m": ["fine"], "b/m": ["fine"]})
     doors = Doors(harness)
-    servicer = RouterServicer(doors.entry, harness.set_aside)
+    servicer = RouterServicer(doors.entry, harness.set_aside, Heartbeats(0.0))
     registration = Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, NAME)
     async with (
         serve(registration) as server,

@@ -26,6 +26,7 @@ from libs.errors import QuotaViolation, ResourceExhausted
 from libs.rpc.convert import duration_to_proto
 from libs.rpc.server import Registration
 from tests.support.names import limit_key
+from tests.support.pictures import pdf, png
 from tests.support.process import spawn
 from tests.support.router import KEY, FakeRouter, fake_router, result, selection, serve
 
@@ -130,6 +131,48 @@ async def test_one_prompt_for_a_person(shell: Shell, router: FakeRouter) -> None
     )
 
 
+async def test_images_and_files_go_with_the_prompt(shell: Shell, router: FakeRouter, tmp_path: Path) -> None:
+    """Files by their bytes, addresses as they are, the prompt after them; what cannot be read is not sent."""
+    (tmp_path / "mug.png").write_bytes(png())
+    (tmp_path / "a b.pdf").write_bytes(pdf())
+    address = "https://a.example/b.jpg"
+    options = ("--image", "mug.png", "--image", address, "--file", "a b.pdf")
+    for command in ("generate", "select"):
+        ended = await shell(command, "a mug", *options)
+        assert ended.code == 0, ended.err
+        first, second, third, fourth = router.requests[-1].messages[0].parts
+        assert (first.image.data, second.image.url, fourth.text) == (png(), address, "a mug")
+        assert (third.file.data, third.file.name) == (pdf(), "a b.pdf")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for missing in ("none.png", "empty.png", "."):
+        ended = await shell("generate", "a mug", "--image", missing)
+        assert (ended.code, missing in ended.err) == (2, True)
+    assert len(router.requests) == 2
+
+
+async def test_rows_with_images(shell: Shell, router: FakeRouter, tmp_path: Path) -> None:
+    """The named field of each row; a picture that is not there is found before anything is sent."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mug.png").write_bytes(png())
+    shell.write(
+        "in.jsonl",
+        {"name": "Mug", "picture": "pictures/mug.png"},
+        {"prompt": "x", "picture": "https://a.example/b.jpg"},
+    )
+    batch = ("generate", "-i", "in.jsonl", "-o", "out.jsonl", "--image-field", "picture")
+    ended = await shell(*batch, "--content-type", "alt_text")
+    assert ended.code == 0, ended.err
+    sent = {r.messages[0].parts[0].image.data or r.messages[0].parts[0].image.url for r in router.requests}
+    assert sent == {png(), "https://a.example/b.jpg"}
+    shell.write(
+        "in.jsonl", {"prompt": "a", "picture": "none.png"}, {"prompt": "b"}, {"prompt": "c", "picture": 7}
+    )
+    ended = await shell(*batch)
+    assert ended.code == 2
+    assert all(f"line {line}:" in ended.err for line in (1, 2, 3))
+    assert len(router.requests) == 2
+
+
 async def test_one_prompt_as_json_from_standard_input(shell: Shell) -> None:
     """One object; its keys are a promise."""
     ended = await shell("generate", "--json", stdin="ein Häferl".encode())
@@ -151,6 +194,9 @@ async def test_one_prompt_as_json_from_standard_input(shell: Shell) -> None:
         "budgets",
         "limits",
         "cached",
+        "reasoning",
+        "refusal",
+        "citations",
     }
 
 

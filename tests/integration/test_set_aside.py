@@ -20,6 +20,7 @@ from libs.errors import NotFound, PermissionDenied, PointsmanError, Unauthentica
 from libs.rpc.server import Registration
 from libs.types import ErrorClass
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from tests.support.address import fresh_address
@@ -38,7 +39,9 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
     h = Harness(known, {"a/m": [fail(ErrorClass.MODEL_NOT_FOUND)], "b/m": ["fine"]})
     for n in range(3):
         await h.generate.whole(known, tenant, generation(request_id=f"r{n}", deadline=9e9))
-    servicer = RouterServicer(Entry(lambda: known, h.generate, h.dry_run, h.clock), h.set_aside)
+    servicer = RouterServicer(
+        Entry(lambda: known, h.generate, h.dry_run, h.clock), h.set_aside, Heartbeats(0.0)
+    )
     server = grpc_server(
         [Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE)],
         TenantKeys(lambda: known, token),

@@ -32,6 +32,7 @@ from libs.intake import BytesInFlight, UnknownCallers
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.api.accept import Draft
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_door import HttpDoor, OpenAiErrors, TenantCalls
 from tests.support.router import KEY, OneKey
 from tests.support.routing import model
@@ -206,6 +207,7 @@ async def running_door(
     held: BytesInFlight | None = None,
     strangers: UnknownCallers | None = None,
     tls: ssl.SSLContext | None = None,
+    heartbeat: float = 0.0,
 ) -> AsyncIterator[RunningDoor]:
     """A door before `entry`, which knows one key. Request ids count: r-1, r-2, …"""
     numbers = count(1)
@@ -219,7 +221,9 @@ async def running_door(
         held,
         new_id=lambda: f"r-{next(numbers)}",
     )
-    server = HttpServer(HttpDoor(entry, clock).routes(), OpenAiErrors(), door, bounds, tls)
+    server = HttpServer(
+        HttpDoor(entry, clock, Heartbeats(heartbeat)).routes(), OpenAiErrors(), door, bounds, tls
+    )
     await server.start("127.0.0.1:0")
     server.begin_serving()
     try:

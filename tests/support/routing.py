@@ -111,8 +111,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events and failures; or a function of the prompt that gives
-    one of these."""
+    failure, a completion, or for streams a list of texts, events, failures and `asyncio.Event`s to wait for; or a
+    function of the prompt that gives one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -169,6 +169,9 @@ class ScriptedProviders:
                 if step is CUT:
                     finished = True
                     return
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                    continue
                 if step is HANG:
                     limit = timeouts.silence if step is not steps[0] else timeouts.first_content
                     async with asyncio.timeout(limit):

@@ -32,6 +32,7 @@ from services.analytics.record import Recorder
 from services.analytics.servicer import AnalyticsServicer
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.clock import ManualClock
 from tests.support.health import FakeHealthStore, Hub
@@ -164,7 +165,9 @@ def servicer_of(case: Case) -> Any:
         h = Harness(
             catalog([model("a/m")]), {"a/m": ["fine"] if case.method.name == "Generate" else [["fine"]]}
         )
-        return RouterServicer(Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock), h.set_aside)
+        return RouterServicer(
+            Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock), h.set_aside, Heartbeats(0.0)
+        )
     if name == "ProviderHealth":
         return HealthReplica(clock, FakeHealthStore(Hub(clock), "a")).servicer()
     if name == "RateLimiter":

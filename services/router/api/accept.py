@@ -129,6 +129,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
         max_attempts=draft.max_attempts or policy.max_attempts or DEFAULT_ATTEMPTS,
         hedge=draft.hedge,
         labels=draft.labels,
+        attachments=tuple(violations.attachments),
     )
 
 
@@ -149,7 +150,7 @@ def _check_counts(draft: Draft) -> None:
         check_entries("labels", len(draft.labels))
 
 
-def _violations(draft: Draft) -> list[FieldViolation]:
+def _violations(draft: Draft) -> Faults:
     found = Faults()
     prompt = draft.prompt
     if prompt.max_output_tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libs.bounds import MAX_ID
 from libs.errors import FieldViolation
+from services.router.request.attachments import Attachment
 
 _NO_UNICODE = "must be Unicode: it holds half of a surrogate pair"
 
@@ -15,6 +16,11 @@ class Faults(list[FieldViolation]):
     size = 0
     #: Calls of tools in its messages.
     calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The sizes of the images and files in its messages.
+        self.attachments: list[Attachment] = []
 
     def check(self, ok: bool, name: str, description: str) -> None:
         """Adds a fault where it is not `ok`."""

@@ -17,6 +17,7 @@ from libs.http.call import HttpCall
 from libs.http.errors import HttpError
 from libs.http.routes import Route
 from services.router.api.accept import Draft
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_relay import HttpRelay
 from services.router.api.openai.account import result_headers
 from services.router.api.openai.chat import ChatExchange
@@ -63,9 +64,10 @@ class OpenAiErrors:
 class HttpDoor:
     """The handlers of OpenAI's API."""
 
-    def __init__(self, entry: TenantCalls, clock: Clock) -> None:
+    def __init__(self, entry: TenantCalls, clock: Clock, heartbeats: Heartbeats) -> None:
         self._entry = entry
         self._clock = clock
+        self._heartbeats = heartbeats
         self._heavy_work = HeavyWork()
 
     def routes(self) -> tuple[Route, ...]:
@@ -114,7 +116,8 @@ class HttpDoor:
             if parsed.stream:
                 encoder = exchange.stream(call.id, created)
                 relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
-                return await relay.run(self._entry.stream(call.caller, parsed.draft, parsed.timeout))
+                events = self._entry.stream(call.caller, parsed.draft, parsed.timeout)
+                return await relay.run(self._heartbeats.between(events, relay.beat))
             result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None

@@ -23,6 +23,8 @@ _HEADERS = {
     "x-accel-buffering": "no",
     "server": SERVER,
 }
+#: A comment: https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+_HEARTBEAT = b": heartbeat\n\n"
 
 
 class HttpRelay:
@@ -30,7 +32,8 @@ class HttpRelay:
 
     The head of the response waits for the first content: until then any failure is an HTTP status of its own, and the
     headers name the provider that answers, whichever failed before. After it a failure is an event, and the stream
-    ends without the mark of a proper end.
+    ends without the mark of a proper end. Where no content has come by the first heartbeat, a head without the names
+    goes before it.
     """
 
     def __init__(
@@ -41,7 +44,15 @@ class HttpRelay:
         self._names = names
         self._on_restart = on_restart
         self._selection: Selection | None = None
+        #: The response, once its head was sent.
         self._response: web.StreamResponse | None = None
+        #: The encoder's first bytes were sent.
+        self._begun = False
+
+    async def beat(self) -> None:
+        """Sends a comment, which clients of server-sent events skip."""
+        response = self._response or await self._send_head({})
+        await response.write(_HEARTBEAT)
 
     async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
         """Sends every event and returns the ended response. Raises PointsmanError where the router fails before any
@@ -64,23 +75,31 @@ class HttpRelay:
             except PointsmanError as error:
                 if self._response is None:
                     raise
-                await self._response.write(self._encoder.fail(from_failure(error, self._names)))
-        response, _ = await self._open(None)
-        await response.write_eof()
-        return response
+                # Clients of responses know no failure of what has not begun.
+                begin = b"" if self._selection is None else (await self._open(None))[1]
+                await self._response.write(begin + self._encoder.fail(from_failure(error, self._names)))
+        assert self._response is not None, "the last event is written"
+        await self._response.write_eof()
+        return self._response
 
     async def _open(self, known: Head | None) -> tuple[web.StreamResponse, bytes]:
         """Returns the response, its head sent, and the bytes that must come first in its body. `known`: the account
         so far."""
-        if self._response is not None:
-            return self._response, b""
         assert self._selection is not None, "the first event names who was selected"
-        headers = {**_HEADERS, REQUEST_ID: self._call.id, **selection_headers(self._selection)}
-        if known is not None:
-            headers |= head_headers(known)
-        self._response = web.StreamResponse(headers=headers)
+        response = self._response
+        if response is None:
+            account = {} if known is None else head_headers(known)
+            response = await self._send_head(selection_headers(self._selection) | account)
+        if self._begun:
+            return response, b""
+        self._begun = True
+        return response, self._encoder.begin(self._selection)
+
+    async def _send_head(self, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Sends the head with these headers and those of every stream, and returns the response."""
+        self._response = web.StreamResponse(headers={**_HEADERS, REQUEST_ID: self._call.id, **headers})
         await self._response.prepare(self._call.request)
-        return self._response, self._encoder.begin(self._selection)
+        return self._response
 
     async def _restarted(self, event: Restarted) -> bool:
         """Sends the restart, or the error that stands for it. Returns True if the stream goes on."""

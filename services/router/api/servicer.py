@@ -19,6 +19,7 @@ from libs.rpc.convert import (
 from libs.rpc.identity import current_caller
 from services.router.api.accept import Draft
 from services.router.api.entry import Entry
+from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import require_operator
 from services.router.api.proto_answer import fill_result, fill_selection, make_event
 from services.router.api.proto_request import read_draft
@@ -27,13 +28,16 @@ from services.router.set_aside.set_aside import SettingAside
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_HEARTBEAT = pb.StreamGenerateResponse(heartbeat=pb.Heartbeat())
+
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """The gRPC service `Router`."""
 
-    def __init__(self, entry: Entry, set_aside: SettingAside) -> None:
+    def __init__(self, entry: Entry, set_aside: SettingAside, heartbeats: Heartbeats) -> None:
         self._entry = entry
         self._set_aside = set_aside
+        self._heartbeats = heartbeats
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         result = await self._entry.generate(*_read_call(request.generation, context))
@@ -44,7 +48,11 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
-        async with aclosing(self._entry.stream(*_read_call(request.generation, context))) as events:
+        async def beat() -> None:
+            await context.write(_HEARTBEAT)
+
+        events = self._entry.stream(*_read_call(request.generation, context))
+        async with aclosing(self._heartbeats.between(events, beat)) as events:
             async for event in events:
                 yield make_event(event)
 

@@ -87,7 +87,7 @@ class Gate:
             generation,
             candidate,
             number=len(request.records) + 1 + hedge,
-            input_tokens=plan.input_tokens,
+            input_tokens=candidate.input_tokens,
             permit=permit,
             ticket=ticket,
             streamed=request.stream,
@@ -151,7 +151,7 @@ def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...],
         generation.tenant, generation.content_type, generation.campaign, model.provider, model.id, key
     )
     output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
-    return scopes, Amounts(1, request.plan.input_tokens, output, candidate.estimated_micro_usd)
+    return scopes, Amounts(1, candidate.input_tokens, output, candidate.estimated_micro_usd)
 
 
 @lru_cache(maxsize=4096)

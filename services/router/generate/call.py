@@ -21,7 +21,14 @@ from services.router.generate.relay import Relay
 from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
 from services.router.providers.providers import Providers
-from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.request.generation import (
+    ANSWER_EVENTS,
+    Completion,
+    Prompt,
+    ProviderFailure,
+    StreamEnd,
+    StreamEvent,
+)
 from services.router.request.tokens import estimate_text_tokens
 
 T = TypeVar("T")
@@ -194,7 +201,7 @@ class Calls:
                 )
             async with aclosing(batches):
                 async for batch in _chain(head, batches):
-                    if attempt.first_token is None and not isinstance(batch[0], StreamEnd):
+                    if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         attempt.record_content()
                         self._retries.record_answer_begun()
                     passed = relay.feed(batch)

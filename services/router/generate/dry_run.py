@@ -39,6 +39,6 @@ class DryRun:
         found = []
         for candidate in plan.candidates:
             limit = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-            usage = Usage(plan.input_tokens, (limit + 1) // 2, accuracy=UsageAccuracy.ESTIMATED)
+            usage = Usage(candidate.input_tokens, (limit + 1) // 2, accuracy=UsageAccuracy.ESTIMATED)
             found.append((candidate, usage, self._price(candidate.provider, candidate.model, usage, at, "")))
         return sorted(found, key=lambda entry: entry[2])

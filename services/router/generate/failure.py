@@ -130,7 +130,7 @@ def _never_tried(
         return Unavailable(
             f"No provider that could serve this is set up. {reasons}", reason="PROVIDER_NOT_SET_UP"
         )
-    if plan.excluded and all(c.model.context_window <= plan.input_tokens for c in plan.excluded):
+    if plan.excluded and all(c.model.context_window <= c.input_tokens for c in plan.excluded):
         return FailedPrecondition(f"The prompt fits no permitted model. {reasons}", reason="CONTEXT_TOO_LONG")
     return FailedPrecondition(f"No model can serve this request. {reasons}".strip(), reason="NO_CANDIDATE")
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from random import Random
 
+from msgspec import structs
 from opentelemetry.trace import SpanKind
 
 from libs.answer import Completed, Delta, Event, Head, Result, Selected
@@ -102,6 +103,10 @@ class Generate:
                 if isinstance(begun, KeptAnswer):
                     if not request.records:
                         yield Selected(generation.request_id, begun.candidate.selection)
+                    elif request.failed:
+                        why = request.failed[-1].error_class
+                        for change in relay.begin(begun.candidate, why, prefilled=False):
+                            yield change
                     yield self._add_head(request, Delta(begun.text), cached=True)
                     yield Completed(self._kept_result(request, begun))
                     return
@@ -219,7 +224,7 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         # The record of the attempt that answers is written at its end.
         attempts = len(request.records) + (not cached)
-        return Delta(delta.text, delta.tool_calls, Head(attempts, cached, limits))
+        return structs.replace(delta, head=Head(attempts, cached, limits))
 
     def _complete(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """Returns the last event, after all that must happen before it leaves: nothing runs after it for sure."""

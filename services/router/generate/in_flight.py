@@ -109,7 +109,7 @@ class InFlight(Struct):
             others=others,
             stream=self.stream,
             reasons="reasoning" in model.capabilities,
-            input_tokens=self.plan.input_tokens,
+            input_tokens=candidate.input_tokens,
             output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
             tenant=self.generation.tenant,
         )
@@ -145,6 +145,9 @@ class InFlight(Struct):
             budgets=tuple([_budget_notice(notice) for notice in self.notices.values()]),
             cached=cached,
             limits=limits,
+            reasoning=completion.reasoning,
+            refusal=completion.refusal,
+            citations=completion.citations,
         )
 
 

@@ -4,6 +4,11 @@ Until the first piece of content (the commit point) another provider simply begi
 back until something follows. After the commit point, a provider that accepts a prefill goes on from the part already
 sent; from any other the answer comes anew, the part already sent is matched and suppressed, and where it does not
 match the caller is told to start over.
+
+Thoughts are passed on as they come and commit to nothing: until the commit point they are provisional. Where another
+attempt begins then, `Restarted` makes them void, and nothing else was sent that it could. After the commit point the
+thoughts of another attempt are passed on only where its answer is sent from its beginning: thoughts of an answer that
+is merely continued belong to no part of it.
 """
 
 from __future__ import annotations
@@ -11,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
-from libs.conversation import ToolCallDelta
+from libs.conversation import Citation, ReasoningDelta, ToolCallDelta
 from libs.types import ErrorClass
 from services.router.planning.candidate import Candidate
-from services.router.request.generation import StreamEnd, StreamEvent, TextDelta
+from services.router.request.generation import RefusalDelta, StreamEnd, StreamEvent, TextDelta
 
 
 class Relay:
@@ -23,7 +28,11 @@ class Relay:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
         self._sent: list[str] = []
-        self._sent_tools = False
+        #: Tool calls or a refusal were sent, which no prefill can express.
+        self._sent_more = False
+        #: Thoughts were sent since the beginning, or since a restart, and whether those of the present attempt are.
+        self._sent_thoughts = False
+        self._thinks_aloud = True
         self._candidate: Candidate | None = None
         self._from = ""
         self._why: ErrorClass | None = None
@@ -35,22 +44,25 @@ class Relay:
         self._announced = True
         #: White space of the present attempt that nothing was sent before.
         self._blank = ""
-        #: Text of the present attempt alone, and its tool calls.
+        #: Text of the present attempt alone, and its thoughts, tool calls and refusal.
         self._received: list[str] = []
-        self._received_tools: list[str] = []
+        self._received_more: list[str] = []
+        #: Its thoughts so far, where they may yet be sent after a restart.
+        self._held_thoughts: list[ReasoningDelta] = []
 
     @property
     def committed(self) -> bool:
         """Returns True if content has reached the caller."""
-        return bool(self._sent) or self._sent_tools
+        return bool(self._sent) or self._sent_more
 
     def sent(self) -> str:
-        """Returns the text that has reached the caller; empty where tool calls have too."""
-        return "" if self._sent_tools else "".join(self._sent)
+        """Returns the text that has reached the caller; empty where tool calls or a refusal have too."""
+        return "" if self._sent_more else "".join(self._sent)
 
     def generated(self) -> str:
-        """Returns all that the present attempt has generated, tool calls included, for estimates of its tokens."""
-        return "".join(self._received + self._received_tools)
+        """Returns all that the present attempt has generated, thoughts and tool calls included, for estimates of its
+        tokens."""
+        return "".join(self._received + self._received_more)
 
     def prefill(self) -> str:
         """Returns the text that a continuing model is given; empty where a prefill cannot express what was sent.
@@ -61,15 +73,17 @@ class Relay:
         """Begins an attempt and returns its events. `failure`: the class in which the one before ended; None: it has
         not, a hedge was faster."""
         before, self._candidate = self._candidate, candidate
-        self._received, self._received_tools = [], []
+        self._received, self._received_more, self._held_thoughts = [], [], []
         self._expected, self._matched, self._held, self._blank = "", 0, "", ""
         if before is None:
             return [Selected(self._request_id, candidate.selection)]
         self._from = before.model.provider
         self._why = failure
         if not self.committed:
+            if self._sent_thoughts:
+                return self._restart()
             return [] if before.target == candidate.target else [self._switched()]
-        self._announced = False
+        self._announced = self._thinks_aloud = False
         sent = "".join(self._sent)
         if prefilled:
             self._held = sent[len(sent.rstrip()) :]
@@ -79,24 +93,50 @@ class Relay:
 
     def feed(self, events: Sequence[StreamEvent]) -> list[Event]:
         """Returns the events that a piece of the provider's stream makes. Text of one piece is one delta."""
-        text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        tools = [event for event in events if isinstance(event, ToolCallDelta)]
+        text = "".join([event.text for event in events if type(event) is TextDelta])
         out: list[Event] = []
+        # Most pieces are text alone.
+        more = [event for event in events if type(event) is not TextDelta]
+        if more:
+            out += self._think([event for event in more if isinstance(event, ReasoningDelta)])
         if text:
             self._received.append(text)
             out += self._text(text)
-        if tools:
-            self._received_tools += [tool.name + tool.arguments_json for tool in tools]
+        if more:
+            out += self._beyond_text(more)
+        return out
+
+    def _think(self, thoughts: Sequence[ReasoningDelta]) -> list[Event]:
+        if not thoughts:
+            return []
+        self._received_more += [thought.piece.text for thought in thoughts]
+        if not self._thinks_aloud:
+            self._held_thoughts += thoughts
+            return []
+        self._sent_thoughts = True
+        return [Delta(reasoning=tuple(thoughts))]
+
+    def _beyond_text(self, events: Sequence[StreamEvent]) -> list[Event]:
+        """Returns the events that come of all but text and thoughts."""
+        out: list[Event] = []
+        tools = [event for event in events if isinstance(event, ToolCallDelta)]
+        refusal = "".join([event.text for event in events if isinstance(event, RefusalDelta)])
+        if tools or refusal:
+            self._received_more += [refusal, *[tool.name + tool.arguments_json for tool in tools]]
             # A tool call where text was expected is another answer; so is any after tool calls were sent.
-            another = self._repeating or (not self._announced and self._sent_tools)
+            another = self._repeating or (not self._announced and self._sent_more)
             out += self._restart() if another else self._announce()
-            out += self._delta("", tools)
-        if self._repeating and any(isinstance(event, StreamEnd) for event in events):
-            # The new answer is shorter than what was sent.
-            out += self._restart()
-        if self._blank and any(isinstance(event, StreamEnd) for event in events):
-            # Nothing follows it.
-            out += self._delta("", [], last=True)
+            out += self._delta("", tools, refusal=refusal)
+        citations = tuple([event for event in events if isinstance(event, Citation)])
+        if citations and not self._repeating:
+            out.append(Delta(citations=citations))
+        if type(events[-1]) is StreamEnd:
+            if self._repeating:
+                # The new answer is shorter than what was sent.
+                out += self._restart()
+            if self._blank:
+                # Nothing follows it.
+                out += self._delta("", [], last=True)
         return out
 
     @property
@@ -104,7 +144,7 @@ class Relay:
         return not self._announced and self._matched < len(self._expected)
 
     def _text(self, text: str) -> list[Event]:
-        if not self._announced and self._sent_tools:
+        if not self._announced and self._sent_more:
             return self._restart()
         if self._repeating:
             overlap = self._expected[self._matched : self._matched + len(text)]
@@ -122,19 +162,22 @@ class Relay:
             text = text[common:]
         return [*self._announce(), *self._delta(text, [])]
 
-    def _delta(self, text: str, tools: Sequence[ToolCallDelta], *, last: bool = False) -> list[Event]:
-        if not self._sent and not self._sent_tools:
+    def _delta(
+        self, text: str, tools: Sequence[ToolCallDelta], *, refusal: str = "", last: bool = False
+    ) -> list[Event]:
+        more = bool(tools or refusal)
+        if not self.committed:
             text, self._blank = self._blank + text, ""
-            if not tools and not last and text.isspace():
+            if not more and not last and text.isspace():
                 self._blank = text
                 return []
-        if not text and not tools:
+        if not text and not more:
             return []
         if text:
             self._sent.append(text)
-        if tools:
-            self._sent_tools = True
-        return [Delta(text, tuple(tools))]
+        if more:
+            self._sent_more = True
+        return [Delta(text, tuple(tools), refusal=refusal)]
 
     def _announce(self) -> list[Event]:
         if self._announced:
@@ -150,7 +193,11 @@ class Relay:
         """The new answer is another one: all of it so far is sent after the notice."""
         assert self._candidate is not None
         self._announced = True
-        self._sent, self._sent_tools = [], False
+        self._sent, self._sent_more, self._sent_thoughts, self._thinks_aloud = [], False, False, True
         restarted = Restarted(self._from, self._candidate.selection, self._why)
         self._blank = ""
-        return [restarted, *self._delta("".join(self._received), [])]
+        thoughts = self._held_thoughts
+        self._held_thoughts = []
+        thought = [Delta(reasoning=tuple(thoughts))] if thoughts else []
+        self._sent_thoughts = bool(thoughts)
+        return [restarted, *thought, *self._delta("".join(self._received), [])]

@@ -9,6 +9,8 @@ from msgspec import Struct
 from libs.catalog.model import Tenant
 from libs.conversation import File, Image, Role
 from services.router.planning.candidate import Candidate
+from services.router.request.attachment_limits import find_excess
+from services.router.request.attachments import Attachment
 from services.router.request.generation import Prompt
 
 
@@ -17,7 +19,7 @@ class Needs(Struct, frozen=True):
 
     tenant: Tenant
     capabilities: frozenset[str]
-    input_tokens: int
+    attachments: tuple[Attachment, ...]
     max_cost_micro_usd: int | None
 
 
@@ -37,11 +39,15 @@ def _capable(candidate: Candidate, needs: Needs) -> str:
     return f"cannot do {', '.join(sorted(missing))}" if missing else ""
 
 
+def _takes_attachments(candidate: Candidate, needs: Needs) -> str:
+    return find_excess(needs.attachments, candidate.provider.kind) if needs.attachments else ""
+
+
 def _large_enough(candidate: Candidate, needs: Needs) -> str:
     window = candidate.model.context_window
-    if needs.input_tokens < window:
+    if candidate.input_tokens < window:
         return ""
-    return f"about {needs.input_tokens} prompt tokens do not fit its context window of {window}"
+    return f"about {candidate.input_tokens} prompt tokens do not fit its context window of {window}"
 
 
 def _affordable(candidate: Candidate, needs: Needs) -> str:
@@ -52,7 +58,7 @@ def _affordable(candidate: Candidate, needs: Needs) -> str:
 
 
 #: In order: the first that is broken is the reason that is given.
-CONSTRAINTS: tuple[Constraint, ...] = (_permitted, _capable, _large_enough, _affordable)
+CONSTRAINTS: tuple[Constraint, ...] = (_permitted, _capable, _takes_attachments, _large_enough, _affordable)
 
 
 def find_broken(candidate: Candidate, needs: Needs) -> str:

@@ -18,6 +18,7 @@ from services.router.planning.constraints import Needs, capabilities_needed, fin
 from services.router.planning.entries import PolicyEntry
 from services.router.planning.order import explain_order, order_candidates
 from services.router.planning.scoring import Scorer
+from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
 from services.router.request.tokens import estimate_input_tokens
 
@@ -28,7 +29,6 @@ class Plan(Struct, frozen=True):
     candidates: tuple[Candidate, ...]
     excluded: tuple[Candidate, ...]
     policy: Policy
-    input_tokens: int
     #: The budgets that pay for the request, and the verdict on them as the plan was made.
     budgets: tuple[Budget, ...] = ()
     budget_verdict: BudgetVerdict = UNRESTRICTED
@@ -67,8 +67,7 @@ def make_plan(
 ) -> Plan:
     """Returns the plan: applies the constraints, scores what is left and orders it."""
     generation = request.generation
-    input_tokens = estimate_input_tokens(generation.prompt)
-    fit, excluded, down = _examine(entries, request, conditions, input_tokens)
+    fit, excluded, down = _examine(entries, request, conditions)
     passed_over = bool(fit and excluded and _are_beaten(excluded, fit))
     if not fit:
         # In a total outage a target is tried now and then, so that the first to recover is found at once.
@@ -83,13 +82,11 @@ def make_plan(
         scorer.score(fit, generation)
         fit = order_candidates(fit, rng)
         explain_order(fit, generation, passed_over=passed_over)
-    return Plan(
-        tuple(fit), tuple(excluded), request.policy, input_tokens, request.budgets, request.budget_verdict
-    )
+    return Plan(tuple(fit), tuple(excluded), request.policy, request.budgets, request.budget_verdict)
 
 
 def _examine(
-    entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions, input_tokens: int
+    entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions
 ) -> tuple[list[Candidate], list[Candidate], list[Candidate]]:
     """Returns the candidates that may serve, those that may not with the reason, and those of the latter that health
     alone keeps out."""
@@ -98,18 +95,22 @@ def _examine(
     needs = Needs(
         request.tenant,
         capabilities_needed(prompt, stream=request.stream),
-        input_tokens,
+        generation.attachments,
         generation.max_cost_micro_usd,
     )
     fit: list[Candidate] = []
     excluded: list[Candidate] = []
     down: list[Candidate] = []
+    of_text = estimate_input_tokens(prompt)
     for entry in entries:
         provider, model = entry.provider, entry.model
         health = conditions.health(model)
-        usage = Usage(input_tokens, min(prompt.max_output_tokens, model.max_output_tokens))
+        tokens = of_text
+        if generation.attachments:
+            tokens += attachment_tokens(generation.attachments, provider, model)
+        usage = Usage(tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
-        candidate = Candidate(entry, provider, model, health, most, health.latency)
+        candidate = Candidate(entry, provider, model, health, most, health.latency, input_tokens=tokens)
         why = find_broken(candidate, needs)
         if not why:
             why = conditions.why_unusable(provider)

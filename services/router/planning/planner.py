@@ -20,7 +20,9 @@ from services.router.health.target_health import TargetHealth
 from services.router.planning.entries import PolicyEntry, cheaper_entries, entries_for
 from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
 from services.router.planning.scoring import Scorer
+from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
+from services.router.request.tokens import estimate_input_tokens
 from services.router.set_aside.set_aside import SettingAside
 
 #: Policies' entries that are remembered, each for one (tenant, content type, models).
@@ -88,10 +90,13 @@ class Planner:
         if generation.models:
             return structs.replace(plan, candidates=())
         conditions = self._conditions(catalog, generation, stream=stream)
+        of_text = estimate_input_tokens(generation.prompt)
 
         def cost(model: Model) -> int:
-            most = Usage(plan.input_tokens, min(generation.prompt.max_output_tokens, model.max_output_tokens))
-            return self._price(catalog.providers[model.provider], model, most, conditions.at, "")
+            provider = catalog.providers[model.provider]
+            tokens = of_text + attachment_tokens(generation.attachments, provider, model)
+            most = Usage(tokens, min(generation.prompt.max_output_tokens, model.max_output_tokens))
+            return self._price(provider, model, most, conditions.at, "")
 
         everyone = [*plan.candidates, *plan.excluded]
         cheapest = min((c.estimated_micro_usd for c in everyone), default=0)

@@ -6,6 +6,8 @@ of a whole answer no more is read, and the attempt has failed. The connection is
 
 A token is four bytes on average; the longest common ones, runs of spaces, are sixteen. On the wire each stands in
 JSON of its own: a few hundred bytes with most, more where a server repeats the answer so far with every piece.
+Thoughts are content; their signatures and encrypted forms, which a token limit says nothing about, have a bound of
+their own besides.
 """
 
 from __future__ import annotations
@@ -14,16 +16,25 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from libs.conversation import ToolCallDelta
+from libs.conversation import Citation, ReasoningDelta, ToolCallDelta
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.wires.wire import StreamDecoder
-from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.generation import (
+    Prompt,
+    ProviderFailure,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+)
 from services.router.request.tokens import estimate_input_tokens
 
 #: Of a whole answer, bytes: a quarter of what a message between services may hold, so that whatever is read can also
 #: be handed on (characters that are not UTF-8 take three times their bytes).
 MAX_WHOLE_BYTES = 8 * 1024 * 1024
 _WHOLE_BYTES = 256 * 1024
+#: Of all that only the provider can read, in one answer.
+_OPAQUE_BYTES = 1024 * 1024
 _WHOLE_BYTES_PER_TOKEN = 64
 #: Of a stream's content, bytes.
 _CONTENT_BYTES = 16 * 1024
@@ -35,11 +46,12 @@ _STREAM_BYTES_PER_TOKEN = 16 * 1024
 _REPEATED = 4
 
 
-def whole_bytes(prompt: Prompt, request_body: bytes) -> int:
-    """Returns how many bytes of a whole answer to `prompt` are read at most."""
-    return min(
-        MAX_WHOLE_BYTES, _WHOLE_BYTES + len(request_body) + _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens
-    )
+def whole_bytes(prompt: Prompt, request_body: bytes, *, reasons: bool) -> int:
+    """Returns how many bytes of a whole answer to `prompt` are read at most. `reasons`: the model thinks before it
+    answers, and may encrypt that."""
+    of_tokens = _WHOLE_BYTES_PER_TOKEN * prompt.max_output_tokens
+    opaque = _OPAQUE_BYTES if reasons else 0
+    return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + opaque + len(request_body) + of_tokens)
 
 
 def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
@@ -52,13 +64,15 @@ def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
 class StreamLimit:
     """The sizes of one stream, counted against their bounds."""
 
-    __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content")
+    __slots__ = ("_bytes", "_content", "_most_bytes", "_most_content", "_most_opaque", "_opaque")
 
     def __init__(self, prompt: Prompt, request_body: bytes) -> None:
         tokens = prompt.max_output_tokens
         self._most_content = _CONTENT_BYTES + _CONTENT_BYTES_PER_TOKEN * tokens
         self._most_bytes = _STREAM_BYTES + _REPEATED * len(request_body) + _STREAM_BYTES_PER_TOKEN * tokens
+        self._most_opaque = max(_OPAQUE_BYTES, self._most_content)
         self._content = 0
+        self._opaque = 0
         self._bytes = 0
 
     def count_bytes(self, size: int) -> None:
@@ -68,11 +82,11 @@ class StreamLimit:
     def count_events(self, events: Sequence[StreamEvent]) -> bool:
         """Counts the content of events. Returns True if with them the stream is longer than it may be."""
         for event in events:
-            if type(event) is TextDelta:
-                self._content += _size(event.text)
-            elif type(event) is ToolCallDelta:
-                self._content += _size_of(event)
-        return self._content > self._most_content or self._bytes > self._most_bytes
+            self._content += _content_size(event)
+            if type(event) is ReasoningDelta:
+                self._opaque += _size(event.piece.opaque)
+        too_opaque = self._opaque > self._most_opaque
+        return too_opaque or self._content > self._most_content or self._bytes > self._most_bytes
 
     def cut(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
         """Returns the events that exceeded the limit, cut where they did, and the stream's end."""
@@ -81,15 +95,15 @@ class StreamLimit:
         kept = [event for event in events if type(event) is not StreamEnd]
         while over and kept:
             last = kept.pop()
-            if type(last) is TextDelta:
-                size = _size(last.text)
-                if size > over:
-                    kept.append(TextDelta(last.text[:-over]))
-            elif type(last) is ToolCallDelta:
-                size = _size_of(last)
-                if _size(last.arguments_json) > over:
-                    kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
+            size = _content_size(last)
+            if type(last) is TextDelta and size > over:
+                kept.append(TextDelta(last.text[:-over]))
+            elif type(last) is ToolCallDelta and _size(last.arguments_json) > over:
+                kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
             over = max(0, over - size)
+        if self._opaque > self._most_opaque:
+            # A part of it would be refused.
+            kept = [event for event in kept if type(event) is not ReasoningDelta]
         size = min(self._content, self._most_content)
         return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, size), decoder.model)]
 
@@ -112,5 +126,16 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
-def _size_of(piece: ToolCallDelta) -> int:
-    return _size(piece.id) + _size(piece.name) + _size(piece.arguments_json)
+def _content_size(event: StreamEvent) -> int:
+    """Returns the bytes of content in an event; 0 for the end."""
+    match event:
+        case TextDelta() | RefusalDelta():
+            return _size(event.text)
+        case ToolCallDelta():
+            return _size(event.id) + _size(event.name) + _size(event.arguments_json)
+        case ReasoningDelta():
+            return _size(event.piece.text)
+        case Citation():
+            return _size(event.url) + _size(event.title) + _size(event.quote)
+        case _:
+            return 0

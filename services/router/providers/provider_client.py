@@ -16,11 +16,20 @@ from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.answer_limit import StreamLimit, too_long, whole_bytes
 from services.router.providers.http_transport import MAX_ERROR_BYTES, HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
+from services.router.providers.one_call import keep_one_call, keep_pieces_of_one_call
+from services.router.providers.thoughts import keep_own_thoughts, maker_of, name_maker, name_makers
 from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes, StreamWatch, TimeLearner
 from services.router.providers.wires.errors import sanitise
 from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
-from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
+from services.router.request.generation import (
+    ANSWER_EVENTS,
+    Completion,
+    Prompt,
+    ProviderFailure,
+    StreamEnd,
+    StreamEvent,
+)
 from services.router.request.tokens import estimate_text_tokens
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
@@ -86,9 +95,14 @@ class ProviderClient:
     ) -> Completion:
         """See `Providers.complete`."""
         wire, endpoint = self._endpoint(provider, model)
+        maker = maker_of(provider, model)
+        prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=False)
         try:
-            return await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
+            answer = await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
+            if prompt.parallel_tool_calls is False:
+                answer = keep_one_call(answer)
+            return name_maker(answer, maker)
         except ProviderFailure as failure:
             sanitise(failure, self._keys.redact, request.body)
             raise
@@ -105,7 +119,7 @@ class ProviderClient:
     ) -> Completion:
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         began = now()
-        limit = whole_bytes(prompt, request.body)
+        limit = whole_bytes(prompt, request.body, reasons=endpoint.reasons)
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
         except ProviderFailure as failure:
@@ -121,7 +135,7 @@ class ProviderClient:
             raise too_long(prompt, limit)
         completion = request.inverse.whole(wire.completion(status, headers, body))
         usage = completion.usage
-        tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.text)
+        tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
         learner.record_answer(ended, ended - began, tokens)
         return completion
@@ -131,6 +145,8 @@ class ProviderClient:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
+        maker = maker_of(provider, model)
+        prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=True)
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
@@ -153,6 +169,9 @@ class ProviderClient:
                         events, more = limit.cut(events, decoder), False
                     elif reader.stopped:
                         events, more = limit.stop(events, decoder), False
+                    if prompt.parallel_tool_calls is False:
+                        events = keep_pieces_of_one_call(events)
+                    events = name_makers(events, maker)
                     if events:
                         more = more and type(events[-1]) is not StreamEnd
                         yield events
@@ -164,7 +183,7 @@ class ProviderClient:
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """Returns the request in the wire's format; one of a large prompt is written in its turn."""
-        if sum([len(message.text) for message in prompt.messages]) < LARGE:
+        if sum([message.size for message in prompt.messages]) < LARGE:
             return wire.request(prompt, endpoint, stream=stream)
         async with self._heavy_work:
             return wire.request(prompt, endpoint, stream=stream)
@@ -257,7 +276,7 @@ class ProviderClient:
             return decoder.close(), False
         limit.count_bytes(len(chunk))
         events = decoder.feed(chunk)
-        content = bool(events) and type(events[0]) is not StreamEnd
+        content = any(type(event) in ANSWER_EVENTS for event in events)
         watch.record_bytes(now() - resumed, len(chunk), content=content)
         watch.finishing = decoder.finish is not None
         return events, True
@@ -292,8 +311,9 @@ class ProviderClient:
                 model.wire_name,
                 key,
                 provider.options,
-                model.max_output_tokens,
-                "prefill" in model.capabilities,
+                reasons="reasoning" in model.capabilities,
+                max_output_tokens=model.max_output_tokens,
+                prefill="prefill" in model.capabilities,
             )
             known = self._endpoints[model.id] = (provider, model, endpoint)
         return wire, known[2]

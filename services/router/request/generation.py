@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Tool, ToolCall, ToolCallDelta
+from libs.conversation import (
+    Citation,
+    Message,
+    Reasoning,
+    ReasoningDelta,
+    ReasoningEffort,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+)
 from libs.selection import Strategy
 from libs.types import ErrorClass, FinishReason, Priority, Usage
+from services.router.request.attachments import Attachment
 from services.router.request.features import Unsupported
 
 
@@ -26,6 +37,8 @@ class Prompt(Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     #: "auto", "none", "required" or a tool's name; empty: the provider's default.
     tool_choice: str = ""
+    #: False: one call of a tool a turn at most; None: the provider's default.
+    parallel_tool_calls: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -53,6 +66,8 @@ class Generation(Struct, frozen=True):
     max_attempts: int = 4
     hedge: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: The sizes of the images and files in the prompt.
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Completion(Struct, frozen=True):
@@ -64,17 +79,30 @@ class Completion(Struct, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     #: The model's name as the provider reports it; for prices of dated versions. Empty: not reported.
     response_model: str = ""
+    #: The thoughts that the provider shows or wants back, in their order.
+    reasoning: tuple[Reasoning, ...] = ()
+    #: The words in which the model refused; empty: it did not.
+    refusal: str = ""
+    citations: tuple[Citation, ...] = ()
 
     @property
     def generated(self) -> str:
-        """All that the model wrote, tool calls included, from which its tokens are estimated."""
-        if not self.tool_calls:
+        """All that the model wrote, thoughts and tool calls included, from which its tokens are estimated."""
+        if not (self.tool_calls or self.reasoning or self.refusal):
             return self.text
-        return "".join([self.text, *(call.name + call.arguments_json for call in self.tool_calls)])
+        thoughts = [thought.text for thought in self.reasoning]
+        calls = [call.name + call.arguments_json for call in self.tool_calls]
+        return "".join([*thoughts, self.text, self.refusal, *calls])
 
 
 class TextDelta(Struct, frozen=True):
     """Text to append."""
+
+    text: str
+
+
+class RefusalDelta(Struct, frozen=True):
+    """More of the words in which the model refuses."""
 
     text: str
 
@@ -87,7 +115,9 @@ class StreamEnd(Struct, frozen=True):
     response_model: str = ""
 
 
-StreamEvent = TextDelta | ToolCallDelta | StreamEnd
+StreamEvent = TextDelta | ToolCallDelta | ReasoningDelta | RefusalDelta | Citation | StreamEnd
+#: Events that are a piece of the answer itself: text, a call, or the words of a refusal.
+ANSWER_EVENTS = (TextDelta, ToolCallDelta, RefusalDelta)
 
 
 class ProviderFailure(Exception):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from services.router.api.openai.decode import NOTHING, Part, Seed
+from services.router.api.openai.decode import NOTHING, Seed
+from services.router.api.openai.parts import Content
 from services.router.api.openai.request_fields import RequestBody, SchemaBody
 
 
@@ -30,7 +31,7 @@ class MessageBody(msgspec.Struct):
     """A turn of the conversation."""
 
     role: str
-    content: str | list[Part] | None = None
+    content: Content = None
     tool_calls: list[CallBody] | None = None
     tool_call_id: str | None = None
     function_call: msgspec.Raw = NOTHING

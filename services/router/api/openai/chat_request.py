@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import structs
 
 from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
 from services.router.api.accept import MOST
@@ -27,10 +28,10 @@ from services.router.api.openai.decode import (
     decode_small,
     is_set,
     json_text,
-    text_of,
 )
 from services.router.api.openai.errors import unsupported
 from services.router.api.openai.exchange import ParsedRequest
+from services.router.api.openai.parts import read_message
 from services.router.api.openai.request_fields import (
     ROLES,
     SchemaBody,
@@ -50,6 +51,7 @@ _ROLES = {**ROLES, "tool": Role.TOOL}
 #: The router's names of fields in the client's terms.
 _NAMES = {
     "messages.text": "messages[].content",
+    "messages.parts": "messages[].content",
     "stop_sequences": "stop",
     "response_format.schema_json": "response_format.json_schema.schema",
     "tools.name": "tools[].function.name",
@@ -112,11 +114,13 @@ def _message(index: int, message: MessageBody) -> Message:
     if is_set(message.function_call):
         raise unsupported(f"{at}.function_call")
     check_count(f"{at}.tool_calls", message.tool_calls, MOST["messages.tool_calls"])
-    return Message(
-        role,
-        text_of(f"{at}.content", message.content, ("text",)),
-        tuple(_tool_call(f"{at}.tool_calls[{n}]", call) for n, call in enumerate(message.tool_calls or ())),
-        message.tool_call_id or "",
+    calls = tuple(
+        _tool_call(f"{at}.tool_calls[{n}]", call) for n, call in enumerate(message.tool_calls or ())
+    )
+    return structs.replace(
+        read_message(f"{at}.content", role, message.content),
+        tool_calls=calls,
+        tool_call_id=message.tool_call_id or "",
     )
 
 

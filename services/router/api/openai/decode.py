@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from services.router.api.openai.errors import ApiError, invalid_parameter, unsupported
+from services.router.api.openai.errors import ApiError, invalid_parameter
 
 _T = TypeVar("_T")
 #: The default of a field that is kept as it was written (msgspec takes no union of Raw and None).
@@ -101,26 +101,3 @@ def json_text(param: str, raw: msgspec.Raw) -> str:
     except UnicodeDecodeError:
         raise invalid_parameter(param, f"'{param}' is not UTF-8.", "invalid_value") from None
     return "" if text == "null" else text
-
-
-class Part(msgspec.Struct):
-    """A part of a message."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-
-
-def text_of(at: str, content: str | Sequence[Part] | None, known: Sequence[str]) -> str:
-    """Returns the text of a message whose parts are of the `known` types; a refusal counts as the model's text.
-    Raises ApiError for any other part."""
-    if isinstance(content, str):
-        return content
-    texts = []
-    for number, part in enumerate(content or ()):
-        text = part.text if part.type in known else part.refusal if part.type == "refusal" else None
-        if text is None:
-            where = f"{at}[{number}]"
-            raise unsupported(where, f"Only text can be sent; '{where}' is of type '{part.type}'.")
-        texts.append(text)
-    return "".join(texts)

@@ -163,6 +163,9 @@ def _param(field: str, names: Mapping[str, str]) -> str | None:
     parts = re.fullmatch(r"([^.\[]*)(\[\d+\])?(.*)", path, re.DOTALL)
     assert parts is not None
     head, index, tail = parts.groups(default="")
+    if tail.startswith(".parts") and "messages.parts" in names:
+        place = names["messages.parts"]
+        return place.replace("[]", index) + (tail.removeprefix(".parts") if "[]" in place else "")
     template = names.get(head + tail)
     if template is not None:
         return template.replace("[]", index)

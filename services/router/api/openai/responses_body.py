@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from services.router.api.openai.decode import NOTHING, Part
+from services.router.api.openai.decode import NOTHING
+from services.router.api.openai.parts import Content
 from services.router.api.openai.request_fields import RequestBody, SchemaBody
 
 
@@ -16,11 +17,11 @@ class ItemBody(msgspec.Struct):
 
     type: str = "message"
     role: str | None = None
-    content: str | list[Part] | None = None
+    content: Content = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Part] | None = None
+    output: Content = None
 
     def __post_init__(self) -> None:
         # An object without any field takes three bytes, and ends here.

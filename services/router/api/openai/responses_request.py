@@ -1,8 +1,8 @@
 """A responses request: OpenAI's JSON to messages and options.
 
-Reference: https://platform.openai.com/docs/api-reference/responses/create. Text goes in and out, functions may be
-called; fields that need OpenAI's own state or tools (`previous_response_id`, `conversation`, `prompt`, web search, …)
-are refused by name.
+Reference: https://platform.openai.com/docs/api-reference/responses/create. Text, images and PDF files go in,
+text comes out, functions may be called; fields that need OpenAI's own state or tools (`previous_response_id`,
+`conversation`, `prompt`, web search, …) are refused by name.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import structs
 
 from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
 from services.router.api.accept import MOST
-from services.router.api.openai.decode import check_count, decode, is_set, json_text, text_of
+from services.router.api.openai.decode import check_count, decode, is_set, json_text
 from services.router.api.openai.errors import unsupported
 from services.router.api.openai.exchange import ParsedRequest
+from services.router.api.openai.parts import read_message
 from services.router.api.openai.request_fields import (
     demanded_tool,
     make_request,
@@ -43,6 +45,7 @@ _echo = msgspec.json.Decoder(Echo)
 _NAMES = {
     "messages": "input",
     "messages.text": "input",
+    "messages.parts": "input",
     "messages.tool_call_id": "input",
     "reasoning_effort": "reasoning.effort",
     "response_format.schema_json": "text.format.schema",
@@ -51,8 +54,6 @@ _NAMES = {
 }
 #: Calls of one turn are items of their own, and so are a model's thoughts: there may be more items than messages.
 MAX_ITEMS = 4 * MOST["messages"]
-#: Parts that are text.
-_TEXT = ("input_text", "output_text", "text")
 #: Values of `include` that ask for nothing which a text answer has.
 _HARMLESS = frozenset({"reasoning.encrypted_content"})
 
@@ -127,10 +128,10 @@ def _messages(items: str | list[ItemBody]) -> list[Message]:
         match item.type:
             case "message":
                 role = read_role(at, item.role)
-                messages.append(Message(role, text_of(f"{at}.content", item.content, _TEXT)))
+                messages.append(read_message(f"{at}.content", role, item.content))
             case "function_call_output":
-                text = text_of(f"{at}.output", item.output, _TEXT)
-                messages.append(Message(Role.TOOL, text, tool_call_id=item.call_id or ""))
+                answer = read_message(f"{at}.output", Role.TOOL, item.output)
+                messages.append(structs.replace(answer, tool_call_id=item.call_id or ""))
             case _:
                 raise unsupported(
                     at, f"Only messages and function calls are supported; '{at}' is '{item.type[:64]}'."
@@ -142,9 +143,9 @@ def _messages(items: str | list[ItemBody]) -> list[Message]:
 def _end_turn(messages: list[Message], calls: list[ToolCall]) -> None:
     """Puts the calls so far into the assistant's message before them, or one of their own."""
     if calls:
-        before = messages.pop() if messages and messages[-1].role is Role.ASSISTANT else None
-        text, earlier = (before.text, before.tool_calls) if before else ("", ())
-        messages.append(Message(Role.ASSISTANT, text, (*earlier, *calls)))
+        own = bool(messages) and messages[-1].role is Role.ASSISTANT
+        before = messages.pop() if own else Message(Role.ASSISTANT)
+        messages.append(structs.replace(before, tool_calls=(*before.tool_calls, *calls)))
         calls.clear()
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import ToolCall
+from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.anthropic_body import anthropic_body
+from services.router.providers.wires.citations import read_anthropic_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder, Parser
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import ANTHROPIC
-from services.router.providers.wires.whole_answer import complete, decode_answer
+from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -85,12 +86,17 @@ class AnthropicDecoder(Decoder):
         if kind == "content_block_delta":
             delta = as_dict(data.get("delta"))
             part = delta.get("type")
+            index = as_count(data.get("index"))
             if part == "text_delta":
                 self._add_text(as_str(delta.get("text")), out)
             elif part == "input_json_delta":
-                self._add_tool_call(
-                    as_count(data.get("index")), "", "", as_str(delta.get("partial_json")), out
-                )
+                self._add_tool_call(index, "", "", as_str(delta.get("partial_json")), out)
+            elif part == "thinking_delta":
+                self._add_reasoning(index, Reasoning(as_str(delta.get("thinking"))), out)
+            elif part == "signature_delta":
+                self._add_reasoning(index, Reasoning(opaque=as_str(delta.get("signature"))), out)
+            elif part == "citations_delta":
+                out.extend(read_anthropic_citation(delta.get("citation")))
         elif kind == "content_block_start":
             self._block(as_count(data.get("index")), as_dict(data.get("content_block")), out)
         elif kind == "message_start":
@@ -115,6 +121,8 @@ class AnthropicDecoder(Decoder):
             given = as_dict(block.get("input"))
             arguments = encode(given).decode() if given else ""
             self._add_tool_call(index, as_str(block.get("id")), as_str(block.get("name")), arguments, out)
+        else:
+            self._add_reasoning(index, _thought(block), out)
 
     def _merge(self, usage: Any) -> None:
         # message_delta repeats totals, and leaves out or nulls what has not changed since message_start.
@@ -130,17 +138,42 @@ def read_message(data: Mapping[str, Any]) -> Completion:
     usage = read_usage(data.get("usage"))
     if "content" not in data:
         raise malformed("the answer holds no content", usage)
-    blocks = [as_dict(block) for block in as_list(data.get("content"))]
-    text = "".join(as_str(block.get("text")) for block in blocks if block.get("type") == "text")
-    calls = tuple(
-        ToolCall(
-            as_str(block.get("id")), as_str(block.get("name")), encode(as_dict(block.get("input"))).decode()
-        )
-        for block in blocks
-        if block.get("type") == "tool_use"
-    )
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    citations: list[Citation] = []
+    thoughts = Thoughts()
+    for block in map(as_dict, as_list(data.get("content"))):
+        kind = block.get("type")
+        if kind == "text":
+            thoughts.end_at_text()
+            texts.append(as_str(block.get("text")))
+            for citation in as_list(block.get("citations")):
+                citations.extend(read_anthropic_citation(citation))
+        elif kind == "tool_use":
+            call_id, given = as_str(block.get("id")), encode(as_dict(block.get("input"))).decode()
+            thoughts.end_at_call(call_id)
+            calls.append(ToolCall(call_id, as_str(block.get("name")), given))
+        else:
+            thoughts.add(_thought(block))
     finish = read_finish(as_str(data.get("stop_reason")), FINISH_REASONS, usage)
-    return complete(text, finish, usage, calls, as_str(data.get("model")))
+    return complete(
+        "".join(texts),
+        finish,
+        usage,
+        tuple(calls),
+        as_str(data.get("model")),
+        reasoning=thoughts.whole(),
+        citations=tuple(citations),
+    )
+
+
+def _thought(block: Mapping[str, Any]) -> Reasoning:
+    """Returns the thoughts of a block; empty ones where it holds none."""
+    if block.get("type") == "thinking":
+        return Reasoning(as_str(block.get("thinking")), as_str(block.get("signature")))
+    if block.get("type") == "redacted_thinking":
+        return Reasoning(opaque=as_str(block.get("data")), redacted=True)
+    return Reasoning()
 
 
 def read_usage(value: Any) -> Usage | None:

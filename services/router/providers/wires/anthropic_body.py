@@ -5,16 +5,18 @@ https://docs.anthropic.com/en/api/messages
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
 from services.router.providers.wires.request_parts import (
     CACHEABLE_CHARACTERS,
     JSON_ONLY,
     arguments,
     instructions,
     merge_turns,
+    split_thoughts,
     thinking_tokens,
     tool_fields,
 )
@@ -45,16 +47,24 @@ def thinking_budget(prompt: Prompt) -> int | None:
     if effort is None or effort is ReasoningEffort.NONE:
         return None
     budget = thinking_tokens(effort, prompt.max_output_tokens)
-    # Not allowed: with prefill, with a forced tool, and after a tool call whose thinking block is not at hand.
+    # Not allowed: with prefill, with a forced tool, and where a turn goes on after calls without thoughts.
+    # https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking#extended-thinking-with-tool-use
     forced = prompt.tool_choice not in ("", "auto", "none")
-    if (
-        budget < _MIN_THINKING_TOKENS
-        or prompt.prefill
-        or forced
-        or any(m.tool_calls for m in prompt.messages)
-    ):
+    if budget < _MIN_THINKING_TOKENS or prompt.prefill or forced or _goes_on_thoughtless(prompt.messages):
         return None
     return budget
+
+
+def _goes_on_thoughtless(messages: Sequence[Message]) -> bool:
+    """Returns True if a call of the turn that goes on has no signed thoughts with it."""
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            break
+        if message.tool_calls and not any(
+            isinstance(part, Reasoning) and bool(part.opaque) for part in message.parts
+        ):
+            return True
+    return False
 
 
 def _adaptive_effort(prompt: Prompt, options: Mapping[str, str]) -> ReasoningEffort | None:
@@ -108,29 +118,63 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.written}]
-    blocks: list[dict[str, Any]] = []
-    if message.written:
-        blocks.append({"type": "text", "text": message.written})
-    blocks.extend(
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)}
-        for call in message.tool_calls
-    )
+        content = _content(message) if attachments_of(message) else message.written
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
+    loose, bound = split_thoughts(message)
+    blocks = [*_thinking_blocks(loose), *_content(message)]
+    for call in message.tool_calls:
+        blocks += _thinking_blocks(bound.get(call.id, ()))
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call)})
     return blocks
+
+
+def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
+    """Returns the blocks of thoughts, exactly as they came; those without a signature are refused."""
+    return [
+        {"type": "redacted_thinking", "data": thought.opaque}
+        if thought.redacted
+        else {"type": "thinking", "thinking": thought.text, "signature": thought.opaque}
+        for thought in thoughts
+        if thought.opaque
+    ]
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    for part in message.content:
+        match part:
+            case Text(text) | Refusal(text):
+                # Refused: an empty text.
+                blocks.extend([{"type": "text", "text": text}] if text else [])
+            case Image():
+                blocks.append({"type": "image", "source": _source(part)})
+            case File():
+                title = {"title": part.name} if part.name else {}
+                blocks.append({"type": "document", "source": _source(part), **title})
+    return blocks
+
+
+def _source(part: Image | File) -> dict[str, Any]:
+    """https://docs.anthropic.com/en/docs/build-with-claude/vision, …/pdf-support"""
+    if part.url:
+        return {"type": "url", "url": part.url}
+    data = base64_of(part, "Anthropic")
+    return {"type": "base64", "media_type": media_type(part), "data": data}
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:
     if not prompt.tools:
         return {}
     tools = [tool_fields(tool, "input_schema") for tool in prompt.tools]
-    choice = prompt.tool_choice
+    one = prompt.parallel_tool_calls is False
+    choice = prompt.tool_choice or ("auto" if one else "")
     if not choice:
         return {"tools": tools}
     plain = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
-    return {
-        "tools": tools,
-        "tool_choice": {"type": plain} if plain else {"type": "tool", "name": choice},
-    }
+    wanted: dict[str, Any] = {"type": plain} if plain else {"type": "tool", "name": choice}
+    if one and choice != "none":
+        wanted["disable_parallel_tool_use"] = True
+    return {"tools": tools, "tool_choice": wanted}
 
 
 def _sampling(prompt: Prompt, *, thinks: bool) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from libs.clock import Clock
-from libs.conversation import ToolCall
+from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.bedrock_body import bedrock_body
+from services.router.providers.wires.citations import read_bedrock_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
@@ -25,7 +26,7 @@ from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.inverse import Inverse
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import bedrock_rules
-from services.router.providers.wires.whole_answer import complete, decode_answer
+from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -113,6 +114,10 @@ class ConverseDecoder(Decoder):
         if name == "contentBlockDelta":
             delta = as_dict(data.get("delta"))
             self._add_text(as_str(delta.get("text")), out)
+            thought = as_dict(delta.get("reasoningContent"))
+            if thought:
+                self._add_reasoning(index, _thought(thought), out)
+            out.extend(read_bedrock_citation(delta.get("citation")))
             tool = as_dict(delta.get("toolUse"))
             if tool:
                 self._add_tool_call(index, "", "", _tool_input(tool.get("input")), out)
@@ -135,15 +140,35 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
     if not message:
         is_failure = "__type" in data or "message" in data or data.get("error")
         raise classify_inside(data) if is_failure else malformed("the answer holds no message", usage)
-    blocks = [as_dict(block) for block in as_list(message.get("content"))]
-    text = "".join(as_str(block.get("text")) for block in blocks)
-    calls = tuple(
-        ToolCall(as_str(tool.get("toolUseId")), as_str(tool.get("name")), _tool_input(tool.get("input")))
-        for block in blocks
-        if (tool := as_dict(block.get("toolUse")))
-    )
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    citations: list[Citation] = []
+    thoughts = Thoughts()
+    for block in map(as_dict, as_list(message.get("content"))):
+        cited = as_dict(block.get("citationsContent"))
+        pieces = [block, *map(as_dict, as_list(cited.get("content")))]
+        if text := "".join(as_str(piece.get("text")) for piece in pieces):
+            thoughts.end_at_text()
+            texts.append(text)
+        for citation in as_list(cited.get("citations")):
+            citations.extend(read_bedrock_citation(citation))
+        if tool := as_dict(block.get("toolUse")):
+            call_id = as_str(tool.get("toolUseId"))
+            thoughts.end_at_call(call_id)
+            calls.append(ToolCall(call_id, as_str(tool.get("name")), _tool_input(tool.get("input"))))
+        thought = as_dict(block.get("reasoningContent"))
+        thoughts.add(_thought(as_dict(thought.get("reasoningText")) or thought))
     finish = read_finish(as_str(data.get("stopReason")), FINISH_REASONS, usage)
-    return complete(text, finish, usage, calls)
+    return complete(
+        "".join(texts), finish, usage, tuple(calls), reasoning=thoughts.whole(), citations=tuple(citations)
+    )
+
+
+def _thought(thought: Mapping[str, Any]) -> Reasoning:
+    """Returns the thoughts of a block, or a piece of them; empty ones where it holds none."""
+    if redacted := as_str(thought.get("redactedContent")):
+        return Reasoning(opaque=redacted, redacted=True)
+    return Reasoning(as_str(thought.get("text")), as_str(thought.get("signature")))
 
 
 def read_usage(value: Any) -> Usage | None:

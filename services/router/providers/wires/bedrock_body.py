@@ -5,22 +5,28 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role, Tool
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text, Tool
 from services.router.providers.wires.anthropic_body import thinking_budget
 from services.router.providers.wires.fields import drop_unset
+from services.router.providers.wires.media import base64_of, file_name, media_type
 from services.router.providers.wires.request_parts import (
     CACHEABLE_CHARACTERS,
     JSON_ONLY,
     arguments,
     instructions,
     merge_turns,
+    split_thoughts,
 )
 from services.router.providers.wires.schemas import parameters_schema, schema
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
+
+#: Characters that a document's name may not have.
+_NO_NAME = re.compile(r"[^a-zA-Z0-9()\[\] -]")
 
 
 def bedrock_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
@@ -51,14 +57,48 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        result = {"toolUseId": message.tool_call_id, "content": [{"text": message.written or " "}]}
-        return [{"toolResult": result}]
-    blocks: list[dict[str, Any]] = [{"text": message.written}] if message.written else []
-    blocks.extend(
-        {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}}
-        for call in message.tool_calls
-    )
+        content = _content(message) or [{"text": " "}]
+        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
+    loose, bound = split_thoughts(message)
+    blocks = [*_thinking_blocks(loose), *_content(message)]
+    if any("document" in block for block in blocks) and not message.written:
+        # Refused: a document without a word.
+        blocks.append({"text": "See the document."})
+    for call in message.tool_calls:
+        blocks += _thinking_blocks(bound.get(call.id, ()))
+        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments(call)}})
     return blocks
+
+
+def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
+    """Returns the blocks of signed thoughts; models that sign none do not read them."""
+    return [
+        {"reasoningContent": {"redactedContent": thought.opaque}}
+        if thought.redacted
+        else {"reasoningContent": {"reasoningText": {"text": thought.text, "signature": thought.opaque}}}
+        for thought in thoughts
+        if thought.opaque
+    ]
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html"""
+    blocks: list[dict[str, Any]] = []
+    for index, part in enumerate(message.content):
+        match part:
+            case Text(text) | Refusal(text):
+                blocks.extend([{"text": text}] if text else [])
+            case Image():
+                blocks.append({"image": _source(part, media_type(part).removeprefix("image/"))})
+            case File():
+                # Two of one name are refused, and so is most punctuation.
+                name = " ".join(_NO_NAME.sub(" ", file_name(part)[:180]).split())
+                blocks.append({"document": {"name": f"{name} {index + 1}", **_source(part, "pdf")}})
+    return blocks
+
+
+def _source(part: Image | File, kind: str) -> dict[str, Any]:
+    return {"format": kind, "source": {"bytes": base64_of(part, "Bedrock")}}
 
 
 def _system(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import ToolCall
+from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
-from services.router.providers.wires.cohere_body import cohere_body
+from services.router.providers.wires.citations import read_cohere_citation
+from services.router.providers.wires.cohere_body import PLAN, cohere_body
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     as_count,
@@ -23,7 +24,7 @@ from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import COHERE
-from services.router.providers.wires.whole_answer import complete, decode_answer, read_calls
+from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer, read_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -79,7 +80,13 @@ class CohereDecoder(Decoder):
         message = as_dict(delta.get("message"))
         if kind in ("content-delta", "content-start"):
             content = as_dict(message.get("content"))
+            thought = Reasoning(as_str(content.get("thinking")))
+            self._add_reasoning(as_count(data.get("index")), thought, out)
             self._add_text(as_str(content.get("text")), out)
+        elif kind == "tool-plan-delta":
+            self._add_reasoning(PLAN, Reasoning(as_str(message.get("tool_plan")), id=PLAN), out)
+        elif kind == "citation-start":
+            out.extend(read_cohere_citation(message.get("citations")))
         elif kind in ("tool-call-start", "tool-call-delta"):
             call = as_dict(message.get("tool_calls"))
             function = as_dict(call.get("function"))
@@ -114,14 +121,21 @@ def _read_answer(data: Mapping[str, Any]) -> Completion:
     message, reason = data.get("message"), as_str(data.get("finish_reason"))
     usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
     finish = _read_finish(reason, data, usage)
+    thoughts = Thoughts()
+    citations: tuple[Citation, ...] = ()
     if type(message) is dict:
         text, calls = text_of(message.get("content")), read_calls(message)
+        for block in map(as_dict, as_list(message.get("content"))):
+            thoughts.add(Reasoning(as_str(block.get("thinking"))))
+        thoughts.add(Reasoning(as_str(message.get("tool_plan")), id=PLAN))
+        found = as_list(message.get("citations"))
+        citations = tuple(citation for item in found for citation in read_cohere_citation(item))
     elif "text" in data:
         text, calls = as_str(data["text"]), _calls_v1(data)
     else:
         # An error has a text where an answer has an object.
         raise (classify_inside(data) if message or data.get("error") else malformed("no message", usage))
-    return complete(text, finish, usage, calls)
+    return complete(text, finish, usage, calls, reasoning=thoughts.whole(), citations=citations)
 
 
 def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:

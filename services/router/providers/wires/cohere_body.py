@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.conversation import ReasoningEffort
+from libs.conversation import Reasoning, ReasoningEffort
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.request_parts import chat_messages, chat_tools, thinking_tokens
 from services.router.providers.wires.schemas import schema
 from services.router.request.generation import Prompt
+
+#: Names the thoughts that Cohere calls the plan of the tools' use.
+PLAN = "tool_plan"
 
 
 def cohere_body(prompt: Prompt, model: str, *, stream: bool) -> dict[str, Any]:
@@ -25,7 +28,16 @@ def cohere_body(prompt: Prompt, model: str, *, stream: bool) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    messages = [drop_unset(**message) for message in chat_messages(prompt.messages)]
+    messages = [drop_unset(**item) for item in chat_messages(prompt.messages)]
+    calling = [message for message in prompt.messages if message.tool_calls]
+    for item, message in zip([item for item in messages if "tool_calls" in item], calling, strict=True):
+        # The plan and the thoughts from which a turn goes on after its calls.
+        thoughts = [part for part in message.parts if isinstance(part, Reasoning)]
+        if plan := "".join(thought.text for thought in thoughts if thought.id == PLAN):
+            item["tool_plan"] = plan
+        if text := "".join(thought.text for thought in thoughts if thought.id != PLAN):
+            spoken = [{"type": "text", "text": message.written}] if message.written else []
+            item["content"] = [{"type": "thinking", "thinking": text}, *spoken]
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages

@@ -21,5 +21,14 @@ def _rules(model: str) -> Rules:
 
 
 DEEPSEEK = Dialect(
-    json_schema=False, seed="", reasoning="", prefill_fields={"prefix": True}, url=_url, rules=_rules
+    json_schema=False,
+    seed="",
+    reasoning="",
+    prefill_fields={"prefix": True},
+    # It thinks unless told otherwise, and then refuses turns with calls but without its thoughts.
+    # https://api-docs.deepseek.com/guides/thinking_mode
+    thoughtless={"thinking": {"type": "disabled"}},
+    one_call=False,
+    url=_url,
+    rules=_rules,
 )

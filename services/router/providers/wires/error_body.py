@@ -65,6 +65,8 @@ _QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e"
 NAMED = "*"
 
 # Keys as the vendors write them, then whatever stands where a key is announced.
+#: Longer than any word, name or number; shorter than the smallest image.
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")
 _SECRETS = re.compile(
     r"(?:\b(?:sk|pk|rk|gsk|csk|xai|pplx|hf|r8|fw|tgp|nvapi|key)[-_][A-Za-z0-9_\-*.]{6,}"
     r"|\bAIza[\w\-*]{6,}|\bya29\.[\w\-.]+|\bABSK[\w+/=]{8,}|\b(?:AKIA|ASIA)[A-Z0-9]{8,}|\beyJ[\w\-.]{10,})"
@@ -185,8 +187,8 @@ def without_names(words: str) -> str:
 
 
 def redact(message: str) -> str:
-    """Returns at most 300 characters of a message, without anything that looks like a key."""
-    message = _SPACES.sub(" ", message[:_MAX_TEXT])
+    """Returns at most 300 characters of a message, without anything that looks like a key or an image's bytes."""
+    message = _BASE64.sub("[data]", _SPACES.sub(" ", message[:_MAX_TEXT]))
     message = _ANNOUNCED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", message))
     return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
 

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from libs.clock import Clock
-from libs.conversation import ToolCall
+from libs.conversation import Reasoning, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
+from services.router.providers.wires.citations import read_gemini_citations
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
 from services.router.providers.wires.gemini_body import gemini_body
@@ -20,7 +21,7 @@ from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import gemini_rules
-from services.router.providers.wires.whole_answer import complete, decode_answer, finish_with_calls
+from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer, finish_with_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -90,17 +91,32 @@ class GeminiWire:
         candidate = _candidate(data, usage)
         if candidate is None:
             raise malformed("the answer holds no candidate", usage)
-        parts = as_list(as_dict(candidate.get("content")).get("parts"))
-        text = "".join(map(_text, parts))
-        called = [call for part in parts if (call := as_dict(as_dict(part).get("functionCall")))]
-        calls = tuple(
-            ToolCall(as_str(call.get("id")), as_str(call.get("name")), _arguments(call)) for call in called
-        )
+        texts: list[str] = []
+        calls: list[ToolCall] = []
+        thoughts = Thoughts()
+        for part in map(as_dict, as_list(as_dict(candidate.get("content")).get("parts"))):
+            # Signatures stand at thoughts, and at the calls and texts that were thought of.
+            thoughts.add(_thought(part))
+            if call := as_dict(part.get("functionCall")):
+                call_id = as_str(call.get("id")) or f"call_{len(calls)}"
+                thoughts.end_at_call(call_id)
+                calls.append(ToolCall(call_id, as_str(call.get("name")), _arguments(call)))
+            elif not part.get("thought"):
+                thoughts.end_at_text()
+                texts.append(as_str(part.get("text")))
         finish = finish_with_calls(
             read_finish(_reason(candidate), _FINISH_REASONS, usage, as_str(candidate.get("finishMessage"))),
             calls=bool(calls),
         )
-        return complete(text, finish, usage, calls, as_str(data.get("modelVersion")))
+        return complete(
+            "".join(texts),
+            finish,
+            usage,
+            tuple(calls),
+            as_str(data.get("modelVersion")),
+            reasoning=thoughts.whole(),
+            citations=tuple(read_gemini_citations(candidate)),
+        )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -114,7 +130,12 @@ class GeminiWire:
 class GeminiDecoder(Decoder):
     """Decodes streamed GenerateContentResponse objects. There is no terminator but the end of the connection."""
 
-    __slots__ = ()
+    __slots__ = ("_followed",)
+
+    def __init__(self, *, may_be_empty: bool = False) -> None:
+        super().__init__(may_be_empty=may_be_empty)
+        #: The texts and calls so far: thoughts with none between them are pieces of one.
+        self._followed = 0
 
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
@@ -125,15 +146,27 @@ class GeminiDecoder(Decoder):
         candidate = _candidate(data, self.usage)
         if candidate is None:
             return
-        for part in as_list(as_dict(candidate.get("content")).get("parts")):
-            self._add_text(_text(part), out)
-            call = as_dict(as_dict(part).get("functionCall"))
-            if call:
-                self._add_whole_call(as_str(call.get("id")), as_str(call.get("name")), _arguments(call), out)
+        for part in map(as_dict, as_list(as_dict(candidate.get("content")).get("parts"))):
+            self._part(part, out)
+        out.extend(read_gemini_citations(candidate))
         if candidate.get("finishReason"):
             self._set_finish(_reason(candidate), _FINISH_REASONS, as_str(candidate.get("finishMessage")))
             if self.finish is not None:
                 self.finish = finish_with_calls(self.finish, calls=self._tools.count > 0)
+
+    def _part(self, part: Mapping[str, Any], out: list[StreamEvent]) -> None:
+        call = as_dict(part.get("functionCall"))
+        shown = bool(part.get("thought")) and not call
+        self._add_reasoning((self._followed, shown), _thought(part), out)
+        if shown:
+            return
+        self._followed += 1
+        if call:
+            call_id = as_str(call.get("id")) or f"call_{self._tools.count}"
+            self._add_whole_call(call_id, as_str(call.get("name")), _arguments(call), out)
+        else:
+            self._unfollowed.clear()
+            self._add_text(as_str(part.get("text")), out)
 
 
 def _candidate(data: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any] | None:
@@ -151,9 +184,10 @@ def _candidate(data: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any
     return None
 
 
-def _text(part: Any) -> str:
-    part = as_dict(part)
-    return "" if part.get("thought") else as_str(part.get("text"))
+def _thought(part: Mapping[str, Any]) -> Reasoning:
+    """Returns the thoughts that a part shows, and the signature that stands at it."""
+    text = as_str(part.get("text")) if part.get("thought") else ""
+    return Reasoning(text, as_str(part.get("thoughtSignature")), summary=bool(text))
 
 
 def _arguments(call: Mapping[str, Any]) -> str:

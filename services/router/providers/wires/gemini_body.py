@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, Role
+from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text
 from services.router.providers.wires.fields import Undecodable, decode, drop_unset
-from services.router.providers.wires.request_parts import arguments, instructions, merge_turns, tool_fields
+from services.router.providers.wires.media import attachments_of, base64_of, media_type
+from services.router.providers.wires.request_parts import (
+    arguments,
+    instructions,
+    merge_turns,
+    split_thoughts,
+    tool_fields,
+)
 from services.router.providers.wires.schemas import schema
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
@@ -73,14 +80,52 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
             answer = message.written
         response = answer if type(answer) is dict else {"result": answer}
         name = names.get(message.tool_call_id, message.tool_call_id)
-        return [{"functionResponse": {"name": name, "response": response}}]
-    parts: list[dict[str, Any]] = [{"text": message.written}] if message.written else []
+        shown = [_attachment(part) for part in attachments_of(message)]
+        answered = {"name": name, "response": response}
+        if shown and signed:
+            # https://ai.google.dev/gemini-api/docs/function-calling#multimodal: Gemini 3 sees what a tool shows.
+            return [{"functionResponse": {**answered, "parts": shown}}]
+        return [{"functionResponse": answered}, *shown]
+    loose, bound = split_thoughts(message)
+    parts, signature = _signed_thoughts(loose)
+    for said in message.content:
+        match said:
+            case Text(text) | Refusal(text):
+                parts.extend([{"text": text}] if text else [])
+            case Image() | File():
+                parts.append(_attachment(said))
+    if signature and parts and "thoughtSignature" not in parts[-1]:
+        parts[-1]["thoughtSignature"] = signature
+    elif signature and not message.tool_calls:
+        parts.append({"text": "", "thoughtSignature": signature})
     for index, call in enumerate(message.tool_calls):
+        shown, signature = _signed_thoughts(bound.get(call.id, ()))
+        parts += shown
         part: dict[str, Any] = {"functionCall": {"name": call.name, "args": arguments(call)}}
-        if signed and index == 0:
-            part["thoughtSignature"] = _NO_SIGNATURE
+        if signature or (signed and index == 0):
+            part["thoughtSignature"] = signature or _NO_SIGNATURE
         parts.append(part)
     return parts
+
+
+def _signed_thoughts(thoughts: Iterable[Reasoning]) -> tuple[list[dict[str, Any]], str]:
+    """Returns the parts of thoughts that are signed themselves, and the signature of the text or the call that
+    follows them; empty: it has none. Thoughts without a signature are summaries, which the model does not read."""
+    parts: list[dict[str, Any]] = []
+    signature = ""
+    for thought in thoughts:
+        if thought.text and thought.opaque:
+            parts.append({"text": thought.text, "thought": True, "thoughtSignature": thought.opaque})
+        elif thought.opaque:
+            signature = thought.opaque
+    return parts, signature
+
+
+def _attachment(part: Image | File) -> dict[str, Any]:
+    """https://ai.google.dev/gemini-api/docs/image-understanding, …/document-processing, …/file-input-methods"""
+    if part.url:
+        return {"fileData": {"mimeType": media_type(part), "fileUri": part.url}}
+    return {"inlineData": {"mimeType": media_type(part), "data": base64_of(part, "Gemini")}}
 
 
 def _system(prompt: Prompt) -> dict[str, Any]:
@@ -127,10 +172,12 @@ def _reasoning(prompt: Prompt, *, levels: bool) -> dict[str, Any]:
     effort = prompt.reasoning_effort
     if effort is None:
         return {}
+    # Shown, they cost no more; they are summaries.
+    shown = {} if effort is ReasoningEffort.NONE else {"includeThoughts": True}
     if levels:
-        return {"thinkingConfig": {"thinkingLevel": _LEVELS[effort]}}
+        return {"thinkingConfig": {"thinkingLevel": _LEVELS[effort], **shown}}
     # Thoughts count against maxOutputTokens.
     budget = min(_BUDGETS[effort], prompt.max_output_tokens // 2)
     if effort is not ReasoningEffort.NONE and budget < _MIN_BUDGET:
         return {}
-    return {"thinkingConfig": {"thinkingBudget": budget}}
+    return {"thinkingConfig": {"thinkingBudget": budget, **shown}}

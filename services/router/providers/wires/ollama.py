@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from libs.conversation import Reasoning
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_str, encode
@@ -18,6 +19,7 @@ from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import OLLAMA
 from services.router.providers.wires.whole_answer import (
+    Thoughts,
     complete,
     decode_answer,
     finish_with_calls,
@@ -52,7 +54,9 @@ class OllamaWire:
         text = as_str(message.get("content")) or as_str(data.get("response"))
         calls = read_calls(message)
         finish = finish_with_calls(read_finish(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
-        return complete(text, finish, usage, calls, as_str(data.get("model")))
+        thoughts = Thoughts()
+        thoughts.add(Reasoning(as_str(message.get("thinking"))))
+        return complete(text, finish, usage, calls, as_str(data.get("model")), reasoning=thoughts.whole())
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""
@@ -77,6 +81,7 @@ class OllamaDecoder(Decoder):
             raise classify_inside(data, usage=self.usage)
         self.model = self.model or as_str(data.get("model"))
         message = as_dict(data.get("message"))
+        self._add_reasoning(0, Reasoning(as_str(message.get("thinking"))), out)
         self._add_text(as_str(message.get("content")) or as_str(data.get("response")), out)
         for call in read_calls(message):
             self._add_whole_call(call.id, call.name, call.arguments_json, out)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort
+from libs.conversation import File, Message, Reasoning, ReasoningEffort
 from services.router.providers.wires.fields import drop_unset
+from services.router.providers.wires.media import attachments_of, base64_of, cannot_carry
 from services.router.providers.wires.request_parts import arguments, chat_tools
 from services.router.providers.wires.schemas import schema
 from services.router.request.generation import Prompt
@@ -33,6 +34,14 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _message(message: Message) -> dict[str, Any]:
     item: dict[str, Any] = {"role": message.role.value, "content": message.written}
+    thoughts = "".join([part.text for part in message.parts if isinstance(part, Reasoning)])
+    if thoughts:
+        item["thinking"] = thoughts
+    shown = attachments_of(message)
+    if any(isinstance(part, File) for part in shown):
+        raise cannot_carry("Ollama reads no documents")
+    if shown:
+        item["images"] = [base64_of(image, "Ollama") for image in shown]
     if message.tool_calls:
         item["tool_calls"] = [
             {"function": {"name": call.name, "arguments": arguments(call)}} for call in message.tool_calls

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import ToolCall
+from libs.conversation import Reasoning, ToolCall
 from libs.types import FinishReason, Usage
+from services.router.providers.wires.chat_thoughts import Details, text_of_thoughts, whole_detail
+from services.router.providers.wires.citations import read_annotations, read_search_results
 from services.router.providers.wires.errors import classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import (
     as_count,
@@ -23,7 +25,7 @@ from services.router.providers.wires.fields import (
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
-from services.router.providers.wires.whole_answer import complete, read_calls
+from services.router.providers.wires.whole_answer import Thoughts, complete, read_calls
 from services.router.request.generation import Completion, StreamEvent
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -46,16 +48,20 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 class OpenAIChatDecoder(Decoder):
     """Decodes `chat.completion.chunk` events."""
 
-    __slots__ = ("_dialect", "_refused", "reasonless")
+    __slots__ = ("_details", "_dialect", "_refused", "_sources", "reasonless")
 
     def __init__(self, dialect: Dialect, *, may_be_empty: bool = False) -> None:
         super().__init__(may_be_empty=may_be_empty)
         self._dialect = dialect
+        self._details = Details()
         self._refused = False
+        #: Sources that stand beside the answer come again with each chunk.
+        self._sources = False
         self.reasonless = dialect.reasonless
 
     def _event(self, event: Event, out: list[StreamEvent]) -> None:
         if event.data == b"[DONE]" or event.data.strip() == b"[DONE]":
+            self._end_thoughts(out)
             self.done = True
             return
         super()._event(event, out)
@@ -78,12 +84,16 @@ class OpenAIChatDecoder(Decoder):
             if not delta and not self.has_content and (reason or "delta" not in choice):
                 # A server that does not stream sends one whole message. Perplexity repeats all of it with each delta.
                 delta = as_dict(choice.get("message"))
+            if delta:
+                self._think(delta, out)
             content = delta.get("content") if delta else choice.get("text")
             if content:
                 self._add_text(content if type(content) is str else text_of(content), out)
             if delta.get("refusal"):
                 self._refused = True
-                self._add_text(as_str(delta["refusal"]), out)
+                self._add_refusal(as_str(delta["refusal"]), out)
+            if delta.get("annotations"):
+                out.extend(read_annotations(delta["annotations"]))
             for call in as_list(delta.get("tool_calls")):
                 self._call(as_dict(call), out)
             if legacy := as_dict(delta.get("function_call")):
@@ -91,9 +101,25 @@ class OpenAIChatDecoder(Decoder):
             if reason == "error" or choice.get("error"):
                 raise classify_inside(choice, self.usage)
             if reason:
+                self._end_thoughts(out)
                 self._set_finish(reason_of(choice), FINISH_REASONS)
                 if self._refused and self.finish is not None:
                     self.finish = FinishReason.CONTENT_FILTER
+
+        if not self._sources and (data.get("citations") or data.get("search_results")):
+            self._sources = True
+            out.extend(read_search_results(data))
+
+    def _think(self, delta: Mapping[str, Any], out: list[StreamEvent]) -> None:
+        details = as_list(delta.get("reasoning_details"))
+        for detail in map(as_dict, details):
+            self._add_reasoning(*self._details.add(detail), out)
+        if not details:
+            self._add_reasoning("", Reasoning(text_of_thoughts(delta)), out)
+
+    def _end_thoughts(self, out: list[StreamEvent]) -> None:
+        for index, rest in self._details.end():
+            self._add_reasoning(index, rest, out)
 
     def _call(self, call: Mapping[str, Any], out: list[StreamEvent]) -> None:
         function = as_dict(call.get("function"))
@@ -141,8 +167,27 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
         finish = FinishReason.TOOL_CALLS
     refusal = as_str(message.get("refusal"))
     if refusal and not text:
-        text, finish = refusal, FinishReason.CONTENT_FILTER
-    return complete(text, finish, usage, calls, as_str(data.get("model")))
+        finish = FinishReason.CONTENT_FILTER
+    return complete(
+        text,
+        finish,
+        usage,
+        calls,
+        as_str(data.get("model")),
+        reasoning=_read_thoughts(message),
+        refusal=refusal,
+        citations=(*read_annotations(message.get("annotations")), *read_search_results(data)),
+    )
+
+
+def _read_thoughts(message: Mapping[str, Any]) -> tuple[Reasoning, ...]:
+    found = Thoughts()
+    details = as_list(message.get("reasoning_details"))
+    for detail in map(as_dict, details):
+        found.add(whole_detail(detail))
+    if not details:
+        found.add(Reasoning(text_of_thoughts(message)))
+    return found.whole()
 
 
 def read_usage(value: Any, dialect: Dialect) -> Usage | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.router.providers.wires.chat_thoughts import lacks_thoughts, put_thoughts_back
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.request_parts import cache_key, chat_messages, chat_tools
@@ -26,6 +27,7 @@ def openai_chat_body(prompt: Prompt, endpoint: Endpoint, dialect: Dialect, *, st
         **_tools(prompt, dialect),
         **_reasoning(prompt, dialect),
         **({"prompt_cache_key": key} if dialect.cache_key and (key := cache_key(prompt)) else {}),
+        **(dialect.thoughtless if dialect.thoughtless and lacks_thoughts(prompt.messages) else {}),
         **(dialect.extra or {}),
     }
 
@@ -36,7 +38,8 @@ def _stream(dialect: Dialect) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt, dialect: Dialect) -> list[dict[str, Any]]:
-    messages = chat_messages(prompt.messages)
+    messages = chat_messages(prompt.messages, dialect.file, tools_show=dialect.tools_show)
+    put_thoughts_back(messages, prompt.messages, dialect.thoughts)
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill, **(dialect.prefill_fields or {})})
     return messages
@@ -70,6 +73,8 @@ def _tools(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
     if not prompt.tools:
         return {}
     fields: dict[str, Any] = {"tools": chat_tools(prompt.tools)}
+    if dialect.one_call and prompt.parallel_tool_calls is not None:
+        fields["parallel_tool_calls"] = prompt.parallel_tool_calls
     choice = prompt.tool_choice
     if choice in ("auto", "none"):
         fields["tool_choice"] = choice

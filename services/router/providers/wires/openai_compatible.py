@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.providers.wires.request_parts import Headers, bearer_headers
+from libs.conversation import File
+from services.router.providers.wires.chat_thoughts import ThoughtsField
+from services.router.providers.wires.media import address_of, file_name
+from services.router.providers.wires.request_parts import Headers, WriteFile, bearer_headers, chat_file
 from services.router.providers.wires.validity import rules as vendors
 from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
@@ -46,6 +49,16 @@ def _perplexity_rules(model: str) -> Rules:
     return vendors.PERPLEXITY
 
 
+def _document_url(file: File) -> dict[str, Any]:
+    """https://docs.mistral.ai/capabilities/document_ai/document_qna"""
+    return {"type": "document_url", "document_url": address_of(file)}
+
+
+def _file_or_address(file: File) -> dict[str, Any]:
+    """https://openrouter.ai/docs/features/multimodal/pdfs"""
+    return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The differences of one provider's chat completions.
@@ -54,11 +67,14 @@ class Dialect:
     `named_tool`: one tool can be demanded by name. `stream_options`: usage must be asked for. `json_schema`: answers
     can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: "effort" (a top-level
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
-    unfinished assistant message; `prefill_body`: of the request. `reasoning_apart`: completion tokens leave out
+    unfinished assistant message; `prefill_body`: of the request. `thoughts`: the field in which it takes its thoughts
+    back. `thoughtless`: fields that it needs where a turn has called tools and its thoughts are not at hand.
+    `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `url` and `headers`: of a request.
-    `extra`: fields sent with every request. `rules`: returns those of a model for conversations.
-    `not_strict`: keywords that its strict mode refuses beside those that OpenAI's does.
+    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
+    a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
+    `rules`: returns those of a model for conversations. `not_strict`: keywords that its strict mode refuses beside
+    those that OpenAI's does.
     """
 
     max_tokens: str = "max_tokens"
@@ -72,9 +88,14 @@ class Dialect:
     cache_key: bool = False
     prefill_fields: Mapping[str, Any] | None = None
     prefill_body: Mapping[str, Any] | None = None
+    thoughts: ThoughtsField = ThoughtsField.REASONING_CONTENT
+    thoughtless: Mapping[str, Any] | None = None
+    one_call: bool = True
     reasoning_apart: bool = False
     output_apart: tuple[str, ...] = ()
     reasonless: bool = False
+    file: WriteFile = chat_file
+    tools_show: bool = False
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
@@ -85,8 +106,8 @@ class Dialect:
 OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True, rules=vendors.openai_rules)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
-GROQ = Dialect(max_tokens="max_completion_tokens", rules=_groq_rules)
-#: Refuses unknown fields; always reports usage.
+GROQ = Dialect(max_tokens="max_completion_tokens", thoughts=ThoughtsField.REASONING, rules=_groq_rules)
+#: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
     required="any",
@@ -95,14 +116,28 @@ MISTRAL = Dialect(
     reasoning="effort",
     rules=_mistral_rules,
     not_strict=frozenset({"minItems", "maxItems"}),
+    thoughts=ThoughtsField.CONTENT,
+    file=_document_url,
+    tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True, rules=vendors.xai_rules)
-OPENROUTER = Dialect(reasoning="object", extra={"usage": {"include": True}})
-TOGETHER = Dialect()
-CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False, rules=_cerebras_rules)
+OPENROUTER = Dialect(
+    reasoning="object",
+    thoughts=ThoughtsField.DETAILS,
+    file=_file_or_address,
+    extra={"usage": {"include": True}},
+)
+TOGETHER = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
+CEREBRAS = Dialect(
+    max_tokens="max_completion_tokens",
+    penalties=False,
+    thoughts=ThoughtsField.REASONING,
+    rules=_cerebras_rules,
+)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
 PERPLEXITY = Dialect(
+    one_call=False,
     stream_options=False,
     seed="",
     reasoning_apart=True,
@@ -110,12 +145,12 @@ PERPLEXITY = Dialect(
     rules=_perplexity_rules,
 )
 FIREWORKS = Dialect()
-OLLAMA = Dialect()
+OLLAMA = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
 #: Continues an unfinished assistant message only with these fields.
 VLLM = Dialect(prefill_body={"continue_final_message": True, "add_generation_prompt": False})
 LLAMACPP = Dialect()
-HUGGINGFACE = Dialect()
-ZAI = Dialect(seed="", json_schema=False, reasoning="")
+HUGGINGFACE = Dialect(one_call=False)
+ZAI = Dialect(seed="", json_schema=False, reasoning="", one_call=False)
 #: Every recorded answer, whole ones and tool calls alike, has an empty finish reason.
-SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True)
-WRITER = Dialect(url=_writer_url, seed="", reasoning="")
+SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True, one_call=False)
+WRITER = Dialect(url=_writer_url, seed="", reasoning="", one_call=False)

@@ -11,11 +11,10 @@ from services.router.providers.wires.errors import classify, malformed
 from services.router.providers.wires.fields import as_list, as_str, encode
 from services.router.providers.wires.openai_responses_body import responses_body
 from services.router.providers.wires.request_parts import Headers, bearer_headers
+from services.router.providers.wires.responses_output import calls_of, citations_of, texts_of, thoughts_of
 from services.router.providers.wires.responses_stream import (
     ResponsesDecoder,
-    calls_of,
     finish_of,
-    texts_of,
     unfinished_failure,
     usage_of,
 )
@@ -44,7 +43,7 @@ class OpenAIResponsesWire:
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         valid = make_valid(prompt, responses_rules(endpoint.model), endpoint.max_output_tokens)
-        body = responses_body(valid.prompt, endpoint.model, stream=stream)
+        body = responses_body(valid.prompt, endpoint, stream=stream)
         headers = self._headers(endpoint, stream=stream)
         return HttpRequest("POST", self._url(endpoint), headers, encode(body), valid.inverse)
 
@@ -58,10 +57,18 @@ class OpenAIResponsesWire:
         answer = "".join(text for text, refused in texts if not refused)
         refusal = "".join(text for text, refused in texts if refused)
         finish = finish_of(data, calls=bool(found), refused=bool(refusal and not answer), usage=usage)
-        answer = answer or refusal
         if "output" not in data and needs_content(finish):
             raise malformed("the answer holds no output", usage)
-        return complete(answer, finish, usage, found, as_str(data.get("model")))
+        return complete(
+            answer,
+            finish,
+            usage,
+            found,
+            as_str(data.get("model")),
+            reasoning=thoughts_of(output),
+            refusal=refusal,
+            citations=tuple(citations_of(output)),
+        )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """See Wire.failure."""

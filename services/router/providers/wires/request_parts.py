@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from libs.conversation import Message, ReasoningEffort, Role, Tool, ToolCall
+from libs.conversation import (
+    File,
+    Image,
+    Message,
+    Reasoning,
+    ReasoningEffort,
+    Refusal,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from services.router.providers.wires.fields import Undecodable, decode
+from services.router.providers.wires.media import address_of, attachments_of, cannot_carry, file_name
 from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
@@ -65,11 +77,63 @@ def merge_turns(turns: Iterable[tuple[str, list[Any]]], field: str = "content") 
     return merged
 
 
-def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Returns messages as chat completions (and Cohere v2) take them."""
+def split_thoughts(message: Message) -> tuple[list[Reasoning], dict[str, list[Reasoning]]]:
+    """Returns a message's thoughts: those before its text, and by the call's id those that belong to a call."""
+    loose: list[Reasoning] = []
+    bound: dict[str, list[Reasoning]] = {}
+    if message.parts:
+        called = {call.id for call in message.tool_calls}
+        for part in message.parts:
+            if isinstance(part, Reasoning):
+                of_call = part.tool_call_id in called
+                (bound.setdefault(part.tool_call_id, []) if of_call else loose).append(part)
+    return loose, bound
+
+
+#: Writes a document as a part of a message.
+WriteFile = Callable[[File], dict[str, Any]]
+
+
+def chat_file(file: File) -> dict[str, Any]:
+    """Returns a document as chat completions take it. Raises ProviderFailure(INVALID_REQUEST) for an address."""
+    if file.url:
+        raise cannot_carry("it fetches no documents")
+    return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}
+
+
+def chat_parts(message: Message, write_file: WriteFile = chat_file) -> list[dict[str, Any]]:
+    """Returns the parts of a message as chat completions take them."""
+    parts: list[dict[str, Any]] = []
+    for part in message.content:
+        match part:
+            case Text(text) | Refusal(text):
+                parts.extend([{"type": "text", "text": text}] if text else [])
+            case Image():
+                detail = {"detail": part.detail.value} if part.detail else {}
+                parts.append({"type": "image_url", "image_url": {"url": address_of(part), **detail}})
+            case File():
+                parts.append(write_file(part))
+    return parts
+
+
+def chat_messages(
+    messages: Sequence[Message], write_file: WriteFile = chat_file, *, tools_show: bool = False
+) -> list[dict[str, Any]]:
+    """Returns messages as chat completions (and Cohere v2) take them. `tools_show`: a tool may show images."""
     out: list[dict[str, Any]] = []
+    #: A tool's images where only a user may show any: they follow the results of its turn.
+    shown: list[dict[str, Any]] = []
     for message in messages:
+        if shown and message.role is not Role.TOOL:
+            out.append({"role": "user", "content": shown})
+            shown = []
         item: dict[str, Any] = {"role": message.role.value, "content": message.written}
+        if attachments_of(message):
+            parts = chat_parts(message, write_file)
+            if message.role is Role.TOOL and not tools_show:
+                shown = [*shown, *(part for part in parts if part["type"] != "text")]
+            else:
+                item["content"] = parts
         if message.tool_calls:
             item["tool_calls"] = [
                 {
@@ -84,7 +148,7 @@ def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if message.role is Role.TOOL:
             item["tool_call_id"] = message.tool_call_id
         out.append(item)
-    return out
+    return [*out, {"role": "user", "content": shown}] if shown else out
 
 
 def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -1,17 +1,22 @@
-"""Decodes the stream of OpenAI's responses API, and reads its answers and their ends.
+"""Decodes the stream of OpenAI's responses API, and reads the ends of its answers.
 
 Servers differ in what they stream: OpenAI sends every piece and then all of it again, three times over (the part, the
 item, the response); others send an item whole, or nothing before the finished response. So the text
-of later events is taken only where it did not come before.
+of later events is taken only where it did not come before. Of thoughts their encrypted form is whole in the finished
+item alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from libs.conversation import ToolCall
+from msgspec import structs
+
+from libs.conversation import Reasoning, ToolCall
 from libs.types import FinishReason, Usage
+from services.router.providers.wires.citations import read_annotations
 from services.router.providers.wires.errors import classify_inside, cut_off, failure_of_reason
 from services.router.providers.wires.fields import (
     MAX_ITEMS,
@@ -21,6 +26,16 @@ from services.router.providers.wires.fields import (
     as_list,
     as_str,
     join_halves,
+)
+from services.router.providers.wires.responses_output import (
+    ANSWER_TEXT,
+    BETWEEN,
+    REASONING,
+    call_id,
+    calls_of,
+    texts_of,
+    thought_of,
+    thoughts_of,
 )
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
@@ -33,6 +48,11 @@ _INCOMPLETE = {
 }
 _PIECES = ("response.output_text.delta", "response.refusal.delta")
 _PARTS = ("response.output_text.done", "response.refusal.done", "response.content_part.done")
+#: Events of thoughts → True: of a summary of them.
+_THOUGHT_PIECES = {"response.reasoning_text.delta": False, "response.reasoning_summary_text.delta": True}
+_THOUGHT_PARTS = {"response.reasoning_text.done": False, "response.reasoning_summary_text.done": True}
+#: Types of parts that are thoughts, or summaries of them.
+_REASONING_PARTS = ("reasoning_text", "summary_text")
 _ENDS = ("response.completed", "response.incomplete", "response.done")
 
 
@@ -40,10 +60,20 @@ _ENDS = ("response.completed", "response.incomplete", "response.done")
 _ONLY_AT_THE_END = -1_000_000
 
 
+@dataclass(slots=True)
+class _Thinking:
+    """An item of thoughts: the parts that came, and whether they are summaries; None: none came."""
+
+    parts: set[int] = field(default_factory=set)
+    summary: bool | None = None
+    #: The finished item came.
+    finished: bool = False
+
+
 class ResponsesDecoder(Decoder):
     """Decodes response.* events. The terminator is response.completed or response.incomplete."""
 
-    __slots__ = ("_begun", "_calls", "_items", "_parts", "_refused", "_texts", "_with_arguments")
+    __slots__ = ("_begun", "_calls", "_items", "_parts", "_refused", "_texts", "_thinking", "_with_arguments")
 
     def __init__(self, *, may_be_empty: bool = False) -> None:
         super().__init__(may_be_empty=may_be_empty)
@@ -51,6 +81,8 @@ class ResponsesDecoder(Decoder):
         #: All text so far, and the (item, part) it belongs to.
         self._texts: list[str] = []
         self._parts: set[tuple[int, int]] = set()
+        #: Places of items that are thoughts → what is known of each.
+        self._thinking: dict[int, _Thinking] = {}
         #: Places of items that have an id but no index.
         self._items: dict[str, int] = {}
         #: Places of calls by their id, of those that have begun, and of those whose arguments came.
@@ -67,11 +99,19 @@ class ResponsesDecoder(Decoder):
         data = as_dict(data)
         kind = as_str(data.get("type")) or name
         if kind in _PIECES:
-            self._refused |= "refusal" in kind
-            self._add_part(self._part(data), as_str(data.get("delta")), out)
+            refused = "refusal" in kind
+            self._add_part(self._part(data), as_str(data.get("delta")), out, refused=refused)
         elif kind in _PARTS:
-            part = as_dict(data.get("part")) or data
-            self._whole(self._part(data), part, out)
+            part = as_dict(data.get("part"))
+            # Only the event that ends any part has one, with a type of its own.
+            answer = not part or part.get("type") in ANSWER_TEXT
+            self._whole(self._part(data), part or data, out, answer=answer)
+        elif kind in _THOUGHT_PIECES:
+            self._think(data, as_str(data.get("delta")), out, summary=_THOUGHT_PIECES[kind])
+        elif kind in _THOUGHT_PARTS:
+            self._think(data, as_str(data.get("text")), out, summary=_THOUGHT_PARTS[kind], whole=True)
+        elif kind == "response.output_text.annotation.added":
+            out.extend(read_annotations([data.get("annotation")]))
         elif kind == "response.function_call_arguments.delta":
             place = self._place(data)
             # Of a call that has not begun they come again, whole, when it does.
@@ -92,17 +132,55 @@ class ResponsesDecoder(Decoder):
         elif kind == "error" or (data.get("error") and not kind.startswith("response.")):
             raise classify_inside(data, usage=self.usage)
 
-    def _add_part(self, part: tuple[int, int], text: str, out: list[StreamEvent]) -> None:
+    def _add_part(
+        self, part: tuple[int, int], text: str, out: list[StreamEvent], *, refused: bool = False
+    ) -> None:
         if text:
             self._parts.add(part)
             self._texts.append(text)
-            self._add_text(text, out)
+            if refused:
+                self._refused = True
+                self._add_refusal(text, out)
+            else:
+                self._add_text(text, out)
 
-    def _whole(self, at: tuple[int, int], part: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        if at not in self._parts:
-            refusal = as_str(part.get("refusal"))
-            self._refused |= bool(refusal)
-            self._add_part(at, as_str(part.get("text")) or refusal, out)
+    def _whole(
+        self, at: tuple[int, int], part: Mapping[str, Any], out: list[StreamEvent], *, answer: bool
+    ) -> None:
+        """Adds a finished part where it did not come before. `answer`: its text is known to be the answer's."""
+        kind = part.get("type")
+        if kind in _REASONING_PARTS or at[0] in self._thinking:
+            self._think_part(at, as_str(part.get("text")), out, summary=kind == "summary_text", whole=True)
+        elif at not in self._parts:
+            if refusal := as_str(part.get("refusal")):
+                self._add_part(at, refusal, out, refused=True)
+            elif answer:
+                self._add_part(at, as_str(part.get("text")), out)
+
+    def _think(
+        self,
+        data: Mapping[str, Any],
+        text: str,
+        out: list[StreamEvent],
+        *,
+        summary: bool,
+        whole: bool = False,
+    ) -> None:
+        number = as_count(data.get("summary_index" if summary else "content_index")) or 0
+        self._think_part((self._place(data), number), text, out, summary=summary, whole=whole)
+
+    def _think_part(
+        self, at: tuple[int, int], text: str, out: list[StreamEvent], *, summary: bool, whole: bool
+    ) -> None:
+        """Adds a piece of thoughts, or a `whole` part of them where none of it came before. An item shows either its
+        thoughts or summaries of them; only the first kind that comes is taken."""
+        known = self._thinking.setdefault(at[0], _Thinking())
+        if not text or known.summary not in (None, summary) or (whole and at[1] in known.parts):
+            return
+        between = BETWEEN if known.parts and at[1] not in known.parts else ""
+        known.summary = summary
+        known.parts.add(at[1])
+        self._add_reasoning(at[0], Reasoning(between + text, summary=summary), out)
 
     def _item(self, data: Mapping[str, Any], out: list[StreamEvent], *, done: bool) -> None:
         item = as_dict(data.get("item"))
@@ -113,9 +191,32 @@ class ResponsesDecoder(Decoder):
             self._add_tool_call(place, call_id(item), as_str(item.get("name")), "", out)
             if done:
                 self._arguments(place, item.get("arguments"), out)
+        elif item.get("type") == REASONING:
+            self._thinking.setdefault(place, _Thinking())
+            if done:
+                self._thought(place, thought_of(item), out)
         elif item.get("type") == "message" and done:
             for number, part in enumerate(map(as_dict, as_list(item.get("content")))):
-                self._whole((place, number), part, out)
+                answer = part.get("type", "output_text") in ANSWER_TEXT
+                self._whole((place, number), part, out, answer=answer)
+
+    def _thought(self, place: int, thought: Reasoning, out: list[StreamEvent]) -> None:
+        """Adds the part of a finished item of thoughts that did not come before."""
+        known = self._thinking.setdefault(place, _Thinking())
+        if known.finished:
+            return
+        known.finished = True
+        shown = bool(known.parts)
+        self._add_reasoning(
+            place,
+            structs.replace(
+                thought,
+                text="" if shown else thought.text,
+                summary=bool(known.summary) if shown else thought.summary,
+                redacted=thought.redacted and not shown,
+            ),
+            out,
+        )
 
     def _arguments(self, place: int, arguments: Any, out: list[StreamEvent]) -> None:
         text = as_json_text(arguments)
@@ -127,16 +228,26 @@ class ResponsesDecoder(Decoder):
         self.model = as_str(response.get("model")) or self.model
         self.usage = _usage_or(response, self.usage)
         output = as_list(response.get("output"))
-        so_far, whole = join_halves("".join(self._texts)), "".join(text for text, _ in texts_of(output))
+        if not any(known.finished for known in self._thinking.values()):
+            self._missing_thoughts(output, out)
+        texts = list(texts_of(output))
+        so_far, whole = join_halves("".join(self._texts)), "".join(text for text, _ in texts)
         # Items are numbered and named differently here by some servers, so the text alone shows what is missing.
         if len(whole) > len(so_far) and whole.startswith(so_far):
-            self._refused |= not so_far and any(refused for _, refused in texts_of(output))
-            self._add_text(whole[len(so_far) :], out)
+            refused = not so_far and any(refused for _, refused in texts)
+            self._add_part((_ONLY_AT_THE_END, 0), whole[len(so_far) :], out, refused=refused)
         self._missing_calls(calls_of(output), out)
         self.finish = finish_of(
             response, calls=self._tools.count > 0, refused=self._refused, usage=self.usage
         )
         self.done = True
+
+    def _missing_thoughts(self, output: Sequence[Any], out: list[StreamEvent]) -> None:
+        """Adds thoughts of which no finished item came. Their items have the order in which they began."""
+        places = list(self._thinking)
+        for number, thought in enumerate(thoughts_of(output)):
+            place = places[number] if number < len(places) else _ONLY_AT_THE_END - number
+            self._thought(place, thought, out)
 
     def _missing_calls(self, whole: Sequence[ToolCall], out: list[StreamEvent]) -> None:
         new = self._tools.count < len(whole)
@@ -159,31 +270,6 @@ class ResponsesDecoder(Decoder):
         if not item or len(self._items) >= MAX_ITEMS:
             return self._items.get(item, 0)
         return self._items.setdefault(item, -1 - len(self._items))
-
-
-def call_id(item: Mapping[str, Any]) -> str:
-    """Returns the id that the result of a call must name."""
-    return as_str(item.get("call_id")) or as_str(item.get("id"))
-
-
-def texts_of(output: Sequence[Any]) -> Iterator[tuple[str, bool]]:
-    """Yields the texts of an answer, each with True if it is a refusal."""
-    for item in map(as_dict, output):
-        if item.get("type") == "message":
-            for part in map(as_dict, as_list(item.get("content"))):
-                if part.get("type") == "output_text":
-                    yield as_str(part.get("text")), False
-                elif as_str(part.get("refusal")):
-                    yield as_str(part["refusal"]), True
-
-
-def calls_of(output: Sequence[Any]) -> tuple[ToolCall, ...]:
-    """Returns the tool calls of an answer."""
-    return tuple(
-        ToolCall(call_id(item), as_str(item.get("name")), as_json_text(item.get("arguments")))
-        for item in map(as_dict, output)
-        if item.get("type") == "function_call"
-    )
 
 
 def finish_of(

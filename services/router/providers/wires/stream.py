@@ -12,16 +12,22 @@ names of failures (`error_rules.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
-from libs.conversation import ToolCallDelta
+from libs.conversation import Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
 from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event, join_halves
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
-from services.router.request.generation import ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.generation import (
+    ProviderFailure,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+)
 
 
 class Parser(Protocol):
@@ -51,7 +57,9 @@ class Decoder:
         "_may_be_empty",
         "_no_bytes",
         "_parser",
+        "_thoughts",
         "_tools",
+        "_unfollowed",
         "done",
         "ended",
         "finish",
@@ -69,6 +77,9 @@ class Decoder:
         self._tools = ToolCalls()
         #: Halves of characters that wait for the other: of the text (None), of calls by number. None: none came.
         self._halves: dict[int | None, str] | None = None
+        #: The wire's name of a thought → its number, and the numbers of those that nothing has followed yet.
+        self._thoughts: dict[Hashable, int] = {}
+        self._unfollowed: list[int] = []
         self._no_bytes = True
         self._any_event = False
         #: The finish reason, once it came.
@@ -79,7 +90,7 @@ class Decoder:
         self.done = False
         #: The end was returned.
         self.ended = False
-        #: Any text or tool call came.
+        #: Any text, tool call or refusal came.
         self.has_content = False
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
@@ -175,7 +186,23 @@ class Decoder:
         if self._halves is not None:
             text = _join_half(self._halves, None, text)
         if text:
+            self._unfollowed.clear()
             out.append(TextDelta(text))
+
+    def _add_refusal(self, text: str, out: list[StreamEvent]) -> None:
+        if text:
+            self.has_content = True
+            out.append(RefusalDelta(text))
+
+    def _add_reasoning(self, key: Hashable, piece: Reasoning, out: list[StreamEvent]) -> None:
+        """Adds a piece of the thoughts that have the name `key` on this wire."""
+        if not (piece.text or piece.opaque):
+            return
+        number = self._thoughts.get(key)
+        if number is None:
+            number = self._thoughts[key] = len(self._thoughts)
+            self._unfollowed.append(number)
+        out.append(ReasoningDelta(number, piece))
 
     def _add_tool_call(
         self, key: int | None, call_id: str, name: str, arguments: str, out: list[StreamEvent]
@@ -186,6 +213,11 @@ class Decoder:
             if self._halves is not None:
                 joined = _join_half(self._halves, piece.index, piece.arguments_json)
                 piece = ToolCallDelta(piece.index, piece.id, piece.name, joined)
+            if self._unfollowed and piece.id:
+                # Vendors want thoughts back where they stood.
+                belongs = Reasoning(tool_call_id=piece.id)
+                out.extend(ReasoningDelta(number, belongs) for number in self._unfollowed)
+                self._unfollowed.clear()
             out.append(piece)
 
     def _add_whole_call(self, call_id: str, name: str, arguments: str, out: list[StreamEvent]) -> None:

@@ -27,6 +27,8 @@ class Endpoint:
     api_key: str
     #: Wire-specific settings from the catalog (Azure `api_version`, Vertex `project` and `region`, ...).
     options: Mapping[str, str]
+    #: The model thinks before it answers.
+    reasons: bool = False
     #: Tokens that the model writes at most; None: not known.
     max_output_tokens: int | None = None
     #: The model goes on from a begun answer.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool
+from libs.conversation import Message, ReasoningEffort, Refusal, ResponseFormat, Role, Tool
 from services.router.api.accept import Draft
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError
@@ -119,7 +119,7 @@ def test_zero_is_not_unset() -> None:
 
 
 def test_roles_and_parts() -> None:
-    """`developer` is `system`; parts of text are put together; a refusal counts as what was said."""
+    """`developer` is `system`; parts of text are put together; a refusal stays apart."""
     messages = [
         {"role": "developer", "content": "a"},
         {
@@ -133,7 +133,7 @@ def test_roles_and_parts() -> None:
     assert prompt(messages=messages).messages == (
         Message(Role.SYSTEM, "a"),
         Message(Role.USER, "bc"),
-        Message(Role.ASSISTANT, "no"),
+        Message(Role.ASSISTANT, parts=(Refusal("no"),)),
         Message(Role.USER, "d"),
     )
 
@@ -195,8 +195,8 @@ def test_reasoning_effort(sent: str, taken: ReasoningEffort) -> None:
         ({"messages": [{"content": "x"}]}, "missing_required_parameter", "messages[0].role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-            "unsupported_parameter",
-            "messages[0].content[0]",
+            "missing_required_parameter",
+            "messages[0].content[0].image_url.url",
         ),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "custom"}]}]},

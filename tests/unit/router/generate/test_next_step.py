@@ -25,7 +25,7 @@ from tests.support.routing import candidate_of, catalog, model
 
 A, B = model("a/m"), model("b/m")
 ALONE = candidate_of(catalog([A]), A, 10)
-PLAN = Plan((ALONE,), (), Policy("default", ((Weighted("a/m"),),)), 10)
+PLAN = Plan((ALONE,), (), Policy("default", ((Weighted("a/m"),),)))
 LIMITED = Failed(ALONE, ErrorClass.RATE_LIMITED, "", 1000.0, retry_after=2.0, retry_same=True)
 
 
@@ -52,7 +52,7 @@ def after_a_refused_prefill(*, refused: Collection[str] = (), **limits: int) -> 
         Failed(first, ErrorClass.STALLED, "", 1000.0, cost_micro_usd=10, committed=True),
         Failed(second, ErrorClass.INVALID_REQUEST, "", 1000.5, committed=True, prefilled=True),
     ]
-    plan = Plan((first, second), (), Policy("default", ((Weighted("a/m"),),)), 10)
+    plan = Plan((first, second), (), Policy("default", ((Weighted("a/m"),),)))
     envelope = Envelope(1060.0, limits.get("attempts", 4), limits.get("money"))
     return next_step(plan, failed, envelope, 1001.0, refused=refused)
 

@@ -8,13 +8,14 @@ from random import Random
 import pytest
 
 from libs.catalog.catalog import Catalog
-from libs.catalog.model import Model, Tenant
-from libs.conversation import Message, ResponseFormat, Role
+from libs.catalog.model import Model, Price, Provider, Tenant
+from libs.conversation import File, Image, Message, ResponseFormat, Role, Text
 from libs.selection import SelectionReason, Strategy
 from services.router.health.target_health import UNKNOWN, Availability, TargetHealth
-from services.router.planning.entries import entries_for
+from services.router.planning.entries import PolicyEntry, entries_for
 from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
 from services.router.planning.scoring import WeightedScorer
+from services.router.request.attachments import Attachment, SentImage
 from services.router.request.generation import Generation, Prompt
 from services.router.request.tokens import estimate_input_tokens
 from tests.support.routing import TENANT, catalog, generation, model
@@ -137,6 +138,76 @@ def test_a_total_outage_opens_no_forbidden_door() -> None:
     made = plan(catalog([A], [B]), states=states, tenant=Tenant("acme", allowed_providers=frozenset({"b"})))
     assert order(made) == ["b/m"]
     assert [(c.target, "may not use" in c.excluded) for c in made.excluded] == [("a/m", True)]
+
+
+SHOWN = (SentImage(1000, 1000, 5000, "image/png"),)
+
+
+def sees(name: str, kind: str, *capabilities: str) -> tuple[Model, Provider]:
+    """A model of that vendor's."""
+    return (
+        Model(name, "m", "m", 20_000, 1000, frozenset(capabilities), Price(10**6, 10**6)),
+        Provider(name, kind, "https://a.example"),
+    )
+
+
+def plan_images(prompt: Prompt, attachments: tuple[Attachment, ...]) -> Plan:
+    """A plan of five vendors' models at one micro-USD a token."""
+    pairs = [
+        sees("blind", "openai"),
+        sees("openai", "openai", "image", "image_url", "pdf"),
+        sees("anthropic", "anthropic", "image", "image_url", "pdf", "pdf_url"),
+        sees("gemini", "gemini", "image", "pdf"),
+        sees("bedrock", "bedrock", "image", "pdf"),
+    ]
+    made = generation(prompt=prompt, attachments=attachments)
+    entries = [PolicyEntry(provider, found, 0, 1, False) for found, provider in pairs]
+    return make_plan(
+        entries,
+        PlanRequest(made, TENANT, catalog([A]).policies["default"]),
+        Conditions(
+            lambda m: UNKNOWN,
+            lambda provider, m, usage, at, answered: usage.input_tokens + usage.output_tokens,
+            0.0,
+            lambda provider: "",
+        ),
+        WeightedScorer(),
+        Random(1),
+    )
+
+
+def test_images_go_to_those_who_see_and_count_by_each_vendors_rule() -> None:
+    """In the estimate of tokens and in what is reserved; who cannot see is left out by name."""
+    prompt = Prompt((Message(Role.USER, parts=(Image(b"x"), Text("What is this?"))),), 100)
+    made = plan_images(prompt, SHOWN)
+    text = estimate_input_tokens(prompt)
+    expected = {"openai/m": 765, "anthropic/m": 1334, "gemini/m": 258 * 4, "bedrock/m": 1334}
+    assert {c.target: c.input_tokens - text for c in made.candidates} == expected
+    assert {c.target: c.estimated_micro_usd - text - 100 for c in made.candidates} == expected
+    assert [(c.target, c.excluded) for c in made.excluded] == [("blind/m", "cannot do image")]
+
+
+def test_addresses_go_to_those_who_fetch_them() -> None:
+    """Of images and of documents, each by a capability of its own."""
+    for part, able in (
+        (Image(url="https://a.example/b.png"), {"openai/m", "anthropic/m"}),
+        (File(url="https://a.example/b.pdf"), {"anthropic/m"}),
+        (File(b"x"), {"openai/m", "anthropic/m", "gemini/m", "bedrock/m"}),
+    ):
+        made = plan_images(Prompt((Message(Role.USER, parts=(part,)),), 100), ())
+        assert set(order(made)) == able
+
+
+def test_more_than_a_vendor_takes_goes_to_another() -> None:
+    """By number and size as it documents them, and by its context window."""
+    prompt = Prompt((Message(Role.USER, parts=(Image(b"x"),)),), 100)
+    made = plan_images(prompt, (SentImage(8, 8, 4_000_000, "image/gif"),))
+    assert {c.target: c.excluded for c in made.excluded} == {
+        "blind/m": "cannot do image",
+        "gemini/m": "does not take image/gif",
+        "bedrock/m": "takes images of at most 3750000 bytes",
+    }
+    assert "do not fit" in plan_images(prompt, SHOWN * 20).excluded[1].excluded
 
 
 def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:

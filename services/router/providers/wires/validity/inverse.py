@@ -13,12 +13,13 @@ from random import getrandbits
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from libs.conversation import ToolCall, ToolCallDelta
+from libs.conversation import Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.types import FinishReason
 from services.router.providers.wires.validity.stops import StopSearch
 from services.router.request.generation import Completion, StreamEnd, StreamEvent, TextDelta
 
-_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+#: The ids that are valid everywhere; not those that servers, and our wires, number anew in each answer.
+_ID = re.compile(r"(?!call_\d+$)[a-zA-Z0-9_-]{1,40}")
 
 
 class Inverse(Struct, frozen=True):
@@ -35,7 +36,7 @@ class Inverse(Struct, frozen=True):
             return completion
         reader = AnswerReader(self, bits)
         calls = tuple(
-            ToolCall(reader.id_for(call.id), self.names.get(call.name, call.name), call.arguments_json)
+            ToolCall(reader.begin_call(call.id), self.names.get(call.name, call.name), call.arguments_json)
             for call in completion.tool_calls
         )
         text, finish = completion.text, completion.finish_reason
@@ -44,7 +45,8 @@ class Inverse(Struct, frozen=True):
             text = search.feed(text) + search.flush()
             if search.found:
                 calls, finish = (), FinishReason.STOP
-        return replace(completion, text=text, tool_calls=calls, finish_reason=finish)
+        reasoning = tuple(map(reader.name_call, completion.reasoning))
+        return replace(completion, text=text, tool_calls=calls, finish_reason=finish, reasoning=reasoning)
 
     def reader(self, bits: Callable[[int], int] = getrandbits) -> AnswerReader:
         """Returns the reader of one stream. `bits`: makes random numbers of that many bits."""
@@ -58,7 +60,7 @@ UNCHANGED = Inverse()
 class AnswerReader:
     """Reads one stream's events as the caller shall see them. A call is held back until its name is known."""
 
-    __slots__ = ("_begun", "_bits", "_held", "_inverse", "_stops", "_taken")
+    __slots__ = ("_begun", "_bits", "_expected", "_held", "_ids", "_inverse", "_stops", "_taken")
 
     def __init__(self, inverse: Inverse, bits: Callable[[int], int]) -> None:
         self._inverse = inverse
@@ -68,6 +70,9 @@ class AnswerReader:
         #: Calls whose id and name the caller has.
         self._begun: set[int] = set()
         self._held: dict[int, ToolCallDelta] = {}
+        #: The provider's id of a call → the caller's; and of calls that thoughts have named and that come yet.
+        self._ids: dict[str, str] = {}
+        self._expected: set[str] = set()
 
     @property
     def stopped(self) -> bool:
@@ -78,7 +83,7 @@ class AnswerReader:
         """Returns the events for the caller. Most are what they were."""
         if self._stops is None:
             for event in events:
-                if type(event) is ToolCallDelta:
+                if type(event) in (ToolCallDelta, ReasoningDelta):
                     break
             else:
                 return events
@@ -91,18 +96,39 @@ class AnswerReader:
                 if text:
                     out.append(event if text == event.text else TextDelta(text))
                 continue
+            if type(event) is ReasoningDelta:
+                out.append(replace(event, piece=self.name_call(event.piece)))
+                continue
             if self._stops is not None and (held := self._stops.flush()):
                 out.append(TextDelta(held))
             if type(event) is ToolCallDelta:
-                piece = self._call(event)
-                if piece is not None:
-                    out.append(piece)
-            elif type(event) is StreamEnd:
-                out.append(event)
+                out.extend(self._call(event))
+                continue
+            if type(event) is StreamEnd:
+                out.extend([self._begin(piece) for piece in self._held.values()])
+            out.append(event)
         return out
 
-    def id_for(self, given: str) -> str:
-        """Returns the id of a new call: the one given, where it is valid everywhere and new in the conversation."""
+    def begin_call(self, given: str) -> str:
+        """Returns the id of a new call, to which the provider gave one that may be empty."""
+        if given in self._expected:
+            self._expected.remove(given)
+            return self._ids[given]
+        self._ids[given] = new = self._new_id(given)
+        return new
+
+    def name_call(self, thought: Reasoning) -> Reasoning:
+        """Returns a thought with the caller's id of its call, which may come yet."""
+        given = thought.tool_call_id
+        if not given:
+            return thought
+        if given not in self._ids:
+            self._ids[given] = self._new_id(given)
+            self._expected.add(given)
+        return replace(thought, tool_call_id=self._ids[given])
+
+    def _new_id(self, given: str) -> str:
+        """Returns the id given, where it is valid everywhere and new in the conversation; else a random one."""
         taken = self._taken
         if taken is None:
             ids = self._inverse.ids
@@ -112,17 +138,21 @@ class AnswerReader:
         taken.add(given)
         return given
 
-    def _call(self, piece: ToolCallDelta) -> ToolCallDelta | None:
+    def _call(self, piece: ToolCallDelta) -> list[StreamEvent]:
         if piece.index in self._begun:
             # Two ids or names of one call would be one long one at the caller's.
-            return ToolCallDelta(piece.index, "", "", piece.arguments_json) if piece.arguments_json else None
+            text = piece.arguments_json
+            return [ToolCallDelta(piece.index, "", "", text)] if text else []
         held = self._held.pop(piece.index, None)
         if held is not None:
             arguments = held.arguments_json + piece.arguments_json
             piece = ToolCallDelta(piece.index, held.id or piece.id, piece.name, arguments)
         if not piece.name:
             self._held[piece.index] = piece
-            return None
+            return []
         self._begun.add(piece.index)
+        return [self._begin(piece)]
+
+    def _begin(self, piece: ToolCallDelta) -> ToolCallDelta:
         name = self._inverse.names.get(piece.name, piece.name)
-        return ToolCallDelta(piece.index, self.id_for(piece.id), name, piece.arguments_json)
+        return ToolCallDelta(piece.index, self.begin_call(piece.id), name, piece.arguments_json)

@@ -11,11 +11,13 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from libs.conversation import ToolCallDelta
+from libs.answer import Delta
+from libs.client.assembler import TextAssembler
+from libs.conversation import Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.wire import Wire
 from services.router.providers.wires.wires import wires
-from services.router.request.generation import StreamEnd, StreamEvent, TextDelta
+from services.router.request.generation import RefusalDelta, StreamEnd, StreamEvent, TextDelta
 from tests.support.clock import ManualClock
 
 WIRES: dict[str, Wire] = wires(ManualClock())
@@ -28,6 +30,8 @@ class Told:
     text: str
     tools: tuple[tuple[str, str, str], ...]
     end: StreamEnd
+    refusal: str = ""
+    reasoning: tuple[Reasoning, ...] = ()
 
 
 def told(events: list[StreamEvent]) -> Told:
@@ -35,6 +39,7 @@ def told(events: list[StreamEvent]) -> Told:
     *pieces, end = events
     assert isinstance(end, StreamEnd)
     text = "".join(piece.text for piece in pieces if isinstance(piece, TextDelta))
+    refusal = "".join(piece.text for piece in pieces if isinstance(piece, RefusalDelta))
     calls: dict[int, list[str]] = {}
     for piece in pieces:
         if isinstance(piece, ToolCallDelta):
@@ -42,7 +47,10 @@ def told(events: list[StreamEvent]) -> Told:
             for place, value in enumerate((piece.id, piece.name, piece.arguments_json)):
                 call[place] += value
     assert sorted(calls) == list(range(len(calls)))
-    return Told(text, tuple((c[0], c[1], c[2]) for c in calls.values()), end)
+    thoughts = TextAssembler()
+    thoughts.feed(Delta(reasoning=tuple(piece for piece in pieces if isinstance(piece, ReasoningDelta))))
+    tools = tuple((c[0], c[1], c[2]) for c in calls.values())
+    return Told(text, tools, end, refusal, thoughts.reasoning)
 
 
 def sse(*events: Any, done: bool = False, newline: str = "\n") -> bytes:
@@ -176,7 +184,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             chunk({"content": ""}, "stop", usage={"prompt_tokens": 20, "completion_tokens": 7, "prompt_cache_hit_tokens": 8}),
             done=True,
         ),
-        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7, 8), "m-1")),
+        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7, 8), "m-1"), reasoning=(Reasoning("hm"),)),
     ),
     "mistral content blocks, usage in the last chunk": (
         "mistral",
@@ -186,7 +194,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             chunk({"content": ""}, "stop", usage={"prompt_tokens": 0, "completion_tokens": 0}),
             done=True,
         ),
-        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(0, 0), "m-1")),
+        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(0, 0), "m-1"), reasoning=(Reasoning("hm"),)),
     ),
     "xai counts reasoning apart, no terminator": (
         "xai",
@@ -260,7 +268,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7, "input_tokens": None}},
             {"type": "message_stop"},
         ),
-        Told(_TEXT, (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, Usage(20, 7, 8, 2), "m-1")),
+        Told(_TEXT, (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, Usage(20, 7, 8, 2), "m-1"), reasoning=(Reasoning("hm", "x"),)),
     ),
     "gemini thoughts and text": (
         "gemini",
@@ -270,7 +278,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             {"candidates": [{"content": {"parts": [{"text": "世界 🚂"}]}, "finishReason": "STOP"}], "usageMetadata": _GEMINI_USAGE, "modelVersion": "m-1"},
             newline="\r\n",
         ),
-        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7, 8, 0, 3), "m-1")),
+        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7, 8, 0, 3), "m-1"), reasoning=(Reasoning("hm", summary=True),)),
     ),
     "gemini two tools in one array": (
         "vertex",
@@ -281,7 +289,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             ],
             indent=1,
         ).encode(),
-        Told("", (("", "weather", '{"city":"Bern"}'), ("b", "time", "{}")), StreamEnd(FinishReason.TOOL_CALLS, None, "m-1")),
+        Told("", (("call_0", "weather", '{"city":"Bern"}'), ("b", "time", "{}")), StreamEnd(FinishReason.TOOL_CALLS, None, "m-1")),
     ),
     "cohere text": (
         "cohere",
@@ -304,7 +312,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             {"type": "tool-call-end", "index": 0},
             {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL", "usage": {}}},
         ),
-        Told("", (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, None, "")),
+        Told("", (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, None, ""), reasoning=(Reasoning("I will", id="tool_plan", tool_call_id="a"),)),
     ),
     "cohere version 1": (
         "cohere",
@@ -323,7 +331,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
             {"model": "m-1", "message": {"content": "世界 🚂"}, "done": False},
             {"model": "m-1", "message": {"content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 20, "eval_count": 7},
         ),
-        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7), "m-1")),
+        Told(_TEXT, (), StreamEnd(FinishReason.STOP, Usage(20, 7), "m-1"), reasoning=(Reasoning("hm"),)),
     ),
     "bedrock converse": (
         "bedrock",
@@ -335,7 +343,7 @@ STREAMS: dict[str, tuple[str, bytes, Told]] = {
         + frame("contentBlockStop", {"contentBlockIndex": 2})
         + frame("messageStop", {"stopReason": "tool_use"})
         + frame("metadata", {"usage": {"inputTokens": 10, "outputTokens": 7, "cacheReadInputTokens": 8, "cacheWriteInputTokens": 2}}),
-        Told(_TEXT, (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, Usage(20, 7, 8, 2), "")),
+        Told(_TEXT, (("a", "weather", '{"city":"Bern"}'),), StreamEnd(FinishReason.TOOL_CALLS, Usage(20, 7, 8, 2), ""), reasoning=(Reasoning("hm"),)),
     ),
     "bedrock invoke, anthropic": (
         "bedrock_invoke",

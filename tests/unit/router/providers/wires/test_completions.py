@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.conversation import ToolCall
+from libs.conversation import Reasoning, ToolCall
 from libs.types import ErrorClass, FinishReason, Usage
 from services.router.request.generation import Completion, ProviderFailure
 from tests.unit.router.providers.wires.samples import WIRES
@@ -49,7 +49,11 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
     ("openai", chat({"content": "hi"}, "length"), Completion("hi", LENGTH, None, (), "m-1")),
     ("openai", chat({"content": ""}, "length"), Completion("", LENGTH, None, (), "m-1")),
     ("openai", chat(None, "content_filter"), Completion("", FILTER, None, (), "m-1")),
-    ("openai", chat({"content": None, "refusal": "No."}), Completion("No.", FILTER, None, (), "m-1")),
+    (
+        "openai",
+        chat({"content": None, "refusal": "No."}),
+        Completion("", FILTER, None, (), "m-1", refusal="No."),
+    ),
     (
         "openai",
         chat({"tool_calls": [FUNCTION]}, "tool_calls"),
@@ -69,7 +73,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
     (
         "mistral",
         chat({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"}]}),
-        Completion("hi", STOP, None, (), "m-1"),
+        Completion("hi", STOP, None, (), "m-1", (Reasoning("hm"),)),
     ),
     (
         "anthropic",
@@ -84,7 +88,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
             ],
             "stop_reason": "tool_use",
         },
-        Completion("hi", TOOLS, None, (WEATHER,), "m-1"),
+        Completion("hi", TOOLS, None, (WEATHER,), "m-1", (Reasoning("hm", "x"),)),
     ),
     (
         "anthropic",
@@ -102,7 +106,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
             ],
             "modelVersion": "m-1",
         },
-        Completion("hi", TOOLS, None, (WEATHER,), "m-1"),
+        Completion("hi", TOOLS, None, (WEATHER,), "m-1", (Reasoning("hm", summary=True),)),
     ),
     ("gemini", {"candidates": [{"finishReason": "SAFETY"}]}, Completion("", FILTER, None)),
     ("gemini", {"candidates": [{"finishReason": "MAX_TOKENS"}]}, Completion("", LENGTH, None)),
@@ -124,7 +128,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
                 },
             ],
         },
-        Completion("hi", TOOLS, None, (WEATHER,), "m-1"),
+        Completion("hi", TOOLS, None, (WEATHER,), "m-1", (Reasoning("hm", summary=True),)),
     ),
     (
         "cohere",
@@ -132,7 +136,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
             "message": {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"}]},
             "finish_reason": "MAX_TOKENS",
         },
-        Completion("hi", LENGTH, None),
+        Completion("hi", LENGTH, None, reasoning=(Reasoning("hm"),)),
     ),
     ("cohere", {"text": "hi", "finish_reason": "COMPLETE", "meta": {}}, Completion("hi", STOP, None)),
     (
@@ -154,7 +158,7 @@ ANSWERS: list[tuple[str, Any, Completion]] = [
             },
             "stopReason": "guardrail_intervened",
         },
-        Completion("hi", FILTER, None, (WEATHER,)),
+        Completion("hi", FILTER, None, (WEATHER,), reasoning=(Reasoning("hm"),)),
     ),
     (
         "bedrock_invoke",

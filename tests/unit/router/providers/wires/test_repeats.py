@@ -110,7 +110,8 @@ def test_a_refusal_that_comes_only_at_the_end_is_one() -> None:
     for events in ((), ({"type": "response.output_item.done", "output_index": 0, "item": item},)):
         found, failure = read("openai_responses", [typed(*events, end)])
         assert failure is None
-        assert (told(found).text, told(found).end.finish_reason) == ("No.", FinishReason.CONTENT_FILTER)
+        assert (told(found).text, told(found).refusal) == ("", "No.")
+        assert told(found).end.finish_reason is FinishReason.CONTENT_FILTER
 
 
 def test_the_older_way_to_call_a_function_streams_too() -> None:

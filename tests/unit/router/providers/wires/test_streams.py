@@ -284,9 +284,11 @@ def test_an_empty_answer_for_a_reason_is_an_answer() -> None:
 
 
 def test_a_refusal_is_passed_on_as_filtered() -> None:
-    """The refusal of a model is text with finish reason content_filter."""
+    """The refusal of a model is no text, and its finish reason is content_filter."""
     events, _ = read("openai", [sse(chunk({"refusal": "I can't."}), chunk({}, "stop"), done=True)])
-    assert (told(events).text, told(events).end.finish_reason) == ("I can't.", FinishReason.CONTENT_FILTER)
+    found = told(events)
+    assert (found.text, found.refusal) == ("", "I can't.")
+    assert found.end.finish_reason is FinishReason.CONTENT_FILTER
 
 
 ERRORS: list[tuple[str, bytes, ErrorClass]] = [

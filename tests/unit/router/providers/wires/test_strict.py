@@ -69,8 +69,8 @@ def refusal(target: Target, prompt: Prompt) -> str:
         target.model,
         "key:secret",
         _OPTIONS,
-        most_output(target.model),
-        "prefill" not in target.lacks,
+        max_output_tokens=most_output(target.model),
+        prefill="prefill" not in target.lacks,
     )
     request = WIRES[target.kind].request(prompt, endpoint, stream=False)
     found = judge(*target.table, target.model, json.loads(request.body))

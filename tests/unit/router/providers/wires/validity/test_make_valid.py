@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from libs.catalog.model import Provider
 from libs.conversation import Message, Part, Reasoning, ResponseFormat, Role, Text, Tool, ToolCall
+from services.router.providers.thoughts import keep_own_thoughts
 from services.router.providers.wires.validity import rules
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import Rules
@@ -18,6 +20,7 @@ from tests.unit.router.providers.wires.test_strict import TARGETS, refusal
 
 #: Sampling and effort that single models refuse: whether to do without is not for us to decide.
 NOT_OURS = ("temperature of a reasoning model", "field of no reasoning model", "penalty")
+ANYBODY = Provider("anybody", "openai_compatible", "http://anybody.test/v1")
 EVERY_RULES: tuple[Rules, ...] = tuple(value for value in vars(rules).values() if isinstance(value, Rules))
 
 TEXTS = st.sampled_from(["", " ", "\n\t", "Hello", "Bern ", " Grüße 🙂", '{"json": 1}', "a" * 300])
@@ -81,7 +84,14 @@ def rounds(draw: st.DrawFn) -> list[Message]:
     between = draw(st.lists(st.builds(Message, st.sampled_from([Role.SYSTEM, Role.USER]), TEXTS), max_size=1))
     parts: tuple[Part, ...] = draw(
         st.sampled_from(
-            [(), (Reasoning("hm", "c2ln", tool_call_id=calls[0].id), Text("Let me look."), Text(" "))]
+            [
+                (),
+                (
+                    Reasoning("hm", "c2ln", kind="elsewhere", tool_call_id=calls[0].id),
+                    Text("Let me look."),
+                    Text(" "),
+                ),
+            ]
         )
     )
     text = "" if parts else draw(TEXTS)
@@ -126,6 +136,7 @@ def prompts(draw: st.DrawFn) -> Prompt:
 @given(prompts())
 def test_whatever_a_vendor_takes_every_vendor_takes(prompt: Prompt) -> None:
     """No wire's request breaks a rule of the simulator's strict mode, which shares no code with the wires."""
+    prompt = keep_own_thoughts(prompt, ANYBODY, "anybody")
     broken = {name: rule for name, target in TARGETS.items() if (rule := refusal(target, prompt))}
     assert {name: rule for name, rule in broken.items() if rule not in NOT_OURS} == {}
 
@@ -151,6 +162,9 @@ def test_the_way_back_leads_back(prompt: Prompt, vendor: Rules) -> None:
     given_calls = [call for message in prompt.messages for call in message.tool_calls]
     assert len({call.id for call in calls}) == len(calls)
     assert [inverse.ids[call.id] for call in calls] == [call.id for call in given_calls]
+    for message in sent.messages:
+        thoughts = [part for part in message.parts if isinstance(part, Reasoning) and part.tool_call_id]
+        assert {thought.tool_call_id for thought in thoughts} <= {call.id for call in message.tool_calls}
     assert [inverse.names.get(call.name, call.name) for call in calls] == [call.name for call in given_calls]
     assert all(vendor.ids.fullmatch(call.id) and vendor.names.fullmatch(call.name) for call in calls)
     results = [message for message in sent.messages if message.role is Role.TOOL]
