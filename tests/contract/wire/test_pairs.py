@@ -13,19 +13,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import SystemClock
-from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall, ToolCallDelta
+from libs.conversation import (
+    Image,
+    Message,
+    Reasoning,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from libs.types import FinishReason
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
-from services.router.request.generation import Completion, Prompt, StreamEnd, TextDelta
+from services.router.request.generation import Completion, Prompt
+from tests.support.pictures import png
 from tests.support.simulator import Simulator, running_simulator
+from tests.unit.router.providers.wires.samples import told
 
 MODELS = {
     "openai": "gpt-4o",
@@ -43,6 +56,19 @@ MODELS = {
     "openai_compatible": "llama-3.1-8b-instruct",
     "ollama_native": "llama3.1",
 }
+#: Kinds whose models think before they call, and show their thoughts or sign them.
+THINKING = ("openai_responses", "anthropic", "gemini", "vertex", "bedrock", "bedrock_invoke")
+#: Kinds whose models see images.
+SEEING = (
+    "openai",
+    "openai_responses",
+    "azure_openai",
+    "anthropic",
+    "gemini",
+    "vertex",
+    "bedrock",
+    "bedrock_invoke",
+)
 #: Kinds whose models are bound to no schema, so that the router asks them for none.
 WITHOUT_SCHEMA = ("groq", "deepseek")
 #: Kinds whose address is that of the server, without a version.
@@ -54,6 +80,7 @@ TOOLS = (
     Tool("news", "Lists headlines", "{}"),
 )
 ASKED = Message(Role.USER, "The weather in Bern and the news, please")
+SHOWN = Message(Role.USER, parts=(Text("What is this?"), Image(png())))
 PATIENT = AttemptTimeouts(total=20.0, first_content=20.0, silence=20.0, content=20.0)
 ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
@@ -71,35 +98,31 @@ class Vendors:
         name, where it is not the kind's."""
         base = self.simulator.base(at or kind) + ("" if kind in WITHOUT_VERSION else "/v1")
         provider = Provider(kind, kind, base, "KEY", options=OPTIONS)
-        capabilities = frozenset({"streaming", "system", "tools", "json", "json_schema"})
+        capabilities = frozenset({"streaming", "system", "tools", "json", "json_schema", "image"})
+        if kind in THINKING:
+            capabilities |= {"reasoning"}
+            prompt = replace(prompt, reasoning_effort=ReasoningEffort.LOW)
         model = Model(kind, "m", MODELS[kind], 200_000, 4000, capabilities)
         if not stream:
             return await self.client.complete(provider, model, prompt, PATIENT)
         async with aclosing(self.client.stream(provider, model, prompt, PATIENT)) as stream_:
             events = [event async for batch in stream_ for event in batch]
-        end = events[-1]
-        assert isinstance(end, StreamEnd)
-        calls: dict[int, tuple[str, str, str]] = {}
-        for event in events:
-            if isinstance(event, ToolCallDelta):
-                before = calls.get(event.index, ("", "", ""))
-                piece = (event.id, event.name, event.arguments_json)
-                calls[event.index] = (before[0] + piece[0], before[1] + piece[1], before[2] + piece[2])
-        text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        return Completion(
-            text, end.finish_reason, end.usage, tuple(ToolCall(*call) for call in calls.values())
-        )
+        answer = told(events)
+        calls = tuple(ToolCall(*call) for call in answer.tools)
+        end = answer.end
+        return Completion(answer.text, end.finish_reason, end.usage, calls, "", answer.reasoning)
 
     async def call_tools(
         self, kind: str, messages: tuple[Message, ...], *, stream: bool, at: str = ""
     ) -> tuple[Message, ...]:
         """Returns the conversation after both tools were asked for, called at once, and have answered."""
         asked = (*messages, ASKED)
-        answer = await self.ask(kind, Prompt(asked, 2000, tools=TOOLS), stream=stream, at=at)
+        answer = await self.ask(kind, Prompt(asked, 4000, tools=TOOLS), stream=stream, at=at)
         assert answer.finish_reason is FinishReason.TOOL_CALLS
         assert [call.name for call in answer.tool_calls] == ["get.weather", "news"]
         assert [type(json.loads(call.arguments_json)) for call in answer.tool_calls] == [dict, dict]
-        turn = Message(Role.ASSISTANT, answer.text, answer.tool_calls)
+        said = (Text(answer.text),) if answer.text else ()
+        turn = Message(Role.ASSISTANT, "", answer.tool_calls, parts=(*answer.reasoning, *said))
         texts = ('{"degrees": 20}', "")
         results = tuple(
             Message(Role.TOOL, text, tool_call_id=call.id)
@@ -122,15 +145,21 @@ async def vendors() -> AsyncIterator[Vendors]:
 async def test_a_conversation_goes_on_at_any_vendor(
     vendors: Vendors, begin: str, to: str, stream: bool
 ) -> None:
-    """System message, two rounds of parallel calls at one vendor and a third at the other, a call without arguments,
-    an empty result, and an answer by a schema without tools: no vendor refuses any of it, and no two calls share an
-    id."""
+    """System message, an image, thoughts, two rounds of parallel calls at one vendor and a third at the other, a call
+    without arguments, an empty result, and an answer by a schema without tools: no vendor refuses any of it, and no
+    two calls share an id."""
     messages = vendors.begun.get((begin, stream))
     if messages is None:
-        messages = (Message(Role.SYSTEM, "Be brief."),)
+        messages = (Message(Role.SYSTEM, "Be brief."), SHOWN if begin in SEEING else ASKED)
         for _ in range(2):
             messages = await vendors.call_tools(begin, messages, stream=stream)
         vendors.begun[begin, stream] = messages
+        parts = [part for message in messages for part in message.parts]
+        thoughts = [part for part in parts if isinstance(part, Reasoning)]
+        assert thoughts or begin not in THINKING
+    if to not in SEEING:
+        # A model that cannot see is not asked.
+        messages = tuple(ASKED if message is SHOWN else message for message in messages)
     messages = await vendors.call_tools(to, messages, stream=stream)
     ids = [call.id for message in messages for call in message.tool_calls]
     assert len(set(ids)) == 6
@@ -141,7 +170,7 @@ async def test_a_conversation_goes_on_at_any_vendor(
         Message(Role.USER, "Which city was it?"),
         Message(Role.SYSTEM, "Answer with its name."),
     )
-    answer = await vendors.ask(to, Prompt(last, 2000, response_format=wanted), stream=stream)
+    answer = await vendors.ask(to, Prompt(last, 4000, response_format=wanted), stream=stream)
     assert isinstance(json.loads(answer.text), dict)
     assert answer.finish_reason is FinishReason.STOP
     assert not answer.tool_calls
@@ -173,7 +202,7 @@ async def test_halves_of_a_character_are_one(vendors: Vendors, kind: str) -> Non
     """An emoji whose surrogates come in two events."""
     at = f"{kind}-halves"
     await vendors.simulator.set(at, faults=[{"kind": "split_emoji"}])
-    answer = await vendors.ask(kind, Prompt((ASKED,), 2000), stream=True, at=at)
+    answer = await vendors.ask(kind, Prompt((ASKED,), 4000), stream=True, at=at)
     assert answer.text.endswith("\U0001f600")
     assert "\ufffd" not in answer.text
 
@@ -185,9 +214,9 @@ async def test_the_router_stops_where_the_vendor_was_not_told(
 ) -> None:
     """More stop sequences than any vendor but some takes, one that only white space makes up, and a model that takes
     none: the answer ends before the one that comes."""
-    whole = await vendors.ask(kind, Prompt((ASKED,), 2000), stream=stream)
+    whole = await vendors.ask(kind, Prompt((ASKED,), 4000), stream=stream)
     word = whole.text.split()[2]
     stops = ("@1", "@2", "@3", "@4", "@5", "@6", f" {word}", "\n\n\n")
-    answer = await vendors.ask(kind, Prompt((ASKED,), 2000, stop_sequences=stops), stream=stream)
+    answer = await vendors.ask(kind, Prompt((ASKED,), 4000, stop_sequences=stops), stream=stream)
     assert answer.text == whole.text.partition(f" {word}")[0]
     assert answer.finish_reason is FinishReason.STOP

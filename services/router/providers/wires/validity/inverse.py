@@ -114,7 +114,9 @@ class AnswerReader:
         if given in self._expected:
             self._expected.remove(given)
             return self._ids[given]
-        self._ids[given] = new = self._new_id(given)
+        new = self._new_id(given)
+        # Thoughts stand before the first of several calls with one id.
+        self._ids.setdefault(given, new)
         return new
 
     def name_call(self, thought: Reasoning) -> Reasoning:

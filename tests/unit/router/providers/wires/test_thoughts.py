@@ -367,8 +367,12 @@ def test_claude_thinks_on_after_a_call_where_its_thoughts_are_at_hand() -> None:
     for kind, model in (("anthropic", "m-1"), ("bedrock_invoke", "anthropic.claude")):
         assert _body(kind, signed, model)["thinking"]["type"] == "enabled"
         assert "thinking" not in _body(kind, unsigned, model)
-        later = Prompt((*unsigned.messages, _ASK), 9000, reasoning_effort=ReasoningEffort.LOW)
+        answered = (*unsigned.messages, Message(Role.ASSISTANT, "It is so."), _ASK)
+        later = Prompt(answered, 9000, reasoning_effort=ReasoningEffort.LOW)
         assert "thinking" in _body(kind, later, model)
+        # A user who speaks right after results is one message with them.
+        at_once = Prompt((*unsigned.messages, _ASK), 9000, reasoning_effort=ReasoningEffort.LOW)
+        assert "thinking" not in _body(kind, at_once, model)
     converse = _body("bedrock", signed, "anthropic.claude")
     assert converse["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
 
