@@ -77,6 +77,10 @@ RetryFailed = Annotated[
     bool, typer.Option(help="Whether rows that failed in an earlier run are tried again.")
 ]
 StreamOption = Annotated[bool, typer.Option("--stream", help="Show the answer while it is written.")]
+ShowReasoning = Annotated[
+    bool,
+    typer.Option("--show-reasoning", help="Show the model's thoughts too, with --stream on standard error."),
+]
 
 
 def generate(
@@ -89,6 +93,7 @@ def generate(
     max_wait: MaxWait = 60.0,
     retry_failed: RetryFailed = True,
     stream: StreamOption = False,
+    show_reasoning: ShowReasoning = False,
     image: opt.Images = None,
     file: opt.Files = None,
     content_type: opt.ContentType = "",
@@ -127,10 +132,12 @@ def generate(
             if output is not None or template or image_field:
                 raise CliError("--output, --template and --image-field go with --input")
             asked = with_parts(read_prompt(prompt), [*read_images(image or ()), *read_files(file or ())])
-            run(_generate_one(endpoint, asked, chosen, timeout, stream, as_json))
+            run(_generate_one(endpoint, asked, chosen, timeout, stream, show_reasoning, as_json))
             return
-        if prompt or stream or image or file:
-            raise CliError("--input takes no prompt, --stream, --image or --file; rows have an --image-field")
+        if prompt or stream or show_reasoning or image or file:
+            raise CliError(
+                "--input takes no prompt, --stream, --show-reasoning, --image or --file; rows have an --image-field"
+            )
         if output is None:
             raise CliError("--input needs --output, where the answers go")
         chosen.setdefault("priority", Priority.BULK)
@@ -172,28 +179,36 @@ def read_prompt(argument: str) -> str:
 
 
 async def _generate_one(
-    endpoint: Endpoint, prompt: Asked, options: Options, timeout: float, stream: bool, as_json: bool
+    endpoint: Endpoint,
+    prompt: Asked,
+    options: Options,
+    timeout: float,
+    stream: bool,
+    show_reasoning: bool,
+    as_json: bool,
 ) -> None:
     out = console()
     async with client(Client, endpoint, timeout) as connected:
         if stream:
-            result = await _stream(connected, prompt, options, as_json)
+            result = await _stream(connected, prompt, options, show_reasoning, as_json)
         else:
             result = await connected.generate(prompt, **options)
     if not as_json:
-        out.print(render_result(result, show_text=not stream))
+        out.print(render_result(result, show_text=not stream, show_reasoning=show_reasoning and not stream))
     elif not stream:
         write_json(to_builtins(result))
 
 
-async def _stream(connected: Client, prompt: Asked, options: Options, as_json: bool) -> Result:
-    assembler, flow = TextAssembler(), Flow(console())
+async def _stream(
+    connected: Client, prompt: Asked, options: Options, show_reasoning: bool, as_json: bool
+) -> Result:
+    assembler, view = TextAssembler(), StreamView(Flow(console()), show_reasoning=show_reasoning)
     async for event in connected.stream(prompt, **options):
         assembler.feed(event)
         if as_json:
             write_json(event_fields(event, assembler))
         else:
-            _show(event, flow)
+            view.show(event)
     result = assembler.result
     assert result is not None  # the client raises where a stream ends without Completed
     return result
@@ -209,16 +224,47 @@ def event_fields(event: Event, assembler: TextAssembler) -> dict[str, Any]:
     return {"event": kind, **fields}
 
 
-def _show(event: Event, flow: Flow) -> None:
-    if isinstance(event, Delta):
-        flow.write(printable(event.text))
-    elif isinstance(event, Restarted):
-        flow.end()
-        flow.write(
-            f"\n\n[{event.from_provider} failed; {event.selection.provider} begins anew, disregard the above]\n\n"
-        )
-    elif isinstance(event, SwitchedProvider):
-        sys.stderr.write(f"[{event.from_provider} failed; {event.selection.provider} goes on]")
-    elif isinstance(event, Completed):
-        flow.end()
-        flow.write("\n\n")
+class StreamView:
+    """Shows a stream's events to a person: the answer on standard output, all else on standard error."""
+
+    def __init__(self, flow: Flow, *, show_reasoning: bool) -> None:
+        self._flow = flow
+        self._show_reasoning = show_reasoning
+        self._thinking = False
+        #: Anything was shown that a new beginning makes void.
+        self._shown = False
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        if isinstance(event, Delta):
+            self._think("".join([piece.piece.text for piece in event.reasoning]))
+            self._say(event.text + event.refusal)
+        elif isinstance(event, Restarted):
+            if self._shown:
+                self._flow.end()
+                provider = event.selection.provider
+                self._flow.write(
+                    f"\n\n[{event.from_provider} failed; {provider} begins anew, disregard the above]\n\n"
+                )
+            self._shown = self._thinking = False
+        elif isinstance(event, SwitchedProvider):
+            sys.stderr.write(f"[{event.from_provider} failed; {event.selection.provider} goes on]")
+        elif isinstance(event, Completed):
+            self._flow.end()
+            self._flow.write("\n\n")
+
+    def _think(self, text: str) -> None:
+        if text and self._show_reasoning:
+            self._shown = self._thinking = True
+            sys.stderr.write(printable(text))
+            sys.stderr.flush()
+
+    def _say(self, text: str) -> None:
+        if not text:
+            return
+        if self._thinking:
+            self._thinking = False
+            sys.stderr.write("\n\n")
+            sys.stderr.flush()
+        self._shown = True
+        self._flow.write(printable(text))

@@ -80,9 +80,11 @@ def why(selection: Selection) -> str:
     return printable(" — ".join(part for part in (reason, selection.explanation) if part)) or "—"
 
 
-def render_result(result: Result, *, title: str = "Answer", show_text: bool = True) -> RenderableType:
+def render_result(
+    result: Result, *, title: str = "Answer", show_text: bool = True, show_reasoning: bool = False
+) -> RenderableType:
     """Renders one answer with provider, reason, attempts, latency, tokens and cost. `show_text=False` where the text
-    was already printed while it streamed."""
+    was already printed while it streamed. `show_reasoning`: the model's thoughts come first."""
     facts = Facts()
     facts.add("provider", choice(result.selection))
     facts.add("reason", why(result.selection))
@@ -102,10 +104,14 @@ def render_result(result: Result, *, title: str = "Answer", show_text: bool = Tr
     facts.add("request", Text(result.request_id, "dim"))
     parts: list[RenderableType] = [facts]
     if show_text:
-        body = [printable(result.text)] if result.text else []
+        body = [printable(text) for text in (result.text, result.refusal) if text]
         body += [printable(f"{call.name}({call.arguments_json})") for call in result.tool_calls]
         panel = Panel(_Wrapped(Text("\n".join(body))), title=title, title_align="left", box=box.ROUNDED)
         parts.insert(0, panel)
+    thoughts = "\n\n".join([printable(thought.text) for thought in result.reasoning if thought.text])
+    if show_reasoning and thoughts:
+        thought = _Wrapped(Text(thoughts, "dim"))
+        parts.insert(0, Panel(thought, title="Thoughts", title_align="left", box=box.ROUNDED))
     return Group(*parts)
 
 

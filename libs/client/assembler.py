@@ -8,6 +8,7 @@ from msgspec import structs
 
 from libs.answer import Completed, Delta, Event, Restarted, Result
 from libs.conversation import Citation, Reasoning, ToolCall
+from libs.thoughts import Thoughts
 
 
 @dataclass(slots=True)
@@ -17,25 +18,6 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Thought:
-    text: list[str] = field(default_factory=list)
-    opaque: list[str] = field(default_factory=list)
-    so_far: Reasoning = field(default_factory=Reasoning)
-
-    def append(self, piece: Reasoning) -> None:
-        self.text.append(piece.text)
-        self.opaque.append(piece.opaque)
-        before = self.so_far
-        self.so_far = Reasoning(
-            summary=before.summary or piece.summary,
-            redacted=before.redacted or piece.redacted,
-            kind=before.kind or piece.kind,
-            id=before.id or piece.id,
-            tool_call_id=before.tool_call_id or piece.tool_call_id,
-        )
-
-
 class TextAssembler:
     """Assembles an answer from every event in order. A `Restarted` discards what came before it, so `text` is always
     what a reader should be shown now."""
@@ -43,7 +25,7 @@ class TextAssembler:
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._thoughts: dict[int, _Thought] = {}
+        self._thoughts = Thoughts()
         self._refusal: list[str] = []
         self._citations: list[Citation] = []
         self._result: Result | None = None
@@ -51,7 +33,8 @@ class TextAssembler:
     def feed(self, event: Event) -> None:
         """Takes one event in."""
         if isinstance(event, Restarted):
-            for held in (self._parts, self._calls, self._thoughts, self._refusal, self._citations):
+            self._thoughts.clear()
+            for held in (self._parts, self._calls, self._refusal, self._citations):
                 held.clear()
         elif isinstance(event, Delta):
             self._parts.append(event.text)
@@ -60,8 +43,7 @@ class TextAssembler:
                 call.id = call.id or piece.id
                 call.name = call.name or piece.name
                 call.arguments.append(piece.arguments_json)
-            for thought in event.reasoning:
-                self._thoughts.setdefault(thought.index, _Thought()).append(thought.piece)
+            self._thoughts.feed(event.reasoning)
             self._refusal.append(event.refusal)
             self._citations.extend(event.citations)
         elif isinstance(event, Completed):
@@ -82,10 +64,7 @@ class TextAssembler:
     @property
     def reasoning(self) -> tuple[Reasoning, ...]:
         """Returns the model's thoughts so far, in the order of their index."""
-        return tuple(
-            structs.replace(thought.so_far, text="".join(thought.text), opaque="".join(thought.opaque))
-            for _, thought in sorted(self._thoughts.items())
-        )
+        return self._thoughts.whole()
 
     @property
     def result(self) -> Result | None:

@@ -36,6 +36,8 @@ class Options(TypedDict, total=False):
     tools: Sequence[Tool]
     #: "auto", "none", "required" or a tool's name.
     tool_choice: str
+    #: False: at most one tool is called in a turn.
+    parallel_tool_calls: bool
     reasoning_effort: ReasoningEffort
     #: -2 to 2.
     presence_penalty: float

@@ -19,7 +19,7 @@ from libs.http.routes import Route
 from services.router.api.accept import Draft
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_relay import HttpRelay
-from services.router.api.openai.account import result_headers
+from services.router.api.openai.account import ignored_headers, result_headers
 from services.router.api.openai.chat import ChatExchange
 from services.router.api.openai.errors import error_body, from_failure, unknown_model
 from services.router.api.openai.exchange import Exchange
@@ -115,15 +115,14 @@ class HttpDoor:
         try:
             if parsed.stream:
                 encoder = exchange.stream(call.id, created)
-                relay = HttpRelay(call, encoder, parsed.names, parsed.on_restart)
+                relay = HttpRelay(call, encoder, parsed)
                 events = self._entry.stream(call.caller, parsed.draft, parsed.timeout)
                 return await relay.run(self._heartbeats.between(events, relay.beat))
             result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None
-        return web.Response(
-            body=exchange.whole(result, created), content_type=JSON, headers=result_headers(result)
-        )
+        headers = result_headers(result) | ignored_headers(parsed.ignored)
+        return web.Response(body=exchange.whole(result, created), content_type=JSON, headers=headers)
 
 
 def _json(data: Any) -> web.Response:

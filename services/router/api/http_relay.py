@@ -11,9 +11,9 @@ from libs.answer import Delta, Event, Head, Restarted, Selected, Selection, Swit
 from libs.errors import PointsmanError
 from libs.http.call import HttpCall
 from libs.http.server import REQUEST_ID, SERVER
-from services.router.api.openai.account import head_headers, head_of, selection_headers
+from services.router.api.openai.account import head_headers, head_of, ignored_headers, selection_headers
 from services.router.api.openai.errors import SERVER_ERROR, ApiError, from_failure
-from services.router.api.openai.exchange import StreamEncoder
+from services.router.api.openai.exchange import ParsedRequest, StreamEncoder
 from services.router.api.openai.routing import OnRestart
 
 _HEADERS = {
@@ -36,18 +36,17 @@ class HttpRelay:
     goes before it.
     """
 
-    def __init__(
-        self, call: HttpCall, encoder: StreamEncoder, names: Mapping[str, str], on_restart: OnRestart
-    ) -> None:
+    def __init__(self, call: HttpCall, encoder: StreamEncoder, request: ParsedRequest) -> None:
         self._call = call
         self._encoder = encoder
-        self._names = names
-        self._on_restart = on_restart
+        self._request = request
         self._selection: Selection | None = None
         #: The response, once its head was sent.
         self._response: web.StreamResponse | None = None
         #: The encoder's first bytes were sent.
         self._begun = False
+        #: A piece of an answer was sent, not of thoughts alone.
+        self._answered = False
 
     async def beat(self) -> None:
         """Sends a comment, which clients of server-sent events skip."""
@@ -61,6 +60,7 @@ class HttpRelay:
             try:
                 async for event in events:
                     if isinstance(event, Delta):
+                        self._answered |= bool(event.text or event.tool_calls or event.refusal)
                         response, head = await self._open(event.head)
                         await response.write(head + self._encoder.delta(event))
                     elif isinstance(event, Restarted):
@@ -77,7 +77,9 @@ class HttpRelay:
                     raise
                 # Clients of responses know no failure of what has not begun.
                 begin = b"" if self._selection is None else (await self._open(None))[1]
-                await self._response.write(begin + self._encoder.fail(from_failure(error, self._names)))
+                await self._response.write(
+                    begin + self._encoder.fail(from_failure(error, self._request.names))
+                )
         assert self._response is not None, "the last event is written"
         await self._response.write_eof()
         return self._response
@@ -97,7 +99,10 @@ class HttpRelay:
 
     async def _send_head(self, headers: Mapping[str, str]) -> web.StreamResponse:
         """Sends the head with these headers and those of every stream, and returns the response."""
-        self._response = web.StreamResponse(headers={**_HEADERS, REQUEST_ID: self._call.id, **headers})
+        ignored = ignored_headers(self._request.ignored)
+        self._response = web.StreamResponse(
+            headers={**_HEADERS, REQUEST_ID: self._call.id, **headers, **ignored}
+        )
         await self._response.prepare(self._call.request)
         return self._response
 
@@ -105,7 +110,11 @@ class HttpRelay:
         """Sends the restart, or the error that stands for it. Returns True if the stream goes on."""
         if self._response is None:
             return True
-        if self._on_restart is OnRestart.REPLACE:
+        if not self._answered and self._request.on_restart is not OnRestart.REPLACE:
+            await self._response.write(self._encoder.void_thoughts())
+            return True
+        self._answered = False
+        if self._request.on_restart is OnRestart.REPLACE:
             await self._response.write(self._encoder.restarted(event))
             return True
         error = ApiError(

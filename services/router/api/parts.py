@@ -15,6 +15,8 @@ MAX_IMAGE_BYTES = 5 * 1024 * 1024
 #: Pixels of an image's side, as its header claims. Anthropic and Bedrock take 8000, others scale larger ones down.
 MAX_SIDE = 16_384
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+#: Bytes of what only a provider can read.
+MAX_OPAQUE = 1024 * 1024
 #: Characters of an address.
 MAX_URL = 4096
 #: The parts that each may say.
@@ -67,6 +69,7 @@ def has_content(message: Message) -> bool:
 def _check_reasoning(part: Reasoning, at: str, found: Faults) -> None:
     found.measure(f"{at}.text", part.text)
     found.measure(f"{at}.opaque", part.opaque)
+    found.check(len(part.opaque) <= MAX_OPAQUE, f"{at}.opaque", f"must be at most {MAX_OPAQUE} bytes")
     for name in ("kind", "id", "tool_call_id"):
         found.measure(f"{at}.{name}", getattr(part, name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from libs.answer import Head, Result, Selection
@@ -75,6 +76,11 @@ def pointsman_object(result: Result) -> dict[str, Any]:
         "cost_usd": usd(result.cost_micro_usd),
         "usage_accuracy": result.usage.accuracy,
     }
+
+
+def ignored_headers(ignored: Sequence[str]) -> dict[str, str]:
+    """Returns the header that names the fields of a request of which nothing was made."""
+    return {"x-pointsman-ignored": ", ".join(ignored)} if ignored else {}
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:

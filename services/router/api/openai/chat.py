@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from libs.answer import Delta, Restarted, Result, Selection
-from libs.conversation import ToolCall, ToolCallDelta
+from libs.conversation import Citation, ToolCall, ToolCallDelta
+from libs.thoughts import Thoughts
 from services.router.api.openai.account import FINISH_REASONS, chat_usage, pointsman_object
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
 from services.router.api.openai.exchange import ParsedRequest
+from services.router.api.openai.thoughts import text_of_thoughts, write_details
 
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
@@ -37,9 +39,15 @@ class ChatExchange:
             "role": "assistant",
             # As OpenAI does it: null where there are only calls.
             "content": result.text or (None if result.tool_calls else ""),
-            "refusal": None,
-            "annotations": [],
+            "refusal": result.refusal or None,
+            "annotations": _annotations(result.citations),
         }
+        if result.refusal and not result.text:
+            message["content"] = None
+        if text := text_of_thoughts(result.reasoning):
+            message["reasoning_content"] = text
+        if result.reasoning:
+            message["reasoning_details"] = write_details(result.reasoning)
         if result.tool_calls:
             message["tool_calls"] = [_tool_call(call) for call in result.tool_calls]
         return _encode(
@@ -53,7 +61,7 @@ class ChatExchange:
                         "index": 0,
                         "message": message,
                         "logprobs": None,
-                        "finish_reason": FINISH_REASONS[result.finish_reason],
+                        "finish_reason": _finish_reason(result),
                     }
                 ],
                 "usage": chat_usage(result.usage),
@@ -65,6 +73,28 @@ class ChatExchange:
     def stream(self, request_id: str, created: int) -> ChatStream:
         """See `Exchange.stream`."""
         return ChatStream(request_id, created, include_usage=self._include_usage)
+
+
+def _finish_reason(result: Result) -> str:
+    """Returns the reason why an answer ended; that of a refusal is no filter, as OpenAI does it."""
+    return "stop" if result.refusal else FINISH_REASONS[result.finish_reason]
+
+
+def _annotations(citations: Sequence[Citation]) -> list[dict[str, Any]]:
+    """Returns citations as OpenAI has them: of pages alone, and of the whole answer where nothing else is known."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": citation.url,
+                "title": citation.title,
+                "start_index": citation.start or 0,
+                "end_index": citation.end or 0,
+            },
+        }
+        for citation in citations
+        if citation.url
+    ]
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
@@ -102,6 +132,8 @@ class ChatStream:
             "created": created,
         }
         self._include_usage = include_usage
+        self._thoughts = Thoughts()
+        self._refused = False
         self._prefix = b""
         self._text_prefix = b""
         # With include_usage every chunk but the last says that it has none.
@@ -115,20 +147,31 @@ class ChatStream:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def delta(self, delta: Delta) -> bytes:
-        """Returns a chunk of text, of tool calls, or one of each."""
+        """Returns chunks of thoughts, of text and of tool calls."""
         chunks = b""
+        if delta.reasoning:
+            self._thoughts.feed(delta.reasoning)
+            if text := "".join([piece.piece.text for piece in delta.reasoning]):
+                chunks = self._chunk({"reasoning_content": text})
         if delta.text:
-            chunks = b'%b%b},"logprobs":null,"finish_reason":null%b' % (
+            chunks += b'%b%b},"logprobs":null,"finish_reason":null%b' % (
                 self._text_prefix,
                 _encode(delta.text),
                 self._suffix,
             )
         if delta.tool_calls:
             chunks += self._chunk({"tool_calls": _pieces(delta.tool_calls)})
+        if delta.refusal:
+            self._refused = True
+            chunks += self._chunk({"refusal": delta.refusal})
+        if delta.citations and (annotations := _annotations(delta.citations)):
+            chunks += self._chunk({"annotations": annotations})
         return chunks
 
     def restarted(self, restarted: Restarted) -> bytes:
         """Returns a chunk without choices that says so, and the role again."""
+        self._thoughts.clear()
+        self._refused = False
         notice = {"restarted": True, "from_provider": restarted.from_provider}
         notice |= {"provider": restarted.selection.provider, "model": restarted.selection.model}
         return b'%b,"choices":[],"pointsman":%b}\n\n%b' % (
@@ -137,12 +180,21 @@ class ChatStream:
             self._chunk({"role": "assistant", "content": ""}),
         )
 
+    def void_thoughts(self) -> bytes:
+        """Forgets the thoughts so far: no details of them will come. Their text, once shown, cannot be taken back."""
+        self._thoughts.clear()
+        return b""
+
     def finish(self, result: Result) -> bytes:
-        """Returns the chunk with the finish reason, the one with usage where it was asked for, and `[DONE]`."""
+        """Returns the chunk with the finish reason and all that must be sent back of the thoughts, the one with usage
+        where it was asked for, and `[DONE]`."""
         account = b',"pointsman":' + _encode(pointsman_object(result))
-        reason = _encode(FINISH_REASONS[result.finish_reason])
-        last = b'%b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b' % (
+        reason = b'"stop"' if self._refused else _encode(FINISH_REASONS[result.finish_reason])
+        thoughts = self._thoughts.whole()
+        delta = _encode({"reasoning_details": write_details(thoughts)}) if thoughts else b"{}"
+        last = b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b' % (
             self._prefix,
+            delta,
             reason,
         )
         if not self._include_usage:

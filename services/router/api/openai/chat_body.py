@@ -10,6 +10,7 @@ import msgspec
 from services.router.api.openai.decode import NOTHING, Seed
 from services.router.api.openai.parts import Content
 from services.router.api.openai.request_fields import RequestBody, SchemaBody
+from services.router.api.openai.thoughts import DetailBody
 
 
 class Called(msgspec.Struct):
@@ -34,6 +35,11 @@ class MessageBody(msgspec.Struct):
     content: Content = None
     tool_calls: list[CallBody] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[DetailBody] | None = None
+    refusal: str | None = None
+    name: str | None = None
     function_call: msgspec.Raw = NOTHING
 
 
@@ -90,6 +96,7 @@ class ChatBody(RequestBody, kw_only=True):
     response_format: FormatBody | None = None
     tools: list[ToolBody] | None = None
     tool_choice: str | ChoiceBody | None = None
+    parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -101,3 +108,9 @@ class ChatBody(RequestBody, kw_only=True):
     functions: msgspec.Raw = NOTHING
     function_call: msgspec.Raw = NOTHING
     web_search_options: msgspec.Raw = NOTHING
+    # Taken, and named in a header as ignored.
+    prediction: msgspec.Raw = NOTHING
+    verbosity: msgspec.Raw = NOTHING
+    top_k: msgspec.Raw = NOTHING
+    min_p: msgspec.Raw = NOTHING
+    repetition_penalty: msgspec.Raw = NOTHING

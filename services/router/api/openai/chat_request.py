@@ -1,8 +1,8 @@
 """A chat completions request: OpenAI's JSON to messages and options.
 
 Reference: https://platform.openai.com/docs/api-reference/chat/create. A field that would change the answer and cannot
-be passed on is refused; hints (`store`, `service_tier`, `verbosity`, `parallel_tool_calls`, a message's `name`, …)
-and unknown fields are ignored.
+be passed on is refused; hints (`store`, `service_tier`, `verbosity`, a message's `name`, …) are ignored, and named in
+a header; fields that nobody knows are ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from services.router.api.openai.errors import unsupported
 from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.parts import read_message
 from services.router.api.openai.request_fields import (
+    IGNORED,
     ROLES,
     SchemaBody,
     demanded_tool,
+    ignored_fields,
     make_request,
     output_limit,
     read_effort,
@@ -45,8 +47,10 @@ from services.router.api.openai.request_fields import (
     read_route,
     unsupported_tool,
 )
+from services.router.api.openai.thoughts import read_thoughts, with_thoughts
 from services.router.request.generation import Prompt
 
+_IGNORED = (*IGNORED, "prediction", "verbosity", "top_k", "min_p", "repetition_penalty")
 _ROLES = {**ROLES, "tool": Role.TOOL}
 #: The router's names of fields in the client's terms.
 _NAMES = {
@@ -82,13 +86,17 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
         response_format=_response_format(request.response_format),
         tools=tuple(_tool(index, tool) for index, tool in enumerate(request.tools or ())),
         tool_choice=_tool_choice(request.tool_choice),
+        parallel_tool_calls=False if request.parallel_tool_calls is False else None,
         reasoning_effort=read_effort("reasoning_effort", request.reasoning_effort),
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
     )
     names = {**_NAMES, "max_output_tokens": limit_name}
     usage = request.stream_options is not None and bool(request.stream_options.include_usage)
-    return make_request(request, prompt, route, headers, request_id, names), usage
+    ignored = ignored_fields(request, _IGNORED)
+    if any(message.name for message in request.messages):
+        ignored.append("messages.name")
+    return make_request(request, prompt, route, headers, request_id, names, ignored), usage
 
 
 def _refuse(request: ChatBody) -> None:
@@ -117,11 +125,12 @@ def _message(index: int, message: MessageBody) -> Message:
     calls = tuple(
         _tool_call(f"{at}.tool_calls[{n}]", call) for n, call in enumerate(message.tool_calls or ())
     )
-    return structs.replace(
-        read_message(f"{at}.content", role, message.content),
-        tool_calls=calls,
-        tool_call_id=message.tool_call_id or "",
-    )
+    said = read_message(f"{at}.content", role, message.content)
+    plain = message.reasoning_content or message.reasoning
+    if plain or message.reasoning_details or message.refusal:
+        thoughts = read_thoughts(f"{at}.reasoning_details", message.reasoning_details, plain)
+        said = with_thoughts(said, thoughts, message.refusal)
+    return structs.replace(said, tool_calls=calls, tool_call_id=message.tool_call_id or "")
 
 
 def _tool_call(at: str, call: CallBody) -> ToolCall:

@@ -15,13 +15,14 @@ from services.router.api.openai.routing import OnRestart
 
 class ParsedRequest(Struct, frozen=True):
     """A client's request as it was read. `names`: the router's name of a field → the client's, for errors. `timeout`
-    is in seconds; None: the tenant's default."""
+    is in seconds; None: the tenant's default. `ignored`: fields that are set and that nothing is made of."""
 
     draft: Draft
     stream: bool
     timeout: float | None
     on_restart: OnRestart
     names: Mapping[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 class StreamEncoder(Protocol):
@@ -37,6 +38,10 @@ class StreamEncoder(Protocol):
 
     def restarted(self, restarted: Restarted) -> bytes:
         """Returns the notice that everything so far is void; for clients that ask for it (OnRestart.REPLACE)."""
+        ...
+
+    def void_thoughts(self) -> bytes:
+        """Returns the bytes that end the thoughts so far, which belong to no answer; nothing else was sent."""
         ...
 
     def finish(self, result: Result) -> bytes:

@@ -5,13 +5,13 @@ Bounded as the head of `decode` says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from libs.conversation import ReasoningEffort, ResponseFormat, Role
 from services.router.api.accept import Draft
-from services.router.api.openai.decode import NOTHING, decode_small, json_text
+from services.router.api.openai.decode import NOTHING, decode_small, is_set, json_text
 from services.router.api.openai.errors import ApiError, invalid_parameter, unsupported
 from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.routing import Routing, read_routing
@@ -60,6 +60,14 @@ class RequestBody(msgspec.Struct, kw_only=True):
     user: str | None = None
     metadata: msgspec.Raw = NOTHING
     top_logprobs: int | None = None
+    # Taken, and named in a header as ignored.
+    moderation: msgspec.Raw = NOTHING
+    prompt_cache_key: msgspec.Raw = NOTHING
+    prompt_cache_options: msgspec.Raw = NOTHING
+    prompt_cache_retention: msgspec.Raw = NOTHING
+    safety_identifier: msgspec.Raw = NOTHING
+    service_tier: msgspec.Raw = NOTHING
+    store: msgspec.Raw = NOTHING
 
 
 class SchemaBody(msgspec.Struct):
@@ -67,6 +75,24 @@ class SchemaBody(msgspec.Struct):
 
     name: str = ""
     schema: msgspec.Raw = NOTHING
+
+
+#: Fields of both dialects that are taken and ignored.
+IGNORED = (
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+)
+
+
+def ignored_fields(request: RequestBody, names: Sequence[str]) -> list[str]:
+    """Returns those of the fields that are set."""
+    # Most requests set none, so nothing is read before it is known to be there.
+    return [name for name in names if (raw := getattr(request, name)) and is_set(raw)]
 
 
 def read_route(request: RequestBody, headers: Mapping[str, str]) -> Routing:
@@ -82,8 +108,10 @@ def make_request(
     headers: Mapping[str, str],
     request_id: str,
     names: Mapping[str, str],
+    ignored: Sequence[str],
 ) -> ParsedRequest:
-    """Returns the request with its prompt and its routing. `names`: the dialect's, beside NAMES. Raises ApiError."""
+    """Returns the request with its prompt and its routing. `names`: the dialect's, beside NAMES; `ignored`: its
+    fields that are set and ignored. Raises ApiError."""
     draft = Draft(
         prompt,
         request_id=request_id,
@@ -100,7 +128,9 @@ def make_request(
     )
     content_type = _CONTENT_TYPE if _CONTENT_TYPE in headers else "model"
     all_names = {**NAMES, **names, "content_type": content_type}
-    return ParsedRequest(draft, bool(request.stream), route.timeout, route.on_restart, all_names)
+    return ParsedRequest(
+        draft, bool(request.stream), route.timeout, route.on_restart, all_names, tuple(ignored)
+    )
 
 
 def read_names(param: str, raw: msgspec.Raw) -> list[str]:

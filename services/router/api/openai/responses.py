@@ -7,19 +7,21 @@ stored: `store` is always false. Beyond OpenAI's fields a finished response has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from libs.answer import Delta, Restarted, Result, Selection
-from libs.conversation import ToolCallDelta
+from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCallDelta
+from libs.thoughts import Thoughts
 from libs.types import FinishReason
 from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.responses_body import Echo
+from services.router.api.openai.responses_items import Item, ItemKind, write_annotations
 from services.router.api.openai.responses_request import read_responses
 
 _encode = msgspec.json.Encoder().encode
@@ -29,6 +31,17 @@ _INCOMPLETE: dict[FinishReason | None, str | None] = {
     FinishReason.CONTENT_FILTER: "content_filter",
     FinishReason.OTHER: None,
     None: None,
+}
+_PREFIXES = {
+    ItemKind.MESSAGE: "msg",
+    ItemKind.REFUSAL: "msg",
+    ItemKind.CALL: "fc",
+    ItemKind.THOUGHT: "rs",
+}
+_DELTAS = {
+    ItemKind.MESSAGE: "response.output_text.delta",
+    ItemKind.REFUSAL: "response.refusal.delta",
+    ItemKind.CALL: "response.function_call_arguments.delta",
 }
 _DEFAULTS: dict[str, Any] = {
     "metadata": {},
@@ -46,24 +59,40 @@ class ResponsesExchange:
     def __init__(self, body: bytes, headers: Mapping[str, str], request_id: str) -> None:
         """Reads the request. Raises ApiError."""
         self.request: ParsedRequest
-        self.request, self._echo = read_responses(body, headers, request_id)
+        self.request, self._echo, self._sealed = read_responses(body, headers, request_id)
 
     def whole(self, result: Result, created: int) -> bytes:
         """See `Exchange.whole`."""
-        output = []
-        if result.text or not result.tool_calls:
-            item = _Item(0, f"msg_{result.request_id}")
-            item.pieces.append(result.text)
+        output: list[Item] = []
+
+        def add(kind: ItemKind, text: str, call_id: str = "", name: str = "") -> Item:
+            number = len(output)
+            item = Item(
+                number, kind, f"{_PREFIXES[kind]}_{result.request_id}_{number}", call_id, name, [text]
+            )
             output.append(item)
-        for number, call in enumerate(result.tool_calls):
-            item = _Item(len(output), f"fc_{result.request_id}_{number}", call.id, call.name)
-            item.pieces.append(call.arguments_json)
-            output.append(item)
+            return item
+
+        def think(of: Callable[[Reasoning], bool]) -> None:
+            for thought in result.reasoning:
+                if of(thought) and (thought.text or self._sealed):
+                    item = add(ItemKind.THOUGHT, thought.text)
+                    item.thought, item.sealed = thought, self._sealed
+
+        calls = {call.id for call in result.tool_calls}
+        think(lambda thought: thought.tool_call_id not in calls)
+        if result.text or not (result.tool_calls or result.refusal):
+            add(ItemKind.MESSAGE, result.text).citations.extend(result.citations)
+        if result.refusal:
+            add(ItemKind.REFUSAL, result.refusal)
+        for call in result.tool_calls:
+            think(lambda thought, call_id=call.id: thought.tool_call_id == call_id)  # type: ignore[misc]
+            add(ItemKind.CALL, call.arguments_json, call.id, call.name)
         return _encode(_finished(_Head(self._echo, result.request_id, created), result, output))
 
     def stream(self, request_id: str, created: int) -> ResponsesStream:
         """See `Exchange.stream`."""
-        return ResponsesStream(_Head(self._echo, request_id, created))
+        return ResponsesStream(_Head(self._echo, request_id, created), sealed=self._sealed)
 
 
 @dataclass(slots=True)
@@ -96,69 +125,48 @@ class _Head:
         }
 
 
-@dataclass(slots=True)
-class _Item:
-    """A part of the output: the text, or, where it has a name, a call of a function."""
-
-    index: int
-    id: str
-    call_id: str = ""
-    name: str = ""
-    pieces: list[str] = field(default_factory=list)
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """The fields by which events refer to it."""
-        place = {"item_id": self.id, "output_index": self.index}
-        return place if self.name else {**place, "content_index": 0}
-
-    def whole(self, status: str = "completed") -> dict[str, Any]:
-        """Returns the item with all of its pieces."""
-        text = "".join(self.pieces)
-        if self.name:
-            call = {"id": self.id, "type": "function_call", "status": status, "arguments": text}
-            return {**call, "call_id": self.call_id, "name": self.name}
-        content = [_part(text)] if status != "in_progress" else []
-        return {
-            "id": self.id,
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": content,
-        }
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
-
-
-def _status(result: Result) -> str:
+def _status(result: Result, *, refused: bool) -> str:
+    # That of a refusal is no filter, as OpenAI does it.
+    if refused:
+        return "completed"
     return "incomplete" if result.finish_reason in _INCOMPLETE else "completed"
 
 
-def _finished(head: _Head, result: Result, items: list[_Item]) -> dict[str, Any]:
-    reason = _INCOMPLETE.get(result.finish_reason)
+def _finished(head: _Head, result: Result, items: list[Item]) -> dict[str, Any]:
+    status = _status(result, refused=_refused(items))
+    reason = _INCOMPLETE.get(result.finish_reason) if status == "incomplete" else None
     return head.response(
         result.selection.target,
-        _status(result),
+        status,
         incomplete_details={"reason": reason} if reason else None,
-        output=[item.whole(_status(result)) for item in items],
+        output=[item.whole(status) for item in items],
         usage=responses_usage(result.usage),
         pointsman=pointsman_object(result),
     )
 
 
+def _refused(items: list[Item]) -> bool:
+    return any(item.kind is ItemKind.REFUSAL for item in items)
+
+
 class ResponsesStream:
     """Satisfies `exchange.StreamEncoder`. The text is one output item, each call of a function another; they are
-    opened when their first piece comes, and closed when the next one opens."""
+    opened when their first piece comes, and closed when the next one opens. Thoughts are closed at the end: the part
+    of them that must be sent back may come last."""
 
-    def __init__(self, head: _Head) -> None:
+    def __init__(self, head: _Head, *, sealed: bool) -> None:
+        """`sealed`: thoughts come with all that must be sent back."""
         self._head = head
+        self._sealed = sealed
+        self._thoughts = Thoughts()
+        self._thinking: dict[int, Item] = {}
+        #: Items so far, those that became void included.
+        self._count = 0
         self._model = ""
         self._number = 0
-        self._items: list[_Item] = []
-        self._open: _Item | None = None
-        self._calls: dict[int, _Item] = {}
+        self._items: list[Item] = []
+        self._open: Item | None = None
+        self._calls: dict[int, Item] = {}
         self._delta_prefix = b""
 
     def begin(self, selection: Selection) -> bytes:
@@ -170,14 +178,17 @@ class ResponsesStream:
         )
 
     def delta(self, delta: Delta) -> bytes:
-        """Returns pieces of text and of calls, with the events that open and close their items."""
+        """Returns pieces of thoughts, text and calls, with the events that open and close their items."""
         events = b""
+        if delta.reasoning:
+            self._thoughts.feed(delta.reasoning)
+            events = b"".join([self._think(piece) for piece in delta.reasoning])
         if delta.text:
-            if self._open is None or self._open.name:
-                events = self._close() + self._begin_item(_Item(len(self._items), self._next_id("msg")))
-            assert self._open is not None
-            self._open.pieces.append(delta.text)
-            events += self._piece(delta.text)
+            events += self._say(ItemKind.MESSAGE, delta.text)
+        if delta.refusal:
+            events += self._say(ItemKind.REFUSAL, delta.refusal)
+        for citation in delta.citations:
+            events += self._cite(citation)
         for piece in delta.tool_calls:
             events += self._call(piece)
         return events
@@ -185,20 +196,29 @@ class ResponsesStream:
     def restarted(self, restarted: Restarted) -> bytes:
         """Ends the items so far as incomplete, and returns an event of Pointsman's own which says that they are
         void."""
-        events = self._close("incomplete")
+        events = self.void_thoughts() + self._close("incomplete")
         self._items.clear()
         self._calls.clear()
+        self._count = 0
         self._model = restarted.selection.target
         return events + self._event("pointsman.restarted", from_provider=restarted.from_provider)
 
     def finish(self, result: Result) -> bytes:
         """Returns the end of the last item, then of the response."""
         events = b""
-        if not self._items:
-            events = self._begin_item(_Item(0, self._next_id("msg")))
-        events += self._close(_status(result))
+        if all(item.kind is ItemKind.THOUGHT for item in self._items):
+            events = self._begin_item(self._new_item(ItemKind.MESSAGE))
+        status = _status(result, refused=_refused(self._items))
+        events += self._end_thoughts(status) + self._close(status)
         response = _finished(self._head, result, self._items)
-        return events + self._event(f"response.{_status(result)}", response=response)
+        return events + self._event(f"response.{status}", response=response)
+
+    def void_thoughts(self) -> bytes:
+        """Ends the thoughts so far as incomplete, and leaves them out of the response."""
+        events = self._end_thoughts("incomplete")
+        self._items = [item for item in self._items if item.kind is not ItemKind.THOUGHT]
+        self._thoughts.clear()
+        return events
 
     def fail(self, error: ApiError) -> bytes:
         """Returns the failed response, whose error clients see in the last event."""
@@ -207,14 +227,68 @@ class ResponsesStream:
         response = self._head.response(self._model, "failed", error=fields, output=output)
         return self._event("response.failed", response=response)
 
-    def _next_id(self, kind: str) -> str:
-        return f"{kind}_{self._head.request_id}_{self._number}"
+    def _new_item(self, kind: ItemKind, call_id: str = "", name: str = "") -> Item:
+        name_of_item = f"{_PREFIXES[kind]}_{self._head.request_id}_{self._number}"
+        return Item(self._count, kind, name_of_item, call_id, name)
+
+    def _say(self, kind: ItemKind, text: str) -> bytes:
+        events = b""
+        if self._open is None or self._open.kind is not kind:
+            events = self._close() + self._begin_item(self._new_item(kind))
+        assert self._open is not None
+        self._open.pieces.append(text)
+        return events + self._piece(text)
+
+    def _cite(self, citation: Citation) -> bytes:
+        item = self._open
+        if item is None or item.kind is not ItemKind.MESSAGE or not citation.url:
+            return b""
+        item.citations.append(citation)
+        return self._event(
+            "response.output_text.annotation.added",
+            **item.place,
+            annotation_index=len(item.citations) - 1,
+            annotation=write_annotations([citation])[0],
+        )
+
+    def _think(self, delta: ReasoningDelta) -> bytes:
+        piece, item, events = delta.piece, self._thinking.get(delta.index), b""
+        if item is None:
+            if not (piece.text or self._sealed):
+                return b""
+            item = self._thinking[delta.index] = self._new_item(ItemKind.THOUGHT)
+            item.sealed = self._sealed
+            self._add(item)
+            whole = item.whole("in_progress")
+            events = self._event("response.output_item.added", output_index=item.index, item=whole)
+        if not piece.text:
+            return events
+        if not item.pieces:
+            part = {"type": "summary_text", "text": ""}
+            events += self._event("response.reasoning_summary_part.added", **item.place, part=part)
+        item.pieces.append(piece.text)
+        kind = "response.reasoning_summary_text.delta"
+        return events + self._event(kind, **item.place, delta=piece.text)
+
+    def _end_thoughts(self, status: str) -> bytes:
+        events = b""
+        whole = dict(zip(self._thoughts.indexes(), self._thoughts.whole(), strict=True))
+        for index, item in self._thinking.items():
+            item.thought = whole[index]
+            if text := item.text:
+                part = {"type": "summary_text", "text": text}
+                events += self._event("response.reasoning_summary_text.done", **item.place, text=text)
+                events += self._event("response.reasoning_summary_part.done", **item.place, part=part)
+            done = item.whole(status)
+            events += self._event("response.output_item.done", output_index=item.index, item=done)
+        self._thinking.clear()
+        return events
 
     def _call(self, piece: ToolCallDelta) -> bytes:
         events = b""
         item = self._calls.get(piece.index)
         if item is None:
-            item = _Item(len(self._items), self._next_id("fc"), piece.id, piece.name or "function")
+            item = self._new_item(ItemKind.CALL, piece.id, piece.name or "function")
             self._calls[piece.index] = item
             events = self._close() + self._begin_item(item)
         item.pieces.append(piece.arguments_json)
@@ -226,16 +300,21 @@ class ResponsesStream:
         kind = "response.function_call_arguments.delta"
         return events + self._event(kind, **item.place, delta=piece.arguments_json)
 
-    def _begin_item(self, item: _Item) -> bytes:
+    def _add(self, item: Item) -> None:
         self._items.append(item)
+        self._count += 1
+
+    def _begin_item(self, item: Item) -> bytes:
+        self._add(item)
         self._open = item
         events = self._event(
             "response.output_item.added", output_index=item.index, item=item.whole("in_progress")
         )
-        kind = "response.function_call_arguments.delta" if item.name else "response.output_text.delta"
-        if not item.name:
-            events += self._event("response.content_part.added", **item.place, part=_part(""))
-        constant = _encode({"type": kind, **item.place, **({} if item.name else {"logprobs": []})})[:-1]
+        kind = _DELTAS[item.kind]
+        if item.kind is not ItemKind.CALL:
+            events += self._event("response.content_part.added", **item.place, part=item.part())
+        more: dict[str, Any] = {"logprobs": []} if item.kind is ItemKind.MESSAGE else {}
+        constant = _encode({"type": kind, **item.place, **more})[:-1]
         self._delta_prefix = b'event: %b\ndata: %b,"delta":' % (kind.encode(), constant)
         return events
 
@@ -248,13 +327,15 @@ class ResponsesStream:
         item, self._open = self._open, None
         if item is None:
             return b""
-        text = "".join(item.pieces)
-        if item.name:
+        if item.kind is ItemKind.CALL:
             kind = "response.function_call_arguments.done"
-            events = self._event(kind, **item.place, name=item.name, arguments=text)
+            events = self._event(kind, **item.place, name=item.name, arguments=item.text)
+        elif item.kind is ItemKind.REFUSAL:
+            events = self._event("response.refusal.done", **item.place, refusal=item.text)
+            events += self._event("response.content_part.done", **item.place, part=item.part())
         else:
-            events = self._event("response.output_text.done", **item.place, logprobs=[], text=text)
-            events += self._event("response.content_part.done", **item.place, part=_part(text))
+            events = self._event("response.output_text.done", **item.place, logprobs=[], text=item.text)
+            events += self._event("response.content_part.done", **item.place, part=item.part())
         return events + self._event(
             "response.output_item.done", output_index=item.index, item=item.whole(status)
         )

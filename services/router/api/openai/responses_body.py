@@ -10,6 +10,7 @@ import msgspec
 from services.router.api.openai.decode import NOTHING
 from services.router.api.openai.parts import Content
 from services.router.api.openai.request_fields import RequestBody, SchemaBody
+from services.router.api.openai.thoughts import SummaryBody
 
 
 class ItemBody(msgspec.Struct):
@@ -22,6 +23,9 @@ class ItemBody(msgspec.Struct):
     name: str | None = None
     arguments: str | None = None
     output: Content = None
+    id: str | None = None
+    summary: list[SummaryBody] | None = None
+    encrypted_content: str | None = None
 
     def __post_init__(self) -> None:
         # An object without any field takes three bytes, and ends here.
@@ -55,12 +59,15 @@ class TextBody(msgspec.Struct):
     """Options of the answer's text."""
 
     format: ResponsesFormatBody | None = None
+    verbosity: str | None = None
 
 
 class ReasoningBody(msgspec.Struct):
     """Options of reasoning."""
 
     effort: str | None = None
+    summary: str | None = None
+    generate_summary: str | None = None
 
 
 class ResponsesBody(RequestBody, kw_only=True):
@@ -81,6 +88,11 @@ class ResponsesBody(RequestBody, kw_only=True):
     conversation: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
     context_management: msgspec.Raw = NOTHING
+    # Taken, and named in a header as ignored.
+    access_programs: msgspec.Raw = NOTHING
+    background_options: msgspec.Raw = NOTHING
+    image: msgspec.Raw = NOTHING
+    max_tool_calls: msgspec.Raw = NOTHING
 
 
 class Echo(msgspec.Struct):

@@ -12,14 +12,16 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import structs
 
-from libs.conversation import Message, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import Message, Reasoning, ResponseFormat, Role, Tool, ToolCall
 from services.router.api.accept import MOST
 from services.router.api.openai.decode import check_count, decode, is_set, json_text
 from services.router.api.openai.errors import unsupported
 from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.parts import read_message
 from services.router.api.openai.request_fields import (
+    IGNORED,
     demanded_tool,
+    ignored_fields,
     make_request,
     output_limit,
     read_effort,
@@ -37,6 +39,7 @@ from services.router.api.openai.responses_body import (
     ResponsesToolBody,
     TextBody,
 )
+from services.router.api.openai.thoughts import unseal, with_thoughts
 from services.router.request.generation import Prompt
 
 _decoder = msgspec.json.Decoder(ResponsesBody)
@@ -54,17 +57,22 @@ _NAMES = {
 }
 #: Calls of one turn are items of their own, and so are a model's thoughts: there may be more items than messages.
 MAX_ITEMS = 4 * MOST["messages"]
-#: Values of `include` that ask for nothing which a text answer has.
-_HARMLESS = frozenset({"reasoning.encrypted_content"})
+#: The value of `include` that asks for thoughts which can be sent back.
+_ENCRYPTED = "reasoning.encrypted_content"
+_IGNORED = (*IGNORED, "access_programs", "background_options", "image", "max_tool_calls")
 
 
-def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, Echo]:
-    """Returns the request, and the part that the answer repeats. `headers` by lower-case name. Raises ApiError."""
+def read_responses(
+    body: bytes, headers: Mapping[str, str], request_id: str
+) -> tuple[ParsedRequest, Echo, bool]:
+    """Returns the request, the part that the answer repeats, and True if thoughts shall come with all that must be
+    sent back. `headers` by lower-case name. Raises ApiError."""
     request = decode(_decoder, body)
     _refuse(request)
     route = read_route(request, headers)
     check_count("tools", request.tools, MOST["tools"])
-    messages = _messages(request.input)
+    ignored = _ignored(request)
+    messages = _messages(request.input, ignored)
     if request.instructions:
         messages.insert(0, Message(Role.SYSTEM, request.instructions))
     prompt = Prompt(
@@ -75,12 +83,23 @@ def read_responses(body: bytes, headers: Mapping[str, str], request_id: str) -> 
         response_format=_response_format(request.text),
         tools=tuple(_tool(index, tool) for index, tool in enumerate(request.tools or ())),
         tool_choice=_tool_choice(request.tool_choice),
+        parallel_tool_calls=False if request.parallel_tool_calls is False else None,
         reasoning_effort=read_effort(
             "reasoning.effort", request.reasoning.effort if request.reasoning else None
         ),
     )
-    parsed = make_request(request, prompt, route, headers, request_id, _NAMES)
-    return parsed, _read_echo(body)
+    parsed = make_request(request, prompt, route, headers, request_id, _NAMES, ignored)
+    return parsed, _read_echo(body), _ENCRYPTED in read_names("include", request.include)
+
+
+def _ignored(request: ResponsesBody) -> list[str]:
+    ignored = ignored_fields(request, _IGNORED)
+    reasoning, text = request.reasoning, request.text
+    if reasoning is not None and (reasoning.summary or reasoning.generate_summary):
+        ignored.append("reasoning.summary")
+    if text is not None and text.verbosity:
+        ignored.append("text.verbosity")
+    return ignored
 
 
 def _read_echo(body: bytes) -> Echo:
@@ -104,31 +123,41 @@ def _refuse(request: ResponsesBody) -> None:
     if request.truncation not in (None, "disabled"):
         raise unsupported("truncation", "'truncation' must be 'disabled': nothing is left out silently.")
     for value in read_names("include", request.include):
-        if value not in _HARMLESS:
+        if value != _ENCRYPTED:
             raise unsupported("include", f"'{value}' cannot be included.")
 
 
-def _messages(items: str | list[ItemBody]) -> list[Message]:
+def _messages(items: str | list[ItemBody], ignored: list[str]) -> list[Message]:
+    """Returns the messages of the input. Adds to `ignored` where thoughts of others are among it."""
     if isinstance(items, str):
         return [Message(Role.USER, items)]
     check_count("input", items, MAX_ITEMS)
     messages: list[Message] = []
     calls: list[ToolCall] = []
+    #: Thoughts that nothing has followed yet, and those of the calls.
+    thoughts: list[Reasoning] = []
+    of_calls: list[Reasoning] = []
     for index, item in enumerate(items):
         at = f"input[{index}]"
         # Calls of one turn are items of their own here, and one message of the assistant there.
         if item.type == "function_call":
             calls.append(ToolCall(item.call_id or "", item.name or "", item.arguments or ""))
             check_count(at, calls, MOST["messages.tool_calls"])
+            of_calls += [structs.replace(thought, tool_call_id=calls[-1].id) for thought in thoughts]
+            thoughts.clear()
             continue
-        # Another model's thoughts mean nothing to this one.
         if item.type == "reasoning":
+            thought = _thought(item)
+            if thought is None and "input.reasoning" not in ignored:
+                ignored.append("input.reasoning")
+            thoughts += [] if thought is None else [thought]
             continue
-        _end_turn(messages, calls)
+        _end_turn(messages, calls, of_calls)
         match item.type:
             case "message":
                 role = read_role(at, item.role)
-                messages.append(read_message(f"{at}.content", role, item.content))
+                said = read_message(f"{at}.content", role, item.content)
+                messages.append(with_thoughts(said, thoughts) if role is Role.ASSISTANT else said)
             case "function_call_output":
                 answer = read_message(f"{at}.output", Role.TOOL, item.output)
                 messages.append(structs.replace(answer, tool_call_id=item.call_id or ""))
@@ -136,17 +165,28 @@ def _messages(items: str | list[ItemBody]) -> list[Message]:
                 raise unsupported(
                     at, f"Only messages and function calls are supported; '{at}' is '{item.type[:64]}'."
                 )
-    _end_turn(messages, calls)
+        # They stood before this one: it was theirs, or they belong to nothing.
+        thoughts.clear()
+    _end_turn(messages, calls, of_calls)
     return messages
 
 
-def _end_turn(messages: list[Message], calls: list[ToolCall]) -> None:
-    """Puts the calls so far into the assistant's message before them, or one of their own."""
+def _thought(item: ItemBody) -> Reasoning | None:
+    """Returns an item's thoughts; None for those that another router or vendor has encrypted."""
+    shown = item.content if isinstance(item.content, list) else []
+    texts = [part.text or "" for part in shown] or [piece.text for piece in item.summary or ()]
+    return unseal(item.encrypted_content or "", "\n\n".join(texts))
+
+
+def _end_turn(messages: list[Message], calls: list[ToolCall], thoughts: list[Reasoning]) -> None:
+    """Puts the calls so far, and their thoughts, into the assistant's message before them, or one of their own."""
     if calls:
         own = bool(messages) and messages[-1].role is Role.ASSISTANT
         before = messages.pop() if own else Message(Role.ASSISTANT)
+        before = with_thoughts(before, thoughts)
         messages.append(structs.replace(before, tool_calls=(*before.tool_calls, *calls)))
         calls.clear()
+        thoughts.clear()
 
 
 def _tool(index: int, tool: ResponsesToolBody) -> Tool:

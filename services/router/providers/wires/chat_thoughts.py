@@ -86,10 +86,11 @@ def text_of_thoughts(message: Mapping[str, Any]) -> str:
 
 
 def put_thoughts_back(
-    items: Sequence[dict[str, Any]], messages: Sequence[Message], field: ThoughtsField
+    items: Sequence[dict[str, Any]], messages: Sequence[Message], field: ThoughtsField, *, required: bool
 ) -> None:
     """Puts the thoughts of assistants' messages into the items written for them. Text goes back with turns in which
-    tools were called, where the model goes on from it; elsewhere vendors leave it unread, or refuse it.
+    tools were called, where the model goes on from it; elsewhere vendors leave it unread, or refuse it. `required`: a
+    call without the field is refused, so a message whose thoughts are not at hand has empty ones.
 
     https://api-docs.deepseek.com/guides/thinking_mode
     """
@@ -103,7 +104,7 @@ def put_thoughts_back(
                 item[field.value] = details
         elif in_turn:
             text = "".join(thought.text for thought in thoughts)
-            if text:
+            if text or (required and message.tool_calls):
                 parts = _thinking_parts(text, item["content"]) if field is ThoughtsField.CONTENT else text
                 item[field.value] = parts
 

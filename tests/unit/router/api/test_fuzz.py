@@ -27,6 +27,10 @@ FIELDS = [
     "type",
     "text",
     "tool_calls",
+    "reasoning_details",
+    "reasoning_content",
+    "encrypted_content",
+    "summary",
     "function",
     "name",
     "arguments",
@@ -75,7 +79,7 @@ def test_anything_is_read_or_refused(read: Any, body: bytes, sent: dict[str, str
     """And every refusal can be written as JSON."""
     refusal: ApiError | None = None
     try:
-        ask, _ = read(body, sent, "r1")
+        ask, *_ = read(body, sent, "r1")
         accept(CATALOG, TENANT, ask.draft, 0.0, ask.timeout)
     except ApiError as error:
         refusal = error

@@ -220,7 +220,6 @@ def test_hints_and_unknown_fields_are_ignored() -> None:
         store=True,
         service_tier="flex",
         verbosity="low",
-        parallel_tool_calls=False,
         prompt_cache_key="x",
         prediction={"type": "content", "content": "x"},
         unheard_of={"a": [1]},
@@ -279,7 +278,7 @@ def test_responses_share_the_rules() -> None:
         "prompt",
     )
     body = {"model": "auto", "input": "hi", "store": True, "unheard_of": 1, **dict.fromkeys(nulls)}
-    ask, echo = read_responses(json.dumps(body).encode(), {}, "r1")
+    ask, echo, _ = read_responses(json.dumps(body).encode(), {}, "r1")
     assert ask.draft == PLAIN
     assert bytes(echo.instructions) == b"null"
     assert bytes(echo.temperature) == b""

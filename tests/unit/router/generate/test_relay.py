@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
-from libs.conversation import ToolCallDelta
+from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import ErrorClass, FinishReason
 from services.router.generate.relay import Relay
-from services.router.request.generation import StreamEnd, TextDelta
+from services.router.request.generation import RefusalDelta, StreamEnd, TextDelta
 from tests.support.routing import candidate_of, catalog, model
 
 MODELS = [model(f"{name}/m") for name in "abcd"]
@@ -155,3 +155,72 @@ def test_who_answers_is_announced_once() -> None:
     switched = relay.begin(CANDIDATES[1], ErrorClass.SERVER_ERROR, prefilled=False)
     assert [type(e) for e in switched] == [SwitchedProvider]
     assert [type(e) for e in relay.feed([TextDelta("x")])] == [Delta]
+
+
+THOUGHT = ReasoningDelta(0, Reasoning("hm"))
+
+
+def test_thoughts_are_passed_on_and_commit_to_nothing() -> None:
+    """They are no content: another attempt makes them void, whoever makes it, and begins its own answer."""
+    for second in CANDIDATES[:2]:
+        relay = Relay("r")
+        relay.begin(CANDIDATES[0], None, prefilled=False)
+        assert relay.feed([THOUGHT]) == [Delta(reasoning=(THOUGHT,))]
+        assert not relay.committed
+        (restarted,) = relay.begin(second, ErrorClass.STALLED, prefilled=False)
+        assert isinstance(restarted, Restarted)
+        assert relay.feed([TextDelta("b")]) == [Delta("b")]
+
+
+def test_without_thoughts_a_failover_before_any_content_says_no_more_than_before() -> None:
+    """Nothing was sent that could be void."""
+    relay = Relay("r")
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    (switched,) = relay.begin(CANDIDATES[1], ErrorClass.STALLED, prefilled=False)
+    assert isinstance(switched, SwitchedProvider)
+
+
+def test_thoughts_about_a_continued_answer_are_kept_back() -> None:
+    """What was shown is not theirs; where the answer comes anew after all, they come with it."""
+    for text, expected in (
+        ("ab", [SwitchedProvider, Delta]),
+        ("x", [Restarted, Delta, Delta]),
+    ):
+        relay = Relay("r")
+        relay.begin(CANDIDATES[0], None, prefilled=False)
+        relay.feed([TextDelta("a")])
+        assert relay.begin(CANDIDATES[1], ErrorClass.TRANSPORT, prefilled=False) == []
+        assert relay.feed([THOUGHT]) == []
+        events = relay.feed([TextDelta(text)])
+        assert [type(event) for event in events] == expected
+        shown = [event.reasoning for event in events if isinstance(event, Delta) and event.reasoning]
+        assert shown == ([(THOUGHT,)] if text == "x" else [])
+
+
+def test_thoughts_count_as_generated() -> None:
+    """They are billed as the rest is."""
+    relay = Relay("r")
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    relay.feed([THOUGHT, TextDelta("a")])
+    assert sorted(relay.generated()) == sorted("hma")
+    assert relay.sent() == "a"
+
+
+def test_a_refusal_commits_and_cannot_be_continued() -> None:
+    """No prefill can express it, so another answer begins anew."""
+    relay = Relay("r")
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    assert relay.feed([RefusalDelta("No")]) == [Delta(refusal="No")]
+    assert relay.committed
+    assert relay.prefill() == ""
+    relay.begin(CANDIDATES[1], ErrorClass.TRANSPORT, prefilled=False)
+    assert [type(event) for event in relay.feed([TextDelta("Yes")])] == [Restarted, Delta]
+
+
+def test_citations_follow_the_text_that_they_are_of() -> None:
+    """They are passed on, and commit to nothing by themselves."""
+    relay = Relay("r")
+    relay.begin(CANDIDATES[0], None, prefilled=False)
+    source = Citation("https://a.example")
+    assert relay.feed([source]) == [Delta(citations=(source,))]
+    assert not relay.committed
