@@ -20,7 +20,13 @@ from libs.client import HealthClient, ProviderState, SetAside, SetAsideClient
 from libs.clock import Clock, SystemClock
 from libs.errors import PointsmanError
 
-_COLORS = {"healthy": "green", "degraded": "yellow", "down": "red", "maintenance": "blue"}
+_COLORS = {
+    "healthy": "green",
+    "recovering": "cyan",
+    "degraded": "yellow",
+    "down": "red",
+    "maintenance": "blue",
+}
 
 Name = Annotated[str, typer.Argument(help="Only this provider.", show_default=False)]
 Health = Annotated[
@@ -114,7 +120,7 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
 
 def table(states: Sequence[ProviderState]) -> Table:
     """Returns the table of providers, each with its models below it. A percentage beside the circuit is the share of
-    traffic that a recovering one gets."""
+    traffic that a recovering or degraded one gets."""
     grid = Table(
         Column("provider / model", Kind.NAME),
         *(Column(name) for name in ("status", "circuit", "errors", "response")),

@@ -20,8 +20,9 @@ from libs.types import Usage
 class ProviderState:
     """The health of a provider, or of one model on it (`model` empty: the provider as a whole).
 
-    `status` is "healthy", "degraded", "down", "maintenance" or "unknown" (no evidence yet); `circuit` "closed",
-    "open" or "half_open"; `mode` an operator's word, "automatic" where there is none. Rates and `ramp` are 0 to 1.
+    `status` is "healthy", "recovering", "degraded", "down", "maintenance" or "unknown" (no evidence yet); `circuit`
+    "closed", "open" or "half_open"; `mode` an operator's word, "automatic" where there is none. Rates and `ramp` are
+    0 to 1.
     """
 
     provider: str

@@ -4,6 +4,13 @@ States as in resilience4j's CircuitBreaker (error-rate window, slow-call rate, h
 sony/gobreaker (late results of an earlier state do not count), growing ejection times as in Envoy's outlier
 detection, slow start after recovery as in Envoy's load balancers.
 
+When it acts: three faults in a row open it, more where the target fails now and then anyway; or half of ten calls in
+a window. Open, it lets nothing through until its period is over; half-open, one call at a time, with a permit. A
+success closes it, and traffic grows from a tenth to all over ten seconds; a fault opens it again, for longer.
+Each period is counted from the first fault of the row, then from the instant at which a trial was due, not from the
+call that came to make it: trials keep their distance from the outage's begin however seldom calls come. First start:
+closed, with a prior belief in place of evidence.
+
 Only faults of the target count. What is wrong with the caller's request, or with our account there (its key, its
 quota), says nothing about the target and is nothing that time mends.
 """
@@ -40,6 +47,8 @@ class Breaker:
         self._window = SlidingCounts(settings.window_seconds, settings.buckets)
         self._permits = CircuitPermits(settings.half_open_permits, settings.permit_ttl)
         self._consecutive = 0
+        #: The instant of the first fault of the present row, where there is one.
+        self._row_since = 0.0
         self._only_transport = True
         self._probe_successes = 0
         self._not_before = 0.0
@@ -93,9 +102,9 @@ class Breaker:
             return None
         return self._permits.acquire(now, state.generation)
 
-    def release(self, permit: CircuitPermit) -> None:
-        """Gives a permit back. Forgetting to costs `permit_ttl` seconds, no more."""
-        self._permits.release(permit.id)
+    def release(self, permit_id: str) -> None:
+        """Gives a permit back; unknown ones are ignored. Forgetting to costs `permit_ttl` seconds, no more."""
+        self._permits.release(permit_id)
 
     def record(self, now: float, evidence: Evidence) -> BreakerState:
         """Takes in ended calls and returns the state after them."""
@@ -113,14 +122,20 @@ class Breaker:
             self._cool_down(now, evidence.retry_not_before)
         return self.state
 
-    def trip(self, now: float, cause: TripCause, seconds: float | None = None) -> BreakerState:
-        """Opens the circuit for `seconds`, or for its own next period; an open one only ever opens longer."""
+    def trip(
+        self, now: float, cause: TripCause, seconds: float | None = None, broken_since: float | None = None
+    ) -> BreakerState:
+        """Opens the circuit for `seconds`, or for its own next period, which is counted from `broken_since` where it
+        is known, and leaves a quarter of itself at least. An open circuit only ever opens longer."""
         state = self.tick(now)
         recovering = state.state is not CircuitState.CLOSED or (
             state.trips > 0 and now - state.since < self._settings.forgive_seconds
         )
         trips = state.trips + 1 if recovering else 1
-        until = max(now + (self._period(trips) if seconds is None else seconds), self._not_before)
+        if seconds is None:
+            period = self._period(trips)
+            seconds = period if broken_since is None else max(broken_since + period - now, period / 4)
+        until = max(now + seconds, self._not_before)
         if state.state is CircuitState.OPEN and cause is not TripCause.OPERATOR:
             if until > state.open_until:
                 self.state = replace(state, open_until=until, cause=cause)
@@ -173,8 +188,9 @@ class Breaker:
         if evidence.successes:
             self._consecutive = 0
             self._only_transport = True
-        else:
-            self._consecutive += faults
+        if not self._consecutive:
+            self._row_since = now
+        self._consecutive += evidence.faults_in_row
         if faults != evidence.failures.get(ErrorClass.TRANSPORT, 0):
             self._only_transport = False
         if not faults and not evidence.slow:
@@ -186,7 +202,8 @@ class Breaker:
             or (enough and totals.failure_rate >= settings.failure_rate)
         ):
             unreachable = self._only_transport and self._consecutive >= settings.consecutive_failures
-            self.trip(now, TripCause.TRANSPORT if unreachable else TripCause.FAULTS)
+            since = self._row_since if self._consecutive else now
+            self.trip(now, TripCause.TRANSPORT if unreachable else TripCause.FAULTS, broken_since=since)
         elif enough and evidence.slow and totals.slow_rate >= settings.slow_rate:
             self.trip(now, TripCause.SLOW)
 
@@ -213,7 +230,7 @@ class Breaker:
         self._consecutive = self._consecutive + faults if not evidence.successes else 0
         if faults or still_slow:
             if state.state is CircuitState.HALF_OPEN:
-                self.trip(now, state.cause)
+                self.trip(now, state.cause, broken_since=state.since)
         elif evidence.successes and state.cause is not TripCause.OPERATOR and now >= self._not_before:
             self._probe_successes += evidence.successes
             if self._probe_successes >= self._settings.half_open_successes:

@@ -12,7 +12,7 @@ from libs.types import PROVIDER_FAULTS, ErrorClass
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
-    """Times in seconds, rates 0 to 1. A 60 s outage under light traffic costs three calls and one probe."""
+    """Times in seconds, rates 0 to 1. An outage of 60 s costs three calls and two probes, whatever the traffic."""
 
     window_seconds: float = 10.0
     buckets: int = 10
@@ -26,11 +26,11 @@ class BreakerSettings:
     slow_seconds: float = 20.0
     slow_seconds_per_token: float = 0.25
     #: The n-th opening in a row lasts `open_seconds * open_factor ** (n - 1)`, at most `open_cap`, and up to
-    #: `jitter` of that longer.
-    open_seconds: float = 15.0
-    open_factor: float = 3.0
-    open_cap: float = 45.0
-    jitter: float = 0.2
+    #: `jitter` of that longer. Trials are due 12, 36, 60, 84 … s after the first failure.
+    open_seconds: float = 12.0
+    open_factor: float = 2.0
+    open_cap: float = 24.0
+    jitter: float = 0.1
     #: No `Retry-After` is believed beyond this.
     max_cooldown: float = 3600.0
     #: No state from elsewhere that is open longer than this is believed: its clock is wrong.
@@ -80,7 +80,8 @@ class Evidence(Struct, frozen=True):
     """Calls to the target that ended. `slow` is a part of `successes`.
 
     `generation` is the circuit's when the calls began; None: unknown, which counts only while the circuit is closed.
-    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure.
+    `retry_not_before` (epoch seconds) is the latest instant named by a Retry-After on a failure. `row` is the number
+    of faults that came after the last success; None: not known, which is none where there are successes.
     """
 
     successes: int = 0
@@ -88,6 +89,14 @@ class Evidence(Struct, frozen=True):
     slow: int = 0
     generation: int | None = None
     retry_not_before: float | None = None
+    row: int | None = None
+
+    @property
+    def faults_in_row(self) -> int:
+        """Returns the faults after the last success, as far as is known."""
+        if not self.successes:
+            return self.faults
+        return 0 if self.row is None else min(self.row, self.faults)
 
     @property
     def faults(self) -> int:

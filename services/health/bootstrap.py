@@ -67,7 +67,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         endpoints = HttpEndpoints(client, Keys(), clock, settings.probe_timeout)
 
         publisher = Publisher(PublishedStates(secrets.token_hex(8)), metrics)
-        judge = Judge(Fleet(breaker, Random()), publisher, clock, metrics)
+        judge = Judge(Fleet(breaker, Random(), settings.degraded()), publisher, clock, metrics)
         judge.replace_catalog(catalog.current)
         catalog.subscribe(lambda _, new: judge.replace_catalog(new))
         sharer = Sharer(judge, store, metrics, settings.share_interval)

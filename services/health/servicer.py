@@ -37,6 +37,7 @@ MAX_FAILURES = 100
 _STATUS = {
     Status.UNKNOWN: pb.PROVIDER_STATUS_UNSPECIFIED,
     Status.HEALTHY: pb.PROVIDER_STATUS_HEALTHY,
+    Status.RECOVERING: pb.PROVIDER_STATUS_RECOVERING,
     Status.DEGRADED: pb.PROVIDER_STATUS_DEGRADED,
     Status.DOWN: pb.PROVIDER_STATUS_DOWN,
     Status.MAINTENANCE: pb.PROVIDER_STATUS_MAINTENANCE,
@@ -190,6 +191,7 @@ def _outcome(index: int, summary: pb.OutcomeSummary) -> Outcome:
                 if summary.HasField("retry_not_before")
                 else None
             ),
+            row=summary.faults_in_row,
             permit=summary.probe_permit,
             generation=summary.generation if summary.HasField("generation") else None,
             provider_generation=(

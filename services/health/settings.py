@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from libs.resilience.evidence import BreakerSettings
+from libs.breaker_variables import BreakerVariables
 from libs.settings import Address, ServiceSettings
+from services.health.domain.degraded import DegradedSettings
 
-_BREAKER = BreakerSettings()
+_DEGRADED = DegradedSettings()
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -20,10 +21,12 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class HealthSettings(ServiceSettings):
+class HealthSettings(BreakerVariables, ServiceSettings):
     """Durations in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="POINTSMAN_HEALTH_")
+    model_config = SettingsConfigDict(
+        env_prefix="POINTSMAN_HEALTH_", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     listen: Address = "127.0.0.1:7701"
     #: The store that replicas share; `rediss://` for TLS.
@@ -38,21 +41,10 @@ class HealthSettings(ServiceSettings):
     probe_idle_interval: float = Field(30.0, ge=1, le=3600)
     probe_broken_interval: float = Field(5.0, ge=1, le=3600)
     probe_timeout: float = Field(5.0, gt=0, le=60)
-    #: Failures in a row that open the circuit of a target that otherwise hardly fails; the failure rate that does.
-    consecutive_failures: int = Field(_BREAKER.consecutive_failures, ge=1, le=1000)
-    failure_rate: float = Field(_BREAKER.failure_rate, gt=0, le=1)
-    #: Duration of the first opening, and of the longest.
-    open_seconds: float = Field(_BREAKER.open_seconds, gt=0, le=3600)
-    open_cap: float = Field(_BREAKER.open_cap, gt=0, le=3600)
-    #: After recovery traffic grows over this time.
-    ramp_seconds: float = Field(_BREAKER.ramp_seconds, gt=0, le=60)
+    #: The share of failed calls that degrades no target, and the share of its calls that a degraded one still gets.
+    degraded_rate: float = Field(_DEGRADED.rate, gt=0, lt=1)
+    degraded_share: float = Field(_DEGRADED.share, gt=0, le=1)
 
-    def breaker(self) -> BreakerSettings:
-        """Returns the settings of the breaker."""
-        return BreakerSettings(
-            consecutive_failures=self.consecutive_failures,
-            failure_rate=self.failure_rate,
-            open_seconds=self.open_seconds,
-            open_cap=max(self.open_cap, self.open_seconds),
-            ramp_seconds=self.ramp_seconds,
-        )
+    def degraded(self) -> DegradedSettings:
+        """Returns the settings of degraded targets."""
+        return DegradedSettings(self.degraded_rate, self.degraded_share)

@@ -88,8 +88,8 @@ async def assemble(
         await stack.enter_async_context(background("usage", analytics.run, grace=FLUSH_TIMEOUT))
         # Closed in reverse: the last records are on the spool before the sender is asked to finish.
         stack.callback(analytics.finish)
-        health = HealthMonitorClient(channels[1], token, me, clock, rng, metrics)
-        for name, task in (("watch", health.watch), ("report", health.report), ("probe", health.probe)):
+        health = HealthMonitorClient(channels[1], token, me, clock, rng, metrics, settings.breaker())
+        for name, task in (("watch", health.watch), ("report", health.report)):
             await stack.enter_async_context(background(name, task))
         learner = LimitLearner()
         leases = LeaseStream(channels[2], token, me, Pool(), clock, rng, metrics, learner)

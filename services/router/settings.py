@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from libs.breaker_variables import BreakerVariables
 from libs.intake import CALL_BYTES
 from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
 
@@ -22,7 +23,7 @@ SHARE_OF_ONE = 3
 MOST_BODY = SHARE_OF_ONE * LEAST_BYTES // 5 - CALL_BYTES
 
 
-class RouterSettings(ServiceSettings):
+class RouterSettings(BreakerVariables, ServiceSettings):
     """`POINTSMAN_ROUTER_*`."""
 
     model_config = SettingsConfigDict(

@@ -4,19 +4,15 @@ while the limiter is slow to answer a new connection: no call is lost."""
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from dev.members import grpc_serving
 from libs.client import Client
 from tests.e2e.catalogs import BUDGETED_KEY, CRASHES
-from tests.support.address import fresh_address
 from tests.support.load import Load, under_load
-from tests.support.stack import ROOT, RunningStack, running_stack
+from tests.support.router_beside import router_beside
+from tests.support.stack import running_stack
 
 #: How long the limiter takes to answer a new connection, seconds.
 SLOW = 3.0
@@ -71,56 +67,6 @@ async def slow_to_connect(address: str) -> AsyncIterator[str]:
             task.cancel()
 
 
-@dataclass
-class Router:
-    """One router beside the stack's own."""
-
-    address: str
-    environment: dict[str, str]
-    log: Path
-    process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Returns once it serves."""
-        with self.log.open("ab") as out:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.router"),
-                cwd=ROOT,
-                env=self.environment,
-                stdout=out,
-                stderr=out,
-            )
-        async with asyncio.timeout(60):
-            await grpc_serving(self.address)
-
-    async def stop(self) -> int:
-        """By SIGTERM; its exit status."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
-            return await self.process.wait()
-
-    async def end(self) -> None:
-        """At the end of the test, whatever became of it."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
-
-
-def router_beside(stack: RunningStack, name: str, limiter: str) -> Router:
-    """As the stack's own, with an address and a spool of its own."""
-    address = fresh_address()
-    own = {
-        "POINTSMAN_ROUTER_LISTEN": address,
-        "POINTSMAN_ROUTER_HTTP_LISTEN": "",
-        "POINTSMAN_ROUTER_METRICS_LISTEN": fresh_address(),
-        "POINTSMAN_ROUTER_SPOOL_DIR": str(stack.data / name),
-        "POINTSMAN_ROUTER_RATELIMIT_TARGET": limiter,
-        "POINTSMAN_ROUTER_DRAIN_SECONDS": "10",
-    }
-    return Router(address, stack.process("router").environ() | own, stack.data / "logs" / f"{name}.log")
-
-
 def lives(load: Load) -> set[str]:
     """The routers' lives that have answered: each gives its attempts a prefix of its own."""
     return {attempt_id.rpartition("-")[0] for attempt_id in load.attempts}
@@ -136,7 +82,9 @@ async def test_a_rolling_restart_loses_no_call_although_the_limiter_is_slow_to_c
         await stack.simulator.set("openai", latency_ms=20, ms_per_token=0.3)
         await stack.simulator.set("gemini", latency_ms=20, ms_per_token=0.3)
         limiter = await opened.enter_async_context(slow_to_connect(stack.addresses["ratelimit"]))
-        routers = [router_beside(stack, name, limiter) for name in ("one", "two")]
+        routers = [
+            router_beside(stack, name, POINTSMAN_ROUTER_RATELIMIT_TARGET=limiter) for name in ("one", "two")
+        ]
         for router in routers:
             opened.push_async_callback(router.end)
         await asyncio.gather(*(router.start() for router in routers))

@@ -180,7 +180,7 @@ async def test_a_service_token_keeps_strangers_out(server: RedisServer, catalog:
         ({}, "POINTSMAN_HEALTH_REDIS_URL"),
         ({"redis_url": "http://secret-password@host"}, "POINTSMAN_HEALTH_REDIS_URL"),
         ({"redis_url": "redis://127.0.0.1:1/0", "heartbeat": "9"}, "POINTSMAN_HEALTH_HEARTBEAT"),
-        ({"redis_url": "redis://127.0.0.1:1/0", "failure_rate": "-1"}, "POINTSMAN_HEALTH_FAILURE_RATE"),
+        ({"redis_url": "redis://127.0.0.1:1/0", "degraded_rate": "-1"}, "POINTSMAN_HEALTH_DEGRADED_RATE"),
     ],
 )
 async def test_bad_settings_end_it_with_one_clear_line(

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import pytest
+from pointsman.health.v1 import health_pb2 as pb
 
 from libs.catalog.model import Model
 from libs.clock import SystemClock
@@ -14,13 +15,15 @@ from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
 from services.router.health.health_client import HealthMonitorClient
-from services.router.health.target_health import Availability
+from services.router.health.target_health import UNKNOWN, Availability
 from services.router.health.targets import Targets
 from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
 
 LARGE = Model("acme", "large", "large", 8000, 1000)
 SMALL = Model("acme", "small", "small", 8000, 1000)
+#: Down for less than half a second, then open to one call.
+TAKEN_OUT = (Availability.DOWN, Availability.PROBING)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +37,14 @@ async def router(replica: Served, name: str) -> AsyncIterator[Targets]:
     """A router's targets, fed by a health client's loops, judgements arrived."""
     client = HealthMonitorClient(replica.channel, "", name, SystemClock(), Random(name), Metrics(), SETTINGS)
     async with AsyncExitStack() as stack:
-        for task in (client.watch, client.report, client.probe):
+        for task in (client.watch, client.report):
             await stack.enter_async_context(background(name, task))
         await client.known.wait()
         yield client.targets
 
 
-def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
-    ticket = targets.begin_call(model)
+async def fail(targets: Targets, model: Model, error: ErrorClass, retry_after: float | None = None) -> None:
+    ticket = await targets.begin_call(model, "acme")
     assert ticket is not None
     targets.record_failure(model, ticket, error, retry_after, "acme")
 
@@ -59,17 +62,63 @@ async def test_what_one_router_learns_all_routers_know(server: RedisServer) -> N
         one, two = await start("a"), await start("b")
         async with router(one, "r1") as first, router(two, "r2") as second:
             for _ in range(3):
-                fail(first, LARGE, ErrorClass.SERVER_ERROR)
-            await until_it_is(second, LARGE, Availability.DOWN)
+                await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, *TAKEN_OUT)
             assert second.health_of(SMALL).availability is Availability.HEALTHY
             await until_it_is(second, LARGE, Availability.PROBING)
-            ticket = second.begin_call(LARGE)
+            ticket = await second.begin_call(LARGE, "acme")
             assert ticket is not None
-            assert second.begin_call(LARGE) is None
+            assert await second.begin_call(LARGE, "acme") is None
             second.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
             for targets in (first, second):
-                await until_it_is(targets, LARGE, Availability.DEGRADED, Availability.HEALTHY)
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
+
+
+async def test_a_recovered_model_is_ramped_at_every_router(server: RedisServer) -> None:
+    """Named regression: one side said DEGRADED while ramping, the other sorted DEGRADED last. What the service calls
+    recovering gets a growing share at the router that probed and at the one that was told."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            for _ in range(3):
+                await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.PROBING)
+            ticket = await second.begin_call(LARGE, "acme")
+            assert ticket is not None
+            second.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
+            shares: dict[str, list[float]] = {"r1": [], "r2": []}
+
+            async def ramped() -> bool:
+                for name, targets in (("r1", first), ("r2", second)):
+                    seen = targets.health_of(LARGE)
+                    if seen.availability is Availability.HEALTHY:
+                        shares[name].append(seen.ramp)
+                return all(seen[-1:] == [1.0] for seen in shares.values())
+
+            await until(ramped)
+            for seen in shares.values():
+                assert any(share < 1.0 for share in seen)
+
+
+async def test_a_degraded_model_gets_a_share_at_every_router_and_its_provider_stays_well(
+    server: RedisServer,
+) -> None:
+    """Every third call fails at one router: the other keeps a tenth of its calls there."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            for number in range(90):
+                if number % 3:
+                    ticket = await first.begin_call(LARGE, "acme")
+                    assert ticket is not None
+                    first.record_success(LARGE, ticket, 0.5, 0.1, 50, "acme")
+                else:
+                    await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, Availability.DEGRADED)
+            assert second.health_of(LARGE).ramp == pytest.approx(0.1)
+            assert second.health_of(SMALL) == UNKNOWN
+            listed = await one.state("acme")
+            assert listed.status == pb.PROVIDER_STATUS_HEALTHY
 
 
 async def test_evidence_on_more_models_than_a_report_holds_arrives(server: RedisServer) -> None:
@@ -79,12 +128,12 @@ async def test_evidence_on_more_models_than_a_report_holds_arrives(server: Redis
         async with router(one, "r1") as first, router(one, "r2") as second:
             for number in range(1500):
                 model = Model("acme", f"m{number}", f"m{number}", 8000, 1000)
-                ticket = first.begin_call(model)
+                ticket = await first.begin_call(model, "acme")
                 assert ticket is not None
                 first.record_success(model, ticket, 0.5, 0.1, 50, "acme")
             for _ in range(3):
-                fail(first, LARGE, ErrorClass.SERVER_ERROR)
-            await until_it_is(second, LARGE, Availability.DOWN)
+                await fail(first, LARGE, ErrorClass.SERVER_ERROR)
+            await until_it_is(second, LARGE, *TAKEN_OUT)
 
 
 async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) -> None:
@@ -92,11 +141,11 @@ async def test_a_rate_limit_ends_by_itself_for_all_routers(server: RedisServer) 
     async with fleet(server) as start:
         one = await start("a")
         async with router(one, "r1") as first, router(one, "r2") as second:
-            fail(first, LARGE, ErrorClass.RATE_LIMITED, retry_after=1.5)
+            await fail(first, LARGE, ErrorClass.RATE_LIMITED, retry_after=1.5)
             await until_it_is(second, LARGE, Availability.DOWN)
             for targets in (first, second):
                 await until_it_is(targets, LARGE, Availability.HEALTHY)
-                assert targets.begin_call(LARGE) is not None
+                assert await targets.begin_call(LARGE, "acme") is not None
 
 
 async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
@@ -107,10 +156,10 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
             await one.server.drain(0.0)
             assert targets.health_of(LARGE).availability is Availability.HEALTHY
             for _ in range(3):
-                fail(targets, LARGE, ErrorClass.TIMEOUT)
+                await fail(targets, LARGE, ErrorClass.TIMEOUT)
             assert targets.health_of(LARGE).availability is Availability.DOWN
             await until_it_is(targets, LARGE, Availability.PROBING)
-            ticket = targets.begin_call(LARGE)
+            ticket = await targets.begin_call(LARGE, "acme")
             assert ticket is not None
             targets.record_success(LARGE, ticket, 0.5, None, 50, "acme")
             assert targets.health_of(LARGE).availability is not Availability.DOWN

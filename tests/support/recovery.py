@@ -1,5 +1,5 @@
 """A shared stack made well again after a test that broke its providers: health remembers failures for a minute, and
-the router puts whom it thinks degraded behind the others."""
+the router puts whom it thinks degraded or recovering behind the others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Recovery:
     async def _well(self) -> bool:
         return all(
             state.error_rate == 0
-            and state.status not in {pb.PROVIDER_STATUS_DEGRADED, pb.PROVIDER_STATUS_DOWN}
+            and state.status
+            not in {pb.PROVIDER_STATUS_DEGRADED, pb.PROVIDER_STATUS_RECOVERING, pb.PROVIDER_STATUS_DOWN}
             for state in await self._listed()
         )
 

@@ -14,7 +14,7 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
-from libs.errors import QuotaViolation
+from libs.errors import QuotaViolation, Unavailable
 from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
@@ -31,6 +31,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
 from services.router.ledger.usage_record import UsageRecord
@@ -71,9 +72,14 @@ def model(target: str, *, window: int = 100_000, prefill: bool = False, quality:
     )
 
 
-def catalog(*tiers: Sequence[Model], weights: Mapping[str, int] | None = None, **policy: object) -> Catalog:
-    """A catalog whose default policy has these tiers."""
-    models = {m.id: m for tier in tiers for m in tier}
+def catalog(
+    *tiers: Sequence[Model],
+    weights: Mapping[str, int] | None = None,
+    last_resort: Sequence[Model] = (),
+    **policy: object,
+) -> Catalog:
+    """A catalog whose default policy has these tiers, and this last resort."""
+    models = {m.id: m for tier in (*tiers, last_resort) for m in tier}
     providers = {
         m.provider: Provider(m.provider, "openai_compatible", f"http://{m.provider}.test/v1")
         for m in models.values()
@@ -85,7 +91,7 @@ def catalog(*tiers: Sequence[Model], weights: Mapping[str, int] | None = None, *
         default_content_type="general",
         providers=providers,
         models=models,
-        policies={"default": Policy("default", entries, **policy)},  # type: ignore[arg-type]
+        policies={"default": Policy("default", entries, tuple(m.id for m in last_resort), **policy)},  # type: ignore[arg-type]
         content_types={"general": ContentType("general", 100)},
         tenants={TENANT.name: TENANT},
     )
@@ -212,7 +218,7 @@ class FakeHealth:
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
         return 0.0
 
-    def begin_call(self, model: Model) -> CallTicket | None:
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1
@@ -240,6 +246,13 @@ class FakeHealth:
     ) -> None:
         self.tickets -= 1
         self.outcomes.append((model.id, error_class))
+
+
+class NoHealthService:
+    """Satisfies `PermitSource`: each router probes for itself."""
+
+    async def acquire_permit(self, model: Model) -> ProbePermit | None:
+        raise Unavailable("there is no health service")
 
 
 @dataclass

@@ -20,7 +20,8 @@ class Outcome:
     """Calls of one router to one model, summed. Durations in seconds, instants in epoch seconds.
 
     `permit` is the probe permit one of the calls held. Generations are those of the model's and the provider's
-    circuit when the calls began, None where unknown. Raises ValueError where a number makes no sense.
+    circuit when the calls began, None where unknown. `row` counts the provider faults after the last success. Raises
+    ValueError where a number makes no sense.
     """
 
     provider: str
@@ -35,11 +36,12 @@ class Outcome:
     permit: str = ""
     generation: int | None = None
     provider_generation: int | None = None
+    row: int = 0
 
     def __post_init__(self) -> None:
         if not self.provider or max(len(self.provider), len(self.model), len(self.permit)) > MAX_TEXT:
             raise ValueError(f"names must be set and at most {MAX_TEXT} characters")
-        counts = (self.successes, self.first_token_count, *self.failures.values())
+        counts = (self.successes, self.first_token_count, self.row, *self.failures.values())
         if not all(0 <= count <= MAX_COUNT for count in counts):
             raise ValueError(f"counts must be 0 to {MAX_COUNT}")
         if not all(0 <= s < math.inf for s in (self.latency_sum, self.first_token_sum)):
@@ -78,7 +80,12 @@ class Outcome:
         tokens = self.output_tokens // self.successes if self.successes else 0
         slow = self.latency is not None and settings.is_slow(self.latency, tokens)
         return Evidence(
-            self.successes, self.failures, self.successes if slow else 0, generation, self.retry_not_before
+            self.successes,
+            self.failures,
+            self.successes if slow else 0,
+            generation,
+            self.retry_not_before,
+            self.row,
         )
 
 

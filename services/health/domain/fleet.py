@@ -10,6 +10,7 @@ from libs.errors import NotFound
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.health.domain.degraded import DegradedSettings
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations
 from services.health.domain.judgement import Judgement
 from services.health.domain.target import Mode, ModeRecord, Target, TargetState
@@ -32,8 +33,11 @@ class SharedState:
 class Fleet:
     """The judgements of the catalog's targets. Pure: every `now` is seconds since the Unix epoch."""
 
-    def __init__(self, settings: BreakerSettings, rng: Random) -> None:
+    def __init__(
+        self, settings: BreakerSettings, rng: Random, degraded: DegradedSettings | None = None
+    ) -> None:
         self._settings = settings
+        self._degraded = degraded or DegradedSettings()
         self._rng = rng
         self._judgements: dict[Target, Judgement] = {}
         self._models: dict[str, list[Target]] = {}
@@ -49,7 +53,8 @@ class Fleet:
         wanted = set(targets) | {target.parent for target in targets}
         gone = frozenset(self._judgements.keys() - wanted)
         self._judgements = {
-            target: self._judgements.get(target) or Judgement(target, self._settings, self._rng)
+            target: self._judgements.get(target)
+            or Judgement(target, self._settings, self._rng, self._degraded)
             for target in sorted(wanted)
         }
         self._models = {}
@@ -105,16 +110,18 @@ class Fleet:
 
     def record_probe(self, now: float, result: ProbeResult) -> None:
         """Records the result of a probe. It can open a circuit where there is no traffic to contradict it, and
-        half-open one early; it never closes one, since listing models is not generating. A refused key is shown, but
+        half-open one early: one that could not be reached, or whose free endpoint failed too and answers again. It
+        never closes one, since listing models is not generating. A refused key is shown, but
         opens nothing: each router finds that out by itself, and when the key has been replaced."""
         provider = self._judgements.get(Target(result.provider))
         if provider is None:
             return
         provider.record_check(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
         if result.error in (None, ErrorClass.AUTHENTICATION):
-            self._probe_failures.pop(result.provider, None)
+            failed_too = self._probe_failures.pop(result.provider, 0) > 0
+            mended = _PROVIDER_WIDE if failed_too else {TripCause.TRANSPORT}
             for judgement in (provider, *(self._judgements[m] for m in self._models[result.provider])):
-                if judgement.breaker.tick(now).cause is TripCause.TRANSPORT:
+                if judgement.breaker.tick(now).cause in mended:
                     judgement.breaker.allow_early(now)
             return
         if result.error not in PROVIDER_FAULTS:
@@ -162,12 +169,17 @@ class Fleet:
         models = [self._judgements[target] for target in self._models[provider.target.provider]]
         if any(model.is_working(now) for model in models):
             return
-        causes = [
-            c.cause for c in (m.breaker.tick(now) for m in models) if c.state is not CircuitState.CLOSED
-        ]
-        causes = [cause for cause in causes if cause in _PROVIDER_WIDE]
+        circuits = [model.breaker.tick(now) for model in models]
+        circuits = [c for c in circuits if c.state is not CircuitState.CLOSED and c.cause in _PROVIDER_WIDE]
+        causes = [circuit.cause for circuit in circuits]
         if len(causes) >= 2 or TripCause.TRANSPORT in causes:
-            provider.breaker.trip(now, causes[0] if len(set(causes)) == 1 else TripCause.FAULTS)
+            # As long as its models: one call tries both.
+            until = max(circuit.open_until for circuit in circuits)
+            provider.breaker.trip(
+                now,
+                causes[0] if len(set(causes)) == 1 else TripCause.FAULTS,
+                until - now if until > now else None,
+            )
 
 
 def _later(named: int | None, permitted: int | None) -> int | None:

@@ -9,14 +9,12 @@ from libs.resilience.circuit import CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.window import SlidingCounts
+from services.health.domain.degraded import DegradedSettings, fails_beyond_chance
 from services.health.domain.evidence import Outcome
 from services.health.domain.target import Mode, ModeRecord, Status, Target, TargetState
 
-#: Seconds that the published rates cover.
+#: Seconds that the published rates cover, and the evidence of being degraded.
 SHOWN_SECONDS = 60.0
-#: A closed circuit counts as degraded from this error rate on, given this many calls.
-DEGRADED_RATE = 0.1
-DEGRADED_CALLS = 5
 _HALF_LIFE = 300.0
 
 _CAUSES = {
@@ -32,8 +30,11 @@ _CAUSES = {
 class Judgement:
     """The judgement of one target. Every `now` is seconds since the Unix epoch."""
 
-    def __init__(self, target: Target, settings: BreakerSettings, rng: Random) -> None:
+    def __init__(
+        self, target: Target, settings: BreakerSettings, rng: Random, degraded: DegradedSettings
+    ) -> None:
         self.target = target
+        self._degraded = degraded
         self.breaker = Breaker(settings, rng)
         self.mode = ModeRecord()
         self.last_success: float | None = None
@@ -42,6 +43,9 @@ class Judgement:
         #: True: the last probe's key was refused, and no call has succeeded since.
         self._key_refused = False
         self._shown = SlidingCounts(SHOWN_SECONDS, 60)
+        #: The calls of the circuit's present generation alone.
+        self._current = SlidingCounts(SHOWN_SECONDS, 60)
+        self._current_generation = 0
         self._latency = DecayingQuantile(_HALF_LIFE)
         self._first_token = DecayingQuantile(_HALF_LIFE)
         self._medians: tuple[float | None, float | None] = (None, None)
@@ -49,10 +53,14 @@ class Judgement:
 
     def observe(self, now: float, outcome: Outcome) -> None:
         """Records calls for the published rates and latencies. Latency comes from successes alone."""
-        faults = Evidence(failures=outcome.failures).faults
+        calls = Evidence(outcome.successes, outcome.failures, row=outcome.row)
+        faults = calls.faults
         self._shown.add(now, outcome.successes, faults)
+        generation = self._forget_earlier_generations()
+        if outcome.generation is None or outcome.generation >= generation:
+            self._current.add(now, outcome.successes, faults)
         self._last_checked = now
-        self._consecutive = 0 if outcome.successes else self._consecutive + faults
+        self._consecutive = (0 if outcome.successes else self._consecutive) + calls.faults_in_row
         if outcome.successes:
             self.last_success = now
             self._key_refused = False
@@ -82,6 +90,7 @@ class Judgement:
         """Closes the circuit and drops the evidence against it."""
         self.breaker.reset(now)
         self._shown.clear()
+        self._current.clear()
         self._consecutive = 0
         self._note = ""
 
@@ -92,7 +101,9 @@ class Judgement:
             self._note = ""
         counts = self._shown.totals(now)
         ramp = self.breaker.ramp(now) if self.mode.mode is Mode.AUTOMATIC else 0.0
-        status, reason = self._assess(ramp, counts.calls, counts.failure_rate)
+        status, reason = self._assess(now, ramp)
+        if status is Status.DEGRADED:
+            ramp = self._degraded.share
         return TargetState(
             target=self.target,
             status=status,
@@ -109,7 +120,15 @@ class Judgement:
             last_checked=self._last_checked,
         )
 
-    def _assess(self, ramp: float, calls: int, failure_rate: float) -> tuple[Status, str]:
+    def _forget_earlier_generations(self) -> int:
+        """Drops calls that led to another state of the circuit; returns the present generation."""
+        generation = self.breaker.state.generation
+        if generation != self._current_generation:
+            self._current_generation = generation
+            self._current.clear()
+        return generation
+
+    def _assess(self, now: float, ramp: float) -> tuple[Status, str]:
         mode, circuit = self.mode, self.breaker.state
         if mode.mode is Mode.BLOCKED:
             return Status.DOWN, f"blocked by an operator: {mode.reason}"
@@ -119,11 +138,17 @@ class Judgement:
             why = _CAUSES[circuit.cause] + (f": {self._note}" if self._note else "")
             if circuit.state is CircuitState.OPEN:
                 return Status.DOWN, why
-            return Status.DEGRADED, f"being tried again after: {why}"
+            return Status.RECOVERING, f"being tried again after: {why}"
         if ramp < 1.0:
-            return Status.DEGRADED, "recovering: traffic is ramped up"
-        if calls >= DEGRADED_CALLS and failure_rate >= DEGRADED_RATE:
-            return Status.DEGRADED, f"{failure_rate:.0%} of the last minute's calls met a provider fault"
+            return Status.RECOVERING, "traffic is ramped up"
+        self._forget_earlier_generations()
+        counts = self._current.totals(now)
+        # A provider is as good as its models, of which each has a judgement of its own.
+        if self.target.model and fails_beyond_chance(counts.failures, counts.calls, self._degraded.rate):
+            return (
+                Status.DEGRADED,
+                f"{counts.failure_rate:.0%} of the last minute's calls met a provider fault",
+            )
         if self._last_checked is None:
             return Status.UNKNOWN, "no evidence yet"
         if self._key_refused:

@@ -38,6 +38,7 @@ class Status(StrEnum):
 
     UNKNOWN = "unknown"
     HEALTHY = "healthy"
+    RECOVERING = "recovering"
     DEGRADED = "degraded"
     DOWN = "down"
     MAINTENANCE = "maintenance"

@@ -78,7 +78,11 @@ class Gate:
             return None
         ticket = None
         if self._set_aside.begin_call(candidate.provider, candidate.model, generation, stream=request.stream):
-            ticket = self._health.begin_call(candidate.model)
+            try:
+                ticket = await self._health.begin_call(candidate.model, generation.tenant)
+            except BaseException:
+                permit.cancel()
+                raise
         if ticket is None:
             permit.cancel()
             request.refused[candidate.target] = ()

@@ -1,8 +1,8 @@
 """The health service's judgements, brought to the router's targets, and their evidence, carried to the service.
 
 Two streams and a rare call: `WatchProviders` brings judgements, `ReportOutcomes` carries evidence away (failures
-within a quarter of a second, mere successes within a second), and `AcquireProbe` asks beside the request path for a
-permit when a circuit is half-open.
+within a quarter of a second, mere successes within a second), and `AcquireProbe` takes the permit for a call that is
+about to begin where a circuit is half-open.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pointsman.health.v1 import health_pb2, health_pb2_grpc
 
 from libs.catalog.model import Model
 from libs.clock import Clock
+from libs.errors import Unavailable
 from libs.resilience.backoff import Backoff
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings
@@ -32,15 +33,17 @@ from libs.rpc.status import from_rpc_error
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.health.targets import Judgement, Tally, TallyKey, Targets
+from services.router.health.exchanged import Judgement, Tally, TallyKey
+from services.router.health.probes import ProbePermit
+from services.router.health.targets import Targets
 
 #: Seconds between reports of evidence that other routers need at once, and of any other.
 REPORT_INTERVAL = 0.25
 ROUTINE_INTERVAL = 1.0
 #: Heartbeats come every 5 s; a stream silent for longer than this is dead.
 WATCH_SILENCE = 16.0
-#: The longest that the answer to the request for a permit may take, seconds.
-PROBE_TIMEOUT = 1.0
+#: The longest that a call waits for the permit, seconds; then it takes the router's own.
+PERMIT_TIMEOUT = 0.25
 #: The health service refuses a report of more.
 MOST_OUTCOMES = 1000
 _STATES = {
@@ -69,7 +72,7 @@ _Reports = grpc.aio.StreamStreamCall[health_pb2.ReportOutcomesRequest, health_pb
 
 
 class HealthMonitorClient:
-    """Keeps `targets` fed. `watch`, `report` and `probe` run for ever."""
+    """Keeps `targets` fed. `watch` and `report` run for ever. Satisfies `PermitSource`."""
 
     def __init__(
         self,
@@ -84,8 +87,7 @@ class HealthMonitorClient:
         self._stub = health_pb2_grpc.ProviderHealthStub(channel)
         self._token = token
         self._router_id = router_id
-        self._wanted: asyncio.Queue[Model] = asyncio.Queue()
-        self.targets = Targets(clock, rng, self._wanted.put_nowait, settings)
+        self.targets = Targets(clock, rng, self, settings)
         self._permit_failed = Throttle(clock)
         self._epoch, self._version = "", 0
         backoff = Backoff(base=0.1, cap=2.0)
@@ -160,28 +162,23 @@ class HealthMonitorClient:
             if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
                 raise StreamEnded
 
-    async def probe(self) -> None:
-        """Fetches permits for half-open targets for ever, beside the request path."""
-        while True:
-            model = await self._wanted.get()
-            if not self._watch.connected:
-                self.targets.grant_own_permit(model)
-                continue
-            try:
-                answer = await self._stub.AcquireProbe(
-                    health_pb2.AcquireProbeRequest(
-                        provider=model.provider, model=model.name, holder_id=self._router_id
-                    ),
-                    metadata=rpc.metadata(self._token),
-                    timeout=PROBE_TIMEOUT,
-                )
-            except grpc.aio.AioRpcError as error:
-                if times := self._permit_failed.due():
-                    why = str(from_rpc_error(error))
-                    log.warning("probe_permit_failed", target=model.id, error=why, times=times)
-                continue
-            if answer.permit:
-                self.targets.grant_permit(model, answer.permit, timestamp_from_proto(answer.expires))
+    async def acquire_permit(self, model: Model) -> ProbePermit | None:
+        """See `PermitSource.acquire_permit`. Fail-open: without the service each router tries for itself."""
+        if not self._watch.connected:
+            raise Unavailable("The health service is not connected")
+        request = health_pb2.AcquireProbeRequest(
+            provider=model.provider, model=model.name, holder_id=self._router_id
+        )
+        try:
+            answer = await self._stub.AcquireProbe(
+                request, metadata=rpc.metadata(self._token), timeout=PERMIT_TIMEOUT
+            )
+        except grpc.aio.AioRpcError as error:
+            why = from_rpc_error(error)
+            if times := self._permit_failed.due():
+                log.warning("probe_permit_failed", target=model.id, error=str(why), times=times)
+            raise Unavailable("The health service gives no permits") from why
+        return ProbePermit(answer.permit, timestamp_from_proto(answer.expires)) if answer.permit else None
 
     def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:
         self._epoch, self._version = answer.epoch, answer.version
@@ -196,9 +193,8 @@ def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:
     return Judgement(
         _circuit(state.circuit),
         taken_out=(state.reason or "an operator has taken it out") if taken_out else "",
-        degraded=state.status == health_pb2.PROVIDER_STATUS_DEGRADED,
-        # A ramp of 0 only says that a permit is needed, which the circuit says too.
-        ramp=state.ramp or 1.0,
+        # Of a recovering target the circuit says it too, and since when.
+        degraded_share=state.ramp if state.status == health_pb2.PROVIDER_STATUS_DEGRADED else None,
         success_rate=min(1.0, max(0.0, state.success_rate)),
         latency=latency,
         first_token=first,
@@ -229,6 +225,7 @@ def _summaries(evidence: Mapping[TallyKey, Tally]) -> list[health_pb2.OutcomeSum
             time_to_first_token_count=tally.first_token_count,
             output_tokens=tally.tokens,
             retry_not_before=timestamp_to_proto(tally.retry_not_before or None),
+            faults_in_row=tally.row,
             probe_permit=ticket.permit,
             generation=ticket.generation,
             provider_generation=ticket.provider_generation,

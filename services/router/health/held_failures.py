@@ -36,6 +36,10 @@ class HeldFailures(Generic[T]):
         if self._held and tenant != self._tenant and began >= self._held[0][0]:
             self._held.clear()
 
+    def last_answer_to_others(self, tenant: str) -> float:
+        """Returns the instant of the last answer to another tenant than this; minus infinity: never."""
+        return self._answered.last_of_others(tenant)
+
     def record_failure(self, now: float, tenant: str, failure: T) -> list[T]:
         """Records a tenant's failed call. Returns the failures that count because of it, earlier ones first; empty
         where it is held."""

@@ -12,9 +12,9 @@ class Availability(StrEnum):
 
     #: Works.
     HEALTHY = "healthy"
-    #: Works worse than usual: after all healthy ones.
+    #: Fails more often than chance explains: gets only a share of its calls.
     DEGRADED = "degraded"
-    #: Recovering: only a call that holds a probe permit may go.
+    #: Comes back: the next call may try it, if it gets the permit.
     PROBING = "probing"
     #: Not to be called.
     DOWN = "down"
@@ -28,7 +28,7 @@ class TargetHealth(Struct, frozen=True):
     success_rate: float = 1.0
     latency: float | None = None
     time_to_first_token: float | None = None
-    #: Share of traffic a recovering target should get, 0 to 1.
+    #: Share of its usual calls that a recovering or degraded target should get, 0 to 1.
     ramp: float = 1.0
     #: The reason why it may not be called, for a person.
     reason: str = ""

@@ -1,12 +1,12 @@
 """The router's picture of its targets (see the room's head).
 
-Judgements come in by `apply_judgement` and `grant_permit`, outcomes of calls by `succeeded` and `failed`; evidence
-goes out by `take_evidence`.
+Judgements come in by `apply_judgement`, outcomes by `record_success` and `record_failure`; evidence goes out by
+`take_evidence`. A call that begins at a half-open target takes the permit for it (`probes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -16,13 +16,16 @@ from msgspec import Struct, structs
 
 from libs.catalog.model import Model
 from libs.clock import Clock
+from libs.errors import Unavailable
 from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.router.health.exchanged import Judgement, Tally, TallyKey
 from services.router.health.held_failures import HeldFailures
+from services.router.health.probes import PROBE_INTERVAL, PermitSource, ProbePermit, ProbeTurns
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.health.view import CallTicket
 
@@ -30,8 +33,6 @@ from services.router.health.view import CallTicket
 COUNT_INTERVAL = 0.1
 #: Successes of a target that wait to be counted, at most.
 SUCCESSES = 1000
-#: A permit is asked for this often while a circuit is half-open, seconds.
-PROBE_INTERVAL = 0.25
 #: Calls from which on a learned percentile is believed.
 HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
@@ -46,31 +47,16 @@ LOCAL_EVIDENCE = 5
 log = get_logger(__name__)
 
 
-class Judgement(Struct, frozen=True):
-    """The health service's judgement of a target. Durations in seconds, None: not known. `taken_out`: the reason why
-    an operator has taken it out; empty: nobody has. `ramp`: the share of traffic that it should get, 0 to 1."""
-
-    circuit: BreakerState
-    taken_out: str = ""
-    degraded: bool = False
-    ramp: float = 1.0
-    success_rate: float = 1.0
-    latency: float | None = None
-    first_token: float | None = None
-
-
 @dataclass(slots=True)
 class _Target:
-    """A provider, or a model on it. Latencies, permits, successes and held failures are those of a model."""
+    """A provider, or a model on it. Latencies, successes and held failures are those of a model."""
 
     breaker: Breaker
     #: The health service's last.
     judgement: Judgement
     latency: float | None = None
     first_token: float | None = None
-    permit: str | None = None
-    permit_until: float = 0.0
-    next_permit_request: float = 0.0
+    probes: ProbeTurns = field(default_factory=ProbeTurns)
     next_trial: float = 0.0
     #: The local success rate as last counted; None: too few calls.
     local_success_rate: float | None = None
@@ -98,24 +84,6 @@ class _Failure(Struct, frozen=True):
     until: float | None
 
 
-@dataclass(slots=True)
-class Tally:
-    """Outcomes that are not reported yet, summed. Times in seconds."""
-
-    successes: int = 0
-    failures: dict[ErrorClass, int] = field(default_factory=dict)
-    latency_sum: float = 0.0
-    latency_max: float = 0.0
-    first_token_sum: float = 0.0
-    first_token_count: int = 0
-    tokens: int = 0
-    retry_not_before: float = 0.0
-
-
-#: Provider, model, and the ticket under which calls began.
-TallyKey = tuple[str, str, CallTicket]
-
-
 class Targets:
     """Satisfies `HealthView`."""
 
@@ -123,14 +91,12 @@ class Targets:
         self,
         clock: Clock,
         rng: Random,
-        request_permit: Callable[[Model], None],
+        permits: PermitSource,
         settings: BreakerSettings | None = None,
     ) -> None:
-        """`request_permit` is called, at most every PROBE_INTERVAL, with a model whose circuit is half-open and for
-        which there is no permit."""
         self._clock = clock
         self._rng = rng
-        self._request_permit = request_permit
+        self._permits = permits
         self._settings = settings or BreakerSettings()
         self._targets: dict[tuple[str, str], _Target] = {}
         self._pairs: dict[str, tuple[_Target, _Target]] = {}
@@ -168,23 +134,18 @@ class Targets:
         success_rate = (
             target.judgement.success_rate if target.local_success_rate is None else target.local_success_rate
         )
-        availability = (
-            Availability.DEGRADED
-            if target.judgement.degraded or provider.judgement.degraded
-            else Availability.HEALTHY
-        )
         if state.state is CircuitState.HALF_OPEN:
-            if target.permit is None or now >= target.permit_until:
-                self._ask_for_permit(model, target, now)
+            if now < _probed(provider, target).probes.not_before:
                 return TargetHealth(
                     Availability.DOWN, reason="it is being probed after a failure", retry_after=PROBE_INTERVAL
                 )
-            availability = Availability.PROBING
-        probing = availability is Availability.PROBING
-        ramp = 1.0 if probing else min(provider.judgement.ramp, target.judgement.ramp)
-        known = TargetHealth(availability, success_rate, target.latency, target.first_token, ramp)
-        if not probing:
-            target.cached, target.cached_as_of = known, self._changes
+            return TargetHealth(Availability.PROBING, success_rate, target.latency, target.first_token)
+        availability = Availability.HEALTHY
+        share = min(provider.breaker.ramp(now), target.breaker.ramp(now))
+        if share == 1.0 and target.judgement.degraded_share is not None:
+            availability, share = Availability.DEGRADED, target.judgement.degraded_share
+        known = TargetHealth(availability, success_rate, target.latency, target.first_token, share)
+        target.cached, target.cached_as_of = known, self._changes
         return known
 
     def hedge_after(self, model: Model, *, stream: bool) -> float | None:
@@ -196,24 +157,49 @@ class Targets:
             return None
         return learned.quantile(0.95)
 
-    def begin_call(self, model: Model) -> CallTicket | None:
-        """See `HealthView.begin`."""
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
+        """See `HealthView.begin_call`."""
         now = self._clock.now()
         provider, target = self._pair(model)
         of_model, of_provider = target.breaker.tick(now), provider.breaker.tick(now)
         if of_model.state is CircuitState.CLOSED and of_provider.state is CircuitState.CLOSED:
             return CallTicket("", of_model.generation, of_provider.generation)
-        permit = ""
         state = worse(of_provider, of_model)
-        if state.state is CircuitState.OPEN:
-            if state.cause not in _DISPROVABLE or now < target.next_trial:
-                return None
-            target.next_trial = now + TRIAL_INTERVAL
         if state.state is CircuitState.HALF_OPEN:
-            if target.permit is None or now >= target.permit_until:
-                return None
-            permit, target.permit = target.permit, None
-        return CallTicket(permit, of_model.generation, of_provider.generation)
+            return await self._begin_probe(now, model, tenant)
+        if state.cause not in _DISPROVABLE or now < target.next_trial:
+            return None
+        target.next_trial = now + TRIAL_INTERVAL
+        return CallTicket("", of_model.generation, of_provider.generation)
+
+    async def _begin_probe(self, now: float, model: Model, tenant: str) -> CallTicket | None:
+        """Takes a permit for the tenant's call to a half-open target. Returns None where there is none for it."""
+        provider, target = self._pair(model)
+        probed = _probed(provider, target)
+        turns, since = probed.probes, probed.breaker.state.since
+        others = target.held.last_answer_to_others(tenant)
+        if not turns.may_ask(now, tenant, since, others, self._settings):
+            return None
+        # No other call of this router asks meanwhile.
+        turns.not_before = now + self._settings.permit_ttl
+        permit: ProbePermit | None = None
+        try:
+            permit = await self._permits.acquire_permit(model)
+        except Unavailable:
+            own = probed.breaker.acquire(self._clock.now())
+            permit = ProbePermit(own.id, own.expires) if own is not None else None
+        finally:
+            turns.not_before = permit.expires if permit else self._clock.now() + PROBE_INTERVAL
+        if permit is None:
+            return None
+        now = self._clock.now()
+        of_model, of_provider = target.breaker.tick(now), provider.breaker.tick(now)
+        ticket = CallTicket(permit.id, of_model.generation, of_provider.generation)
+        if worse(of_provider, of_model).state is CircuitState.OPEN:
+            # It opened again while the permit was on its way.
+            self._tally(model, ticket).failures[ErrorClass.CANCELLED] = 1
+            return None
+        return ticket
 
     def record_success(
         self,
@@ -224,9 +210,11 @@ class Targets:
         tokens: int,
         tenant: str,
     ) -> None:
-        """See `HealthView.succeeded`."""
+        """See `HealthView.record_success`."""
         success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
+        if ticket.permit:
+            self._end_probe(provider, target, ticket.permit, "")
         if (
             provider.breaker.state.state is CircuitState.CLOSED
             and target.breaker.state.state is CircuitState.CLOSED
@@ -266,6 +254,7 @@ class Targets:
                 streamed.append(first_token)
                 target.first_token = _average(target.first_token, first_token)
         tally.successes += len(successes)
+        tally.row = 0
         tally.first_token_sum += sum(streamed)
         tally.first_token_count += len(streamed)
         target.latencies.add(now, *whole)
@@ -281,12 +270,15 @@ class Targets:
         retry_after: float | None,
         tenant: str,
     ) -> None:
-        """See `HealthView.failed`. A fault or a rate that one tenant alone meets may be held back (see
+        """See `HealthView.record_failure`. A fault or a rate that one tenant alone meets may be held back (see
         `held_failures`), as long as the circuits are closed."""
         now = self._clock.now()
         provider, target = self._pair(model)
         self._count_waiting(target)
         self._changes += 1
+        if ticket.permit:
+            fault = error_class in PROVIDER_FAULTS
+            self._end_probe(provider, target, ticket.permit, tenant if fault else "")
         until = now + retry_after if retry_after is not None else None
         failures = [_Failure(ticket, error_class, until)]
         closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
@@ -305,6 +297,7 @@ class Targets:
         self._record(now, model, ticket, provider, target, evidence)
         tally = self._tally(model, ticket)
         tally.failures[error_class] = tally.failures.get(error_class, 0) + 1
+        tally.row += error_class in PROVIDER_FAULTS
         if until is not None:
             tally.retry_not_before = max(tally.retry_not_before, until)
 
@@ -319,17 +312,6 @@ class Targets:
         if judgement.first_token is not None:
             target.first_token = judgement.first_token
         target.breaker.merge(self._clock.now(), judgement.circuit)
-
-    def grant_permit(self, model: Model, permit: str, until: float) -> None:
-        """Lets one call to a half-open target begin, until then (epoch seconds)."""
-        target = self._pair(model)[1]
-        target.permit, target.permit_until = permit, until
-
-    def grant_own_permit(self, model: Model) -> None:
-        """Grants this router, without a health service, the permit that it would ask for."""
-        permit = self._pair(model)[1].breaker.acquire(self._clock.now())
-        if permit is not None:
-            self.grant_permit(model, permit.id, permit.expires)
 
     @property
     def has_urgent_evidence(self) -> bool:
@@ -384,10 +366,17 @@ class Targets:
             self._changes += 1
             log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
 
-    def _ask_for_permit(self, model: Model, target: _Target, now: float) -> None:
-        if now >= target.next_permit_request:
-            target.next_permit_request = now + PROBE_INTERVAL
-            self._request_permit(model)
+    def _end_probe(self, provider: _Target, target: _Target, permit: str, failed: str) -> None:
+        """Lets the next call try; `failed`: the tenant whose probe met a fault, empty where it did not."""
+        for probed in (provider, target):
+            probed.breaker.release(permit)
+            probed.probes.end(failed)
+
+
+def _probed(provider: _Target, target: _Target) -> _Target:
+    """Returns the one of a model and its provider that a probe tries: while a provider is half-open, its models share
+    its permits."""
+    return provider if provider.breaker.state.state is CircuitState.HALF_OPEN else target
 
 
 def _average(old: float | None, new: float) -> float:

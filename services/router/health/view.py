@@ -21,7 +21,7 @@ class CallTicket(Struct, frozen=True):
 
 
 class HealthView(Protocol):
-    """The health of every target, and the outcomes of calls to it. Never waits."""
+    """The health of every target, and the outcomes of calls to it."""
 
     def health_of(self, model: Model) -> TargetHealth:
         """Returns the present health of a model on its provider, both considered."""
@@ -32,9 +32,10 @@ class HealthView(Protocol):
         seconds; None: too little is known."""
         ...
 
-    def begin_call(self, model: Model) -> CallTicket | None:
-        """Takes leave to make a call, with the probe permit that a recovering target needs. Returns None where the
-        target may not be called after all. Every ticket comes back by `record_success` or `record_failure`."""
+    async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
+        """Takes leave for a call of the tenant's that begins now, with the probe permit that a half-open target
+        needs: only for that it waits. Returns None where the target may not be called after all. Every ticket comes
+        back by `record_success` or `record_failure`."""
         ...
 
     def record_success(

@@ -14,13 +14,15 @@ CHEAPER_MODELS = 5
 
 
 class PolicyEntry(Struct, frozen=True):
-    """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it."""
+    """One model in a tier of a policy. `weighted`: the tier's weights differ, so that they order it. `last_resort`:
+    it is one, in a tier after the last."""
 
     provider: Provider
     model: Model
     tier: int
     weight: int
     weighted: bool
+    last_resort: bool = False
 
 
 def entries_for(
@@ -35,6 +37,7 @@ def entries_for(
     else:
         tiers = [[(catalog.models[w.model_id], w.weight) for w in tier] for tier in policy.tiers]
         tiers += [[(catalog.models[model_id], 1)] for model_id in policy.last_resort]
+    first_last_resort = len(tiers) - (0 if models else len(policy.last_resort))
     entries = []
     seen: set[str] = set()
     for number, tier in enumerate(tiers):
@@ -42,9 +45,8 @@ def entries_for(
         for model, weight in tier:
             if model.id not in seen:
                 seen.add(model.id)
-                entries.append(
-                    PolicyEntry(catalog.providers[model.provider], model, number, weight, weighted)
-                )
+                provider, last_resort = catalog.providers[model.provider], number >= first_last_resort
+                entries.append(PolicyEntry(provider, model, number, weight, weighted, last_resort))
     return tuple(entries)
 
 

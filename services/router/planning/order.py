@@ -19,25 +19,39 @@ _STRATEGY_REASON = {
 }
 
 
-def order_candidates(candidates: Sequence[Candidate], rng: Random) -> list[Candidate]:
-    """Returns the scored candidates in the order in which they are tried: healthy before degraded, tier before tier,
-    and inside a tier by weight where the policy gives weights, else by score."""
-    keyed: list[tuple[tuple[bool, int, float], Candidate]] = []
+#: The groups of candidates, one tried after the other.
+_USUAL, _DEGRADED, _LAST_RESORT, _RECOVERING = range(4)
+
+
+def order_candidates(candidates: Sequence[Candidate], generation: Generation, rng: Random) -> list[Candidate]:
+    """Returns the scored candidates in the order in which they are tried: tier before tier, and inside a tier by
+    weight where the policy gives weights, else by score. Recovering and degraded targets come behind others, but for
+    the share of requests that each should get."""
+    keyed: list[tuple[tuple[int, int, float], Candidate]] = []
     for candidate in candidates:
-        entry, health = candidate.entry, candidate.health
-        behind = health.availability is Availability.DEGRADED or (
-            health.ramp < 1.0 and rng.random() >= health.ramp
-        )
+        entry = candidate.entry
+        group = _LAST_RESORT if entry.last_resort else _USUAL
+        if candidate.health.ramp < 1.0 and rng.random() >= candidate.health.ramp:
+            group = _group_behind(candidate, group, named=bool(generation.models))
         # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
         rank = (
             rng.random() ** (1 / entry.weight) if entry.weighted and entry.weight else candidate.scores.total
         )
         if entry.weighted and not entry.weight:
             rank = -1.0
-        keyed.append(((behind, entry.tier, -rank), candidate))
+        keyed.append(((group, entry.tier, -rank), candidate))
     if len(keyed) > 1:
         keyed.sort(key=itemgetter(0))
     return [candidate for _, candidate in keyed]
+
+
+def _group_behind(candidate: Candidate, group: int, *, named: bool) -> int:
+    """Returns the group of a candidate that is to be passed over for this request. A recovering one must not be
+    flooded, so it comes after all others. A degraded one works well enough to come before a last resort, and is no
+    reason to call another first than the caller says (`named`)."""
+    if candidate.health.availability is not Availability.DEGRADED:
+        return _RECOVERING
+    return group if named else max(group, _DEGRADED)
 
 
 def explain_order(ordered: Sequence[Candidate], generation: Generation, *, passed_over: bool) -> None:

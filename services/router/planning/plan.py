@@ -80,7 +80,7 @@ def make_plan(
         fit = _without_dear(fit, excluded, request.budget_verdict.cheaper)
     if fit:
         scorer.score(fit, generation)
-        fit = order_candidates(fit, rng)
+        fit = order_candidates(fit, generation, rng)
         explain_order(fit, generation, passed_over=passed_over)
     return Plan(tuple(fit), tuple(excluded), request.policy, request.budgets, request.budget_verdict)
 

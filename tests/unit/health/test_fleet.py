@@ -124,7 +124,7 @@ def test_one_permitted_success_closes_model_and_provider() -> None:
     assert circuit(fleet, now=now).state is circuit(fleet, "a", now).state is CircuitState.CLOSED
     assert circuit(fleet, "b", now).state is CircuitState.HALF_OPEN
     state = fleet.judgement(ACME).state(now)
-    assert (state.status, state.ramp < 1.0) == (Status.DEGRADED, True)
+    assert (state.status, state.ramp < 1.0) == (Status.RECOVERING, True)
 
 
 def test_a_free_probe_that_answers_half_opens_what_could_not_be_reached() -> None:
@@ -146,6 +146,29 @@ def test_a_free_probe_that_answers_disproves_no_other_fault() -> None:
     fail(fleet, "b")
     fleet.record_probe(T0 + 2, ProbeResult("acme", 0.1))
     assert circuit(fleet, now=T0 + 2).state is CircuitState.OPEN
+
+
+def test_a_free_endpoint_that_failed_too_and_answers_again_is_a_reason_to_try() -> None:
+    """Whatever the fault: both broke, so both may be mended."""
+    fleet = make()
+    fail(fleet, "a")
+    fail(fleet, "b")
+    fleet.record_probe(T0 + 1, ProbeResult("acme", 0.1, ErrorClass.SERVER_ERROR))
+    assert circuit(fleet, now=T0 + 1).state is CircuitState.OPEN
+    fleet.record_probe(T0 + 6, ProbeResult("acme", 0.1))
+    for model in ("", "a", "b"):
+        assert circuit(fleet, model, T0 + 6).state is CircuitState.HALF_OPEN
+
+
+def test_a_provider_is_tried_when_its_models_are() -> None:
+    """Both circuits open for the same time, which counts from the outage's begin."""
+    fleet = make()
+    for second in (0, 4, 8):
+        fail(fleet, "a", T0 + second, ErrorClass.TRANSPORT, count=1)
+    fleet.record(
+        T0 + 8, Outcome("acme", "b", failures={ErrorClass.RATE_LIMITED: 1}, retry_not_before=T0 + 99)
+    )
+    assert circuit(fleet, now=T0 + 8).open_until == circuit(fleet, "a", T0 + 8).open_until <= T0 + 14
 
 
 def test_failing_probes_open_an_idle_provider_and_not_one_with_working_traffic() -> None:

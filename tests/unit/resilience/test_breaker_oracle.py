@@ -32,11 +32,11 @@ class Oracle:
     def open(self, now: float, until: float, cooldown: bool) -> None:
         self.state, self.until, self.cooldown, self.calls = "open", until, cooldown, []
 
-    def trip(self, now: float) -> None:
+    def trip(self, now: float, since: float) -> None:
         fresh = self.state == "closed" and now - self.closed_at >= SETTINGS.forgive_seconds
         self.trips = 1 if fresh or self.trips == 0 else self.trips + 1
         period = min(SETTINGS.open_cap, SETTINGS.open_seconds * SETTINGS.open_factor ** (self.trips - 1))
-        self.open(now, max(now + period, self.floor), cooldown=False)
+        self.open(now, max(since + period, now + period / 4, self.floor), cooldown=False)
 
     def close(self, now: float) -> None:
         self.state, self.calls, self.closed_at = "closed", [], now
@@ -67,11 +67,11 @@ class Oracle:
                 wanted += 1
             half = enough and recent.count(False) / len(recent) >= SETTINGS.failure_rate
             if not ok and (row >= wanted or half):
-                self.trip(now)
+                self.trip(now, self.calls[-row][0])
         elif ok and now >= self.floor:
             self.close(now)
         elif not ok and self.state == "half_open":
-            self.trip(now)
+            self.trip(now, self.until)
 
     def retry_after(self, now: float, seconds: float) -> None:
         self.tick(now)

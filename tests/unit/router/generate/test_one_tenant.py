@@ -19,7 +19,7 @@ from services.router.health.targets import Targets
 from services.router.request.generation import Prompt, ProviderFailure
 from services.router.set_aside.suspicion import UNRELATED
 from tests.support.clock import ManualClock
-from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
+from tests.support.routing import TENANT, Harness, NoHealthService, catalog, fail, generation, model
 
 A, B, C = model("a/m"), model("b/m"), model("c/m")
 SMALL, LARGE = model("a/small", window=5000), model("b/large", window=90_000)
@@ -50,7 +50,7 @@ class Router:
             self.known,
             {name: [step] for name, step in self.script.items()},
             clock=self.clock,
-            health=Targets(self.clock, Random(1), lambda model: None),  # type: ignore[arg-type]
+            health=Targets(self.clock, Random(1), NoHealthService()),  # type: ignore[arg-type]
             budget=RetryBudget(0.08, 50),
         )
         self.harness.providers.seconds = 0.01

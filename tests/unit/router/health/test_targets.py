@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
 
 from libs.catalog.model import Model
+from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState
 from libs.types import ErrorClass
+from services.router.health.answer_times import CONTRADICTED
+from services.router.health.exchanged import Judgement
+from services.router.health.probes import ProbePermit
 from services.router.health.target_health import Availability
-from services.router.health.targets import HEDGE_SAMPLES, SUCCESSES, Judgement, Targets
+from services.router.health.targets import HEDGE_SAMPLES, SUCCESSES, Targets
 from tests.support.clock import ManualClock
 
 LARGE = Model("acme", "large", "large", 8000, 1000)
 SMALL = Model("acme", "small", "small", 8000, 1000)
+
+
+class Permits:
+    """Satisfies `PermitSource`: grants as it is told, and counts who asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.grants = True
+        self.gone = False
+        #: Set: the answer is on its way.
+        self.delay: asyncio.Event | None = None
+
+    async def acquire_permit(self, model: Model) -> ProbePermit | None:
+        self.asked += 1
+        if self.delay is not None:
+            await self.delay.wait()
+        if self.gone:
+            raise Unavailable("gone")
+        return ProbePermit(f"0.0.{self.asked}", 2e9) if self.grants else None
 
 
 class Bed:
@@ -22,18 +46,28 @@ class Bed:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.wanted: list[Model] = []
-        self.targets = Targets(self.clock, Random(1), self.wanted.append)
+        self.permits = Permits()
+        self.targets = Targets(self.clock, Random(1), self.permits)
 
-    def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
+    async def half_open(self) -> None:
+        """Fails until the circuit opens, and waits until it is half-open."""
+        # By then nobody was answered so lately that the failures were held back.
+        self.clock.advance(CONTRADICTED + 1)
+        while not self.targets.health_of(LARGE).reason:
+            await self.fail()
+        while self.targets.health_of(LARGE).availability is Availability.DOWN:
+            self.clock.advance(0.5)
+        assert self.targets.health_of(LARGE).availability is Availability.PROBING
+
+    async def succeed(self, latency: float = 0.5, tenant: str = "acme") -> None:
         """One call gave its answer."""
-        ticket = self.targets.begin_call(LARGE)
+        ticket = await self.targets.begin_call(LARGE, tenant)
         assert ticket is not None
         self.targets.record_success(LARGE, ticket, latency, None, 50, tenant)
 
-    def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
+    async def fail(self, model: Model = LARGE, tenant: str = "acme") -> None:
         """One did not."""
-        ticket = self.targets.begin_call(model)
+        ticket = await self.targets.begin_call(model, tenant)
         assert ticket is not None
         self.targets.record_failure(model, ticket, ErrorClass.SERVER_ERROR, None, tenant)
 
@@ -43,44 +77,44 @@ def bed() -> Bed:
     return Bed()
 
 
-def test_a_success_between_failures_counts_although_it_waits(bed: Bed) -> None:
+async def test_a_success_between_failures_counts_although_it_waits(bed: Bed) -> None:
     """Three failures in a row open a circuit; with a success among them they are not in a row."""
-    bed.fail()
-    bed.fail()
-    bed.succeed()
-    bed.fail()
+    await bed.fail()
+    await bed.fail()
+    await bed.succeed()
+    await bed.fail()
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
     for _ in range(3):
-        bed.fail(SMALL)
+        await bed.fail(SMALL)
     assert bed.targets.health_of(SMALL).availability is Availability.DOWN
 
 
-def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
+async def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
     """The percentile is asked for in the instant of the last sample it needs."""
     for _ in range(HEDGE_SAMPLES - 1):
-        bed.succeed()
+        await bed.succeed()
     assert bed.targets.hedge_after(LARGE, stream=False) is None
-    bed.succeed()
+    await bed.succeed()
     learned = bed.targets.hedge_after(LARGE, stream=False)
     assert learned is not None
     assert 0.45 < learned < 0.55
 
 
-def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) -> None:
+async def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) -> None:
     """Planning sees what waited once it counts anew."""
     bed.targets.health_of(LARGE)
     for _ in range(20):
-        bed.succeed(2.0)
+        await bed.succeed(2.0)
     bed.clock.advance(0.11)
     seen = bed.targets.health_of(LARGE)
     assert seen.latency == 2.0
     assert seen.success_rate == 1.0
 
 
-def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
+async def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
     """Memory does not grow while nothing is decided."""
     for _ in range(3 * SUCCESSES):
-        bed.succeed()
+        await bed.succeed()
     (target,) = [target for target in bed.targets._targets.values() if target.latency is not None]
     assert len(target.uncounted) <= SUCCESSES
 
@@ -88,22 +122,23 @@ def test_no_more_wait_than_are_bounded(bed: Bed) -> None:
 def test_a_judgement_is_heard_at_once(bed: Bed) -> None:
     """Although it was judged a moment ago: of the model, and of its provider, and back."""
     assert bed.targets.health_of(LARGE).availability is Availability.HEALTHY
-    bed.targets.apply_judgement("acme", "large", Judgement(BreakerState(), degraded=True))
+    bed.targets.apply_judgement("acme", "large", Judgement(BreakerState(), degraded_share=0.2))
     assert bed.targets.health_of(LARGE).availability is Availability.DEGRADED
     assert bed.targets.health_of(SMALL).availability is Availability.HEALTHY
     bed.targets.apply_judgement("acme", "", Judgement(BreakerState(), taken_out="maintenance"))
     for model in (LARGE, SMALL):
         seen = bed.targets.health_of(model)
         assert (seen.availability, seen.reason) == (Availability.DOWN, "maintenance")
-    bed.targets.apply_judgement("acme", "", Judgement(BreakerState(), ramp=0.3))
-    assert bed.targets.health_of(SMALL).ramp == 0.3
+    bed.targets.apply_judgement("acme", "", Judgement(BreakerState()))
+    assert bed.targets.health_of(SMALL).ramp == 1.0
+    assert bed.targets.health_of(LARGE).ramp == 0.2
 
 
-def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
+async def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
     """Calls that began under one ticket are one tally, whatever became of them."""
     for latency in (0.5, 1.5):
-        bed.succeed(latency)
-    bed.fail()
+        await bed.succeed(latency)
+    await bed.fail()
     ((provider, model, ticket),) = evidence = bed.targets.take_evidence()
     tally = evidence[provider, model, ticket]
     assert (provider, model, tally.successes, tally.tokens) == ("acme", "large", 2, 100)
@@ -112,38 +147,16 @@ def test_evidence_is_told_once_and_by_ticket(bed: Bed) -> None:
     assert bed.targets.take_evidence() == {}
 
 
-def test_failures_and_probes_are_pressing_and_mere_successes_are_not(bed: Bed) -> None:
+async def test_failures_and_probes_are_pressing_and_mere_successes_are_not(bed: Bed) -> None:
     """Others act on the first two; the third only says that nothing has changed."""
     assert not bed.targets.has_urgent_evidence
-    bed.succeed()
+    await bed.succeed()
     assert not bed.targets.has_urgent_evidence
-    bed.fail()
+    await bed.fail()
     assert bed.targets.has_urgent_evidence
     bed.targets.take_evidence()
-    for _ in range(3):
-        bed.fail()
+    await bed.half_open()
     bed.targets.take_evidence()
     assert not bed.targets.has_urgent_evidence
-    while "its circuit is open" in bed.targets.health_of(LARGE).reason:
-        bed.clock.advance(0.5)
-    bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
-    bed.succeed()
+    await bed.succeed()
     assert bed.targets.has_urgent_evidence
-
-
-def test_a_half_open_target_asks_for_a_permit_and_takes_one_call_with_it(bed: Bed) -> None:
-    """Asked for while it is planned with, not more often than it could be answered."""
-    for _ in range(3):
-        bed.fail()
-    while "its circuit is open" in bed.targets.health_of(LARGE).reason:
-        bed.clock.advance(0.5)
-    for _ in range(3):
-        assert bed.targets.health_of(LARGE).availability is Availability.DOWN
-    assert bed.wanted == [LARGE]
-    assert bed.targets.begin_call(LARGE) is None
-    bed.targets.grant_permit(LARGE, "permit", bed.clock.now() + 5)
-    assert bed.targets.health_of(LARGE).availability is Availability.PROBING
-    ticket = bed.targets.begin_call(LARGE)
-    assert ticket is not None
-    assert ticket.permit == "permit"
-    assert bed.targets.begin_call(LARGE) is None

@@ -74,10 +74,11 @@ def test_the_strategy_decides_inside_a_tier(strategy: Strategy, first: str, reas
 
 
 def test_tiers_come_before_scores_and_health_before_tiers() -> None:
-    """A degraded first tier is used after a healthy second; a down one not at all, with its reason."""
+    """A degraded first tier is used after a healthy second but for its share; a down one not at all, with its
+    reason."""
     tiers = catalog([A], [B], [C])
     assert order(plan(tiers)) == ["a/m", "b/m", "c/m"]
-    degraded = plan(tiers, states={"a/m": TargetHealth(Availability.DEGRADED)})
+    degraded = plan(tiers, states={"a/m": TargetHealth(Availability.DEGRADED, ramp=0.1)})
     assert order(degraded) == ["b/m", "c/m", "a/m"]
     down = plan(tiers, states={"a/m": TargetHealth(Availability.DOWN, reason="circuit open")})
     assert order(down) == ["b/m", "c/m"]
@@ -98,6 +99,37 @@ def test_a_recovering_target_gets_its_share() -> None:
     states = {"a/m": TargetHealth(ramp=0.2)}
     firsts = Counter(order(plan(catalog([A], [B]), states=states, seed=seed))[0] for seed in range(2000))
     assert 0.16 < firsts["a/m"] / 2000 < 0.24
+
+
+def shares(
+    states: dict[str, TargetHealth], found: Catalog, request: Generation | None = None
+) -> Counter[str]:
+    """Counts each order, of a thousand plans."""
+    return Counter(" ".join(order(plan(found, request, states, seed=seed))) for seed in range(1000))
+
+
+def test_a_degraded_target_gets_a_trickle_and_stands_before_the_last_resort() -> None:
+    """Named regression: it stood behind the last resort, and got nothing that could have shown it to be well."""
+    states = {"a/m": TargetHealth(Availability.DEGRADED, ramp=0.1)}
+    found = shares(states, catalog([A], [B], last_resort=[C]))
+    assert set(found) == {"a/m b/m c/m", "b/m a/m c/m"}
+    assert 70 < found["a/m b/m c/m"] < 130
+    alone = shares(states, catalog([A], last_resort=[C]))
+    assert set(alone) == {"a/m c/m"}
+
+
+def test_a_degraded_target_does_not_change_the_callers_own_order() -> None:
+    """A caller that names the models has the word; a recovering one is spared all the same."""
+    found, asked = catalog([A], [B], [C]), generation(models=("a/m", "b/m"))
+    assert set(shares({"a/m": TargetHealth(Availability.DEGRADED, ramp=0.1)}, found, asked)) == {"a/m b/m"}
+    ramped = shares({"a/m": TargetHealth(ramp=0.3)}, found, asked)
+    assert 250 < ramped["a/m b/m"] < 350
+
+
+def test_a_recovering_target_is_not_flooded_where_only_a_last_resort_served() -> None:
+    """The last resort goes on for the rest of the ramp."""
+    found = shares({"a/m": TargetHealth(ramp=0.3)}, catalog([A], last_resort=[C]))
+    assert 250 < found["a/m c/m"] < 350
 
 
 def test_hard_constraints_exclude_with_a_reason() -> None:
