@@ -69,7 +69,7 @@ def asked_after_a_refusal(error_class: ErrorClass) -> list[str]:
     """The targets that are asked one by one after the first of four, where each refuses with a class."""
     known = catalog(*[[model(target)] for target in ("a/m", "b/m", "b/n", "c/m")])
     candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
-    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)), 10)
+    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)))
     failed = [Failed(candidates[0], error_class, "", 1000.0)]
     asked = []
     while isinstance(step := next_step(plan, failed, Envelope(1060.0, 9), 1001.0), Try):
@@ -104,7 +104,7 @@ def test_who_may_hold_a_prompt_is_asked_by_what_was_said_of_it(least: int | None
     models = {"a/m": 100_000, "b/same": 100_000, "c/small": 10_000, "d/large": 200_000}
     known = catalog(*[[model(target, window=window)] for target, window in models.items()])
     candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
-    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)), 10)
+    plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)))
     first = Failed(candidates[0], ErrorClass.CONTEXT_TOO_LONG, "", 1000.0, least_window=least)
     found = []
     failed = [first]
@@ -119,7 +119,6 @@ BOTH = Plan(
     tuple(candidate_of(catalog([A], [B]), m, 10) for m in (A, B)),
     (),
     Policy("default", ((Weighted("a/m"),),)),
-    10,
 )
 
 
@@ -173,7 +172,7 @@ def test_a_models_own_quota_leaves_its_providers_other_models() -> None:
     """One that says when it comes back is the model's; one that does not is the account's."""
     known = catalog([model("a/m")], [model("a/n")])
     m, n = (candidate_of(known, x, 10) for x in known.models.values())
-    plan = Plan((m, n), (), Policy("default", ((Weighted("a/m"),),)), 10)
+    plan = Plan((m, n), (), Policy("default", ((Weighted("a/m"),),)))
     days = Failed(m, ErrorClass.QUOTA_EXHAUSTED, "", 1000.0, retry_after=9000.0)
     step = next_step(plan, [days], Envelope(1060.0, 4), 1001.0)
     assert isinstance(step, Try)
