@@ -32,7 +32,7 @@ class _Thought:
         return structs.replace(self.so_far, text="".join(self.text), opaque="".join(self.opaque))
 
 
-class Thoughts:
+class ThoughtAssembler:
     """The thoughts of one answer so far."""
 
     __slots__ = ("_thoughts",)

@@ -18,6 +18,7 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.checks import check_name
 from libs.catalog.document import Node, parse
 from libs.catalog.faults import CatalogError, Fault
+from libs.catalog.kinds import KINDS
 from libs.catalog.limits import LimitSpec
 from libs.catalog.model import DEFAULT, ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.reader import Section
@@ -74,6 +75,7 @@ def _loads(data: bytes, file: str, environ: Mapping[str, str], prices: bool) -> 
     wrong = [
         (place, message) for place, name, message in broken_references(draft) if name not in draft.refused
     ]
+    wrong += _impossible(draft)
     if prices:
         wrong += _unpriced(draft)
     if wrong:
@@ -183,6 +185,22 @@ def _line(root: Node | None, place: Place) -> int:
             break
         line = node.line
     return line
+
+
+def _impossible(draft: _Draft) -> list[tuple[Place, str]]:
+    """Returns the capabilities that a model's provider has no form for."""
+    wrong: list[tuple[Place, str]] = []
+    for model in draft.models.values():
+        provider = draft.providers.get(model.provider)
+        if provider is None:
+            continue
+        message = f"a provider of kind {provider.kind} has no form for"
+        wrong += [
+            (("models", model.id, "capabilities"), f"{message} {lacking}")
+            for lacking in KINDS[provider.kind].lacks
+            if lacking in model.capabilities
+        ]
+    return wrong
 
 
 def _unpriced(draft: _Draft) -> list[tuple[Place, str]]:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from libs.answer import Completed, Delta, Event, Restarted, Result
 from libs.conversation import Citation, Reasoning, ToolCall
-from libs.thoughts import Thoughts
+from libs.thoughts import ThoughtAssembler
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class TextAssembler:
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._thoughts = Thoughts()
+        self._thoughts = ThoughtAssembler()
         self._refusal: list[str] = []
         self._citations: list[Citation] = []
         self._result: Result | None = None

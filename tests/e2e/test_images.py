@@ -66,10 +66,8 @@ async def test_the_next_provider_sees_them_too(shared: Shared, client: Client) -
 
 async def test_estimates_count_them(client: Client) -> None:
     """By each vendor's rule: a megapixel costs more than a small picture, and more at one than at another."""
-    small = {e.provider: e for e in await client.estimate_costs(show(Image(png(8, 8))), models=list(MODELS))}
-    large = {
-        e.provider: e for e in await client.estimate_costs(show(Image(png(1000, 1000))), models=list(MODELS))
-    }
+    small = {e.provider: e for e in await client.estimate(show(Image(png(8, 8))), models=list(MODELS))}
+    large = {e.provider: e for e in await client.estimate(show(Image(png(1000, 1000))), models=list(MODELS))}
     grown = {name: large[name].usage.input_tokens - small[name].usage.input_tokens for name in large}
     assert grown == {"openai": 1657, "anthropic": 1333, "gemini": 774}
     assert all(large[name].maximum_micro_usd > small[name].maximum_micro_usd for name in large)

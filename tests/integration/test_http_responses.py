@@ -218,7 +218,7 @@ async def test_a_stream_that_breaks_has_failed(client: AsyncOpenAI, entry: FakeE
         ({"truncation": "auto"}, "truncation"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
             "input[0].content[0]",
         ),
     ],

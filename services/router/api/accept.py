@@ -234,9 +234,11 @@ def _check_messages(draft: Draft, found: Faults) -> None:
             continue
         at = f"messages[{index}]"
         found.measure(f"{at}.text", text)
+        spoken = bool(text and not text.isspace())
         if message.parts:
             check_parts(message, at, found)
-        if has_content(message) or message.tool_calls:
+            spoken = has_content(message)
+        if spoken or message.tool_calls:
             said = True
         elif role in (Role.SYSTEM, Role.USER):
             silent.append(at)

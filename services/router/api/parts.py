@@ -60,9 +60,9 @@ def check_parts(message: Message, at: str, found: Faults) -> None:
 
 
 def has_content(message: Message) -> bool:
-    """Returns True if a message says something: text that is not blank, an image, or a file."""
+    """Returns True if a message's parts say something: text that is not blank, an image, or a file."""
     return any(
-        not isinstance(part, Text) or bool(part.text and not part.text.isspace()) for part in message.content
+        not isinstance(part, Text) or bool(part.text and not part.text.isspace()) for part in message.parts
     )
 
 

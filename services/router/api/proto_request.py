@@ -9,6 +9,7 @@ from msgspec import Struct
 from pointsman.router.v1 import router_pb2 as pb
 
 from libs.conversation import Message, Part, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
+from libs.errors import FieldViolation, InvalidArgument
 from libs.rpc.convert import priority_from_proto
 from libs.rpc.parts import part_from_proto
 from libs.selection import Strategy
@@ -30,8 +31,7 @@ def read_draft(request: pb.Generation) -> Draft:
     many entries, before they are read."""
     draft: dict[str, Any] = {}
     prompt: dict[str, Any] = {"messages": (), "max_output_tokens": 0}
-    unknown: list[str] = []
-    roleless: list[int] = []
+    unknown = []
     for field, value in request.ListFields():
         name, part, read = _FIELDS[field.number]
         if name in MOST:
@@ -41,15 +41,11 @@ def read_draft(request: pb.Generation) -> Draft:
         # An enum that is unset is not among them.
         if found is None and (name != "response_format" or value.kind):
             unknown.append("response_format.kind" if name == "response_format" else name)
-    for i, (sent, message) in enumerate(zip(request.messages, prompt["messages"], strict=True)):
-        if sent.role not in _ROLES:
-            roleless.append(i)
-        if len(sent.parts) != len(message.parts):
-            unknown.append(f"messages[{i}].parts")
     if unknown:
         draft["unknown"] = tuple(unknown)
     if "response_format" in prompt:
         draft["needs_schema"] = request.response_format.kind == pb.ResponseFormat.KIND_JSON_SCHEMA
+    roleless = [i for i, message in enumerate(request.messages) if message.role not in _ROLES]
     if roleless:
         draft["roleless"] = tuple(roleless)
     return Draft(Prompt(**prompt), **draft)
@@ -63,18 +59,29 @@ def _response_format(shape: pb.ResponseFormat) -> ResponseFormat | None:
 
 def _messages(messages: Sequence[pb.Message]) -> tuple[Message, ...]:
     check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in messages]))
-    check_entries("messages.parts", sum([len(message.parts) for message in messages]))
-    return tuple([_message(message) for message in messages])
+    counts = [len(message.parts) for message in messages]
+    if not any(counts):
+        return tuple([_message(message, ()) for message in messages])
+    check_entries("messages.parts", sum(counts))
+    return tuple([_message(message, _parts(message, f"messages[{i}]")) for i, message in enumerate(messages)])
 
 
-def _message(message: pb.Message) -> Message:
-    """Returns a message, without the parts that have no name here."""
+def _parts(message: pb.Message, at: str) -> tuple[Part, ...]:
+    """Returns the parts of a message. Raises InvalidArgument for one that has no name here: it is not left out."""
+    parts = [part_from_proto(part) for part in message.parts]
+    known = tuple([part for part in parts if part is not None])
+    if len(known) < len(parts):
+        place = f"generation.{at}.parts[{parts.index(None)}]"
+        raise InvalidArgument(
+            [FieldViolation(place, "is not set, or of a kind that this router does not know")]
+        )
+    return known
+
+
+def _message(message: pb.Message, parts: tuple[Part, ...]) -> Message:
     calls: tuple[ToolCall, ...] = ()
     if message.tool_calls:
         calls = tuple(ToolCall(c.id, c.name, c.arguments_json) for c in message.tool_calls)
-    parts: tuple[Part, ...] = ()
-    if message.parts:
-        parts = tuple(part for item in message.parts if (part := part_from_proto(item)) is not None)
     return Message(_ROLES.get(message.role, Role.USER), message.text, calls, message.tool_call_id, parts)
 
 

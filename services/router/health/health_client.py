@@ -17,7 +17,6 @@ from pointsman.health.v1 import health_pb2, health_pb2_grpc
 
 from libs.catalog.model import Model
 from libs.clock import Clock
-from libs.errors import Unavailable
 from libs.resilience.backoff import Backoff
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings
@@ -34,7 +33,7 @@ from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.health.exchanged import Judgement, Tally, TallyKey
-from services.router.health.probes import ProbePermit
+from services.router.health.probes import PermitsUnavailable, ProbePermit
 from services.router.health.targets import Targets
 
 #: Seconds between reports of evidence that other routers need at once, and of any other.
@@ -165,7 +164,7 @@ class HealthMonitorClient:
     async def acquire_permit(self, model: Model) -> ProbePermit | None:
         """See `PermitSource.acquire_permit`. Fail-open: without the service each router tries for itself."""
         if not self._watch.connected:
-            raise Unavailable("The health service is not connected")
+            raise PermitsUnavailable("The health service is not connected")
         request = health_pb2.AcquireProbeRequest(
             provider=model.provider, model=model.name, holder_id=self._router_id
         )
@@ -177,7 +176,7 @@ class HealthMonitorClient:
             why = from_rpc_error(error)
             if times := self._permit_failed.due():
                 log.warning("probe_permit_failed", target=model.id, error=str(why), times=times)
-            raise Unavailable("The health service gives no permits") from why
+            raise PermitsUnavailable("The health service gives no permits") from why
         return ProbePermit(answer.permit, timestamp_from_proto(answer.expires)) if answer.permit else None
 
     def _apply(self, answer: health_pb2.WatchProvidersResponse) -> None:

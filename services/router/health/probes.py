@@ -35,12 +35,16 @@ class ProbePermit(Struct, frozen=True):
     expires: float
 
 
+class PermitsUnavailable(Exception):
+    """Nobody can tell now who may probe a target."""
+
+
 class PermitSource(Protocol):
     """The source of probe permits, one at a time for each target in the whole fleet."""
 
     async def acquire_permit(self, model: Model) -> ProbePermit | None:
-        """Returns a permit; None: another call holds it, or the target must not be called. Raises Unavailable where
-        nobody can tell."""
+        """Returns a permit; None: another call holds it, or the target must not be called. Raises
+        PermitsUnavailable."""
         ...
 
 

@@ -16,7 +16,6 @@ from msgspec import Struct, structs
 
 from libs.catalog.model import Model
 from libs.clock import Clock
-from libs.errors import Unavailable
 from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.evidence import BreakerSettings, Evidence
@@ -25,7 +24,13 @@ from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.health.exchanged import Judgement, Tally, TallyKey
 from services.router.health.held_failures import HeldFailures
-from services.router.health.probes import PROBE_INTERVAL, PermitSource, ProbePermit, ProbeTurns
+from services.router.health.probes import (
+    PROBE_INTERVAL,
+    PermitSource,
+    PermitsUnavailable,
+    ProbePermit,
+    ProbeTurns,
+)
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.health.view import CallTicket
 
@@ -185,7 +190,7 @@ class Targets:
         permit: ProbePermit | None = None
         try:
             permit = await self._permits.acquire_permit(model)
-        except Unavailable:
+        except PermitsUnavailable:
             own = probed.breaker.acquire(self._clock.now())
             permit = ProbePermit(own.id, own.expires) if own is not None else None
         finally:

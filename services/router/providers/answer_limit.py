@@ -27,7 +27,6 @@ from services.router.request.generation import (
     StreamEvent,
     TextDelta,
 )
-from services.router.request.tokens import estimate_input_tokens
 
 #: Of a whole answer, bytes: a quarter of what a message between services may hold, so that whatever is read can also
 #: be handed on (characters that are not UTF-8 take three times their bytes).
@@ -54,9 +53,10 @@ def whole_bytes(prompt: Prompt, request_body: bytes, *, reasons: bool) -> int:
     return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + opaque + len(request_body) + of_tokens)
 
 
-def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
-    """Returns the failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows."""
-    usage = Usage(estimate_input_tokens(prompt), prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
+def too_long(prompt: Prompt, limit: int, input_tokens: int) -> ProviderFailure:
+    """Returns the failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows.
+    `input_tokens`: the prompt's, as far as is known."""
+    usage = Usage(input_tokens, prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
     message = f"the answer has more than {limit} bytes for {prompt.max_output_tokens} tokens"
     return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, usage=usage)
 

@@ -30,7 +30,7 @@ from services.router.request.generation import (
     StreamEnd,
     StreamEvent,
 )
-from services.router.request.tokens import estimate_text_tokens
+from services.router.request.tokens import estimate_prompt_tokens, estimate_text_tokens
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
@@ -132,7 +132,7 @@ class ProviderClient:
             raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
         self._learn_from_success(provider, model, headers)
         if len(body) > limit:
-            raise too_long(prompt, limit)
+            raise too_long(prompt, limit, estimate_prompt_tokens(prompt, provider, model))
         completion = request.inverse.whole(wire.completion(status, headers, body))
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)

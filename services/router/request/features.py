@@ -12,8 +12,10 @@ from libs.conversation import ReasoningEffort
 class Feature(StrEnum):
     """A feature of a model that a request may use, sorted by name."""
 
+    IMAGE = "image"
     JSON = "json"
     JSON_SCHEMA = "json_schema"
+    PDF = "pdf"
     PENALTIES = "penalties"
     REASONING = "reasoning"
     SAMPLING = "sampling"

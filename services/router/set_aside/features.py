@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.conversation import Role
+from libs.conversation import File, Image, Role
 from services.router.request.features import Feature, Unsupported
 from services.router.request.generation import Prompt
 
@@ -10,8 +10,10 @@ FEATURES = tuple(Feature)
 _BITS = {feature: 1 << bit for bit, feature in enumerate(FEATURES)}
 #: The features as bits, in the order of FEATURES.
 (
+    _IMAGE,
     _JSON,
     _JSON_SCHEMA,
+    _PDF,
     _PENALTIES,
     _REASONING,
     _SAMPLING,
@@ -45,7 +47,11 @@ def features_of(prompt: Prompt, *, stream: bool) -> int:
     for message in prompt.messages:
         if message.role is Role.SYSTEM:
             uses |= _SYSTEM
-            break
+        for part in message.parts:
+            if isinstance(part, Image):
+                uses |= _IMAGE
+            elif isinstance(part, File):
+                uses |= _PDF
     if prompt.tool_choice:
         uses |= _TOOL_CHOICE
     if prompt.tools:

@@ -240,6 +240,7 @@ BAD = [
     ("context_window: 8192", "context_window: 0", "context_window must be 1 to"),
     ("max_output_tokens: 1024", "max_output_tokens: 8193", "max_output_tokens must be 1 to 8192, not 8193"),
     ("system, tools]", "sytem]", 'capabilities[1]: unknown capability "sytem" (did you mean "system"?)'),
+    ("system, tools]", "system, pdf_url]", "a provider of kind openai has no form for pdf_url"),
     ("email: 0.9}", "email: 1.9}", "quality.email must be 0 to 1"),
     ("email: 0.9}", "emial: 0.9}", 'unknown content type "emial" (did you mean "email"?)'),
     ("weight: 3", "wieght: 3", 'tiers[1][0].wieght: unknown field (did you mean "weight"?)'),

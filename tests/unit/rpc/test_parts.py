@@ -20,6 +20,7 @@ from libs.conversation import (
     Role,
     Text,
 )
+from libs.errors import InvalidArgument
 from services.router.api.proto_answer import make_event
 from services.router.api.proto_request import read_draft
 from tests.support.pictures import png
@@ -53,9 +54,11 @@ def test_a_part_is_read_as_it_was_sent(part: Part) -> None:
     [pb.Part(), pb.Part(image=pb.Image(data=b"x", detail=9))],  # type: ignore[arg-type]
 )
 def test_a_part_without_a_name_is_refused_not_ignored(part: pb.Part) -> None:
-    """One that is not set or of a later version is named by its message."""
+    """One that is not set or of a later version is named by its place."""
     messages = [pb.Message(role=pb.ROLE_USER, text="a"), pb.Message(role=pb.ROLE_USER, parts=[part])]
-    assert read_draft(pb.Generation(messages=messages)).unknown == ("messages[1].parts",)
+    with pytest.raises(InvalidArgument) as caught:
+        read_draft(pb.Generation(messages=messages))
+    assert [v.field for v in caught.value.violations] == ["generation.messages[1].parts[0]"]
 
 
 def test_an_answers_thoughts_refusal_and_citations_are_read_as_they_were_sent() -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from libs.answer import Delta, Restarted, Result, Selection
 from libs.conversation import Citation, ToolCall, ToolCallDelta
-from libs.thoughts import Thoughts
+from libs.thoughts import ThoughtAssembler
 from services.router.api.openai.account import FINISH_REASONS, chat_usage, pointsman_object
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError, error_body
@@ -132,7 +132,7 @@ class ChatStream:
             "created": created,
         }
         self._include_usage = include_usage
-        self._thoughts = Thoughts()
+        self._thoughts = ThoughtAssembler()
         self._refused = False
         self._prefix = b""
         self._text_prefix = b""

@@ -114,12 +114,12 @@ def _read_data(at: str, text: str) -> tuple[str, bytes]:
         head, comma, text = text.partition(",")
         kind, *rest = head.removeprefix("data:").split(";")
         if not comma or rest[-1:] != ["base64"]:
-            raise invalid_parameter(at, f"'{at}' must be a data URL in base64.", "invalid_base64")
+            raise invalid_parameter(at, f"'{at}' must be a data URL in base64.", "invalid_value")
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         # Also for characters beyond ASCII.
-        raise invalid_parameter(at, f"'{at}' is not valid base64.", "invalid_base64") from None
+        raise invalid_parameter(at, f"'{at}' is not valid base64.", "invalid_value") from None
     if not raw:
-        raise invalid_parameter(at, f"'{at}' is empty.", "invalid_base64")
+        raise invalid_parameter(at, f"'{at}' is empty.", "invalid_value")
     return _ALIASES.get(kind.lower(), kind.lower()), raw

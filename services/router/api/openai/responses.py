@@ -15,7 +15,7 @@ import msgspec
 
 from libs.answer import Delta, Restarted, Result, Selection
 from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCallDelta
-from libs.thoughts import Thoughts
+from libs.thoughts import ThoughtAssembler
 from libs.types import FinishReason
 from services.router.api.openai.account import pointsman_object, responses_usage
 from services.router.api.openai.errors import ApiError
@@ -151,14 +151,14 @@ def _refused(items: list[Item]) -> bool:
 
 class ResponsesStream:
     """Satisfies `exchange.StreamEncoder`. The text is one output item, each call of a function another; they are
-    opened when their first piece comes, and closed when the next one opens. Thoughts are closed at the end: the part
-    of them that must be sent back may come last."""
+    opened when their first piece comes, and closed when the next one opens. Thoughts are closed at the end: the
+    part of them that must be sent back may come last."""
 
     def __init__(self, head: _Head, *, sealed: bool) -> None:
         """`sealed`: thoughts come with all that must be sent back."""
         self._head = head
         self._sealed = sealed
-        self._thoughts = Thoughts()
+        self._thoughts = ThoughtAssembler()
         self._thinking: dict[int, Item] = {}
         #: Items so far, those that became void included.
         self._count = 0

@@ -19,7 +19,7 @@ from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder, Parser
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import ANTHROPIC
-from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer
+from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -141,7 +141,7 @@ def read_message(data: Mapping[str, Any]) -> Completion:
     texts: list[str] = []
     calls: list[ToolCall] = []
     citations: list[Citation] = []
-    thoughts = Thoughts()
+    thoughts = WholeThoughts()
     for block in map(as_dict, as_list(data.get("content"))):
         kind = block.get("type")
         if kind == "text":

@@ -144,11 +144,13 @@ def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
 
 
 def _content(message: Message) -> list[dict[str, Any]]:
+    if not message.parts:
+        # Refused: an empty text.
+        return [{"type": "text", "text": message.text}] if message.text else []
     blocks: list[dict[str, Any]] = []
     for part in message.content:
         match part:
             case Text(text) | Refusal(text):
-                # Refused: an empty text.
                 blocks.extend([{"type": "text", "text": text}] if text else [])
             case Image():
                 blocks.append({"type": "image", "source": _source(part)})

@@ -26,7 +26,7 @@ from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.inverse import Inverse
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import bedrock_rules
-from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer
+from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -143,7 +143,7 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
     texts: list[str] = []
     calls: list[ToolCall] = []
     citations: list[Citation] = []
-    thoughts = Thoughts()
+    thoughts = WholeThoughts()
     for block in map(as_dict, as_list(message.get("content"))):
         cited = as_dict(block.get("citationsContent"))
         pieces = [block, *map(as_dict, as_list(cited.get("content")))]

@@ -83,6 +83,8 @@ def _thinking_blocks(thoughts: Iterable[Reasoning]) -> list[dict[str, Any]]:
 
 def _content(message: Message) -> list[dict[str, Any]]:
     """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html"""
+    if not message.parts:
+        return [{"text": message.text}] if message.text else []
     blocks: list[dict[str, Any]] = []
     for index, part in enumerate(message.content):
         match part:

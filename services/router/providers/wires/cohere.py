@@ -24,7 +24,7 @@ from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import COHERE
-from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer, read_calls
+from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer, read_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -121,7 +121,7 @@ def _read_answer(data: Mapping[str, Any]) -> Completion:
     message, reason = data.get("message"), as_str(data.get("finish_reason"))
     usage = _usage(as_dict(data.get("usage")) or as_dict(data.get("meta")))
     finish = _read_finish(reason, data, usage)
-    thoughts = Thoughts()
+    thoughts = WholeThoughts()
     citations: tuple[Citation, ...] = ()
     if type(message) is dict:
         text, calls = text_of(message.get("content")), read_calls(message)

@@ -21,7 +21,12 @@ from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import gemini_rules
-from services.router.providers.wires.whole_answer import Thoughts, complete, decode_answer, finish_with_calls
+from services.router.providers.wires.whole_answer import (
+    WholeThoughts,
+    complete,
+    decode_answer,
+    finish_with_calls,
+)
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
@@ -93,7 +98,7 @@ class GeminiWire:
             raise malformed("the answer holds no candidate", usage)
         texts: list[str] = []
         calls: list[ToolCall] = []
-        thoughts = Thoughts()
+        thoughts = WholeThoughts()
         for part in map(as_dict, as_list(as_dict(candidate.get("content")).get("parts"))):
             # Signatures stand at thoughts, and at the calls and texts that were thought of.
             thoughts.add(_thought(part))

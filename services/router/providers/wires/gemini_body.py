@@ -88,7 +88,8 @@ def _parts(message: Message, names: Mapping[str, str], *, signed: bool) -> list[
         return [{"functionResponse": answered}, *shown]
     loose, bound = split_thoughts(message)
     parts, signature = _signed_thoughts(loose)
-    for said in message.content:
+    parts += [{"text": message.text}] if message.text else []
+    for said in message.parts:
         match said:
             case Text(text) | Refusal(text):
                 parts.extend([{"text": text}] if text else [])

@@ -26,7 +26,7 @@ def media_type(part: Image | File) -> str:
 
 
 def base64_of(part: Image | File, vendor: str) -> str:
-    """Returns the bytes in base64. Raises ProviderFailure(INVALID_REQUEST) for an address: the vendor fetches
+    """Returns the bytes in base64. Raises ProviderFailure(UNSUPPORTED_HERE) for an address: the vendor fetches
     none."""
     if part.url:
         raise cannot_carry(f"{vendor} fetches no addresses")
@@ -50,4 +50,4 @@ def attachments_of(message: Message) -> list[Image | File]:
 
 def cannot_carry(message: str) -> ProviderFailure:
     """Returns the failure of a request with a part that the wire has no form for: the catalog promises too much."""
-    return ProviderFailure(ErrorClass.INVALID_REQUEST, message)
+    return ProviderFailure(ErrorClass.UNSUPPORTED_HERE, message)

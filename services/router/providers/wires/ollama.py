@@ -19,7 +19,7 @@ from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import OLLAMA
 from services.router.providers.wires.whole_answer import (
-    Thoughts,
+    WholeThoughts,
     complete,
     decode_answer,
     finish_with_calls,
@@ -54,7 +54,7 @@ class OllamaWire:
         text = as_str(message.get("content")) or as_str(data.get("response"))
         calls = read_calls(message)
         finish = finish_with_calls(read_finish(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
-        thoughts = Thoughts()
+        thoughts = WholeThoughts()
         thoughts.add(Reasoning(as_str(message.get("thinking"))))
         return complete(text, finish, usage, calls, as_str(data.get("model")), reasoning=thoughts.whole())
 

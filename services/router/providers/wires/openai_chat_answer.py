@@ -25,7 +25,7 @@ from services.router.providers.wires.fields import (
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
-from services.router.providers.wires.whole_answer import Thoughts, complete, read_calls
+from services.router.providers.wires.whole_answer import WholeThoughts, complete, read_calls
 from services.router.request.generation import Completion, StreamEvent
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -181,7 +181,7 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
 
 
 def _read_thoughts(message: Mapping[str, Any]) -> tuple[Reasoning, ...]:
-    found = Thoughts()
+    found = WholeThoughts()
     details = as_list(message.get("reasoning_details"))
     for detail in map(as_dict, details):
         found.add(whole_detail(detail))

@@ -95,7 +95,7 @@ WriteFile = Callable[[File], dict[str, Any]]
 
 
 def chat_file(file: File) -> dict[str, Any]:
-    """Returns a document as chat completions take it. Raises ProviderFailure(INVALID_REQUEST) for an address."""
+    """Returns a document as chat completions take it. Raises ProviderFailure(UNSUPPORTED_HERE) for an address."""
     if file.url:
         raise cannot_carry("it fetches no documents")
     return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}

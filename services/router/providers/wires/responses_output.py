@@ -12,7 +12,7 @@ from typing import Any
 from libs.conversation import Citation, Reasoning, ToolCall
 from services.router.providers.wires.citations import read_annotations
 from services.router.providers.wires.fields import as_dict, as_json_text, as_list, as_str
-from services.router.providers.wires.whole_answer import Thoughts
+from services.router.providers.wires.whole_answer import WholeThoughts
 
 #: Types of the parts that hold the answer; a message's part without one is no other.
 ANSWER_TEXT = ("output_text", "text")
@@ -55,7 +55,7 @@ def citations_of(output: Sequence[Any]) -> Iterator[Citation]:
 
 def thoughts_of(output: Sequence[Any]) -> tuple[Reasoning, ...]:
     """Returns the thoughts of an answer."""
-    thoughts = Thoughts()
+    thoughts = WholeThoughts()
     for item in map(as_dict, output):
         kind = item.get("type")
         if kind == REASONING:

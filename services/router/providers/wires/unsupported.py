@@ -115,6 +115,8 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
         r"|output_(?:format|config)|text\.format|structured outputs?|guided|grammar",
     ),
     (Feature.TOOLS, r"tools?\b|tool[ _]\w{1,12}|function[ _]?call\w{0,5}|functions?|toolconfig|input_schema"),
+    (Feature.IMAGE, r"images?\w{0,8}|input_images?|vision|multi-?modal\w{0,4}"),
+    (Feature.PDF, r"pdfs?|documents?|input_files?|file_(?:data|url)"),
     (Feature.SYSTEM, r"system|developer"),
     (Feature.STREAM, r"stream(?:ing|_options)?"),
 )
@@ -158,6 +160,11 @@ _ABOVE = re.compile(
     r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
     r"|range (?:of|is)"
 )
+#: Words about this image or document, or their number: others the model may well see.
+_ONE_TOO_MANY = re.compile(
+    r"at most|too many|too large|too big|exceed|more than|only supports one|up to|size|pixels|bytes|format"
+    r"|(?:media|mime) ?type"
+)
 #: Words of a list of values, of which the request's is none.
 _ONE_OF = re.compile(
     r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
@@ -173,7 +180,7 @@ def feature_meant(error: ErrorBody) -> Unsupported | None:
     """Returns the feature that an error blames, by its `param` or else by the first name in its words; None: it names
     none that a request is known by."""
     feature = _first_named(error)[0]
-    if feature is None:
+    if feature is None or (feature in (Feature.IMAGE, Feature.PDF) and _ONE_TOO_MANY.search(error.words)):
         return None
     keyword = ""
     if feature in (Feature.JSON_SCHEMA, Feature.TOOLS):

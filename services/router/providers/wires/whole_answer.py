@@ -23,7 +23,7 @@ def decode_answer(body: bytes) -> Mapping[str, Any]:
         raise malformed("the answer is not JSON") from None
 
 
-class Thoughts:
+class WholeThoughts:
     """The thoughts of a whole answer: each belongs to the call that follows it, or to none where text does."""
 
     def __init__(self) -> None:

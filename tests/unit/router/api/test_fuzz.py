@@ -21,6 +21,8 @@ from tests.support.routing import TENANT, catalog, model
 CATALOG = catalog([model("a/m")])
 WORDS = ["user", "assistant", "tool", "function", "function_call", "message", "reasoning", "text", "auto"]
 WORDS += ["json_schema", "input_text", "output_text", "refusal", "function_call_output", "required", ""]
+WORDS += ["image_url", "input_image", "file", "input_file", "low", "data:image/png;base64,iVBORw0KGgo="]
+WORDS += ["data:", "data:;base64,", "https://a.example/b.png"]
 FIELDS = [
     "role",
     "content",
@@ -38,6 +40,7 @@ FIELDS = [
     "parameters",
 ]
 FIELDS += ["json_schema", "schema", "call_id", "output", "tool_call_id", "format", "effort", "refusal"]
+FIELDS += ["image_url", "url", "detail", "file", "file_data", "file_url", "filename", "file_id"]
 TOP = [*ChatBody.__struct_fields__, *ResponsesBody.__struct_fields__]
 HEADERS = ["content-type", "strategy", "priority", "campaign", "max-attempts", "max-cost-usd", "hedge"]
 HEADERS += ["timeout", "on-restart"]

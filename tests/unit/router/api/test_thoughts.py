@@ -79,7 +79,7 @@ def test_a_chat_message_comes_back_with_its_thoughts() -> None:
 
 
 def test_a_response_comes_back_with_its_thoughts() -> None:
-    """Where encrypted thoughts were asked for: each item stands before what followed it."""
+    """It does where encrypted thoughts were asked for: each item stands before what followed it."""
     items = _output(ENCRYPTED)
     assert [item["type"] for item in items] == ["reasoning", "message", "reasoning", "function_call"]
     assert _read_responses(items) == (SPOKEN, ())

@@ -181,7 +181,7 @@ def test_without_thoughts_a_failover_before_any_content_says_no_more_than_before
 
 
 def test_thoughts_about_a_continued_answer_are_kept_back() -> None:
-    """What was shown is not theirs; where the answer comes anew after all, they come with it."""
+    """They are not about what was shown; if the answer comes anew after all, they come with it."""
     for text, expected in (
         ("ab", [SwitchedProvider, Delta]),
         ("x", [Restarted, Delta, Delta]),

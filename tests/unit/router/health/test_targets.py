@@ -8,12 +8,11 @@ from random import Random
 import pytest
 
 from libs.catalog.model import Model
-from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState
 from libs.types import ErrorClass
 from services.router.health.answer_times import CONTRADICTED
 from services.router.health.exchanged import Judgement
-from services.router.health.probes import ProbePermit
+from services.router.health.probes import PermitsUnavailable, ProbePermit
 from services.router.health.target_health import Availability
 from services.router.health.targets import HEDGE_SAMPLES, SUCCESSES, Targets
 from tests.support.clock import ManualClock
@@ -37,7 +36,7 @@ class Permits:
         if self.delay is not None:
             await self.delay.wait()
         if self.gone:
-            raise Unavailable("gone")
+            raise PermitsUnavailable("gone")
         return ProbePermit(f"0.0.{self.asked}", 2e9) if self.grants else None
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.catalog.model import Provider
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool
+from libs.conversation import File, Image, Message, ReasoningEffort, ResponseFormat, Role, Tool
 from libs.errors import InvalidArgument, NotFound, Unavailable
 from libs.types import ErrorClass
 from services.router.health.target_health import Availability
@@ -147,7 +147,7 @@ def test_the_same_prompt_again_and_again_proves_nothing() -> None:
 def test_a_shape_is_named_by_what_it_uses() -> None:
     """Tenant, content type and every feature beyond plain text, in words."""
     prompt = Prompt(
-        (Message(Role.SYSTEM, "s"), Message(Role.USER, "u")),
+        (Message(Role.SYSTEM, "s"), Message(Role.USER, parts=(Image(b"x"), File(b"x")))),
         100,
         temperature=0.0,
         top_p=1.0,

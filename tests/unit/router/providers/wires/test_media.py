@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.catalog.kinds import KINDS
 from libs.conversation import (
     File,
     Image,
@@ -165,11 +166,26 @@ def test_ollama_takes_the_bytes_of_images() -> None:
     refused("ollama_native", File(PDF))
 
 
+@pytest.mark.parametrize("kind", sorted(WIRES))
+def test_what_a_catalog_may_promise_is_sent(kind: str) -> None:
+    """On every wire; the rest is a fault of the catalog as it is read."""
+    parts: dict[str, Part] = {
+        "image": Image(PNG),
+        "image_url": Image(url=ADDRESS),
+        "pdf": File(PDF),
+        "pdf_url": File(url=DOCUMENT),
+    }
+    for capability, part in parts.items():
+        if capability in KINDS[kind].lacks:
+            continue
+        assert len(json.dumps(sent(kind, Text("?"), part))) > len(json.dumps(sent(kind, Text("?"))))
+
+
 def refused(kind: str, *parts: Part) -> None:
     """Nothing is left out: the attempt fails before it is a call."""
     with pytest.raises(ProviderFailure) as caught:
         sent(kind, *parts)
-    assert caught.value.error_class is ErrorClass.INVALID_REQUEST
+    assert caught.value.error_class is ErrorClass.UNSUPPORTED_HERE
 
 
 SHOWN = (

@@ -113,7 +113,12 @@ MEANT: list[tuple[str, dict[str, Any], Unsupported | None]] = [
     ("openai", openai("Your organization must be verified to stream this model.", param="stream", code="unsupported_value"), Unsupported(Feature.STREAM)),
     ("bedrock", {"message": "The model is unsupported for streaming."}, Unsupported(Feature.STREAM)),
     ("openai", openai("max_tokens is too large: 10000. This model supports at most 4096 completion tokens"), None),
-    ("bedrock", {"message": "This model doesn't support documents."}, None),
+    ("bedrock", {"message": "This model doesn't support documents."}, Unsupported(Feature.PDF)),
+    ("bedrock", {"message": "This model doesn't support the image field for user messages. Remove image and try again."}, Unsupported(Feature.IMAGE)),
+    ("openai", openai("Invalid content type. image_url is only supported by certain models."), Unsupported(Feature.IMAGE)),
+    ("ollama_native", {"error": "registry.ollama.ai/library/x does not support vision"}, Unsupported(Feature.IMAGE)),
+    ("vllm", {"object": "error", "message": "At most 1 image(s) may be provided in one request.", "type": "BadRequestError", "code": 400}, None),
+    ("ollama_native", {"error": "this model only supports one image while more than one image requested"}, None),
 ]  # fmt: skip
 
 
