@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -28,6 +29,17 @@ from services.router.providers.wires.validity.turns import (
 )
 from services.router.request.generation import Prompt
 
+#: All but messages that has to be looked at; most prompts have none of it.
+_options = attrgetter(
+    "tools",
+    "stop_sequences",
+    "response_format",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_NO_OPTIONS = ((), (), None, None, None, None, None)
 _CHOICES = ("", "auto", "none", "required")
 _USED_BEFORE = "A tool that was used before."
 #: The end of a description that is too long for its place.
@@ -52,7 +64,7 @@ def make_valid(
     if prompt.max_output_tokens < rules.least_output:
         prompt = replace(prompt, max_output_tokens=rules.least_output)
     plain = are_plain(prompt.messages)
-    if plain and not _has_options(prompt):
+    if plain and _options(prompt) == _NO_OPTIONS:
         return Valid(prompt, UNCHANGED)
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
@@ -68,19 +80,6 @@ def make_valid(
     if not (names or stops or ids):
         return Valid(prompt, UNCHANGED)
     return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops))
-
-
-def _has_options(prompt: Prompt) -> bool:
-    """Returns True if anything but messages has to be looked at."""
-    return bool(
-        prompt.tools
-        or prompt.stop_sequences
-        or prompt.response_format
-        or prompt.temperature is not None
-        or prompt.top_p is not None
-        or prompt.presence_penalty is not None
-        or prompt.frequency_penalty is not None
-    )
 
 
 def _make_turns_valid(
