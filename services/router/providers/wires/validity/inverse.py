@@ -69,7 +69,8 @@ class AnswerReader:
         self._taken: set[str] | None = None
         #: Calls whose id and name the caller has.
         self._begun: set[int] = set()
-        self._held: dict[int, ToolCallDelta] = {}
+        #: Pieces of calls whose name is not known.
+        self._held: dict[int, list[ToolCallDelta]] = {}
         #: The provider's id of a call → the caller's; and of calls that thoughts have named and that come yet.
         self._ids: dict[str, str] = {}
         self._expected: set[str] = set()
@@ -81,7 +82,7 @@ class AnswerReader:
 
     def read(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """Returns the events for the caller. Most are what they were."""
-        if self._stops is None:
+        if self._stops is None and not self._held:
             for event in events:
                 if type(event) in (ToolCallDelta, ReasoningDelta):
                     break
@@ -105,7 +106,7 @@ class AnswerReader:
                 out.extend(self._call(event))
                 continue
             if type(event) is StreamEnd:
-                out.extend([self._begin(piece) for piece in self._held.values()])
+                out.extend([self._begin(pieces) for pieces in self._held.values()])
             out.append(event)
         return out
 
@@ -145,16 +146,17 @@ class AnswerReader:
             # Two ids or names of one call would be one long one at the caller's.
             text = piece.arguments_json
             return [ToolCallDelta(piece.index, "", "", text)] if text else []
-        held = self._held.pop(piece.index, None)
-        if held is not None:
-            arguments = held.arguments_json + piece.arguments_json
-            piece = ToolCallDelta(piece.index, held.id or piece.id, piece.name, arguments)
+        held = self._held.setdefault(piece.index, [])
+        held.append(piece)
         if not piece.name:
-            self._held[piece.index] = piece
             return []
         self._begun.add(piece.index)
-        return [self._begin(piece)]
+        return [self._begin(self._held.pop(piece.index))]
 
-    def _begin(self, piece: ToolCallDelta) -> ToolCallDelta:
-        name = self._inverse.names.get(piece.name, piece.name)
-        return ToolCallDelta(piece.index, self.begin_call(piece.id), name, piece.arguments_json)
+    def _begin(self, pieces: list[ToolCallDelta]) -> ToolCallDelta:
+        """Returns the first piece of a call for the caller, from those that came until its name did."""
+        first, last = pieces[0], pieces[-1]
+        given = next((piece.id for piece in pieces if piece.id), "")
+        name = self._inverse.names.get(last.name, last.name)
+        arguments = "".join([piece.arguments_json for piece in pieces])
+        return ToolCallDelta(first.index, self.begin_call(given), name, arguments)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.conversation import ToolCall, ToolCallDelta
+from libs.conversation import Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.types import FinishReason
 from services.router.providers.wires.validity.inverse import Inverse
 from services.router.providers.wires.validity.stops import StopSearch
@@ -107,3 +107,24 @@ def test_what_was_held_back_is_passed_on_before_what_follows() -> None:
         Inverse(stops=("abc",)), TextDelta("xab"), ToolCallDelta(0, "1", "f"), TextDelta("a"), END
     )
     assert seen == [TextDelta("x"), TextDelta("ab"), ToolCallDelta(0, "1", "f"), TextDelta("a"), END]
+
+
+def test_a_call_that_never_has_a_name_comes_at_the_end() -> None:
+    """Nothing of an answer is lost, and each of its pieces is copied once."""
+    pieces = [ToolCallDelta(0, "", "", "x" * 50) for _ in range(50_000)]
+    seen = streamed(Inverse(), ToolCallDelta(0, "1"), *pieces, END)
+    assert seen == [ToolCallDelta(0, "1", "", "x" * 2_500_000), END]
+
+
+def test_thoughts_name_their_call_as_the_caller_knows_it() -> None:
+    """Also where they come before it, and where the provider numbers its calls anew in each answer."""
+    thought = ReasoningDelta(0, Reasoning("", "c2ln", tool_call_id="call_0"))
+    seen = streamed(BEFORE, thought, ToolCallDelta(0, "call_0", "f", "{}"), END)
+    assert isinstance(seen[0], ReasoningDelta)
+    assert isinstance(seen[1], ToolCallDelta)
+    assert seen[0].piece.tool_call_id == seen[1].id != "call_0"
+    answer = Completion(
+        "", FinishReason.TOOL_CALLS, None, (ToolCall("call_0", "f", "{}"),), reasoning=(thought.piece,)
+    )
+    whole_answer = BEFORE.whole(answer)
+    assert whole_answer.reasoning[0].tool_call_id == whole_answer.tool_calls[0].id != "call_0"
