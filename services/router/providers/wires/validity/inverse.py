@@ -100,6 +100,9 @@ class AnswerReader:
             if type(event) is ReasoningDelta:
                 out.append(replace(event, piece=self.name_call(event.piece)))
                 continue
+            if type(event) not in (ToolCallDelta, StreamEnd):
+                out.append(event)
+                continue
             if self._stops is not None and (held := self._stops.flush()):
                 out.append(TextDelta(held))
             if type(event) is ToolCallDelta:

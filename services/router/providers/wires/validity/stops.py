@@ -70,6 +70,8 @@ class StopSearch:
         return text[:at]
 
     def flush(self) -> str:
-        """Returns what was held back, when nothing follows."""
+        """Returns what was held back, where the text ends or something else stands in it."""
         held, self._held = self._held, ""
+        for search in self._searches:
+            search.matched = 0
         return held

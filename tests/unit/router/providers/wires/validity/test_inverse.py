@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.conversation import Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
+from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.types import FinishReason
 from services.router.providers.wires.validity.inverse import Inverse
 from services.router.providers.wires.validity.stops import StopSearch
@@ -107,6 +107,14 @@ def test_what_was_held_back_is_passed_on_before_what_follows() -> None:
         Inverse(stops=("abc",)), TextDelta("xab"), ToolCallDelta(0, "1", "f"), TextDelta("a"), END
     )
     assert seen == [TextDelta("x"), TextDelta("ab"), ToolCallDelta(0, "1", "f"), TextDelta("a"), END]
+
+
+def test_a_stop_sequence_does_not_begin_before_a_call() -> None:
+    """Nor is it missed where a source is named in the middle of it."""
+    inverse, source = Inverse(stops=("abc",)), Citation("https://a.example")
+    seen = streamed(inverse, TextDelta("xab"), ToolCallDelta(0, "1", "f"), TextDelta("cxyz"), END)
+    assert "".join(event.text for event in seen if isinstance(event, TextDelta)) == "xabcxyz"
+    assert streamed(inverse, TextDelta("xab"), source, TextDelta("cxyz"), END) == [TextDelta("x"), source]
 
 
 def test_a_call_that_never_has_a_name_comes_at_the_end() -> None:
