@@ -20,21 +20,6 @@ OPENING = (
 SECOND = Message(Role.USER, "And how is the weather in Rome?")
 LAST = Message(Role.USER, "Thank you. What follows from it, as JSON?")
 
-#: Wires that cannot take over what began on another: from → to → the strict rule that is broken. Only ever shorter.
-_MOST = {"bedrock": "calls without tools", "mistral": "call id"}
-#: Of wires without ids, whose made-up ones begin again in every turn.
-_WITHOUT_IDS = {
-    "anthropic": "call id twice",
-    "bedrock": "call id in two turns at Anthropic",
-    "bedrock_invoke": "call id twice",
-    "mistral": "call id",
-}
-REFUSED: dict[str, dict[str, str]] = {
-    **dict.fromkeys(MODELS, _MOST),
-    **dict.fromkeys(("gemini", "vertex", "ollama_native"), _WITHOUT_IDS),
-    "mistral": {"bedrock": "calls without tools"},
-}
-
 
 @pytest.fixture(scope="module")
 async def simulator() -> AsyncIterator[Simulator]:
@@ -65,8 +50,7 @@ async def begin(simulator: Simulator, kind: str, *, stream: bool) -> tuple[Messa
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("begun", MODELS)
 async def test_a_conversation_goes_on_on_every_wire(simulator: Simulator, begun: str, stream: bool) -> None:
-    """With results last, with the user's words last and no tools, and with JSON wanted; or the pair stands in the
-    list of those that cannot yet."""
+    """With results last, with the user's words last and no tools, and with JSON wanted."""
     history = await begin(simulator, begun, stream=stream)
     later = (*history, Message(Role.ASSISTANT, "Sunny too."), LAST)
     prompts = [
@@ -83,4 +67,4 @@ async def test_a_conversation_goes_on_on_every_wire(simulator: Simulator, begun:
             else:
                 report = await simulator.report(kind)
                 refused.setdefault(kind, report["attempts"][-1]["rule"])
-    assert refused == REFUSED.get(begun, {})
+    assert refused == {}

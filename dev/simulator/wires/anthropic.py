@@ -230,7 +230,7 @@ class Anthropic:
             "type": "message",
             "role": "assistant",
             "model": ask.model,
-            "content": [block for block in _blocks(answer, uid) if answer.count],
+            "content": _blocks(answer, uid) if answer.count or answer.calls else [],
             "stop_reason": answer.finished(_FINISH),
             "stop_sequence": answer.stop_sequence,
         }

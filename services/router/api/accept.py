@@ -34,6 +34,8 @@ MAX_MODEL_NAME = 2 * MAX_ID + 1
 #: Bytes of a prompt together: text, tools and schemas as UTF-8, images and files as they are.
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_TOKENS = 1_000_000
+#: Characters of a stop sequence.
+MAX_STOP = 1024
 DEFAULT_ATTEMPTS = 4
 #: Repeated fields of a generation → the most entries that each may have.
 MOST = {
@@ -190,6 +192,7 @@ def _check_prompt(draft: Draft, found: Faults) -> None:
     _check_messages(draft, found)
     for text in prompt.stop_sequences:
         found.check(bool(text), "stop_sequences", "none may be empty")
+        found.check(len(text) <= MAX_STOP, "stop_sequences", f"each must be at most {MAX_STOP} characters")
         found.measure("stop_sequences", text)
     if prompt.tools or prompt.tool_choice:
         _check_tools(prompt, found)
@@ -213,6 +216,9 @@ def _check_messages(draft: Draft, found: Faults) -> None:
     messages = draft.prompt.messages
     if not messages:
         found.check(False, "messages", f"needs from 1 to {MOST['messages']} messages")
+    said = nameless = False
+    #: Places of messages that say nothing: the conversation must say something, not each of them.
+    silent: list[str] = []
     for index, message in enumerate(messages):
         text = message.text
         role = message.role
@@ -225,6 +231,7 @@ def _check_messages(draft: Draft, found: Faults) -> None:
             and not text.isspace()
         ):
             found.size += len(text)
+            said = True
             continue
         at = f"messages[{index}]"
         found.measure(f"{at}.text", text)
@@ -232,11 +239,14 @@ def _check_messages(draft: Draft, found: Faults) -> None:
         if message.parts:
             check_parts(message, at, found)
             spoken = has_content(message)
-        # Tools may have nothing to say, and a model's own turn may have been empty.
-        spoken = spoken or role in (Role.TOOL, Role.ASSISTANT)
-        found.check(spoken, f"{at}.text", "must not be empty")
+        if spoken or message.tool_calls:
+            said = True
+        elif role in (Role.SYSTEM, Role.USER):
+            silent.append(at)
         found.measure(f"{at}.tool_call_id", message.tool_call_id)
-        named = role is not Role.TOOL or bool(message.tool_call_id)
+        # Some servers give no ids; then results follow their calls in order.
+        nameless |= any(not call.id for call in message.tool_calls)
+        named = role is not Role.TOOL or bool(message.tool_call_id) or nameless
         found.check(named, f"{at}.tool_call_id", "must name the call")
         if message.tool_calls:
             found.calls += len(message.tool_calls)
@@ -247,8 +257,9 @@ def _check_messages(draft: Draft, found: Faults) -> None:
                 found.measure(f"{at}.tool_calls[{place}].arguments_json", call.arguments_json)
     for index in draft.roleless:
         found.check(False, f"messages[{index}].role", "must be set")
-    if messages and messages[-1].role is Role.SYSTEM:
-        found.check(False, "messages", "the last must not be a system message")
+    if not said:
+        for at in silent:
+            found.check(False, f"{at}.text", "must not be empty")
 
 
 def _check_tools(prompt: Prompt, found: Faults) -> None:

@@ -82,6 +82,9 @@ def capabilities_needed(prompt: Prompt, *, stream: bool) -> frozenset[str]:
     for message in prompt.messages:
         if message.role is Role.SYSTEM:
             needed.add("system")
+        elif message.tool_calls or message.role is Role.TOOL:
+            # Those who know no tools have no place for earlier calls either.
+            needed.add("tools")
         for part in message.parts:
             if isinstance(part, Image):
                 needed.add("image_url" if part.url else "image")

@@ -107,6 +107,11 @@ class StreamLimit:
         size = min(self._content, self._most_content)
         return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, size), decoder.model)]
 
+    def stop(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
+        """Returns the events up to a stop sequence that the router found, and the stream's end: the rest is not
+        waited for."""
+        return [*events, StreamEnd(FinishReason.STOP, _usage(decoder.usage, self._content), decoder.model)]
+
 
 def _usage(reported: Usage | None, size: int) -> Usage | None:
     """Returns the usage reported so far, which is seldom the end of it, with at least as many output tokens as `size`

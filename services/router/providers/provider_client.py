@@ -137,7 +137,7 @@ class ProviderClient:
         self._learn_from_success(provider, model, headers)
         if len(body) > limit:
             raise too_long(prompt, limit, estimate_prompt_tokens(prompt, provider, model))
-        completion = wire.completion(status, headers, body)
+        completion = request.inverse.whole(wire.completion(status, headers, body))
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
@@ -160,6 +160,7 @@ class ProviderClient:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
                 # What goes on from text already sent may have nothing to add.
                 decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
+                reader = request.inverse.reader()
                 events: Sequence[StreamEvent] = ()
                 more = True
                 while more:
@@ -168,8 +169,11 @@ class ProviderClient:
                         # What comes within a few milliseconds is read, decoded and passed on together.
                         await asyncio.sleep(COALESCE)
                     events, more = await self._next_events(response, decoder, watch, limit, resumed)
+                    events = reader.read(events)
                     if limit.count_events(events):
                         events, more = limit.cut(events, decoder), False
+                    elif reader.stopped:
+                        events, more = limit.stop(events, decoder), False
                     if prompt.parallel_tool_calls is False:
                         events = keep_pieces_of_one_call(events)
                     events = name_makers(events, maker)
@@ -310,8 +314,15 @@ class ProviderClient:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
         known = self._endpoints.get(model.id)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
-            reasons = "reasoning" in model.capabilities
-            endpoint = Endpoint(provider.base_url, model.wire_name, key, provider.options, reasons)
+            endpoint = Endpoint(
+                provider.base_url,
+                model.wire_name,
+                key,
+                provider.options,
+                reasons="reasoning" in model.capabilities,
+                max_output_tokens=model.max_output_tokens,
+                prefill="prefill" in model.capabilities,
+            )
             known = self._endpoints[model.id] = (provider, model, endpoint)
         return wire, known[2]
 

@@ -17,6 +17,8 @@ from services.router.providers.wires.errors import classify, classify_inside, ma
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder, Parser
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import ANTHROPIC
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -45,7 +47,8 @@ class AnthropicWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = anthropic_body(prompt, endpoint.options)
+        valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
+        body = anthropic_body(valid.prompt, endpoint.options)
         body["model"] = endpoint.model
         if stream:
             body["stream"] = True
@@ -53,7 +56,7 @@ class AnthropicWire:
         headers["x-api-key"] = endpoint.api_key
         headers["anthropic-version"] = endpoint.options.get("anthropic_version") or "2023-06-01"
         base = endpoint.base_url.rstrip("/").removesuffix("/v1")
-        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body))
+        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -56,14 +56,18 @@ def thinking_budget(prompt: Prompt) -> int | None:
 
 
 def _goes_on_thoughtless(messages: Sequence[Message]) -> bool:
-    """Returns True if a call of the turn that goes on has no signed thoughts with it."""
+    """Returns True if a call of the turn that goes on has no signed thoughts with it. A user who speaks right after
+    results ends no turn: both become one message."""
+    answered = False
     for message in reversed(messages):
-        if message.role is Role.USER:
-            break
-        if message.tool_calls and not any(
-            isinstance(part, Reasoning) and bool(part.opaque) for part in message.parts
-        ):
-            return True
+        if message.role is Role.TOOL:
+            answered = True
+        elif message.role is Role.ASSISTANT:
+            if not answered:
+                return False
+            if not any(isinstance(part, Reasoning) and bool(part.opaque) for part in message.parts):
+                return True
+            answered = False
     return False
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.request_parts import json_headers
+from services.router.providers.wires.validity.rules import openai_rules
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -51,6 +52,8 @@ def _inference_url(prompt: Prompt, endpoint: Endpoint) -> str:
 
 
 #: Deployments of Azure OpenAI; `model` is the deployment's name.
-AZURE_OPENAI = Dialect(max_tokens="max_completion_tokens", url=_deployment_url, headers=azure_headers)
+AZURE_OPENAI = Dialect(
+    max_tokens="max_completion_tokens", url=_deployment_url, headers=azure_headers, rules=openai_rules
+)
 #: The model inference endpoint of Azure AI Foundry (`https://<resource>.services.ai.azure.com`), all vendors.
 AZURE_AI = Dialect(url=_inference_url, headers=azure_headers)

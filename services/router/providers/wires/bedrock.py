@@ -23,6 +23,9 @@ from services.router.providers.wires.fields import as_count, as_dict, as_list, a
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.sigv4 import Credentials, sign
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.inverse import Inverse
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import bedrock_rules
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -48,8 +51,10 @@ class BedrockWire:
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         operation = "converse-stream" if stream else "converse"
-        body = bedrock_body(prompt, endpoint)
-        return bedrock_request(endpoint, operation, body, stream=stream, now=self._clock.now())
+        rules = bedrock_rules(endpoint.model)
+        valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
+        body = bedrock_body(valid.prompt, endpoint)
+        return bedrock_request(endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -65,7 +70,7 @@ class BedrockWire:
 
 
 def bedrock_request(
-    endpoint: Endpoint, operation: str, body: dict[str, Any], *, stream: bool, now: float
+    endpoint: Endpoint, operation: str, body: dict[str, Any], inverse: Inverse, *, stream: bool, now: float
 ) -> HttpRequest:
     """Returns a request for an operation on the endpoint's model, with its token or signed at `now`."""
     # A colon stays as it is: HTTP clients decode %3A, and the signature covers the path as it is sent.
@@ -76,7 +81,7 @@ def bedrock_request(
     access, colon, rest = endpoint.api_key.partition(":")
     if not colon:
         headers["authorization"] = f"Bearer {endpoint.api_key}"
-        return HttpRequest("POST", url, headers, content)
+        return HttpRequest("POST", url, headers, content, inverse)
     secret, _, token = rest.partition(":")
     found = _REGION.search(endpoint.base_url)
     region = endpoint.options.get("region") or (found.group(1) if found else "us-east-1")
@@ -90,7 +95,7 @@ def bedrock_request(
         service="bedrock",
         now=now,
     )
-    return HttpRequest("POST", url, signed, content)
+    return HttpRequest("POST", url, signed, content, inverse)
 
 
 class ConverseDecoder(Decoder):

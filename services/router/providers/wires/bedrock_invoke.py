@@ -32,6 +32,8 @@ from services.router.providers.wires.openai_chat_answer import read_completion
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import ANTHROPIC
 from services.router.providers.wires.whole_answer import complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -66,9 +68,10 @@ class BedrockInvokeWire:
         """See Wire.request. Raises ProviderFailure(INVALID_REQUEST) for models of other vendors."""
         if "anthropic." not in endpoint.model:
             raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
-        body = anthropic_body(prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
+        body = anthropic_body(valid.prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
         operation = "invoke-with-response-stream" if stream else "invoke"
-        return bedrock_request(endpoint, operation, body, stream=stream, now=self._clock.now())
+        return bedrock_request(endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -115,7 +118,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
         wrapped = as_dict(data).get("bytes")
         if wrapped is not None:
             try:
-                data = decode(b64decode(as_str(wrapped), validate=True))
+                data = self._decode(b64decode(as_str(wrapped), validate=True))
             except (Base64Error, Undecodable, ValueError):
                 raise malformed("a chunk of the stream is not base64 of JSON", self.usage) from None
         data = as_dict(data)

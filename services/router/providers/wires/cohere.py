@@ -22,6 +22,8 @@ from services.router.providers.wires.fields import (
 from services.router.providers.wires.request_parts import bearer_headers
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import COHERE
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer, read_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -42,10 +44,11 @@ class CohereWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = cohere_body(prompt, endpoint.model, stream=stream)
+        valid = make_valid(prompt, COHERE, endpoint.max_output_tokens)
+        body = cohere_body(valid.prompt, endpoint.model, stream=stream)
         base = endpoint.base_url.rstrip("/").removesuffix("/v2")
         headers = bearer_headers(endpoint, stream=stream)
-        return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body))
+        return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -103,7 +106,7 @@ class CohereDecoder(Decoder):
             response = as_dict(data.get("response"))
             self.usage = _usage(as_dict(response.get("meta"))) or self.usage
             for called in _calls_v1(response):
-                self._add_tool_call(None, called.id, called.name, called.arguments_json, out)
+                self._add_whole_call(called.id, called.name, called.arguments_json, out)
             self._finish(as_str(data.get("finish_reason")) or as_str(response.get("finish_reason")), data)
         elif kind == "error" or (not kind and ("message" in data or data.get("error"))):
             raise classify_inside(data, self.usage)
@@ -137,8 +140,8 @@ def _read_answer(data: Mapping[str, Any]) -> Completion:
 
 def _calls_v1(data: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     return tuple(
-        ToolCall(f"call_{index}", as_str(call.get("name")), as_json_text(call.get("parameters")))
-        for index, call in enumerate(map(as_dict, as_list(data.get("tool_calls"))))
+        ToolCall("", as_str(call.get("name")), as_json_text(call.get("parameters")))
+        for call in map(as_dict, as_list(data.get("tool_calls")))
     )
 
 

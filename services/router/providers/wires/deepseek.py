@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.validity.rules import DEEPSEEK as RULES
+from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -12,6 +14,10 @@ def _url(prompt: Prompt, endpoint: Endpoint) -> str:
     if prompt.prefill and not base.endswith("/beta"):
         base = base.removesuffix("/v1") + "/beta"
     return f"{base}/chat/completions"
+
+
+def _rules(model: str) -> Rules:
+    return RULES
 
 
 DEEPSEEK = Dialect(
@@ -24,4 +30,5 @@ DEEPSEEK = Dialect(
     thoughtless={"thinking": {"type": "disabled"}},
     one_call=False,
     url=_url,
+    rules=_rules,
 )

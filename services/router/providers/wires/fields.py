@@ -21,6 +21,23 @@ _MAX_COUNT = 10**12
 #: No provider's array has more values; what is beyond is left out, so that no loop over one takes long.
 MAX_ITEMS = 4096
 
+#: The fields of events whose text is a piece of the answer, to which the next piece is joined.
+_PIECES = frozenset(
+    (
+        "arguments",
+        "completion",
+        "content",
+        "delta",
+        "generation",
+        "input",
+        "outputText",
+        "partial_json",
+        "refusal",
+        "response",
+        "text",
+    )
+)
+
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -42,6 +59,45 @@ def decode(data: bytes | str) -> Any:
         return json.loads(clean)
     except (ValueError, RecursionError) as error:
         raise Undecodable(str(error)) from None
+
+
+def decode_event(data: bytes | str) -> tuple[Any, bool]:
+    """Decodes one event of a stream as `decode` does, but leaves half a surrogate pair at either end of a piece of
+    text: some servers send the halves of one character in two events. Returns the value, and True if there may be
+    halves in it. Raises Undecodable."""
+    try:
+        return _decode(data), False
+    except (ValueError, RecursionError):
+        pass
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        return _without_halves(json.loads(text, strict=False), ""), True
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(str(error)) from None
+
+
+def _without_halves(value: Any, name: str) -> Any:
+    if type(value) is dict:
+        return {_drop_halves(key): _without_halves(inner, key) for key, inner in value.items()}
+    if type(value) is list:
+        return [_without_halves(inner, name) for inner in value]
+    if type(value) is not str:
+        return value
+    if name not in _PIECES or not value:
+        return _drop_halves(value)
+    begin = int("\udc00" <= value[0] <= "\udfff")
+    end = len(value) - int(len(value) > begin and "\ud800" <= value[-1] <= "\udbff")
+    return value[:begin] + _drop_halves(value[begin:end]) + value[end:]
+
+
+def _drop_halves(text: str) -> str:
+    # A lone surrogate cannot be encoded as UTF-8 further on.
+    return text.encode("utf-8", "replace").decode()
+
+
+def join_halves(text: str) -> str:
+    """Returns the text with halves of surrogate pairs that stand beside each other joined, and others replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def encode(value: Any) -> bytes:

@@ -19,6 +19,8 @@ from services.router.providers.wires.fields import as_count, as_dict, as_list, a
 from services.router.providers.wires.gemini_body import gemini_body
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import gemini_rules
 from services.router.providers.wires.whole_answer import (
     WholeThoughts,
     complete,
@@ -77,10 +79,13 @@ class GeminiWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
+        rules = gemini_rules(endpoint.model)
+        valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         call = "streamGenerateContent?alt=sse" if stream else "generateContent"
         url = f"{self._address(endpoint)}/models/{quote(endpoint.model, safe='')}:{call}"
         headers = {**json_headers(stream=stream), **self._key_header(endpoint)}
-        return HttpRequest("POST", url, headers, encode(gemini_body(prompt, endpoint)))
+        body = gemini_body(valid.prompt, endpoint)
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -163,7 +168,7 @@ class GeminiDecoder(Decoder):
         self._followed += 1
         if call:
             call_id = as_str(call.get("id")) or f"call_{self._tools.count}"
-            self._add_tool_call(None, call_id, as_str(call.get("name")), _arguments(call), out)
+            self._add_whole_call(call_id, as_str(call.get("name")), _arguments(call), out)
         else:
             self._unfollowed.clear()
             self._add_text(as_str(part.get("text")), out)

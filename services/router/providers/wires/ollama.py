@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
-from libs.conversation import Reasoning, ToolCall
+from libs.conversation import Reasoning
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_str, encode
@@ -18,6 +16,8 @@ from services.router.providers.wires.ollama_body import ollama_body
 from services.router.providers.wires.request_parts import bearer_headers
 from services.router.providers.wires.sse import JsonLinesParser
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import OLLAMA
 from services.router.providers.wires.whole_answer import (
     WholeThoughts,
     complete,
@@ -36,9 +36,11 @@ class OllamaWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = ollama_body(prompt, endpoint.model, stream=stream)
+        valid = make_valid(prompt, OLLAMA, endpoint.max_output_tokens, prefill=endpoint.prefill)
+        body = ollama_body(valid.prompt, endpoint.model, stream=stream)
         headers = bearer_headers(endpoint, stream=False)
-        return HttpRequest("POST", endpoint.base_url.rstrip("/") + "/api/chat", headers, encode(body))
+        url = endpoint.base_url.rstrip("/") + "/api/chat"
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -50,7 +52,7 @@ class OllamaWire:
             raise malformed("the answer is not complete", usage)
         message = as_dict(data.get("message"))
         text = as_str(message.get("content")) or as_str(data.get("response"))
-        calls = _calls(message)
+        calls = read_calls(message)
         finish = finish_with_calls(read_finish(_reason(data), _FINISH_REASONS, usage), calls=bool(calls))
         thoughts = WholeThoughts()
         thoughts.add(Reasoning(as_str(message.get("thinking"))))
@@ -81,21 +83,14 @@ class OllamaDecoder(Decoder):
         message = as_dict(data.get("message"))
         self._add_reasoning(0, Reasoning(as_str(message.get("thinking"))), out)
         self._add_text(as_str(message.get("content")) or as_str(data.get("response")), out)
-        for call in _calls(message, self._tools.count):
-            self._add_tool_call(None, call.id, call.name, call.arguments_json, out)
+        for call in read_calls(message):
+            self._add_whole_call(call.id, call.name, call.arguments_json, out)
         if data.get("done") is True:
             self.usage = _usage(data)
             self._set_finish(_reason(data), _FINISH_REASONS)
             if self.finish is not None:
                 self.finish = finish_with_calls(self.finish, calls=self._tools.count > 0)
             self.done = True
-
-
-def _calls(message: Mapping[str, Any], first: int = 0) -> tuple[ToolCall, ...]:
-    """Reads tool calls; those without an id get one by their place, which begins at `first`."""
-    return tuple(
-        replace(call, id=call.id or f"call_{index}") for index, call in enumerate(read_calls(message), first)
-    )
 
 
 def _reason(data: Mapping[str, Any]) -> str:

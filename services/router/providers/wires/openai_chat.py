@@ -13,6 +13,7 @@ from services.router.providers.wires.openai_chat_answer import OpenAIChatDecoder
 from services.router.providers.wires.openai_chat_body import openai_chat_body
 from services.router.providers.wires.openai_compatible import Dialect
 from services.router.providers.wires.stream import Decoder
+from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.whole_answer import decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure
@@ -26,9 +27,13 @@ class OpenAIChatWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = openai_chat_body(prompt, endpoint, self._dialect, stream=stream)
+        rules = self._dialect.rules(endpoint.model)
+        valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
+        body = openai_chat_body(valid.prompt, endpoint, self._dialect, stream=stream)
         headers = self._dialect.headers(endpoint, stream=stream)
-        return HttpRequest("POST", self._dialect.url(prompt, endpoint), headers, encode(body))
+        return HttpRequest(
+            "POST", self._dialect.url(valid.prompt, endpoint), headers, encode(body), valid.inverse
+        )
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -64,7 +64,9 @@ def _response_format(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
         return {}
     if not wanted.schema_json or not dialect.json_schema:
         return {"response_format": {"type": "json_object"}}
-    return {"response_format": {"type": "json_schema", "json_schema": strict_schema(wanted)}}
+    return {
+        "response_format": {"type": "json_schema", "json_schema": strict_schema(wanted, dialect.not_strict)}
+    }
 
 
 def _tools(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from libs.conversation import File
 from services.router.providers.wires.chat_thoughts import ThoughtsField
 from services.router.providers.wires.media import address_of, file_name
 from services.router.providers.wires.request_parts import Headers, WriteFile, bearer_headers, chat_file
+from services.router.providers.wires.validity import rules as vendors
+from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
 
@@ -24,6 +26,27 @@ def chat_url(prompt: Prompt, endpoint: Endpoint) -> str:
 
 def _writer_url(prompt: Prompt, endpoint: Endpoint) -> str:
     return endpoint.base_url.rstrip("/") + "/chat"
+
+
+def compatible_rules(model: str) -> Rules:
+    """Returns the rules of any server that speaks the wire."""
+    return vendors.COMPATIBLE
+
+
+def _groq_rules(model: str) -> Rules:
+    return vendors.GROQ
+
+
+def _cerebras_rules(model: str) -> Rules:
+    return vendors.CEREBRAS
+
+
+def _mistral_rules(model: str) -> Rules:
+    return vendors.MISTRAL
+
+
+def _perplexity_rules(model: str) -> Rules:
+    return vendors.PERPLEXITY
 
 
 def _document_url(file: File) -> dict[str, Any]:
@@ -50,6 +73,8 @@ class Dialect:
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
     never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
     a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
+    `rules`: returns those of a model for conversations. `not_strict`: keywords that its strict mode refuses beside
+    those that OpenAI's does.
     """
 
     max_tokens: str = "max_tokens"
@@ -74,12 +99,14 @@ class Dialect:
     url: Callable[[Prompt, Endpoint], str] = chat_url
     headers: Headers = bearer_headers
     extra: Mapping[str, Any] | None = None
+    rules: Callable[[str], Rules] = compatible_rules
+    not_strict: frozenset[str] = frozenset()
 
 
-OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True)
+OPENAI = Dialect(max_tokens="max_completion_tokens", cache_key=True, rules=vendors.openai_rules)
 #: Any other server that speaks the wire.
 PLAIN = Dialect()
-GROQ = Dialect(max_tokens="max_completion_tokens", thoughts=ThoughtsField.REASONING)
+GROQ = Dialect(max_tokens="max_completion_tokens", thoughts=ThoughtsField.REASONING, rules=_groq_rules)
 #: Refuses unknown fields, and a user right after tools; always reports usage.
 MISTRAL = Dialect(
     seed="random_seed",
@@ -87,12 +114,14 @@ MISTRAL = Dialect(
     stream_options=False,
     prefill_fields={"prefix": True},
     reasoning="effort",
+    rules=_mistral_rules,
+    not_strict=frozenset({"minItems", "maxItems"}),
     thoughts=ThoughtsField.CONTENT,
     file=_document_url,
     tools_show=True,
 )
 #: Reasoning tokens stand beside completion tokens.
-XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True)
+XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True, rules=vendors.xai_rules)
 OPENROUTER = Dialect(
     reasoning="object",
     thoughts=ThoughtsField.DETAILS,
@@ -100,10 +129,20 @@ OPENROUTER = Dialect(
     extra={"usage": {"include": True}},
 )
 TOGETHER = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
-CEREBRAS = Dialect(max_tokens="max_completion_tokens", penalties=False, thoughts=ThoughtsField.REASONING)
+CEREBRAS = Dialect(
+    max_tokens="max_completion_tokens",
+    penalties=False,
+    thoughts=ThoughtsField.REASONING,
+    rules=_cerebras_rules,
+)
 #: Reasoning and citations are billed beside completion tokens; no stream options, tools or seeds.
 PERPLEXITY = Dialect(
-    one_call=False, stream_options=False, seed="", reasoning_apart=True, output_apart=("citation_tokens",)
+    one_call=False,
+    stream_options=False,
+    seed="",
+    reasoning_apart=True,
+    output_apart=("citation_tokens",),
+    rules=_perplexity_rules,
 )
 FIREWORKS = Dialect()
 OLLAMA = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)

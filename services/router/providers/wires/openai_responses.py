@@ -19,6 +19,8 @@ from services.router.providers.wires.responses_stream import (
     usage_of,
 )
 from services.router.providers.wires.stream import Decoder, needs_content
+from services.router.providers.wires.validity.make_valid import make_valid
+from services.router.providers.wires.validity.rules import responses_rules
 from services.router.providers.wires.whole_answer import complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure
@@ -40,8 +42,10 @@ class OpenAIResponsesWire:
 
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
-        body = responses_body(prompt, endpoint, stream=stream)
-        return HttpRequest("POST", self._url(endpoint), self._headers(endpoint, stream=stream), encode(body))
+        valid = make_valid(prompt, responses_rules(endpoint.model), endpoint.max_output_tokens)
+        body = responses_body(valid.prompt, endpoint, stream=stream)
+        headers = self._headers(endpoint, stream=stream)
+        return HttpRequest("POST", self._url(endpoint), headers, encode(body), valid.inverse)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

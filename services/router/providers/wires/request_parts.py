@@ -18,7 +18,7 @@ from libs.conversation import (
     Tool,
     ToolCall,
 )
-from services.router.providers.wires.fields import Undecodable, as_dict, decode
+from services.router.providers.wires.fields import Undecodable, decode
 from services.router.providers.wires.media import address_of, attachments_of, cannot_carry, file_name
 from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.wire import Endpoint
@@ -166,11 +166,16 @@ def tool_fields(tool: Tool, parameters: str = "parameters") -> dict[str, Any]:
 
 
 def arguments(call: ToolCall) -> Mapping[str, Any]:
-    """Returns a call's arguments as an object; an empty one where the model wrote something else."""
-    try:
-        return as_dict(decode(call.arguments_json))
-    except Undecodable:
+    """Returns a call's arguments as an object. What is none, since the model wrote something else, stands inside
+    one."""
+    text = call.arguments_json
+    if not text.strip():
         return {}
+    try:
+        value = decode(text)
+    except Undecodable:
+        value = text
+    return value if type(value) is dict else {"arguments": value}
 
 
 def thinking_tokens(effort: ReasoningEffort, max_output_tokens: int) -> int:

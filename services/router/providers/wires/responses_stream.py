@@ -18,7 +18,15 @@ from libs.conversation import Reasoning, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.citations import read_annotations
 from services.router.providers.wires.errors import classify_inside, cut_off, failure_of_reason
-from services.router.providers.wires.fields import MAX_ITEMS, as_count, as_dict, as_json_text, as_list, as_str
+from services.router.providers.wires.fields import (
+    MAX_ITEMS,
+    as_count,
+    as_dict,
+    as_json_text,
+    as_list,
+    as_str,
+    join_halves,
+)
 from services.router.providers.wires.responses_output import (
     ANSWER_TEXT,
     BETWEEN,
@@ -223,7 +231,7 @@ class ResponsesDecoder(Decoder):
         if not any(known.finished for known in self._thinking.values()):
             self._missing_thoughts(output, out)
         texts = list(texts_of(output))
-        so_far, whole = "".join(self._texts), "".join(text for text, _ in texts)
+        so_far, whole = join_halves("".join(self._texts)), "".join(text for text, _ in texts)
         # Items are numbered and named differently here by some servers, so the text alone shows what is missing.
         if len(whole) > len(so_far) and whole.startswith(so_far):
             refused = not so_far and any(refused for _, refused in texts)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
-from libs.conversation import Reasoning, ReasoningDelta
+from libs.conversation import Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
-from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode
+from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event, join_halves
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.request.generation import (
@@ -53,6 +53,7 @@ class Decoder:
         "_any_event",
         "_broken_off",
         "_failure",
+        "_halves",
         "_may_be_empty",
         "_no_bytes",
         "_parser",
@@ -74,6 +75,8 @@ class Decoder:
         #: The failure that the finish reason stands for; usage may still follow.
         self._broken_off: ProviderFailure | None = None
         self._tools = ToolCalls()
+        #: Halves of characters that wait for the other: of the text (None), of calls by number. None: none came.
+        self._halves: dict[int | None, str] | None = None
         #: The wire's name of a thought → its number, and the numbers of those that nothing has followed yet.
         self._thoughts: dict[Hashable, int] = {}
         self._unfollowed: list[int] = []
@@ -144,7 +147,7 @@ class Decoder:
             return
         self._any_event = True
         try:
-            data = decode(event.data)
+            data = self._decode(event.data)
         except Undecodable as error:
             raise malformed("a chunk of the stream is not JSON", self.usage) from error
         # Google sends errors, and answers that were not asked for as events, as an array.
@@ -152,6 +155,13 @@ class Decoder:
             raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
             self._read(event.name, item, out)
+
+    def _decode(self, data: bytes | str) -> Any:
+        """Decodes the JSON of an event. Raises Undecodable."""
+        value, halves = decode_event(data)
+        if halves and self._halves is None:
+            self._halves = {}
+        return value
 
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         raise NotImplementedError
@@ -170,8 +180,12 @@ class Decoder:
             raise failure
 
     def _add_text(self, text: str, out: list[StreamEvent]) -> None:
+        if not text:
+            return
+        self.has_content = True
+        if self._halves is not None:
+            text = _join_half(self._halves, None, text)
         if text:
-            self.has_content = True
             self._unfollowed.clear()
             out.append(TextDelta(text))
 
@@ -196,12 +210,19 @@ class Decoder:
         piece = self._tools.piece(key, call_id, name, arguments)
         if piece is not None:
             self.has_content = True
+            if self._halves is not None:
+                joined = _join_half(self._halves, piece.index, piece.arguments_json)
+                piece = ToolCallDelta(piece.index, piece.id, piece.name, joined)
             if self._unfollowed and piece.id:
                 # Vendors want thoughts back where they stood.
                 belongs = Reasoning(tool_call_id=piece.id)
                 out.extend(ReasoningDelta(number, belongs) for number in self._unfollowed)
                 self._unfollowed.clear()
             out.append(piece)
+
+    def _add_whole_call(self, call_id: str, name: str, arguments: str, out: list[StreamEvent]) -> None:
+        """Adds a call that comes in one piece and without an index; its id may be that of another, or missing."""
+        self._add_tool_call(-1 - self._tools.count, call_id, name, arguments, out)
 
     def _set_finish(self, reason: str, known: Mapping[str, FinishReason], explanation: str = "") -> None:
         """Sets `finish` for the reason given; `explanation`: the provider's own words. A reason that is not `known`
@@ -220,10 +241,26 @@ class Decoder:
             if not self.reasonless:
                 raise cut_off(self.usage)
             finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
+        if finish is FinishReason.STOP and self._tools.count:
+            finish = FinishReason.TOOL_CALLS
+        out.extend(
+            TextDelta("\ufffd") if key is None else ToolCallDelta(key, "", "", "\ufffd")
+            for key in self._halves or ()
+        )
+        out.extend(self._tools.without_arguments())
         if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True
         out.append(StreamEnd(finish, self.usage, self.model))
+
+
+def _join_half(halves: dict[int | None, str], key: int | None, text: str) -> str:
+    """Returns the text after the half of a character that ended the piece before. Its own last half waits."""
+    text = halves.pop(key, "") + text
+    if "\ud800" <= text[-1:] <= "\udbff":
+        halves[key] = text[-1]
+        text = text[:-1]
+    return join_halves(text)
 
 
 def needs_content(finish: FinishReason) -> bool:

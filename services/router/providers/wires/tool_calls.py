@@ -20,7 +20,7 @@ class ToolCalls:
     id and name repeated with every piece.
     """
 
-    __slots__ = ("_arguments", "_ids", "_keys", "_names", "_numbers", "count")
+    __slots__ = ("_arguments", "_ids", "_keys", "_names", "_numbers", "_with_arguments", "count")
 
     def __init__(self) -> None:
         self.count = 0
@@ -28,6 +28,7 @@ class ToolCalls:
         self._ids: list[str] = []
         self._numbers: dict[str, int] = {}
         self._names: list[str] = []
+        self._with_arguments: set[int] = set()
         #: Only of calls without an id: nothing else shows where one ends.
         self._arguments: list[_Arguments] = []
 
@@ -55,9 +56,19 @@ class ToolCalls:
             self._names[index] = new_name
         if not self._ids[index]:
             self._arguments[index].add(arguments)
+        if arguments and not arguments.isspace():
+            self._with_arguments.add(index)
         if not (new_id or new_name or arguments):
             return None
         return ToolCallDelta(index, new_id, new_name, arguments)
+
+    def without_arguments(self) -> list[ToolCallDelta]:
+        """Returns an empty object for each call that ended without arguments: callers decode them as JSON."""
+        return [
+            ToolCallDelta(index, "", "", "{}")
+            for index in range(self.count)
+            if index not in self._with_arguments
+        ]
 
     def _find(self, key: int | None, call_id: str, name: str) -> int | None:
         if key is None:

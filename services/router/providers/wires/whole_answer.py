@@ -62,10 +62,15 @@ def complete(
     refusal: str = "",
     citations: tuple[Citation, ...] = (),
 ) -> Completion:
-    """Returns the completion. Raises ProviderFailure(MALFORMED) where it is empty and its end does not explain it:
-    thoughts alone are no answer."""
+    """Returns the completion: calls without arguments have empty ones, and a stop after calls is theirs. Raises
+    ProviderFailure(MALFORMED) where it is empty and its end does not explain it: thoughts alone are no answer."""
     if not text and not calls and not refusal and needs_content(finish):
         raise malformed("the answer is empty", usage)
+    if calls:
+        finish = finish_with_calls(finish, calls=True)
+        calls = tuple(
+            call if call.arguments_json.strip() else ToolCall(call.id, call.name, "{}") for call in calls
+        )
     return Completion(text, finish, usage, calls, model, reasoning, refusal, citations)
 
 

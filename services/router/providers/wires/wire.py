@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.types import FinishReason, Usage
+from services.router.providers.wires.validity.inverse import UNCHANGED, Inverse
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
 
 
@@ -28,6 +29,10 @@ class Endpoint:
     options: Mapping[str, str]
     #: The model thinks before it answers.
     reasons: bool = False
+    #: Tokens that the model writes at most; None: not known.
+    max_output_tokens: int | None = None
+    #: The model goes on from a begun answer.
+    prefill: bool = True
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r}, {self.model!r})"
@@ -41,6 +46,8 @@ class HttpRequest:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    #: The changes that made the prompt valid for the vendor, to be undone in its answer.
+    inverse: Inverse = UNCHANGED
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.url})"

@@ -71,7 +71,7 @@ def nested(depth: int) -> str:
         (drafted(HELLO, campaign="summer\nsale"), "campaign"),
         (drafted((Message(Role.USER, " \n"),)), "messages[0].text"),
         (drafted((Message(Role.USER, "x"),), roleless=(0,)), "messages[0].role"),
-        (drafted((Message(Role.SYSTEM, "x"),)), "messages"),
+        (drafted(HELLO, stop_sequences=("x" * 1025,)), "stop_sequences"),
         (drafted((Message(Role.TOOL, "x"),)), "messages[0].tool_call_id"),
         (
             drafted((Message(Role.USER, "x", (ToolCall("1", "f", "{}"),)),)),
@@ -165,7 +165,6 @@ MIB = "x" * 2**20
         {"messages": (Message(Role.ASSISTANT, "", (ToolCall(MIB, "f", ""),)),)},
         {"messages": (Message(Role.USER, "é" * 2**19),)},
         {"tools": (Tool("f", MIB),)},
-        {"stop_sequences": (MIB,)},
     ],
 )
 def test_every_text_of_a_prompt_counts_against_its_bytes(part: dict[str, Any]) -> None:
@@ -219,7 +218,6 @@ IMAGE, THOUGHT = Image(PNG), Reasoning("hm", "c2ln", kind="anthropic")
     ("draft", "field"),
     [
         (said(Text("a"), text="b"), "messages[0].text"),
-        (said(Text(" ")), "messages[0].text"),
         (said(IMAGE, role=Role.SYSTEM), "messages[0].parts[0]"),
         (said(Text("a"), IMAGE, role=Role.ASSISTANT), "messages[0].parts[1]"),
         (said(THOUGHT, Text("a")), "messages[0].parts[0]"),
@@ -265,3 +263,30 @@ def test_every_part_counts_against_the_bytes_of_a_prompt(part: Part) -> None:
     for room, found in ((2**20, ["messages"]), (2**20 + 100, [])):
         filler = Message(Role.USER, "x" * (MAX_PROMPT_BYTES - room))
         assert fields(drafted((Message(Role.USER, parts=(part,)), *HELLO, filler))) == found
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (*HELLO, Message(Role.SYSTEM, "Answer in French.")),
+        (Message(Role.SYSTEM, "Tell a joke."),),
+        (Message(Role.USER, " \n"), *HELLO),
+        (Message(Role.SYSTEM, ""), *HELLO),
+        (*HELLO, Message(Role.ASSISTANT, "", (ToolCall("", "f", ""),)), Message(Role.TOOL, "x")),
+    ],
+)
+def test_a_conversation_that_some_vendor_takes_is_accepted(messages: tuple[Message, ...]) -> None:
+    """Its order, its blank turns and calls without ids are made valid for each provider, and no fault."""
+    assert fields(drafted(messages)) == []
+
+
+def test_a_conversation_that_says_nothing_is_refused() -> None:
+    """Each message that might have said something is named."""
+    nothing = (Message(Role.SYSTEM, " "), Message(Role.USER, parts=(Text("\n"),)))
+    assert fields(drafted(nothing)) == ["messages[0].text", "messages[1].text"]
+
+
+def test_a_result_without_the_id_of_its_call_is_refused() -> None:
+    """Only where a call before it has none either is it known by its place."""
+    called = Message(Role.ASSISTANT, "", (ToolCall("a", "f", ""),))
+    assert fields(drafted((*HELLO, called, Message(Role.TOOL, "x")))) == ["messages[2].tool_call_id"]

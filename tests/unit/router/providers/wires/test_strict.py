@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from dev.simulator.strict.judge import judge
+from dev.simulator.strict.models import most_output
 from services.router.planning.constraints import capabilities_needed
 from services.router.providers.wires.wire import Endpoint
 from services.router.request.generation import Prompt
@@ -50,7 +51,7 @@ TARGETS = {
         Target("deepseek", "deepseek-chat", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
         Target("xai", "grok-4", ("openai_chat", "xai")),
         Target("cerebras", "gpt-oss-120b", ("openai_chat", "cerebras")),
-        Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools"})),
+        Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools", "prefill"})),
         Target("openai_compatible", "llama-3.1-8b-instruct", ("openai_chat", "")),
         Target("ollama_native", "llama3.1", ("ollama", "")),
     )
@@ -63,7 +64,14 @@ def refusal(target: Target, prompt: Prompt) -> str:
     needed = capabilities_needed(prompt, stream=False) | ({"prefill"} if prompt.prefill else set())
     if needed & target.lacks:
         return ""
-    endpoint = Endpoint("https://x.test/v1", target.model, "key:secret", _OPTIONS)
+    endpoint = Endpoint(
+        "https://x.test/v1",
+        target.model,
+        "key:secret",
+        _OPTIONS,
+        max_output_tokens=most_output(target.model),
+        prefill="prefill" not in target.lacks,
+    )
     request = WIRES[target.kind].request(prompt, endpoint, stream=False)
     found = judge(*target.table, target.model, json.loads(request.body))
     return found.rule if found else ""

@@ -66,7 +66,9 @@ def test_parts_that_are_not_known_to_be_answer_text_are_not(kind: str) -> None:
     assert WIRES["openai_responses"].completion(200, {}, json.dumps(response).encode()).text == "4"
 
 
-CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+#: An id of a call that every vendor takes.
+_CALL = "callabcd1"
+CALL = {"id": _CALL, "type": "function", "function": {"name": "f", "arguments": "{}"}}
 _DETAILS = [
     {"type": "reasoning.text", "text": "h", "format": "anthropic-claude-v1", "index": 0},
     {"type": "reasoning.text", "text": "m", "index": 0},
@@ -97,9 +99,9 @@ def _block(index: int, block: dict[str, Any], *deltas: dict[str, Any]) -> list[d
 _GEMINI_PARTS = [
     {"text": "h", "thought": True},
     {"text": "m", "thought": True},
-    {"functionCall": {"id": "a", "name": "f", "args": {}}, "thoughtSignature": "S"},
+    {"functionCall": {"id": _CALL, "name": "f", "args": {}}, "thoughtSignature": "S"},
 ]
-_BOUND = {"tool_call_id": "a"}
+_BOUND = {"tool_call_id": _CALL}
 #: Kind → the answer whole, the answer streamed, and its thoughts; each answer calls f with the id a.
 ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
     "deepseek": (
@@ -134,7 +136,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
             "content": [
                 {"type": "thinking", "thinking": "hm", "signature": "S"},
                 {"type": "redacted_thinking", "data": "D"},
-                {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+                {"type": "tool_use", "id": _CALL, "name": "f", "input": {}},
             ],
         },
         typed(
@@ -146,7 +148,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
                 {"type": "signature_delta", "signature": "S"},
             ),
             *_block(1, {"type": "redacted_thinking", "data": "D"}),
-            *_block(2, {"type": "tool_use", "id": "a", "name": "f", "input": {}}),
+            *_block(2, {"type": "tool_use", "id": _CALL, "name": "f", "input": {}}),
             {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
             {"type": "message_stop"},
         ),
@@ -168,7 +170,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
                     **_ITEM,
                     "summary": [{"type": "summary_text", "text": "h"}, {"type": "summary_text", "text": "m"}],
                 },
-                {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+                {"type": "function_call", "call_id": _CALL, "name": "f", "arguments": "{}"},
             ],
         },
         typed(
@@ -180,7 +182,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
             {
                 "type": "response.output_item.done",
                 "output_index": 1,
-                "item": {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+                "item": {"type": "function_call", "call_id": _CALL, "name": "f", "arguments": "{}"},
             },
             {"type": "response.completed", "response": {"status": "completed"}},
         ),
@@ -193,7 +195,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
                     "content": [
                         {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "S"}}},
                         {"reasoningContent": {"redactedContent": "RA=="}},
-                        {"toolUse": {"toolUseId": "a", "name": "f", "input": {}}},
+                        {"toolUse": {"toolUseId": _CALL, "name": "f", "input": {}}},
                     ]
                 }
             },
@@ -215,7 +217,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], bytes, tuple[Reasoning, ...]]] = {
                 ),
                 frame(
                     "contentBlockStart",
-                    {"contentBlockIndex": 2, "start": {"toolUse": {"toolUseId": "a", "name": "f"}}},
+                    {"contentBlockIndex": 2, "start": {"toolUse": {"toolUseId": _CALL, "name": "f"}}},
                 ),
                 frame("contentBlockDelta", {"contentBlockIndex": 2, "delta": {"toolUse": {"input": "{}"}}}),
                 frame("messageStop", {"stopReason": "tool_use"}),
@@ -289,9 +291,9 @@ _ASK = Message(Role.USER, "ask")
 def _goes_on(thoughts: Sequence[Reasoning], text: str = "") -> Prompt:
     """A turn that goes on after its call, with its thoughts."""
     parts: tuple[Part, ...] = (*thoughts, Text(text)) if text else tuple(thoughts)
-    calling = Message(Role.ASSISTANT, "", (ToolCall("a", "f", "{}"),), parts=parts)
+    calling = Message(Role.ASSISTANT, "", (ToolCall(_CALL, "f", "{}"),), parts=parts)
     return Prompt(
-        (_ASK, calling, Message(Role.TOOL, "r", tool_call_id="a")),
+        (_ASK, calling, Message(Role.TOOL, "r", tool_call_id=_CALL)),
         9000,
         tools=_TOOLS,
         reasoning_effort=ReasoningEffort.LOW,
@@ -333,7 +335,7 @@ TURNS: dict[str, Any] = {
             "summary": [{"type": "summary_text", "text": "h\n\nm"}],
             "encrypted_content": "E",
         },
-        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call", "call_id": _CALL, "name": "f", "arguments": "{}"},
     ],
     "bedrock": ANSWERS["bedrock"][0]["output"]["message"]["content"],
     "cohere": {"role": "assistant", "tool_plan": "plan", "tool_calls": [CALL]},
@@ -365,15 +367,19 @@ def test_claude_thinks_on_after_a_call_where_its_thoughts_are_at_hand() -> None:
     for kind, model in (("anthropic", "m-1"), ("bedrock_invoke", "anthropic.claude")):
         assert _body(kind, signed, model)["thinking"]["type"] == "enabled"
         assert "thinking" not in _body(kind, unsigned, model)
-        later = Prompt((*unsigned.messages, _ASK), 9000, reasoning_effort=ReasoningEffort.LOW)
+        answered = (*unsigned.messages, Message(Role.ASSISTANT, "It is so."), _ASK)
+        later = Prompt(answered, 9000, reasoning_effort=ReasoningEffort.LOW)
         assert "thinking" in _body(kind, later, model)
+        # A user who speaks right after results is one message with them.
+        at_once = Prompt((*unsigned.messages, _ASK), 9000, reasoning_effort=ReasoningEffort.LOW)
+        assert "thinking" not in _body(kind, at_once, model)
     converse = _body("bedrock", signed, "anthropic.claude")
     assert converse["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
 
 
 def test_thoughts_between_text_and_a_call_stay_there() -> None:
     """Each thought stands before what followed it: vendors refuse another order."""
-    thoughts = [Reasoning("one", "S1"), Reasoning("two", "S2", tool_call_id="a")]
+    thoughts = [Reasoning("one", "S1"), Reasoning("two", "S2", tool_call_id=_CALL)]
     blocks = _turn_of("anthropic", _body("anthropic", _goes_on(thoughts, "said")))
     assert [block["type"] for block in blocks] == ["thinking", "text", "thinking", "tool_use"]
     items = _turn_of("openai_responses", _body("openai_responses", _goes_on(thoughts, "said")))
