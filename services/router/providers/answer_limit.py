@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from libs.conversation import ToolCallDelta
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason
 from services.router.providers.wires.wire import StreamDecoder
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
-from services.router.request.tokens import estimate_input_tokens
+from services.router.request.usage import as_estimate
 
 #: Of a whole answer, bytes: a quarter of what a message between services may hold, so that whatever is read can also
 #: be handed on (characters that are not UTF-8 take three times their bytes).
@@ -43,10 +43,9 @@ def whole_bytes(prompt: Prompt, request_body: bytes) -> int:
 
 
 def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
-    """Returns the failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows."""
-    usage = Usage(estimate_input_tokens(prompt), prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
+    """Returns the failure of a whole answer of more than `limit` bytes."""
     message = f"the answer has more than {limit} bytes for {prompt.max_output_tokens} tokens"
-    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, usage=usage)
+    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200)
 
 
 class StreamLimit:
@@ -90,17 +89,7 @@ class StreamLimit:
                 if _size(last.arguments_json) > over:
                     kept.append(structs.replace(last, arguments_json=last.arguments_json[:-over]))
             over = max(0, over - size)
-        size = min(self._content, self._most_content)
-        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, size), decoder.model)]
-
-
-def _usage(reported: Usage | None, size: int) -> Usage | None:
-    """Returns the usage reported so far, which is seldom the end of it, with at least as many output tokens as `size`
-    bytes of content make. None where none was reported: then it is counted from the text."""
-    if reported is None:
-        return None
-    output = max(reported.output_tokens, size // 4)
-    return structs.replace(reported, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+        return [*kept, StreamEnd(FinishReason.LENGTH, as_estimate(decoder.usage), decoder.model)]
 
 
 def _size(text: str) -> int:

@@ -23,6 +23,7 @@ from services.router.providers.wires.limits import stated_limits
 from services.router.providers.wires.wire import Endpoint, HttpRequest, StreamDecoder, Wire
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
 from services.router.request.tokens import estimate_text_tokens
+from services.router.request.usage import ToldUsage
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
@@ -132,18 +133,18 @@ class ProviderClient:
         return completion
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
         request = await self._request(wire, prompt, endpoint, stream=True)
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
+        # What goes on from text already sent may have nothing to add.
+        decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
         async with AsyncExitStack() as stack:
             try:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
-                # What goes on from text already sent may have nothing to add.
-                decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
                 events: Sequence[StreamEvent] = ()
                 more = True
                 while more:
@@ -161,6 +162,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
+                told.usage = decoder.usage
                 learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
@@ -300,14 +302,13 @@ def _close_decoder(
     decoder: StreamDecoder, failure: ProviderFailure, cause: BaseException | None
 ) -> Sequence[StreamEvent]:
     """Returns what the decoder held back, where the answer is whole although its end was not seen. Raises `failure`
-    where it is not, with the usage that the provider had reported."""
+    where it is not."""
     try:
         return decoder.close()
     except ProviderFailure as cut:
         if decoder.finish is not None or cut.error_class not in _CUTS:
             # This class says more than that the end is missing.
             raise
-        failure.usage = failure.usage or cut.usage
         raise failure from cause
 
 

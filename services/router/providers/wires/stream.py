@@ -21,6 +21,7 @@ from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decod
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.request.generation import ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.usage import as_estimate, merge_usage
 
 
 class Parser(Protocol):
@@ -36,8 +37,8 @@ class Parser(Protocol):
 
 
 class Decoder:
-    """Base of the stream decoders. A subclass implements `_read` for one decoded event and sets `finish`, `usage`,
-    `model` and `done` as it learns them, `finish` by `_stopped`."""
+    """Base of the stream decoders. A subclass implements `_read` for one decoded event and sets `finish`, `model` and
+    `done` as it learns them, `finish` by `_set_finish`; usage it tells to `_tell`."""
 
     #: True: the terminator is an end even without a finish reason.
     reasonless = False
@@ -46,16 +47,18 @@ class Decoder:
         "_any_event",
         "_broken_off",
         "_failure",
+        "_is_all_told",
         "_may_be_empty",
         "_no_bytes",
         "_parser",
+        "_telling",
+        "_told",
         "_tools",
         "done",
         "ended",
         "finish",
         "has_content",
         "model",
-        "usage",
     )
 
     def __init__(self, parser: Parser | None = None, *, may_be_empty: bool = False) -> None:
@@ -69,7 +72,9 @@ class Decoder:
         self._any_event = False
         #: The finish reason, once it came.
         self.finish: FinishReason | None = None
-        self.usage: Usage | None = None
+        self._told: Usage | None = None
+        #: The event that is read tells usage; and usage was told after all that was generated.
+        self._telling = self._is_all_told = False
         self.model = ""
         #: The terminator came.
         self.done = False
@@ -77,6 +82,13 @@ class Decoder:
         self.ended = False
         #: Any text or tool call came.
         self.has_content = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """See StreamDecoder.usage."""
+        # An event that tells usage and fails the answer is its end too.
+        ended = self._telling or self.finish is not None or self._broken_off is not None
+        return self._told if ended and self._is_all_told else as_estimate(self._told)
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """See StreamDecoder.feed."""
@@ -139,7 +151,23 @@ class Decoder:
         if type(data) is list and len(data) > MAX_ITEMS:
             raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
+            before = len(out)
             self._read(event.name, item, out)
+            if self._telling:
+                self._telling = False
+                # Before anything was generated a provider knows its prompt, and has begun to count the rest.
+                self._is_all_told = (
+                    self.has_content or self.finish is not None or self._broken_off is not None
+                )
+            elif len(out) > before:
+                self._is_all_told = False
+
+    def _tell(self, usage: Usage | None, *, restated: bool = False) -> None:
+        """Takes in usage that the provider tells, `restated` where it corrects what it told before; None: it tells
+        none."""
+        if usage is not None:
+            self._told = merge_usage(self._told, usage, restated=restated)
+            self._telling = self._is_all_told = True
 
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         raise NotImplementedError
@@ -186,7 +214,7 @@ class Decoder:
                 raise self._broken_off
             if not self.reasonless:
                 raise cut_off(self.usage)
-            finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
+            self.finish = finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
         if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True
