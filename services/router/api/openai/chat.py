@@ -115,7 +115,7 @@ class ChatStream:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def delta(self, delta: Delta) -> bytes:
-        """Returns a chunk of text, of tool calls, or one of each."""
+        """Returns a chunk of text and one of each tool call: LlamaIndex reads no more than one call of a chunk."""
         chunks = b""
         if delta.text:
             chunks = b'%b%b},"logprobs":null,"finish_reason":null%b' % (
@@ -123,8 +123,8 @@ class ChatStream:
                 _encode(delta.text),
                 self._suffix,
             )
-        if delta.tool_calls:
-            chunks += self._chunk({"tool_calls": _pieces(delta.tool_calls)})
+        for piece in _pieces(delta.tool_calls):
+            chunks += self._chunk({"tool_calls": [piece]})
         return chunks
 
     def restarted(self, restarted: Restarted) -> bytes:

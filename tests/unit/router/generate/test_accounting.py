@@ -200,7 +200,7 @@ async def test_a_hedge_that_lost_is_booked_as_reserved(streamed: bool) -> None:
 
 
 def reserved(h: Harness) -> Usage:
-    """What the first attempt reserved."""
+    """The usage that the first attempt reserved."""
     amounts = h.admission.settled[0][0]
     return reserved_usage(amounts.input_tokens, amounts.output_tokens)
 
