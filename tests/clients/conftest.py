@@ -30,9 +30,10 @@ KEY = "clients-key"
 #: One model for each of three wires, and one of a provider that answers as a test says.
 MODELS = ("openai/gpt-4.1-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash")
 ODD = "odd/gpt-4o-mini"
-#: Of one provider for each client, which its tests may break for good. LlamaIndex calls only models that it knows.
+#: Of providers that tests may break for good. LlamaIndex calls only models that it knows.
 BROKEN = {
     "openai": "broken-openai/m",
+    "openai, cut": "broken-stream/m",
     "langchain": "broken-langchain/m",
     "llamaindex": "broken-llamaindex/gpt-4.1-nano",
     "instructor": "broken-instructor/m",

@@ -146,8 +146,8 @@ async def test_errors(client: AsyncOpenAI, door: Door) -> None:
 
 async def test_a_stream_that_nobody_can_end_is_an_error(client: AsyncOpenAI, door: Door) -> None:
     """Not a short answer."""
-    await door.set("broken-openai", faults=[{"kind": "cut", "after_tokens": 5}])
-    stream = await client.chat.completions.create(model=BROKEN["openai"], messages=ASK, stream=True)
+    await door.set("broken-stream", faults=[{"kind": "cut", "after_tokens": 5}])
+    stream = await client.chat.completions.create(model=BROKEN["openai, cut"], messages=ASK, stream=True)
     with pytest.raises(openai.APIError):
         async for _ in stream:
             pass
