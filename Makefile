@@ -11,9 +11,10 @@ BENCH ?=
 WORKERS ?= 2
 BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
+PIP := $(BIN)/python $(PIP_INSTALL)
 
-.PHONY: help setup run quick test test-containers test-hostile check bench images k8s lock clean
+.PHONY: help setup run quick test test-containers test-hostile test-clients check bench images k8s lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +36,9 @@ test-containers: .venv/.dev gen/.stamp ## Run contract and integration tests, an
 
 test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known; POINTSMAN_HOSTILE_SEED varies it
 	$(BIN)/python -m pytest -q tests/hostile $(ARGS)
+
+test-clients: .venv/.runtime gen/.stamp .venv-clients/.installed ## Run OpenAI's client, LangChain, LlamaIndex, instructor and pydantic-ai on a real stack
+	.venv-clients/bin/python -m pytest -q --confcutdir=tests/clients tests/clients $(ARGS)
 
 check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .
@@ -60,9 +64,10 @@ k8s: ## Render the Kubernetes manifests of both overlays
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra embedded --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile pyproject.toml --extra embedded --extra dev --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+	uv pip compile --group clients --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements-clients.lock
 
 clean: ## Remove what setup and the checks made; the data in .data stays
-	rm -rf .venv gen .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-clients gen .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -not -path './web/*' -prune -exec rm -rf {} +
 
 .venv/pyvenv.cfg:
@@ -81,6 +86,13 @@ clean: ## Remove what setup and the checks made; the data in .data stays
 	@echo "Installing requirements-dev.lock ..."
 	@$(PIP) -r requirements-dev.lock
 	@touch .venv/.runtime $@
+
+# Of others' programs, in versions that need not agree with ours.
+.venv-clients/.installed: requirements-clients.lock | .venv/pyvenv.cfg
+	@echo "Installing requirements-clients.lock ..."
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/python $(PIP_INSTALL) -r requirements-clients.lock
+	@touch $@
 
 gen/.stamp: $(PROTOS) dev/generate.py | .venv/.runtime
 	@echo "Generating gen/ from protos/ ..."

@@ -25,6 +25,7 @@ from services.router.providers.providers import Providers
 from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.usage import ToldUsage
 from tests.support.clock import ManualClock
 from tests.support.routing import HANG, ScriptedProviders, fail, model
 from tests.support.simulator import Simulator, running_simulator
@@ -194,14 +195,17 @@ async def bench(request: pytest.FixtureRequest, simulator: Simulator) -> AsyncIt
 
 
 async def streamed(bench: Bench, timeouts: AttemptTimeouts = LONG) -> list[Sequence[StreamEvent]]:
-    return [batch async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts)]
+    return [
+        batch
+        async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts, ToldUsage())
+    ]
 
 
 async def failure_of_stream(bench: Bench, timeouts: AttemptTimeouts) -> tuple[str, ProviderFailure]:
     """The text before the failure, and the failure."""
     text = ""
     try:
-        async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts):
+        async for batch in bench.providers.stream(bench.provider, bench.model, PROMPT, timeouts, ToldUsage()):
             text += "".join(event.text for event in batch if isinstance(event, TextDelta))
     except ProviderFailure as failure:
         return text, failure
@@ -317,7 +321,9 @@ async def test_a_whole_answer_that_does_not_come_is_a_timeout(bench: Bench) -> N
 async def test_closing_a_stream_ends_the_call(bench: Bench) -> None:
     """The provider sees the caller leave."""
     await bench.hangs(after_content=True)
-    async with aclosing(bench.providers.stream(bench.provider, bench.model, PROMPT, LONG)) as batches:
+    async with aclosing(
+        bench.providers.stream(bench.provider, bench.model, PROMPT, LONG, ToldUsage())
+    ) as batches:
         async for _ in batches:
             break
     await bench.ended()

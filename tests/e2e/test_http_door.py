@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
-from pydantic import SecretStr
 
 from tests.e2e.catalogs import OPENAI_SECRET, TENANT_KEY
 from tests.e2e.conftest import Shared
@@ -166,15 +164,6 @@ async def test_one_trace_through_it(shared: Shared, client: AsyncOpenAI) -> None
     assert served.attributes["http.response.status_code"] == 200
     assert served.attributes["gen_ai.operation.name"] == "chat"
     assert {span.parent_id for span in called} == {served.span_id}
-
-
-async def test_langchain(shared: Shared) -> None:
-    """Whole and streamed."""
-    url = f"http://{shared.stack.addresses['router http']}/v1"
-    model = ChatOpenAI(model="pointsman/product_description", base_url=url, api_key=SecretStr(TENANT_KEY))
-    whole = await model.ainvoke(MUG)
-    streamed = "".join([chunk.text async for chunk in model.astream(MUG)])
-    assert whole.text == streamed != ""
 
 
 async def test_neither_keys_nor_prompts_are_logged(shared: Shared, client: AsyncOpenAI) -> None:

@@ -31,6 +31,7 @@ from services.router.providers.provider_client import ProviderClient
 from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, TextDelta
+from services.router.request.usage import ToldUsage
 from tests.support.simulator import Simulator, running_simulator
 
 LONG = AttemptTimeouts(20, 20, 20, 20)
@@ -72,7 +73,7 @@ class Vendors:
             whole = await self._client.complete(provider, model, prompt, LONG)
             return _turn(whole.reasoning, whole.text, whole.tool_calls)
         assembler = TextAssembler()
-        async for batch in self._client.stream(provider, model, prompt, LONG):
+        async for batch in self._client.stream(provider, model, prompt, LONG, ToldUsage()):
             for event in batch:
                 match event:
                     case TextDelta(text):

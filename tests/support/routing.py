@@ -51,6 +51,7 @@ from services.router.request.generation import (
     StreamEvent,
     TextDelta,
 )
+from services.router.request.usage import ToldUsage
 from services.router.set_aside.set_aside import SettingAside
 from tests.support.clock import ManualClock
 from tests.support.names import limit_key
@@ -118,8 +119,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events, failures and `asyncio.Event`s to wait for; or a
-    function of the prompt that gives one of these."""
+    failure, a completion, or for streams a list of texts, events, usage told so far, failures and `asyncio.Event`s to
+    wait for; or a function of the prompt that gives one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -162,7 +163,7 @@ class ScriptedProviders:
         )
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         steps = self._next(model, prompt)
         if isinstance(steps, ProviderFailure):
@@ -173,6 +174,9 @@ class ScriptedProviders:
             for step in steps:
                 if isinstance(step, ProviderFailure):
                     raise step
+                if isinstance(step, Usage):
+                    told.usage = step
+                    continue
                 if step is CUT:
                     finished = True
                     return

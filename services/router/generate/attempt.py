@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from msgspec import structs
-
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
 from libs.limits import Amounts
 from libs.tracing import Span
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Usage
 from services.router.admission.admission import Permit
 from services.router.generate import spans
+from services.router.generate.accounting import Ending, account, ending_of, reserved_usage
 from services.router.generate.attempt_end import (
     NO_EVIDENCE,
     AttemptEnd,
@@ -30,12 +29,7 @@ from services.router.ledger.spool import UsageSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.request.generation import Generation, ProviderFailure
-from services.router.request.tokens import estimate_text_tokens
-
-#: After these the provider may have worked and billed although no answer came.
-_MAYBE_BILLED = frozenset(
-    {ErrorClass.TIMEOUT, ErrorClass.STALLED, ErrorClass.MALFORMED, ErrorClass.CANCELLED}
-)
+from services.router.request.usage import ToldUsage, merge_usage
 
 
 class Attempts:
@@ -88,7 +82,7 @@ class Attempts:
             outcome=Outcome.UNKNOWN,
             error_class=None,
             http_status=0,
-            usage=Usage(input_tokens, output, accuracy=UsageAccuracy.UNCERTAIN),
+            usage=reserved_usage(input_tokens, output),
             cost_micro_usd=candidate.estimated_micro_usd,
             finish_reason=None,
             streamed=streamed,
@@ -105,7 +99,6 @@ class Attempts:
             generation,
             candidate,
             record,
-            input_tokens,
             permit,
             ticket,
             span,
@@ -121,7 +114,6 @@ class RunningAttempt:
         "_began",
         "_clock",
         "_generation",
-        "_input_tokens",
         "_observers",
         "_permit",
         "_price",
@@ -130,6 +122,7 @@ class RunningAttempt:
         "candidate",
         "first_token",
         "record",
+        "told",
     )
 
     def __init__(
@@ -141,7 +134,6 @@ class RunningAttempt:
         generation: Generation,
         candidate: Candidate,
         record: UsageRecord,
-        input_tokens: int,
         permit: Permit,
         ticket: CallTicket,
         span: Span | None,
@@ -153,11 +145,12 @@ class RunningAttempt:
         self._generation = generation
         self.candidate = candidate
         self.record = record
-        self._input_tokens = input_tokens
         self._permit = permit
         self._ticket = ticket
         self._span = span
         self.first_token: float | None = None
+        #: Filled by the provider's call.
+        self.told = ToldUsage()
 
     def record_content(self) -> None:
         """Records that content is coming; the first time counts."""
@@ -167,49 +160,40 @@ class RunningAttempt:
     def succeed(
         self, usage: Usage | None, text: str, finish: FinishReason, response_model: str
     ) -> UsageRecord:
-        """Ends it with the answer. `usage` None: not reported, so counted here from `text`."""
-        if usage is None:
-            usage = Usage(self._input_tokens, estimate_text_tokens(text), accuracy=UsageAccuracy.ESTIMATED)
+        """Ends it with the answer: `text` is all of it, tool calls included; `usage` as it tells it."""
         self.record.finish_reason = finish
-        return self._end(Outcome.SUCCESS, usage, None, response_model)
+        return self._end(Outcome.SUCCESS, Ending.ANSWERED, usage, text, None, response_model)
 
     def fail(self, failure: ProviderFailure, text: str, *, prefilled: bool = False) -> UsageRecord:
-        """Ends it with a failure after `text` had come. What it consumed is what the provider said, else what is
-        known here. `prefilled`: it was asked to go on from what was sent."""
+        """Ends it with a failure after `text` had come. `prefilled`: it was asked to go on from what was sent."""
         record = self.record
         record.error_class = failure.error_class
         record.http_status = failure.http_status
         evidence = evidence_of(failure, prefilled=prefilled)
-        self._end(Outcome.FAILURE, self._consumed(failure, text), evidence)
+        told = merge_usage(self.told.usage, failure.usage)
+        self._end(Outcome.FAILURE, ending_of(failure), told, text, evidence)
         # A provider's words may repeat the prompt: its caller gets them, no observer does, and nothing keeps them.
         record.message = failure.message
         return record
 
     def abandon(self, text: str) -> UsageRecord:
         """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
-        failure = ProviderFailure(ErrorClass.CANCELLED, "the caller went away")
         self.record.error_class = ErrorClass.CANCELLED
-        return self._end(Outcome.CANCELLED, self._consumed(failure, text), NO_EVIDENCE)
-
-    def _consumed(self, failure: ProviderFailure, text: str) -> Usage:
-        output = estimate_text_tokens(text)
-        if failure.usage is not None:
-            # A stream cut early has often reported its prompt, but not yet what it generated.
-            if failure.usage.output_tokens >= output:
-                return failure.usage
-            return structs.replace(failure.usage, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
-        if text:
-            return Usage(self._input_tokens, output, accuracy=UsageAccuracy.ESTIMATED)
-        if failure.error_class in _MAYBE_BILLED:
-            return Usage(self._input_tokens, 0, accuracy=UsageAccuracy.UNCERTAIN)
-        # Refused by a status, or never reached: nothing was generated, and nobody bills for that.
-        return Usage(accuracy=UsageAccuracy.ESTIMATED)
+        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, text, NO_EVIDENCE)
 
     def _end(
-        self, outcome: Outcome, usage: Usage, evidence: FailureEvidence | None, response_model: str = ""
+        self,
+        outcome: Outcome,
+        ending: Ending,
+        told: Usage | None,
+        text: str,
+        evidence: FailureEvidence | None,
+        response_model: str = "",
     ) -> UsageRecord:
         candidate, record = self.candidate, self.record
-        cost = 0
+        reserved = record.usage
+        assert reserved is not None
+        usage, cost = account(ending, told, text, reserved), 0
         if usage.input_tokens or usage.output_tokens:
             cost = self._price(candidate.provider, candidate.model, usage, record.started, response_model)
         record.latency = self._clock.monotonic() - self._began

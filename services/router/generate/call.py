@@ -178,7 +178,7 @@ class Calls:
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         candidate = attempt.candidate
         timeouts = self._begin(request, attempt, prompt)
-        return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts)
+        return self._providers.stream(candidate.provider, candidate.model, prompt, timeouts, attempt.told)
 
     def _record_content(self, attempt: RunningAttempt) -> None:
         """Records the first sign of an answer."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from libs.conversation import Citation, ReasoningDelta, ToolCallDelta
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason
 from services.router.providers.wires.wire import StreamDecoder
 from services.router.request.generation import (
     Prompt,
@@ -27,6 +27,7 @@ from services.router.request.generation import (
     StreamEvent,
     TextDelta,
 )
+from services.router.request.usage import as_estimate
 
 #: Of a whole answer, bytes: a quarter of what a message between services may hold, so that whatever is read can also
 #: be handed on (characters that are not UTF-8 take three times their bytes).
@@ -53,12 +54,10 @@ def whole_bytes(prompt: Prompt, request_body: bytes, *, reasons: bool) -> int:
     return min(MAX_WHOLE_BYTES, _WHOLE_BYTES + opaque + len(request_body) + of_tokens)
 
 
-def too_long(prompt: Prompt, limit: int, input_tokens: int) -> ProviderFailure:
-    """Returns the failure of a whole answer of more than `limit` bytes: paid for, as far as anybody knows.
-    `input_tokens`: the prompt's, as far as is known."""
-    usage = Usage(input_tokens, prompt.max_output_tokens, accuracy=UsageAccuracy.UNCERTAIN)
+def too_long(prompt: Prompt, limit: int) -> ProviderFailure:
+    """Returns the failure of a whole answer of more than `limit` bytes."""
     message = f"the answer has more than {limit} bytes for {prompt.max_output_tokens} tokens"
-    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200, usage=usage)
+    return ProviderFailure(ErrorClass.MALFORMED, message, http_status=200)
 
 
 class StreamLimit:
@@ -104,22 +103,12 @@ class StreamLimit:
         if self._opaque > self._most_opaque:
             # A part of it would be refused.
             kept = [event for event in kept if type(event) is not ReasoningDelta]
-        size = min(self._content, self._most_content)
-        return [*kept, StreamEnd(FinishReason.LENGTH, _usage(decoder.usage, size), decoder.model)]
+        return [*kept, StreamEnd(FinishReason.LENGTH, as_estimate(decoder.usage), decoder.model)]
 
     def stop(self, events: Sequence[StreamEvent], decoder: StreamDecoder) -> list[StreamEvent]:
         """Returns the events up to a stop sequence that the router found, and the stream's end: the rest is not
         waited for."""
-        return [*events, StreamEnd(FinishReason.STOP, _usage(decoder.usage, self._content), decoder.model)]
-
-
-def _usage(reported: Usage | None, size: int) -> Usage | None:
-    """Returns the usage reported so far, which is seldom the end of it, with at least as many output tokens as `size`
-    bytes of content make. None where none was reported: then it is counted from the text."""
-    if reported is None:
-        return None
-    output = max(reported.output_tokens, size // 4)
-    return structs.replace(reported, output_tokens=output, accuracy=UsageAccuracy.ESTIMATED)
+        return [*events, StreamEnd(FinishReason.STOP, as_estimate(decoder.usage), decoder.model)]
 
 
 def _size(text: str) -> int:

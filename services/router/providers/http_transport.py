@@ -29,6 +29,7 @@ MAX_ERROR_BYTES = 64 * 1024
 CHUNK_BYTES = 32 * 1024
 #: Characters that are kept of the HTTP client's own message, which may repeat what the provider sent.
 _MAX_MESSAGE = 2000
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class HttpResponse:
@@ -65,7 +66,7 @@ class HttpResponse:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error) from error
+            raise _broken(error, self.status) from error
 
     async def read(self, limit: int) -> bytes:
         """Returns the body, cut at `limit` bytes. Raises ProviderFailure."""
@@ -148,19 +149,28 @@ class HttpTransport:
         self, request: HttpRequest, timeout: float, limit: int
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Returns status, headers and body of a whole exchange within `timeout` seconds. Of a good answer one byte
-        more than `limit` is read at most, of any other MAX_ERROR_BYTES; bytes are counted after decompression. Raises
-        ProviderFailure."""
+        more than `limit` is read at most, of any other MAX_ERROR_BYTES; bytes are counted after decompression. The
+        body of another is empty where it breaks off or does not come. Raises ProviderFailure."""
+        status, headers = 0, _NO_HEADERS
         try:
             async with asyncio.timeout(timeout), self.open(request) as response:
-                most = limit + 1 if response.status < 300 else MAX_ERROR_BYTES
-                return response.status, response.headers, await response.read(most)
+                status, headers = response.status, response.headers
+                return status, headers, await response.read(limit + 1 if status < 300 else MAX_ERROR_BYTES)
         except TimeoutError as error:
-            raise ProviderFailure(ErrorClass.TIMEOUT, f"no answer within {timeout:.1f} s") from error
+            if status < 300:
+                message = f"no answer within {timeout:.1f} s"
+                raise ProviderFailure(ErrorClass.TIMEOUT, message, http_status=status) from error
+        except ProviderFailure:
+            if status < 300:
+                raise
+        # The status alone says enough.
+        return status, headers, b""
 
 
-def _broken(error: Exception) -> ProviderFailure:
+def _broken(error: Exception, status: int = 0) -> ProviderFailure:
+    """Returns the failure of a broken connection. `status`: of the answer that had begun, 0: none."""
     message = f"{type(error).__name__}: {_cause(error)}"[:_MAX_MESSAGE]
-    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(message), retry_same=True)
+    failure = ProviderFailure(ErrorClass.TRANSPORT, redact(message), http_status=status, retry_same=True)
     failure.unredacted = message
     return failure
 

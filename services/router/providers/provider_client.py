@@ -31,7 +31,8 @@ from services.router.request.generation import (
     StreamEnd,
     StreamEvent,
 )
-from services.router.request.tokens import estimate_prompt_tokens, estimate_text_tokens
+from services.router.request.tokens import estimate_text_tokens
+from services.router.request.usage import ToldUsage
 
 #: Small pieces of a stream that come within this time are passed on as one, seconds.
 COALESCE = 0.005
@@ -136,7 +137,7 @@ class ProviderClient:
             raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
         self._learn_from_success(provider, model, headers)
         if len(body) > limit:
-            raise too_long(prompt, limit, estimate_prompt_tokens(prompt, provider, model))
+            raise too_long(prompt, limit)
         completion = request.inverse.whole(wire.completion(status, headers, body))
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
@@ -146,7 +147,7 @@ class ProviderClient:
         return completion
 
     async def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
         wire, endpoint = self._endpoint(provider, model)
@@ -155,11 +156,11 @@ class ProviderClient:
         request = await self._request(wire, prompt, endpoint, stream=True)
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
+        # What goes on from text already sent may have nothing to add.
+        decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
         async with AsyncExitStack() as stack:
             try:
                 response = await self._open(stack, wire, request, watch, provider, model, endpoint)
-                # What goes on from text already sent may have nothing to add.
-                decoder = wire.decoder(may_be_empty=bool(prompt.prefill))
                 reader = request.inverse.reader()
                 events: Sequence[StreamEvent] = ()
                 more = True
@@ -184,6 +185,7 @@ class ProviderClient:
                 sanitise(failure, self._keys.redact, request.body)
                 raise
             finally:
+                told.usage = decoder.usage
                 learner.record_stream(now(), watch)
 
     async def _request(self, wire: Wire, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
@@ -331,14 +333,13 @@ def _close_decoder(
     decoder: StreamDecoder, failure: ProviderFailure, cause: BaseException | None
 ) -> Sequence[StreamEvent]:
     """Returns what the decoder held back, where the answer is whole although its end was not seen. Raises `failure`
-    where it is not, with the usage that the provider had reported."""
+    where it is not."""
     try:
         return decoder.close()
     except ProviderFailure as cut:
         if decoder.finish is not None or cut.error_class not in _CUTS:
             # This class says more than that the end is missing.
             raise
-        failure.usage = failure.usage or cut.usage
         raise failure from cause
 
 

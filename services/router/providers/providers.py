@@ -8,6 +8,7 @@ from typing import Protocol
 from libs.catalog.model import Model, Provider
 from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import Completion, Prompt, StreamEvent
+from services.router.request.usage import ToldUsage
 
 
 class Providers(Protocol):
@@ -30,8 +31,9 @@ class Providers(Protocol):
         ...
 
     def stream(
-        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """Yields an answer as it comes: one batch of events for each piece of the network's. The last event of the
-        last batch is a StreamEnd. `timeouts` bound the whole and every silence. Closing it ends the call."""
+        last batch is a StreamEnd. `timeouts` bound the whole and every silence. Closing it ends the call.
+        However it ends, `told` then holds what usage was told."""
         ...

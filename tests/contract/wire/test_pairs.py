@@ -36,6 +36,7 @@ from services.router.providers.provider_client import ProviderClient
 from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Completion, Prompt
+from services.router.request.usage import ToldUsage
 from tests.support.pictures import png
 from tests.support.simulator import Simulator, running_simulator
 from tests.unit.router.providers.wires.samples import told
@@ -105,7 +106,7 @@ class Vendors:
         model = Model(kind, "m", MODELS[kind], 200_000, 4000, capabilities)
         if not stream:
             return await self.client.complete(provider, model, prompt, PATIENT)
-        async with aclosing(self.client.stream(provider, model, prompt, PATIENT)) as stream_:
+        async with aclosing(self.client.stream(provider, model, prompt, PATIENT, ToldUsage())) as stream_:
             events = [event async for batch in stream_ for event in batch]
         answer = told(events)
         calls = tuple(ToolCall(*call) for call in answer.tools)

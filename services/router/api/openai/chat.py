@@ -147,7 +147,8 @@ class ChatStream:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def delta(self, delta: Delta) -> bytes:
-        """Returns chunks of thoughts, of text and of tool calls."""
+        """Returns chunks of thoughts, of text and of each tool call: LlamaIndex reads no more than one call of a
+        chunk."""
         chunks = b""
         if delta.reasoning:
             self._thoughts.feed(delta.reasoning)
@@ -159,8 +160,8 @@ class ChatStream:
                 _encode(delta.text),
                 self._suffix,
             )
-        if delta.tool_calls:
-            chunks += self._chunk({"tool_calls": _pieces(delta.tool_calls)})
+        for piece in _pieces(delta.tool_calls):
+            chunks += self._chunk({"tool_calls": [piece]})
         if delta.refusal:
             self._refused = True
             chunks += self._chunk({"refusal": delta.refusal})

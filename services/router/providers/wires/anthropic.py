@@ -22,6 +22,7 @@ from services.router.providers.wires.validity.rules import ANTHROPIC
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
@@ -125,10 +126,12 @@ class AnthropicDecoder(Decoder):
             self._add_reasoning(index, _thought(block), out)
 
     def _merge(self, usage: Any) -> None:
-        # message_delta repeats totals, and leaves out or nulls what has not changed since message_start.
+        # message_delta repeats totals, and leaves out, nulls or zeros what has not changed since message_start.
         counts = as_dict(usage)
-        self._counts.update((name, counts[name]) for name in _COUNTS if counts.get(name) is not None)
-        self.usage = read_usage(self._counts) or self.usage
+        told = {name: counts[name] for name in _COUNTS if counts.get(name) is not None}
+        if told:
+            self._counts |= {name: count for name, count in told.items() if count or name not in self._counts}
+            self._tell(read_usage(self._counts))
 
 
 def read_message(data: Mapping[str, Any]) -> Completion:
@@ -181,9 +184,8 @@ def read_usage(value: Any) -> Usage | None:
     to the cache."""
     usage = as_dict(value)
     fresh, output = as_count(usage.get("input_tokens")), as_count(usage.get("output_tokens"))
-    if fresh is None and output is None:
-        return None
     read = as_count(usage.get("cache_read_input_tokens")) or 0
     written = as_count(usage.get("cache_creation_input_tokens")) or 0
     thinking = as_count(as_dict(usage.get("output_tokens_details")).get("thinking_tokens")) or 0
-    return Usage((fresh or 0) + read + written, output or 0, read, written, thinking)
+    inputs = None if fresh is None else fresh + read + written
+    return told_usage(inputs, output, read, written, thinking)

@@ -29,6 +29,7 @@ from services.router.providers.wires.validity.rules import bedrock_rules
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
@@ -128,7 +129,7 @@ class ConverseDecoder(Decoder):
         elif name == "messageStop":
             self._set_finish(as_str(data.get("stopReason")), FINISH_REASONS)
         elif name == "metadata":
-            self.usage = read_usage(data.get("usage")) or self.usage
+            self._tell(read_usage(data.get("usage")))
             # Metadata before the stop is not the end.
             self.done = self.finish is not None or self._broken_off is not None
 
@@ -176,13 +177,12 @@ def read_usage(value: Any) -> Usage | None:
     cache."""
     usage = as_dict(value)
     fresh, output = as_count(usage.get("inputTokens")), as_count(usage.get("outputTokens"))
-    if fresh is None and output is None:
-        return None
     read, written = (
         as_count(usage.get(f"cache{what}InputTokens", usage.get(f"cache{what}InputTokenCount"))) or 0
         for what in ("Read", "Write")
     )
-    return Usage((fresh or 0) + read + written, output or 0, read, written)
+    inputs = None if fresh is None else fresh + read + written
+    return told_usage(inputs, output, read, written)
 
 
 def _tool_input(value: Any) -> str:

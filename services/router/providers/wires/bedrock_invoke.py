@@ -37,6 +37,7 @@ from services.router.providers.wires.validity.rules import ANTHROPIC
 from services.router.providers.wires.whole_answer import complete, decode_answer
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 _FINISH_REASONS = {
     "finish": FinishReason.STOP,
@@ -136,9 +137,9 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
             self._add_text(text or "", out)
             if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
                 self._set_finish(_finish_word(data, reason), _FINISH_REASONS)
-                self.usage = _usage_inside(data)
+                self._tell(_usage_inside(data))
         if metrics and self.usage is None:
-            self.usage = _usage_of(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"))
+            self._tell(_usage_of(metrics.get("inputTokenCount"), metrics.get("outputTokenCount")))
 
 
 def _text_and_reason(data: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -176,5 +177,5 @@ def _usage_inside(data: Mapping[str, Any]) -> Usage | None:
 
 
 def _usage_of(inputs: Any, output: Any) -> Usage | None:
-    counts = [as_count(as_number(v) if isinstance(v, str) else v) for v in (inputs, output)]
-    return None if counts == [None, None] else Usage(counts[0] or 0, counts[1] or 0)
+    inputs, output = (as_count(as_number(v) if isinstance(v, str) else v) for v in (inputs, output))
+    return told_usage(inputs, output)

@@ -27,6 +27,7 @@ from services.router.providers.wires.validity.rules import COHERE
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, decode_answer, read_calls
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 _FINISH_REASONS = {
     "COMPLETE": FinishReason.STOP,
@@ -98,13 +99,13 @@ class CohereDecoder(Decoder):
                 out,
             )
         elif kind == "message-end":
-            self.usage = _usage(as_dict(delta.get("usage"))) or self.usage
+            self._tell(_usage(as_dict(delta.get("usage"))))
             self._finish(as_str(delta.get("finish_reason")), delta)
         elif kind == "text-generation":
             self._add_text(as_str(data.get("text")), out)
         elif kind == "stream-end":
             response = as_dict(data.get("response"))
-            self.usage = _usage(as_dict(response.get("meta"))) or self.usage
+            self._tell(_usage(as_dict(response.get("meta"))))
             for called in _calls_v1(response):
                 self._add_whole_call(called.id, called.name, called.arguments_json, out)
             self._finish(as_str(data.get("finish_reason")) or as_str(response.get("finish_reason")), data)
@@ -162,5 +163,5 @@ def _usage(value: Mapping[str, Any]) -> Usage | None:
         counts = as_dict(value.get(name))
         inputs, output = as_count(counts.get("input_tokens")), as_count(counts.get("output_tokens"))
         if inputs is not None or output is not None:
-            return Usage(inputs or 0, output or 0)
+            return told_usage(inputs, output)
     return None

@@ -29,6 +29,7 @@ from services.router.providers.wires.whole_answer import (
 )
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 _REFUSED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR")
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -147,7 +148,8 @@ class GeminiDecoder(Decoder):
         if data.get("error"):
             raise classify_inside(data, usage=self.usage)
         self.model = as_str(data.get("modelVersion")) or self.model
-        self.usage = _usage(data.get("usageMetadata")) or self.usage
+        # Every event counts anew: recorded prompts of 165 tokens had 163 at the end.
+        self._tell(_usage(data.get("usageMetadata")), restated=True)
         candidate = _candidate(data, self.usage)
         if candidate is None:
             return
@@ -208,13 +210,15 @@ def _usage(value: Any) -> Usage | None:
     usage = as_dict(value)
     prompt, candidates = as_count(usage.get("promptTokenCount")), as_count(usage.get("candidatesTokenCount"))
     thoughts = as_count(usage.get("thoughtsTokenCount"))
-    if prompt is None and candidates is None and thoughts is None:
-        return None
+    if candidates is None and thoughts is None and as_count(usage.get("totalTokenCount")) is not None:
+        # Google's JSON leaves out zeros, but not the total's.
+        candidates = 0
+    output = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
     # Tokens of built-in tools' results stand beside the prompt's, thoughts beside the candidate's.
     inputs = (prompt or 0) + (as_count(usage.get("toolUsePromptTokenCount")) or 0)
-    return Usage(
-        inputs,
-        (candidates or 0) + (thoughts or 0),
+    return told_usage(
+        None if prompt is None else inputs,
+        output,
         as_count(usage.get("cachedContentTokenCount")) or 0,
         0,
         thoughts or 0,

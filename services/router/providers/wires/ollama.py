@@ -27,6 +27,7 @@ from services.router.providers.wires.whole_answer import (
 )
 from services.router.providers.wires.wire import Endpoint, HttpRequest
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
+from services.router.request.usage import told_usage
 
 _FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
@@ -86,7 +87,7 @@ class OllamaDecoder(Decoder):
         for call in read_calls(message):
             self._add_whole_call(call.id, call.name, call.arguments_json, out)
         if data.get("done") is True:
-            self.usage = _usage(data)
+            self._tell(_usage(data))
             self._set_finish(_reason(data), _FINISH_REASONS)
             if self.finish is not None:
                 self.finish = finish_with_calls(self.finish, calls=self._tools.count > 0)
@@ -99,5 +100,4 @@ def _reason(data: Mapping[str, Any]) -> str:
 
 
 def _usage(data: Mapping[str, Any]) -> Usage | None:
-    prompt, output = as_count(data.get("prompt_eval_count")), as_count(data.get("eval_count"))
-    return None if prompt is None and output is None else Usage(prompt or 0, output or 0)
+    return told_usage(as_count(data.get("prompt_eval_count")), as_count(data.get("eval_count")))

@@ -27,6 +27,7 @@ from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.whole_answer import WholeThoughts, complete, read_calls
 from services.router.request.generation import Completion, StreamEvent
+from services.router.request.usage import told_usage
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": FinishReason.STOP,
@@ -75,7 +76,7 @@ class OpenAIChatDecoder(Decoder):
             self.model = as_str(data.get("model"))
         usage = data.get("usage") or groq.get("usage")
         if usage:
-            self.usage = read_usage(usage, self._dialect) or self.usage
+            self._tell(read_usage(usage, self._dialect))
         for choice in map(as_dict, as_list(data.get("choices"))):
             if choice.get("index"):
                 # Only the first of several answers was asked for.
@@ -194,9 +195,6 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     """Reads usage; None where no count is given."""
     usage = as_dict(value)
     prompt, output = as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens"))
-    if prompt is None and output is None:
-        return None
-    prompt, output = prompt or 0, output or 0
     inputs = as_dict(usage.get("prompt_tokens_details"))
     outputs = as_dict(usage.get("completion_tokens_details"))
     cached = first_count(
@@ -204,14 +202,10 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     )
     written = first_count(inputs.get("cache_write_tokens"))
     reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
-    if dialect.reasoning_apart:
-        output += reasoning
-    for name in dialect.output_apart:
-        output += first_count(usage.get(name))
-    if cached > prompt:
-        # Azure AI's Grok counts cached tokens beside the prompt's.
-        prompt += cached
-    return Usage(prompt, output, cached, written, reasoning)
+    if output is not None:
+        output += reasoning if dialect.reasoning_apart else 0
+        output += sum(first_count(usage.get(name)) for name in dialect.output_apart)
+    return told_usage(prompt, output, cached, written, reasoning)
 
 
 def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:

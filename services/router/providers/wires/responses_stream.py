@@ -40,6 +40,7 @@ from services.router.providers.wires.responses_output import (
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.request.generation import ProviderFailure, StreamEvent
+from services.router.request.usage import merge_usage, told_usage
 
 _INCOMPLETE = {
     "max_output_tokens": FinishReason.LENGTH,
@@ -126,9 +127,8 @@ class ResponsesDecoder(Decoder):
             self._finished(as_dict(data.get("response")), out)
         elif kind in ("response.failed", "response.cancelled"):
             response = as_dict(data.get("response"))
-            raise unfinished_failure(
-                response, _usage_or(response, self.usage), kind.removeprefix("response.")
-            )
+            usage = merge_usage(self.usage, usage_of(response))
+            raise unfinished_failure(response, usage, kind.removeprefix("response."))
         elif kind == "error" or (data.get("error") and not kind.startswith("response.")):
             raise classify_inside(data, usage=self.usage)
 
@@ -226,7 +226,7 @@ class ResponsesDecoder(Decoder):
 
     def _finished(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self.model = as_str(response.get("model")) or self.model
-        self.usage = _usage_or(response, self.usage)
+        self._tell(usage_of(response))
         output = as_list(response.get("output"))
         if not any(known.finished for known in self._thinking.values()):
             self._missing_thoughts(output, out)
@@ -299,18 +299,11 @@ def unfinished_failure(response: Mapping[str, Any], usage: Usage | None, status:
 def usage_of(response: Mapping[str, Any]) -> Usage | None:
     """Reads usage; None where no count is given."""
     usage = as_dict(response.get("usage"))
-    inputs, output = as_count(usage.get("input_tokens")), as_count(usage.get("output_tokens"))
-    if inputs is None and output is None:
-        return None
     details = as_dict(usage.get("input_tokens_details"))
-    return Usage(
-        inputs or 0,
-        output or 0,
+    return told_usage(
+        as_count(usage.get("input_tokens")),
+        as_count(usage.get("output_tokens")),
         as_count(details.get("cached_tokens")) or 0,
         as_count(details.get("cache_write_tokens")) or 0,
         as_count(as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")) or 0,
     )
-
-
-def _usage_or(response: Mapping[str, Any], before: Usage | None) -> Usage | None:
-    return usage_of(response) or before

@@ -28,6 +28,7 @@ from services.router.request.generation import (
     StreamEvent,
     TextDelta,
 )
+from services.router.request.usage import as_estimate, merge_usage
 
 
 class Parser(Protocol):
@@ -43,8 +44,8 @@ class Parser(Protocol):
 
 
 class Decoder:
-    """Base of the stream decoders. A subclass implements `_read` for one decoded event and sets `finish`, `usage`,
-    `model` and `done` as it learns them, `finish` by `_stopped`."""
+    """Base of the stream decoders. A subclass implements `_read` for one decoded event and sets `finish`, `model` and
+    `done` as it learns them, `finish` by `_set_finish`; usage it tells to `_tell`."""
 
     #: True: the terminator is an end even without a finish reason.
     reasonless = False
@@ -54,10 +55,13 @@ class Decoder:
         "_broken_off",
         "_failure",
         "_halves",
+        "_is_all_told",
         "_may_be_empty",
         "_no_bytes",
         "_parser",
+        "_telling",
         "_thoughts",
+        "_told",
         "_tools",
         "_unfollowed",
         "done",
@@ -65,7 +69,6 @@ class Decoder:
         "finish",
         "has_content",
         "model",
-        "usage",
     )
 
     def __init__(self, parser: Parser | None = None, *, may_be_empty: bool = False) -> None:
@@ -84,7 +87,9 @@ class Decoder:
         self._any_event = False
         #: The finish reason, once it came.
         self.finish: FinishReason | None = None
-        self.usage: Usage | None = None
+        self._told: Usage | None = None
+        #: The event that is read tells usage; and usage was told after all that was generated.
+        self._telling = self._is_all_told = False
         self.model = ""
         #: The terminator came.
         self.done = False
@@ -92,6 +97,13 @@ class Decoder:
         self.ended = False
         #: Any text, tool call or refusal came.
         self.has_content = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """See StreamDecoder.usage."""
+        # An event that tells usage and fails the answer is its end too.
+        ended = self._telling or self.finish is not None or self._broken_off is not None
+        return self._told if ended and self._is_all_told else as_estimate(self._told)
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """See StreamDecoder.feed."""
@@ -154,7 +166,23 @@ class Decoder:
         if type(data) is list and len(data) > MAX_ITEMS:
             raise malformed("a chunk of the stream holds too many values", self.usage)
         for item in data if type(data) is list else (data,):
+            before = len(out)
             self._read(event.name, item, out)
+            if self._telling:
+                self._telling = False
+                # Before anything was generated a provider knows its prompt, and has begun to count the rest.
+                self._is_all_told = (
+                    self.has_content or self.finish is not None or self._broken_off is not None
+                )
+            elif len(out) > before:
+                self._is_all_told = False
+
+    def _tell(self, usage: Usage | None, *, restated: bool = False) -> None:
+        """Takes in usage that the provider tells, `restated` where it corrects what it told before; None: it tells
+        none."""
+        if usage is not None:
+            self._told = merge_usage(self._told, usage, restated=restated)
+            self._telling = self._is_all_told = True
 
     def _decode(self, data: bytes | str) -> Any:
         """Decodes the JSON of an event. Raises Undecodable."""
@@ -243,6 +271,7 @@ class Decoder:
             finish = FinishReason.TOOL_CALLS if self._tools.count else FinishReason.OTHER
         if finish is FinishReason.STOP and self._tools.count:
             finish = FinishReason.TOOL_CALLS
+        self.finish = finish
         out.extend(
             TextDelta("\ufffd") if key is None else ToolCallDelta(key, "", "", "\ufffd")
             for key in self._halves or ()

@@ -58,9 +58,13 @@ class StreamDecoder(Protocol):
 
     #: The finish reason, once it came.
     finish: FinishReason | None
-    #: The usage reported so far, and the model's name.
-    usage: Usage | None
+    #: The model's name.
     model: str
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage told so far. EXACT once it is all told, at the end of the answer."""
+        ...
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """Returns the events completed by this chunk. Raises ProviderFailure on an error event or an undecodable

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from libs.catalog.model import Provider
 from libs.catalog.secrets import Keys
@@ -24,6 +25,7 @@ from libs.clock import SystemClock
 from libs.conversation import Message, Role, ToolCallDelta
 from libs.rpc.channel import MAX_MESSAGE_BYTES
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from services.router.generate.accounting import Ending, ending_of
 from services.router.providers.answer_limit import MAX_WHOLE_BYTES, StreamLimit
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -35,6 +37,7 @@ from services.router.providers.wires.sse import MAX_EVENT_BYTES, FramingError, S
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.usage import ToldUsage
 from tests.support.growth import cost, grows_linearly
 from tests.support.routing import model
 from tests.unit.router.providers.test_provider_client import DONE, FINISH, ScriptedTransport, delta
@@ -55,7 +58,7 @@ def client(transport: HttpTransport) -> ProviderClient:
 
 
 async def streamed(transport: HttpTransport, provider: Provider = PROVIDER) -> list[StreamEvent]:
-    batches = client(transport).stream(provider, MODEL, PROMPT, LONG)
+    batches = client(transport).stream(provider, MODEL, PROMPT, LONG, ToldUsage())
     return [event async for batch in batches for event in batch]
 
 
@@ -78,15 +81,15 @@ USAGE_FIRST = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_
     ids=["text", "one long text", "arguments", "one long argument"],
 )
 async def test_a_stream_beyond_what_was_asked_ends_as_one_that_reached_its_length(piece: bytes) -> None:
-    """The caller has what came so far, up to a bound; the connection is closed; the account is an estimate of what
-    came, with the input that the provider had told."""
+    """The caller has what came so far, up to a bound; the connection is closed; what the provider had told of
+    usage is not all of it, so that the attempt's account counts what came."""
     transport = ScriptedTransport(USAGE_FIRST, *[piece] * 1000)
     events = await streamed(transport)
     end = events[-1]
     assert isinstance(end, StreamEnd)
     assert end.finish_reason is FinishReason.LENGTH
     assert 0 < size(events) <= MOST
-    assert end.usage == Usage(7, MOST // 4, accuracy=UsageAccuracy.ESTIMATED)
+    assert end.usage == Usage(7, 1, accuracy=UsageAccuracy.ESTIMATED)
     assert transport.closed == 1
 
 
@@ -163,9 +166,44 @@ async def test_a_whole_answer_beyond_what_was_asked_is_read_no_further() -> None
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
         assert (caught.value.error_class, caught.value.retry_same) == (ErrorClass.MALFORMED, False)
-        assert caught.value.usage == Usage(9, 50, accuracy=UsageAccuracy.UNCERTAIN)
+        assert ending_of(caught.value) is Ending.BROKEN_OFF
         if answer is packed:
             assert peak < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "hangs", "error_class", "ending"),
+    [
+        (200, False, ErrorClass.TRANSPORT, Ending.BROKEN_OFF),
+        (200, True, ErrorClass.TIMEOUT, Ending.BROKEN_OFF),
+        (503, False, ErrorClass.OVERLOADED, Ending.REFUSED),
+        (429, True, ErrorClass.RATE_LIMITED, Ending.REFUSED),
+    ],
+)
+async def test_a_body_that_breaks_off_leaves_its_status(
+    status: int, hangs: bool, error_class: ErrorClass, ending: Ending
+) -> None:
+    """A good answer was being made, and an error status says no without its body."""
+
+    over = asyncio.Event()
+
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"content-length": "1000"})
+        await response.prepare(request)
+        await response.write(whole("half")[:20])
+        if hangs:
+            await over.wait()
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    timeouts = structs.replace(LONG, total=0.5)
+    async with serving(half) as (transport, provider):
+        with pytest.raises(ProviderFailure) as caught:
+            await client(transport).complete(provider, MODEL, PROMPT, timeouts)
+        over.set()
+    failure = caught.value
+    assert (failure.error_class, failure.http_status, ending_of(failure)) == (error_class, status, ending)
 
 
 async def test_a_compressed_answer_within_the_bound_is_read() -> None:

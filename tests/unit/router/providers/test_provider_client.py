@@ -16,7 +16,7 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock, SystemClock
 from libs.conversation import Image, Message, ReasoningEffort, Role, Text
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import MOST_TENANT_LEARNERS, ProviderClient
@@ -25,6 +25,7 @@ from services.router.providers.timeouts import OTHERS, UNKNOWN, AttemptTimeouts
 from services.router.providers.wires.wire import HttpRequest
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
+from services.router.request.usage import ToldUsage
 from tests.support.clock import ManualClock
 from tests.support.pictures import png
 from tests.support.routing import model
@@ -109,10 +110,13 @@ def client(transport: ScriptedTransport, environ: Mapping[str, str] | None = Non
 
 
 async def played(
-    transport: ScriptedTransport, timeouts: AttemptTimeouts = SHORT, prompt: Prompt = PROMPT
+    transport: ScriptedTransport,
+    timeouts: AttemptTimeouts = SHORT,
+    prompt: Prompt = PROMPT,
+    told: ToldUsage | None = None,
 ) -> list[StreamEvent]:
     """All events of one stream."""
-    batches = client(transport).stream(PROVIDER, MODEL, prompt, timeouts)
+    batches = client(transport).stream(PROVIDER, MODEL, prompt, timeouts, told or ToldUsage())
     return [event async for batch in batches for event in batch]
 
 
@@ -143,12 +147,12 @@ async def test_a_finish_reason_makes_the_answer_whole(rest: tuple[Step, ...]) ->
 async def test_without_a_finish_reason_the_answer_is_not_whole(
     rest: tuple[Step, ...], error_class: ErrorClass
 ) -> None:
-    """Never reported as success; what the provider had said of usage is kept for the account."""
-    transport = ScriptedTransport(USAGE, delta("Hello"), *rest)
+    """Never reported as success; what the provider had said of usage is kept for the account, as a part of it."""
+    transport, told = ScriptedTransport(USAGE, delta("Hello"), *rest), ToldUsage()
     with pytest.raises(ProviderFailure) as caught:
-        await played(transport)
+        await played(transport, told=told)
     assert caught.value.error_class is error_class
-    assert caught.value.usage == Usage(7, 3)
+    assert told.usage == Usage(7, 3, accuracy=UsageAccuracy.ESTIMATED)
     assert transport.closed == 1
 
 
@@ -220,12 +224,13 @@ async def test_what_an_error_event_says_wins_over_the_silence_after_it() -> None
 
 
 async def test_closing_a_stream_closes_the_connection() -> None:
-    """Whoever leaves early takes the provider's work with them."""
-    transport = ScriptedTransport(delta("Hello"), HANG)
-    async with aclosing(client(transport).stream(PROVIDER, MODEL, PROMPT, SHORT)) as batches:
+    """Whoever leaves early takes the provider's work with them, and what it had told stays known."""
+    transport, told = ScriptedTransport(USAGE, delta("Hello"), HANG), ToldUsage()
+    async with aclosing(client(transport).stream(PROVIDER, MODEL, PROMPT, SHORT, told)) as batches:
         async for _ in batches:
             break
     assert transport.closed == 1
+    assert told.usage == Usage(7, 3, accuracy=UsageAccuracy.ESTIMATED)
 
 
 async def test_a_hung_unary_call_is_given_up_at_its_limit() -> None:
@@ -243,7 +248,9 @@ async def test_times_are_learned_per_model_and_effort() -> None:
     transport = ScriptedTransport(0.5, delta("Hello"), FINISH, DONE, clock=clock)
     calls = client(transport)
     for _ in range(SAMPLES + 1):
-        async for _ in calls.stream(PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0)):
+        async for _ in calls.stream(
+            PROVIDER, MODEL, PROMPT, AttemptTimeouts(9.0, 9.0, 9.0, 9.0), ToldUsage()
+        ):
             pass
     clock.advance(2.0)
     assert calls.learned_times(MODEL, PROMPT, "").first_content == pytest.approx(0.5, rel=0.06)
@@ -272,7 +279,7 @@ async def test_one_tenants_quick_answers_do_not_cut_anothers_slow_ones(stream: b
         quick._transport = ScriptedTransport(*steps, clock=clock)
         timeouts = AttemptTimeouts(99.0, 99.0, 99.0, 99.0, tenant=tenant)
         if stream:
-            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, timeouts):
+            async for _ in quick.stream(PROVIDER, MODEL, PROMPT, timeouts, ToldUsage()):
                 pass
         else:
             await quick.complete(PROVIDER, MODEL, PROMPT, timeouts)
@@ -361,7 +368,7 @@ class RotatedDuring(ScriptedTransport):
 
 async def drained(calls: ProviderClient, provider: Provider) -> None:
     """Reads a stream to its end."""
-    async for _ in calls.stream(provider, MODEL, PROMPT, SHORT):
+    async for _ in calls.stream(provider, MODEL, PROMPT, SHORT, ToldUsage()):
         pass
 
 

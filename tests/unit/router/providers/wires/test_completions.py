@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.conversation import Reasoning, ToolCall
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.request.generation import Completion, ProviderFailure
 from tests.unit.router.providers.wires.samples import WIRES
 
@@ -182,7 +182,7 @@ USAGES: list[tuple[str, Any, Usage | None]] = [
     ("openai", used(prompt_tokens=0, completion_tokens=0), Usage(0, 0)),
     ("openai", {}, None),
     ("openai", {"total_tokens": 9}, None),
-    ("openai", used(prompt_tokens="20"), Usage(0, 7)),
+    ("openai", used(prompt_tokens="20"), Usage(0, 7, accuracy=UsageAccuracy.ESTIMATED)),
     ("openai", used(prompt_tokens=-1, completion_tokens=10**30), None),
     ("openai", used(prompt_tokens_details=None, completion_tokens_details=None), Usage(20, 7)),
     ("openai", used(prompt_tokens_details={"cached_tokens": 8, "cache_write_tokens": 2}), Usage(20, 7, 8, 2)),
@@ -191,13 +191,23 @@ USAGES: list[tuple[str, Any, Usage | None]] = [
     ("together", used(cached_tokens=8), Usage(20, 7, 8)),
     ("xai", used(completion_tokens_details={"reasoning_tokens": 3}), Usage(20, 10, 0, 0, 3)),
     ("perplexity", used(reasoning_tokens=3), Usage(20, 10, 0, 0, 3)),
-    ("azure_ai", used(prompt_tokens=7, prompt_tokens_details={"cached_tokens": 161}), Usage(168, 7, 161)),
+    (
+        "azure_ai",
+        used(prompt_tokens=7, prompt_tokens_details={"cached_tokens": 161}),
+        Usage(168, 7, 161, accuracy=UsageAccuracy.ESTIMATED),
+    ),
+    (
+        "openai",
+        used(completion_tokens_details={"reasoning_tokens": 30}),
+        Usage(20, 37, 0, 0, 30, UsageAccuracy.ESTIMATED),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("kind", "usage", "expected"), USAGES)
 def test_chat_usage(kind: str, usage: Any, expected: Usage | None) -> None:
-    """Cached tokens are part of the input and counted once; an explicit zero is a zero; nothing said is None."""
+    """Cached tokens are part of the input and counted once; an explicit zero is a zero; nothing said is None.
+    A count that is missing, or less than its part, is not exact."""
     assert answer(kind, chat({"content": "hi"}, usage=usage)).usage == expected
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.request.generation import ProviderFailure, TextDelta
 from tests.unit.router.providers.wires.samples import WIRES, chunk, frame, lines, sse, told, typed, wrapped
 from tests.unit.router.providers.wires.test_streams import read
@@ -63,6 +63,8 @@ def response(status: str, kind: str = "response.completed", **more: Any) -> byte
 
 
 USED = Usage(20, 7)
+#: Told, but not at an end.
+SO_FAR = Usage(20, 7, accuracy=UsageAccuracy.ESTIMATED)
 STREAMS: dict[str, tuple[str, bytes, ErrorClass, Usage | None]] = {
     "deepseek has no room": ("deepseek", chat("insufficient_system_resource"), C.OVERLOADED, USED),
     "vllm aborts": ("vllm", chat("abort"), C.TRANSPORT, USED),
@@ -70,12 +72,12 @@ STREAMS: dict[str, tuple[str, bytes, ErrorClass, Usage | None]] = {
     "a server cancels": ("openai_compatible", chat("cancelled"), C.TRANSPORT, USED),
     "a server fails": ("openai_compatible", chat("engine_error"), C.SERVER_ERROR, USED),
     "a server runs out of time": ("openai_compatible", chat("timed_out"), C.TIMEOUT, USED),
-    "[DONE] without a reason": ("openai", chat(None), C.TRANSPORT, USED),
-    "[DONE] with an empty reason": ("openai_compatible", chat(""), C.TRANSPORT, USED),
+    "[DONE] without a reason": ("openai", chat(None), C.TRANSPORT, SO_FAR),
+    "[DONE] with an empty reason": ("openai_compatible", chat(""), C.TRANSPORT, SO_FAR),
     "groq, beside no choices": ("groq", sse(chunk({"content": "Hi"}), {"x_groq": {"id": "r", "error": "over capacity"}, "choices": []}, done=True), C.OVERLOADED, None),
     "openrouter, in a choice": ("openrouter", chat(None, error={"code": 502, "message": "Upstream"}), C.SERVER_ERROR, None),
     "openrouter, in a choice that stopped": ("openrouter", chat("stop", error={"code": 429, "message": "Upstream"}), C.RATE_LIMITED, None),
-    "message_stop without a reason": ("anthropic", messages({"type": "message_stop"}), C.TRANSPORT, Usage(20, 1)),
+    "message_stop without a reason": ("anthropic", messages({"type": "message_stop"}), C.TRANSPORT, Usage(20, 1, accuracy=UsageAccuracy.ESTIMATED)),
     "bedrock could not read the model": ("bedrock", converse("malformed_model_output"), C.MALFORMED, USED),
     "bedrock could not read a call": ("bedrock", converse("malformed_tool_use"), C.MALFORMED, USED),
     "gemini could not read a call": ("gemini", gemini("MALFORMED_FUNCTION_CALL", finishMessage="print(x)"), C.MALFORMED, USED),
@@ -86,7 +88,7 @@ STREAMS: dict[str, tuple[str, bytes, ErrorClass, Usage | None]] = {
     "cohere says why it fails": ("cohere", cohere(finish_reason="ERROR", error="overloaded"), C.OVERLOADED, USED),
     "cohere was cancelled": ("cohere", cohere(finish_reason="USER_CANCEL"), C.TRANSPORT, USED),
     "cohere ran out of time": ("cohere", cohere(finish_reason="TIMEOUT"), C.TIMEOUT, USED),
-    "cohere gives no reason": ("cohere", cohere(), C.TRANSPORT, USED),
+    "cohere gives no reason": ("cohere", cohere(), C.TRANSPORT, SO_FAR),
     "a cancelled response": ("openai_responses", response("cancelled"), C.TRANSPORT, USED),
     "a response still in progress": ("openai_responses", response("in_progress"), C.TRANSPORT, USED),
     "a failed response without an error": ("openai_responses", response("failed", "response.failed", error=None), C.SERVER_ERROR, USED),

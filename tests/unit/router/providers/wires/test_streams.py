@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.conversation import ToolCallDelta
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.request.generation import ProviderFailure, StreamEnd, StreamEvent, TextDelta
 from tests.unit.router.providers.wires.samples import (
     STREAMS,
@@ -237,7 +237,7 @@ def test_cut_stream_keeps_what_was_consumed() -> None:
     assert events == [TextDelta("hi")]
     assert failure is not None
     assert failure[0] is ErrorClass.TRANSPORT
-    assert failure[2] == Usage(9, 1)
+    assert failure[2] == Usage(9, 1, accuracy=UsageAccuracy.ESTIMATED)
 
 
 def test_nothing_after_the_end_is_looked_at() -> None:
