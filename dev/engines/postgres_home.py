@@ -13,6 +13,7 @@ import pwd
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -125,9 +126,11 @@ def _elsewhere(directory: Path, outside: Path) -> Path:
     _ours(clusters)
     # Stand-ins for temporary directories that are gone (a test run's) would pile up; nothing else is ever removed.
     for origin in clusters.glob("*/origin"):
-        original = Path(origin.read_text())
-        if original.is_relative_to(tempfile.gettempdir()) and not original.exists():
-            remove_tree(origin.parent)
+        # Another process may be removing it, too.
+        with suppress(FileNotFoundError):
+            original = Path(origin.read_text())
+            if original.is_relative_to(tempfile.gettempdir()) and not original.exists():
+                remove_tree(origin.parent)
     place = clusters / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
     # A directory that was removed and made anew has another password, which the cluster of the one before does not
     # take. That one is put aside, not removed: the password may be lost alone.

@@ -136,11 +136,6 @@ BAD = [
     Bad("no role", saying(pb.Message(text="hi")), "generation.messages[0].role"),
     Bad("a role from the future", saying(pb.Message(role=99, text="hi")), "generation.messages[0].role"),  # type: ignore[arg-type]
     Bad(
-        "instructions last",
-        saying(user("hi"), pb.Message(role=pb.ROLE_SYSTEM, text="x")),
-        "generation.messages",
-    ),
-    Bad(
         "a tool's answer to nothing",
         saying(user("hi"), pb.Message(role=pb.ROLE_TOOL, text="42")),
         "generation.messages[1].tool_call_id",

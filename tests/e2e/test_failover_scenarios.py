@@ -204,7 +204,11 @@ async def test_s01_a_429_with_retry_after_is_waited_out_where_the_policy_says_so
     """A policy with `max_retry_after` stays with its provider, though another could answer at once: one more call, no
     sooner than the provider asked for, and the fallback is not called."""
     name = primary("s01", "grpc" if stream else "http", 3)
-    options: Options = {"models": [f"{name}/m", "continues/m"], "content_type": "patient"}
+    options: Options = {
+        "request_id": f"failover-{name}",
+        "models": [f"{name}/m", "continues/m"],
+        "content_type": "patient",
+    }
     async with bench.stack.client(PUBLISHED_KEY) as client:
         if stream:
             events = [event async for event in client.stream(PROMPT, timeout=30, **options)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-from libs.catalog.model import Model, Provider
-from libs.conversation import File, Image, Reasoning, Refusal, Text
-from services.router.request.attachments import attachment_tokens, measure
+from libs.conversation import Reasoning, Refusal, Text
 from services.router.request.generation import Prompt
 
 
@@ -27,17 +25,6 @@ def estimate_input_tokens(prompt: Prompt) -> int:
     if prompt.response_format is not None:
         size += len(prompt.response_format.schema_json)
     return math.ceil(size / 4) + 4 * len(prompt.messages)
-
-
-def estimate_prompt_tokens(prompt: Prompt, provider: Provider, model: Model) -> int:
-    """Returns the prompt's tokens on a model, images and documents by its vendor's rule."""
-    shown = [
-        size
-        for message in prompt.messages
-        for part in message.parts
-        if isinstance(part, Image | File) and (size := measure(part)) is not None
-    ]
-    return estimate_input_tokens(prompt) + attachment_tokens(shown, provider, model)
 
 
 def estimate_text_tokens(text: str) -> int:
