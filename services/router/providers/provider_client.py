@@ -71,7 +71,7 @@ class ProviderClient:
         self._all_models: dict[str | None, TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
         #: By model id: built anew when the catalog or the key changes.
-        self._endpoints: dict[str, tuple[Provider, Model, Endpoint]] = {}
+        self._endpoints: dict[str, tuple[Provider, Model, Endpoint, str]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
@@ -99,8 +99,7 @@ class ProviderClient:
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> Completion:
         """See `Providers.complete`."""
-        wire, endpoint = self._endpoint(provider, model)
-        maker = maker_of(provider, model)
+        wire, endpoint, maker = self._endpoint(provider, model)
         prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=False)
         try:
@@ -150,8 +149,7 @@ class ProviderClient:
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """See `Providers.stream`."""
-        wire, endpoint = self._endpoint(provider, model)
-        maker = maker_of(provider, model)
+        wire, endpoint, maker = self._endpoint(provider, model)
         prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=True)
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
@@ -307,7 +305,8 @@ class ProviderClient:
             self._tenant_learners.move_to_end(key)
         return learner
 
-    def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint]:
+    def _endpoint(self, provider: Provider, model: Model) -> tuple[Wire, Endpoint, str]:
+        """Returns the model's wire, its endpoint and the maker of its thoughts. Raises ProviderFailure."""
         wire = self._wires.get(provider.kind)
         if wire is None:
             raise ProviderFailure(ErrorClass.MODEL_NOT_FOUND, self.why_unusable(provider))
@@ -325,8 +324,8 @@ class ProviderClient:
                 max_output_tokens=model.max_output_tokens,
                 prefill="prefill" in model.capabilities,
             )
-            known = self._endpoints[model.id] = (provider, model, endpoint)
-        return wire, known[2]
+            known = self._endpoints[model.id] = (provider, model, endpoint, maker_of(provider, model))
+        return wire, known[2], known[3]
 
 
 def _close_decoder(

@@ -48,6 +48,7 @@ class TimeLearner:
         "_seen",
         "_share",
         "_silence",
+        "_taught",
         "_tokens",
         "_until",
     )
@@ -58,6 +59,8 @@ class TimeLearner:
         silent model says nothing about others."""
         self._others = others
         self._same_model = same_model
+        #: This one, and all that learn whatever it learns.
+        self._taught: tuple[TimeLearner, ...] = (self, *(others._taught if others is not None else ()))
         self._first = DecayingQuantile()
         self._silence = DecayingQuantile()
         self._per_token = DecayingQuantile()
@@ -92,13 +95,11 @@ class TimeLearner:
     def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
         """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
         answer = (seconds, tokens, most)
-        learner: TimeLearner | None = self
-        while learner is not None:
+        for learner in self._taught:
+            learner._seen += 1
             if len(learner._answers) < MOST_ANSWERS:
                 learner._answers.append(answer)
                 learner._answered = now
-            learner._seen += 1
-            learner = learner._others
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""

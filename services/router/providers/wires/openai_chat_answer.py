@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Reasoning, ToolCall
+from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.chat_thoughts import Details, text_of_thoughts, whole_detail
 from services.router.providers.wires.citations import read_annotations, read_search_results
@@ -44,6 +44,10 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "content_filter": FinishReason.CONTENT_FILTER,
     "sensitive": FinishReason.CONTENT_FILTER,
 }
+
+
+#: Fields of a message that hold thoughts; so may its content.
+_THOUGHTS = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
 
 
 class OpenAIChatDecoder(Decoder):
@@ -177,11 +181,19 @@ def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
         as_str(data.get("model")),
         reasoning=_read_thoughts(message),
         refusal=refusal,
-        citations=(*read_annotations(message.get("annotations")), *read_search_results(data)),
+        citations=_read_citations(message, data),
     )
 
 
+def _read_citations(message: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[Citation, ...]:
+    if not (message.get("annotations") or data.get("search_results") or data.get("citations")):
+        return ()
+    return (*read_annotations(message.get("annotations")), *read_search_results(data))
+
+
 def _read_thoughts(message: Mapping[str, Any]) -> tuple[Reasoning, ...]:
+    if type(message.get("content")) is not list and _THOUGHTS.isdisjoint(message):
+        return ()
     found = WholeThoughts()
     details = as_list(message.get("reasoning_details"))
     for detail in map(as_dict, details):

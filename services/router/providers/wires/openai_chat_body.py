@@ -39,7 +39,10 @@ def _stream(dialect: Dialect) -> dict[str, Any]:
 
 def _messages(prompt: Prompt, dialect: Dialect) -> list[dict[str, Any]]:
     messages = chat_messages(prompt.messages, dialect.file, tools_show=dialect.tools_show)
-    put_thoughts_back(messages, prompt.messages, dialect.thoughts, required=dialect.thoughtless is not None)
+    required = dialect.thoughtless is not None
+    # Most conversations hold no thoughts.
+    if required or any(message.parts for message in prompt.messages):
+        put_thoughts_back(messages, prompt.messages, dialect.thoughts, required=required)
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill, **(dialect.prefill_fields or {})})
     return messages
