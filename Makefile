@@ -7,8 +7,8 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := $(filter-out __init__ generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
 BENCH ?=
-# Processes that share the test files, in the order of tests/conftest.py.
-WORKERS ?= 2
+# Processes that share the test files, in the order of tests/conftest.py: one more than cores, since many tests wait.
+WORKERS ?= 3
 BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes

@@ -94,13 +94,12 @@ class Layers:
     ) -> None:
         """Adds methods, as the server's method of this name does."""
         wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
-        if service == HEALTH_SERVICE:
-            # Its calls are accepted by themselves: who asks whether we live must not wait behind those who call.
-            self._server.add_registered_method_handlers(service, wrapped)
-        else:
-            # For each registered method the runtime keeps a task that waits for its next call, and at every call it
-            # asks all of them.
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        # For each registered method the runtime keeps a task that waits for its next call, and at every call it asks
+        # all of them. So only one is: who asks whether we live must not wait behind those who call.
+        alone = {name: wrapped.pop(name) for name in ("Check",) if service == HEALTH_SERVICE}
+        if alone:
+            self._server.add_registered_method_handlers(service, alone)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def _wrap(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
