@@ -105,7 +105,7 @@ def _thoughts(message: Message) -> list[Reasoning]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("first", "second"), itertools.product(TARGETS, TARGETS))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(TARGETS, TARGETS)))
 async def test_a_turn_with_thoughts_goes_on_anywhere(
     vendors: Vendors, first: str, second: str, stream: bool
 ) -> None:
