@@ -33,7 +33,7 @@ async def call(client: Client, number: int) -> str:
 
 async def learned(operator: QuotaClient, client: Client, amount: int, pause: float) -> QuotaState:
     """Calls until the router takes from a limit of that many requests a minute, of which it may learn five seconds
-    late; half a minute is a failure."""
+    late, and holds no more of an earlier one; half a minute is a failure."""
     async with asyncio.timeout(30):
         number = 0
         while True:
@@ -42,7 +42,7 @@ async def learned(operator: QuotaClient, client: Client, amount: int, pause: flo
             await asyncio.sleep(pause)
             for quota in await operator.list_quotas([f"model:{TARGET}"]):
                 held = (quota.unit, quota.limit, quota.shadow) == ("requests", amount, False)
-                if held and quota.used + quota.outstanding > 0:
+                if held and 0 < quota.used + quota.outstanding <= amount:
                     return quota
 
 
