@@ -79,7 +79,9 @@ async def test_parallel_tools(door: Door, streamed: bool) -> None:
     await door.says(*calls, stream=streamed)
     model, answer = llm(door, ODD), None
     if streamed:
-        async for piece in await model.astream_chat_with_tools([TOOL], user_msg=MUG):
+        # Else it asks for one call, and gets one.
+        pieces = await model.astream_chat_with_tools([TOOL], user_msg=MUG, allow_parallel_tool_calls=True)
+        async for piece in pieces:
             answer = piece
     else:
         answer = await model.achat_with_tools([TOOL], user_msg=MUG, allow_parallel_tool_calls=True)
