@@ -13,7 +13,7 @@ from dev.simulator.strict.rule import Found, Rule, Sent, object_of, objects, tex
 _ISSUES = "https://github.com/"
 _REFERENCE = "https://docs.aws.amazon.com/bedrock/latest/APIReference/"
 _CONVERSE = _REFERENCE + "API_runtime_Converse.html"
-#: What the model's own vendor says comes after these words.
+#: The words that stand before those of the model's own vendor.
 MODEL = "The model returned the following errors: "
 _ANTHROPICS_ID = re.compile(r"^[a-zA-Z0-9_-]+$")
 _CALL_ID = re.compile(r"^[a-zA-Z0-9_.:-]{1,64}$")

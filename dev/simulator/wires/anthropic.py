@@ -131,7 +131,7 @@ def _read_format(body: dict[str, Any]) -> Mapping[str, Any] | None:
     return mapping(wanted.get("schema")) if wanted.get("type") == "json_schema" else None
 
 
-#: What a block has that is still to be streamed.
+#: The fields of a block that are still to be streamed.
 _EMPTY: dict[str, dict[str, Any]] = {
     "text": {"text": ""},
     "call": {"input": {}},

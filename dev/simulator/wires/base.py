@@ -49,7 +49,7 @@ class Ask:
     keeps_thoughts: bool = False
     #: Thoughts as the model has them, not as a summary.
     raw_thoughts: bool = False
-    #: What pictures and documents were sent, in words.
+    #: The pictures and documents that were sent, in words.
     media: tuple[str, ...] = ()
     #: The vendor of chat completions.
     vendor: str = ""

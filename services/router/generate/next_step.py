@@ -43,7 +43,7 @@ _OF_REQUEST = frozenset(
 )
 #: The ways in which a target says that it does not go on from a given text.
 _REFUSES_PREFILL = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.UNSUPPORTED_HERE})
-#: Who is told when to come back, and may be.
+#: Failures after which a provider is called again where it said when.
 _COMES_BACK = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED})
 #: A fault that may be gone at the next call; a silent route (timeout, stall) is never tried again.
 _ONCE_MORE = frozenset({ErrorClass.SERVER_ERROR, ErrorClass.TRANSPORT})

@@ -40,7 +40,7 @@ class HttpResponse:
         self.status = response.status
         #: Looked up without regard to case.
         self.headers: Mapping[str, str] = response.headers
-        #: What has come, and is to be handed on by the next `chunk`.
+        #: Bytes that have come, to be handed on by the next `chunk`.
         self._rest = b""
         #: The last chunk was a part of what had come at once.
         self._crowded = False

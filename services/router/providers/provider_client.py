@@ -42,7 +42,7 @@ USABLE_FOR = 0.5
 MOST_TENANT_LEARNERS = 1024
 #: Classes that a decoder gives to a stream that lacks its end.
 _CUTS = frozenset({ErrorClass.TRANSPORT, ErrorClass.MALFORMED})
-#: What callers hear of a provider without its key; the variable or file is named in the log alone.
+#: The words to callers about a provider without its key; the variable or file is named in the log alone.
 _KEY_MISSING = "its key is missing"
 log = get_logger(__name__)
 

@@ -74,7 +74,7 @@ class Combination(Struct, frozen=True, cache_hash=True):
     content_type: str = ""
     #: The features that the request uses, a bit for each of FEATURES.
     uses: int = 0
-    #: What the model does not support.
+    #: The feature that the model does not support.
     unsupported: Unsupported | None = None
 
     @property

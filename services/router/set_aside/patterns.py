@@ -70,7 +70,8 @@ class Patterns:
         #: By provider and model, and by region ("": none): bounded by the catalog.
         self._answered: dict[str, dict[str, AnswerTimes]] = {}
         self._regions: dict[str, _Region] = {}
-        #: What models have been found not to support, by model: bounded by the catalog and the features there are.
+        #: The features that models have been found not to support, by model: bounded by the catalog and the features
+        #: there are.
         self._refused: dict[str, set[Unsupported]] = {}
 
     def __len__(self) -> int:

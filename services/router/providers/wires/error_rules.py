@@ -75,7 +75,7 @@ _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 #: Of a 429 that says what it is.
 _A_RATE = re.compile(r"rate.?limit|too many requests")
 
-#: What a refusal may mean that is the model's own.
+#: The classes of refusals that are the model's own.
 _OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
 
 #: Tried in this order.

@@ -78,8 +78,8 @@ _PLAIN_WORDS = re.compile(
 #: Statuses that blame the request; 0: none is stated.
 _STATUSES = frozenset({0, 400, 422})
 _PLAIN_STATUSES = frozenset({404, 500})
-#: What prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and Google's own
-#: form of schemas, which no other vendor wants.
+#: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and
+#: Google's own form of schemas, which no other vendor wants.
 _IN_NAMES = re.compile(
     r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"

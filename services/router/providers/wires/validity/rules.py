@@ -160,7 +160,7 @@ OLLAMA = COMPATIBLE
 
 _REASONS = re.compile(r"(^|/)(o[134](-|$)|gpt-5(?!-chat))")
 
-_GROK_REASONS = re.compile(r"grok-(3-mini|4|code)(?!.*non-reasoning)")
+_GROK_REASONS = re.compile(r"grok-(3-mini|4|code)")
 
 
 @lru_cache(1024)
@@ -172,7 +172,8 @@ def openai_rules(model: str) -> Rules:
 @lru_cache(1024)
 def xai_rules(model: str) -> Rules:
     """Returns the rules of a model of xAI's."""
-    return XAI_REASONING if _GROK_REASONS.search(model) else XAI
+    reasons = _GROK_REASONS.search(model) is not None and "non-reasoning" not in model
+    return XAI_REASONING if reasons else XAI
 
 
 @lru_cache(1024)
