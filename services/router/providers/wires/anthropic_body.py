@@ -15,7 +15,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
-    merge_turns,
+    speakers_turns,
     split_thoughts,
     thinking_tokens,
     tool_fields,
@@ -108,16 +108,7 @@ def _system(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    turns = merge_turns(
-        ("assistant" if message.role is Role.ASSISTANT else "user", _blocks(message))
-        for message in prompt.messages
-        if message.role is not Role.SYSTEM
-    )
-    # Refused: a prefill that ends in white space.
-    prefill = prompt.prefill.rstrip()
-    if prefill:
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": prefill}]})
-    return turns
+    return speakers_turns(prompt, _blocks, lambda text: {"type": "text", "text": text})
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

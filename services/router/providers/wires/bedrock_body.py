@@ -18,7 +18,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
-    merge_turns,
+    speakers_turns,
     split_thoughts,
 )
 from services.router.providers.wires.schemas import parameters_schema, schema
@@ -43,16 +43,7 @@ def bedrock_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    turns = merge_turns(
-        ("assistant" if message.role is Role.ASSISTANT else "user", _blocks(message))
-        for message in prompt.messages
-        if message.role is not Role.SYSTEM
-    )
-    # Refused: a prefill that ends in white space.
-    prefill = prompt.prefill.rstrip()
-    if prefill:
-        turns.append({"role": "assistant", "content": [{"text": prefill}]})
-    return turns
+    return speakers_turns(prompt, _blocks, lambda text: {"text": text})
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

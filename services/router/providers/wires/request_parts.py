@@ -65,6 +65,23 @@ def instructions(messages: Iterable[Message]) -> list[str]:
     return [message.written for message in messages if message.role is Role.SYSTEM and message.written]
 
 
+def speakers_turns(
+    prompt: Prompt, blocks: Callable[[Message], list[dict[str, Any]]], text: Callable[[str], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Returns the turns of user and assistant, and the begun answer where there is one. `blocks` writes a message,
+    `text` a block of text."""
+    turns = merge_turns(
+        ("assistant" if message.role is Role.ASSISTANT else "user", blocks(message))
+        for message in prompt.messages
+        if message.role is not Role.SYSTEM
+    )
+    # Refused: a prefill that ends in white space.
+    prefill = prompt.prefill.rstrip()
+    if prefill:
+        turns.append({"role": "assistant", "content": [text(prefill)]})
+    return turns
+
+
 def merge_turns(turns: Iterable[tuple[str, list[Any]]], field: str = "content") -> list[dict[str, Any]]:
     """Returns turns that alternate between their roles: neighbours of one role become one turn, so that all results
     of one turn's tool calls stand together; turns without parts are left out. The parts stand under `field`."""
