@@ -16,6 +16,7 @@ def build() -> typer.Typer:
     """Returns the command line with all commands."""
     from cli.alerts import alerts
     from cli.costs import costs
+    from cli.forecast import forecast
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
@@ -31,7 +32,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, alerts, costs):
+    for command in (generate, select, providers, quotas, alerts, costs, forecast):
         app.command()(command)
     return app
 

@@ -1,7 +1,7 @@
 """Forecasts the use until an instant days ahead as one amount, with its interval.
 
-Day totals, each over the weight of its weekday, are the equal intervals of an `LevelForecast`; the part of a day that an
-instant cuts off has the usual shape of a day. The median is half-way between theirs and the last week again (the
+Day totals, each over the weight of its weekday, are the equal intervals of a `LevelForecast`; the part of a day that
+an instant cuts off has the usual shape of a day. The median is half-way between theirs and the last week again (the
 seasonal-naive forecast); where that was worse than the last week alone over totals of the past, it is the last
 week's. Either is as wide as the levels are.
 """

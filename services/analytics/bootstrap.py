@@ -16,6 +16,8 @@ from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
+from services.analytics.forecasts.forecaster import Forecaster
+from services.analytics.forecasts.postgres_history import PostgresUseHistory
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
@@ -57,7 +59,11 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
-                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), runtime.clock
+                    recorder,
+                    PostgresReports(database),
+                    PostgresQuotaAlerts(database),
+                    Forecaster(PostgresUseHistory(database)),
+                    runtime.clock,
                 ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),

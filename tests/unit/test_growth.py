@@ -29,12 +29,14 @@ from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
 from services.analytics.api.servicer import AnalyticsServicer
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.clock import ManualClock
+from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
 from tests.support.health import Replica as HealthReplica
 from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
@@ -175,7 +177,11 @@ def servicer_of(case: Case) -> Any:
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryQuotaAlerts(), clock
+        Recorder(MemoryLedger(), clock, Metrics()),
+        MemoryLedger(),
+        MemoryQuotaAlerts(),
+        Forecaster(MemoryUseHistory()),
+        clock,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -96,15 +97,14 @@ def test_a_break_is_followed_within_days() -> None:
 def test_bands_are_ordered_and_finite_whatever_the_past(seed: int) -> None:
     """0 <= p10 <= p50 <= p90, and no band reaches far above what was ever seen."""
     rng = random.Random(seed)
-    shape = rng.choice(
-        [
-            lambda: rng.choice([0.0, 1.0]),
-            lambda: rng.paretovariate(0.7),
-            lambda: float(rng.random() < 0.02) * 1e12,
-            lambda: 1e-12,
-            lambda: rng.lognormvariate(0, 4),
-        ]
-    )
+    shapes: list[Callable[[], float]] = [
+        lambda: rng.choice([0.0, 1.0]),
+        lambda: rng.paretovariate(0.7),
+        lambda: float(rng.random() < 0.02) * 1e12,
+        lambda: 1e-12,
+        lambda: rng.lognormvariate(0, 4),
+    ]
+    shape = rng.choice(shapes)
     hours = [1.0] * HOURS + [shape() for _ in range(rng.choice([120, 192, 24 * 40]))]
     found = forecast(hours)
     for band in found.hours:
