@@ -24,12 +24,12 @@ from libs.client import (
     ForecastGroup,
     ForecastLimit,
     ForecastMeasure,
+    ForecastPlan,
     ForecastQuestion,
     ForecastRow,
     Forecasts,
     LimitForecast,
     ModelReplacement,
-    Plan,
     PlannedModel,
     QuotaClient,
     QuotaState,
@@ -141,7 +141,7 @@ def compared(states: Iterable[QuotaState]) -> tuple[ForecastLimit, ...]:
 
 def parse_plan(
     growth: float | None, without: Sequence[str], prices: Sequence[str], replacements: Sequence[str]
-) -> Plan | None:
+) -> ForecastPlan | None:
     """Returns the what-if of the options; None: there is none. Raises CliError."""
     if growth is None and not (without or prices or replacements):
         return None
@@ -159,7 +159,7 @@ def parse_plan(
             moved.append(ModelReplacement(_model(old), _model(new, whole=True)))
         except ValueError:
             raise CliError(f"--replace: {text!r} is not provider/model=provider/model") from None
-    return Plan(1.0 if growth is None else growth, tuple(without), tuple(factors), tuple(moved))
+    return ForecastPlan(1.0 if growth is None else growth, tuple(without), tuple(factors), tuple(moved))
 
 
 def _model(text: str, *, whole: bool = False) -> PlannedModel:

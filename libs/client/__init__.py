@@ -25,6 +25,7 @@ from libs.client.forecasts import (
     ForecastGroup,
     ForecastLimit,
     ForecastMeasure,
+    ForecastPlan,
     ForecastProjection,
     ForecastQuestion,
     ForecastRow,
@@ -33,7 +34,6 @@ from libs.client.forecasts import (
     HistoryTooShort,
     LimitForecast,
     ModelReplacement,
-    Plan,
     PlannedModel,
 )
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
@@ -97,6 +97,7 @@ __all__ = [
     "ForecastGroup",
     "ForecastLimit",
     "ForecastMeasure",
+    "ForecastPlan",
     "ForecastProjection",
     "ForecastQuestion",
     "ForecastRow",
@@ -116,7 +117,6 @@ __all__ = [
     "ModelReplacement",
     "Options",
     "Part",
-    "Plan",
     "PlannedModel",
     "Prompt",
     "ProviderState",

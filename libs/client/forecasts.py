@@ -51,7 +51,7 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplacement:
-    """What went to `old` goes to `new`. `price`: micro-USD per million tokens; None: as paid there so far."""
+    """Moves to `new` all that went to `old`. `price`: micro-USD per million tokens; None: as paid there so far."""
 
     old: PlannedModel
     new: PlannedModel
@@ -59,7 +59,7 @@ class ModelReplacement:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ForecastPlan:
     """A what-if: all traffic times `growth`; providers lost; prices times a factor; models replaced."""
 
     growth: float = 1.0
@@ -87,7 +87,7 @@ class ForecastTotal:
 
 @dataclass(frozen=True, slots=True)
 class ForecastBacktest:
-    """How far off forecasts of the past were, and the seasonal-naive ones. `coverage`: share within the band, None:
+    """The errors of forecasts of the past, and of the seasonal-naive ones. `coverage`: share within the band, None:
     too few."""
 
     forecasts: int
@@ -130,8 +130,8 @@ class ForecastRow:
 
 @dataclass(frozen=True, slots=True)
 class LimitForecast:
-    """When a limit will be used up (`probability` None: not told; `exhausted_p50` seconds, None: not before the
-    reset) and outgrown (days; None: not within a year, or not told where `too_short` is set)."""
+    """The forecast of a limit: when it will be used up (`probability` None: not told; `exhausted_p50` seconds, None:
+    not before the reset) and outgrown (days; None: not within a year, or not told where `too_short` is set)."""
 
     limit: ForecastLimit
     used: float
@@ -160,7 +160,7 @@ class Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class ForecastQuestion:
-    """What to forecast. Empty filters take all; `until` None: the end of the month in `time_zone`."""
+    """A question for forecasts. Empty filters take all; `until` None: the end of the month in `time_zone`."""
 
     measure: ForecastMeasure = ForecastMeasure.COST
     by: ForecastGroup | None = None
@@ -170,7 +170,7 @@ class ForecastQuestion:
     time_zone: str = ""
     until: float | None = None
     limits: Sequence[ForecastLimit] = ()
-    plan: Plan | None = field(default=None)
+    plan: ForecastPlan | None = field(default=None)
 
 
 class ForecastClient(ServiceClient):
@@ -210,7 +210,7 @@ class ForecastClient(ServiceClient):
         )
 
 
-def _plan(plan: Plan) -> pb.WhatIf:
+def _plan(plan: ForecastPlan) -> pb.WhatIf:
     return pb.WhatIf(
         growth=plan.growth,
         lost_providers=plan.lost_providers,

@@ -1,4 +1,4 @@
-"""What may be asked of a forecast: of which use, until when, against which limits, under which plan."""
+"""Questions for a forecast: of which use, until when, against which limits, under which plan."""
 
 from __future__ import annotations
 

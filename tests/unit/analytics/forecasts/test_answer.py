@@ -62,7 +62,7 @@ def projection(found: Answer, row: int = 0) -> Projection:
 
 
 def test_the_month_is_forecast_to_its_end() -> None:
-    """What is used, and the rest at the same pace, in its interval; a total for each day that is left."""
+    """The total is what is used and the rest at the same pace, in its interval; a total for each day that is left."""
     found = ask(Question(NOW), rows(ACME, 40))
     assert found.as_of == NOW - 1800
     assert found.until == datetime(2026, 12, 1, tzinfo=ZoneInfo("UTC")).timestamp()
