@@ -13,9 +13,10 @@ Two questions are answered from the same evidence:
   answered.
 
 A provider's fault shows at whichever of its models was called, so evidence counts for both; an answer clears it for
-both, and what the request itself was refused for is an answer. A caller's own text can make a provider fail (see
-`health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or two callers have.
-A repetition is one whoever failed: it has a fair share of the retry budget.
+both, and what the request itself was refused for is an answer. The model that a caller names first is avoided for its
+own faults alone: it is what was asked for, and its provider's other models are not. A caller's own text can make a
+provider fail (see `health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or
+two callers have. A repetition is one whoever failed: it has a fair share of the retry budget.
 
 After a start, and where nobody has called for a minute, every target is as good as new. Pure, and in memory that
 calls in flight bound. Instants are monotonic seconds.
@@ -180,9 +181,12 @@ class RecentCalls:
         self._note_late(now)
         return not self._late and now - self._failed >= AVOID_SILENT
 
-    def avoids(self, model: Model, caller: str, now: float) -> bool:
-        """Returns True if others are to be called first."""
+    def avoids(self, model: Model, caller: str, now: float, *, named: str = "") -> bool:
+        """Returns True if others are to be called first. `named`: the id of the model that the caller names first."""
         self._note_late(now)
+        if model.id == named:
+            place = self._models.get(named)
+            return place is not None and place.is_avoided(now, caller)
         return any(place.is_avoided(now, caller) for place in self._places(model))
 
     def repeats(self, model: Model, now: float) -> bool:

@@ -12,6 +12,7 @@ from services.router.planning.recent_calls import (
     OF_PROVIDER,
     PROVEN,
     REMEMBERED,
+    VISIBLE_ROW,
     RecentCalls,
 )
 from tests.support.routing import model
@@ -49,6 +50,18 @@ def test_a_visible_fault_is_avoided_when_it_repeats_and_a_timeout_at_once(failur
         assert not recent.avoids(target, "one", 0.4 + span)
     assert not recent.avoids(B, "one", 0.3)
     assert recent.all_quiet(0.4 + AVOID_SILENT)
+
+
+@pytest.mark.parametrize("failure", [ErrorClass.TIMEOUT, ErrorClass.OVERLOADED])
+def test_regression_the_model_named_first_is_avoided_for_its_own_faults_alone(failure: ErrorClass) -> None:
+    """Named regression: one silent model kept callers who named another of its provider from it for 15 s, so that a
+    refusal of theirs was routed around. Models named as fallbacks are called where they are independent."""
+    recent = RecentCalls()
+    for number in range(VISIBLE_ROW):
+        call(recent, f"{number}", failure, at=0.0)
+    assert recent.avoids(A, "one", 0.2, named=A.id)
+    assert recent.avoids(SIBLING, "one", 0.2, named=A.id)
+    assert not recent.avoids(SIBLING, "one", 0.2, named=SIBLING.id)
 
 
 @pytest.mark.parametrize("sign", ["shown", "answer", "refusal of the request"])
