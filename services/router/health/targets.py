@@ -19,7 +19,6 @@ from libs.clock import Clock
 from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.evidence import BreakerSettings, Evidence
-from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.health.exchanged import Judgement, Tally, TallyKey
@@ -38,8 +37,6 @@ from services.router.health.view import CallTicket
 COUNT_INTERVAL = 0.1
 #: Successes of a target that wait to be counted, at most.
 SUCCESSES = 1000
-#: Calls from which on a learned percentile is believed.
-HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
 TRIAL_INTERVAL = 1.0
 #: Causes that are evidence of faults, which a success disproves; not an operator, nor a Retry-After.
@@ -54,7 +51,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class _Target:
-    """A provider, or a model on it. Latencies, successes and held failures are those of a model."""
+    """A provider, or a model on it. Latency, successes and held failures are those of a model."""
 
     breaker: Breaker
     #: The health service's last.
@@ -69,8 +66,6 @@ class _Target:
     #: The health derived from that count, and `Targets._changes` then; None: calls may not just go there.
     cached: TargetHealth | None = None
     cached_as_of: int = 0
-    latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
-    first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
     #: Not counted yet; only while its circuit is closed.
     uncounted: list[_Success] = field(default_factory=list)
     held: HeldFailures[_Failure] = field(default_factory=HeldFailures)
@@ -153,15 +148,6 @@ class Targets:
         target.cached, target.cached_as_of = known, self._changes
         return known
 
-    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        """See `HealthView.hedge_after`."""
-        target = self._target(model.provider, model.name)
-        self._count_waiting(target)
-        learned = target.first_tokens if stream else target.latencies
-        if learned.samples(self._clock.now()) < HEDGE_SAMPLES:
-            return None
-        return learned.quantile(0.95)
-
     async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         """See `HealthView.begin_call`."""
         now = self._clock.now()
@@ -243,8 +229,6 @@ class Targets:
         now, model, ticket = successes[-1][:3]
         provider, target = self._pair(model)
         tally = self._tally(model, ticket)
-        whole: list[float] = []
-        streamed: list[float] = []
         slow = 0
         for at, _, _, latency, first_token, tokens, tenant in successes:
             target.held.record_answer(at - latency, at, tenant)
@@ -253,17 +237,12 @@ class Targets:
             tally.latency_sum += latency
             tally.latency_max = max(tally.latency_max, latency)
             tally.tokens += tokens
-            if first_token is None:
-                whole.append(latency)
-            else:
-                streamed.append(first_token)
+            if first_token is not None:
+                tally.first_token_sum += first_token
+                tally.first_token_count += 1
                 target.first_token = _average(target.first_token, first_token)
         tally.successes += len(successes)
         tally.row = 0
-        tally.first_token_sum += sum(streamed)
-        tally.first_token_count += len(streamed)
-        target.latencies.add(now, *whole)
-        target.first_tokens.add(now, *streamed)
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 

@@ -189,6 +189,13 @@ class RecentCalls:
             return place is not None and place.is_avoided(now, caller)
         return any(place.is_avoided(now, caller) for place in self._places(model))
 
+    def is_doubted(self, model: Model, now: float) -> bool:
+        """Returns True if the model or its provider was silent and has not answered since: a call may wait in vain.
+        Costs next to nothing while nothing fails."""
+        if now - self._failed >= REMEMBERED:
+            return False
+        return any(place.silent and now - place.failed < REMEMBERED for place in self._places(model))
+
     def repeats(self, model: Model, now: float) -> bool:
         """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""
         self._note_late(now)

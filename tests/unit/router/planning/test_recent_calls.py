@@ -159,3 +159,17 @@ def test_calls_that_have_ended_leave_nothing_that_grows() -> None:
     assert len(recent._running) == 0
     assert len(recent._due) <= 2 * FAIR * 100
     assert recent._late == 0
+
+
+def test_doubt_follows_a_silence_until_an_answer_or_for_a_minute() -> None:
+    """For all models of the provider; a visible fault leaves none."""
+    recent = RecentCalls()
+    call(recent, "1", ErrorClass.OVERLOADED, at=0.0)
+    assert not recent.is_doubted(A, 0.2)
+    call(recent, "2", ErrorClass.TIMEOUT, at=1.0, took=2.0)
+    assert recent.is_doubted(A, 3.1)
+    assert recent.is_doubted(SIBLING, 2.9 + REMEMBERED)
+    assert not recent.is_doubted(A, 3.0 + REMEMBERED)
+    assert not recent.is_doubted(B, 3.1)
+    call(recent, "3", None, at=4.0)
+    assert not recent.is_doubted(A, 4.2)
