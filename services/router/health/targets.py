@@ -205,7 +205,7 @@ class Targets:
         success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
         if ticket.permit:
-            self._end_probe(provider, target, ticket.permit, "")
+            self._end_probe(model, ticket, tenant, "")
         if (
             provider.breaker.state.state is CircuitState.CLOSED
             and target.breaker.state.state is CircuitState.CLOSED
@@ -261,8 +261,7 @@ class Targets:
         self._count_waiting(target)
         self._changes += 1
         if ticket.permit:
-            fault = error_class in PROVIDER_FAULTS
-            self._end_probe(provider, target, ticket.permit, tenant if fault else "")
+            self._end_probe(model, ticket, tenant, tenant if error_class in PROVIDER_FAULTS else None)
         until = now + retry_after if retry_after is not None else None
         failures = [_Failure(ticket, error_class, until)]
         closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
@@ -295,7 +294,9 @@ class Targets:
             target.latency = judgement.latency
         if judgement.first_token is not None:
             target.first_token = judgement.first_token
-        target.breaker.merge(self._clock.now(), judgement.circuit)
+        circuit = target.breaker.merge(self._clock.now(), judgement.circuit)
+        closed = circuit.state is CircuitState.CLOSED
+        target.probes.learn(judgement.probe_failed_by, judgement.probes_failed, closed=closed)
 
     @property
     def has_urgent_evidence(self) -> bool:
@@ -350,10 +351,11 @@ class Targets:
             self._changes += 1
             log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
 
-    def _end_probe(self, provider: _Target, target: _Target, permit: str, failed: str) -> None:
-        """Lets the next call try; `failed`: the tenant whose probe met a fault, empty where it did not."""
-        for probed in (provider, target):
-            probed.breaker.release(permit)
+    def _end_probe(self, model: Model, ticket: CallTicket, tenant: str, failed: str | None) -> None:
+        """Ends the tenant's probe and lets the next call try; `failed` as in `ProbeTurns.end`."""
+        self._tally(model, ticket).probe_tenant = tenant
+        for probed in self._pair(model):
+            probed.breaker.release(ticket.permit)
             probed.probes.end(failed)
 
 
