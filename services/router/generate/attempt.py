@@ -121,6 +121,7 @@ class RunningAttempt:
         "_price",
         "_span",
         "_ticket",
+        "called",
         "candidate",
         "first_token",
         "record",
@@ -151,6 +152,8 @@ class RunningAttempt:
         self._ticket = ticket
         self._span = span
         self.first_token: float | None = None
+        #: Its provider was called, or is about to be.
+        self.called = False
         #: Filled by the provider's call.
         self.told = ToldUsage()
 
@@ -181,7 +184,8 @@ class RunningAttempt:
     def abandon(self, text: str) -> UsageRecord:
         """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
         self.record.error_class = ErrorClass.CANCELLED
-        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, text, NO_EVIDENCE)
+        ending = Ending.BROKEN_OFF if self.called else Ending.REFUSED
+        return self._end(Outcome.CANCELLED, ending, self.told.usage, text, NO_EVIDENCE)
 
     @property
     def is_probe(self) -> bool:

@@ -144,6 +144,7 @@ class Calls:
 
     def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
         """Records the call as one in flight, and returns its timeouts."""
+        attempt.called = True
         candidate, tenant, now = attempt.candidate, request.generation.tenant, self._clock.monotonic()
         learned = self._providers.learned_times(candidate.model, prompt, tenant)
         timeouts = request.timeouts(candidate, learned, now)

@@ -86,18 +86,40 @@ async def race(
         assert failure is not None
         raise failure
     finally:
-        if asking is not None and (late := await _withdrawn(asking)) is not None:
+        await _undisturbed(_conclude(asking, running, lost))
+
+
+async def _conclude(
+    asking: asyncio.Task[Runner[T] | None] | None,
+    running: dict[asyncio.Task[T], Runner[T]],
+    lost: Callable[[RunningAttempt], None],
+) -> None:
+    """Ends and accounts for all that has not won; the second may begin in the same instant."""
+    if asking is not None:
+        asking.cancel()
+        await asyncio.wait({asking})
+        if not asking.cancelled() and asking.exception() is None and (late := asking.result()) is not None:
             running[late.task] = late
-        for entry in running.values():
-            await _end(entry)
-            lost(entry.attempt)
+    for entry in running.values():
+        await _end(entry)
+        lost(entry.attempt)
 
 
-async def _withdrawn(asking: asyncio.Task[Runner[T] | None]) -> Runner[T] | None:
-    """Cancels the second's begin; returns its runner where it began in the same instant."""
-    asking.cancel()
-    await asyncio.wait({asking})
-    return None if asking.cancelled() or asking.exception() is not None else asking.result()
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Does the work to its end although the caller leaves meanwhile, which is heard of at the next wait: half of it
+    would leave attempts that nobody accounts for."""
+    task, me = asyncio.ensure_future(work), asyncio.current_task()
+    assert me is not None
+    left = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            left = True
+            me.uncancel()
+    task.result()
+    if left:
+        me.cancel()
 
 
 async def _end(entry: Runner[Any]) -> None:
