@@ -7,13 +7,34 @@ tail at the price of a few per cent more calls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 from services.router.generate.attempt import RunningAttempt
+from services.router.generate.in_flight import InFlight
+from services.router.planning.candidate import Candidate
 from services.router.request.generation import ProviderFailure
 
 T = TypeVar("T")
+
+#: The most that a hedge may cost where the request names no maximum, in times of what the first attempt may: beside
+#: what is free only what is free.
+HEDGE_COST = 2
+
+
+def candidates_beside(request: InFlight, first: Candidate, *, doubted: bool) -> Iterator[Candidate]:
+    """Yields the candidates that may run beside the first attempt, as far as the envelope allows. `doubted`: they
+    stand in for it, and may cost what fallbacks may."""
+    envelope = request.envelope
+    if envelope.max_attempts < 2:
+        return
+    most = math.inf if doubted else HEDGE_COST * first.estimated_micro_usd
+    if envelope.max_cost_micro_usd is not None:
+        most = envelope.max_cost_micro_usd - first.estimated_micro_usd
+    for other in request.plan.candidates:
+        if other is not first and other.target not in request.refused and other.estimated_micro_usd <= most:
+            yield other
 
 
 class Runner(Generic[T]):
