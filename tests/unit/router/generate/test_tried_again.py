@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from libs.types import ErrorClass
+from services.router.health.target_health import Availability, TargetHealth
 from services.router.ledger.usage_record import Outcome
 from services.router.planning.recent_calls import AVOID_SILENT
 from tests.support.routing import AT_ONCE, HANG, TENANT, Harness, catalog, fail, generation, model
@@ -113,6 +114,25 @@ async def test_of_two_silent_targets_neither_is_tried_beside_the_other() -> None
     released.set()
     await until_settled(h)
     h.assert_settled()
+
+
+@pytest.mark.parametrize("probing", [True, False])
+async def test_a_doubted_target_is_no_fallback_while_another_is_left(probing: bool) -> None:
+    """A fallback is not raced: whoever has met one failure does not wait for a silence too."""
+    script: dict[str, list[object]] = {
+        "a/m": [fail(ErrorClass.OVERLOADED)],
+        "b/m": [[SILENT]],
+        "c/m": [["fine"]],
+    }
+    h = Harness(catalog([A], [B], [model("c/m")]), script, learned=AT_ONCE)
+    if probing:
+        h.health.states = {"b/m": TargetHealth(Availability.PROBING)}
+    else:
+        await stream(h, "r1")
+        h.clock.advance(AVOID_SILENT + 1)
+        h.providers.calls.clear()
+    await stream(h, "r2")
+    assert h.providers.calls == ["a/m", "c/m"]
 
 
 async def test_a_target_that_failed_visibly_is_not_raced() -> None:
