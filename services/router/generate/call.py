@@ -262,12 +262,11 @@ class Calls:
                     request, attempt, prompt.continued(prefill, tokens) if prefill else prompt
                 )
             async with aclosing(batches):
-                for event in switched:
-                    yield event
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         self._record_content(attempt)
-                    passed = relay.feed(batch)
+                    passed = [*switched, *relay.feed(batch)] if switched else relay.feed(batch)
+                    switched = []
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started
                     for event in passed:
