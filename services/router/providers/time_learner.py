@@ -23,7 +23,7 @@ CUT, FEWEST_CUTS = 0.6, 10
 #: nothing is known.
 REFRESH: Final = 1.0
 SOON: Final = 0.1
-#: Whole answers that are learned from between two computations, at most: more of the same second say nothing new.
+#: Whole answers that are kept between two computations, at most; they stand for all of that time.
 MOST_ANSWERS: Final = 200
 
 
@@ -36,6 +36,7 @@ class TimeLearner:
     """
 
     __slots__ = (
+        "_answer_count",
         "_answered",
         "_answers",
         "_first",
@@ -75,8 +76,8 @@ class TimeLearner:
         #: (seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they matter only
         #: when those are read.
         self._answers: list[tuple[float, int, int]] = []
-        #: The time of the last of them.
-        self._answered = 0.0
+        #: How many answers they stand for, and the time of the last one that is kept.
+        self._answer_count, self._answered = 0, 0.0
 
     def record_stream(self, now: float, watch: StreamWatch) -> None:
         """Learns from a stream that ended, however it did."""
@@ -97,6 +98,7 @@ class TimeLearner:
         answer = (seconds, tokens, most)
         for learner in self._taught:
             learner._seen += 1
+            learner._answer_count += 1
             if len(learner._answers) < MOST_ANSWERS:
                 learner._answers.append(answer)
                 learner._answered = now
@@ -109,17 +111,19 @@ class TimeLearner:
             seconds = CUT * timeouts.total / timeouts.tokens
             self._per_token.add(now, seconds, weight=_cut_weight(self._per_token, now))
 
+    def _learn_answers(self) -> None:
+        answers, at, weight = self._answers, self._answered, self._answer_count / len(self._answers)
+        self._answers, self._answer_count = [], 0
+        self._per_token.add(at, *[s / (output + OVERHEAD_TOKENS) for s, output, _ in answers], weight=weight)
+        self._tokens.add(at, *[output / 1000 for _, output, _ in answers], weight=weight)
+        self._share.add(at, *[output / most for _, output, most in answers if most > 0], weight=weight)
+
     def learned_times(self, now: float) -> LearnedTimes:
         """Returns what is learned, at most REFRESH old."""
         if now >= self._until or self._seen >= self._refresh_at:
             self._until, self._refresh_at = now + REFRESH, 2 * max(self._seen, SAMPLES)
             if self._answers:
-                per_token = [seconds / (output + OVERHEAD_TOKENS) for seconds, output, _ in self._answers]
-                self._per_token.add(self._answered, *per_token)
-                self._tokens.add(self._answered, *[output / 1000 for _, output, _ in self._answers])
-                shares = [output / most for _, output, most in self._answers if most > 0]
-                self._share.add(self._answered, *shares)
-                self._answers.clear()
+                self._learn_answers()
             tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
             self._known = LearnedTimes(
                 _believed(self._first, now, 0.95),
