@@ -36,9 +36,8 @@ class TimeLearner:
     """
 
     __slots__ = (
-        "_answer_count",
-        "_answered",
         "_answers",
+        "_dropped",
         "_first",
         "_known",
         "_others",
@@ -73,11 +72,10 @@ class TimeLearner:
         self._until = 0.0
         #: Calls that have taught, and how many make the quantiles worth computing anew.
         self._seen, self._refresh_at = 0, SAMPLES
-        #: (seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they matter only
-        #: when those are read.
-        self._answers: list[tuple[float, int, int]] = []
-        #: How many answers they stand for, and the time of the last one that is kept.
-        self._answer_count, self._answered = 0, 0.0
+        #: (instant, seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they
+        #: matter only when those are read. And how many more they stand for.
+        self._answers: list[tuple[float, float, int, int]] = []
+        self._dropped = 0
 
     def record_stream(self, now: float, watch: StreamWatch) -> None:
         """Learns from a stream that ended, however it did."""
@@ -95,13 +93,13 @@ class TimeLearner:
 
     def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
         """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
-        answer = (seconds, tokens, most)
+        answer = (now, seconds, tokens, most)
         for learner in self._taught:
             learner._seen += 1
-            learner._answer_count += 1
             if len(learner._answers) < MOST_ANSWERS:
                 learner._answers.append(answer)
-                learner._answered = now
+            else:
+                learner._dropped += 1
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""
@@ -112,11 +110,11 @@ class TimeLearner:
             self._per_token.add(now, seconds, weight=_cut_weight(self._per_token, now))
 
     def _learn_answers(self) -> None:
-        answers, at, weight = self._answers, self._answered, self._answer_count / len(self._answers)
-        self._answers, self._answer_count = [], 0
-        self._per_token.add(at, *[s / (output + OVERHEAD_TOKENS) for s, output, _ in answers], weight=weight)
-        self._tokens.add(at, *[output / 1000 for _, output, _ in answers], weight=weight)
-        self._share.add(at, *[output / most for _, output, most in answers if most > 0], weight=weight)
+        answers, at, weight = self._answers, self._answers[-1][0], 1 + self._dropped / len(self._answers)
+        self._answers, self._dropped = [], 0
+        self._per_token.add(at, *[s / (output + OVERHEAD_TOKENS) for _, s, output, _ in answers], weight=weight)
+        self._tokens.add(at, *[output / 1000 for _, _, output, _ in answers], weight=weight)
+        self._share.add(at, *[output / most for _, _, output, most in answers if most > 0], weight=weight)
 
     def learned_times(self, now: float) -> LearnedTimes:
         """Returns what is learned, at most REFRESH old."""
