@@ -112,7 +112,9 @@ class TimeLearner:
     def _learn_answers(self) -> None:
         answers, at, weight = self._answers, self._answers[-1][0], 1 + self._dropped / len(self._answers)
         self._answers, self._dropped = [], 0
-        self._per_token.add(at, *[s / (output + OVERHEAD_TOKENS) for _, s, output, _ in answers], weight=weight)
+        self._per_token.add(
+            at, *[s / (output + OVERHEAD_TOKENS) for _, s, output, _ in answers], weight=weight
+        )
         self._tokens.add(at, *[output / 1000 for _, _, output, _ in answers], weight=weight)
         self._share.add(at, *[output / most for _, _, output, most in answers if most > 0], weight=weight)
 
