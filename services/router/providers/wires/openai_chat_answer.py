@@ -74,13 +74,13 @@ class OpenAIChatDecoder(Decoder):
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         groq = as_dict(data.get("x_groq"))
+        usage = data.get("usage") or groq.get("usage")
+        if usage:
+            self._tell(read_usage(usage, self._dialect))
         if is_error(data) or groq.get("error") or name == "error":
             raise classify_inside(groq if groq.get("error") else data, self.usage)
         if not self.model:
             self.model = as_str(data.get("model"))
-        usage = data.get("usage") or groq.get("usage")
-        if usage:
-            self._tell(read_usage(usage, self._dialect))
         for choice in map(as_dict, as_list(data.get("choices"))):
             if choice.get("index"):
                 # Only the first of several answers was asked for.
@@ -154,9 +154,9 @@ def is_error(data: Mapping[str, Any]) -> bool:
 
 def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     """Reads a whole chat completion. Raises ProviderFailure."""
-    if is_error(data):
-        raise classify_inside(data)
     usage = read_usage(data.get("usage"), dialect)
+    if is_error(data):
+        raise classify_inside(data, usage)
     choices = as_list(data.get("choices"))
     choice = as_dict(choices[0]) if choices else {}
     if not choice:
