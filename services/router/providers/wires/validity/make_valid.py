@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from libs.conversation import Message, Tool, ToolCall
+from libs.conversation import Message, Role, Tool, ToolCall
 from services.router.providers.wires.fields import Undecodable, decode, encode
 from services.router.providers.wires.request_parts import arguments
 from services.router.providers.wires.schemas import parameters_schema
@@ -91,7 +91,7 @@ def _make_turns_valid(
         messages = place_system(messages)
     ids: dict[str, str] = {}
     called = [call.id for message in messages for call in message.tool_calls]
-    if called:
+    if called or any(message.role is Role.TOOL for message in messages):
         taken = CallIds(rules.ids, rules.make_id, called)
         messages = pair_results(messages, taken)
         ids = taken.sent
