@@ -56,7 +56,15 @@ _METRICS = "amazon-bedrock-invocationMetrics"
 _GUARDRAIL = "amazon-bedrock-guardrailAction"
 _DIALECT = Dialect()
 #: Converse's events, in the order in which one chunk may hold several.
-_CONVERSE = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata")
+_CONVERSE = (
+    "messageStart",
+    "contentBlockStart",
+    "contentBlockDelta",
+    "contentBlockStop",
+    "contentBlockStop",
+    "messageStop",
+    "metadata",
+)
 
 
 class BedrockInvokeWire:

@@ -70,6 +70,7 @@ class Decoder:
         "ended",
         "finish",
         "has_content",
+        "length",
         "model",
     )
 
@@ -100,6 +101,8 @@ class Decoder:
         self.ended = False
         #: Any text, tool call or refusal came.
         self.has_content = False
+        #: Characters of the answer's text so far.
+        self.length = 0
 
     @property
     def usage(self) -> Usage | None:
@@ -218,6 +221,7 @@ class Decoder:
             text = _join_half(self._halves, TextDelta(""), text)
         if text:
             self._unfollowed.clear()
+            self.length += len(text)
             out.append(TextDelta(text))
 
     def _add_refusal(self, text: str, out: list[StreamEvent]) -> None:
