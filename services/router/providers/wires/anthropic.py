@@ -11,7 +11,7 @@ from typing import Any
 
 from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.anthropic_body import anthropic_body
+from services.router.providers.wires.anthropic_body import anthropic_body, anthropic_ignored
 from services.router.providers.wires.block_stream import BlockDecoder
 from services.router.providers.wires.citations import BlockCitations, read_anthropic_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
@@ -58,7 +58,8 @@ class AnthropicWire:
         headers["x-api-key"] = endpoint.api_key
         headers["anthropic-version"] = endpoint.options.get("anthropic_version") or "2023-06-01"
         base = endpoint.base_url.rstrip("/").removesuffix("/v1")
-        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse)
+        ignored = anthropic_ignored(prompt, body)
+        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

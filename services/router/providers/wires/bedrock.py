@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from libs.clock import Clock
 from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.bedrock_body import bedrock_body
+from services.router.providers.wires.bedrock_body import bedrock_body, bedrock_ignored
 from services.router.providers.wires.block_stream import BlockDecoder
 from services.router.providers.wires.citations import BlockCitations, read_bedrock_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
@@ -56,7 +57,10 @@ class BedrockWire:
         rules = bedrock_rules(endpoint.model)
         valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         body = bedrock_body(valid.prompt, endpoint)
-        return bedrock_request(endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now())
+        request = bedrock_request(
+            endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
+        )
+        return replace(request, ignored=bedrock_ignored(prompt, body))
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -18,7 +18,7 @@ from services.router.providers.wires.citations import read_gemini_citations
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode, join_halves
 from services.router.providers.wires.gemini_body import gemini_body
-from services.router.providers.wires.request_parts import json_headers
+from services.router.providers.wires.request_parts import json_headers, left_out
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.validity.rules import gemini_rules
@@ -89,7 +89,11 @@ class GeminiWire:
         url = f"{self._address(endpoint)}/models/{quote(endpoint.model, safe='')}:{call}"
         headers = {**json_headers(stream=stream), **self._key_header(endpoint)}
         body = gemini_body(valid.prompt, endpoint)
-        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
+        thinking = body["generationConfig"].get("thinkingConfig", {})
+        ignored = left_out(
+            prompt, reasoning_effort=thinking, reasoning_summary=thinking.get("includeThoughts")
+        )
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

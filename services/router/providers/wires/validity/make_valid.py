@@ -106,8 +106,7 @@ def _make_turns_valid(
 
 def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
     temperature, top_p = prompt.temperature, prompt.top_p
-    # 0 is the default everywhere, and some refuse it where it is written.
-    presence, frequency = prompt.presence_penalty or None, prompt.frequency_penalty or None
+    presence, frequency = prompt.presence_penalty, prompt.frequency_penalty
     seed = prompt.seed
     if temperature is not None:
         temperature = min(temperature, rules.temperature)
@@ -118,6 +117,8 @@ def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
         presence = min(max(presence, least), most)
     if frequency is not None:
         frequency = min(max(frequency, least), most)
+    # 0 is the default everywhere, and some refuse it where it is written.
+    presence, frequency = presence or None, frequency or None
     if seed is not None and not rules.seed[0] <= seed <= rules.seed[1]:
         # Another one, and always the same.
         seed %= rules.seed[1] + 1
