@@ -198,7 +198,7 @@ async def test_a_silent_host_ends_with_the_call(pictures: Pictures) -> None:
 
 
 async def test_a_deadline_bounds_the_fetch(pictures: Pictures) -> None:
-    """What is late is named; what came in time is not."""
+    """The late one is named, and not the one that came in time."""
     async with fetcher(pictures) as fetching:
         addresses = FetchedAddresses(fetching, BytesInFlight())
         parts = tuple(Image(url=pictures.url(name)) for name in ("picture.png", "silent.png"))

@@ -228,7 +228,7 @@ def test_citations_follow_the_text_that_they_are_of() -> None:
 
 
 def test_a_source_of_a_continued_answer_stands_where_it_does_in_the_whole() -> None:
-    """What went before is not in the attempt's own count, unless the attempt begins the answer anew."""
+    """The text before is not in the attempt's own count, unless the attempt begins the answer anew."""
     source = Citation("https://a.example", start=1, end=3)
     for prefilled, begun, start in ((True, "Hello", 6), (False, "Hello ", 1)):
         relay = Relay("r")

@@ -120,7 +120,7 @@ def test_two_halves_are_one_character(name: str) -> None:
 
 @pytest.mark.parametrize("field", ["content", "refusal", "reasoning_content"])
 def test_half_a_character_is_replaced(field: str) -> None:
-    """Where the other half never comes."""
+    """The other half never comes."""
     decoder = WIRES["openai"].decoder()
     stream = chat_stream(chat(**{field: FIRST}), chat(reasoning="x"))
     seen = told([*decoder.feed(stream), *decoder.close()])
