@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,6 @@ CERTIFICATE = SUPPORT / "localhost_cert.pem"
 TRUST = ssl.create_default_context(cafile=str(CERTIFICATE))
 PICTURE, OTHER = png(), png(9, 9)
 LARGE = b"\x89PNG" + bytes(9 * 1024 * 1024)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Pictures:
@@ -43,7 +42,7 @@ class Pictures:
         self.port = 0
         self.released = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(request.path)
         match request.path:
             case "/picture.png":
