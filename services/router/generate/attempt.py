@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 
-from msgspec import structs
-
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
@@ -114,8 +112,7 @@ class Attempts:
 class RunningAttempt(Struct, eq=False):
     """A running attempt. `record` is what the ledger will hold."""
 
-<<<<<<< HEAD
-    _observers: tuple[AttemptObserver, ...]
+    _observers: Observers
     _price: Pricer
     _clock: Clock
     _began: float
@@ -128,49 +125,6 @@ class RunningAttempt(Struct, eq=False):
     first_token: float | None = None
     #: Filled by the provider's call.
     told: ToldUsage = field(default_factory=ToldUsage)
-=======
-    __slots__ = (
-        "_began",
-        "_clock",
-        "_generation",
-        "_observers",
-        "_permit",
-        "_price",
-        "_span",
-        "_ticket",
-        "candidate",
-        "first_token",
-        "record",
-        "told",
-    )
-
-    def __init__(
-        self,
-        observers: Observers,
-        price: Pricer,
-        clock: Clock,
-        began: float,
-        generation: Generation,
-        candidate: Candidate,
-        record: UsageRecord,
-        permit: Permit,
-        ticket: CallTicket,
-        span: Span | None,
-    ) -> None:
-        self._observers = observers
-        self._price = price
-        self._clock = clock
-        self._began = began
-        self._generation = generation
-        self.candidate = candidate
-        self.record = record
-        self._permit = permit
-        self._ticket = ticket
-        self._span = span
-        self.first_token: float | None = None
-        #: Filled by the provider's call.
-        self.told = ToldUsage()
->>>>>>> Y
 
     def record_content(self) -> None:
         """Records that content is coming; the first time counts."""

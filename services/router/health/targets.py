@@ -229,7 +229,6 @@ class Targets:
         now, model, ticket = successes[-1][:3]
         provider, target = self._pair(model)
         tally = self._tally(model, ticket)
-<<<<<<< HEAD
         for at, _, _, latency, _, _, tenant in successes:
             target.held.record_answer(at - latency, at, tenant)
         is_slow = self._settings.is_slow
@@ -245,26 +244,6 @@ class Targets:
         tally.latency_max = max(tally.latency_max, *latencies)
         tally.first_token_sum += sum(first_tokens)
         tally.first_token_count += len(first_tokens)
-        if first_tokens:
-            latencies = [success[3] for success in successes if success[4] is None]
-        target.latencies.add(now, *latencies)
-        target.first_tokens.add(now, *first_tokens)
-=======
-        slow = 0
-        for at, _, _, latency, first_token, tokens, tenant in successes:
-            target.held.record_answer(at - latency, at, tenant)
-            slow += self._settings.is_slow(latency, tokens)
-            target.latency = _average(target.latency, latency)
-            tally.latency_sum += latency
-            tally.latency_max = max(tally.latency_max, latency)
-            tally.tokens += tokens
-            if first_token is not None:
-                tally.first_token_sum += first_token
-                tally.first_token_count += 1
-                target.first_token = _average(target.first_token, first_token)
-        tally.successes += len(successes)
-        tally.row = 0
->>>>>>> Y
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 

@@ -70,6 +70,8 @@ def as_estimate(usage: Usage | None) -> Usage | None:
 
 class ToldUsage(Struct):
     """The usage that a provider has told of one call so far: written by the call as it ends, however it does, and
-    read when it is accounted for. None: none."""
+    read when it is accounted for. None: none. Beside it stand the prompt's options that it could not be told, as the
+    call begins."""
 
     usage: Usage | None = None
+    ignored: tuple[str, ...] = ()

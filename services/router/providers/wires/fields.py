@@ -32,9 +32,14 @@ _PIECES = frozenset(
         "input",
         "outputText",
         "partial_json",
+        "reasoning",
+        "reasoning_content",
         "refusal",
         "response",
+        "summary",
         "text",
+        "thinking",
+        "tool_plan",
     )
 )
 

@@ -49,6 +49,8 @@ class HttpRequest(Struct, frozen=True):
     body: bytes
     #: The changes that made the prompt valid for the vendor, to be undone in its answer.
     inverse: Inverse = UNCHANGED
+    #: The prompt's options that the wire has no form for.
+    ignored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.url})"
