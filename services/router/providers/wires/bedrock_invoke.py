@@ -10,8 +10,9 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -84,7 +85,7 @@ class BedrockInvokeWire:
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
         )
-        return replace(request, ignored=anthropic_ignored(prompt, body))
+        return structs.replace(request, ignored=anthropic_ignored(prompt, body))
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
