@@ -60,7 +60,7 @@ class BedrockWire:
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
         )
-        return replace(request, ignored=bedrock_ignored(prompt, body))
+        return replace(request, ignored=bedrock_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

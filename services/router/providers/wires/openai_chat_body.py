@@ -27,16 +27,14 @@ def openai_chat_body(prompt: Prompt, endpoint: Endpoint, dialect: Dialect, *, st
         **_tools(prompt, dialect),
         **_reasoning(prompt, dialect),
         **({"prompt_cache_key": key} if dialect.cache_key and (key := cache_key(prompt)) else {}),
-        **((dialect.thoughtless or {}) if _must_not_think(prompt, dialect) else {}),
+        **(dialect.thoughtless if dialect.thoughtless and _must_not_think(prompt) else {}),
         **(dialect.extra or {}),
     }
 
 
-def _must_not_think(prompt: Prompt, dialect: Dialect) -> bool:
+def _must_not_think(prompt: Prompt) -> bool:
     """Returns True where a vendor that thinks by itself refuses to: its thoughts are not at hand, or a call is
     demanded."""
-    if dialect.thoughtless is None:
-        return False
     forced = prompt.tool_choice not in ("", "auto", "none")
     return forced or lacks_thoughts(prompt.messages)
 
