@@ -135,7 +135,7 @@ async def assemble(
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
-        calls = Calls(providers, gate, targets, retries, recent, clock)
+        calls = Calls(providers, gate, retries, recent, clock)
         generate = Generate(planner, gate, calls, budgets, retries, recent, RecentAnswers(), clock, rng)
         runtime.bytes_in_flight = BytesInFlight(
             settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5

@@ -136,14 +136,16 @@ class AnthropicDecoder(BlockDecoder):
         counts = as_dict(usage)
         told = {name: counts[name] for name in _COUNTS if counts.get(name) is not None}
         if told:
+            output = as_count(told.get("output_tokens"))
+            is_told = output is not None and (output > 0 or not self._counts.get("output_tokens"))
             self._counts |= {name: count for name, count in told.items() if count or name not in self._counts}
-            self._tell(read_usage(self._counts))
+            self._tell(read_usage(self._counts), output=is_told)
 
 
 def read_message(data: Mapping[str, Any]) -> Completion:
     """Reads a whole message. Raises ProviderFailure."""
     if data.get("type") == "error" or data.get("error"):
-        raise classify_inside(data)
+        raise classify_inside(data, read_usage(data.get("usage")))
     usage = read_usage(data.get("usage"))
     if "content" not in data:
         raise malformed("the answer holds no content", usage)

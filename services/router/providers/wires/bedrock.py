@@ -21,7 +21,7 @@ from services.router.providers.wires.block_stream import BlockDecoder
 from services.router.providers.wires.citations import BlockCitations, read_bedrock_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
-from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
+from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode, first_count
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.sigv4 import Credentials, sign
 from services.router.providers.wires.stream import Decoder
@@ -189,7 +189,7 @@ def read_usage(value: Any) -> Usage | None:
     usage = as_dict(value)
     fresh, output = as_count(usage.get("inputTokens")), as_count(usage.get("outputTokens"))
     read, written = (
-        as_count(usage.get(f"cache{what}InputTokens", usage.get(f"cache{what}InputTokenCount"))) or 0
+        first_count(usage.get(f"cache{what}InputTokens"), usage.get(f"cache{what}InputTokenCount"))
         for what in ("Read", "Write")
     )
     inputs = None if fresh is None else fresh + read + written

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.clock import Clock
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.wires.anthropic import AnthropicDecoder, read_message
 from services.router.providers.wires.anthropic_body import anthropic_body, anthropic_ignored
 from services.router.providers.wires.bedrock import ConverseDecoder, bedrock_request, read_converse
@@ -150,7 +150,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
             if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
                 self._set_finish(_finish_word(data, reason), _FINISH_REASONS)
                 self._tell(_usage_inside(data))
-        if metrics and self.usage is None:
+        if metrics and (self.usage is None or self.usage.accuracy is not UsageAccuracy.EXACT):
             self._tell(_usage_of(metrics.get("inputTokenCount"), metrics.get("outputTokenCount")))
 
 

@@ -100,9 +100,9 @@ class GeminiWire:
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
         data = decode_answer(body)
-        if data.get("error"):
-            raise classify_inside(data)
         usage = _usage(data.get("usageMetadata"))
+        if data.get("error"):
+            raise classify_inside(data, usage)
         candidate = _candidate(data, usage)
         if candidate is None:
             raise malformed("the answer holds no candidate", usage)
@@ -159,11 +159,11 @@ class GeminiDecoder(Decoder):
 
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
+        # Every event counts anew: recorded prompts of 165 tokens had 163 at the end.
+        self._tell(_usage(data.get("usageMetadata")), restated=True)
         if data.get("error"):
             raise classify_inside(data, usage=self.usage)
         self.model = as_str(data.get("modelVersion")) or self.model
-        # Every event counts anew: recorded prompts of 165 tokens had 163 at the end.
-        self._tell(_usage(data.get("usageMetadata")), restated=True)
         candidate = _candidate(data, self.usage)
         if candidate is None:
             return
@@ -238,12 +238,13 @@ def _usage(value: Any) -> Usage | None:
     usage = as_dict(value)
     prompt, candidates = as_count(usage.get("promptTokenCount")), as_count(usage.get("candidatesTokenCount"))
     thoughts = as_count(usage.get("thoughtsTokenCount"))
-    if candidates is None and thoughts is None and as_count(usage.get("totalTokenCount")) is not None:
-        # Google's JSON leaves out zeros, but not the total's.
-        candidates = 0
-    output = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
+    total = as_count(usage.get("totalTokenCount"))
     # Tokens of built-in tools' results stand beside the prompt's, thoughts beside the candidate's.
     inputs = (prompt or 0) + (as_count(usage.get("toolUsePromptTokenCount")) or 0)
+    if candidates is None and thoughts is None and total is not None:
+        # Google's JSON leaves out zeros, but not the total's.
+        candidates = max(0, total - inputs) if prompt is not None else 0
+    output = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
     return told_usage(
         None if prompt is None else inputs,
         output,

@@ -51,9 +51,9 @@ class OllamaWire:
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
         data = decode_answer(body)
-        if data.get("error"):
-            raise classify_inside(data)
         usage = _usage(data)
+        if data.get("error"):
+            raise classify_inside(data, usage)
         if data.get("done") is not True:
             raise malformed("the answer is not complete", usage)
         message = as_dict(data.get("message"))
@@ -84,6 +84,7 @@ class OllamaDecoder(Decoder):
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         if data.get("error"):
+            self._tell(_usage(data))
             raise classify_inside(data, usage=self.usage)
         self.model = self.model or as_str(data.get("model"))
         message = as_dict(data.get("message"))

@@ -153,8 +153,8 @@ def chat_messages(
         if shown and message.role is not Role.TOOL:
             out.append({"role": "user", "content": shown})
             shown = []
-        item: dict[str, Any] = {"role": message.role.value, "content": message.written}
-        if attachments_of(message):
+        item: dict[str, Any] = {"role": message.role, "content": message.written}
+        if message.parts and attachments_of(message):
             parts = chat_parts(message, write_file)
             if message.role is Role.TOOL and not tools_show:
                 shown = [*shown, *(part for part in parts if part["type"] != "text")]

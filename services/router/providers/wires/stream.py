@@ -62,6 +62,7 @@ class Decoder:
         "_no_bytes",
         "_parser",
         "_telling",
+        "_tells_output",
         "_thoughts",
         "_told",
         "_tools",
@@ -92,8 +93,8 @@ class Decoder:
         #: The finish reason, once it came.
         self.finish: FinishReason | None = None
         self._told: Usage | None = None
-        #: The event that is read tells usage; and usage was told after all that was generated.
-        self._telling = self._is_all_told = False
+        #: The event that is read tells usage, and the output's among it; usage was told after all that was generated.
+        self._telling = self._tells_output = self._is_all_told = False
         self.model = ""
         #: The terminator came.
         self.done = False
@@ -176,19 +177,28 @@ class Decoder:
             self._read(event.name, item, out)
             if self._telling:
                 self._telling = False
-                # Before anything was generated a provider knows its prompt, and has begun to count the rest.
-                self._is_all_told = (
-                    self.has_content or self.finish is not None or self._broken_off is not None
-                )
+                if self._tells_output:
+                    # Before anything was generated a provider knows its prompt, and has begun to count the rest.
+                    self._is_all_told = (
+                        self.has_content or self.finish is not None or self._broken_off is not None
+                    )
+                elif len(out) > before:
+                    self._is_all_told = False
             elif len(out) > before:
                 self._is_all_told = False
 
-    def _tell(self, usage: Usage | None, *, restated: bool = False) -> None:
+    def _tell(self, usage: Usage | None, *, restated: bool = False, output: bool = True) -> None:
         """Takes in usage that the provider tells, `restated` where it corrects what it told before; None: it tells
-        none."""
-        if usage is not None:
-            self._told = merge_usage(self._told, usage, restated=restated)
-            self._telling = self._is_all_told = True
+        none. `output` False: the output's is that of an earlier event. A zero after more was told stands for left
+        out."""
+        if usage is None:
+            return
+        before, self._telling = self._told, True
+        self._told = merge_usage(before, usage, restated=restated)
+        self._tells_output = output and (
+            usage.output_tokens > 0 or before is None or not before.output_tokens
+        )
+        self._is_all_told = self._is_all_told or self._tells_output
 
     def _decode(self, data: bytes | str) -> Any:
         """Decodes the JSON of an event. Raises Undecodable."""

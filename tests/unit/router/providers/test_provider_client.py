@@ -67,6 +67,9 @@ class ScriptedResponse(HttpResponse):
     def ended(self) -> bool:
         return False
 
+    def _is_read(self) -> bool:
+        return not self._steps
+
     async def _read_any(self) -> bytes:
         while self._steps:
             step = self._steps.pop(0)
