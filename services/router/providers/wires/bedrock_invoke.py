@@ -10,8 +10,9 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
