@@ -58,7 +58,7 @@ class AnthropicWire:
         headers["x-api-key"] = endpoint.api_key
         headers["anthropic-version"] = endpoint.options.get("anthropic_version") or "2023-06-01"
         base = endpoint.base_url.rstrip("/").removesuffix("/v1")
-        ignored = anthropic_ignored(prompt, body)
+        ignored = anthropic_ignored(prompt, body) if valid.has_options else ()
         return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -85,7 +85,7 @@ class BedrockInvokeWire:
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
         )
-        return structs.replace(request, ignored=anthropic_ignored(prompt, body))
+        return replace(request, ignored=anthropic_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

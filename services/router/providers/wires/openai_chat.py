@@ -33,7 +33,8 @@ class OpenAIChatWire:
         body = openai_chat_body(valid.prompt, endpoint, self._dialect, stream=stream)
         headers = self._dialect.headers(endpoint, stream=stream)
         url = self._dialect.url(valid.prompt, endpoint)
-        return HttpRequest("POST", url, headers, encode(body), valid.inverse, self._ignored(prompt))
+        ignored = self._ignored(prompt) if valid.has_options else ()
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 
     def _ignored(self, prompt: Prompt) -> tuple[str, ...]:
         dialect = self._dialect

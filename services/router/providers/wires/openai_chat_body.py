@@ -27,9 +27,16 @@ def openai_chat_body(prompt: Prompt, endpoint: Endpoint, dialect: Dialect, *, st
         **(_tools(prompt, dialect) if prompt.tools else {}),
         **(_reasoning(effort, dialect) if (effort := prompt.reasoning_effort) else {}),
         **({"prompt_cache_key": key} if dialect.cache_key and (key := cache_key(prompt)) else {}),
-        **(dialect.thoughtless if dialect.thoughtless and lacks_thoughts(prompt.messages) else {}),
+        **(dialect.thoughtless if dialect.thoughtless and _must_not_think(prompt) else {}),
         **(dialect.extra or {}),
     }
+
+
+def _must_not_think(prompt: Prompt) -> bool:
+    """Returns True where a vendor that thinks by itself refuses to: its thoughts are not at hand, or a call is
+    demanded."""
+    forced = prompt.tool_choice not in ("", "auto", "none")
+    return forced or lacks_thoughts(prompt.messages)
 
 
 def _stream(dialect: Dialect) -> dict[str, Any]:

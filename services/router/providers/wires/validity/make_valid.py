@@ -39,8 +39,10 @@ _options = attrgetter(
     "presence_penalty",
     "frequency_penalty",
     "seed",
+    "reasoning_effort",
+    "reasoning_summary",
 )
-_NO_OPTIONS = ((), (), None, None, None, None, None, None)
+_NO_OPTIONS = ((), (), None, None, None, None, None, None, None, None)
 _CHOICES = ("", "auto", "none", "required")
 _USED_BEFORE = "A tool that was used before."
 #: The end of a description that is too long for its place.
@@ -48,10 +50,12 @@ _MORE = " … (goes on in the description of the parameters)"
 
 
 class Valid(NamedTuple):
-    """A prompt that the vendor takes, and the way back for its answer."""
+    """A prompt that the vendor takes, and the way back for its answer. `has_options` False: it has nothing but
+    messages."""
 
     prompt: Prompt
     inverse: Inverse
+    has_options: bool = True
 
 
 def make_valid(
@@ -66,7 +70,7 @@ def make_valid(
         prompt = replace(prompt, max_output_tokens=rules.least_output)
     plain = are_plain(prompt.messages)
     if plain and _options(prompt) == _NO_OPTIONS:
-        return Valid(prompt, UNCHANGED)
+        return Valid(prompt, UNCHANGED, has_options=False)
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
     names: dict[str, str] = {}
