@@ -98,7 +98,7 @@ RULES: tuple[Rule, ...] = (
         r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
         r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
         r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
-        r"|out of (extra )?usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
+        r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
         r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
         r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
@@ -138,9 +138,9 @@ RULES: tuple[Rule, ...] = (
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
         r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|sensitive information|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|sensitive information|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
         r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
-        (400, 403, 422, 498, 500, _UNSTATED),
+        (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),
     rule(
         ErrorClass.MODEL_NOT_FOUND,
@@ -154,13 +154,17 @@ RULES: tuple[Rule, ...] = (
         r"|access is denied|requires? (an? )?(\w{1,12} )?(subscription|plan|upgrade))"
         r"|\bno access to (the |this )?model"
         r"|not (authorized|allowed|permitted) to (use|invoke|access) (the |this )?model"
-        r"|access to \w{1,20} models is not allowed|模型(不存在|已下线)",
+        r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
+        r"|\* model is not (currently )?supported"
+        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
+        r"|模型(不存在|已下线)",
         (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
         ErrorClass.AUTHENTICATION,
         r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
+        r"|\bapi key (is|has|does|was) (not?|been)\b"
         r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
         r"|not available in your (country|region)",
@@ -179,8 +183,13 @@ RULES: tuple[Rule, ...] = (
         r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
         (400, 403, _UNSTATED),
     ),
-    # As a 400 too: FastChat (code 50001), gateways.
-    rule(ErrorClass.SERVER_ERROR, r"internal (server )?error\b", (400, 403, 404, 409, 422)),
+    # As a 400 too: FastChat (code 50001), LM Studio, gateways.
+    rule(
+        ErrorClass.SERVER_ERROR,
+        r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory|\bcuda\b"
+        r"|\bunexpected (server )?error\b",
+        (400, 403, 404, 409, 422),
+    ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
     rule(
         ErrorClass.OVERLOADED,

@@ -179,8 +179,15 @@ _ONE_OF = re.compile(
     r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
     r"|\bunrecogni[sz]ed\b|\b(?:valid|supported|allowed|available) (?:values|levels|options)\b"
 )
+#: Features that each vendor has in a form of its own, so that whatever is said of them is said by this one.
+_OF_VENDOR = frozenset({Feature.REASONING, Feature.JSON_SCHEMA})
+#: Words of a field that is missing or of a wrong type.
+_MISSHAPEN = re.compile(
+    r"\bmissing\b|field required|\bexpected an? |\bempty\b"
+    r"|\b(?:must|should) be an? (?:valid )?(?:string|object|dict|int|number|array|list|bool)"
+)
 #: Features whose values differ from model to model; of others (roles) they do not.
-_BY_VALUE = frozenset({Feature.REASONING, Feature.JSON_SCHEMA, Feature.TOOL_CHOICE})
+_BY_VALUE = frozenset({Feature.TOOL_CHOICE})
 #: Codes of a list that is longer than this vendor's; a text that is too long may be the prompt.
 _TOO_MANY = "arrayabovemaxlength"
 
@@ -219,8 +226,8 @@ def _is_bound_of_model(error: ErrorBody) -> bool:
         return _ABOVE.search(error.words) is not None
     if _TOO_MANY in error.codes:
         return feature in (Feature.STOP, Feature.TOOLS)
-    if feature is Feature.REASONING and _ABOVE.search(error.words):
-        return True
+    if feature in _OF_VENDOR:
+        return _MISSHAPEN.search(error.words) is None
     return feature in _BY_VALUE and _ONE_OF.search(error.words) is not None
 
 
