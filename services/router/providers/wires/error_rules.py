@@ -73,8 +73,10 @@ _LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
 _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 
 #: Of a 429 that says what it is.
-_A_RATE = re.compile(r"rate.?limit|too many requests")
+_A_RATE = re.compile(r"rate.?limit(?!error)|too many requests")
 
+#: Statuses that another server's error states, and that a gateway hands on as a 400.
+_PASSING = frozenset({429, 500, 502, 503, 504, 529})
 #: The classes of refusals that are the model's own.
 _OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
 
@@ -101,6 +103,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
         r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
         r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
+        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
         r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)",
         (400, 403, 404, 412, 422, 429, _UNSTATED),
@@ -128,7 +131,8 @@ RULES: tuple[Rule, ...] = (
         r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
         r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size"
         r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
-        r"|max(imum)? (input|prompt) (characters|tokens|length)|prompt (exceeds|超)|超长|长度超",
+        r"|max(imum)? (input|prompt) (characters|tokens|length)|prompt (exceeds|超)|超长|长度超"
+        r"|\b(length|size) limit exceeded",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
@@ -153,7 +157,7 @@ RULES: tuple[Rule, ...] = (
         r"|is not (enabled|available|permitted|supported by any)"
         r"|access is denied|requires? (an? )?(\w{1,12} )?(subscription|plan|upgrade))"
         r"|\bno access to (the |this )?model"
-        r"|not (authorized|allowed|permitted) to (use|invoke|access) (the |this )?model"
+        r"|not (authorized|allowed|permitted) to (use|invoke|access|sample from) (the |this |publisher )?model"
         r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
         r"|\* model is not (currently )?supported"
         r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
@@ -165,7 +169,7 @@ RULES: tuple[Rule, ...] = (
         r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
         r"|\bapi key (is|has|does|was) (not?|been)\b"
-        r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
+        r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
         r"|not available in your (country|region)",
         (400, 403, 412, 422, _UNSTATED),
@@ -173,7 +177,8 @@ RULES: tuple[Rule, ...] = (
     rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|无权(访问|使用).{0,20}模型", (400, 403, 422, 429)),
     rule(
         ErrorClass.OVERLOADED,
-        r"overload|high demand|no ?capacity|capacity temporarily|(at|of) capacity|currently loading"
+        r"overload|high demand|no ?capacity|capacity (temporarily |limit )?exceeded|(at|of) capacity"
+        r"|currently loading"
         r"|访问量过大|繁忙|过载"
         r"|(model|server|engine|service) (is )?((currently|too) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
@@ -261,6 +266,8 @@ def verdict_of(
     # A code that says no more than that some field is refused leaves open whether by this model alone.
     rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
     found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)
+    if found is None and error.inner_status in _PASSING and status in (400, 422):
+        found = Verdict(class_of_status(error.inner_status), None, False, error.inner_words)
     if found is None and is_unsupported(error, status):
         found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
     if found is None:
