@@ -36,7 +36,7 @@ class SlidingCounts:
     Memory is `buckets` entries whatever the traffic. A clock that goes back drops what now lies in the future.
     """
 
-    __slots__ = ("_buckets", "_current", "_entries", "_width")
+    __slots__ = ("_buckets", "_current", "_entries", "_sums", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         if seconds <= 0 or buckets < 1:
@@ -44,6 +44,8 @@ class SlidingCounts:
         self._width = seconds / buckets
         self._buckets = buckets
         self._entries: dict[int, list[int]] = {}
+        #: Of all entries, so that nobody who asks adds them up.
+        self._sums = [0, 0, 0]
         self._current: int | None = None
 
     def add(self, now: float, successes: int, failures: int, slow: int = 0) -> None:
@@ -52,23 +54,23 @@ class SlidingCounts:
         entry = self._entries.get(current)
         if entry is None:
             entry = self._entries[current] = [0, 0, 0]
+        sums = self._sums
         entry[0] += successes
         entry[1] += failures
         entry[2] += slow
+        sums[0] += successes
+        sums[1] += failures
+        sums[2] += slow
 
     def totals(self, now: float) -> Counts:
         """Returns the counts of the window that ends at `now`."""
         self._advance(now)
-        successes = failures = slow = 0
-        for entry in self._entries.values():
-            successes += entry[0]
-            failures += entry[1]
-            slow += entry[2]
-        return Counts(successes, failures, slow)
+        return Counts(*self._sums)
 
     def clear(self) -> None:
         """Forgets everything."""
         self._entries.clear()
+        self._sums = [0, 0, 0]
 
     def _advance(self, now: float) -> int:
         current = math.floor(now / self._width)
@@ -77,5 +79,7 @@ class SlidingCounts:
         self._current = current
         oldest = current - self._buckets + 1
         for index in [i for i in self._entries if i < oldest or i > current]:
-            del self._entries[index]
+            gone = self._entries.pop(index)
+            for which, count in enumerate(gone):
+                self._sums[which] -= count
         return current
