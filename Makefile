@@ -13,6 +13,8 @@ BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 PIP := $(BIN)/python $(PIP_INSTALL)
+# Each process of a stack and of a test run would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup run quick test test-containers test-hostile test-clients check bench images k8s lock clean
 
