@@ -148,6 +148,11 @@ def _many_stops_deepseek(sent: Sent) -> Found:
     return {} if len(chat.stops(sent)) > _DEEPSEEK_STOPS else None
 
 
+def _negative_seed(sent: Sent) -> Found:
+    seed = number(sent.body.get("random_seed"))
+    return {} if seed is not None and seed < 0 else None
+
+
 def _answer_type(sent: Sent) -> Found:
     kind = object_of(sent.body.get("response_format")).get("type")
     return {} if kind not in (None, "text", "json_object") else None
@@ -238,6 +243,13 @@ MISTRAL_RULES: tuple[Rule, ...] = (
         _MISTRAL,
         "json_schema: property '{name}' is not supported",
         _unknown_keyword,
+    ),
+    Rule(
+        "seed",
+        _MISTRAL,
+        "Input should be greater than or equal to 0",
+        _negative_seed,
+        status=422,
     ),
     Rule(
         "temperature",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import CALLER_UNITS, limit_state
+from services.router.admission.limit_state import limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -38,13 +38,12 @@ class Slice:
     #: The end of the limit's calendar window; None: it has none, or nothing of it is used.
     window_ends: float | None = None
     #: The limit that it is a slice of; set when it is taken in.
-    home: Dimension | None = None
+    home: Dimension = field(init=False, repr=False)
     used: int = 0
     overrun: int = 0
-    #: Calls that took from it and have not settled, and how much they took.
+    #: Calls that took from it and have not settled.
     running: int = 0
-    reserved: int = 0
-    #: Last taken from or given back to.
+    #: Granted, or last given back to.
     touched: float = 0.0
     #: Nothing more is taken from it.
     retired: bool = False
@@ -76,7 +75,7 @@ class Slice:
         if self.running:
             return False
         idle = self.unit is CONCURRENCY and now - self.touched > IDLE
-        if idle and self.home is not None and not self.retired:
+        if idle and not self.retired:
             self.home.demand.turn(now)
             idle = self.home.held - self.amount >= self.home.demand.slots()
         return self.retired or self.closed or idle or self.expires <= now or self.remaining <= 0
@@ -139,8 +138,8 @@ class Dimension:
         return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
-        """Returns its state for callers. None: it is not for them, or not known."""
-        if self.known_at is None or self.shadow or self.unit not in CALLER_UNITS:
+        """Returns its state for callers. None: it is only counted, or not known."""
+        if self.known_at is None or self.shadow:
             return None
         left, age = self.left + self.available(now), now - self.known_at
         over = None if self.window_ends is None else self.window_ends - now

@@ -17,11 +17,17 @@ T = TypeVar("T")
 
 
 class Runner(Generic[T]):
-    """An attempt in the race. `show` resolves at its first sign of an answer; `drop` ends what it left open."""
+    """An attempt in the race. `show` resolves at its first sign of an answer; `drop` ends what it left open. `usual`:
+    the seconds in which its target usually shows something, None: not known."""
 
     def __init__(
-        self, attempt: RunningAttempt, show: Awaitable[T], drop: Callable[[], Awaitable[None]]
+        self,
+        attempt: RunningAttempt,
+        show: Awaitable[T],
+        drop: Callable[[], Awaitable[None]],
+        usual: float | None = None,
     ) -> None:
+        self.usual = usual
         self.attempt = attempt
         self.show = show
         self.task: asyncio.Task[T] = asyncio.ensure_future(_awaited(show))
@@ -38,10 +44,12 @@ async def race(
     second: Callable[[], Awaitable[Runner[T] | None]],
     failed: Callable[[RunningAttempt, ProviderFailure], None],
     lost: Callable[[RunningAttempt], None],
+    outlasts: Callable[[Runner[T]], None] | None = None,
 ) -> tuple[Runner[T], T]:
     """Returns the winner and its first sign. `second` is called after `delay` seconds without a sign of the first,
     and may decline (None); it is cancelled when the first shows something meanwhile. `failed` and `lost` account for
-    attempts that do not win; the last failure is raised."""
+    attempts that do not win; the last failure is raised. `outlasts` takes over the first where the second wins: it
+    is not ended then."""
     running = {first.task: first}
     requested = False
     asking: asyncio.Task[Runner[T] | None] | None = None
@@ -67,6 +75,9 @@ async def race(
                     # A visible failure is the failover loop's business, not a reason to hedge.
                     requested = True
                     continue
+                if outlasts is not None and first.task in running:
+                    del running[first.task]
+                    outlasts(first)
                 return entry, shown
             if asking is not None and asking in done:
                 another, asking = asking.result(), None

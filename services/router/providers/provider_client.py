@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from msgspec import structs
+
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
@@ -138,6 +140,8 @@ class ProviderClient:
         if len(body) > limit:
             raise too_long(prompt, limit)
         completion = request.inverse.whole(wire.completion(status, headers, body))
+        if request.ignored:
+            completion = structs.replace(completion, ignored=request.ignored)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
@@ -152,6 +156,7 @@ class ProviderClient:
         wire, endpoint, maker = self._endpoint(provider, model)
         prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=True)
+        told.ignored = request.ignored
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         # What goes on from text already sent may have nothing to add.

@@ -98,8 +98,11 @@ RULES: tuple[Rule, ...] = (
         r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
         r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
         r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
+        r"|out of (extra )?usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
+        r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
+        r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
-        r"|余额不足|欠费",
+        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)",
         (400, 403, 404, 412, 422, 429, _UNSTATED),
     ),
     # Google says it of a minute's quota too.
@@ -123,16 +126,20 @@ RULES: tuple[Rule, ...] = (
         r"|exceeds the maximum number of (input )?tokens|reduce (the length of )?(the|your) (messages|prompt|input)"
         r"|\b(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
         r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
-        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size",
+        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size"
+        r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
+        r"|max(imum)? (input|prompt) (characters|tokens|length)|prompt (exceeds|超)|超长|长度超",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
         ErrorClass.CONTENT_REFUSED,
-        r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
+        r"content (filter|policy|moderation|management policy|exists risk)|rejected by .{0,20}moderation"
+        r"|violat\w{1,10} (our |the )?(usage|content)"
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
         r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|data inspection|blocked (input|output|by our)|敏感",
+        r"|sensitive information|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
         (400, 403, 422, 498, 500, _UNSTATED),
     ),
     rule(
@@ -144,7 +151,10 @@ RULES: tuple[Rule, ...] = (
         r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
         r"|decommissioned|retired|blocked at)|no longer (available|supported)"
         r"|is not (enabled|available|permitted|supported by any)"
-        r"|access is denied)",
+        r"|access is denied|requires? (an? )?(\w{1,12} )?(subscription|plan|upgrade))"
+        r"|\bno access to (the |this )?model"
+        r"|not (authorized|allowed|permitted) to (use|invoke|access) (the |this )?model"
+        r"|access to \w{1,20} models is not allowed|模型(不存在|已下线)",
         (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
@@ -156,13 +166,21 @@ RULES: tuple[Rule, ...] = (
         r"|not available in your (country|region)",
         (400, 403, 412, 422, _UNSTATED),
     ),
+    rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|无权(访问|使用).{0,20}模型", (400, 403, 422, 429)),
     rule(
         ErrorClass.OVERLOADED,
-        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|currently loading"
+        r"overload|high demand|no ?capacity|capacity temporarily|(at|of) capacity|currently loading"
+        r"|访问量过大|繁忙|过载"
         r"|(model|server|engine|service) (is )?((currently|too) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),
-    rule(ErrorClass.RATE_LIMITED, r"throttl|rate limit|too many requests", (400, 403, _UNSTATED)),
+    rule(
+        ErrorClass.RATE_LIMITED,
+        r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
+        (400, 403, _UNSTATED),
+    ),
+    # As a 400 too: FastChat (code 50001), gateways.
+    rule(ErrorClass.SERVER_ERROR, r"internal (server )?error\b", (400, 403, 404, 409, 422)),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
     rule(
         ErrorClass.OVERLOADED,

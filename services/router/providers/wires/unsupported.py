@@ -59,6 +59,13 @@ _SAID = (
     r"|\bincompatible\b|\bmutually exclusive\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
+    # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
+    r"\bmust not (?:contain|include|have|use)\b|\bkeywords?\b|\bbut not both\b|\bwhen using \w{2,20}[^:]{0,60}$"
+    r"|\brestricted to\b|\bmandatory\b",
+    # Malformed input request: string [...] does not match pattern: a body in the form of one model
+    r"\bmalformed input request\b",
+    # Invalid 'content' type: got list / Unexpected item type in content
+    r"\bgot (?:an? )?(?:list|array)\b|\bitem types? in\b",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
     # failed to parse grammar / JSON schema conversion failed / template error
@@ -91,7 +98,9 @@ _EVERYONES = re.compile(
     r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
     r"|can only|found for)\b"
     r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
-    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
+    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same|expecting|delimiter|unterminated)"
+    r"|\btool (?:call |use |result |response )?(?:ids?|results?|responses?)\b|\bnot found in\b|\billegal\b"
+    r"|参数|格式"
 )
 #: Words of its own that a sentence has at least.
 _SENTENCE = 4
