@@ -12,12 +12,13 @@ from libs.errors import Unavailable
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.analytics.adapters.postgres_alerts import PostgresAlerts
-from services.analytics.adapters.postgres_database import Database, PoolOptions
-from services.analytics.adapters.postgres_ledger import PostgresLedger
-from services.analytics.adapters.postgres_migrations import MigrationRefused, read_migrations
-from services.analytics.record import Recorder
-from services.analytics.servicer import SERVICE, AnalyticsServicer
+from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
+from services.analytics.api.servicer import SERVICE, AnalyticsServicer
+from services.analytics.database.postgres_database import Database, PoolOptions
+from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
+from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.recorder import Recorder
+from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.settings import AnalyticsSettings
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
@@ -50,13 +51,14 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         except (Unavailable, TimeoutError) as error:
             log.warning("ledger_not_ready", error=str(error) or "PostgreSQL takes its time")
             await stack.enter_async_context(background("analytics-migrations", database.keep_preparing))
-        ledger = PostgresLedger(database)
-        recorder = Recorder(ledger, runtime.clock, runtime.metrics)
+        recorder = Recorder(PostgresLedger(database), runtime.clock, runtime.metrics)
         stack.push_async_callback(recorder.close)
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
-                AnalyticsServicer(recorder, ledger, PostgresAlerts(database), runtime.clock),
+                AnalyticsServicer(
+                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), runtime.clock
+                ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),
             )

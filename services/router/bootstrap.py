@@ -28,8 +28,10 @@ from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.api.entry import Entry
+from services.router.api.fetched import FetchedAddresses
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_door import HttpDoor, OpenAiErrors
+from services.router.api.http_fetch import HttpFetcher
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from services.router.budgets.budgets import Budgets
@@ -145,7 +147,11 @@ async def assemble(
             _until(health.known, FIRST_CONTACT, "health"),
             _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock)
+        addresses = None
+        if settings.hosts_to_fetch_from:
+            fetcher = await stack.enter_async_context(HttpFetcher(settings.hosts_to_fetch_from))
+            addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, addresses)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
         yield _doors(settings, runtime, servicer, HttpDoor(entry, runtime.clock, heartbeats))

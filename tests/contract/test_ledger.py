@@ -1,4 +1,4 @@
-"""The contract of every Ledger: the same suite for the fake and for a real PostgreSQL."""
+"""The contract of every Ledger and of the reports from it: the same suite for the fake and for a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import pytest_asyncio
 
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
-from services.analytics.adapters.postgres_database import Database
-from services.analytics.adapters.postgres_ledger import PostgresLedger
-from services.analytics.adapters.postgres_migrations import read_migrations
-from services.analytics.domain.attempt import Attempt, Outcome
-from services.analytics.domain.query import GroupBy, Interval, Query
-from services.analytics.domain.report import CostRow, Group, Quantiles
-from services.analytics.ports import Ledger, Recorded
+from services.analytics.database.postgres_database import Database
+from services.analytics.database.postgres_migrations import read_migrations
+from services.analytics.ledger.attempt import Attempt, Outcome
+from services.analytics.ledger.ledger import Ledger, Recorded
+from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.reports.postgres_reports import PostgresReports
+from services.analytics.reports.query import GroupBy, Interval, Query
+from services.analytics.reports.report import CostRow, Group, Quantiles
+from services.analytics.reports.reports import Reports
 from tests.support.engines import PostgresServer
 from tests.support.ledger import NOW, MemoryLedger, an_attempt
 from tests.support.postgres import fresh_database
@@ -45,21 +47,27 @@ async def ledger(request: pytest.FixtureRequest, database: Database) -> Ledger:
     return PostgresLedger(database)
 
 
-async def cost_of(ledger: Ledger, **filters: str) -> CostRow:
-    return (await ledger.costs(Query(NOW - 86_400, NOW, **filters))).total  # type: ignore[arg-type]
+@pytest.fixture
+def reports(ledger: Ledger, database: Database) -> Reports:
+    """Reports from what `ledger` keeps."""
+    return ledger if isinstance(ledger, MemoryLedger) else PostgresReports(database)
+
+
+async def cost_of(reports: Reports, **filters: str) -> CostRow:
+    return (await reports.costs(Query(NOW - 86_400, NOW, **filters))).total  # type: ignore[arg-type]
 
 
 def epoch(zone: str, *fields: int) -> float:
     return datetime(*fields, tzinfo=ZoneInfo(zone)).timestamp()  # type: ignore[arg-type,misc]
 
 
-async def test_an_attempt_is_kept_once_however_often_it_comes(ledger: Ledger) -> None:
+async def test_an_attempt_is_kept_once_however_often_it_comes(ledger: Ledger, reports: Reports) -> None:
     """Duplicates across batches and within one change nothing and are counted as such."""
     batch = [an_attempt("a1", cost_micro_usd=5), an_attempt("a2", cost_micro_usd=7)]
     assert await ledger.record(batch) == Recorded(inserted=2)
     assert await ledger.record(batch) == Recorded(duplicates=2)
     assert await ledger.record([*batch, an_attempt("a3"), an_attempt("a3")]) == Recorded(1, 0, 3)
-    total = await cost_of(ledger)
+    total = await cost_of(reports)
     assert (total.attempts, total.cost_micro_usd) == (3, 12)
 
 
@@ -79,21 +87,23 @@ RECORDS = [
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("together", [True, False])
-async def test_the_better_record_wins_in_any_order(ledger: Ledger, seed: int, together: bool) -> None:
+async def test_the_better_record_wins_in_any_order(
+    ledger: Ledger, reports: Reports, seed: int, together: bool
+) -> None:
     """A known end beats an unknown one, then exact beats estimated beats uncertain, whichever comes first."""
     shuffled = random.Random(seed).sample(RECORDS * 2, k=len(RECORDS) * 2)
     for batch in [shuffled] if together else [[record] for record in shuffled]:
         await ledger.record(batch)
     for worse, better in itertools.pairwise(RECORDS):
         assert worse.rank < better.rank
-    assert await cost_of(ledger) == CostRow(Group(), 100, 0, 0, Usage(accuracy=EXACT), 1, 1)
+    assert await cost_of(reports) == CostRow(Group(), 100, 0, 0, Usage(accuracy=EXACT), 1, 1)
 
 
-async def test_an_equally_good_record_does_not_replace(ledger: Ledger) -> None:
+async def test_an_equally_good_record_does_not_replace(ledger: Ledger, reports: Reports) -> None:
     """The first of two equally good records stays: a redelivery cannot rewrite history."""
     await ledger.record([an_attempt(cost_micro_usd=1)])
     assert await ledger.record([an_attempt(cost_micro_usd=2)]) == Recorded(duplicates=1)
-    assert (await cost_of(ledger)).cost_micro_usd == 1
+    assert (await cost_of(reports)).cost_micro_usd == 1
 
 
 async def test_writers_of_the_same_attempts_do_not_deadlock(ledger: Ledger) -> None:
@@ -104,7 +114,7 @@ async def test_writers_of_the_same_attempts_do_not_deadlock(ledger: Ledger) -> N
     assert sum(result.duplicates for result in results) == 1400
 
 
-async def test_costs_sum_exactly_and_by_accuracy(ledger: Ledger) -> None:
+async def test_costs_sum_exactly_and_by_accuracy(ledger: Ledger, reports: Reports) -> None:
     """Sums beyond 2^53 are exact; estimated and uncertain money are told apart; accuracy is that of the worst."""
     big = 10**12
     rows = [an_attempt(f"a{i}", cost_micro_usd=big - i, usage=Usage(10**9, 1, 2, 3, 4)) for i in range(10)]
@@ -113,22 +123,22 @@ async def test_costs_sum_exactly_and_by_accuracy(ledger: Ledger) -> None:
         an_attempt("b2", cost_micro_usd=4, usage=Usage(1, accuracy=UNCERTAIN)),
     ]
     await ledger.record(rows)
-    report = await ledger.costs(DAY)
+    report = await reports.costs(DAY)
     usage = Usage(10 * 10**9 + 2, 10, 20, 30, 40, UNCERTAIN)
     assert report.total == CostRow(Group(), 10 * big - 45 + 7, 3, 4, usage, 12, 12)
     assert report.rows == (report.total,)
 
 
-async def test_no_attempts_give_no_rows_and_a_total_of_nothing(ledger: Ledger) -> None:
+async def test_no_attempts_give_no_rows_and_a_total_of_nothing(ledger: Ledger, reports: Reports) -> None:
     """Groups without attempts are left out, with and without group_by."""
     for query in (DAY, Query(NOW - 1, NOW, (GroupBy.TENANT,), Interval.HOUR)):
-        assert await ledger.costs(query) == await MemoryLedger().costs(query)
-        assert (await ledger.costs(query)).rows == ()
-        assert await ledger.performance(query) == ()
-        assert await ledger.reliability(query) == ()
+        assert await reports.costs(query) == await MemoryLedger().costs(query)
+        assert (await reports.costs(query)).rows == ()
+        assert await reports.performance(query) == ()
+        assert await reports.reliability(query) == ()
 
 
-async def test_a_request_in_several_groups_counts_once_in_the_total(ledger: Ledger) -> None:
+async def test_a_request_in_several_groups_counts_once_in_the_total(ledger: Ledger, reports: Reports) -> None:
     """A failed-over request is a request of both providers and one request in all."""
     await ledger.record(
         [
@@ -136,7 +146,7 @@ async def test_a_request_in_several_groups_counts_once_in_the_total(ledger: Ledg
             an_attempt("a2", request_id="r", provider="anthropic", model="claude", attempt_number=2),
         ]
     )
-    report = await ledger.costs(Query(NOW - 86_400, NOW, (GroupBy.PROVIDER,)))
+    report = await reports.costs(Query(NOW - 86_400, NOW, (GroupBy.PROVIDER,)))
     assert [(row.group.values, row.requests) for row in report.rows] == [
         (("anthropic",), 1),
         (("openai",), 1),
@@ -155,7 +165,9 @@ async def test_a_request_in_several_groups_counts_once_in_the_total(ledger: Ledg
         (GroupBy.ERROR_CLASS, "timeout"),
     ],
 )
-async def test_every_dimension_groups(ledger: Ledger, dimension: GroupBy, value: str) -> None:
+async def test_every_dimension_groups(
+    ledger: Ledger, reports: Reports, dimension: GroupBy, value: str
+) -> None:
     """Each dimension names its groups by its own value; an attempt without one is in the group ""."""
     await ledger.record(
         [
@@ -165,9 +177,9 @@ async def test_every_dimension_groups(ledger: Ledger, dimension: GroupBy, value:
         ]
     )
     query = Query(NOW - 86_400, NOW, (dimension,))
-    assert [row.group for row in (await ledger.costs(query)).rows] == [Group((value,))]
-    assert [row.group for row in await ledger.performance(query)] == [Group((value,))]
-    assert [row.group for row in await ledger.reliability(query)] == [Group((value,))]
+    assert [row.group for row in (await reports.costs(query)).rows] == [Group((value,))]
+    assert [row.group for row in await reports.performance(query)] == [Group((value,))]
+    assert [row.group for row in await reports.reliability(query)] == [Group((value,))]
 
 
 @pytest.mark.parametrize(
@@ -181,19 +193,21 @@ async def test_every_dimension_groups(ledger: Ledger, dimension: GroupBy, value:
         ("campaign", "summer", "summer; DROP TABLE analytics.attempts"),
     ],
 )
-async def test_filters_take_exactly_what_they_name(ledger: Ledger, name: str, value: str, other: str) -> None:
+async def test_filters_take_exactly_what_they_name(
+    ledger: Ledger, reports: Reports, name: str, value: str, other: str
+) -> None:
     """A filter is a value, never SQL, and is compared exactly."""
     await ledger.record([an_attempt(content_type="seo", campaign="summer")])
-    assert (await cost_of(ledger, **{name: value})).attempts == 1
-    assert (await cost_of(ledger, **{name: other})).attempts == 0
+    assert (await cost_of(reports, **{name: value})).attempts == 1
+    assert (await cost_of(reports, **{name: other})).attempts == 0
 
 
-async def test_the_range_begins_inclusive_and_ends_exclusive(ledger: Ledger) -> None:
+async def test_the_range_begins_inclusive_and_ends_exclusive(ledger: Ledger, reports: Reports) -> None:
     """To the microsecond."""
     await ledger.record(
         [an_attempt(f"a{i}", started=NOW + offset) for i, offset in enumerate((-1e-6, 0, 1, 2 - 1e-6, 2))]
     )
-    assert (await ledger.costs(Query(NOW, NOW + 2))).total.attempts == 3
+    assert (await reports.costs(Query(NOW, NOW + 2))).total.attempts == 3
 
 
 # Berlin: clocks went 02:00 → 03:00 on 2027-03-28 and 03:00 → 02:00 on 2027-10-31.
@@ -239,18 +253,23 @@ CASES: list[tuple[Interval, str, list[float], list[float]]] = [
 
 @pytest.mark.parametrize(("interval", "zone", "instants", "buckets"), CASES)
 async def test_buckets_are_cut_in_the_owners_time_zone(
-    ledger: Ledger, interval: Interval, zone: str, instants: list[float], buckets: list[float]
+    ledger: Ledger,
+    reports: Reports,
+    interval: Interval,
+    zone: str,
+    instants: list[float],
+    buckets: list[float],
 ) -> None:
     """Days and months are the owner's; days of 23 and 25 hours are one bucket; a repeated hour is two."""
     await ledger.record([an_attempt(f"a{i}", started=instant) for i, instant in enumerate(instants)])
     query = Query(min(instants), max(instants) + 1, (), interval, zone)
     expected = sorted({bucket: buckets.count(bucket) for bucket in buckets}.items())
-    assert [(row.group.bucket, row.attempts) for row in (await ledger.costs(query)).rows] == expected
-    assert [(row.group.bucket, row.attempts) for row in await ledger.performance(query)] == expected
-    assert [(row.group.bucket, row.attempts) for row in await ledger.reliability(query)] == expected
+    assert [(row.group.bucket, row.attempts) for row in (await reports.costs(query)).rows] == expected
+    assert [(row.group.bucket, row.attempts) for row in await reports.performance(query)] == expected
+    assert [(row.group.bucket, row.attempts) for row in await reports.reliability(query)] == expected
 
 
-async def test_performance_counts_only_what_it_says(ledger: Ledger) -> None:
+async def test_performance_counts_only_what_it_says(ledger: Ledger, reports: Reports) -> None:
     """Quantiles are of successes (first token: of streamed ones), values that occurred; speed is over summed time."""
     rows = [
         an_attempt(
@@ -267,21 +286,21 @@ async def test_performance_counts_only_what_it_says(ledger: Ledger) -> None:
         an_attempt("b2", request_id="r1", attempt_number=2, latency=None, usage=Usage(output_tokens=10**6)),
     ]
     await ledger.record(rows)
-    (row,) = await ledger.performance(DAY)
+    (row,) = await reports.performance(DAY)
     assert (row.attempts, row.successes, row.requests, row.failovers) == (12, 11, 10, 1)
     assert row.latency == Quantiles(0.5, 0.9, 1.0)
     assert row.time_to_first_token == Quantiles(0.06, 0.1, 0.1)
     assert row.output_tokens_per_second == pytest.approx(100 / 5.5)
 
 
-async def test_unary_failures_alone_have_no_distribution(ledger: Ledger) -> None:
+async def test_unary_failures_alone_have_no_distribution(ledger: Ledger, reports: Reports) -> None:
     """No data is None, not zero."""
     await ledger.record([an_attempt(outcome=Outcome.FAILURE)])
-    (row,) = await ledger.performance(DAY)
+    (row,) = await reports.performance(DAY)
     assert (row.latency, row.time_to_first_token, row.output_tokens_per_second) == (None, None, None)
 
 
-async def test_reliability_is_what_callers_saw(ledger: Ledger) -> None:
+async def test_reliability_is_what_callers_saw(ledger: Ledger, reports: Reports) -> None:
     """A failed-over request was answered; a failed one was not; a cancelled or unknown one says nothing."""
     failed = {"outcome": Outcome.FAILURE, "error_class": ErrorClass.OVERLOADED}
     await ledger.record(
@@ -297,17 +316,17 @@ async def test_reliability_is_what_callers_saw(ledger: Ledger) -> None:
             an_attempt("a7", request_id="good"),
         ]
     )
-    (row,) = await ledger.reliability(DAY)
+    (row,) = await reports.reliability(DAY)
     assert (row.attempts, row.successes, row.failures, row.cancelled, row.unknown) == (7, 2, 3, 1, 1)
     assert row.errors == {ErrorClass.OVERLOADED: 2, None: 1}
     assert (row.requests, row.answered, row.unanswered, row.failovers) == (5, 2, 1, 1)
     assert (row.success_rate, row.failover_rate) == (2 / 5, 1 / 2)
     assert row.availability == pytest.approx(2 / 3)
-    anthropic, openai = await ledger.reliability(Query(NOW - 86_400, NOW, (GroupBy.PROVIDER,)))
+    anthropic, openai = await reports.reliability(Query(NOW - 86_400, NOW, (GroupBy.PROVIDER,)))
     assert (anthropic.availability, openai.availability) == (1 / 2, 1 / 3)
 
 
-async def test_a_request_across_a_boundary_is_one_request(ledger: Ledger) -> None:
+async def test_a_request_across_a_boundary_is_one_request(ledger: Ledger, reports: Reports) -> None:
     """Its failed attempt before the hour and its answer after it make an answered request of the first hour."""
     hour = NOW - NOW % 3600
     await ledger.record(
@@ -316,18 +335,18 @@ async def test_a_request_across_a_boundary_is_one_request(ledger: Ledger) -> Non
             an_attempt("a2", request_id="r", started=hour + 1, attempt_number=2),
         ]
     )
-    (row,) = await ledger.reliability(Query(hour - 3600, hour + 3600, (), Interval.HOUR))
+    (row,) = await reports.reliability(Query(hour - 3600, hour + 3600, (), Interval.HOUR))
     assert (row.group.bucket, row.requests, row.answered, row.unanswered) == (hour - 3600, 1, 1, 0)
 
 
-async def test_too_many_rows_are_refused_not_cut(ledger: Ledger) -> None:
+async def test_too_many_rows_are_refused_not_cut(ledger: Ledger, reports: Reports) -> None:
     """10,000 rows are given whole; one more is an error."""
     rows = [an_attempt(f"a{i}", tenant=f"t{i}") for i in range(10_001)]
     await ledger.record(rows[:10_000])
     query = Query(NOW - 86_400, NOW, (GroupBy.TENANT,))
-    assert len((await ledger.costs(query)).rows) == 10_000
+    assert len((await reports.costs(query)).rows) == 10_000
     await ledger.record(rows[10_000:])
-    for ask in (ledger.costs, ledger.performance, ledger.reliability):
+    for ask in (reports.costs, reports.performance, reports.reliability):
         with pytest.raises(FailedPrecondition) as refusal:
             await ask(query)
         assert refusal.value.reason == "TOO_MANY_ROWS"
@@ -360,7 +379,7 @@ def random_attempt(rng: random.Random, number: int) -> Attempt:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_answers_agree_with_the_oracle(ledger: Ledger, seed: int) -> None:
+async def test_answers_agree_with_the_oracle(ledger: Ledger, reports: Reports, seed: int) -> None:
     """On random histories every report equals that of the plain in-memory implementation."""
     rng = random.Random(seed)
     rows = [random_attempt(rng, i) for i in range(300)]
@@ -379,13 +398,13 @@ async def test_answers_agree_with_the_oracle(ledger: Ledger, seed: int) -> None:
             tenant=rng.choice([None, "acme"]),
             model=rng.choice([None, None, "small", "openai/large/v2"]),
         )
-        costs, expected = await ledger.costs(query), await oracle.costs(query)
+        costs, expected = await reports.costs(query), await oracle.costs(query)
         assert costs.total == expected.total
         assert sorted(costs.rows, key=repr) == sorted(expected.rows, key=repr)
-        assert sorted(await ledger.reliability(query), key=repr) == sorted(
+        assert sorted(await reports.reliability(query), key=repr) == sorted(
             await oracle.reliability(query), key=repr
         )
-        performance = {row.group: row for row in await ledger.performance(query)}
+        performance = {row.group: row for row in await reports.performance(query)}
         for row in await oracle.performance(query):
             same = performance.pop(row.group)
             assert (same.attempts, same.successes, same.requests, same.failovers) == (

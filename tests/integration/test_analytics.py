@@ -20,10 +20,11 @@ from dev import engines
 from libs.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from libs.lifecycle import StartError
 from libs.rpc.status import from_rpc_error
-from services.analytics.adapters.postgres_database import Database, PoolOptions
-from services.analytics.adapters.postgres_ledger import PostgresLedger
-from services.analytics.adapters.postgres_migrations import read_migrations
-from services.analytics.domain.query import Query
+from services.analytics.database.postgres_database import Database, PoolOptions
+from services.analytics.database.postgres_migrations import read_migrations
+from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.reports.postgres_reports import PostgresReports
+from services.analytics.reports.query import Query
 from tests.support.analytics import Analytics, Sender, an_event, analytics, send
 from tests.support.engines import PostgresServer, postgres
 from tests.support.ledger import NOW, an_attempt
@@ -117,7 +118,7 @@ async def test_what_only_the_database_refuses_does_not_hold_up_the_rest(dsn: str
         recorded = await ledger.record([*rows, rows[3]])
         assert set(recorded.refused) == {"a03", "a09"}
         assert (recorded.inserted, recorded.duplicates) == (8, 0)
-        assert (await ledger.costs(Query(NOW - 3600, NOW))).total.attempts == 8
+        assert (await PostgresReports(database).costs(Query(NOW - 3600, NOW))).total.attempts == 8
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ async def test_a_question_that_takes_too_long_is_ended(dsn: str) -> None:
         with pytest.raises(DeadlineExceeded, match="shorter range"):
             async with database.reading() as connection:
                 await connection.execute("SELECT pg_sleep(30)")
-        assert (await PostgresLedger(database).costs(Query(0, NOW))).rows == ()
+        assert (await PostgresReports(database).costs(Query(0, NOW))).rows == ()
 
 
 async def test_a_changed_history_is_a_sentence_at_start(dsn: str) -> None:

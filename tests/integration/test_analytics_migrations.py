@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from services.analytics.adapters.postgres_migrations import (
+from services.analytics.database.postgres_migrations import (
     Migration,
     MigrationRefused,
     migrate,

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
-from services.analytics.domain.alert import LONGEST, QuotaAlert
-from services.analytics.domain.attempt import Attempt, Outcome, best_by_id
-from services.analytics.domain.query import GroupBy, Interval, Query
-from services.analytics.domain.report import (
+from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
+from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
+from services.analytics.ledger.ledger import Recorded
+from services.analytics.reports.query import GroupBy, Interval, Query
+from services.analytics.reports.report import (
     MAX_ROWS,
     CostReport,
     CostRow,
@@ -23,7 +24,6 @@ from services.analytics.domain.report import (
     Quantiles,
     ReliabilityRow,
 )
-from services.analytics.ports import Recorded
 
 #: 2027-01-15T08:00:00Z, where ManualClock begins.
 NOW = 1_800_000_000.0
@@ -48,7 +48,7 @@ def an_attempt(attempt_id: str = "a1", **fields: Any) -> Attempt:
 
 
 class MemoryLedger:
-    """Satisfies `services.analytics.ports.Ledger`. `gone` makes it UNAVAILABLE."""
+    """Satisfies the ports `Ledger` and `Reports`. `gone` makes it UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
@@ -154,8 +154,8 @@ def _requests(attempts: Iterable[Attempt]) -> int:
     return len({attempt.request_id for attempt in attempts})
 
 
-class MemoryAlerts:
-    """Satisfies `services.analytics.ports.Alerts`; shares its contract with the one in PostgreSQL."""
+class MemoryQuotaAlerts:
+    """Satisfies the port `QuotaAlerts`; shares its contract with the one in PostgreSQL."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str, str, str, float], QuotaAlert] = {}

@@ -119,8 +119,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events, usage told so far, failures and `asyncio.Event`s to
-    wait for; or a function of the prompt that gives one of these."""
+    failure, a completion, or for streams a list of texts, events, usage told so far, a tuple of ignored options,
+    failures and `asyncio.Event`s to wait for; or a function of the prompt that gives one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -177,6 +177,9 @@ class ScriptedProviders:
                     raise step
                 if isinstance(step, Usage):
                     told.usage = step
+                    continue
+                if isinstance(step, tuple):
+                    told.ignored = step
                     continue
                 if step is CUT:
                     finished = True

@@ -28,8 +28,8 @@ from libs.errors import InvalidArgument
 from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
-from services.analytics.record import Recorder
-from services.analytics.servicer import AnalyticsServicer
+from services.analytics.api.servicer import AnalyticsServicer
+from services.analytics.ledger.recorder import Recorder
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
@@ -37,7 +37,7 @@ from services.router.api.servicer import RouterServicer
 from tests.support.clock import ManualClock
 from tests.support.health import FakeHealthStore, Hub
 from tests.support.health import Replica as HealthReplica
-from tests.support.ledger import NOW, MemoryAlerts, MemoryLedger
+from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
 from tests.support.routing import TENANT, Harness, catalog, model
@@ -175,7 +175,7 @@ def servicer_of(case: Case) -> Any:
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryAlerts(), clock
+        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryQuotaAlerts(), clock
     )
 
 

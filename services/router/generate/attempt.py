@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
@@ -109,53 +109,24 @@ class Attempts:
         return attempt
 
 
-class RunningAttempt:
+class RunningAttempt(Struct, eq=False):
     """A running attempt. `record` is what the ledger will hold."""
 
-    __slots__ = (
-        "_began",
-        "_clock",
-        "_generation",
-        "_observers",
-        "_permit",
-        "_price",
-        "_span",
-        "_ticket",
-        "called",
-        "candidate",
-        "first_token",
-        "record",
-        "told",
-    )
-
-    def __init__(
-        self,
-        observers: Observers,
-        price: Pricer,
-        clock: Clock,
-        began: float,
-        generation: Generation,
-        candidate: Candidate,
-        record: UsageRecord,
-        permit: Permit,
-        ticket: CallTicket,
-        span: Span | None,
-    ) -> None:
-        self._observers = observers
-        self._price = price
-        self._clock = clock
-        self._began = began
-        self._generation = generation
-        self.candidate = candidate
-        self.record = record
-        self._permit = permit
-        self._ticket = ticket
-        self._span = span
-        self.first_token: float | None = None
-        #: Its provider was called, or is about to be.
-        self.called = False
-        #: Filled by the provider's call.
-        self.told = ToldUsage()
+    _observers: Observers
+    _price: Pricer
+    _clock: Clock
+    _began: float
+    _generation: Generation
+    candidate: Candidate
+    record: UsageRecord
+    _permit: Permit
+    _ticket: CallTicket
+    _span: Span | None
+    first_token: float | None = None
+    #: Its provider was called, or is about to be.
+    called: bool = False
+    #: Filled by the provider's call.
+    told: ToldUsage = field(default_factory=ToldUsage)
 
     def record_content(self) -> None:
         """Records that content is coming; the first time counts."""

@@ -265,6 +265,7 @@ class Calls:
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         self._record_content(attempt)
+                    request.ignored = attempt.told.ignored
                     passed = [*switched, *relay.feed(batch)] if switched else relay.feed(batch)
                     switched = []
                     if request.first_token is None and relay.committed:
@@ -289,5 +290,7 @@ class Calls:
                 )
             elif not accounted:
                 attempt.abandon(relay.generated())
-        completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
+        completion = Completion(
+            "", end.finish_reason, end.usage, (), end.response_model, ignored=attempt.told.ignored
+        )
         yield AttemptAnswer(attempt.candidate, completion, relay.sent())

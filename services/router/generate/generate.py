@@ -230,7 +230,7 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         # The record of the attempt that answers is written at its end.
         attempts = len(request.records) + (not cached)
-        return structs.replace(delta, head=Head(attempts, cached, limits))
+        return structs.replace(delta, head=Head(attempts, cached, limits, request.ignored))
 
     def _complete(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """Returns the last event, after all that must happen before it leaves: nothing runs after it for sure."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.types import Usage, UsageAccuracy
-from services.analytics.domain.attempt import (
+from services.analytics.ledger.attempt import (
     MAX_AHEAD,
     MAX_COST_MICRO_USD,
     MAX_DURATION,

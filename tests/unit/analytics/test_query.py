@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import InvalidArgument
-from services.analytics.domain.query import (
+from services.analytics.reports.query import (
     MAX_BUCKETS,
     MAX_INSTANT,
     GroupBy,

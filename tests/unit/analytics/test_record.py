@@ -9,9 +9,9 @@ import pytest
 
 from libs.errors import Unavailable
 from libs.telemetry import Metrics
-from services.analytics.domain.attempt import Attempt
-from services.analytics.ports import Recorded
-from services.analytics.record import Recorder
+from services.analytics.ledger.attempt import Attempt
+from services.analytics.ledger.ledger import Recorded
+from services.analytics.ledger.recorder import Recorder
 from tests.support.clock import ManualClock
 from tests.support.ledger import NOW, MemoryLedger, an_attempt
 

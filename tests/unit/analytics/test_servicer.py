@@ -12,9 +12,10 @@ from pointsman.types.v1 import types_pb2
 
 from libs.errors import InvalidArgument
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
-from services.analytics.domain.attempt import Attempt, Outcome, UnusableAttempt
-from services.analytics.domain.query import GroupBy, Interval, Query
-from services.analytics.servicer import attempt_from_proto, query_from_proto
+from services.analytics.api.proto_reports import query_from_proto
+from services.analytics.api.proto_usage import attempt_from_proto
+from services.analytics.ledger.attempt import Attempt, Outcome, UnusableAttempt
+from services.analytics.reports.query import GroupBy, Interval, Query
 from tests.support.ledger import NOW
 
 

@@ -13,7 +13,7 @@ from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_str, encode
 from services.router.providers.wires.ollama_body import ollama_body
-from services.router.providers.wires.request_parts import bearer_headers
+from services.router.providers.wires.request_parts import bearer_headers, left_out
 from services.router.providers.wires.sse import JsonLinesParser
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
@@ -41,7 +41,12 @@ class OllamaWire:
         body = ollama_body(valid.prompt, endpoint.model, stream=stream)
         headers = bearer_headers(endpoint, stream=False)
         url = endpoint.base_url.rstrip("/") + "/api/chat"
-        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
+        ignored = (
+            left_out(prompt, reasoning_summary=False, tool_choice=prompt.tool_choice in ("auto", "none"))
+            if valid.has_options
+            else ()
+        )
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -215,14 +215,17 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     written = first_count(inputs.get("cache_write_tokens"))
     reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
     if output is not None:
-        output += reasoning if dialect.reasoning_apart else 0
-        output += sum(first_count(usage.get(name)) for name in dialect.output_apart)
+        if dialect.reasoning_apart:
+            output += reasoning
+        for name in dialect.output_apart:
+            output += first_count(usage.get(name))
     return told_usage(prompt, output, cached, written, reasoning)
 
 
 def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    calls = read_calls(message)
-    legacy = as_dict(message.get("function_call"))
-    if not calls and as_str(legacy.get("name")):
-        return (ToolCall("", as_str(legacy["name"]), as_json_text(legacy.get("arguments"))),)
-    return calls
+    if message.get("tool_calls") and (calls := read_calls(message)):
+        return calls
+    legacy = message.get("function_call")
+    if legacy and (name := as_str(as_dict(legacy).get("name"))):
+        return (ToolCall("", name, as_json_text(legacy.get("arguments"))),)
+    return ()

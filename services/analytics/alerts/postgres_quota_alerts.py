@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from services.analytics.adapters.postgres_database import Database
-from services.analytics.domain.alert import LONGEST, AlertKind, QuotaAlert
+from services.analytics.alerts.quota_alert import LONGEST, AlertKind, QuotaAlert
+from services.analytics.database.postgres_database import Database
 
 _RECORD = """
     INSERT INTO analytics.quota_alerts AS kept
@@ -35,8 +35,8 @@ _LIST = f"""
 """  # noqa: S608  # made of the constants above
 
 
-class PostgresAlerts:
-    """Satisfies `ports.Alerts`."""
+class PostgresQuotaAlerts:
+    """Satisfies `QuotaAlerts`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -11,8 +11,8 @@ from libs.clock import Clock
 from libs.errors import PointsmanError
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.analytics.domain.attempt import Attempt, UnusableAttempt, check_not_ahead
-from services.analytics.ports import Ledger, Recorded
+from services.analytics.ledger.attempt import Attempt, UnusableAttempt, check_not_ahead
+from services.analytics.ledger.ledger import Ledger, Recorded
 
 #: Records that one commit takes on before it waits for the next: enough to make its fixed cost small, few enough
 #: to keep a batch's wait short. A single batch may be larger.

@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL: one statement per batch written, one per query."""
+"""The ledger in PostgreSQL: one statement per batch written."""
 
 from __future__ import annotations
 
@@ -8,21 +8,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from libs.errors import FieldViolation, InvalidArgument
-from services.analytics.adapters.postgres_database import Connection, Database
-from services.analytics.adapters.postgres_reports import (
-    Statement,
-    cost_report,
-    cost_statement,
-    performance_rows,
-    performance_statement,
-    reliability_rows,
-    reliability_statement,
-)
-from services.analytics.domain.attempt import Attempt, best_by_id
-from services.analytics.domain.query import Query
-from services.analytics.domain.report import CostReport, PerformanceRow, ReliabilityRow
-from services.analytics.ports import Recorded
+from services.analytics.database.postgres_database import Connection, Database
+from services.analytics.ledger.attempt import Attempt, best_by_id
+from services.analytics.ledger.ledger import Recorded
 
 _MICROS = 1_000_000
 
@@ -102,7 +90,7 @@ _REJECTED_ERRORS = (
 
 
 class PostgresLedger:
-    """Satisfies `ports.Ledger`."""
+    """Satisfies `Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -118,28 +106,6 @@ class PostgresLedger:
             inserted, replaced = await _write(connection, [best[key] for key in sorted(best)], refused)
         lost = sum(attempt.attempt_id in refused for attempt in attempts) if refused else 0
         return Recorded(inserted, replaced, len(attempts) - inserted - replaced - lost, refused)
-
-    async def costs(self, query: Query) -> CostReport:
-        """See the port."""
-        return cost_report(query, await self._fetch(cost_statement(query)))
-
-    async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
-        """See the port."""
-        return performance_rows(query, await self._fetch(performance_statement(query)))
-
-    async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
-        """See the port."""
-        return reliability_rows(query, await self._fetch(reliability_statement(query)))
-
-    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
-        async with self._database.reading() as connection:
-            try:
-                return await connection.fetch(statement.sql, *statement.parameters)
-            except asyncpg.InvalidParameterValueError as error:
-                # Zone names come from Python's list; the server has its own, perhaps older.
-                raise InvalidArgument(
-                    [FieldViolation("query.time_zone", "is not known to the database")]
-                ) from error
 
 
 async def _write(connection: Connection, rows: Sequence[Attempt], refused: dict[str, str]) -> tuple[int, int]:

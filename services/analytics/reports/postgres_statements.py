@@ -13,9 +13,9 @@ import asyncpg
 
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, Usage, UsageAccuracy
-from services.analytics.adapters.postgres_quantiles import quantiles_sql, read_quantiles
-from services.analytics.domain.query import GroupBy, Interval, Query
-from services.analytics.domain.report import (
+from services.analytics.reports.postgres_quantiles import quantiles_sql, read_quantiles
+from services.analytics.reports.query import GroupBy, Interval, Query
+from services.analytics.reports.report import (
     MAX_ROWS,
     CostReport,
     CostRow,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.analytics.domain.report import Quantiles
+from services.analytics.reports.report import Quantiles
 
 _SHARES = (0.5, 0.9, 0.99)
 

@@ -14,7 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from libs.errors import DeadlineExceeded, Unavailable
 from libs.telemetry import get_logger
-from services.analytics.adapters.postgres_migrations import Migration, MigrationRefused, migrate
+from services.analytics.database.postgres_migrations import Migration, MigrationRefused, migrate
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 

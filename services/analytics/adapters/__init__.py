@@ -1,1 +1,0 @@
-"""Adapters: the ports on PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Alerts on quotas, as limiters raise and clear them."""

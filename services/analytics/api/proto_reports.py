@@ -1,0 +1,106 @@
+"""Reports: proto → queries, rows → proto."""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.analytics.v1 import analytics_pb2 as pb
+from pointsman.types.v1 import types_pb2
+
+from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.rpc.convert import duration_to_proto, error_class_to_proto, timestamp_to_proto, usage_to_proto
+from services.analytics.api.proto_time import instant_from_proto
+from services.analytics.reports.query import MAX_GROUPS, GroupBy, Interval, Query, default_range
+from services.analytics.reports.report import CostRow, Group, PerformanceRow, Quantiles, ReliabilityRow
+
+_GROUPS = {pb.GroupBy.Value(f"GROUP_BY_{item.name}"): item for item in GroupBy}
+_INTERVALS = {pb.Interval.Value(f"INTERVAL_{item.name}"): item for item in Interval}
+
+
+def query_from_proto(query: pb.Query, now: float) -> Query:
+    """Returns the query, with its defaults at `now`. Raises InvalidArgument naming each wrong field."""
+    check_count("query.group_by", len(query.group_by), MAX_GROUPS)
+    faults = [
+        FieldViolation(f"query.group_by[{i}]", "must be a known dimension")
+        for i, dimension in enumerate(query.group_by)
+        if dimension not in _GROUPS
+    ]
+    if query.interval and query.interval not in _INTERVALS:
+        faults.append(FieldViolation("query.interval", "must be a known interval"))
+    bounds: dict[str, float | None] = {}
+    for name in ("from_time", "to_time"):
+        timestamp: Timestamp = getattr(query, name)
+        bounds[name] = instant_from_proto(timestamp) if query.HasField(name) else None
+        if query.HasField(name) and bounds[name] is None:
+            faults.append(FieldViolation(f"query.{name}", "must be a valid timestamp"))
+    if faults:
+        raise InvalidArgument(faults)
+    since, until = default_range(now, bounds["from_time"], bounds["to_time"])
+    return Query(
+        since=since,
+        until=until,
+        group_by=tuple(_GROUPS[dimension] for dimension in query.group_by),
+        interval=_INTERVALS.get(query.interval),
+        time_zone=query.time_zone or "UTC",
+        tenant=query.tenant or None,
+        provider=query.provider or None,
+        model=query.model or None,
+        content_type=query.content_type or None,
+        campaign=query.campaign or None,
+    )
+
+
+def _group(group: Group) -> pb.Group:
+    return pb.Group(values=group.values, bucket=timestamp_to_proto(group.bucket))
+
+
+def cost_to_proto(row: CostRow) -> pb.Cost:
+    return pb.Cost(
+        group=_group(row.group),
+        cost=types_pb2.Money(micro_usd=row.cost_micro_usd),
+        estimated_cost=types_pb2.Money(micro_usd=row.estimated_micro_usd),
+        uncertain_cost=types_pb2.Money(micro_usd=row.uncertain_micro_usd),
+        usage=usage_to_proto(row.usage),
+        attempts=row.attempts,
+        requests=row.requests,
+    )
+
+
+def _quantiles(value: Quantiles | None) -> pb.Quantiles | None:
+    if value is None:
+        return None
+    return pb.Quantiles(
+        p50=duration_to_proto(value.p50), p90=duration_to_proto(value.p90), p99=duration_to_proto(value.p99)
+    )
+
+
+def performance_to_proto(row: PerformanceRow) -> pb.Performance:
+    return pb.Performance(
+        group=_group(row.group),
+        attempts=row.attempts,
+        successes=row.successes,
+        requests=row.requests,
+        failovers=row.failovers,
+        latency=_quantiles(row.latency),
+        time_to_first_token=_quantiles(row.time_to_first_token),
+        output_tokens_per_second=row.output_tokens_per_second,
+    )
+
+
+def reliability_to_proto(row: ReliabilityRow) -> pb.Reliability:
+    errors = sorted(row.errors.items(), key=lambda item: (-item[1], item[0] or ""))
+    return pb.Reliability(
+        group=_group(row.group),
+        attempts=row.attempts,
+        successes=row.successes,
+        failures=row.failures,
+        cancelled=row.cancelled,
+        unknown=row.unknown,
+        success_rate=row.success_rate,
+        errors=[pb.ErrorCount(error_class=error_class_to_proto(error), count=n) for error, n in errors],
+        requests=row.requests,
+        answered=row.answered,
+        unanswered=row.unanswered,
+        failovers=row.failovers,
+        failover_rate=row.failover_rate,
+        availability=row.availability,
+    )

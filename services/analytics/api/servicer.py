@@ -1,0 +1,108 @@
+"""Analytics over gRPC: proto ↔ values, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from pointsman.analytics.v1 import analytics_pb2 as pb
+from pointsman.analytics.v1 import analytics_pb2_grpc
+
+from libs.bounds import MAX_ID
+from libs.clock import Clock
+from libs.errors import FieldViolation, InvalidArgument, check_count
+from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
+from services.analytics.api.proto_reports import (
+    cost_to_proto,
+    performance_to_proto,
+    query_from_proto,
+    reliability_to_proto,
+)
+from services.analytics.api.proto_time import instant_from_proto
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch
+from services.analytics.ledger.attempt import Attempt, UnusableAttempt
+from services.analytics.ledger.recorder import Recorder
+from services.analytics.reports.reports import Reports
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Analytics"].full_name
+MAX_ALERTS = 1000
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
+    """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
+
+    def __init__(self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, clock: Clock) -> None:
+        self._recorder = recorder
+        self._reports = reports
+        self._alerts = alerts
+        self._clock = clock
+
+    async def RecordUsage(
+        self, requests: AsyncIterator[pb.RecordUsageRequest], context: Context
+    ) -> AsyncIterator[pb.RecordUsageResponse]:
+        """See the proto. The next batch is read once this one is durable: that is the backpressure."""
+        async for request in requests:
+            check_batch(request)
+            attempts: list[Attempt] = []
+            response = pb.RecordUsageResponse(sequence=request.sequence)
+            for event in request.events:
+                try:
+                    attempts.append(attempt_from_proto(event))
+                except UnusableAttempt as error:
+                    response.rejected.add(attempt_id=event.attempt_id[:MAX_ID], reason=str(error))
+            refused = await self._recorder.record(attempts, malformed=len(response.rejected))
+            for attempt_id, reason in refused.items():
+                response.rejected.add(attempt_id=attempt_id, reason=reason)
+            yield response
+
+    async def GetCosts(self, request: pb.GetCostsRequest, context: Context) -> pb.GetCostsResponse:
+        """See the proto."""
+        report = await self._reports.costs(query_from_proto(request.query, self._clock.now()))
+        total = cost_to_proto(report.total)
+        total.ClearField("group")
+        return pb.GetCostsResponse(rows=[cost_to_proto(row) for row in report.rows], total=total)
+
+    async def GetPerformance(
+        self, request: pb.GetPerformanceRequest, context: Context
+    ) -> pb.GetPerformanceResponse:
+        """See the proto."""
+        rows = await self._reports.performance(query_from_proto(request.query, self._clock.now()))
+        return pb.GetPerformanceResponse(rows=[performance_to_proto(row) for row in rows])
+
+    async def GetReliability(
+        self, request: pb.GetReliabilityRequest, context: Context
+    ) -> pb.GetReliabilityResponse:
+        """See the proto."""
+        rows = await self._reports.reliability(query_from_proto(request.query, self._clock.now()))
+        return pb.GetReliabilityResponse(rows=[reliability_to_proto(row) for row in rows])
+
+    async def RecordQuotaAlerts(
+        self, request: pb.RecordQuotaAlertsRequest, context: Context
+    ) -> pb.RecordQuotaAlertsResponse:
+        """See the proto."""
+        check_count("alerts", len(request.alerts), MAX_ALERTS)
+        if not request.alerts:
+            raise InvalidArgument([FieldViolation("alerts", f"must have 1 to {MAX_ALERTS} entries")])
+        await self._alerts.record(alerts_from_proto(request.alerts))
+        return pb.RecordQuotaAlertsResponse()
+
+    async def ListQuotaAlerts(
+        self, request: pb.ListQuotaAlertsRequest, context: Context
+    ) -> pb.ListQuotaAlertsResponse:
+        """See the proto."""
+        faults = []
+        since = instant_from_proto(request.since) if request.HasField("since") else None
+        if request.HasField("since") and since is None:
+            faults.append(FieldViolation("since", "must be a valid timestamp"))
+        if not 0 <= request.page_size <= MAX_ALERTS:
+            faults.append(FieldViolation("page_size", f"must be from 1 to {MAX_ALERTS}"))
+        if faults:
+            raise InvalidArgument(faults)
+        most = request.page_size or MAX_ALERTS
+        found = await self._alerts.list(request.scope, self._clock.now(), since, most)
+        return pb.ListQuotaAlertsResponse(alerts=[alert_to_proto(alert) for alert in found])

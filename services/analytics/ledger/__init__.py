@@ -1,0 +1,1 @@
+"""The ledger: one row per provider attempt, exactly once."""

@@ -1,0 +1,1 @@
+"""Reports: costs, performance and reliability, asked from the ledger."""
