@@ -49,6 +49,8 @@ class Pool:
         #: Slices that the limiter must still hear of.
         self._live: dict[str, Slice] = {}
         self._to_tidy: list[Scope] = []
+        #: A scope was taken from whose next check is due.
+        self._check_due = False
         #: What running calls have taken, by the identity of what `take` has returned.
         self._taken: dict[int, Sequence[Taken]] = {}
 
@@ -67,6 +69,9 @@ class Pool:
                 continue
             if not holding.dimensions:
                 return None
+            holding.used = now
+            if now >= holding.next_check:
+                self._check_due = True
             for dimension in holding.dimensions.values():
                 need = needs[dimension.unit]
                 if not need and not dimension.shadow:
@@ -121,13 +126,14 @@ class Pool:
             held.touched = now
 
     def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
-        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for."""
+        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for. Each is
+        checked every CHECK_INTERVAL."""
+        if not self._check_due:
+            return []
+        self._check_due = False
         low = []
         for scope, holding in zip(scopes, map(self._holdings.get, scopes), strict=True):
-            if holding is None or holding.unlimited > now:
-                continue
-            holding.used = now
-            if now >= holding.next_check:
+            if holding is not None and holding.unlimited <= now and now >= holding.next_check:
                 holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
                     low.append((scope, least_amounts(holding.wants(now))))

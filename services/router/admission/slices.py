@@ -194,7 +194,7 @@ class Holding:
     unlimited: float = 0.0
     #: Next check that what is held lasts.
     next_check: float = 0.0
-    #: Last admitted from.
+    #: Last asked to give, even in vain.
     used: float = 0.0
 
     def short(self, amounts: Amounts, now: float) -> dict[Unit, int] | None:
