@@ -58,16 +58,15 @@ class Attempts:
         candidate: Candidate,
         *,
         number: int,
-        input_tokens: int,
+        reserved: Amounts,
         permit: Permit,
         ticket: CallTicket,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> RunningAttempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
-        request."""
-        output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `reserved`: what its
+        permit was given for; `parent`: the span of the request."""
         began = self._clock.monotonic()
         record = UsageRecord(
             attempt_id=f"{self._prefix}-{next(self._numbers):x}",
@@ -84,8 +83,8 @@ class Attempts:
             outcome=Outcome.UNKNOWN,
             error_class=None,
             http_status=0,
-            usage=reserved_usage(input_tokens, output),
-            cost_micro_usd=candidate.estimated_micro_usd,
+            usage=reserved_usage(reserved.input_tokens, reserved.output_tokens),
+            cost_micro_usd=reserved.micro_usd,
             finish_reason=None,
             streamed=streamed,
             hedge=hedge,
