@@ -12,7 +12,6 @@ from typing import NamedTuple
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit, least_amounts
 from services.router.admission.demand import Demand
-from services.router.admission.limit_state import CALLER_UNITS
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
 #: Seconds between two checks that what is held lasts.
@@ -21,6 +20,8 @@ CHECK_INTERVAL = 0.05
 SCARCE_INTERVAL = 0.5
 #: A scope that was not used for this long is forgotten, seconds.
 FORGET = 60.0
+#: Units whose limits callers see: money has notices of its own, and slots are no allowance.
+CALLER_UNITS = frozenset(unit for unit in Unit if unit is Unit.REQUESTS or unit.tokens)
 
 
 class Report(NamedTuple):
@@ -120,7 +121,10 @@ class Pool:
             if held.dead:
                 self._owe(held, share - amount)
                 continue
-            if share != amount:
+            # Most calls use less of a limit than they take from it.
+            if share < amount:
+                held.used = max(0, held.used + share - amount)
+            elif share > amount:
                 held.post(share - amount)
             held.running -= 1
             held.touched = now

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -137,12 +136,20 @@ class Dimension:
         return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
-        """Returns its state for callers. None: it is only counted, or not known."""
+        """Returns its state for callers: what was left when it was last granted, with what has come back and without
+        what this router has used since. None: it is only counted, or not known."""
         if self.known_at is None or self.shadow:
             return None
-        left, age = self.left + self.available(now), now - self.known_at
-        over = None if self.window_ends is None else self.window_ends - now
-        return limit_state(self.unit, self.period, self.limit, left, age, over)
+        limit, whole, left = self.limit, self.period.seconds, self.left + self.available(now)
+        if whole:
+            left += int(limit * (now - self.known_at) / whole)
+        remaining = max(0, min(left, limit))
+        reset = None
+        if whole and limit > 0:
+            reset = (limit - remaining) / limit * whole
+        elif self.window_ends is not None:
+            reset = max(0.0, self.window_ends - now)
+        return LimitState(self.unit, self.period, limit, remaining, reset)
 
     def record_running(self, now: float) -> None:
         """Records how many calls run."""
