@@ -153,9 +153,9 @@ class Dimension:
 
     def record_running(self, now: float) -> None:
         """Records how many calls run."""
-        self.demand.turn(now)
-        running = sum([held.running for held in self.slices])
-        self.demand.peak = max(self.demand.peak, running)
+        demand = self.demand
+        demand.turn(now)
+        demand.peak = max(demand.peak, sum([held.running for held in self.slices]))
 
     def low(self, now: float) -> bool:
         """Returns True if more should be asked for."""
@@ -163,7 +163,7 @@ class Dimension:
             return not self.live(now + HORIZON)
         if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
-        if self.budget and now - (self.known_at or 0.0) > FRESH:
+        if now - (self.known_at or 0.0) > FRESH and self.budget:
             return True
         return self.available(now + HORIZON) < self.demand.least(now)
 
