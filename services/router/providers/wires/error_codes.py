@@ -46,7 +46,7 @@ _EVERYONES = frozenset(
 )
 _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.
-_PROMPT_FIELDS = ("content", "text", "input", "prompt", "messages", "instructions")
+_PROMPT_FIELDS = ("content", "text", "input", "output", "prompt", "messages", "instructions")
 
 #: Tried in this order: an error may carry several codes, and an empty account is often named beside a rate.
 _TABLE: tuple[tuple[ErrorClass, str], ...] = (
@@ -137,7 +137,7 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
         ErrorClass.MODEL_NOT_FOUND,
         re.compile(
             r"model(?:does)?not(?:found|exist|open|available|enabled|allowed|permitted|deployed|subscribed)"
-            r"|model(?:accessdenied|deprecated|retired|removed|disabled|offline)"
+            r"|model(?:terms|accessdenied|deprecated|retired|removed|disabled|offline)"
             r"|^(?:invalid|unknown|unsupported|nosuch)(?:endpointor)?model|(?:deployment|endpoint)notfound"
         ),
     ),

@@ -155,8 +155,8 @@ RULES: tuple[Rule, ...] = (
         r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
         r"|decommissioned|retired|blocked at)|no longer (available|supported)"
         r"|is not (enabled|available|permitted|supported by any)"
-        r"|access is denied|requires? (an? )?(\w{1,12} )?(subscription|plan|upgrade))"
-        r"|\bno access to (the |this )?model"
+        r"|access is denied|requires? (terms|an? )?(\w{1,12} )?(subscription|plan|upgrade))"
+        r"|\bno access to (the |this )?model|unexpected model name|\bverified to use (the |this )?model"
         r"|not (authorized|allowed|permitted) to (use|invoke|access|sample from) (the |this |publisher )?model"
         r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
         r"|\* model is not (currently )?supported"
@@ -179,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.OVERLOADED,
         r"overload|high demand|no ?capacity|capacity (temporarily |limit )?exceeded|(at|of) capacity"
         r"|currently loading"
-        r"|访问量过大|繁忙|过载"
+        r"|访问量过大|繁忙|过载|饱和"
         r"|(model|server|engine|service) (is )?((currently|too) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),

@@ -42,7 +42,7 @@ _SAID = (
     r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
     # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
     r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
-    r"|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
+    r"|\bmaximum number of (?!tokens\b)|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
     rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
@@ -88,20 +88,47 @@ _PLAIN_STATUSES = frozenset({404, 500})
 #: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and
 #: Google's own form of schemas, which no other vendor wants.
 _IN_NAMES = re.compile(
-    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
+    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|reasoning'? item\b|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
 )
 
-#: Of a fault of the request itself.
-_EVERYONES = re.compile(
-    r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
-    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
-    r"|can only|found for)\b"
-    r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
-    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same|expecting|delimiter|unterminated)"
-    r"|\b(?:without|neither)\b"
-    r"|\btool (?:call |use |result |response )?(?:ids?|results?|responses?)\b|\bnot found in\b|\billegal\b"
-    r"|参数|格式"
+_TYPE = r"(?:valid )?(?:string|str|object|dict|dictionary|list|array|number|integer|int|float|bool|boolean|iterable|tuple)"
+#: One line for each fault of the request itself, which everyone would find. "Must", "invalid" and "required" alone are
+#: none: a vendor's demands are written with them too.
+_FAULTS = (
+    # Not JSON, or not the JSON that was announced / Expecting ',' delimiter / Unexpected token
+    r"\bjson (?:body|payload|input|object|array|request)\b|\b(?:valid|invalid|decode|parse|malformed|as) json\b|\bpars(?:e|ing)\b"
+    r"|\bdeserializ|\bunexpected (?:token|end|character)|\bexpecting\b|\bdelimiter\b|\bunterminated\b|\bmalformed\b",
+    # A field is missing / is required / not specified
+    r"\bmissing\b|\bfield required\b|\b(?:is|are) (?:a )?required\b|\brequired (?:parameter|field|property|key|argument)"
+    r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b|\bnot specified\b|\bhas to be defined\b|\bwithout\b",
+    # Of a wrong type / expected a string, got null / should be a valid list / neither str nor list
+    rf"\bexpected (?:an? |one of an? )?{_TYPE}\b|\b(?:must|should|to) be (?:an? |of type |iterable){_TYPE}?\b|\bneither\b|\bexpected a valid\b|\bexpected to be\b|\bthe expected\b"
+    r"|\bgot (?:an? )?(?:null|none|integer|number|string|empty)\b|\binvalid type\b",
+    # Empty / blank / at least one
+    r"\bempty\b|\bblank\b|\btext content blocks\b|\bnon-whitespace text\b|\bat least (?:1|one)\b|\bequal to 1\b|\bminimum number of\b|\bhave content\b|\bno pages\b"
+    r"|\beither content\b",
+    # Roles, their order, calls and their results
+    r"\brole|\balternat|\bturns?\b|\bimmediately\b|\bprece|\bprevious (?:message|turn)|\b(?:first|last) message\b|\bfollowed by\b"
+    r"|\b(?:start|end|begin)s? with an? user\b|\btool (?:call |use |result |response )?(?:ids?|results?|responses?|outputs?)\b"
+    r"|\b(?:responses|outputs?|results?) (?:found )?for\b|\bfound for\b|\bnumber of (?:tool|function)|\bnot the same\b|\bunique\b|\bduplicate"
+    r"|\btoolresult\b|\bcan only be in\b|\bwhile providing\b|\btwice\b",
+    # Names and ids
+    r"\bmatch(?:es)? (?:the )?pattern\b|\binvalid (?:function|tool) name\b|\bmust be a-z\b|\bmust match\b|\bnot found in\b"
+    r"|\bstring too (?:long|short)\b|\bat most \d{1,4} characters\b|\bdoes not match any\b|\bdoes not match to\b",
+    # Images and documents that cannot be read
+    r"\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
+    r"|\bvalid (?:image|pdf|url)\b|\b(?:invalid|illegal) (?:base64|image)|\bbase64 data\b|\bbase64 encoding is\b"
+    r"|\bmatch the (?:provided|declared) (?:media|mime)|\b(?:image|url|document|file) (?:data )?is not valid\b|\bto be valid\b",
+    # Nothing but that it is wrong
+    r"\bbad\b|\b(?:invalid|illegal) (?:request|arguments?|inputs?|params?|parameters?|payload|prompt|tool schema)\b"
+    r"|\b(?:request|parameters?|input|schema|property|value|data)\b[^.]{0,24} (?:is|are) (?:not valid|invalid|illegal|incorrect)\b"
+    r"|\binvalid (?:value|token)\b|\binput validation error\b|\bnot valid$|\bis not valid\b|\bincorrect\b|参数|格式",
+)
+_EVERYONES = re.compile("|".join(_FAULTS))
+#: Of sampling and penalties, whose bounds are the same nearly everywhere.
+_OUT_OF_RANGE = re.compile(
+    r"\brange\b|between|\babove|below|<=|>=|greater|less|positive|negative|must be in|\binvalid\b"
 )
 #: Words of its own that a sentence has at least.
 _SENTENCE = 4
@@ -171,8 +198,8 @@ _ABOVE = re.compile(
     r"|range (?:of|is)"
 )
 #: A bound on the temperature that only some vendors have; others go up to 2.
-_UP_TO_ONE = re.compile(
-    r"\btemperature\b.{0,40}(?:\brange: 0\.\.1\b|less than or equal to 1\b|<= ?1\b|between 0(?:\.0)? and 1\b)"
+_BELOW_TWO = re.compile(
+    r"(?:\brange: 0\.\.|less than or equal to |<= ?|between 0(?:\.0)? and )(?:0\.\d|1(?:\.\d{1,2})?\b(?!\.?\d))"
 )
 #: Words about this image or document, or their number: others the model may well see.
 _ONE_TOO_MANY = re.compile(
@@ -184,11 +211,13 @@ _ONE_OF = re.compile(
     r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
     r"|\bunrecogni[sz]ed\b|\b(?:valid|supported|allowed|available) (?:values|levels|options)\b"
 )
+#: Features whose values have the same bounds nearly everywhere.
+_ALIKE = frozenset({Feature.SAMPLING, Feature.PENALTIES})
 #: Features that each vendor has in a form of its own, so that whatever is said of them is said by this one.
 _OF_VENDOR = frozenset({Feature.REASONING, Feature.JSON_SCHEMA})
 #: Words of a field that is missing or of a wrong type.
 _MISSHAPEN = re.compile(
-    r"\bmissing\b|field required|\bexpected an? |\bempty\b"
+    r"\bmissing\b|field required|\bexpected (?:an? |array\b|object\b|string\b)|\bempty\b|\bgot null\b"
     r"|\b(?:must|should) be an? (?:valid )?(?:string|object|dict|int|number|array|list|bool)"
 )
 #: Features whose values differ from model to model; of others (roles) they do not.
@@ -220,7 +249,9 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
     if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
         return True
     own_words = sum(NAMED not in word for word in error.prose.split(" "))
-    return status > 0 and own_words >= _SENTENCE and not _EVERYONES.search(error.words)
+    if status == 0 or own_words < _SENTENCE or _EVERYONES.search(error.words):
+        return False
+    return _first_named(error)[0] not in _ALIKE or not _OUT_OF_RANGE.search(error.words)
 
 
 def _is_bound_of_model(error: ErrorBody) -> bool:
@@ -233,7 +264,7 @@ def _is_bound_of_model(error: ErrorBody) -> bool:
         return feature in (Feature.STOP, Feature.TOOLS)
     if feature is Feature.STOP and _ABOVE.search(error.words):
         return True
-    if feature is Feature.SAMPLING and _UP_TO_ONE.search(error.words):
+    if "temperature" in f"{error.param} {error.words}" and _BELOW_TWO.search(error.words):
         return True
     if feature in _OF_VENDOR:
         return _MISSHAPEN.search(error.words) is None
