@@ -111,14 +111,17 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
     (
         ErrorClass.QUOTA_EXHAUSTED,
         re.compile(
-            r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota|balance|credit|fund)"
-            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired|^(?:budget|spend(?:ing)?limit)exceeded"
+            r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota"
+            r"|balance|credit|fund)"
+            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
+            r"|^(?:budget|spend(?:ing)?limit)exceeded"
         ),
     ),
     (
         ErrorClass.CONTENT_REFUSED,
         re.compile(
-            r"sensitive(?:content|information|data|words?)|riskdetect|unsafe|moderation|contentfilter|contentpolicy"
+            r"sensitive(?:content|information|data|words?)|riskdetect|unsafe|moderation|contentfilter"
+            r"|contentpolicy"
             r"|policyviolation|cyberpolicy|safetyviolation|blockedcontent"
         ),
     ),

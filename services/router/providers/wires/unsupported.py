@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 
-from services.router.providers.wires.error_body import NAMED, ErrorBody
+from services.router.providers.wires.error_body import ErrorBody
+from services.router.providers.wires.request_faults import is_fault
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
@@ -32,16 +33,19 @@ _SAID = (
     r"\bunsupported\b|\bno support\b|\bsupport for\b|\u4e0d\u652f\u6301",
     rf"{_NOT} (?:support|supported|supports|accept|accepted|accepts|implemented|compatible|handle)\b",
     # JSON mode is not enabled for this model / not allowed for this endpoint / `oneOf` is not permitted
-    rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured|allowed (?:for|with|in|by|on))\b",
+    rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured"
+    rf"|allowed (?:for|with|in|by|on))\b",
     r"\bdisabled\b|\bdeprecated\b|\bunavailable\b|\bmust be verified\b"
     r"|\bnot have the [^ ]{1,20} capabilit|\boperation not allowed\b",
     # only supports / Only the default (1) value is supported / invalid temperature: only 1 is allowed
-    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted|works?|valid|enabled)\b"
+    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted"
+    r"|works?|valid|enabled)\b"
     r"(?! when\b)",
     r"\bonly [^.;]{1,40} (?:is|are) (?:supported|allowed|accepted|available|permitted|valid)\b",
     r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
     # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
-    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
+    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)"
+    r"|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
     r"|\bmaximum number of (?!tokens\b)|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
@@ -60,7 +64,8 @@ _SAID = (
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
     # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
-    r"\bmust not (?:contain|include|have|use)\b|\bkeywords?\b|\bbut not both\b|\bwhen using \w{2,20}[^:]{0,60}$"
+    r"\bmust not (?:contain|include|have|use)\b|\bkeywords?\b|\bbut not both\b"
+    r"|\bwhen using \w{2,20}[^:]{0,60}$"
     r"|\brestricted to\b|\bmandatory\b",
     # Malformed input request: string [...] does not match pattern: a body in the form of one model
     r"\bmalformed input request\b",
@@ -71,7 +76,8 @@ _SAID = (
     # failed to parse grammar / JSON schema conversion failed / template error
     r"\bgrammar\b|\bschema conversion\b|\btemplate\b",
     # should be non-empty for OBJECT type / a constraint that has too many states / Proto field is not repeating
-    r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b|\bfield is not repeating\b|\bnesting\b",
+    r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b"
+    r"|\bfield is not repeating\b|\bnesting\b",
 )
 _WORDS = re.compile("|".join(_SAID))
 
@@ -88,50 +94,17 @@ _PLAIN_STATUSES = frozenset({404, 500})
 #: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and
 #: Google's own form of schemas, which no other vendor wants.
 _IN_NAMES = re.compile(
-    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|reasoning'? item\b|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
+    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|reasoning'? item\b|thought_?signature"
+    r"|encrypted_content|redacted_thinking|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
 )
 
-_TYPE = r"(?:valid )?(?:string|str|object|dict|dictionary|list|array|number|integer|int|float|bool|boolean|iterable|tuple)"
-#: One line for each fault of the request itself, which everyone would find. "Must", "invalid" and "required" alone are
-#: none: a vendor's demands are written with them too.
-_FAULTS = (
-    # Not JSON, or not the JSON that was announced / Expecting ',' delimiter / Unexpected token
-    r"\bjson (?:body|payload|input|object|array|request)\b|\b(?:valid|invalid|decode|parse|malformed|as) json\b|\bpars(?:e|ing)\b"
-    r"|\bdeserializ|\bunexpected (?:token|end|character)|\bexpecting\b|\bdelimiter\b|\bunterminated\b|\bmalformed\b",
-    # A field is missing / is required / not specified
-    r"\bmissing\b|\bfield required\b|\b(?:is|are) (?:a )?required\b|\brequired (?:parameter|field|property|key|argument)"
-    r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b|\bnot specified\b|\bhas to be defined\b|\bwithout\b",
-    # Of a wrong type / expected a string, got null / should be a valid list / neither str nor list
-    rf"\bexpected (?:an? |one of an? )?{_TYPE}\b|\b(?:must|should|to) be (?:an? |of type |iterable){_TYPE}?\b|\bneither\b|\bexpected a valid\b|\bexpected to be\b|\bthe expected\b"
-    r"|\bgot (?:an? )?(?:null|none|integer|number|string|empty)\b|\binvalid type\b",
-    # Empty / blank / at least one
-    r"\bempty\b|\bblank\b|\btext content blocks\b|\bnon-whitespace text\b|\bat least (?:1|one)\b|\bequal to 1\b|\bminimum number of\b|\bhave content\b|\bno pages\b"
-    r"|\beither content\b",
-    # Roles, their order, calls and their results
-    r"\brole|\balternat|\bturns?\b|\bimmediately\b|\bprece|\bprevious (?:message|turn)|\b(?:first|last) message\b|\bfollowed by\b"
-    r"|\b(?:start|end|begin)s? with an? user\b|\btool (?:call |use |result |response )?(?:ids?|results?|responses?|outputs?)\b"
-    r"|\b(?:responses|outputs?|results?) (?:found )?for\b|\bfound for\b|\bnumber of (?:tool|function)|\bnot the same\b|\bunique\b|\bduplicate"
-    r"|\btoolresult\b|\bcan only be in\b|\bwhile providing\b|\btwice\b",
-    # Names and ids
-    r"\bmatch(?:es)? (?:the )?pattern\b|\binvalid (?:function|tool) name\b|\bmust be a-z\b|\bmust match\b|\bnot found in\b"
-    r"|\bstring too (?:long|short)\b|\bat most \d{1,4} characters\b|\bdoes not match any\b|\bdoes not match to\b",
-    # Images and documents that cannot be read
-    r"\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
-    r"|\bvalid (?:image|pdf|url)\b|\b(?:invalid|illegal) (?:base64|image)|\bbase64 data\b|\bbase64 encoding is\b"
-    r"|\bmatch the (?:provided|declared) (?:media|mime)|\b(?:image|url|document|file) (?:data )?is not valid\b|\bto be valid\b",
-    # Nothing but that it is wrong
-    r"\bbad\b|\b(?:invalid|illegal) (?:request|arguments?|inputs?|params?|parameters?|payload|prompt|tool schema)\b"
-    r"|\b(?:request|parameters?|input|schema|property|value|data)\b[^.]{0,24} (?:is|are) (?:not valid|invalid|illegal|incorrect)\b"
-    r"|\binvalid (?:value|token)\b|\binput validation error\b|\bnot valid$|\bis not valid\b|\bincorrect\b|参数|格式",
-)
-_EVERYONES = re.compile("|".join(_FAULTS))
 #: Of sampling and penalties, whose bounds are the same nearly everywhere.
 _OUT_OF_RANGE = re.compile(
     r"\brange\b|between|\babove|below|<=|>=|greater|less|positive|negative|must be in|\binvalid\b"
 )
 #: Words of its own that a sentence has at least.
-_SENTENCE = 4
+_SENTENCE = 3
 
 #: The names of an answer's length: a bound on it is the model's.
 _LENGTH = r"(?:max_?(?:completion_|output_|new_|gen_)?(?:tokens|len)|maxoutputtokens|maximum tokens)"
@@ -141,7 +114,8 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
     (Feature.PENALTIES, r"(?:presence|frequency|repetition)_?penalty"),
     (
         Feature.REASONING,
-        r"reasoning(?:_effort|effort|\.effort)?|thinking\w{0,12}|enable_thinking|effort(?: level)?|thoughts",
+        r"reasoning(?:_effort|effort|\.effort)?|thinking\w{0,12}|enable_thinking|effort(?: level)?"
+        r"|thoughts",
     ),
     (Feature.SEED, r"seed"),
     (Feature.STOP, r"stop(?:_?sequences?)?"),
@@ -194,12 +168,14 @@ _WORD = re.compile(r"\$?[a-z_]{2,32}")
 
 #: Words of a bound that a value exceeds.
 _ABOVE = re.compile(
-    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
+    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal"
+    r"|greater than(?! or equal)|<=| > |maximum|up to"
     r"|range (?:of|is)"
 )
 #: A bound on the temperature that only some vendors have; others go up to 2.
 _BELOW_TWO = re.compile(
-    r"(?:\brange: 0\.\.|less than or equal to |<= ?|between 0(?:\.0)? and )(?:0\.\d|1(?:\.\d{1,2})?\b(?!\.?\d))"
+    r"(?:\brange: 0\.\.|less than or equal to |<= ?|between 0(?:\.0)? and )(?:0\.\d"
+    r"|1(?:\.\d{1,2})?\b(?!\.?\d))"
 )
 #: Words about this image or document, or their number: others the model may well see.
 _ONE_TOO_MANY = re.compile(
@@ -248,8 +224,8 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
         return False
     if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
         return True
-    own_words = sum(NAMED not in word for word in error.prose.split(" "))
-    if status == 0 or own_words < _SENTENCE or _EVERYONES.search(error.words):
+    own_words = sum(word.strip(".,:;!()").isalpha() for word in error.prose.split(" "))
+    if status == 0 or own_words < _SENTENCE or is_fault(error.words):
         return False
     return _first_named(error)[0] not in _ALIKE or not _OUT_OF_RANGE.search(error.words)
 
