@@ -99,7 +99,8 @@ RULES: tuple[Rule, ...] = (
         r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
         r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size"
         r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
-        r"|max(imum)? (input|prompt) (characters|tokens|length)|prompt (exceeds|超)|超长|长度超"
+        r"|max(imum)? (input|prompt) (characters|tokens|length)"
+        r"|prompt (exceeds|超)|超长|过长|长度超|最大长度|\btext fields? (that )?(is |are )?too (large|long)"
         r"|\b(length|size) limit exceeded",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
@@ -149,7 +150,7 @@ RULES: tuple[Rule, ...] = (
         r"|not available in your (country|region)",
         (400, 403, 412, 422, _UNSTATED),
     ),
-    rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|无权(访问|使用).{0,20}模型", (400, 403, 422, 429)),
+    rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|(无权|没有权限)(访问|使用).{0,20}模型", (400, 403, 422, 429)),
     rule(
         ErrorClass.OVERLOADED,
         r"overload|high demand|no ?capacity|capacity (temporarily |limit )?exceeded|(at|of) capacity"

@@ -32,7 +32,7 @@ _FAULTS = (
     r"|\bgot (?:an? )?(?:null|none|integer|number|string|empty)\b|\binvalid type\b",
     # Empty / blank / at least one
     r"\bempty\b|\bblank\b|\btext content blocks\b|\bnon-whitespace text\b|\bat least (?:1|one)\b"
-    r"|\bequal to 1\b|\bminimum number of\b|\bhave content\b|\bno pages\b"
+    r"|\bequal to 1\b|\bminimum number of\b|\bmust be positive\b|\bhave content\b|\bno pages\b"
     r"|\beither content\b",
     # Roles, their order, calls and their results
     r"\brole|\balternat|\bturns?\b|\bimmediately\b|\bprece|\bprevious (?:message|turn)"
@@ -41,7 +41,7 @@ _FAULTS = (
     r"|\btool (?:call |use |result |response )?(?:ids?|results?|responses?|outputs?)\b"
     r"|\b(?:responses|outputs?|results?) (?:found )?for\b|\bfound for\b|\bnumber of (?:tool|function)"
     r"|\bnot the same\b|\bunique\b|\bduplicate"
-    r"|\btoolresult\b|\bcan only be in\b|\bwhile providing\b|\btwice\b",
+    r"|\btoolresult\b|\bcan only be in\b|\bcorrespond|\bwhile providing\b|\btwice\b",
     # Names and ids
     r"\bmatch(?:es)? (?:the )?pattern\b|\binvalid (?:function |tool )?(?:name|url)\b|\bhave a name\b"
     r"|\bmust be a-z\b|\bmust match\b|\bnot found in\b"

@@ -71,6 +71,8 @@ _SAID = (
     r"\bmalformed input request\b",
     # Invalid 'content' type: got list / Unexpected item type in content
     r"\bgot (?:an? )?(?:list|array)\b|\bitem types? in\b",
+    # Error while downloading https://... / unable to fetch the image: another vendor may reach it
+    r"\b(?:unable to|failed to|could not|cannot|error while) (?:fetch|download|retriev|access)",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
     # failed to parse grammar / JSON schema conversion failed / template error
@@ -122,7 +124,7 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
     (Feature.TOOL_CHOICE, r"tool_?choice(?:\.\w{1,12})?|tool choice|parallel_tool_calls"),
     (
         Feature.JSON_SCHEMA,
-        r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode|object)"
+        r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode)"
         r"|output_(?:format|config)|text\.format|structured outputs?|guided|grammar",
     ),
     (Feature.TOOLS, r"tools?\b|tool[ _]\w{1,12}|function[ _]?call\w{0,5}|functions?|toolconfig|input_schema"),

@@ -1,9 +1,9 @@
 """Errors of all classes as providers, gateways and proxies send them, each read by a person before it was tried.
 
-`unseen.jsonl` holds one a line: `batch`, in the order in which they were collected; `seen`, an issue as
-owner/repository#number, a file as owner/repository:path, a page, "code" for what stands in public programs and
-tests, or "documented" for what a vendor documents or users reported, without its place. A status of 200 is an error inside an
-answer. Names of callers, models and files are changed.
+`unseen.jsonl` holds one a line. `batch`: in the order in which they were collected. `seen`: an issue as
+owner/repository#number, a file as owner/repository:path, a page, "code" for what stands in public programs and tests,
+or "documented" for what a vendor documents or users reported, without its place. A status of 200 is an error inside
+an answer. Names of callers, models and files are changed.
 """
 
 from __future__ import annotations
