@@ -125,6 +125,15 @@ EXAMPLES = {
         body(temperature=0.5, top_p=0.5), body(temperature=0.5, top_p=0.5), NEW, OLD
     ),
     "blank stop sequence": Example(body(stop_sequences=["\n"]), body(stop_sequences=["\nEnd"])),
+    "budget of a model that takes an effort": Example(
+        body(**THINKING), body(**THINKING), "claude-opus-4-7", OLD
+    ),
+    "effort of a model that takes a budget": Example(
+        body(thinking={"type": "adaptive"}),
+        body(thinking={"type": "adaptive"}),
+        "claude-haiku-4-5",
+        "claude-opus-4-7",
+    ),
     "budget below the least": Example(
         body(thinking={"type": "enabled", "budget_tokens": 1000}), body(**THINKING)
     ),

@@ -277,6 +277,40 @@ def test_anthropic_thinking() -> None:
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
 
 
+@pytest.mark.parametrize(
+    ("model", "adaptive"),
+    [
+        ("claude-3-7-sonnet-20250219", False),
+        ("claude-sonnet-4-20250514", False),
+        ("claude-opus-4-1-20250805", False),
+        ("claude-haiku-4-5", False),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", False),
+        ("claude-opus-4-6", True),
+        ("global.anthropic.claude-opus-4-6-v1", True),
+        ("claude-opus-4-10-20271231", True),
+        ("claude-sonnet-5", True),
+        ("anthropic.claude-fable-5-1", True),
+        ("claude-mythos-preview", True),
+    ],
+)
+def test_a_claude_model_thinks_as_its_version_does(model: str, adaptive: bool) -> None:
+    """With an effort or a budget, by its name, on either platform, unless the catalog says otherwise; a demanded call
+    leaves the effort."""
+    think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=10_000)
+    bodies = [send("anthropic", think, model=model)[1]]
+    if "anthropic." in model:
+        bodies.append(send("bedrock", think, model=model)[1]["additionalModelRequestFields"])
+    for body in bodies:
+        assert body["thinking"]["type"] == ("adaptive" if adaptive else "enabled")
+        assert ("output_config" in body) is adaptive
+    other = "budget" if adaptive else "adaptive"
+    body = send("anthropic", think, model=model, thinking=other)[1]
+    assert (body["thinking"]["type"] == "adaptive") is not adaptive
+    forced = replace(think, tools=(Tool("f"),), tool_choice="required")
+    body = send("anthropic", forced, model=model)[1]
+    assert ("thinking" in body, "output_config" in body) == (False, adaptive)
+
+
 def test_bedrock_lets_claude_think_as_anthropic_does() -> None:
     """Converse gives Claude the same budget, and none in the cases in which Anthropic's own API gives none."""
     think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=10_000, temperature=0.5)

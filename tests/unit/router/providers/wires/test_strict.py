@@ -38,6 +38,8 @@ TARGETS = {
         Target("azure_openai", "gpt-4o", ("azure_openai", "")),
         Target("anthropic", "claude-haiku-4-5", ("anthropic", "")),
         Target("anthropic", "claude-opus-4-6", ("anthropic", ""), frozenset({"prefill"})),
+        Target("anthropic", "claude-opus-4-7", ("anthropic", ""), frozenset({"prefill"})),
+        Target("bedrock", "us.anthropic.claude-opus-4-7", ("bedrock", ""), frozenset({"prefill"})),
         Target("gemini", "gemini-2.5-flash", ("gemini", "")),
         Target("gemini", "gemini-2.5-pro", ("gemini", "")),
         Target("gemini", "gemini-3-pro-preview", ("gemini", "")),
