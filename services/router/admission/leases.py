@@ -60,8 +60,7 @@ class Pool:
         limit give stands together."""
         needs = by_unit(amounts)
         taken: list[Taken] = []
-        for scope in scopes:
-            holding = self._holdings.get(scope)
+        for holding in map(self._holdings.get, scopes):
             if holding is None:
                 return None
             if holding.unlimited > now:
@@ -89,7 +88,6 @@ class Pool:
         for held, part, _ in taken:
             held.used += part
             held.running += 1
-            held.changed = True
             demand = held.home.demand
             if part > demand.largest:  # noqa: PLR1730  # for each limit of each call; max() takes twice as long
                 demand.largest = part
@@ -121,13 +119,11 @@ class Pool:
                 held.post(share - amount)
             held.running -= 1
             held.touched = now
-            held.changed = True
 
     def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
         """Returns, after an admission, the scopes of which what is held will not last, with what to ask for."""
         low = []
-        for scope in scopes:
-            holding = self._holdings.get(scope)
+        for scope, holding in zip(scopes, map(self._holdings.get, scopes), strict=True):
             if holding is None or holding.unlimited > now:
                 continue
             holding.used = now
@@ -261,12 +257,13 @@ class Pool:
         found = []
         for held in self._live.values():
             if not held.closed and held.done(now):
-                held.closed = held.changed = True
+                held.closed, held.told = True, None
                 self._unhand(held)
                 held.home.left += max(0, held.remaining)
             renew = not held.closed and held.to_renew(now)
-            if held.changed or renew:
-                held.changed = False
+            figures = (held.used, held.overrun)
+            if figures != held.told or renew:
+                held.told = figures
                 found.append(Report(held, held.closed, renew))
         return found
 
@@ -283,7 +280,7 @@ class Pool:
     def take_back_reports(self, reports: Iterable[Report]) -> None:
         """Has reports made again that may not have arrived. Figures are absolute, so repeating them is harmless."""
         for report in reports:
-            report.slice.changed = True
+            report.slice.told = None
 
     def tidy(self, now: float) -> None:
         """Drops scopes of which nothing is held, known or used any more; checks a part of them each time."""

@@ -49,8 +49,8 @@ class Slice:
     retired: bool = False
     #: Its last report has been made.
     closed: bool = False
-    #: The limiter does not know its state.
-    changed: bool = False
+    #: Its use and overrun as the limiter knows them; None: it may not, or not that the slice is closed.
+    told: tuple[int, int] | None = (0, 0)
     #: The limiter does not know it at all any more.
     dead: bool = False
 
@@ -68,7 +68,6 @@ class Slice:
             self.overrun += used - fits
             used = fits
         self.used = used if used > 0 else 0
-        self.changed = True
 
     def done(self, now: float) -> bool:
         """Returns True if its last report is due."""
@@ -112,7 +111,7 @@ class Dimension:
     @property
     def held(self) -> int:
         """Returns all that the slices are worth, used or not."""
-        return sum(s.amount for s in self.slices)
+        return sum([held.amount for held in self.slices])
 
     def available(self, now: float) -> int:
         """Returns what may be taken now."""
@@ -148,7 +147,7 @@ class Dimension:
     def record_running(self, now: float) -> None:
         """Records how many calls run."""
         self.demand.turn(now)
-        running = sum(s.running for s in self.slices)
+        running = sum([held.running for held in self.slices])
         self.demand.peak = max(self.demand.peak, running)
 
     def low(self, now: float) -> bool:

@@ -123,6 +123,8 @@ class RunningAttempt(Struct, eq=False):
     _ticket: CallTicket
     _span: Span | None
     first_token: float | None = None
+    #: Its provider was called, or is about to be.
+    called: bool = False
     #: Filled by the provider's call.
     told: ToldUsage = field(default_factory=ToldUsage)
 
@@ -153,7 +155,8 @@ class RunningAttempt(Struct, eq=False):
     def abandon(self, text: str) -> UsageRecord:
         """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
         self.record.error_class = ErrorClass.CANCELLED
-        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, text, NO_EVIDENCE)
+        ending = Ending.BROKEN_OFF if self.called else Ending.REFUSED
+        return self._end(Outcome.CANCELLED, ending, self.told.usage, text, NO_EVIDENCE)
 
     @property
     def is_probe(self) -> bool:

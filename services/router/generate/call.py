@@ -10,7 +10,7 @@ show whether the target is back: cancelled, it would leave the question to the n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -23,9 +23,10 @@ from libs.types import ErrorClass
 from services.router.generate.attempt import RunningAttempt
 from services.router.generate.attempt_end import NO_EVIDENCE, FailureEvidence, evidence_of
 from services.router.generate.begin import Gate
-from services.router.generate.hedge import Runner, race
+from services.router.generate.hedge import Runner, candidates_beside, race
 from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
+from services.router.health.target_health import Availability
 from services.router.planning.candidate import Candidate
 from services.router.planning.recent_calls import RecentCalls
 from services.router.providers.providers import Providers
@@ -45,9 +46,6 @@ Batch = Sequence[StreamEvent]
 
 #: Seconds after which a model whose times are not known yet is hedged.
 HEDGE_UNKNOWN = 2.0
-#: The most that a hedge may cost where the request names no maximum, in times of what the first attempt may: beside
-#: what is free only what is free.
-HEDGE_COST = 2
 
 
 async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
@@ -68,19 +66,6 @@ async def _await_verdict(loser: Runner[T]) -> None:
     finally:
         await loser.drop()
         loser.attempt.give_verdict(evidence)
-
-
-def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
-    """Yields the candidates that may run beside the first attempt, as far as the envelope allows."""
-    envelope = request.envelope
-    if envelope.max_attempts < 2:
-        return
-    most = HEDGE_COST * first.estimated_micro_usd
-    if envelope.max_cost_micro_usd is not None:
-        most = envelope.max_cost_micro_usd - first.estimated_micro_usd
-    for other in request.plan.candidates:
-        if other is not first and other.target not in request.refused and other.estimated_micro_usd <= most:
-            yield other
 
 
 class AttemptAnswer(Struct, frozen=True):
@@ -144,6 +129,7 @@ class Calls:
 
     def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
         """Records the call as one in flight, and returns its timeouts."""
+        attempt.called = True
         candidate, tenant, now = attempt.candidate, request.generation.tenant, self._clock.monotonic()
         learned = self._providers.learned_times(candidate.model, prompt, tenant)
         timeouts = request.timeouts(candidate, learned, now)
@@ -167,10 +153,19 @@ class Calls:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
         against the envelope's attempts and money and the fleet's retry budget, to which a hedge that gives the answer
         is given back."""
-        tenant = request.generation.tenant
+        tenant, doubted = request.generation.tenant, self._is_doubted(first.attempt)
 
         async def second() -> Runner[T] | None:
-            for other in _hedges(request, first.attempt.candidate):
+            now = self._clock.monotonic()
+            # What has failed itself is no help while another is left.
+            others = sorted(
+                candidates_beside(request, first.attempt.candidate, doubted=doubted),
+                key=lambda other: (
+                    other.health.availability is Availability.PROBING
+                    or self._recent.repeats(other.model, now)
+                ),
+            )
+            for other in others:
                 if not self._retries.try_spend(self._clock.monotonic(), tenant):
                     return None
                 attempt = None
@@ -197,7 +192,7 @@ class Calls:
             second,
             lambda attempt, failure: request.fail(attempt, failure, "", self._clock.monotonic()),
             lambda attempt: request.records.append(attempt.abandon("")),
-            outlast if self._is_doubted(first.attempt) else None,
+            outlast if doubted else None,
         )
         request.spent_retry = winner is not first
         return winner, shown

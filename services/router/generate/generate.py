@@ -306,7 +306,14 @@ class Generate:
         recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
         works = (Availability.HEALTHY, Availability.DEGRADED)
         return Outlook(
-            frozenset(c.target for c in candidates if recent.avoids(c.model, tenant, now)),
+            # A fallback is not raced, so what may be silent comes after the others.
+            frozenset(
+                c.target
+                for c in candidates
+                if c.health.availability is Availability.PROBING
+                or recent.is_doubted(c.model, now)
+                or recent.avoids(c.model, tenant, now)
+            ),
             frozenset(
                 c.target
                 for c in candidates

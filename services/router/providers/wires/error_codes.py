@@ -112,7 +112,7 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
         ErrorClass.QUOTA_EXHAUSTED,
         re.compile(
             r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota|balance|credit|fund)"
-            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
+            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired|^(?:budget|spend(?:ing)?limit)exceeded"
         ),
     ),
     (
