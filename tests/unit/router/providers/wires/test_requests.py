@@ -186,6 +186,13 @@ NAMES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("openai_responses", {}, {"max_output_tokens": 100, "store": False}),
     ("openai", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning_effort": "low"}),
     ("openrouter", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning": {"effort": "low"}}),
+    (
+        "deepseek",
+        {"reasoning_effort": ReasoningEffort.LOW},
+        {"thinking": {"type": "enabled"}, "reasoning_effort": "low"},
+    ),
+    ("zai", {"reasoning_effort": ReasoningEffort.LOW}, {"thinking": {"type": "enabled"}}),
+    ("zai", {"reasoning_effort": ReasoningEffort.NONE}, {"thinking": {"type": "disabled"}}),
     ("openai_responses", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning": {"effort": "low"}}),
     ("cohere", {"reasoning_effort": ReasoningEffort.NONE}, {"thinking": {"type": "disabled"}}),
     ("ollama_native", {"reasoning_effort": ReasoningEffort.HIGH}, {"think": True}),
