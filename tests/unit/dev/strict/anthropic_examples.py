@@ -98,6 +98,10 @@ EXAMPLES = {
         body(tools=[tool({"type": "object", "oneOf": []})]),
         body(tools=[tool({"type": "object", "properties": {"x": {"oneOf": [{"type": "string"}]}}})]),
     ),
+    "name of a parameter": Example(
+        body(tools=[tool({"type": "object", "properties": {"$top": {}}})]),
+        body(tools=[tool({"type": "object", "properties": {"top": {"properties": {"$all": {}}}}})]),
+    ),
     "schema of an older draft": Example(
         body(tools=[tool(with_property(type="array", items=[{"type": "string"}]))]),
         body(tools=[tool(with_property(type="array", prefixItems=[{"type": "string"}]))]),

@@ -60,8 +60,8 @@ def called(*messages: Message, **more: Any) -> Prompt:
     return prompt(*messages, **{"tools": (WEATHER,), **more})
 
 
-def with_tool(schema: Any, **more: Any) -> Prompt:
-    return prompt(tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
+def with_tool(schema: Any, messages: tuple[Message, ...] = (), **more: Any) -> Prompt:
+    return prompt(*messages, tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
 
 
 def with_answer(schema: Any, **more: Any) -> Prompt:
@@ -81,6 +81,15 @@ def told_by_tool(*parts: Part, identifier: str = "call_1") -> Message:
 
 
 PICTURE, DOCUMENT = Image(png()), File(pdf(), name="price list: 2026.pdf")
+ODATA = {
+    "type": "object",
+    "properties": {
+        "$top": {"type": "integer"},
+        "filter[id]": {"type": "string"},
+        "k" * 70: {"type": "string"},
+    },
+    "required": ["$top"],
+}
 LONG = "call_" + "x" * 60
 ROUND = (user(), assistant("", call()), result())
 
@@ -157,6 +166,10 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "oneOf on top of a tool's schema": with_tool({"type": "object", "properties": {}, "oneOf": [{}]}),
     "array without items in a tool": with_tool(property_of(type="array")),
     "maxItems in a tool": with_tool(property_of(type="array", items={"type": "string"}, maxItems=3)),
+    "names of parameters with strange characters": with_tool(ODATA),
+    "call with strange names of parameters": with_tool(
+        ODATA, messages=(user(), assistant("", call(arguments='{"$top":3}')), result())
+    ),
     "$schema in a tool": with_tool({"$schema": "http://json-schema.org/draft-07/schema#", **CLOSED}),
     "name of a tool with dots": prompt(tools=(Tool("shop.weather", "Tells it", json.dumps(CLOSED)),)),
     "names of tools that differ in a dot": prompt(tools=(Tool("shop.weather"), Tool("shop_weather"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -453,3 +454,28 @@ def test_bedrock_signs_or_carries_a_key() -> None:
     assert "/eu-west-1/bedrock/aws4_request" in signed.headers["authorization"]
     assert signed.headers["x-amz-security-token"] == "token"
     assert "secret" not in str(signed.headers)
+
+
+def test_names_of_parameters_that_anthropic_refuses_are_renamed_and_come_back() -> None:
+    """In the schema, in what it requires, and in earlier calls; none takes the name of another."""
+    schema = {
+        "type": "object",
+        "properties": {"$top": {}, "_top": {}, "a b": {}},
+        "required": ["$top", "_top"],
+    }
+    called = Message(Role.ASSISTANT, "", (ToolCall("1", "f", '{"$top": 1, "_top": 2}'),))
+    messages = (*PLAIN.messages, called, Message(Role.TOOL, "x", tool_call_id="1"))
+    tools = (
+        Tool("f", parameters_json=json.dumps(schema)),
+        Tool("g", parameters_json='{"properties":{"a":{}}}'),
+    )
+    request, body = send("anthropic", replace(PLAIN, messages=messages, tools=tools))
+    sent = body["tools"][0]["input_schema"]
+    top, plain, *_ = sent["properties"]
+    assert sent["required"] == [top, plain]
+    assert plain == "_top"
+    assert re.fullmatch("[a-zA-Z0-9_.-]{1,64}", top)
+    (block,) = [b for m in body["messages"] for b in m["content"] if b["type"] == "tool_use"]
+    assert block["input"] == {top: 1, plain: 2}
+    assert request.inverse.keys["f"][top] == "$top"
+    assert "g" not in request.inverse.keys
