@@ -218,20 +218,20 @@ def _rename(message: Message, names: dict[str, str]) -> Message:
 def _name_keys(prompt: Prompt, pattern: re.Pattern[str]) -> tuple[Prompt, Keys]:
     """Returns the prompt with names of parameters that fit, and of each tool that had others: the caller's name →
     the name to send."""
-    tools, keys = [], {}
+    tools: list[Tool] = []
+    keys: Keys = {}
     for tool in prompt.tools:
         shape = parameters_schema(tool)
         properties = shape.get("properties") if type(shape) is dict else None
         named = name_tools(properties, pattern) if type(properties) is dict else {}
-        if named:
-            keys[tool.name] = named
-            shape["properties"] = {named.get(name, name): inner for name, inner in properties.items()}
-            if type(required := shape.get("required")) is list:
-                shape["required"] = [
-                    named.get(name, name) if type(name) is str else name for name in required
-                ]
-            tool = replace(tool, parameters_json=encode(shape).decode())  # noqa: PLW2901 - what is sent of it
-        tools.append(tool)
+        if type(properties) is not dict or not named:
+            tools.append(tool)
+            continue
+        keys[tool.name] = named
+        shape["properties"] = {named.get(name, name): inner for name, inner in properties.items()}
+        if type(required := shape.get("required")) is list:
+            shape["required"] = [named.get(name, name) if type(name) is str else name for name in required]
+        tools.append(replace(tool, parameters_json=encode(shape).decode()))
     if not keys:
         return prompt, keys
     messages = tuple([_rename_arguments(message, keys) for message in prompt.messages])
