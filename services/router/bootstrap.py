@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
@@ -16,6 +15,7 @@ from libs.catalog.watch import CatalogHolder
 from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
+from libs.ids import TimeOrderedIds
 from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
@@ -70,6 +70,7 @@ async def assemble(
 ) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
     clock, metrics, rng = runtime.clock, runtime.metrics, Random()
+    ids = TimeOrderedIds(rng)
     token = settings.service_token.get_secret_value()
     reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
     catalog = CatalogHolder(
@@ -131,7 +132,7 @@ async def assemble(
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
-        attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
+        attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
         calls = Calls(providers, gate, targets, retries, recent, clock)
         generate = Generate(planner, gate, calls, budgets, retries, recent, RecentAnswers(), clock, rng)
@@ -145,10 +146,14 @@ async def assemble(
             _until(health.known, FIRST_CONTACT, "health"),
             _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock)
+
+        def new_id() -> str:
+            return ids.make(clock.now())
+
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, new_id)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
-        yield _doors(settings, runtime, servicer, HttpDoor(entry, runtime.clock, heartbeats))
+        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), new_id)
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
@@ -166,7 +171,11 @@ def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
 
 
 def _doors(
-    settings: RouterSettings, runtime: Runtime, servicer: RouterServicer, http_door: HttpDoor
+    settings: RouterSettings,
+    runtime: Runtime,
+    servicer: RouterServicer,
+    http_door: HttpDoor,
+    new_id: Callable[[], str],
 ) -> list[Registration | Listening]:
     """Returns the doors that listen, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
@@ -183,7 +192,7 @@ def _doors(
             runtime.authenticator,
             runtime.unknown_callers,
             runtime.bytes_in_flight,
-            new_id=lambda: secrets.token_hex(16),
+            new_id=new_id,
         )
         server = HttpServer(
             http_door.routes(),

@@ -30,7 +30,7 @@ async def entry(request: pytest.FixtureRequest) -> AsyncIterator[TenantCalls]:
     else:
         h = Harness(catalog([model("alpha/small")]), {"alpha/small": [["About: ", "mug"]]})
         h.providers.script["alpha/small"].insert(0, "About: mug")
-        yield Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock)
+        yield Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, lambda: "new")
         h.assert_settled()
     current.reset(token)
 

@@ -15,6 +15,7 @@ from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Wei
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
+from libs.ids import TimeOrderedIds
 from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
@@ -369,7 +370,9 @@ class Harness:
         observers = attempt_observers(
             self.spool, Meters(self.metrics), self.health, self.set_aside, self.recent, self.clock
         )
-        attempts = Attempts(self.spool, [*observers, *self.observers], self.price, self.clock, "test")
+        attempts = Attempts(
+            self.spool, [*observers, *self.observers], self.price, self.clock, TimeOrderedIds(Random(1))
+        )
         gate = Gate(
             budgets,
             self.queue or self.admission,

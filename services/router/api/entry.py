@@ -23,16 +23,23 @@ from services.router.request.generation import Generation
 
 
 class Entry:
-    """The calls that tenants may make. `caller`: as the authenticator named it. `remaining`: seconds until the
-    caller's deadline, None: it set none. Every method raises the errors of `libs.errors`."""
+    """The calls that tenants may make. `new_id`: returns an id for a request that has none. `caller`: as the
+    authenticator named it. `remaining`: seconds until the caller's deadline, None: it set none. Every method raises
+    the errors of `libs.errors`."""
 
     def __init__(
-        self, catalog: Callable[[], Catalog], generate: Generate, dry_run: DryRun, clock: Clock
+        self,
+        catalog: Callable[[], Catalog],
+        generate: Generate,
+        dry_run: DryRun,
+        clock: Clock,
+        new_id: Callable[[], str],
     ) -> None:
         self._catalog = catalog
         self._generate = generate
         self._dry_run = dry_run
         self._clock = clock
+        self._new_id = new_id
 
     async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
@@ -70,4 +77,5 @@ class Entry:
         self, caller: str, draft: Draft, remaining: float | None
     ) -> tuple[Catalog, Tenant, Generation]:
         catalog, tenant = self._tenant(caller)
-        return catalog, tenant, accept(catalog, tenant, draft, self._clock.monotonic(), remaining)
+        now = self._clock.monotonic()
+        return catalog, tenant, accept(catalog, tenant, draft, now, remaining, self._new_id)

@@ -6,11 +6,11 @@ what was really used, so that what comes next may use the rest, and every observ
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
+from libs.ids import TimeOrderedIds
 from libs.limits import Amounts
 from libs.tracing import Span
 from libs.types import ErrorClass, FinishReason, Usage
@@ -33,7 +33,7 @@ from services.router.request.usage import ToldUsage, merge_usage
 
 
 class Attempts:
-    """Begins attempts. One per process. `id_prefix` makes attempt ids unique over all processes and restarts."""
+    """Begins attempts. One per process, which shares its `ids`."""
 
     def __init__(
         self,
@@ -41,14 +41,13 @@ class Attempts:
         observers: Sequence[AttemptObserver],
         price: Pricer,
         clock: Clock,
-        id_prefix: str,
+        ids: TimeOrderedIds,
     ) -> None:
         self._spool = spool
         self._observers = tuple(observers)
         self._price = price
         self._clock = clock
-        self._prefix = id_prefix
-        self._numbers = itertools.count(1)
+        self._ids = ids
 
     def begin(
         self,
@@ -66,9 +65,9 @@ class Attempts:
         """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
         request."""
         output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-        began = self._clock.monotonic()
+        began, started = self._clock.monotonic(), self._clock.now()
         record = UsageRecord(
-            attempt_id=f"{self._prefix}-{next(self._numbers):x}",
+            attempt_id=self._ids.make(started),
             request_id=generation.request_id,
             attempt_number=number,
             tenant=generation.tenant,
@@ -76,7 +75,7 @@ class Attempts:
             content_type=generation.content_type,
             provider=candidate.provider.name,
             model=candidate.model.name,
-            started=self._clock.now(),
+            started=started,
             latency=0.0,
             time_to_first_token=None,
             outcome=Outcome.UNKNOWN,
