@@ -15,6 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 from libs.errors import DeadlineExceeded, Unavailable
 from libs.telemetry import get_logger
 from services.analytics.database.postgres_migrations import Migration, MigrationRefused, migrate
+from services.analytics.database.postgres_partitions import prepare_attempts
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -84,6 +85,7 @@ class Database:
                 server_settings={"application_name": "pointsman-analytics-migrate", "statement_timeout": "0"},
             )
             try:
+                await prepare_attempts(connection)
                 applied = await migrate(connection, self._migrations)
             finally:
                 await connection.close(timeout=CONNECT_TIMEOUT)

@@ -100,8 +100,8 @@ def accept(
     new_id: Callable[[], str],
 ) -> Generation:
     """Returns the request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None:
-    it set none; `new_id`: returns an id for a request that has none. Raises InvalidArgument naming every wrong field, of a field with too many entries that field
-    alone."""
+    it set none; `new_id`: returns an id for a request that has none. Raises InvalidArgument naming every wrong field,
+    of a field with too many entries that field alone."""
     _check_counts(draft)
     content_type = catalog.content_types.get(draft.content_type or catalog.default_content_type)
     violations = _violations(draft)
