@@ -31,3 +31,5 @@ class AnalyticsSettings(ServiceSettings):
     write_timeout: float = Field(10.0, gt=0, le=600)
     #: Time after which a query is refused.
     read_timeout: float = Field(20.0, gt=0, le=600)
+    #: Days for which attempts and requests are kept one by one. Unset: for ever.
+    retention_days: float | None = Field(None, ge=35, le=36_500)

@@ -112,6 +112,13 @@ def check_not_ahead(attempt: Attempt, now: float) -> None:
         raise UnusableAttempt("started is more than a day in the future")
 
 
+def check_kept(attempt: Attempt, oldest: float) -> None:
+    """Raises UnusableAttempt where the attempt began before `oldest` (epoch seconds): rows of that time are dropped,
+    so nobody could tell whether it is a duplicate."""
+    if attempt.started < oldest:
+        raise UnusableAttempt("started is longer ago than the ledger keeps attempts")
+
+
 def best_by_id(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
     """Returns the best record of each attempt; of equally good ones the first."""
     best: dict[str, Attempt] = {}

@@ -11,7 +11,7 @@ from libs.clock import Clock
 from libs.errors import PointsmanError
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.analytics.ledger.attempt import Attempt, UnusableAttempt, check_not_ahead
+from services.analytics.ledger.attempt import Attempt, UnusableAttempt, check_kept, check_not_ahead
 from services.analytics.ledger.ledger import Ledger, Recorded
 
 #: Records that one commit takes on before it waits for the next: enough to make its fixed cost small, few enough
@@ -33,13 +33,23 @@ class Recorder:
     """Commits one at a time; batches that arrive meanwhile go into the next commit together. A stream waits for its
     batch, so memory holds at most one batch per stream."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, metrics: Metrics, max_commit: int = MAX_COMMIT) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        max_commit: int = MAX_COMMIT,
+        *,
+        retention: float | None = None,
+    ) -> None:
+        """`retention`: seconds for which the ledger keeps records; None: for ever."""
         if max_commit < 1:
             raise ValueError("max_commit must be at least 1")
         self._ledger = ledger
         self._clock = clock
         self._unexpected = Throttle(clock)
         self._max_commit = max_commit
+        self._retention = retention
         self._waiting: deque[_Batch] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._events = metrics.counter(
@@ -67,6 +77,8 @@ class Recorder:
         for attempt in attempts:
             try:
                 check_not_ahead(attempt, now)
+                if self._retention is not None:
+                    check_kept(attempt, now - self._retention)
             except UnusableAttempt as error:
                 refused[attempt.attempt_id] = str(error)
             else:
