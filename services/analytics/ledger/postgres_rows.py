@@ -69,6 +69,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Attempt], Any]], ...] = (
     ("hedge", "boolean", lambda a: a.hedge),
     ("labels", "text", lambda a: labels_text(a.labels)),
     ("trace_id", "text", lambda a: a.trace_id),
+    ("price_version", "text", lambda a: a.price_version),
     ("rank", "smallint", lambda a: a.rank),
 )
 #: Columns that travel as another type than they are kept as. Intervals count microseconds exactly; to_timestamp()
@@ -110,4 +111,5 @@ def attempt_of(row: Mapping[str, Any]) -> Attempt:
         hedge=row["hedge"],
         labels=labels_of(row["labels"]),
         trace_id=row["trace_id"],
+        price_version=row["price_version"],
     )
