@@ -61,20 +61,22 @@ class _Table:
     def cost(self, usage: Usage) -> int:
         """Returns the cost in micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its
         total, which no provider should report, raises the total rather than making the rest negative."""
+        amount, fresh, visible = self.per_request, usage.input_tokens, usage.output_tokens
         read, written, reasoning = usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens
-        fresh, visible = usage.input_tokens, usage.output_tokens
-        parts = read or written or reasoning
-        if parts:
+        if read or written or reasoning:
             fresh = max(0, fresh - read - written)
             visible = max(0, visible - reasoning)
-        whole_input = fresh + read + written
+            rates = self._rates(fresh + read + written)
+            amount += read * rates.cache_read + written * rates.cache_write + reasoning * rates.reasoning
+        else:
+            rates = self._rates(fresh)
+        return (amount + fresh * rates.input + visible * rates.output + self.scale // 2) // self.scale
+
+    def _rates(self, whole_input: int) -> _Rates:
         for rates in self.bands:
             if whole_input > rates.above:
-                break
-        amount = fresh * rates.input + visible * rates.output + self.per_request
-        if parts:
-            amount += read * rates.cache_read + written * rates.cache_write + reasoning * rates.reasoning
-        return (amount + self.scale // 2) // self.scale
+                return rates
+        return self.bands[-1]
 
 
 @dataclass(frozen=True, slots=True)

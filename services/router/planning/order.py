@@ -18,6 +18,7 @@ _STRATEGY_REASON = {
     Strategy.PERFORMANCE_FIRST: SelectionReason.PERFORMANCE,
     Strategy.SPECIALIZED: SelectionReason.SPECIALIZATION,
 }
+_BALANCED = WEIGHTS[Strategy.BALANCED]
 
 
 #: The groups of candidates, one tried after the other.
@@ -93,10 +94,10 @@ def _reason(candidate: Candidate, generation: Generation) -> SelectionReason:
     by_strategy = _STRATEGY_REASON.get(generation.strategy)
     if by_strategy is not None:
         return by_strategy
-    weights, scores = WEIGHTS[Strategy.BALANCED], candidate.scores
-    cost = weights.cost * scores.cost
-    performance = weights.performance * scores.performance
-    suitability = weights.suitability * scores.suitability
+    scores = candidate.scores
+    cost = _BALANCED.cost * scores.cost
+    performance = _BALANCED.performance * scores.performance
+    suitability = _BALANCED.suitability * scores.suitability
     if cost >= performance and cost >= suitability:
         return SelectionReason.COST
     return SelectionReason.PERFORMANCE if performance >= suitability else SelectionReason.SPECIALIZATION

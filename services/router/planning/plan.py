@@ -14,7 +14,7 @@ from libs.types import Usage
 from services.router.budgets.budget import UNRESTRICTED, Budget, BudgetVerdict, dearest
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.planning.candidate import Candidate
-from services.router.planning.constraints import Needs, capabilities_needed, find_broken
+from services.router.planning.constraints import Needs, capabilities_needed, constraints_of, find_broken
 from services.router.planning.entries import PolicyEntry
 from services.router.planning.order import explain_order, order_candidates, put_last
 from services.router.planning.scoring import Scorer
@@ -103,6 +103,7 @@ def _examine(
         generation.attachments,
         generation.max_cost_micro_usd,
     )
+    constraints = constraints_of(needs)
     fit: list[Candidate] = []
     excluded: list[Candidate] = []
     down: list[Candidate] = []
@@ -116,7 +117,7 @@ def _examine(
         usage = Usage(tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
         candidate = Candidate(entry, provider, model, health, most, health.latency, input_tokens=tokens)
-        why = find_broken(candidate, needs)
+        why = find_broken(candidate, needs, constraints)
         if not why:
             why = conditions.why_unusable(provider)
             candidate.unusable = bool(why)
