@@ -32,6 +32,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
@@ -395,6 +396,7 @@ class Harness:
             self.budget,
             self.recent,
             RecentAnswers(),
+            RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2))),
             self.clock,
             rng,
         )

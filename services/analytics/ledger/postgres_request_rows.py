@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from services.analytics.ledger.attempt import Outcome
@@ -59,7 +60,7 @@ REQUEST_CASTS = {
 }
 
 
-def request_of(row: Mapping[str, Any]) -> RequestRecord:
+def request_of(row: asyncpg.Record) -> RequestRecord:
     """Returns the request that a row of all `REQUEST_COLUMNS` keeps."""
     return RequestRecord(
         record_id=row["record_id"],

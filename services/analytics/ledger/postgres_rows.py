@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -80,7 +81,7 @@ CASTS = {
 }
 
 
-def attempt_of(row: Mapping[str, Any]) -> Attempt:
+def attempt_of(row: asyncpg.Record) -> Attempt:
     """Returns the attempt that a row of all `COLUMNS` keeps."""
     return Attempt(
         attempt_id=row["attempt_id"],

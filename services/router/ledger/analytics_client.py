@@ -100,7 +100,7 @@ class AnalyticsClient:
             sequence += 1
             batch = analytics_pb2.RecordUsageRequest(reporter_id=self._reporter_id, sequence=sequence)
             for record in records:
-                if type(record) is UsageRecord:
+                if isinstance(record, UsageRecord):
                     add_event(record, batch)
                 else:
                     add_request(record, batch)
