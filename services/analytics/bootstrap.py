@@ -18,6 +18,7 @@ from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
 from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
@@ -62,7 +63,11 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
-                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), runtime.clock
+                    recorder,
+                    PostgresReports(database),
+                    PostgresQuotaAlerts(database),
+                    PostgresLookup(database),
+                    runtime.clock,
                 ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),

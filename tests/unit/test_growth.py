@@ -181,7 +181,7 @@ def servicer_of(case: Case) -> Any:
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryQuotaAlerts(), clock
+        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryQuotaAlerts(), MemoryLedger(), clock
     )
 
 

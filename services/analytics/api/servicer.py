@@ -11,8 +11,9 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.bounds import MAX_ID
 from libs.clock import Clock
-from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
 from services.analytics.api.proto_reports import (
     cost_to_proto,
@@ -22,6 +23,7 @@ from services.analytics.api.proto_reports import (
 )
 from services.analytics.api.proto_time import instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
@@ -49,10 +51,13 @@ def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageRespons
 class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
-    def __init__(self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, clock: Clock) -> None:
+    def __init__(
+        self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, lookup: RequestLookup, clock: Clock
+    ) -> None:
         self._recorder = recorder
         self._reports = reports
         self._alerts = alerts
+        self._lookup = lookup
         self._clock = clock
 
     async def RecordUsage(
@@ -99,6 +104,17 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         rows = await self._reports.reliability(query_from_proto(request.query, self._clock.now()))
         return pb.GetReliabilityResponse(rows=[reliability_to_proto(row) for row in rows])
+
+    async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
+        """See the proto."""
+        check_lookup(request)
+        if request.attempt_id:
+            found = await self._lookup.by_attempt(request.attempt_id)
+        else:
+            found = await self._lookup.by_request(request.request_id, request.tenant)
+        if not found:
+            raise NotFound("The ledger has nothing under this id", reason="REQUEST_NOT_FOUND")
+        return pb.GetRequestResponse(requests=[account_to_proto(account) for account in found])
 
     async def RecordQuotaAlerts(
         self, request: pb.RecordQuotaAlertsRequest, context: Context
