@@ -20,6 +20,7 @@ def build() -> typer.Typer:
     from cli.providers import providers
     from cli.quotas import quotas
     from cli.reconcile import reconcile
+    from cli.request import request
     from cli.select import select
 
     app = typer.Typer(
@@ -32,7 +33,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, alerts, costs, reconcile):
+    for command in (generate, select, providers, quotas, alerts, costs, request, reconcile):
         app.command()(command)
     return app
 
