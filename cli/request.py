@@ -192,5 +192,6 @@ def prices(found: Sequence[RecordedAttempt]) -> Table:
     """Returns the table of the attempts' ids and prices."""
     grid = Table(Column("#", Kind.FIGURE), Column("attempt", Kind.NAME), Column("price", Kind.SENTENCE))
     for attempt in found:
-        grid.add_row(str(attempt.number), attempt.attempt_id, attempt.price_version or "not known")
+        unpriced = "not known" if attempt.cost_micro_usd else "nothing was used"
+        grid.add_row(str(attempt.number), attempt.attempt_id, attempt.price_version or unpriced)
     return grid
