@@ -44,6 +44,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     write_timeout=settings.write_timeout,
                     read_timeout=settings.read_timeout,
                 ),
+                reader_dsn=settings.postgres_reader_dsn and settings.postgres_reader_dsn.get_secret_value(),
             )
         )
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -12,6 +13,7 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
+from libs.clock import Clock
 from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
@@ -28,8 +30,10 @@ from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.api.entry import Entry
+from services.router.api.fetched import FetchedAddresses
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_door import HttpDoor, OpenAiErrors
+from services.router.api.http_fetch import HttpFetcher
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from services.router.budgets.budgets import Budgets
@@ -70,8 +74,7 @@ async def assemble(
     settings: RouterSettings, runtime: Runtime
 ) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
-    clock, metrics, rng = runtime.clock, runtime.metrics, Random()
-    ids = TimeOrderedIds(rng)
+    clock, metrics, rng, ids = runtime.clock, runtime.metrics, Random(), TimeOrderedIds(Random())
     token = settings.service_token.get_secret_value()
     reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
     catalog = CatalogHolder(
@@ -135,7 +138,7 @@ async def assemble(
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
-        calls = Calls(providers, gate, targets, retries, recent, clock)
+        calls = Calls(providers, gate, retries, recent, clock)
         generate = Generate(
             planner,
             gate,
@@ -158,14 +161,19 @@ async def assemble(
             _until(health.known, FIRST_CONTACT, "health"),
             _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
-
-        def new_id() -> str:
-            return ids.make(clock.now())
-
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock, new_id)
+        addresses = None
+        if settings.hosts_to_fetch_from:
+            fetcher = await stack.enter_async_context(HttpFetcher(settings.hosts_to_fetch_from))
+            addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
+        new_id = partial(_new_id, ids, clock)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, new_id, addresses)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
         yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), new_id)
+
+
+def _new_id(ids: TimeOrderedIds, clock: Clock) -> str:
+    return ids.make(clock.now())
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:

@@ -167,6 +167,8 @@ async def router(disk: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, 
         "POINTSMAN_ROUTER_METRICS_LISTEN": str(metrics),
         "POINTSMAN_ROUTER_SPOOL_DIR": str(disk / "spool"),
         "POINTSMAN_ROUTER_DRAIN_SECONDS": "0",
+        # There is none.
+        "POINTSMAN_ROUTER_LIMITER_WAIT": "0",
     }
     with (disk / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -25,7 +25,7 @@ from services.router.admission.amounts import AdmissionDenied
 from services.router.budgets.budgets import Budgets
 from services.router.generate.answers import RecentAnswers
 from services.router.generate.attempt import Attempts
-from services.router.generate.attempt_end import AttemptObserver
+from services.router.generate.attempt_end import AttemptObserver, Observers
 from services.router.generate.begin import Gate
 from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
@@ -122,8 +122,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events, usage told so far, failures and `asyncio.Event`s to
-    wait for; or a function of the prompt that gives one of these."""
+    failure, a completion, or for streams a list of texts, events, usage told so far, a tuple of ignored options,
+    failures and `asyncio.Event`s to wait for; or a function of the prompt that gives one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -131,6 +131,7 @@ class ScriptedProviders:
     calls: list[str] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     cancelled: int = 0
+    learned: LearnedTimes = UNKNOWN_PACE
     without_key: dict[str, str] = field(default_factory=dict)
 
     def _next(self, model: Model, prompt: Prompt) -> object:
@@ -145,7 +146,7 @@ class ScriptedProviders:
         return self.without_key.get(provider.name, "")
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        return UNKNOWN_PACE
+        return self.learned
 
     async def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
@@ -180,6 +181,9 @@ class ScriptedProviders:
                 if isinstance(step, Usage):
                     told.usage = step
                     continue
+                if isinstance(step, tuple):
+                    told.ignored = step
+                    continue
                 if step is CUT:
                     finished = True
                     return
@@ -206,6 +210,8 @@ class ScriptedProviders:
             self.cancelled += not finished
 
 
+#: Times after which a hedge begins at once.
+AT_ONCE = LearnedTimes(first_content=0.0, per_token=0.0, tokens=100.0)
 HANG = object()
 #: A stream ends without its end.
 CUT = object()
@@ -217,20 +223,18 @@ class FakeHealth:
 
     states: dict[str, TargetHealth] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    half_open: set[str] = field(default_factory=set)
     outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
     tickets: int = 0
 
     def health_of(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
 
-    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        return 0.0
-
     async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1
-        return CallTicket()
+        return CallTicket("probe" if model.id in self.half_open else "")
 
     def record_success(
         self,
@@ -351,11 +355,12 @@ class Harness:
     queue: Admission | None = None
     #: Behind the router's own.
     observers: Sequence[AttemptObserver] = ()
+    learned: LearnedTimes = UNKNOWN_PACE
     #: The version of every provider's key.
     key: str = ""
 
     def __post_init__(self) -> None:
-        self.providers = ScriptedProviders(self.script, self.clock)
+        self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
         rng = Random(7)
         self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
@@ -376,8 +381,13 @@ class Harness:
         observers = attempt_observers(
             self.spool, Meters(self.metrics), self.health, self.set_aside, self.recent, self.clock
         )
+        learners = (*observers.learners, *self.observers)
         attempts = Attempts(
-            self.spool, [*observers, *self.observers], self.price, self.clock, TimeOrderedIds(Random(1))
+            self.spool,
+            Observers(observers.accounts, learners),
+            self.price,
+            self.clock,
+            TimeOrderedIds(Random(1)),
         )
         gate = Gate(
             budgets,
@@ -387,7 +397,7 @@ class Harness:
             attempts,
             self.clock,
         )
-        calls = Calls(self.providers, gate, self.health, self.budget, self.recent, self.clock)
+        calls = Calls(self.providers, gate, self.budget, self.recent, self.clock)
         self.generate = Generate(
             self.planner,
             gate,

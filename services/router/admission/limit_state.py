@@ -15,10 +15,11 @@ def limit_state(
     """Returns the state from what was left of it `age` seconds ago, less what this router has used since.
     `window_left`: seconds until the calendar window is over, None: not known, or there is none."""
     whole = period.seconds
-    remaining, reset = left, window_left
     if whole:
-        remaining += int(limit * age / whole)
-    remaining = max(0, min(remaining, limit))
+        left += int(limit * age / whole)
+    remaining = max(0, min(left, limit))
     if whole and limit > 0:
-        reset = (limit - remaining) / limit * whole
-    return LimitState(unit, period, limit, remaining, None if reset is None else max(0.0, reset))
+        reset: float | None = (limit - remaining) / limit * whole
+    else:
+        reset = None if window_left is None else max(0.0, window_left)
+    return LimitState(unit, period, limit, remaining, reset)

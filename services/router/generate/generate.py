@@ -250,7 +250,7 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         # The record of the attempt that answers is written at its end.
         attempts = len(request.records) + (not cached)
-        return structs.replace(delta, head=Head(attempts, cached, limits))
+        return structs.replace(delta, head=Head(attempts, cached, limits, request.ignored))
 
     def _complete(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """Returns the last event, after all that must happen before it leaves: nothing runs after it for sure."""
@@ -328,7 +328,14 @@ class Generate:
         recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
         works = (Availability.HEALTHY, Availability.DEGRADED)
         return Outlook(
-            frozenset(c.target for c in candidates if recent.avoids(c.model, tenant, now)),
+            # A fallback is not raced, so what may be silent comes after the others.
+            frozenset(
+                c.target
+                for c in candidates
+                if c.health.availability is Availability.PROBING
+                or recent.is_doubted(c.model, now)
+                or recent.avoids(c.model, tenant, now)
+            ),
             frozenset(
                 c.target
                 for c in candidates

@@ -13,9 +13,10 @@ Two questions are answered from the same evidence:
   answered.
 
 A provider's fault shows at whichever of its models was called, so evidence counts for both; an answer clears it for
-both, and what the request itself was refused for is an answer. A caller's own text can make a provider fail (see
-`health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or two callers have.
-A repetition is one whoever failed: it has a fair share of the retry budget.
+both, and what the request itself was refused for is an answer. The model that a caller names first is avoided for its
+own faults alone: it is what was asked for, and its provider's other models are not. A caller's own text can make a
+provider fail (see `health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or
+two callers have. A repetition is one whoever failed: it has a fair share of the retry budget.
 
 After a start, and where nobody has called for a minute, every target is as good as new. Pure, and in memory that
 calls in flight bound. Instants are monotonic seconds.
@@ -189,10 +190,20 @@ class RecentCalls:
         self._find_late(now)
         return not self._late and now - self._failed >= AVOID_SILENT
 
-    def avoids(self, model: Model, caller: str, now: float) -> bool:
-        """Returns True if others are to be called first."""
+    def avoids(self, model: Model, caller: str, now: float, *, named: str = "") -> bool:
+        """Returns True if others are to be called first. `named`: the id of the model that the caller names first."""
         self._find_late(now)
-        return any(place.is_avoided(now, caller) for place in self._places_of(model))
+        of_model, of_provider = self._places_of(model)
+        if of_model.is_avoided(now, caller):
+            return True
+        return model.id != named and of_provider.is_avoided(now, caller)
+
+    def is_doubted(self, model: Model, now: float) -> bool:
+        """Returns True if the model or its provider was silent and has not answered since: a call may wait in vain.
+        Costs next to nothing while nothing fails."""
+        if now - self._failed >= REMEMBERED:
+            return False
+        return any(place.silent and now - place.failed < REMEMBERED for place in self._places_of(model))
 
     def repeats(self, model: Model, now: float) -> bool:
         """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""

@@ -15,6 +15,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
+    left_out,
     speakers_turns,
     split_thoughts,
     thinking_tokens,
@@ -39,6 +40,22 @@ def anthropic_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]
         **thinking,
         **_sampling(prompt, thinks=bool(thinking)),
     }
+
+
+def anthropic_ignored(prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of the prompt that its body does not say."""
+    thinks = "thinking" in body
+    return left_out(
+        prompt,
+        temperature="temperature" in body,
+        top_p="top_p" in body,
+        seed=False,
+        presence_penalty=False,
+        frequency_penalty=False,
+        reasoning_effort=thinks,
+        # It shows summaries wherever it thinks.
+        reasoning_summary=thinks,
+    )
 
 
 def thinking_budget(prompt: Prompt) -> int | None:

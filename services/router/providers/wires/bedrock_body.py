@@ -18,6 +18,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
+    left_out,
     speakers_turns,
     split_thoughts,
 )
@@ -40,6 +41,22 @@ def bedrock_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
         **_tools(prompt),
         **({"additionalModelRequestFields": reasoning} if reasoning else {}),
     }
+
+
+def bedrock_ignored(prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of the prompt that its body does not say."""
+    sampling, thinks = body["inferenceConfig"], "additionalModelRequestFields" in body
+    return left_out(
+        prompt,
+        temperature="temperature" in sampling,
+        top_p="topP" in sampling,
+        seed=False,
+        presence_penalty=False,
+        frequency_penalty=False,
+        reasoning_effort=thinks,
+        # Models show what they think wherever they think.
+        reasoning_summary=thinks,
+    )
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:

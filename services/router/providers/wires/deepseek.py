@@ -25,7 +25,8 @@ DEEPSEEK = Dialect(
     seed="",
     reasoning="",
     prefill_fields={"prefix": True},
-    # It thinks unless told otherwise, and then refuses turns with calls but without its thoughts.
+    # It thinks unless told otherwise, and then refuses turns with calls but without its thoughts, and choices that
+    # demand a call.
     # https://api-docs.deepseek.com/guides/thinking_mode
     thoughtless={"thinking": {"type": "disabled"}},
     one_call=False,

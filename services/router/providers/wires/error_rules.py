@@ -73,8 +73,10 @@ _LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
 _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 
 #: Of a 429 that says what it is.
-_A_RATE = re.compile(r"rate.?limit|too many requests")
+_A_RATE = re.compile(r"rate.?limit(?!error)|too many requests")
 
+#: Statuses that another server's error states, and that a gateway hands on as a 400.
+_PASSING = frozenset({429, 500, 502, 503, 504, 529})
 #: The classes of refusals that are the model's own.
 _OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
 
@@ -98,8 +100,12 @@ RULES: tuple[Rule, ...] = (
         r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
         r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
         r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
+        r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
+        r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
+        r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
+        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
-        r"|余额不足|欠费",
+        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)",
         (400, 403, 404, 412, 422, 429, _UNSTATED),
     ),
     # Google says it of a minute's quota too.
@@ -123,17 +129,22 @@ RULES: tuple[Rule, ...] = (
         r"|exceeds the maximum number of (input )?tokens|reduce (the length of )?(the|your) (messages|prompt|input)"
         r"|\b(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
         r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
-        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size",
+        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size"
+        r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
+        r"|max(imum)? (input|prompt) (characters|tokens|length)|prompt (exceeds|超)|超长|长度超"
+        r"|\b(length|size) limit exceeded",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
         ErrorClass.CONTENT_REFUSED,
-        r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
+        r"content (filter|policy|moderation|management policy|exists risk)|rejected by .{0,20}moderation"
+        r"|violat\w{1,10} (our |the )?(usage|content)"
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
         r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|data inspection|blocked (input|output|by our)|敏感",
-        (400, 403, 422, 498, 500, _UNSTATED),
+        r"|sensitive information|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
+        (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),
     rule(
         ErrorClass.MODEL_NOT_FOUND,
@@ -144,25 +155,46 @@ RULES: tuple[Rule, ...] = (
         r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
         r"|decommissioned|retired|blocked at)|no longer (available|supported)"
         r"|is not (enabled|available|permitted|supported by any)"
-        r"|access is denied)",
+        r"|access is denied|requires? (an? )?(\w{1,12} )?(subscription|plan|upgrade))"
+        r"|\bno access to (the |this )?model"
+        r"|not (authorized|allowed|permitted) to (use|invoke|access|sample from) (the |this |publisher )?model"
+        r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
+        r"|\* model is not (currently )?supported"
+        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
+        r"|模型(不存在|已下线)",
         (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
         ErrorClass.AUTHENTICATION,
         r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
-        r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
+        r"|\bapi key (is|has|does|was) (not?|been)\b"
+        r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
         r"|not available in your (country|region)",
         (400, 403, 412, 422, _UNSTATED),
     ),
+    rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|无权(访问|使用).{0,20}模型", (400, 403, 422, 429)),
     rule(
         ErrorClass.OVERLOADED,
-        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|currently loading"
+        r"overload|high demand|no ?capacity|capacity (temporarily |limit )?exceeded|(at|of) capacity"
+        r"|currently loading"
+        r"|访问量过大|繁忙|过载"
         r"|(model|server|engine|service) (is )?((currently|too) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),
-    rule(ErrorClass.RATE_LIMITED, r"throttl|rate limit|too many requests", (400, 403, _UNSTATED)),
+    rule(
+        ErrorClass.RATE_LIMITED,
+        r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
+        (400, 403, _UNSTATED),
+    ),
+    # As a 400 too: FastChat (code 50001), LM Studio, gateways.
+    rule(
+        ErrorClass.SERVER_ERROR,
+        r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory|\bcuda\b"
+        r"|\bunexpected (server )?error\b",
+        (400, 403, 404, 409, 422),
+    ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
     rule(
         ErrorClass.OVERLOADED,
@@ -234,6 +266,8 @@ def verdict_of(
     # A code that says no more than that some field is refused leaves open whether by this model alone.
     rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
     found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)
+    if found is None and error.inner_status in _PASSING and status in (400, 422):
+        found = Verdict(class_of_status(error.inner_status), None, False, error.inner_words)
     if found is None and is_unsupported(error, status):
         found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
     if found is None:

@@ -12,6 +12,7 @@ from services.router.providers.wires.fields import encode
 from services.router.providers.wires.openai_chat_answer import OpenAIChatDecoder, read_completion
 from services.router.providers.wires.openai_chat_body import openai_chat_body
 from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.request_parts import left_out
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.whole_answer import decode_answer
@@ -31,8 +32,19 @@ class OpenAIChatWire:
         valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         body = openai_chat_body(valid.prompt, endpoint, self._dialect, stream=stream)
         headers = self._dialect.headers(endpoint, stream=stream)
-        return HttpRequest(
-            "POST", self._dialect.url(valid.prompt, endpoint), headers, encode(body), valid.inverse
+        url = self._dialect.url(valid.prompt, endpoint)
+        ignored = self._ignored(prompt) if valid.has_options else ()
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
+
+    def _ignored(self, prompt: Prompt) -> tuple[str, ...]:
+        dialect = self._dialect
+        return left_out(
+            prompt,
+            seed=dialect.seed,
+            presence_penalty=dialect.penalties,
+            frequency_penalty=dialect.penalties,
+            reasoning_effort=dialect.reasoning,
+            reasoning_summary=False,
         )
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:

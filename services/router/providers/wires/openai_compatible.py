@@ -68,7 +68,8 @@ class Dialect:
     can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: "effort" (a top-level
     field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
     unfinished assistant message; `prefill_body`: of the request. `thoughts`: the field in which it takes its thoughts
-    back. `thoughtless`: it wants them back with every call; the fields with which it goes on without them.
+    back. `thoughtless`: it thinks by itself, wants its thoughts back with every call, and refuses choices that demand
+    one; the fields with which it goes on without them.
     `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion tokens leave out
     reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
     never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:

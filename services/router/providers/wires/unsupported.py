@@ -42,7 +42,7 @@ _SAID = (
     r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
     # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
     r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
-    r"|\btoo many (?!requests\b|tokens\b)",
+    r"|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
     rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
@@ -59,6 +59,13 @@ _SAID = (
     r"|\bincompatible\b|\bmutually exclusive\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
+    # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
+    r"\bmust not (?:contain|include|have|use)\b|\bkeywords?\b|\bbut not both\b|\bwhen using \w{2,20}[^:]{0,60}$"
+    r"|\brestricted to\b|\bmandatory\b",
+    # Malformed input request: string [...] does not match pattern: a body in the form of one model
+    r"\bmalformed input request\b",
+    # Invalid 'content' type: got list / Unexpected item type in content
+    r"\bgot (?:an? )?(?:list|array)\b|\bitem types? in\b",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
     # failed to parse grammar / JSON schema conversion failed / template error
@@ -91,7 +98,10 @@ _EVERYONES = re.compile(
     r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
     r"|can only|found for)\b"
     r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
-    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
+    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same|expecting|delimiter|unterminated)"
+    r"|\b(?:without|neither)\b"
+    r"|\btool (?:call |use |result |response )?(?:ids?|results?|responses?)\b|\bnot found in\b|\billegal\b"
+    r"|参数|格式"
 )
 #: Words of its own that a sentence has at least.
 _SENTENCE = 4
@@ -160,6 +170,10 @@ _ABOVE = re.compile(
     r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
     r"|range (?:of|is)"
 )
+#: A bound on the temperature that only some vendors have; others go up to 2.
+_UP_TO_ONE = re.compile(
+    r"\btemperature\b.{0,40}(?:\brange: 0\.\.1\b|less than or equal to 1\b|<= ?1\b|between 0(?:\.0)? and 1\b)"
+)
 #: Words about this image or document, or their number: others the model may well see.
 _ONE_TOO_MANY = re.compile(
     r"at most|too many|too large|too big|exceed|more than|only supports one|up to|size|pixels|bytes|format"
@@ -170,8 +184,15 @@ _ONE_OF = re.compile(
     r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
     r"|\bunrecogni[sz]ed\b|\b(?:valid|supported|allowed|available) (?:values|levels|options)\b"
 )
+#: Features that each vendor has in a form of its own, so that whatever is said of them is said by this one.
+_OF_VENDOR = frozenset({Feature.REASONING, Feature.JSON_SCHEMA})
+#: Words of a field that is missing or of a wrong type.
+_MISSHAPEN = re.compile(
+    r"\bmissing\b|field required|\bexpected an? |\bempty\b"
+    r"|\b(?:must|should) be an? (?:valid )?(?:string|object|dict|int|number|array|list|bool)"
+)
 #: Features whose values differ from model to model; of others (roles) they do not.
-_BY_VALUE = frozenset({Feature.REASONING, Feature.JSON_SCHEMA, Feature.TOOL_CHOICE})
+_BY_VALUE = frozenset({Feature.TOOL_CHOICE})
 #: Codes of a list that is longer than this vendor's; a text that is too long may be the prompt.
 _TOO_MANY = "arrayabovemaxlength"
 
@@ -210,8 +231,12 @@ def _is_bound_of_model(error: ErrorBody) -> bool:
         return _ABOVE.search(error.words) is not None
     if _TOO_MANY in error.codes:
         return feature in (Feature.STOP, Feature.TOOLS)
-    if feature is Feature.REASONING and _ABOVE.search(error.words):
+    if feature is Feature.STOP and _ABOVE.search(error.words):
         return True
+    if feature is Feature.SAMPLING and _UP_TO_ONE.search(error.words):
+        return True
+    if feature in _OF_VENDOR:
+        return _MISSHAPEN.search(error.words) is None
     return feature in _BY_VALUE and _ONE_OF.search(error.words) is not None
 
 

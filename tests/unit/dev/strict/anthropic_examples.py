@@ -98,6 +98,14 @@ EXAMPLES = {
         body(tools=[tool({"type": "object", "oneOf": []})]),
         body(tools=[tool({"type": "object", "properties": {"x": {"oneOf": [{"type": "string"}]}}})]),
     ),
+    "schema of an older draft": Example(
+        body(tools=[tool(with_property(type="array", items=[{"type": "string"}]))]),
+        body(tools=[tool(with_property(type="array", prefixItems=[{"type": "string"}]))]),
+    ),
+    "recursive schema": Example(
+        body(**output(with_property(**{"$ref": "#"}))),
+        body(**output({**with_property(**{"$ref": "#/$defs/city"}), "$defs": {"city": {"type": "string"}}})),
+    ),
     "open object": Example(body(**output({"type": "object"})), body(**output(CLOSED))),
     "unknown keyword": Example(
         body(**output(with_property(type="array", items={"type": "string"}, maxItems=3))),

@@ -12,6 +12,7 @@ from services.router.planning.recent_calls import (
     OF_PROVIDER,
     PROVEN,
     REMEMBERED,
+    VISIBLE_ROW,
     RecentCalls,
 )
 from tests.support.routing import model
@@ -49,6 +50,18 @@ def test_a_visible_fault_is_avoided_when_it_repeats_and_a_timeout_at_once(failur
         assert not recent.avoids(target, "one", 0.4 + span)
     assert not recent.avoids(B, "one", 0.3)
     assert recent.all_quiet(0.4 + AVOID_SILENT)
+
+
+@pytest.mark.parametrize("failure", [ErrorClass.TIMEOUT, ErrorClass.OVERLOADED])
+def test_regression_the_model_named_first_is_avoided_for_its_own_faults_alone(failure: ErrorClass) -> None:
+    """Named regression: one silent model kept callers who named another of its provider from it for 15 s, so that a
+    refusal of theirs was routed around. Models named as fallbacks are called where they are independent."""
+    recent = RecentCalls()
+    for number in range(VISIBLE_ROW):
+        call(recent, f"{number}", failure, at=0.0)
+    assert recent.avoids(A, "one", 0.2, named=A.id)
+    assert recent.avoids(SIBLING, "one", 0.2, named=A.id)
+    assert not recent.avoids(SIBLING, "one", 0.2, named=SIBLING.id)
 
 
 @pytest.mark.parametrize("sign", ["shown", "answer", "refusal of the request"])
@@ -146,3 +159,17 @@ def test_calls_that_have_ended_leave_nothing_that_grows() -> None:
     assert len(recent._running) == 0
     assert recent._late == 0
     assert not any(place.late for places in recent._places.values() for place in places)
+
+
+def test_doubt_follows_a_silence_until_an_answer_or_for_a_minute() -> None:
+    """For all models of the provider; a visible fault leaves none."""
+    recent = RecentCalls()
+    call(recent, "1", ErrorClass.OVERLOADED, at=0.0)
+    assert not recent.is_doubted(A, 0.2)
+    call(recent, "2", ErrorClass.TIMEOUT, at=1.0, took=2.0)
+    assert recent.is_doubted(A, 3.1)
+    assert recent.is_doubted(SIBLING, 2.9 + REMEMBERED)
+    assert not recent.is_doubted(A, 3.0 + REMEMBERED)
+    assert not recent.is_doubted(B, 3.1)
+    call(recent, "3", None, at=4.0)
+    assert not recent.is_doubted(A, 4.2)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from libs.conversation import Message, Tool, ToolCall
+from libs.conversation import Message, Role, Tool, ToolCall
 from services.router.providers.wires.fields import Undecodable, decode, encode
 from services.router.providers.wires.request_parts import arguments
 from services.router.providers.wires.schemas import parameters_schema
@@ -38,8 +38,11 @@ _options = attrgetter(
     "top_p",
     "presence_penalty",
     "frequency_penalty",
+    "seed",
+    "reasoning_effort",
+    "reasoning_summary",
 )
-_NO_OPTIONS = ((), (), None, None, None, None, None)
+_NO_OPTIONS = ((), (), None, None, None, None, None, None, None, None)
 _CHOICES = ("", "auto", "none", "required")
 _USED_BEFORE = "A tool that was used before."
 #: The end of a description that is too long for its place.
@@ -47,10 +50,12 @@ _MORE = " … (goes on in the description of the parameters)"
 
 
 class Valid(NamedTuple):
-    """A prompt that the vendor takes, and the way back for its answer."""
+    """A prompt that the vendor takes, and the way back for its answer. `has_options` False: it has nothing but
+    messages."""
 
     prompt: Prompt
     inverse: Inverse
+    has_options: bool = True
 
 
 def make_valid(
@@ -65,7 +70,7 @@ def make_valid(
         prompt = replace(prompt, max_output_tokens=rules.least_output)
     plain = are_plain(prompt.messages)
     if plain and _options(prompt) == _NO_OPTIONS:
-        return Valid(prompt, UNCHANGED)
+        return Valid(prompt, UNCHANGED, has_options=False)
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
     names: dict[str, str] = {}
@@ -91,7 +96,7 @@ def _make_turns_valid(
         messages = place_system(messages)
     ids: dict[str, str] = {}
     called = [call.id for message in messages for call in message.tool_calls]
-    if called:
+    if called or any(message.role is Role.TOOL for message in messages):
         taken = CallIds(rules.ids, rules.make_id, called)
         messages = pair_results(messages, taken)
         ids = taken.sent
@@ -106,6 +111,7 @@ def _make_turns_valid(
 def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
     temperature, top_p = prompt.temperature, prompt.top_p
     presence, frequency = prompt.presence_penalty, prompt.frequency_penalty
+    seed = prompt.seed
     if temperature is not None:
         temperature = min(temperature, rules.temperature)
     if top_p is not None:
@@ -115,16 +121,31 @@ def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
         presence = min(max(presence, least), most)
     if frequency is not None:
         frequency = min(max(frequency, least), most)
+    # 0 is the default everywhere, and some refuse it where it is written.
+    presence, frequency = presence or None, frequency or None
+    if seed is not None and not rules.seed[0] <= seed <= rules.seed[1]:
+        # Another one, and always the same.
+        seed %= rules.seed[1] + 1
     if rules.one_sampling and temperature is not None:
         top_p = None
     if rules.fixed_sampling:
         temperature, top_p = (None if temperature == 1 else temperature), (None if top_p == 1 else top_p)
-        presence, frequency = presence or None, frequency or None
-    before = (prompt.temperature, prompt.top_p, prompt.presence_penalty, prompt.frequency_penalty)
-    if (temperature, top_p, presence, frequency) == before:
+    before = (
+        prompt.temperature,
+        prompt.top_p,
+        prompt.presence_penalty,
+        prompt.frequency_penalty,
+        prompt.seed,
+    )
+    if (temperature, top_p, presence, frequency, seed) == before:
         return prompt
     return replace(
-        prompt, temperature=temperature, top_p=top_p, presence_penalty=presence, frequency_penalty=frequency
+        prompt,
+        temperature=temperature,
+        top_p=top_p,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        seed=seed,
     )
 
 

@@ -107,6 +107,19 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "long name of a tool called before": called(
         user(), assistant("", call(name="weather_" * 12)), result(), user()
     ),
+    "call that a user interrupts": called(user(), assistant("", call()), user("Never mind.")),
+    "call that ends the conversation": called(user(), assistant("", call())),
+    "one of two calls without a result": called(
+        user(), assistant("", call(), call("call_2")), result("call_2")
+    ),
+    "result under another id": called(user(), assistant("", call()), result("another"), user("And?")),
+    "result without a call": called(user(), result(), user("And?")),
+    "result without a call, first": called(result(), user("And?")),
+    "result without a call, last": called(user(), assistant("Hm."), result()),
+    "two results of one call": called(user(), assistant("", call()), result(), result(text="rainy")),
+    "result after the assistant has spoken": called(
+        user(), assistant("", call()), assistant("Wait."), result(), user("And?")
+    ),
     "call without arguments": called(user(), assistant("", call(arguments="")), result()),
     "arguments of no object": called(user(), assistant("", call(arguments="[1]")), result()),
     "arguments of no JSON": called(user(), assistant("", call(arguments='{"city": "Be')), result()),
@@ -145,6 +158,31 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "reference in an answer": with_answer(
         {**property_of(**{"$ref": "#/$defs/city"}), "$defs": {"city": {"type": "string"}}}
     ),
+    "answer that is a list": with_answer({"type": "array", "items": CLOSED}),
+    "answer of one of two objects": with_answer({"anyOf": [CLOSED, {**CLOSED, "title": "another"}]}),
+    "answer without a type": with_answer({"properties": {"city": {"type": "string"}}}),
+    "answer that may be nothing": with_answer({**CLOSED, "type": ["object", "null"]}),
+    "answer of any shape": with_answer({}),
+    "schema that holds itself": with_answer(property_of(type="array", items={"$ref": "#"})),
+    "schemas that hold each other": with_answer(
+        {
+            **property_of(**{"$ref": "#/$defs/a~1b"}),
+            "$defs": {
+                "a/b": property_of(**{"$ref": "#/$defs/c"}),
+                "c": property_of(anyOf=[{"$ref": "#/$defs/a~1b"}, {"type": "null"}]),
+            },
+        }
+    ),
+    "tuple of an older draft in a tool": with_tool(
+        property_of(type="array", items=[{"type": "string"}, {"type": "integer"}], additionalItems=False)
+    ),
+    "bound of an older draft in a tool": with_tool(
+        property_of(type="integer", minimum=0, exclusiveMinimum=True, maximum=9, exclusiveMaximum=False)
+    ),
+    "tuple of an older draft in an answer": with_answer(
+        property_of(type="array", items=[{"type": "string"}, {"type": "integer"}])
+    ),
+    "tuple in a tool": with_tool(property_of(type="array", prefixItems=[{"type": "string"}])),
     "JSON of a schema with tools": with_answer(CLOSED, tools=(WEATHER,)),
     "six stop sequences": prompt(stop_sequences=("a", "b", "c", "d", "e", "f")),
     "blank stop sequence": prompt(stop_sequences=("\n",)),
@@ -157,6 +195,9 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "penalties": prompt(presence_penalty=0.5, frequency_penalty=0.5),
     "high penalties": prompt(presence_penalty=1.8, frequency_penalty=1.8),
     "seed": prompt(seed=7),
+    "negative seed": prompt(seed=-7),
+    "large seed": prompt(seed=2**62),
+    "penalties of nothing": prompt(presence_penalty=0.0, frequency_penalty=0.0),
     "no effort": prompt(reasoning_effort=ReasoningEffort.NONE),
     "effort": prompt(reasoning_effort=ReasoningEffort.HIGH),
     "effort and a temperature": prompt(reasoning_effort=ReasoningEffort.HIGH, temperature=0.5),

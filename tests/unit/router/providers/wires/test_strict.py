@@ -49,6 +49,7 @@ TARGETS = {
         Target("mistral", "mistral-large-latest", ("openai_chat", "mistral")),
         Target("groq", "llama-3.3-70b-versatile", ("openai_chat", "groq"), frozenset({"json_schema"})),
         Target("deepseek", "deepseek-chat", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
+        Target("deepseek", "deepseek-v4-flash", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
         Target("xai", "grok-4", ("openai_chat", "xai")),
         Target("cerebras", "gpt-oss-120b", ("openai_chat", "cerebras")),
         Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools", "prefill"})),
