@@ -34,6 +34,7 @@ log = get_logger(__name__)
 async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Starts without PostgreSQL too: then every call is UNAVAILABLE until it is there. Raises StartError where the
     database is there and its history contradicts our migrations."""
+    reader = settings.postgres_reader_dsn
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             Database(
@@ -44,7 +45,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     write_timeout=settings.write_timeout,
                     read_timeout=settings.read_timeout,
                 ),
-                reader_dsn=settings.postgres_reader_dsn and settings.postgres_reader_dsn.get_secret_value(),
+                reader_dsn=reader.get_secret_value() if reader is not None else None,
             )
         )
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from random import Random
 
 from pointsman.router.v1 import router_pb2_grpc
@@ -165,15 +164,15 @@ async def assemble(
         if settings.hosts_to_fetch_from:
             fetcher = await stack.enter_async_context(HttpFetcher(settings.hosts_to_fetch_from))
             addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
-        new_id = partial(_new_id, ids, clock)
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock, new_id, addresses)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, _new_id_of(ids, clock), addresses)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
-        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), new_id)
+        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), _new_id_of(ids, clock))
 
 
-def _new_id(ids: TimeOrderedIds, clock: Clock) -> str:
-    return ids.make(clock.now())
+def _new_id_of(ids: TimeOrderedIds, clock: Clock) -> Callable[[], str]:
+    """Returns a function that makes ids at the clock's time."""
+    return lambda: ids.make(clock.now())
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:

@@ -339,6 +339,14 @@ class MemorySpool:
         self.requests.append(record)
 
 
+def new_id() -> str:
+    """A new id, of the time at which the manual clock starts."""
+    return _IDS.make(1000.0)
+
+
+_IDS = TimeOrderedIds(Random(3))
+
+
 @dataclass
 class Harness:
     """A Generate with fakes all around."""
