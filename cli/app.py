@@ -16,6 +16,7 @@ def build() -> typer.Typer:
     """Returns the command line with all commands."""
     from cli.alerts import alerts
     from cli.costs import costs
+    from cli.export import export_ledger
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
@@ -35,6 +36,7 @@ def build() -> typer.Typer:
     )
     for command in (generate, select, providers, quotas, alerts, costs, request, reconcile):
         app.command()(command)
+    app.command("export")(export_ledger)
     return app
 
 
