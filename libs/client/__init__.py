@@ -15,6 +15,7 @@ from libs.answer import (
     Selection,
     SwitchedProvider,
 )
+from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
@@ -63,6 +64,7 @@ from libs.conversation import (
     Reasoning,
     ReasoningDelta,
     ReasoningEffort,
+    ReasoningSummary,
     Refusal,
     ResponseFormat,
     Role,
@@ -127,7 +129,12 @@ __all__ = [
     "Reasoning",
     "ReasoningDelta",
     "ReasoningEffort",
+    "ReasoningSummary",
+    "RecordedAttempt",
+    "RecordedCandidate",
+    "RecordedRequest",
     "Refusal",
+    "RequestAccount",
     "ResponseFormat",
     "Restarted",
     "Result",

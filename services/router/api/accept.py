@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from random import getrandbits
 
 from msgspec import Struct, field, structs
 
@@ -92,10 +91,17 @@ def check_entries(field: str, count: int) -> None:
         check_count(f"generation.{field}", count, MOST[field])
 
 
-def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
+def accept(
+    catalog: Catalog,
+    tenant: Tenant,
+    draft: Draft,
+    now: float,
+    remaining: float | None,
+    new_id: Callable[[], str],
+) -> Generation:
     """Returns the request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None:
-    it set none. Raises InvalidArgument naming every wrong field, of a field with too many entries that field
-    alone."""
+    it set none; `new_id`: returns an id for a request that has none. Raises InvalidArgument naming every wrong field,
+    of a field with too many entries that field alone."""
     _check_counts(draft)
     content_type = catalog.content_types.get(draft.content_type or catalog.default_content_type)
     violations = _violations(draft)
@@ -111,12 +117,11 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     policy = catalog.policy_for(tenant, content_type.name)
     strategy = content_type.strategy or policy.strategy or tenant.strategy
     bounds = (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd)
-    costs = [bound for bound in bounds if bound]
     prompt = draft.prompt
     if not prompt.max_output_tokens:
         prompt = structs.replace(prompt, max_output_tokens=content_type.max_output_tokens)
     return Generation(
-        request_id=draft.request_id or f"{getrandbits(128):032x}",
+        request_id=draft.request_id or new_id(),
         tenant=tenant.name,
         content_type=content_type.name,
         prompt=prompt,
@@ -126,7 +131,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
         strategy_asked=draft.strategy is not None,
         priority=draft.priority or tenant.priority,
         campaign=draft.campaign,
-        max_cost_micro_usd=min(costs) if costs else None,
+        max_cost_micro_usd=min(filter(None, bounds), default=None),
         max_attempts=draft.max_attempts or policy.max_attempts or DEFAULT_ATTEMPTS,
         hedge=draft.hedge,
         labels=draft.labels,
@@ -138,10 +143,11 @@ def _check_counts(draft: Draft) -> None:
     """Raises InvalidArgument where there are too many entries of anything; first, since all else loops over them."""
     prompt = draft.prompt
     check_entries("messages", len(prompt.messages))
-    check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in prompt.messages]))
-    parts, attachments = count_parts(prompt.messages)
     # Most requests have none of these.
-    if parts:
+    more = [message for message in prompt.messages if message.tool_calls or message.parts]
+    if more:
+        check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in more]))
+        parts, attachments = count_parts(more)
         check_entries("messages.parts", parts)
         check_entries("messages.parts.data", attachments)
     if prompt.stop_sequences or prompt.tools or draft.models or draft.labels:

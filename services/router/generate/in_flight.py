@@ -56,12 +56,21 @@ class InFlight(Struct):
     #: The attempt that runs, or ended last, was paid from the retry budget.
     spent_retry: bool = False
     degradation: Degradation | None = None
+    #: The version of the catalog that it was planned with.
+    catalog_version: str = ""
+    #: Seconds spent in the queue for limits, and waiting for providers to come back.
+    queued: float = 0.0
+    paused: float = 0.0
+    #: The spool has its record.
+    recorded: bool = False
     #: The answer has begun to come.
     begun: bool = False
     #: The ladder's step to cheaper models was taken.
     made_cheaper: bool = False
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
+    #: Options of the prompt that the provider that answers could not be told.
+    ignored: tuple[str, ...] = ()
 
     @property
     def committed(self) -> bool:
@@ -156,6 +165,7 @@ class InFlight(Struct):
             reasoning=completion.reasoning,
             refusal=completion.refusal,
             citations=completion.citations,
+            ignored=completion.ignored,
         )
 
 
