@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_named(sent: dict[str, Any], code: str, param: st
 def judge(asked: ParsedRequest) -> ApiError | None:
     """The answer to a request that the router refuses; None: it accepts it."""
     try:
-        accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None)
+        accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None, str)
     except InvalidArgument as error:
         return from_failure(error, asked.names)
     return None
@@ -179,6 +179,6 @@ def test_sizes_are_measured_once() -> None:
     asked = chat(
         image(data_url(png(640, 480), "image/png"), detail="low"), file(file_data=b64encode(PDF).decode())
     )
-    found = accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None)
+    found = accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None, str)
     picture = SentImage(640, 480, len(png(640, 480)), "image/png", ImageDetail.LOW)
     assert found.attachments == (picture, SentDocument(2, len(PDF)))
