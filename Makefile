@@ -66,6 +66,7 @@ k8s: ## Render the Kubernetes manifests of both overlays
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra embedded --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile pyproject.toml --extra embedded --extra dev --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra export --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-export.lock
 	uv pip compile --group clients --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements-clients.lock
 
 clean: ## Remove what setup and the checks made; the data in .data stays

@@ -15,6 +15,7 @@ from libs.answer import (
     Selection,
     SwitchedProvider,
 )
+from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
@@ -95,7 +96,11 @@ __all__ = [
     "ReasoningDelta",
     "ReasoningEffort",
     "ReasoningSummary",
+    "RecordedAttempt",
+    "RecordedCandidate",
+    "RecordedRequest",
     "Refusal",
+    "RequestAccount",
     "ResponseFormat",
     "Restarted",
     "Result",

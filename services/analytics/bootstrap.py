@@ -16,7 +16,10 @@ from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
+from services.analytics.database.postgres_partitions import DAY, PARTITIONED
 from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.postgres_lookup import PostgresLookup
+from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.settings import AnalyticsSettings
@@ -31,6 +34,7 @@ log = get_logger(__name__)
 async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Starts without PostgreSQL too: then every call is UNAVAILABLE until it is there. Raises StartError where the
     database is there and its history contradicts our migrations."""
+    reader = settings.postgres_reader_dsn
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             Database(
@@ -41,6 +45,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     write_timeout=settings.write_timeout,
                     read_timeout=settings.read_timeout,
                 ),
+                reader_dsn=reader.get_secret_value() if reader is not None else None,
             )
         )
         try:
@@ -51,13 +56,20 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         except (Unavailable, TimeoutError) as error:
             log.warning("ledger_not_ready", error=str(error) or "PostgreSQL takes its time")
             await stack.enter_async_context(background("analytics-migrations", database.keep_preparing))
-        recorder = Recorder(PostgresLedger(database), runtime.clock, runtime.metrics)
+        retention = None if settings.retention_days is None else settings.retention_days * DAY
+        keeper = PartitionKeeper(database, PARTITIONED, retention, runtime.clock, runtime.metrics)
+        await stack.enter_async_context(background("analytics-partitions", keeper.run))
+        recorder = Recorder(PostgresLedger(database), runtime.clock, runtime.metrics, retention=retention)
         stack.push_async_callback(recorder.close)
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
-                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), runtime.clock
+                    recorder,
+                    PostgresReports(database),
+                    PostgresQuotaAlerts(database),
+                    PostgresLookup(database),
+                    runtime.clock,
                 ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),

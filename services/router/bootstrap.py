@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
@@ -13,9 +12,11 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
+from libs.clock import Clock
 from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
+from libs.ids import TimeOrderedIds
 from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
@@ -43,6 +44,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.generate.request_log import RequestLog
 from services.router.health.health_client import HealthMonitorClient
 from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
@@ -71,7 +73,7 @@ async def assemble(
     settings: RouterSettings, runtime: Runtime
 ) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
-    clock, metrics, rng = runtime.clock, runtime.metrics, Random()
+    clock, metrics, rng, ids = runtime.clock, runtime.metrics, Random(), TimeOrderedIds(Random())
     token = settings.service_token.get_secret_value()
     reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
     catalog = CatalogHolder(
@@ -133,10 +135,21 @@ async def assemble(
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
-        attempts = Attempts(spool, observers, cost_micro_usd, clock, secrets.token_hex(8))
+        attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
         calls = Calls(providers, gate, retries, recent, clock)
-        generate = Generate(planner, gate, calls, budgets, retries, recent, RecentAnswers(), clock, rng)
+        generate = Generate(
+            planner,
+            gate,
+            calls,
+            budgets,
+            retries,
+            recent,
+            RecentAnswers(),
+            RequestLog(spool, clock, ids),
+            clock,
+            rng,
+        )
         runtime.bytes_in_flight = BytesInFlight(
             settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
         )
@@ -151,10 +164,15 @@ async def assemble(
         if settings.hosts_to_fetch_from:
             fetcher = await stack.enter_async_context(HttpFetcher(settings.hosts_to_fetch_from))
             addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock, addresses)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, _new_id_of(ids, clock), addresses)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
-        yield _doors(settings, runtime, servicer, HttpDoor(entry, runtime.clock, heartbeats))
+        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), _new_id_of(ids, clock))
+
+
+def _new_id_of(ids: TimeOrderedIds, clock: Clock) -> Callable[[], str]:
+    """Returns a function that makes ids at the clock's time."""
+    return lambda: ids.make(clock.now())
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
@@ -172,7 +190,11 @@ def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:
 
 
 def _doors(
-    settings: RouterSettings, runtime: Runtime, servicer: RouterServicer, http_door: HttpDoor
+    settings: RouterSettings,
+    runtime: Runtime,
+    servicer: RouterServicer,
+    http_door: HttpDoor,
+    new_id: Callable[[], str],
 ) -> list[Registration | Listening]:
     """Returns the doors that listen, gRPC and HTTP. Raises OSError where a certificate cannot be read."""
     doors: list[Registration | Listening] = []
@@ -189,7 +211,7 @@ def _doors(
             runtime.authenticator,
             runtime.unknown_callers,
             runtime.bytes_in_flight,
-            new_id=lambda: secrets.token_hex(16),
+            new_id=new_id,
         )
         server = HttpServer(
             http_door.routes(),

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from libs.client import Client
+from libs.ids import PROCESS_DIGITS
 from tests.e2e.catalogs import BUDGETED_KEY, CRASHES
 from tests.support.load import Load, under_load
 from tests.support.router_beside import router_beside
@@ -68,8 +69,8 @@ async def slow_to_connect(address: str) -> AsyncIterator[str]:
 
 
 def lives(load: Load) -> set[str]:
-    """The routers' lives that have answered: each gives its attempts a prefix of its own."""
-    return {attempt_id.rpartition("-")[0] for attempt_id in load.attempts}
+    """The routers' lives that have answered: each ends its attempts' ids in its own way."""
+    return {attempt_id[-PROCESS_DIGITS:] for attempt_id in load.attempts}
 
 
 async def test_a_rolling_restart_loses_no_call_although_the_limiter_is_slow_to_connect(

@@ -25,7 +25,7 @@ from services.router.api.fetched import FetchedAddresses, FetchError
 from services.router.api.http_fetch import HttpFetcher, PublicResolver, is_public
 from services.router.request.generation import Prompt
 from tests.support.pictures import pdf, png
-from tests.support.routing import TENANT, Harness, catalog, model
+from tests.support.routing import TENANT, Harness, catalog, model, new_id
 
 SUPPORT = Path(__file__).parents[1] / "support"
 CERTIFICATE = SUPPORT / "localhost_cert.pem"
@@ -119,7 +119,7 @@ class Router:
         self.held = held
         h = self.harness
         addresses = FetchedAddresses(pictures, held)
-        self.entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, addresses)
+        self.entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id, addresses)
 
     async def ask(self, *parts: Image | File, stream: bool = False) -> Prompt:
         """Returns the prompt that the provider got."""

@@ -70,7 +70,7 @@ class Life:
         """The attempts that the ledger gets, acknowledged."""
         records, position = self.spool.read()
         self.spool.acknowledge(position)
-        return [r.attempt_id for r in records]
+        return [r.attempt_id for r in records if isinstance(r, UsageRecord)]
 
     def die(self) -> None:
         """Lets go of the directory without the tidy end of `close`."""

@@ -20,7 +20,7 @@ from services.router.api.servicer import RouterServicer
 from services.router.request.generation import Completion, Prompt
 from tests.support.http_door import running_door
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import Harness, catalog, fail, model
+from tests.support.routing import Harness, catalog, fail, model, new_id
 
 SIGNED = Reasoning("hm", "S", kind="anthropic")
 SOURCE = Citation("https://a.example", "A")
@@ -56,7 +56,7 @@ class Doors:
 async def doors() -> AsyncIterator[Doors]:
     doors = Doors()
     h = doors.harness
-    entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock)
+    entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id)
     servicer = RouterServicer(entry, h.set_aside, Heartbeats(0.0))
     registration = Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, NAME)
     async with (

@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
 from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
+from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
+from services.analytics.ledger.request import RequestRecord
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.report import (
     MAX_ROWS,
@@ -48,15 +50,18 @@ def an_attempt(attempt_id: str = "a1", **fields: Any) -> Attempt:
 
 
 class MemoryLedger:
-    """Satisfies the ports `Ledger` and `Reports`. `gone` makes it UNAVAILABLE."""
+    """Satisfies the ports `Ledger`, `RequestLookup` and `Reports`. `gone` makes it UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
+        self.requests: dict[str, RequestRecord] = {}
         self.gone = False
         self.commits: list[int] = []
 
-    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+    async def record(self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord] = ()) -> Recorded:
         self._check()
+        known = len(self.requests)
+        self.requests = {**{request.record_id: request for request in reversed(requests)}, **self.requests}
         inserted = replaced = 0
         for attempt in best_by_id(attempts).values():
             kept = self.rows.get(attempt.attempt_id)
@@ -68,7 +73,8 @@ class MemoryLedger:
                 continue
             self.rows[attempt.attempt_id] = attempt
         self.commits.append(len(attempts))
-        return Recorded(inserted, replaced, len(attempts) - inserted - replaced)
+        new = len(self.requests) - known
+        return Recorded(inserted, replaced, len(attempts) - inserted - replaced, requests=new)
 
     async def costs(self, query: Query) -> CostReport:
         self._check()
@@ -94,6 +100,19 @@ class MemoryLedger:
             _reliability(group, rows)
             for group, rows in _grouped(query, found, lambda a: begin[_values(query, a), a.request_id])
         )
+
+    async def by_request(self, request_id: str, tenant: str) -> list[Account]:
+        self._check()
+        return accounts_of(
+            [r for r in self.requests.values() if r.request_id == request_id and tenant in ("", r.tenant)],
+            [a for a in self.rows.values() if a.request_id == request_id and tenant in ("", a.tenant)],
+        )
+
+    async def by_attempt(self, attempt_id: str) -> list[Account]:
+        self._check()
+        attempt = self.rows.get(attempt_id)
+        found = [] if attempt is None else await self.by_request(attempt.request_id, attempt.tenant)
+        return [account for account in found if attempt in account.attempts]
 
     def _check(self) -> None:
         if self.gone:

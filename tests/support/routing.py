@@ -15,6 +15,7 @@ from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Wei
 from libs.catalog.prices import Pricer
 from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
+from libs.ids import TimeOrderedIds
 from libs.limits import Amounts, Period, Scope
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
@@ -31,9 +32,11 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
+from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry
@@ -323,6 +326,7 @@ class MemorySpool:
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
 
     def begin(self, record: UsageRecord) -> None:
         self.begun[record.attempt_id] = copy(record)
@@ -330,6 +334,17 @@ class MemorySpool:
     def end(self, record: UsageRecord) -> None:
         self.begun.pop(record.attempt_id, None)
         self.ended.append(copy(record))
+
+    def add_request(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+
+
+def new_id() -> str:
+    """A new id, of the time at which the manual clock starts."""
+    return _IDS.make(1000.0)
+
+
+_IDS = TimeOrderedIds(Random(3))
 
 
 @dataclass
@@ -376,7 +391,11 @@ class Harness:
         )
         learners = (*observers.learners, *self.observers)
         attempts = Attempts(
-            self.spool, Observers(observers.accounts, learners), self.price, self.clock, "test"
+            self.spool,
+            Observers(observers.accounts, learners),
+            self.price,
+            self.clock,
+            TimeOrderedIds(Random(1)),
         )
         gate = Gate(
             budgets,
@@ -395,6 +414,7 @@ class Harness:
             self.budget,
             self.recent,
             RecentAnswers(),
+            RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2))),
             self.clock,
             rng,
         )

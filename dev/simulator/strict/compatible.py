@@ -174,6 +174,12 @@ def _forced_reasoner(sent: Sent) -> Found:
     return {} if "reasoner" in sent.model and forced else None
 
 
+def _forced_thinker(sent: Sent) -> Found:
+    forced = sent.body.get("tool_choice") not in (None, "auto", "none")
+    thinks = object_of(sent.body.get("thinking")).get("type") != "disabled"
+    return {} if "deepseek-v4" in sent.model and thinks and forced else None
+
+
 def _large_limit(sent: Sent) -> Found:
     most, asked = models.most_output(sent.model), number(sent.body.get("max_tokens"))
     return {"most": most} if most is not None and asked is not None and asked > most else None
@@ -339,6 +345,12 @@ DEEPSEEK_RULES: tuple[Rule, ...] = (
         "deepseek-reasoner does not support this tool_choice",
         _forced_reasoner,
         code="invalid_request_error",
+    ),
+    Rule(
+        "forced tool while it thinks",
+        _ISSUES + "tickernelz/opencode-mem/issues/253",
+        "Thinking mode does not support this tool_choice",
+        _forced_thinker,
     ),
     Rule(
         "limit above the model's",

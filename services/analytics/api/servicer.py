@@ -11,8 +11,9 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.bounds import MAX_ID
 from libs.clock import Clock
-from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
 from services.analytics.api.proto_reports import (
     cost_to_proto,
@@ -21,9 +22,12 @@ from services.analytics.api.proto_reports import (
     reliability_to_proto,
 )
 from services.analytics.api.proto_time import instant_from_proto
-from services.analytics.api.proto_usage import attempt_from_proto, check_batch
-from services.analytics.ledger.attempt import Attempt, UnusableAttempt
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.ledger.account import RequestLookup
+from services.analytics.ledger.attempt import Attempt
+from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.ledger.request import RequestRecord
 from services.analytics.reports.reports import Reports
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Analytics"].full_name
@@ -33,13 +37,27 @@ MAX_ALERTS = 1000
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageResponse) -> list[RequestRecord]:
+    """Returns the records of requests that can be kept; the others are named in the response."""
+    found = []
+    for record in batch.requests:
+        try:
+            found.append(request_from_proto(record))
+        except UnusableRecord as error:
+            response.rejected.add(attempt_id=record.record_id[:MAX_ID], reason=str(error))
+    return found
+
+
 class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
-    def __init__(self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, clock: Clock) -> None:
+    def __init__(
+        self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, lookup: RequestLookup, clock: Clock
+    ) -> None:
         self._recorder = recorder
         self._reports = reports
         self._alerts = alerts
+        self._lookup = lookup
         self._clock = clock
 
     async def RecordUsage(
@@ -53,9 +71,15 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             for event in request.events:
                 try:
                     attempts.append(attempt_from_proto(event))
-                except UnusableAttempt as error:
+                except UnusableRecord as error:
                     response.rejected.add(attempt_id=event.attempt_id[:MAX_ID], reason=str(error))
-            refused = await self._recorder.record(attempts, malformed=len(response.rejected))
+            malformed, requests_read = len(response.rejected), _read_requests(request, response)
+            refused = await self._recorder.record(
+                attempts,
+                requests_read,
+                malformed=malformed,
+                malformed_requests=len(response.rejected) - malformed,
+            )
             for attempt_id, reason in refused.items():
                 response.rejected.add(attempt_id=attempt_id, reason=reason)
             yield response
@@ -80,6 +104,17 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         rows = await self._reports.reliability(query_from_proto(request.query, self._clock.now()))
         return pb.GetReliabilityResponse(rows=[reliability_to_proto(row) for row in rows])
+
+    async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
+        """See the proto."""
+        check_lookup(request)
+        if request.attempt_id:
+            found = await self._lookup.by_attempt(request.attempt_id)
+        else:
+            found = await self._lookup.by_request(request.request_id, request.tenant)
+        if not found:
+            raise NotFound("The ledger has nothing under this id", reason="REQUEST_NOT_FOUND")
+        return pb.GetRequestResponse(requests=[account_to_proto(account) for account in found])
 
     async def RecordQuotaAlerts(
         self, request: pb.RecordQuotaAlertsRequest, context: Context

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import asyncpg
 
+from services.analytics.database.postgres_partitions import LOCK_TIMEOUT
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 #: Names our advisory lock among all of a database's; any fixed number does.
@@ -63,6 +65,8 @@ async def migrate(
     applied: list[str] = []
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        # Nobody who reads or writes shall queue for long behind one who waits for a lock: then it is tried again.
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await connection.execute(_BOOTSTRAP)
         history = {
             row["version"]: row

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from random import getrandbits
 
 from msgspec import Struct, field, structs
 
@@ -92,10 +91,17 @@ def check_entries(field: str, count: int) -> None:
         check_count(f"generation.{field}", count, MOST[field])
 
 
-def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining: float | None) -> Generation:
+def accept(
+    catalog: Catalog,
+    tenant: Tenant,
+    draft: Draft,
+    now: float,
+    remaining: float | None,
+    new_id: Callable[[], str],
+) -> Generation:
     """Returns the request to serve. `now`: monotonic seconds; `remaining`: seconds until the caller's deadline, None:
-    it set none. Raises InvalidArgument naming every wrong field, of a field with too many entries that field
-    alone."""
+    it set none; `new_id`: returns an id for a request that has none. Raises InvalidArgument naming every wrong field,
+    of a field with too many entries that field alone."""
     _check_counts(draft)
     content_type = catalog.content_types.get(draft.content_type or catalog.default_content_type)
     violations = _violations(draft)
@@ -115,7 +121,7 @@ def accept(catalog: Catalog, tenant: Tenant, draft: Draft, now: float, remaining
     if not prompt.max_output_tokens:
         prompt = structs.replace(prompt, max_output_tokens=content_type.max_output_tokens)
     return Generation(
-        request_id=draft.request_id or f"{getrandbits(128):032x}",
+        request_id=draft.request_id or new_id(),
         tenant=tenant.name,
         content_type=content_type.name,
         prompt=prompt,

@@ -27,8 +27,9 @@ from services.router.request.generation import Generation
 
 
 class Entry:
-    """The calls that tenants may make. `caller`: as the authenticator named it. `remaining`: seconds until the
-    caller's deadline, None: it set none. Every method raises the errors of `libs.errors`."""
+    """The calls that tenants may make. `new_id`: returns an id for a request that has none. `caller`: as the
+    authenticator named it. `remaining`: seconds until the caller's deadline, None: it set none. Every method raises
+    the errors of `libs.errors`."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Entry:
         generate: Generate,
         dry_run: DryRun,
         clock: Clock,
+        new_id: Callable[[], str],
         addresses: FetchedAddresses | None = None,
     ) -> None:
         """`addresses`: fetches those of images and files that the operator allows; None: it allows none."""
@@ -44,6 +46,7 @@ class Entry:
         self._generate = generate
         self._dry_run = dry_run
         self._clock = clock
+        self._new_id = new_id
 
     async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
@@ -116,4 +119,5 @@ class Entry:
         self, caller: str, draft: Draft, remaining: float | None
     ) -> tuple[Catalog, Tenant, Generation]:
         catalog, tenant = self._tenant(caller)
-        return catalog, tenant, accept(catalog, tenant, draft, self._clock.monotonic(), remaining)
+        now = self._clock.monotonic()
+        return catalog, tenant, accept(catalog, tenant, draft, now, remaining, self._new_id)

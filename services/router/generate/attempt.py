@@ -7,12 +7,11 @@ their order. After `lose`, those that learn do so from `give_verdict`.
 
 from __future__ import annotations
 
-import itertools
-
 from msgspec import Struct, field, structs
 
-from libs.catalog.prices import Pricer
+from libs.catalog.prices import Pricer, price_version
 from libs.clock import Clock
+from libs.ids import TimeOrderedIds
 from libs.limits import Amounts
 from libs.tracing import Span
 from libs.types import ErrorClass, FinishReason, Usage
@@ -35,7 +34,7 @@ from services.router.request.usage import ToldUsage, merge_usage
 
 
 class Attempts:
-    """Begins attempts. One per process. `id_prefix` makes attempt ids unique over all processes and restarts."""
+    """Begins attempts. One per process, which shares its `ids`."""
 
     def __init__(
         self,
@@ -43,14 +42,13 @@ class Attempts:
         observers: Observers,
         price: Pricer,
         clock: Clock,
-        id_prefix: str,
+        ids: TimeOrderedIds,
     ) -> None:
         self._spool = spool
         self._observers = observers
         self._price = price
         self._clock = clock
-        self._prefix = id_prefix
-        self._numbers = itertools.count(1)
+        self._ids = ids
 
     def begin(
         self,
@@ -58,19 +56,18 @@ class Attempts:
         candidate: Candidate,
         *,
         number: int,
-        input_tokens: int,
+        reserved: Amounts,
         permit: Permit,
         ticket: CallTicket,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> RunningAttempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
-        request."""
-        output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-        began = self._clock.monotonic()
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `reserved`: what its
+        permit was given for; `parent`: the span of the request."""
+        began, started = self._clock.monotonic(), self._clock.now()
         record = UsageRecord(
-            attempt_id=f"{self._prefix}-{next(self._numbers):x}",
+            attempt_id=self._ids.make(started),
             request_id=generation.request_id,
             attempt_number=number,
             tenant=generation.tenant,
@@ -78,14 +75,14 @@ class Attempts:
             content_type=generation.content_type,
             provider=candidate.provider.name,
             model=candidate.model.name,
-            started=self._clock.now(),
+            started=started,
             latency=0.0,
             time_to_first_token=None,
             outcome=Outcome.UNKNOWN,
             error_class=None,
             http_status=0,
-            usage=reserved_usage(input_tokens, output),
-            cost_micro_usd=candidate.estimated_micro_usd,
+            usage=reserved_usage(reserved.input_tokens, reserved.output_tokens),
+            cost_micro_usd=reserved.micro_usd,
             finish_reason=None,
             streamed=streamed,
             hedge=hedge,
@@ -123,6 +120,8 @@ class RunningAttempt(Struct, eq=False):
     _ticket: CallTicket
     _span: Span | None
     first_token: float | None = None
+    #: Its provider was called, or is about to be.
+    called: bool = False
     #: Filled by the provider's call.
     told: ToldUsage = field(default_factory=ToldUsage)
 
@@ -153,7 +152,8 @@ class RunningAttempt(Struct, eq=False):
     def abandon(self, text: str) -> UsageRecord:
         """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
         self.record.error_class = ErrorClass.CANCELLED
-        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, text, NO_EVIDENCE)
+        ending = Ending.BROKEN_OFF if self.called else Ending.REFUSED
+        return self._end(Outcome.CANCELLED, ending, self.told.usage, text, NO_EVIDENCE)
 
     @property
     def is_probe(self) -> bool:
@@ -195,7 +195,9 @@ class RunningAttempt(Struct, eq=False):
         assert reserved is not None
         usage, cost = account(ending, told, text, reserved), 0
         if usage.input_tokens or usage.output_tokens:
-            cost = self._price(candidate.provider, candidate.model, usage, record.started, response_model)
+            provider, model = candidate.provider, candidate.model
+            cost = self._price(provider, model, usage, record.started, response_model)
+            record.price_version = price_version(provider, model, response_model)
         record.latency = self._clock.monotonic() - self._began
         record.time_to_first_token = self.first_token
         record.outcome = outcome

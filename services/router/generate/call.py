@@ -10,7 +10,7 @@ show whether the target is back: cancelled, it would leave the question to the n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -23,9 +23,10 @@ from libs.types import ErrorClass
 from services.router.generate.attempt import RunningAttempt
 from services.router.generate.attempt_end import NO_EVIDENCE, FailureEvidence, evidence_of
 from services.router.generate.begin import Gate
-from services.router.generate.hedge import Runner, race
+from services.router.generate.hedge import Runner, candidates_beside, race
 from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
+from services.router.health.target_health import Availability
 from services.router.planning.candidate import Candidate
 from services.router.planning.recent_calls import RecentCalls
 from services.router.providers.providers import Providers
@@ -45,9 +46,6 @@ Batch = Sequence[StreamEvent]
 
 #: Seconds after which a model whose times are not known yet is hedged.
 HEDGE_UNKNOWN = 2.0
-#: The most that a hedge may cost where the request names no maximum, in times of what the first attempt may: beside
-#: what is free only what is free.
-HEDGE_COST = 2
 
 
 async def _chain(head: Sequence[Batch], rest: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
@@ -68,19 +66,6 @@ async def _await_verdict(loser: Runner[T]) -> None:
     finally:
         await loser.drop()
         loser.attempt.give_verdict(evidence)
-
-
-def _hedges(request: InFlight, first: Candidate) -> Iterator[Candidate]:
-    """Yields the candidates that may run beside the first attempt, as far as the envelope allows."""
-    envelope = request.envelope
-    if envelope.max_attempts < 2:
-        return
-    most = HEDGE_COST * first.estimated_micro_usd
-    if envelope.max_cost_micro_usd is not None:
-        most = envelope.max_cost_micro_usd - first.estimated_micro_usd
-    for other in request.plan.candidates:
-        if other is not first and other.target not in request.refused and other.estimated_micro_usd <= most:
-            yield other
 
 
 class AttemptAnswer(Struct, frozen=True):
@@ -125,7 +110,7 @@ class Calls:
                 request.fail(attempt, failure, "", self._clock.monotonic())
                 raise
             except BaseException:
-                attempt.abandon("")
+                request.records.append(attempt.abandon(""))
                 raise
         request.records.append(
             attempt.succeed(
@@ -144,12 +129,15 @@ class Calls:
 
     def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
         """Records the call as one in flight, and returns its timeouts."""
+        attempt.called = True
         candidate, tenant, now = attempt.candidate, request.generation.tenant, self._clock.monotonic()
         learned = self._providers.learned_times(candidate.model, prompt, tenant)
         timeouts = request.timeouts(candidate, learned, now)
         record = attempt.record
         extra = record.hedge or record.attempt_number > 1
-        self._recent.begin(record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra)
+        self._recent.begin(
+            record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra, usual=timeouts.usual
+        )
         return timeouts
 
     def _whole_entry(self, request: InFlight, attempt: RunningAttempt) -> Runner[Completion]:
@@ -167,10 +155,19 @@ class Calls:
         """Lets a second candidate try when the first shows nothing by its learned 95th percentile. Both count
         against the envelope's attempts and money and the fleet's retry budget, to which a hedge that gives the answer
         is given back."""
-        tenant = request.generation.tenant
+        tenant, doubted = request.generation.tenant, self._is_doubted(first.attempt)
 
         async def second() -> Runner[T] | None:
-            for other in _hedges(request, first.attempt.candidate):
+            now = self._clock.monotonic()
+            # What has failed itself is no help while another is left.
+            others = sorted(
+                candidates_beside(request, first.attempt.candidate, doubted=doubted),
+                key=lambda other: (
+                    other.health.availability is Availability.PROBING
+                    or self._recent.repeats(other.model, now)
+                ),
+            )
+            for other in others:
                 if not self._retries.try_spend(self._clock.monotonic(), tenant):
                     return None
                 attempt = None
@@ -197,7 +194,7 @@ class Calls:
             second,
             lambda attempt, failure: request.fail(attempt, failure, "", self._clock.monotonic()),
             lambda attempt: request.records.append(attempt.abandon("")),
-            outlast if self._is_doubted(first.attempt) else None,
+            outlast if doubted else None,
         )
         request.spent_retry = winner is not first
         return winner, shown
@@ -208,7 +205,8 @@ class Calls:
 
     def _is_doubted(self, attempt: RunningAttempt) -> bool:
         """Returns True if the attempt tries a target again that has failed."""
-        return attempt.is_probe or self._recent.is_doubted(attempt.candidate.model, self._clock.monotonic())
+        model, tenant = attempt.candidate.model, attempt.record.tenant
+        return attempt.is_probe or self._recent.is_doubted(model, tenant, self._clock.monotonic())
 
     def _open(
         self, request: InFlight, attempt: RunningAttempt, prompt: Prompt
@@ -267,13 +265,12 @@ class Calls:
                     request, attempt, prompt.continued(prefill, tokens) if prefill else prompt
                 )
             async with aclosing(batches):
-                for event in switched:
-                    yield event
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         self._record_content(attempt)
                     request.ignored = attempt.told.ignored
-                    passed = relay.feed(batch)
+                    passed = [*switched, *relay.feed(batch)] if switched else relay.feed(batch)
+                    switched = []
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started
                     for event in passed:
@@ -295,7 +292,7 @@ class Calls:
                     attempt.succeed(end.usage, relay.generated(), end.finish_reason, end.response_model)
                 )
             elif not accounted:
-                attempt.abandon(relay.generated())
+                request.records.append(attempt.abandon(relay.generated()))
         completion = Completion(
             "", end.finish_reason, end.usage, (), end.response_model, ignored=attempt.told.ignored
         )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from libs.clock import Clock
 from libs.conversation import Citation, Reasoning, ToolCall
@@ -60,7 +61,7 @@ class BedrockWire:
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
         )
-        return replace(request, ignored=bedrock_ignored(prompt, body))
+        return replace(request, ignored=bedrock_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

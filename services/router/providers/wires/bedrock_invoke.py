@@ -10,8 +10,9 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -79,12 +80,13 @@ class BedrockInvokeWire:
         if "anthropic." not in endpoint.model:
             raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
         valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
-        body = anthropic_body(valid.prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        body = anthropic_body(valid.prompt, endpoint.model, endpoint.options)
+        body["anthropic_version"] = "bedrock-2023-05-31"
         operation = "invoke-with-response-stream" if stream else "invoke"
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
         )
-        return replace(request, ignored=anthropic_ignored(prompt, body))
+        return replace(request, ignored=anthropic_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -49,12 +49,16 @@ class CohereWire:
         body = cohere_body(valid.prompt, endpoint.model, stream=stream)
         base = endpoint.base_url.rstrip("/").removesuffix("/v2")
         headers = bearer_headers(endpoint, stream=stream)
-        ignored = left_out(
-            prompt,
-            presence_penalty=valid.prompt.presence_penalty,
-            frequency_penalty=valid.prompt.frequency_penalty,
-            # Models show what they think wherever they think.
-            reasoning_summary=prompt.reasoning_effort,
+        ignored = (
+            left_out(
+                prompt,
+                presence_penalty=valid.prompt.presence_penalty,
+                frequency_penalty=valid.prompt.frequency_penalty,
+                # Models show what they think wherever they think.
+                reasoning_summary=prompt.reasoning_effort,
+            )
+            if valid.has_options
+            else ()
         )
         return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body), valid.inverse, ignored)
 

@@ -78,6 +78,8 @@ _SPACES = re.compile(r"\s+")
 #: Characters of names: a word with one of them is a field, a function or a code, as often the caller's as the
 #: provider's.
 _IN_NAMES = frozenset("_[]")
+#: Punctuation around a word that makes no name of it.
+_AROUND = "()[],.:;"
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e": "\u300f"}
 #: The mark in prose where something was quoted or named.
@@ -103,7 +105,8 @@ class ErrorBody:
     without quotations and names. `words`: the same with them, for waits. `message`: the provider's own, unredacted.
     `param`: the field that is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status
     the body itself states, 0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that
-    stand in text or metadata alone, where the caller's words may stand as well, with their spelling there."""
+    stand in text or metadata alone, where the caller's words may stand as well, with their spelling there.
+    `inner_status`: the status that such a text states, 0 where none; `inner_words`: its field and number."""
 
     codes: tuple[str, ...]
     prose: str
@@ -114,6 +117,8 @@ class ErrorBody:
     status: int
     wrapped: bool
     quoted: Mapping[str, str]
+    inner_status: int = 0
+    inner_words: str = ""
 
 
 class _Found:
@@ -127,6 +132,7 @@ class _Found:
         self.quoting = 0
         self.messages: list[str] = []
         self.statuses: list[int] = []
+        self.inner: tuple[int, str] = (0, "")
         self.param = ""
         self.wrapped = False
 
@@ -162,6 +168,7 @@ class _Found:
             self.statuses[0] if self.statuses else 0,
             self.wrapped,
             {code: text for code, text in self.quoted.items() if code not in self.own},
+            *self.inner,
         )
 
 
@@ -203,7 +210,7 @@ def without_names(words: str) -> str:
         at = begun = len(words) if end < 0 else end + 1
     kept.append(words[begun:])
     words_left = "".join(kept).split(" ")
-    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in words_left)
+    return " ".join(NAMED if _IN_NAMES.intersection(word.strip(_AROUND)) else word for word in words_left)
 
 
 def redact(message: str) -> str:
@@ -243,6 +250,8 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
             number = int(number)
         if type(number) is int and 400 <= number < 600:
             found.statuses.append(number)
+            if found.quoting:
+                found.inner = (number, f"{name} {number}")
     for name in _CODE_FIELDS:
         found.code(fields.get(name))
     found.param = found.param or as_str(fields.get("param"))

@@ -90,8 +90,10 @@ class GeminiWire:
         headers = {**json_headers(stream=stream), **self._key_header(endpoint)}
         body = gemini_body(valid.prompt, endpoint)
         thinking = body["generationConfig"].get("thinkingConfig", {})
-        ignored = left_out(
-            prompt, reasoning_effort=thinking, reasoning_summary=thinking.get("includeThoughts")
+        ignored = (
+            left_out(prompt, reasoning_effort=thinking, reasoning_summary=thinking.get("includeThoughts"))
+            if valid.has_options
+            else ()
         )
         return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 

@@ -41,8 +41,10 @@ class OllamaWire:
         body = ollama_body(valid.prompt, endpoint.model, stream=stream)
         headers = bearer_headers(endpoint, stream=False)
         url = endpoint.base_url.rstrip("/") + "/api/chat"
-        ignored = left_out(
-            prompt, reasoning_summary=False, tool_choice=prompt.tool_choice in ("auto", "none")
+        ignored = (
+            left_out(prompt, reasoning_summary=False, tool_choice=prompt.tool_choice in ("auto", "none"))
+            if valid.has_options
+            else ()
         )
         return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 

@@ -45,12 +45,16 @@ class OpenAIResponsesWire:
         valid = make_valid(prompt, responses_rules(endpoint.model), endpoint.max_output_tokens)
         body = responses_body(valid.prompt, endpoint, stream=stream)
         headers = self._headers(endpoint, stream=stream)
-        ignored = left_out(
-            prompt,
-            seed=False,
-            presence_penalty=False,
-            frequency_penalty=False,
-            reasoning_summary=endpoint.reasons,
+        ignored = (
+            left_out(
+                prompt,
+                seed=False,
+                presence_penalty=False,
+                frequency_penalty=False,
+                reasoning_summary=endpoint.reasons,
+            )
+            if valid.has_options
+            else ()
         )
         return HttpRequest("POST", self._url(endpoint), headers, encode(body), valid.inverse, ignored)
 

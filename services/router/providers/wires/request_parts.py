@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Protocol
 
 from libs.conversation import (
@@ -29,18 +28,7 @@ from services.router.request.generation import Prompt
 CACHEABLE_CHARACTERS = 4096
 #: The instruction for any JSON object where a vendor has no field for it.
 JSON_ONLY = "Answer with a single JSON object and nothing else."
-#: The options that not every wire has a form for; most prompts have none of them.
-_wishes = attrgetter(
-    "temperature",
-    "top_p",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "reasoning_effort",
-    "reasoning_summary",
-    "tool_choice",
-)
-_NO_WISHES = (None, None, None, None, None, None, None, "")
+#: The values of options that are as good as none.
 _DEFAULTS: Mapping[str, object] = {
     "temperature": 1,
     "top_p": 1,
@@ -219,8 +207,6 @@ def arguments(call: ToolCall) -> Mapping[str, Any]:
 def left_out(prompt: Prompt, **said: object) -> tuple[str, ...]:
     """Returns the names of options that the caller has set and that say more than the default, but that are not
     `said` to the provider."""
-    if _wishes(prompt) == _NO_WISHES:
-        return ()
     return tuple(
         name
         for name, is_said in said.items()

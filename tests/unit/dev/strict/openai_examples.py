@@ -193,6 +193,11 @@ DEEPSEEK = {
         body(user("Hi"), {**called(call()), "reasoning_content": ""}, result(), tools=[tool()]),
         REASONER,
     ),
+    "forced tool while it thinks": Example(
+        body(tools=[tool()], tool_choice="required"),
+        body(tools=[tool()], tool_choice="required", thinking={"type": "disabled"}),
+        "deepseek-v4-flash",
+    ),
     "forced tool of a reasoner": Example(
         body(tools=[tool()], tool_choice="required"), body(tools=[tool()], tool_choice="auto"), REASONER
     ),

@@ -30,6 +30,12 @@ from tests.support.pictures import png
 from tests.support.routing import TENANT, catalog, model
 
 CATALOG = catalog([model("a/m")])
+
+
+def new_id() -> str:
+    return "new"
+
+
 HELLO = (Message(Role.USER, "hello"),)
 
 
@@ -42,7 +48,7 @@ def drafted(messages: tuple[Message, ...], **fields: Any) -> Draft:
 def fields(draft: Draft) -> list[str]:
     """The fields named in the refusal; empty where it is accepted."""
     try:
-        accept(CATALOG, TENANT, draft, 0.0, None)
+        accept(CATALOG, TENANT, draft, 0.0, None, new_id)
     except InvalidArgument as error:
         return [v.field.removeprefix("generation.") for v in error.violations]
     return []
@@ -142,14 +148,14 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 
 def test_defaults_come_from_the_catalog() -> None:
     """Unset options are filled from content type, policy and tenant; those that are set stay, zero included."""
-    generation = accept(CATALOG, TENANT, drafted(HELLO), 10.0, None)
+    generation = accept(CATALOG, TENANT, drafted(HELLO), 10.0, None, new_id)
     assert generation.content_type == "general"
     assert generation.prompt.max_output_tokens == 100
     assert generation.prompt.temperature is None
     assert generation.deadline == 10.0 + TENANT.default_deadline
     assert (generation.strategy, generation.priority) == (Strategy.BALANCED, Priority.STANDARD)
-    assert len(generation.request_id) == 32
-    zero = accept(CATALOG, TENANT, drafted(HELLO, temperature=0.0, seed=0), 10.0, 5.0)
+    assert generation.request_id == "new"
+    zero = accept(CATALOG, TENANT, drafted(HELLO, temperature=0.0, seed=0), 10.0, 5.0, new_id)
     assert (zero.prompt.temperature, zero.prompt.seed, zero.deadline) == (0.0, 0, 15.0)
 
 
@@ -199,7 +205,7 @@ def test_what_is_unusual_and_right_passes() -> None:
 def test_only_so_many_violations_are_told() -> None:
     """A thousand wrong messages give twenty violations and how many more there are."""
     with pytest.raises(InvalidArgument) as caught:
-        accept(CATALOG, TENANT, drafted((Message(Role.USER, ""),) * 1000), 0.0, None)
+        accept(CATALOG, TENANT, drafted((Message(Role.USER, ""),) * 1000), 0.0, None, new_id)
     assert len(caught.value.violations) == MAX_VIOLATIONS
     assert caught.value.message.endswith("; and 980 more")
     assert len(caught.value.message) < 2000
@@ -222,7 +228,7 @@ IMAGE, THOUGHT = Image(PNG), Reasoning("hm", "c2ln", kind="anthropic")
         (said(Text("a"), IMAGE, role=Role.ASSISTANT), "messages[0].parts[1]"),
         (said(THOUGHT, Text("a")), "messages[0].parts[0]"),
         (said(Text("a"), Refusal("no"), role=Role.SYSTEM), "messages[0].parts[1]"),
-        (said(File(b"%PDF-1.7"), role=Role.TOOL), "messages[0].parts[0]"),
+        (said(THOUGHT, role=Role.TOOL), "messages[0].parts[0]"),
         (said(Image()), "messages[0].parts[0]"),
         (said(Image(PNG, "https://a.example/b.png")), "messages[0].parts[0]"),
         (said(Image(url="ftp://a.example/b.png")), "messages[0].parts[0].url"),

@@ -83,7 +83,7 @@ def test_anything_is_read_or_refused(read: Any, body: bytes, sent: dict[str, str
     refusal: ApiError | None = None
     try:
         ask, *_ = read(body, sent, "r1")
-        accept(CATALOG, TENANT, ask.draft, 0.0, ask.timeout)
+        accept(CATALOG, TENANT, ask.draft, 0.0, ask.timeout, str)
     except ApiError as error:
         refusal = error
     except InvalidArgument as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from typing import Any
 
 import pytest
@@ -52,6 +52,7 @@ def file(**fields: str) -> dict[str, Any]:
         (image(data_url(PNG, "image/png")), Image(PNG, "", "image/png")),
         (image(data_url(JPEG, "image/jpg")), Image(JPEG, "", "image/jpeg")),
         (image(data_url(PNG, "application/octet-stream")), Image(PNG)),
+        (image(f"data:image/png;base64,{encodebytes(PNG).decode()}"), Image(PNG, "", "image/png")),
         (image(ADDRESS), Image(url=ADDRESS)),
         (image(ADDRESS, detail="auto"), Image(url=ADDRESS)),
         (image(ADDRESS, detail="low"), Image(url=ADDRESS, detail=ImageDetail.LOW)),
@@ -136,7 +137,7 @@ def test_what_cannot_be_read_is_named(sent: dict[str, Any], code: str, param: st
 def judge(asked: ParsedRequest) -> ApiError | None:
     """The answer to a request that the router refuses; None: it accepts it."""
     try:
-        accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None)
+        accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None, str)
     except InvalidArgument as error:
         return from_failure(error, asked.names)
     return None
@@ -178,6 +179,6 @@ def test_sizes_are_measured_once() -> None:
     asked = chat(
         image(data_url(png(640, 480), "image/png"), detail="low"), file(file_data=b64encode(PDF).decode())
     )
-    found = accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None)
+    found = accept(catalog([model("a/m")]), TENANT, asked.draft, 0.0, None, str)
     picture = SentImage(640, 480, len(png(640, 480)), "image/png", ImageDetail.LOW)
     assert found.attachments == (picture, SentDocument(2, len(PDF)))

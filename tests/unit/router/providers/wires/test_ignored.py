@@ -51,7 +51,8 @@ def test_an_option_is_in_the_request_or_named(name: str, reasons: bool) -> None:
             assert option not in without.ignored
             said = request.body != without.body
             # Some show what they think wherever they think.
-            said |= option == "reasoning_summary" and b"thinking" in request.body
+            thinks = b"thinking" in request.body and b"disabled" not in request.body
+            said |= option == "reasoning_summary" and thinks
             if said is (option in request.ignored):
                 silent.append(f"{option} {situation}")
     assert silent == []
