@@ -17,6 +17,7 @@ from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts, Period, Scope
+from libs.request_record import RequestRecord
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
@@ -36,7 +37,6 @@ from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
-from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry

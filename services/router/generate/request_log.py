@@ -8,11 +8,10 @@ from libs.answer import Result
 from libs.clock import Clock
 from libs.errors import Cancelled, PointsmanError
 from libs.ids import TimeOrderedIds
+from libs.request_record import ConsideredModel, RequestOutcome, RequestRecord
 from services.router.generate.in_flight import InFlight
 from services.router.generate.next_step import SHORTEST_ATTEMPT
-from services.router.ledger.request_record import ConsideredModel, RequestRecord
 from services.router.ledger.spool import UsageSpool
-from services.router.ledger.usage_record import Outcome
 from services.router.planning.candidate import Candidate
 
 #: Candidates of one request that are kept at most, and characters of the reason for which one was passed over.
@@ -29,7 +28,7 @@ class RequestLog:
 
     def record_answer(self, request: InFlight, result: Result) -> None:
         """Records a request that got an answer."""
-        self._record(request, Outcome.SUCCESS, "", result.latency, result.cost_micro_usd, result)
+        self._record(request, "success", "", result.latency, result.cost_micro_usd, result)
 
     def record_error(self, request: InFlight, error: BaseException) -> None:
         """Records a request that ended with an error, or whose caller went away; nothing where it had its answer
@@ -37,24 +36,25 @@ class RequestLog:
         if request.recorded:
             return
         now = self._clock.monotonic()
-        outcome, reason = Outcome.FAILURE, "INTERNAL"
+        outcome: RequestOutcome = "failure"
+        reason = "INTERNAL"
         if isinstance(error, PointsmanError):
             reason = error.reason
             if isinstance(error, Cancelled):
-                outcome = Outcome.CANCELLED
+                outcome = "cancelled"
         elif isinstance(error, CancelledError | GeneratorExit):
             # A caller's deadline cancels its call.
             if now + SHORTEST_ATTEMPT >= request.envelope.deadline:
                 reason = "DEADLINE_EXCEEDED"
             else:
-                outcome, reason = Outcome.CANCELLED, ""
+                outcome, reason = "cancelled", ""
         cost = sum([record.cost_micro_usd for record in request.records])
         self._record(request, outcome, reason, now - request.started, cost, None)
 
     def _record(
         self,
         request: InFlight,
-        outcome: Outcome,
+        outcome: RequestOutcome,
         reason: str,
         latency: float,
         cost: int,

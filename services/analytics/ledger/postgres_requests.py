@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from services.analytics.ledger.attempt import Outcome
-from services.analytics.ledger.postgres_rows import epoch, labels_of, labels_text, micros, seconds
+from services.analytics.ledger.postgres_attempts import epoch, labels_of, labels_text, micros, seconds
 from services.analytics.ledger.request import ConsideredModel, RequestRecord
 
 
