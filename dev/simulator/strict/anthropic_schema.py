@@ -6,6 +6,7 @@ knows a part of JSON Schema only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from dev.simulator.strict.rule import Found, Rule, Sent, has_type, object_of, ob
 _ISSUES = "https://github.com/"
 _PAGE = "https://docs.claude.com/en/docs/build-with-claude/structured-outputs"
 
+_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 #: Keywords that no grammar knows, by the type that they stand with.
 _UNKNOWN = {
     "array": ("maxItems", "uniqueItems", "contains", "prefixItems"),
@@ -53,6 +55,14 @@ def _not_object(sent: Sent) -> Found:
 def _choice_on_top(sent: Sent) -> Found:
     for i, tool in enumerate(objects(sent.body.get("tools"))):
         if any(name in object_of(tool.get("input_schema")) for name in ("oneOf", "allOf", "anyOf")):
+            return {"i": i}
+    return None
+
+
+def _strange_key(sent: Sent) -> Found:
+    for i, tool in enumerate(objects(sent.body.get("tools"))):
+        properties = object_of(object_of(tool.get("input_schema")).get("properties"))
+        if not all(map(_KEY.fullmatch, properties)):
             return {"i": i}
     return None
 
@@ -146,6 +156,12 @@ TOOL_RULES: tuple[Rule, ...] = (
         _ISSUES + "Hmbown/Codewhale/issues/4329",
         "tools.{i}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
         _choice_on_top,
+    ),
+    Rule(
+        "name of a parameter",
+        _ISSUES + "decocms/studio/pull/6874",
+        "tools.{i}.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{{1,64}}$'",
+        _strange_key,
     ),
     Rule(
         "schema of an older draft",

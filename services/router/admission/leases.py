@@ -12,7 +12,6 @@ from typing import NamedTuple
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit, least_amounts
 from services.router.admission.demand import Demand
-from services.router.admission.limit_state import CALLER_UNITS
 from services.router.admission.slices import Dimension, Holding, Slice, Taken
 
 #: Seconds between two checks that what is held lasts.
@@ -21,6 +20,8 @@ CHECK_INTERVAL = 0.05
 SCARCE_INTERVAL = 0.5
 #: A scope that was not used for this long is forgotten, seconds.
 FORGET = 60.0
+#: Units whose limits callers see: money has notices of its own, and slots are no allowance.
+CALLER_UNITS = frozenset(unit for unit in Unit if unit is Unit.REQUESTS or unit.tokens)
 
 
 class Report(NamedTuple):
@@ -49,6 +50,8 @@ class Pool:
         #: Slices that the limiter must still hear of.
         self._live: dict[str, Slice] = {}
         self._to_tidy: list[Scope] = []
+        #: A scope was taken from whose next check is due.
+        self._check_due = False
         #: What running calls have taken, by the identity of what `take` has returned.
         self._taken: dict[int, Sequence[Taken]] = {}
 
@@ -67,6 +70,9 @@ class Pool:
                 continue
             if not holding.dimensions:
                 return None
+            holding.used = now
+            if now >= holding.next_check:
+                self._check_due = True
             for dimension in holding.dimensions.values():
                 need = needs[dimension.unit]
                 if not need and not dimension.shadow:
@@ -115,19 +121,23 @@ class Pool:
             if held.dead:
                 self._owe(held, share - amount)
                 continue
-            if share != amount:
+            # Most calls use less of a limit than they take from it.
+            if share < amount:
+                held.used = max(0, held.used + share - amount)
+            elif share > amount:
                 held.post(share - amount)
             held.running -= 1
             held.touched = now
 
     def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
-        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for."""
+        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for. Each is
+        checked every CHECK_INTERVAL."""
+        if not self._check_due:
+            return []
+        self._check_due = False
         low = []
         for scope, holding in zip(scopes, map(self._holdings.get, scopes), strict=True):
-            if holding is None or holding.unlimited > now:
-                continue
-            holding.used = now
-            if now >= holding.next_check:
+            if holding is not None and holding.unlimited <= now and now >= holding.next_check:
                 holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
                     low.append((scope, least_amounts(holding.wants(now))))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -137,18 +136,26 @@ class Dimension:
         return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
-        """Returns its state for callers. None: it is only counted, or not known."""
+        """Returns its state for callers: what was left when it was last granted, with what has come back and without
+        what this router has used since. None: it is only counted, or not known."""
         if self.known_at is None or self.shadow:
             return None
-        left, age = self.left + self.available(now), now - self.known_at
-        over = None if self.window_ends is None else self.window_ends - now
-        return limit_state(self.unit, self.period, self.limit, left, age, over)
+        limit, whole, left = self.limit, self.period.seconds, self.left + self.available(now)
+        if whole:
+            left += int(limit * (now - self.known_at) / whole)
+        remaining = max(0, min(left, limit))
+        reset = None
+        if whole and limit > 0:
+            reset = (limit - remaining) / limit * whole
+        elif self.window_ends is not None:
+            reset = max(0.0, self.window_ends - now)
+        return LimitState(self.unit, self.period, limit, remaining, reset)
 
     def record_running(self, now: float) -> None:
         """Records how many calls run."""
-        self.demand.turn(now)
-        running = sum([held.running for held in self.slices])
-        self.demand.peak = max(self.demand.peak, running)
+        demand = self.demand
+        demand.turn(now)
+        demand.peak = max(demand.peak, sum([held.running for held in self.slices]))
 
     def low(self, now: float) -> bool:
         """Returns True if more should be asked for."""
@@ -156,7 +163,7 @@ class Dimension:
             return not self.live(now + HORIZON)
         if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
-        if self.budget and now - (self.known_at or 0.0) > FRESH:
+        if now - (self.known_at or 0.0) > FRESH and self.budget:
             return True
         return self.available(now + HORIZON) < self.demand.least(now)
 
@@ -194,7 +201,7 @@ class Holding:
     unlimited: float = 0.0
     #: Next check that what is held lasts.
     next_check: float = 0.0
-    #: Last admitted from.
+    #: Last asked to give, even in vain.
     used: float = 0.0
 
     def short(self, amounts: Amounts, now: float) -> dict[Unit, int] | None:

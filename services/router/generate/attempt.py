@@ -56,16 +56,15 @@ class Attempts:
         candidate: Candidate,
         *,
         number: int,
-        input_tokens: int,
+        reserved: Amounts,
         permit: Permit,
         ticket: CallTicket,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> RunningAttempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
-        request."""
-        output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `reserved`: what its
+        permit was given for; `parent`: the span of the request."""
         began, started = self._clock.monotonic(), self._clock.now()
         record = UsageRecord(
             attempt_id=self._ids.make(started),
@@ -82,8 +81,8 @@ class Attempts:
             outcome=Outcome.UNKNOWN,
             error_class=None,
             http_status=0,
-            usage=reserved_usage(input_tokens, output),
-            cost_micro_usd=candidate.estimated_micro_usd,
+            usage=reserved_usage(reserved.input_tokens, reserved.output_tokens),
+            cost_micro_usd=reserved.micro_usd,
             finish_reason=None,
             streamed=streamed,
             hedge=hedge,

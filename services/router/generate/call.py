@@ -135,7 +135,9 @@ class Calls:
         timeouts = request.timeouts(candidate, learned, now)
         record = attempt.record
         extra = record.hedge or record.attempt_number > 1
-        self._recent.begin(record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra)
+        self._recent.begin(
+            record.attempt_id, candidate.model, tenant, now, timeouts.fair, extra=extra, usual=timeouts.usual
+        )
         return timeouts
 
     def _whole_entry(self, request: InFlight, attempt: RunningAttempt) -> Runner[Completion]:
@@ -203,7 +205,8 @@ class Calls:
 
     def _is_doubted(self, attempt: RunningAttempt) -> bool:
         """Returns True if the attempt tries a target again that has failed."""
-        return attempt.is_probe or self._recent.is_doubted(attempt.candidate.model, self._clock.monotonic())
+        model, tenant = attempt.candidate.model, attempt.record.tenant
+        return attempt.is_probe or self._recent.is_doubted(model, tenant, self._clock.monotonic())
 
     def _open(
         self, request: InFlight, attempt: RunningAttempt, prompt: Prompt
@@ -262,13 +265,12 @@ class Calls:
                     request, attempt, prompt.continued(prefill, tokens) if prefill else prompt
                 )
             async with aclosing(batches):
-                for event in switched:
-                    yield event
                 async for batch in _chain(head, batches):
                     if attempt.first_token is None and any(type(e) in ANSWER_EVENTS for e in batch):
                         self._record_content(attempt)
                     request.ignored = attempt.told.ignored
-                    passed = relay.feed(batch)
+                    passed = [*switched, *relay.feed(batch)] if switched else relay.feed(batch)
+                    switched = []
                     if request.first_token is None and relay.committed:
                         request.first_token = self._clock.monotonic() - request.started
                     for event in passed:

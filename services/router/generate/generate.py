@@ -333,7 +333,7 @@ class Generate:
                 c.target
                 for c in candidates
                 if c.health.availability is Availability.PROBING
-                or recent.is_doubted(c.model, now)
+                or recent.is_doubted(c.model, tenant, now)
                 or recent.avoids(c.model, tenant, now)
             ),
             frozenset(

@@ -111,9 +111,15 @@ class RecentObserver:
 
     def attempt_ended(self, end: AttemptEnd) -> None:
         record, evidence = end.record, end.evidence
-        failure = None if evidence is None else record.error_class
+        failure, hurried = None if evidence is None else record.error_class, False
         if evidence is not None and evidence.error_class is ErrorClass.CANCELLED:
+            hurried = failure is ErrorClass.TIMEOUT
             failure = ErrorClass.CANCELLED
         self._recent.end(
-            record.attempt_id, end.candidate.model, record.tenant, self._clock.monotonic(), failure
+            record.attempt_id,
+            end.candidate.model,
+            record.tenant,
+            self._clock.monotonic(),
+            failure,
+            hurried=hurried,
         )

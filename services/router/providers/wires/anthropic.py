@@ -1,7 +1,8 @@
 """Anthropic's messages API. https://docs.anthropic.com/en/api/messages
 
 Options: `anthropic_version` (default 2023-06-01), `thinking` = "adaptive" for models that take an effort instead of
-a budget, `prompt_cache` = "off" to send no cache hints.
+a budget and "budget" for others, where the model's name does not tell it; `prompt_cache` = "off" to send no cache
+hints.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class AnthropicWire:
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
-        body = anthropic_body(valid.prompt, endpoint.options)
+        body = anthropic_body(valid.prompt, endpoint.model, endpoint.options)
         body["model"] = endpoint.model
         if stream:
             body["stream"] = True

@@ -80,7 +80,8 @@ class BedrockInvokeWire:
         if "anthropic." not in endpoint.model:
             raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
         valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
-        body = anthropic_body(valid.prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        body = anthropic_body(valid.prompt, endpoint.model, endpoint.options)
+        body["anthropic_version"] = "bedrock-2023-05-31"
         operation = "invoke-with-response-stream" if stream else "invoke"
         request = bedrock_request(
             endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()

@@ -46,7 +46,7 @@ _EVERYONES = frozenset(
 )
 _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.
-_PROMPT_FIELDS = ("content", "text", "input", "prompt", "messages", "instructions")
+_PROMPT_FIELDS = ("content", "text", "input", "output", "prompt", "messages", "instructions")
 
 #: Tried in this order: an error may carry several codes, and an empty account is often named beside a rate.
 _TABLE: tuple[tuple[ErrorClass, str], ...] = (
@@ -111,14 +111,17 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
     (
         ErrorClass.QUOTA_EXHAUSTED,
         re.compile(
-            r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota|balance|credit|fund)"
-            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired|^(?:budget|spend(?:ing)?limit)exceeded"
+            r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota"
+            r"|balance|credit|fund)"
+            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
+            r"|^(?:budget|spend(?:ing)?limit)exceeded"
         ),
     ),
     (
         ErrorClass.CONTENT_REFUSED,
         re.compile(
-            r"sensitive(?:content|information|data|words?)|riskdetect|unsafe|moderation|contentfilter|contentpolicy"
+            r"sensitive(?:content|information|data|words?)|riskdetect|unsafe|moderation|contentfilter"
+            r"|contentpolicy"
             r"|policyviolation|cyberpolicy|safetyviolation|blockedcontent"
         ),
     ),
@@ -137,7 +140,7 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
         ErrorClass.MODEL_NOT_FOUND,
         re.compile(
             r"model(?:does)?not(?:found|exist|open|available|enabled|allowed|permitted|deployed|subscribed)"
-            r"|model(?:accessdenied|deprecated|retired|removed|disabled|offline)"
+            r"|model(?:terms|accessdenied|deprecated|retired|removed|disabled|offline)"
             r"|^(?:invalid|unknown|unsupported|nosuch)(?:endpointor)?model|(?:deployment|endpoint)notfound"
         ),
     ),

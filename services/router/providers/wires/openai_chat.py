@@ -6,6 +6,7 @@ Reference: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from services.router.providers.wires.errors import classify
 from services.router.providers.wires.fields import encode
@@ -33,18 +34,21 @@ class OpenAIChatWire:
         body = openai_chat_body(valid.prompt, endpoint, self._dialect, stream=stream)
         headers = self._dialect.headers(endpoint, stream=stream)
         url = self._dialect.url(valid.prompt, endpoint)
-        ignored = self._ignored(prompt) if valid.has_options else ()
+        ignored = self._ignored(prompt, body) if valid.has_options else ()
         return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 
-    def _ignored(self, prompt: Prompt) -> tuple[str, ...]:
+    def _ignored(self, prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
         dialect = self._dialect
+        # It must not think now, whatever was asked for.
+        silenced = dialect.thoughtless is not None and body.get("thinking") == dialect.thoughtless["thinking"]
         return left_out(
             prompt,
             seed=dialect.seed,
             presence_penalty=dialect.penalties,
             frequency_penalty=dialect.penalties,
-            reasoning_effort=dialect.reasoning,
-            reasoning_summary=False,
+            reasoning_effort=dialect.reasoning and not silenced,
+            # Shown wherever such a vendor thinks.
+            reasoning_summary="thinking" in body and not silenced,
         )
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:

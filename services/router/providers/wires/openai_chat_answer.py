@@ -212,7 +212,7 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     cached = first_count(
         inputs.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")
     )
-    written = first_count(inputs.get("cache_write_tokens"))
+    written = as_count(inputs.get("cache_write_tokens")) or 0
     reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
     if output is not None:
         if dialect.reasoning_apart:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from libs.conversation import ReasoningEffort, ResponseFormat
 from services.router.providers.wires.chat_thoughts import lacks_thoughts, put_thoughts_back
-from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.openai_compatible import Dialect, EffortField
 from services.router.providers.wires.request_parts import cache_key, chat_messages, chat_tools
 from services.router.providers.wires.schemas import strict_schema
 from services.router.providers.wires.wire import Endpoint
@@ -25,11 +26,17 @@ def openai_chat_body(prompt: Prompt, endpoint: Endpoint, dialect: Dialect, *, st
         **_sampling(prompt, dialect),
         **(_response_format(shape, dialect) if (shape := prompt.response_format) else {}),
         **(_tools(prompt, dialect) if prompt.tools else {}),
-        **(_reasoning(effort, dialect) if (effort := prompt.reasoning_effort) else {}),
+        **(_thinking(prompt, dialect) if dialect.thoughtless or prompt.reasoning_effort else {}),
         **({"prompt_cache_key": key} if dialect.cache_key and (key := cache_key(prompt)) else {}),
-        **(dialect.thoughtless if dialect.thoughtless and _must_not_think(prompt) else {}),
         **(dialect.extra or {}),
     }
+
+
+def _thinking(prompt: Prompt, dialect: Dialect) -> Mapping[str, Any]:
+    if dialect.thoughtless and _must_not_think(prompt):
+        return dialect.thoughtless
+    effort = prompt.reasoning_effort
+    return {} if effort is None else _reasoning(effort, dialect)
 
 
 def _must_not_think(prompt: Prompt) -> bool:
@@ -95,8 +102,14 @@ def _tools(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
 
 
 def _reasoning(effort: ReasoningEffort, dialect: Dialect) -> dict[str, Any]:
-    if not dialect.reasoning:
-        return {}
-    if dialect.reasoning == "effort":
-        return {"reasoning_effort": effort.value}
-    return {"reasoning": {"effort": effort.value}}
+    match dialect.reasoning:
+        case EffortField.NONE:
+            return {}
+        case EffortField.EFFORT:
+            return {"reasoning_effort": effort.value}
+        case EffortField.OBJECT:
+            return {"reasoning": {"effort": effort.value}}
+    if effort is ReasoningEffort.NONE:
+        return {"thinking": {"type": "disabled"}}
+    beside = dialect.reasoning is EffortField.SWITCH_AND_EFFORT
+    return {"thinking": {"type": "enabled"}, **({"reasoning_effort": effort.value} if beside else {})}

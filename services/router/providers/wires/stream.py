@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from libs.conversation import Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
-from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event, join_halves
+from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event
+from services.router.providers.wires.halves import half_lost, join_half
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.request.generation import (
@@ -228,7 +229,7 @@ class Decoder:
             return
         self.has_content = True
         if self._halves is not None:
-            text = _join_half(self._halves, TextDelta(""), text)
+            text = join_half(self._halves, TextDelta(""), text)
         if text:
             self._unfollowed.clear()
             self.length += len(text)
@@ -239,7 +240,7 @@ class Decoder:
             return
         self.has_content = True
         if self._halves is not None:
-            text = _join_half(self._halves, RefusalDelta(""), text)
+            text = join_half(self._halves, RefusalDelta(""), text)
         if text:
             out.append(RefusalDelta(text))
 
@@ -253,7 +254,7 @@ class Decoder:
             self._unfollowed.append(number)
         if self._halves is not None and piece.text:
             piece = replace(
-                piece, text=_join_half(self._halves, ReasoningDelta(number, Reasoning()), piece.text)
+                piece, text=join_half(self._halves, ReasoningDelta(number, Reasoning()), piece.text)
             )
         out.append(ReasoningDelta(number, piece))
 
@@ -264,7 +265,7 @@ class Decoder:
         if piece is not None:
             self.has_content = True
             if self._halves is not None:
-                joined = _join_half(self._halves, ToolCallDelta(piece.index), piece.arguments_json)
+                joined = join_half(self._halves, ToolCallDelta(piece.index), piece.arguments_json)
                 piece = ToolCallDelta(piece.index, piece.id, piece.name, joined)
             if self._unfollowed and piece.id:
                 # Vendors want thoughts back where they stood.
@@ -297,31 +298,12 @@ class Decoder:
         if finish is FinishReason.STOP and self._tools.count:
             finish = FinishReason.TOOL_CALLS
         self.finish = finish
-        out.extend(map(_half_lost, self._halves or ()))
+        out.extend(map(half_lost, self._halves or ()))
         out.extend(self._tools.without_arguments())
         if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True
         out.append(StreamEnd(finish, self.usage, self.model))
-
-
-def _join_half(halves: dict[StreamEvent, str], key: StreamEvent, text: str) -> str:
-    """Returns the text after the half of a character that ended the piece before. Its own last half waits."""
-    text = halves.pop(key, "") + text
-    if "\ud800" <= text[-1:] <= "\udbff":
-        halves[key] = text[-1]
-        text = text[:-1]
-    return join_halves(text)
-
-
-def _half_lost(event: StreamEvent) -> StreamEvent:
-    """Returns the event with the mark of a character of which only half came."""
-    if isinstance(event, ReasoningDelta):
-        return replace(event, piece=replace(event.piece, text="\ufffd"))
-    if isinstance(event, ToolCallDelta):
-        return replace(event, arguments_json="\ufffd")
-    assert isinstance(event, TextDelta | RefusalDelta), "nothing else holds back halves"
-    return replace(event, text="\ufffd")
 
 
 def needs_content(finish: FinishReason) -> bool:

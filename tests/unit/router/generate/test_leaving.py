@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.answer import Selected, SwitchedProvider
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.ledger.usage_record import Outcome
 from services.router.request.generation import StreamEnd
@@ -114,3 +115,20 @@ def test_a_stream_is_left_after_any_of_its_events(events: int, race: str) -> Non
     expected = [Usage(accuracy=ESTIMATED), Usage(1_700, 10, 1_600, accuracy=ESTIMATED)]
     expected += [Usage(1_700, 20, 1_600, accuracy=ESTIMATED), Usage(1_700, 40, 1_600)]
     assert usage == expected[events - 1]
+
+
+@pytest.mark.parametrize("race", ["hedge", "probe"])
+def test_what_the_winner_of_a_race_has_shown_is_counted(race: str) -> None:
+    """Also where its caller leaves at the notice that another provider answers, which comes before it."""
+    h = harness({"a/m": [[HANG]], "b/m": [STREAM]}, race)
+
+    async def leave() -> None:
+        request = generation(hedge=race == "hedge", deadline=h.clock.monotonic() + 60)
+        stream = h.generate.stream(h.catalog, TENANT, request)
+        for expected in (Selected, SwitchedProvider):
+            assert isinstance(await anext(stream), expected)
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert_nothing_left(h)
+    assert h.spool.ended[-1].usage == Usage(1_700, 10, 1_600, accuracy=ESTIMATED)

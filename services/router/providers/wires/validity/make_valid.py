@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.validity.answer_form import shape_answer
 from services.router.providers.wires.validity.call_ids import CallIds
 from services.router.providers.wires.validity.inverse import UNCHANGED, Inverse
-from services.router.providers.wires.validity.names import name_tools
+from services.router.providers.wires.validity.names import name_tools, rename_keys
 from services.router.providers.wires.validity.rules import Begun, Rules
 from services.router.providers.wires.validity.turns import (
     BEGIN,
@@ -43,6 +44,8 @@ _options = attrgetter(
     "reasoning_summary",
 )
 _NO_OPTIONS = ((), (), None, None, None, None, None, None, None, None)
+#: Of a tool's parameters: one name → another, by the tool's name as it is sent.
+Keys = dict[str, dict[str, str]]
 _CHOICES = ("", "auto", "none", "required")
 _USED_BEFORE = "A tool that was used before."
 #: The end of a description that is too long for its place.
@@ -74,17 +77,19 @@ def make_valid(
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
     names: dict[str, str] = {}
+    keys: Keys = {}
     if prompt.tools or not plain:
-        prompt, names = _make_tools_valid(prompt, rules)
+        prompt, names, keys = _make_tools_valid(prompt, rules)
     prompt = shape_answer(prompt, rules)
     ids: dict[str, str] = {}
     if not plain:
         messages, begun, ids = _make_turns_valid(prompt.messages, rules, prefill=prefill)
         if begun or tuple(messages) != prompt.messages:
             prompt = replace(prompt, messages=tuple(messages), prefill=begun + prompt.prefill)
-    if not (names or stops or ids):
+    if not (names or stops or ids or keys):
         return Valid(prompt, UNCHANGED)
-    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops))
+    back = {tool: {sent: key for key, sent in of_tool.items()} for tool, of_tool in keys.items()}
+    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops, back))
 
 
 def _make_turns_valid(
@@ -160,17 +165,18 @@ def _divide_stops(prompt: Prompt, rules: Rules) -> tuple[Prompt, tuple[str, ...]
     return replace(prompt, stop_sequences=tuple(taken)), tuple(stop for stop in given if stop not in taken)
 
 
-def _make_tools_valid(prompt: Prompt, rules: Rules) -> tuple[Prompt, dict[str, str]]:
-    """Returns the prompt with tools and calls as the vendor takes them, and the caller's name → the name to send of
-    tools whose name does not fit."""
+def _make_tools_valid(prompt: Prompt, rules: Rules) -> tuple[Prompt, dict[str, str], Keys]:
+    """Returns the prompt with tools and calls as the vendor takes them, the caller's name → the name to send of tools
+    whose name does not fit, and the same of their parameters."""
     if rules.tools_for_calls and not prompt.tools:
         prompt = _declare_used(prompt)
     prompt, names = _name_tools(prompt, rules)
+    prompt, keys = _name_keys(prompt, rules.keys) if rules.keys and prompt.tools else (prompt, {})
     if rules.object_arguments:
         prompt = _wrap_all_arguments(prompt)
     if rules.description is not None:
         prompt = _shorten_descriptions(prompt, rules.description)
-    return prompt, names
+    return prompt, names, keys
 
 
 def _declare_used(prompt: Prompt) -> Prompt:
@@ -207,6 +213,41 @@ def _rename(message: Message, names: dict[str, str]) -> Message:
         ToolCall(call.id, names.get(call.name, call.name), call.arguments_json) for call in message.tool_calls
     )
     return replace(message, tool_calls=calls)
+
+
+def _name_keys(prompt: Prompt, pattern: re.Pattern[str]) -> tuple[Prompt, Keys]:
+    """Returns the prompt with names of parameters that fit, and of each tool that had others: the caller's name →
+    the name to send."""
+    tools: list[Tool] = []
+    keys: Keys = {}
+    for tool in prompt.tools:
+        shape = parameters_schema(tool)
+        properties = shape.get("properties") if type(shape) is dict else None
+        named = name_tools(properties, pattern) if type(properties) is dict else {}
+        if type(properties) is not dict or not named:
+            tools.append(tool)
+            continue
+        keys[tool.name] = named
+        shape["properties"] = {named.get(name, name): inner for name, inner in properties.items()}
+        if type(required := shape.get("required")) is list:
+            shape["required"] = [named.get(name, name) if type(name) is str else name for name in required]
+        tools.append(replace(tool, parameters_json=encode(shape).decode()))
+    if not keys:
+        return prompt, keys
+    messages = tuple([_rename_arguments(message, keys) for message in prompt.messages])
+    return replace(prompt, tools=tuple(tools), messages=messages), keys
+
+
+def _rename_arguments(message: Message, keys: Keys) -> Message:
+    if not any(call.name in keys for call in message.tool_calls):
+        return message
+    calls = [
+        replace(call, arguments_json=rename_keys(call.arguments_json, keys[call.name]))
+        if call.name in keys
+        else call
+        for call in message.tool_calls
+    ]
+    return replace(message, tool_calls=tuple(calls))
 
 
 def _wrap_all_arguments(prompt: Prompt) -> Prompt:

@@ -36,7 +36,8 @@ _NAMES = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Rules:
     """The conversations that a vendor takes.
 
-    `ids`: of tool calls, and `make_id`, which makes one from any text. `names`: of tools.
+    `ids`: of tool calls, and `make_id`, which makes one from any text. `names`: of tools. `keys`:
+    of the properties of a tool's parameters, None for any.
     `system_anywhere`: system messages may stand between others; else they come first, and the last of them is the
     user's where there is nothing else. `alternates`: neighbours of one role must be one
     turn (some bodies see to that themselves). `user_first`: the first turn
@@ -53,6 +54,7 @@ class Rules:
     ids: re.Pattern[str] = _IDS
     make_id: Callable[[str], str] = call_id
     names: re.Pattern[str] = _NAMES
+    keys: re.Pattern[str] | None = None
     system_anywhere: bool = False
     alternates: bool = False
     user_first: bool = False
@@ -131,6 +133,8 @@ _GRAMMAR = Subset(
     recursive=False,
 )
 ANTHROPIC = Rules(
+    # Recorded in https://github.com/ComposioHQ/composio/issues/3500.
+    keys=re.compile(r"[a-zA-Z0-9_.-]{1,64}"),
     object_arguments=False,
     user_first=True,
     tools_for_calls=True,

@@ -6,8 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import (
+    File,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    ReasoningEffort,
+    Refusal,
+    ResponseFormat,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from services.router.request.generation import Prompt
+from tests.support.pictures import pdf, png
 
 CLOSED: dict[str, Any] = {
     "type": "object",
@@ -46,8 +60,8 @@ def called(*messages: Message, **more: Any) -> Prompt:
     return prompt(*messages, **{"tools": (WEATHER,), **more})
 
 
-def with_tool(schema: Any, **more: Any) -> Prompt:
-    return prompt(tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
+def with_tool(schema: Any, messages: tuple[Message, ...] = (), **more: Any) -> Prompt:
+    return prompt(*messages, tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
 
 
 def with_answer(schema: Any, **more: Any) -> Prompt:
@@ -58,6 +72,24 @@ def property_of(**schema: Any) -> dict[str, Any]:
     return {**CLOSED, "properties": {"city": schema}}
 
 
+def shown(*parts: Part) -> Message:
+    return Message(Role.USER, parts=parts)
+
+
+def told_by_tool(*parts: Part, identifier: str = "call_1") -> Message:
+    return Message(Role.TOOL, tool_call_id=identifier, parts=parts)
+
+
+PICTURE, DOCUMENT = Image(png()), File(pdf(), name="price list: 2026.pdf")
+ODATA = {
+    "type": "object",
+    "properties": {
+        "$top": {"type": "integer"},
+        "filter[id]": {"type": "string"},
+        "k" * 70: {"type": "string"},
+    },
+    "required": ["$top"],
+}
 LONG = "call_" + "x" * 60
 ROUND = (user(), assistant("", call()), result())
 
@@ -134,6 +166,10 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "oneOf on top of a tool's schema": with_tool({"type": "object", "properties": {}, "oneOf": [{}]}),
     "array without items in a tool": with_tool(property_of(type="array")),
     "maxItems in a tool": with_tool(property_of(type="array", items={"type": "string"}, maxItems=3)),
+    "names of parameters with strange characters": with_tool(ODATA),
+    "call with strange names of parameters": with_tool(
+        ODATA, messages=(user(), assistant("", call(arguments='{"$top":3}')), result())
+    ),
     "$schema in a tool": with_tool({"$schema": "http://json-schema.org/draft-07/schema#", **CLOSED}),
     "name of a tool with dots": prompt(tools=(Tool("shop.weather", "Tells it", json.dumps(CLOSED)),)),
     "names of tools that differ in a dot": prompt(tools=(Tool("shop.weather"), Tool("shop_weather"))),
@@ -184,6 +220,25 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     ),
     "tuple in a tool": with_tool(property_of(type="array", prefixItems=[{"type": "string"}])),
     "JSON of a schema with tools": with_answer(CLOSED, tools=(WEATHER,)),
+    "image": prompt(shown(Text("What is it?"), PICTURE)),
+    "image without a word": prompt(shown(PICTURE)),
+    "image and a call": called(shown(PICTURE), assistant("", call()), result()),
+    "image that a tool shows": called(user(), assistant("", call()), told_by_tool(Text("See:"), PICTURE)),
+    "image alone that a tool shows": called(
+        user(), assistant("", call()), told_by_tool(PICTURE), user("And?")
+    ),
+    "two tools that show images": called(
+        user(),
+        assistant("", call(), call("call_2")),
+        told_by_tool(PICTURE),
+        told_by_tool(PICTURE, identifier="call_2"),
+    ),
+    "document": prompt(shown(Text("Sum it up."), DOCUMENT)),
+    "documents of one name without a word": prompt(shown(DOCUMENT, DOCUMENT)),
+    "document that a tool shows": called(user(), assistant("", call()), told_by_tool(DOCUMENT)),
+    "document of no call": called(user(), told_by_tool(DOCUMENT), user("And?")),
+    "refusal": prompt(user(), Message(Role.ASSISTANT, parts=(Refusal("No."),)), user("Please!")),
+    "thoughts alone": prompt(user(), Message(Role.ASSISTANT, parts=(Reasoning("Hm."),)), user("And?")),
     "six stop sequences": prompt(stop_sequences=("a", "b", "c", "d", "e", "f")),
     "blank stop sequence": prompt(stop_sequences=("\n",)),
     "more output than any model has": prompt(max_output_tokens=500_000),
