@@ -101,6 +101,8 @@ class AnalyticsClient:
             for record in records:
                 if isinstance(record, UsageRecord):
                     add_event(record, batch)
+                    if record.request:
+                        batch.requests.append(record.request)
                 else:
                     batch.requests.append(record)
             async with asyncio.timeout(ACK_TIMEOUT):
