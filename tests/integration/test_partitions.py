@@ -25,9 +25,9 @@ from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.database.postgres_partitions import AHEAD, ATTEMPTS, DAY, WEEK, week_of
 from services.analytics.ledger.attempt import Attempt, Outcome
 from services.analytics.ledger.ledger import Recorded
+from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.ledger.postgres_ledger import Changes, PostgresLedger
 from services.analytics.ledger.postgres_retention import PartitionKeeper
-from services.analytics.ledger.postgres_rows import CASTS, COLUMNS
 from tests.support.clock import ManualClock
 from tests.support.engines import PostgresServer
 from tests.support.ledger import NOW, an_attempt

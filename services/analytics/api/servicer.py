@@ -22,7 +22,7 @@ from services.analytics.api.proto_reports import (
     reliability_to_proto,
 )
 from services.analytics.api.proto_time import instant_from_proto
-from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
 from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
@@ -40,11 +40,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageResponse) -> list[RequestRecord]:
     """Returns the records of requests that can be kept; the others are named in the response."""
     found = []
-    for record in batch.requests:
+    for place, record in enumerate(batch.requests):
         try:
-            found.append(request_from_proto(record))
+            found.append(request_from_bytes(record))
         except UnusableRecord as error:
-            response.rejected.add(attempt_id=record.record_id[:MAX_ID], reason=str(error))
+            response.rejected.add(attempt_id=f"requests[{place}]", reason=str(error))
     return found
 
 
