@@ -68,7 +68,10 @@ class Database:
         self._ready = False
         self._not_ready_reason = "PostgreSQL has not been reached yet"
         # A commit that is acknowledged must survive a crash, whatever the server's default.
-        self._writer = _pool(dsn, options.writers, options.write_timeout, {"synchronous_commit": "on"})
+        # What is written is found by indexes, also by a plan that was made when the table was small.
+        self._writer = _pool(
+            dsn, options.writers, options.write_timeout, {"synchronous_commit": "on", "enable_seqscan": "off"}
+        )
         self._reader = _pool(
             dsn, options.readers, options.read_timeout, {"default_transaction_read_only": "on"}
         )

@@ -1,0 +1,123 @@
+"""The SQL of what attempts contribute to the rollup tables."""
+
+# ruff: noqa: S608 -- SQL is put together from the constants of `tables`; all else is a parameter.
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.analytics.rollups.histogram import bin_sql
+from services.analytics.rollups.tables import DURATIONS, LEVELS, TABLES, Measure, Slice, Table, Width
+
+#: Columns of an attempt that any sum is made of.
+_COLUMNS = (
+    "tenant, campaign, content_type, provider, model, started, outcome, error_class, accuracy, cost_micro_usd, "
+    "cache_saving_micro_usd, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, "
+    "latency_us, ttft_us, streamed, hedge"
+)
+#: Two tenants may name their requests alike.
+_REQUEST = "request_id, tenant, campaign, content_type"
+
+
+def counted_sql(source: str) -> str:
+    """Returns the SELECT of attempts with what they say of their requests. `source` must hold all attempts of each
+    request that it holds one of."""
+    said = []
+    windows = []
+    for level, columns in LEVELS.items():
+        window = f"{level or 'request_'}window"
+        partition = ", ".join((_REQUEST, *columns))
+        windows.append(
+            f"{window} AS (PARTITION BY {partition} ORDER BY started, attempt_number, attempt_id "
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
+        )
+        said += [
+            f"first_value(attempt_id) OVER {window} = attempt_id AS {level}first",
+            f"bool_or(outcome = 'success') OVER {window} AS {level}answered",
+            f"bool_or(outcome = 'failure') OVER {window} AS {level}failed",
+            f"bool_or(outcome = 'success' AND attempt_number > 1) OVER {window} AS {level}failed_over",
+        ]
+    return f"SELECT {_COLUMNS}, {', '.join(said)} FROM {source} WINDOW {', '.join(windows)}"
+
+
+#: Attempts of the requests $1 (text[]).
+OF_REQUESTS = "(SELECT * FROM analytics.attempts WHERE request_id = ANY($1::text[])) AS attempts"
+#: Attempts that began in [$1, $2), and those of the same requests. The second part is a few of another hour.
+OF_RANGE = (
+    "(SELECT * FROM analytics.attempts WHERE request_id IN "
+    "(SELECT request_id FROM analytics.attempts WHERE started >= $1 AND started < $2)) AS attempts"
+)
+
+_BUCKETS = {
+    Width.FIVE_MINUTES: "date_bin('5 minutes', started, timestamptz 'epoch')",
+    Width.HOUR: "date_trunc('hour', started, 'UTC')",
+    Width.DAY: "date_trunc('day', started, state.zone)",
+    Width.MONTH: "date_trunc('month', started, state.zone)",
+}
+#: A rebuild counts what it has not reached from attempts, so a commit must not.
+_REBUILT = "NOT coalesce(started >= state.rebuild_next AND started < state.rebuild_until, false)"
+#: The attempts that rows of a width count, by the marks of `rollup_state`.
+_COUNTS_IN = {
+    Width.FIVE_MINUTES: f"started >= state.kept_from AND {_REBUILT}",
+    Width.HOUR: f"started < state.hours_until AND {_REBUILT}",
+    Width.DAY: "started < state.days_until",
+    Width.MONTH: "started < state.days_until",
+}
+
+
+def add_sql(source: str, *, sign: str = "1", where: str = "true", widths: Iterable[Width] = Width) -> str:
+    """Returns the statement that adds what the attempts of `source` that meet `where` contribute, times `sign`, to the
+    rows of all tables that count them now, which is read from `rollup_state`."""
+    cells = ", ".join(f"({width}, {_COUNTS_IN[width]}, {_BUCKETS[width]})" for width in widths)
+    inserts = ", ".join(f"to_{table.name} AS ({_insert(table, sign)})" for table in TABLES)
+    return f"""
+        WITH counted AS MATERIALIZED ({counted_sql(source)}),
+        placed AS MATERIALIZED (
+            SELECT cell.width, cell.bucket, counted.*
+            FROM counted, analytics.rollup_state AS state,
+                LATERAL (VALUES {cells}) AS cell (width, counts, bucket)
+            WHERE cell.counts AND {where}
+        ),
+        {inserts}
+        SELECT count(*) FROM placed
+    """
+
+
+def _insert(table: Table, sign: str) -> str:
+    keys = ", ".join(("width", "bucket", *table.keys))
+    sums = ", ".join(f"{sign} * {sql}" for sql in table.sums.values())
+    return f"""
+        INSERT INTO analytics.{table.name} AS kept ({keys}, {", ".join(table.sums)})
+        SELECT {keys}, {sums} FROM {rows_sql(table, "placed")} WHERE {table.where} GROUP BY {keys}
+        {on_conflict_add(table)}
+    """
+
+
+def on_conflict_add(table: Table) -> str:
+    """Returns the clause that adds to a row that is there."""
+    keys = ", ".join(("width", "bucket", *table.keys))
+    added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in table.sums)
+    return f"ON CONFLICT ({keys}) DO UPDATE SET {added}"
+
+
+def rows_sql(table: Table, source: str) -> str:
+    """Returns the rows of `source`, those of `counted_sql` with width and bucket, that a table groups."""
+    if table is not DURATIONS:
+        return source
+    slices = ", ".join(
+        (
+            f"({Slice.MODEL}, provider, model)",
+            f"({Slice.TENANT}, tenant, '')",
+            f"({Slice.CONTENT_TYPE}, content_type, '')",
+        )
+    )
+    return f"""(
+        SELECT width, bucket, sliced.slice, sliced.name, sliced.model, measured.measure, measured.bin
+        FROM {source},
+            LATERAL (VALUES
+                ({Measure.LATENCY}, {bin_sql("latency_us")}, latency_us IS NOT NULL),
+                ({Measure.FIRST_TOKEN}, {bin_sql("ttft_us")}, streamed AND ttft_us IS NOT NULL)
+            ) AS measured (measure, bin, known),
+            LATERAL (VALUES {slices}) AS sliced (slice, name, model)
+        WHERE outcome = 'success' AND measured.known
+    ) AS measured"""
