@@ -16,7 +16,7 @@ _COLUMNS = (
     "latency_us, ttft_us, streamed, hedge"
 )
 #: Two tenants may name their requests alike.
-_REQUEST = "request_id, tenant, campaign, content_type"
+REQUEST = "request_id, tenant, campaign, content_type"
 
 
 def counted_sql(source: str) -> str:
@@ -26,7 +26,7 @@ def counted_sql(source: str) -> str:
     windows = []
     for level, columns in LEVELS.items():
         window = f"{level or 'request_'}window"
-        partition = ", ".join((_REQUEST, *columns))
+        partition = ", ".join((REQUEST, *columns))
         windows.append(
             f"{window} AS (PARTITION BY {partition} ORDER BY started, attempt_number, attempt_id "
             "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"

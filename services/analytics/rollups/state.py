@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
 FIVE_MINUTES = timedelta(minutes=5)
 #: Rows of five minutes are kept for so long.
 KEPT = timedelta(hours=48)
@@ -33,8 +34,8 @@ class RollupState:
         return end if end + SETTLED <= now else None
 
     def days_due(self) -> datetime | None:
-        """Returns the end of the next stretch, a day at most, to add to the rows of days; None where there is none."""
-        end = min(self.hours_until, self.days_until + timedelta(days=1))
+        """Returns the end of the next stretch, a day at most, to add to the rows of days; None: there is none."""
+        end = min(self.hours_until, self.days_until + _DAY)
         if self.rebuild_next is not None:
             end = min(end, self.rebuild_next)
         return end if end > self.days_until else None
@@ -63,11 +64,11 @@ def floor_month(instant: datetime, zone: ZoneInfo) -> datetime:
 
 
 def whole_hours(start: datetime, end: datetime, zone: ZoneInfo) -> bool:
-    """Returns True if every hour of UTC that [start, end) touches lies in one day of the zone."""
-    instant = floor_hour(start)
-    while instant < end:
+    """Returns True if every hour of UTC that [start, end) touches lies in one day of the zone. Offsets are looked up
+    once a day: no zone has had another for less since attempts are kept."""
+    days = (end - start) // _DAY + 1
+    for instant in (*(start + n * _DAY for n in range(days)), end):
         offset = instant.astimezone(zone).utcoffset()
         if offset is None or offset % HOUR:
             return False
-        instant += HOUR
     return True
