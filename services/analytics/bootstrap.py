@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
@@ -21,6 +22,8 @@ from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
+from services.analytics.rollups.keeper import RollupKeeper
+from services.analytics.rollups.postgres_rollups import PostgresRollups
 from services.analytics.settings import AnalyticsSettings
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
@@ -56,13 +59,18 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         retention = None if settings.retention_days is None else settings.retention_days * DAY
         keeper = PartitionKeeper(database, [ATTEMPTS], retention, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("analytics-partitions", keeper.run))
-        recorder = Recorder(PostgresLedger(database), runtime.clock, runtime.metrics, retention=retention)
+        rollups = PostgresRollups(database)
+        rollup_keeper = RollupKeeper(rollups, settings.time_zone, runtime.clock, Random(), runtime.metrics)
+        await stack.enter_async_context(background("analytics-rollups", rollup_keeper.run))
+        recorder = Recorder(
+            PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
+        )
         stack.push_async_callback(recorder.close)
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
-                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), runtime.clock
+                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), rollups, runtime.clock
                 ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),

@@ -48,7 +48,9 @@ async def ledger(request: pytest.FixtureRequest, database: Database) -> Ledger:
     if request.param == "memory":
         return MemoryLedger()
     async with database.writing() as connection:
-        await connection.execute(f"TRUNCATE analytics.attempts, {', '.join(f'analytics.{t.name}' for t in TABLES)}")
+        await connection.execute(
+            f"TRUNCATE analytics.attempts, {', '.join(f'analytics.{t.name}' for t in TABLES)}"
+        )
     return PostgresLedger(database, PostgresRollups(database).follow)
 
 

@@ -98,7 +98,9 @@ class MemoryLedger:
         for a in self._matching(query, ever=True):
             key = (a.request_id, a.tenant, a.campaign, a.content_type, *_values(query, a))
             groups.setdefault(key, []).append(a)
-        first = (min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values())
+        first = (
+            min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values()
+        )
         return dict(zip((a.attempt_id for a in first), groups.values(), strict=True))
 
     def _check(self) -> None:
@@ -166,7 +168,9 @@ def _place(group: Group) -> tuple[float, tuple[str, ...]]:
     return group.bucket or 0, group.values
 
 
-def _page(query: Query, rows: list[Any], report: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> tuple[Any, ...]:
+def _page(
+    query: Query, rows: list[Any], report: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+) -> tuple[Any, ...]:
     """The arguments of a report: rows and what else it has, its basis, the last group where there are more."""
     shown = tuple(rows[: query.page_size])
     return (*report(shown), Basis(), shown[-1].group if len(shown) < len(rows) else None)

@@ -31,10 +31,14 @@ _Row = TypeVar("_Row", CostRow, PerformanceRow, ReliabilityRow)
 
 def cost_report(query: Query, records: Sequence[asyncpg.Record], basis: Basis) -> CostReport:
     """Reads the rows of `cost_statement`."""
-    total = next((_cost_row(record, Group(), "total_requests") for record in records if record["is_total"]), _NOTHING)
+    total = next(
+        (_cost_row(record, Group(), "total_requests") for record in records if record["is_total"]), _NOTHING
+    )
     if not keys_of(query):
         return CostReport((total,) if total.attempts else (), total, basis)
-    rows = [_cost_row(record, _group(query, record), "requests") for record in records if not record["is_total"]]
+    rows = [
+        _cost_row(record, _group(query, record), "requests") for record in records if not record["is_total"]
+    ]
     shown, following = _page(query, rows)
     return CostReport(shown, total, basis, following)
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from libs.bounds import MAX_ID
 from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.zones import load_zone
 
 MAX_GROUPS = 3
 #: Labels that a query may filter by.
@@ -142,7 +143,6 @@ class Query:
             if value is not None and (len(value) > MAX_ID or "\0" in value)
         ]
 
-
     @property
     def by_labels(self) -> bool:
         """Returns True if the answer depends on labels."""
@@ -157,12 +157,16 @@ class Query:
             if not key or len(key) > MAX_ID or "\0" in key
         ]
         faults += [
-            FieldViolation("query.labels", f"values must have at most {MAX_LABEL_VALUE} characters and no NUL")
+            FieldViolation(
+                "query.labels", f"values must have at most {MAX_LABEL_VALUE} characters and no NUL"
+            )
             for value in self.labels.values()
             if len(value) > MAX_LABEL_VALUE or "\0" in value
         ]
         if self.by_labels and self.until - self.since > MAX_LABEL_RANGE:
-            faults.append(FieldViolation("query.from_time", "must be at most 31 days before to_time for labels"))
+            faults.append(
+                FieldViolation("query.from_time", "must be at most 31 days before to_time for labels")
+            )
         return faults
 
     def _page_faults(self) -> list[FieldViolation]:
@@ -175,15 +179,6 @@ class Query:
             if not fits or any("\0" in value for value in self.after.values):
                 faults.append(FieldViolation("query.page_token", "must be a token of this query"))
         return faults
-
-
-def load_zone(name: str) -> ZoneInfo | None:
-    """Returns the time zone of an IANA name; None where there is none."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        # A missing name is a KeyError, a malformed one a ValueError, a directory of zones an OSError.
-        return None
 
 
 def count_buckets(since: float, until: float, interval: Interval, zone: ZoneInfo) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from libs.types import ErrorClass, Usage
-from services.analytics.reports.query import MAX_ROWS, Group
+from services.analytics.reports.query import Group
 from services.analytics.reports.sources import Source
 
 

@@ -77,7 +77,9 @@ def _sources(query: Query, state: RollupState, since: datetime, until: datetime)
     return _WIDEST_FIRST[2 if whole_hours(since, until, ZoneInfo(query.time_zone)) else 3 :]
 
 
-def _cover(since: datetime, until: datetime, sources: Sequence[Source], state: RollupState) -> Iterator[Piece]:
+def _cover(
+    since: datetime, until: datetime, sources: Sequence[Source], state: RollupState
+) -> Iterator[Piece]:
     """Yields the widest rows that fit into [since, until), and what is left at its ends, and beyond the mark up to
     which there are such rows, from the next narrower ones."""
     if since >= until:

@@ -93,6 +93,29 @@ def _insert(table: Table, sign: str) -> str:
     """
 
 
+def difference_sql(table: Table, width: Width) -> str:
+    """Returns the statement that counts the rows of a width in which a table and a recount of [$1, $2) differ."""
+    keys = ", ".join(("bucket", *table.keys))
+    recount = f"""
+        SELECT {keys}, {", ".join(table.sums.values())} FROM {rows_sql(table, "placed")}
+        WHERE {table.where} GROUP BY {keys}
+    """
+    stored = f"""
+        SELECT {keys}, {", ".join(table.sums)} FROM analytics.{table.name}
+        WHERE width = {width} AND bucket >= $1 AND bucket < $2 AND {table.filled} <> 0
+    """
+    return f"""
+        WITH placed AS MATERIALIZED (
+            SELECT {width} AS width, {_BUCKETS[width]} AS bucket, counted.*
+            FROM ({counted_sql(OF_RANGE)}) AS counted WHERE started >= $1 AND started < $2
+        ), recount AS ({recount}), stored AS ({stored})
+        SELECT count(*) FROM (
+            (SELECT * FROM recount EXCEPT ALL SELECT * FROM stored)
+            UNION ALL (SELECT * FROM stored EXCEPT ALL SELECT * FROM recount)
+        ) AS differing
+    """
+
+
 def on_conflict_add(table: Table) -> str:
     """Returns the clause that adds to a row that is there."""
     keys = ", ".join(("width", "bucket", *table.keys))

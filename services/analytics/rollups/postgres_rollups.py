@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from random import Random
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -14,7 +15,13 @@ import asyncpg
 from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.ledger.postgres_ledger import Changes
 from services.analytics.ledger.postgres_rows import CASTS, COLUMNS
-from services.analytics.rollups.contributions_sql import OF_RANGE, OF_REQUESTS, add_sql, on_conflict_add
+from services.analytics.rollups.contributions_sql import (
+    OF_RANGE,
+    OF_REQUESTS,
+    add_sql,
+    difference_sql,
+    on_conflict_add,
+)
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
@@ -50,12 +57,14 @@ _RECOUNT_DAYS = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONT
 #: attempts.
 _STEPS = (HOUR, FIVE_MINUTES, timedelta(seconds=10))
 _STEP_ATTEMPTS = 20_000
+#: Attempts that a check recounts at most.
+_CHECK_ATTEMPTS = 50_000
 #: Rows deleted in one transaction.
 _DELETED = 20_000
 
 
 class PostgresRollups:
-    """Keeps the rollup tables of one database. All methods raise Unavailable while it is gone."""
+    """Satisfies `Rollups`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -77,24 +86,21 @@ class PostgresRollups:
         await connection.execute(_ADD, requests)
 
     async def state(self) -> RollupState:
-        """Returns the marks as they are now."""
+        """See the port."""
         async with self._database.reading() as connection:
             return await read_state(connection)
 
     async def change_zone(self, zone: str) -> bool:
-        """Takes over the owner's zone. Returns True where it was another: then days are folded again from hours."""
+        """See the port."""
         async with self._locked() as (connection, state):
             if state.zone == zone:
                 return False
-            earliest = await connection.fetchval(
-                "SELECT min(bucket) FROM analytics.rollup_served WHERE width = $1", Width.HOUR
-            )
+            earliest = await self._oldest_hour(connection)
             await self._drop_days(connection, state, earliest or state.hours_until, zone)
             return True
 
     async def fold(self, now: float) -> bool:
-        """Adds the next hour that is over to the rows of hours, or the next hours to those of days. Returns False
-        where there was nothing to add."""
+        """See the port."""
         async with self._locked() as (connection, state):
             if (end := state.hours_due(datetime.fromtimestamp(now, UTC))) is not None:
                 hour = "date_trunc('hour', bucket, 'UTC')"
@@ -113,7 +119,7 @@ class PostgresRollups:
             return True
 
     async def forget(self, now: float) -> bool:
-        """Deletes some rows of five minutes that are older than 48 hours. Returns True if there may be more."""
+        """See the port."""
         async with self._locked() as (connection, state):
             limit = min(floor_hour(datetime.fromtimestamp(now, UTC) - KEPT), state.hours_until)
             if limit > state.kept_from:
@@ -132,13 +138,16 @@ class PostgresRollups:
             return more
 
     async def rebuild(self, since: float | None = None, until: float | None = None) -> RollupState:
-        """Begins to count the hours of [since, until) from attempts again (None: from the first, to the last);
-        `rebuild_step` does it. What is being rebuilt already is not forgotten. Returns the marks."""
+        """See the port."""
         async with self._locked() as (connection, state):
             first, last = await connection.fetchrow(
                 "SELECT min(started), max(started) FROM analytics.attempts"
             ) or (None, None)
             start = _instant(since) or first or state.hours_until
+            oldest = await self._oldest_hour(connection)
+            if first is not None and oldest is not None and oldest < floor_hour(first):
+                # Attempts before have been dropped: what is summed up of them is all that is left.
+                start = max(start, floor_hour(first) + HOUR)
             end = max(_instant(until) or (last or start) + HOUR, start)
             start, end = floor_hour(start), floor_hour(end - timedelta(microseconds=1)) + HOUR
             if state.rebuild_next is not None and state.rebuild_until is not None:
@@ -151,7 +160,7 @@ class PostgresRollups:
             return await read_state(connection)
 
     async def rebuild_step(self) -> bool:
-        """Counts the next stretch that waits for a rebuild. Returns False where there is none."""
+        """See the port."""
         async with self._locked() as (connection, state):
             start, until = state.rebuild_next, state.rebuild_until
             if start is None or until is None:
@@ -186,6 +195,41 @@ class PostgresRollups:
             )
             await connection.execute(_RECOUNT, start, end)
             return True
+
+    async def check(self, rng: Random) -> Mapping[str, int] | None:
+        """See the port."""
+        async with (
+            self._database.reading() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            state = await read_state(connection)
+            first = await connection.fetchval("SELECT min(started) FROM analytics.attempts")
+            # The hour of the first attempt may have lost others to the retention.
+            hours = 0 if first is None else (state.hours_until - floor_hour(first)) // HOUR - 1
+            if hours < 1:
+                return None
+            start = floor_hour(first) + HOUR * (1 + rng.randrange(hours))
+            width, end = Width.HOUR, start + HOUR
+            if await _attempts(connection, start, end, _CHECK_ATTEMPTS) > _CHECK_ATTEMPTS:
+                start += FIVE_MINUTES * rng.randrange(12)
+                width, end = Width.FIVE_MINUTES, start + FIVE_MINUTES
+                if (
+                    start < state.kept_from
+                    or await _attempts(connection, start, end, _CHECK_ATTEMPTS) > _CHECK_ATTEMPTS
+                ):
+                    return None
+            if not state.trusts(start, end):
+                return None
+            return {
+                table.name: await connection.fetchval(difference_sql(table, width), start, end)
+                for table in TABLES
+            }
+
+    async def _oldest_hour(self, connection: Connection) -> datetime | None:
+        oldest: datetime | None = await connection.fetchval(
+            "SELECT min(bucket) FROM analytics.rollup_served WHERE width = $1", Width.HOUR
+        )
+        return oldest
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[tuple[Connection, RollupState]]:
@@ -250,10 +294,15 @@ async def _stretch(connection: Connection, start: datetime) -> timedelta:
     """Returns how much to recount at once from `start` on, up to the end of its hour or five minutes."""
     for step in _STEPS[:-1]:
         end = (floor_hour if step == HOUR else floor_five_minutes)(start) + step
-        attempts = await connection.fetchval(
-            "SELECT count(*) FROM (SELECT FROM analytics.attempts WHERE started >= $1 AND started < $2 LIMIT $3) AS found",
-            *(start, end, _STEP_ATTEMPTS + 1),
-        )
-        if attempts <= _STEP_ATTEMPTS:
+        if await _attempts(connection, start, end, _STEP_ATTEMPTS) <= _STEP_ATTEMPTS:
             return end - start
     return _STEPS[-1]
+
+
+async def _attempts(connection: Connection, start: datetime, end: datetime, most: int) -> int:
+    """Counts the attempts that began in [start, end), no further than one more than `most`."""
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT FROM analytics.attempts WHERE started >= $1 AND started < $2 LIMIT $3) AS found",
+        *(start, end, most + 1),
+    )
+    return found

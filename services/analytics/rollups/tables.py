@@ -42,6 +42,8 @@ class Table:
     keys: tuple[str, ...]
     sums: dict[str, str]
     where: str = "true"
+    #: The sum that is 0 where a row counts no attempt any more.
+    filled: str = "attempts"
 
 
 _SUCCESS = "outcome = 'success'"
@@ -128,6 +130,7 @@ FAILURES = Table(
     ("tenant", "content_type", "provider", "model", "error_class"),
     {"failures": "count(*)::integer"},
     "outcome = 'failure'",
+    "failures",
 )
 DURATIONS = Table(
     "rollup_durations",
