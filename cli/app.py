@@ -19,6 +19,7 @@ def build() -> typer.Typer:
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
+    from cli.reconcile import reconcile
     from cli.select import select
 
     app = typer.Typer(
@@ -31,7 +32,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, alerts, costs):
+    for command in (generate, select, providers, quotas, alerts, costs, reconcile):
         app.command()(command)
     return app
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from importlib.metadata import version
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import (
@@ -31,6 +32,7 @@ from libs.types import Usage
 
 _MTOK_KEYS = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok", "output_reasoning_mtok")
 _MICRO_PER_KCOUNT = 1000
+_LIST_VERSION = version("genai-prices")
 
 
 class UnknownPrice(LookupError):
@@ -61,20 +63,22 @@ class _Table:
     def cost(self, usage: Usage) -> int:
         """Returns the cost in micro-USD. Cached and reasoning tokens are parts of the totals; a part that exceeds its
         total, which no provider should report, raises the total rather than making the rest negative."""
+        amount, fresh, visible = self.per_request, usage.input_tokens, usage.output_tokens
         read, written, reasoning = usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens
-        fresh, visible = usage.input_tokens, usage.output_tokens
-        parts = read or written or reasoning
-        if parts:
+        if read or written or reasoning:
             fresh = max(0, fresh - read - written)
             visible = max(0, visible - reasoning)
-        whole_input = fresh + read + written
+            rates = self._rates(fresh + read + written)
+            amount += read * rates.cache_read + written * rates.cache_write + reasoning * rates.reasoning
+        else:
+            rates = self._rates(fresh)
+        return (amount + fresh * rates.input + visible * rates.output + self.scale // 2) // self.scale
+
+    def _rates(self, whole_input: int) -> _Rates:
         for rates in self.bands:
             if whole_input > rates.above:
-                break
-        amount = fresh * rates.input + visible * rates.output + self.per_request
-        if parts:
-            amount += read * rates.cache_read + written * rates.cache_write + reasoning * rates.reasoning
-        return (amount + self.scale // 2) // self.scale
+                return rates
+        return self.bands[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,11 @@ class _Listing:
     schedule: tuple[tuple[StartDateConstraint | TimeOfDateConstraint | None, _Table], ...]
     #: The list names a price for input and output tokens, or says that the model is free.
     complete: bool
+
+    @property
+    def version(self) -> str:
+        """Returns the version of the list, and the entry's name."""
+        return f"genai-prices {_LIST_VERSION} {self.model_id}"
 
     def table(self, at: float) -> _Table:
         """Returns the prices of an instant."""
@@ -108,6 +117,17 @@ def cost_micro_usd(
     if listing is None:
         raise UnknownPrice(f"the price of {model.id} is unknown")
     return listing.table(at).cost(usage)
+
+
+def price_version(provider: Provider, model: Model, response_model: str = "") -> str:
+    """Returns the name of the price that `cost_micro_usd` computes with: enough to find it again when a bill is
+    disputed. Empty: none is known."""
+    if model.price is not None:
+        return _own_version(model.price)
+    if KINDS[provider.kind].free:
+        return "free"
+    listing = _listing(provider.kind, provider.base_url, response_model, model.wire_name, model.name)
+    return "" if listing is None else listing.version
 
 
 def why_unpriced(provider: Provider, model: Model) -> str | None:
@@ -200,6 +220,12 @@ def _own_table(price: Price) -> _Table:
     return _Table(
         (_Rates(-1, price.input, read, write, price.output, price.output),), per_request=0, scale=1_000_000
     )
+
+
+@lru_cache(maxsize=4096)
+def _own_version(price: Price) -> str:
+    parts = (price.input, price.output, price.cache_read, price.cache_write)
+    return "catalog " + "/".join(["-" if part is None else str(part) for part in parts])
 
 
 #: (provider, model, usage, epoch seconds, the model's name in the answer) → micro-USD.

@@ -227,6 +227,7 @@ class CostClient(ServiceClient):
         interval: CostInterval | None = None,
         time_zone: str = "",
         tenant: str = "",
+        provider: str = "",
         timeout: float | None = None,
     ) -> Costs:
         """Returns cost and tokens by at most 3 groups. `since` (inclusive) and `until` (exclusive) are epoch seconds;
@@ -239,6 +240,7 @@ class CostClient(ServiceClient):
             interval=f"INTERVAL_{interval.name}" if interval else None,
             time_zone=time_zone,
             tenant=tenant,
+            provider=provider,
         )
         request = analytics_pb2.GetCostsRequest(query=query)
         response = await self._unary(self._stub.GetCosts, request, timeout)

@@ -36,25 +36,29 @@ class SlidingCounts:
     Memory is `buckets` entries whatever the traffic. A clock that goes back drops what now lies in the future.
     """
 
-    __slots__ = ("_buckets", "_current", "_entries", "_width")
+    __slots__ = ("_buckets", "_current", "_entries", "_entry", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         if seconds <= 0 or buckets < 1:
             raise ValueError("a window needs seconds > 0 and buckets >= 1")
         self._width = seconds / buckets
         self._buckets = buckets
+        #: Successes, failures and slow successes by bucket, and those of the current bucket.
         self._entries: dict[int, list[int]] = {}
         self._current: int | None = None
+        self._entry: list[int] | None = None
 
     def add(self, now: float, successes: int, failures: int, slow: int = 0) -> None:
         """Counts calls that ended at `now` (seconds on any one clock)."""
-        current = self._advance(now)
-        entry = self._entries.get(current)
-        if entry is None:
-            entry = self._entries[current] = [0, 0, 0]
+        current = now // self._width
+        entry = self._entry
+        if entry is None or current != self._current:
+            current = self._advance(now)
+            entry = self._entry = self._entries.setdefault(current, [0, 0, 0])
         entry[0] += successes
-        entry[1] += failures
-        entry[2] += slow
+        if failures or slow:
+            entry[1] += failures
+            entry[2] += slow
 
     def totals(self, now: float) -> Counts:
         """Returns the counts of the window that ends at `now`."""
@@ -69,12 +73,13 @@ class SlidingCounts:
     def clear(self) -> None:
         """Forgets everything."""
         self._entries.clear()
+        self._entry = None
 
     def _advance(self, now: float) -> int:
         current = math.floor(now / self._width)
         if current == self._current:
             return current
-        self._current = current
+        self._current, self._entry = current, None
         oldest = current - self._buckets + 1
         for index in [i for i in self._entries if i < oldest or i > current]:
             del self._entries[index]

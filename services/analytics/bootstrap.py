@@ -17,7 +17,7 @@ from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
-from services.analytics.database.postgres_partitions import ATTEMPTS, DAY
+from services.analytics.database.postgres_partitions import DAY, PARTITIONED
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
@@ -57,7 +57,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             log.warning("ledger_not_ready", error=str(error) or "PostgreSQL takes its time")
             await stack.enter_async_context(background("analytics-migrations", database.keep_preparing))
         retention = None if settings.retention_days is None else settings.retention_days * DAY
-        keeper = PartitionKeeper(database, [ATTEMPTS], retention, runtime.clock, runtime.metrics)
+        keeper = PartitionKeeper(database, PARTITIONED, retention, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("analytics-partitions", keeper.run))
         rollups = PostgresRollups(database)
         rollup_keeper = RollupKeeper(rollups, settings.time_zone, runtime.clock, Random(), runtime.metrics)

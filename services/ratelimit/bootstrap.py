@@ -30,6 +30,7 @@ from services.ratelimit.leases.session import Fleet, LeaseSession
 from services.ratelimit.ports import SpendHistory
 from services.ratelimit.quotas import Quotas
 from services.ratelimit.rebuild import Rebuild
+from services.ratelimit.reconcile import Reconciliation
 from services.ratelimit.reserve import Reservations
 from services.ratelimit.servicer import SERVICE, RateLimiterServicer
 from services.ratelimit.settings import RatelimitSettings
@@ -104,6 +105,8 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         await stack.enter_async_context(background("ratelimit-heartbeat", heartbeat.run))
         alerts = Alerts(enforcer, trends, sink, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("ratelimit-alerts", alerts.run))
+        reconciliation = Reconciliation(enforcer, trends, history, runtime.clock, runtime.metrics)
+        await stack.enter_async_context(background("ratelimit-reconcile", reconciliation.run))
         if mode is not Mode.OFF:
             await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(

@@ -41,6 +41,7 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.generate.request_log import RequestLog
 from services.router.health.health_client import HealthMonitorClient
 from services.router.ledger.analytics_client import FLUSH_TIMEOUT, AnalyticsClient
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
@@ -135,7 +136,18 @@ async def assemble(
         attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
         calls = Calls(providers, gate, targets, retries, recent, clock)
-        generate = Generate(planner, gate, calls, budgets, retries, recent, RecentAnswers(), clock, rng)
+        generate = Generate(
+            planner,
+            gate,
+            calls,
+            budgets,
+            retries,
+            recent,
+            RecentAnswers(),
+            RequestLog(spool, clock, ids),
+            clock,
+            rng,
+        )
         runtime.bytes_in_flight = BytesInFlight(
             settings.bytes_in_flight, SHARE_OF_ONE * settings.bytes_in_flight // 5
         )

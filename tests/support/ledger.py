@@ -14,6 +14,7 @@ from libs.types import Usage, UsageAccuracy
 from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
+from services.analytics.ledger.request import RequestRecord
 from services.analytics.reports.query import MAX_ROWS, Group, GroupBy, Interval, Query
 from services.analytics.reports.report import (
     Basis,
@@ -54,11 +55,14 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
+        self.requests: dict[str, RequestRecord] = {}
         self.gone = False
         self.commits: list[int] = []
 
-    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+    async def record(self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord] = ()) -> Recorded:
         self._check()
+        known = len(self.requests)
+        self.requests = {**{request.record_id: request for request in reversed(requests)}, **self.requests}
         inserted = replaced = 0
         for attempt in best_by_id(attempts).values():
             kept = self.rows.get(attempt.attempt_id)
@@ -70,7 +74,8 @@ class MemoryLedger:
                 continue
             self.rows[attempt.attempt_id] = attempt
         self.commits.append(len(attempts))
-        return Recorded(inserted, replaced, len(attempts) - inserted - replaced)
+        new = len(self.requests) - known
+        return Recorded(inserted, replaced, len(attempts) - inserted - replaced, requests=new)
 
     async def costs(self, query: Query) -> CostReport:
         self._check()

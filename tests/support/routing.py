@@ -32,9 +32,11 @@ from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
+from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
+from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry
@@ -320,6 +322,7 @@ class MemorySpool:
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
 
     def begin(self, record: UsageRecord) -> None:
         self.begun[record.attempt_id] = copy(record)
@@ -327,6 +330,9 @@ class MemorySpool:
     def end(self, record: UsageRecord) -> None:
         self.begun.pop(record.attempt_id, None)
         self.ended.append(copy(record))
+
+    def add_request(self, record: RequestRecord) -> None:
+        self.requests.append(record)
 
 
 @dataclass
@@ -390,6 +396,7 @@ class Harness:
             self.budget,
             self.recent,
             RecentAnswers(),
+            RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2))),
             self.clock,
             rng,
         )

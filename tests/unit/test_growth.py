@@ -58,9 +58,15 @@ VALUES: dict[str, object] = {
     "role": router_pb2.ROLE_USER,
     "confidence": 1.0,
     "probability": 1.0,
+    "pointsman.analytics.v1.RequestRecord.outcome": analytics_pb2.OUTCOME_SUCCESS,
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
 }
+#: What a record is refused for in the answer to its batch.
+TOO_MANY = [
+    [f"{field} must have at most {most} entries"]
+    for field, most in (("labels", 32), ("capabilities", 32), ("candidates", 100))
+]
 USER = router_pb2.Message(role=router_pb2.ROLE_USER, text="hello")
 
 
@@ -166,7 +172,7 @@ def servicer_of(case: Case) -> Any:
             catalog([model("a/m")]), {"a/m": ["fine"] if case.method.name == "Generate" else [["fine"]]}
         )
         return RouterServicer(
-            Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock), h.set_aside, Heartbeats(0.0)
+            Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, str), h.set_aside, Heartbeats(0.0)
         )
     if name == "ProviderHealth":
         return HealthReplica(clock, FakeHealthStore(Hub(clock), "a")).servicer()
@@ -197,7 +203,7 @@ async def call(case: Case, request: Message) -> None:
     async for response in answer:
         # What an event is refused for is told in the answer to its batch.
         if isinstance(response, analytics_pb2.RecordUsageResponse) and response.rejected:
-            assert [told.reason for told in response.rejected] == ["labels must have at most 32 entries"]
+            assert [told.reason for told in response.rejected] in TOO_MANY
             raise InvalidArgument([])
 
 

@@ -11,7 +11,9 @@ from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.rpc.convert import error_class_from_proto, finish_reason_from_proto
 from libs.types import Usage, UsageAccuracy
 from services.analytics.api.proto_time import NANOS, instant_from_proto
-from services.analytics.ledger.attempt import Attempt, Outcome, UnusableAttempt, check_label_count
+from services.analytics.ledger.attempt import Attempt, Outcome
+from services.analytics.ledger.record_bounds import MAX_LABELS, UnusableRecord, check_entries
+from services.analytics.ledger.request import MAX_CANDIDATES, MAX_CAPABILITIES, ConsideredModel, RequestRecord
 
 MAX_EVENTS = 1000
 
@@ -23,7 +25,8 @@ def check_batch(request: pb.RecordUsageRequest) -> None:
     """Raises InvalidArgument naming each field of the batch that is out of its bounds."""
     faults = []
     check_count("events", len(request.events), MAX_EVENTS)
-    if not request.events:
+    check_count("requests", len(request.requests), MAX_EVENTS)
+    if not (request.events or request.requests):
         faults.append(FieldViolation("events", f"must have 1 to {MAX_EVENTS} entries"))
     if request.sequence < 1:
         faults.append(FieldViolation("sequence", "must be at least 1"))
@@ -34,14 +37,14 @@ def check_batch(request: pb.RecordUsageRequest) -> None:
 
 
 def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
-    """Returns the attempt that an event reports. Raises UnusableAttempt."""
-    check_label_count(len(event.labels))
+    """Returns the attempt that an event reports. Raises UnusableRecord."""
+    check_entries("labels", len(event.labels), MAX_LABELS)
     outcome = _OUTCOMES.get(event.outcome)
     if outcome is None:
-        raise UnusableAttempt("outcome must be set to a known value")
+        raise UnusableRecord("outcome must be set to a known value")
     started = instant_from_proto(event.started)
     if started is None:
-        raise UnusableAttempt("started is not a valid timestamp")
+        raise UnusableRecord("started is not a valid timestamp")
     return Attempt(
         attempt_id=event.attempt_id,
         request_id=event.request_id,
@@ -69,6 +72,67 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
         hedge=event.hedge,
         labels=dict(event.labels),
         trace_id=event.trace_id,
+        price_version=event.price_version,
+    )
+
+
+def request_from_proto(record: pb.RequestRecord) -> RequestRecord:
+    """Returns the request that a record reports. Raises UnusableRecord."""
+    check_entries("labels", len(record.labels), MAX_LABELS)
+    check_entries("capabilities", len(record.capabilities), MAX_CAPABILITIES)
+    check_entries("candidates", len(record.candidates), MAX_CANDIDATES)
+    outcome = _OUTCOMES.get(record.outcome)
+    if outcome is None:
+        raise UnusableRecord("outcome must be set to a known value")
+    started = instant_from_proto(record.started)
+    if started is None:
+        raise UnusableRecord("started is not a valid timestamp")
+    ttft = record.time_to_first_token if record.HasField("time_to_first_token") else None
+    return RequestRecord(
+        record_id=record.record_id,
+        request_id=record.request_id,
+        tenant=record.tenant,
+        started=started,
+        latency=_seconds("latency", record.latency),
+        outcome=outcome,
+        campaign=record.campaign,
+        content_type=record.content_type,
+        labels=dict(record.labels),
+        time_to_first_token=None if ttft is None else _seconds("time_to_first_token", ttft),
+        error_reason=record.error_reason,
+        attempts=record.attempts,
+        failed_over=record.failed_over,
+        degradation=record.degradation,
+        strategy=record.strategy,
+        policy=record.policy,
+        policy_version=record.policy_version,
+        estimated_input_tokens=record.estimated_input_tokens,
+        max_output_tokens=record.max_output_tokens,
+        capabilities=tuple(record.capabilities),
+        candidates=tuple(map(_considered, record.candidates)),
+        provider=record.provider,
+        model=record.model,
+        probability=record.probability if record.HasField("probability") else None,
+        queued=_seconds("queued", record.queued),
+        paused=_seconds("paused", record.paused),
+        cost_micro_usd=record.cost.micro_usd,
+        streamed=record.streamed,
+        cached=record.cached,
+        trace_id=record.trace_id,
+    )
+
+
+def _considered(model: pb.ConsideredModel) -> ConsideredModel:
+    return ConsideredModel(
+        model.model,
+        model.passed_over,
+        model.tier,
+        model.cost_score,
+        model.performance_score,
+        model.reliability_score,
+        model.suitability_score,
+        model.total_score,
+        model.estimated_micro_usd,
     )
 
 
@@ -98,5 +162,5 @@ def _usage(usage: types_pb2.Usage, cost_micro_usd: int) -> Usage:
 def _seconds(name: str, duration: Duration) -> float:
     seconds, nanos = duration.seconds, duration.nanos
     if not -NANOS < nanos < NANOS or (seconds > 0 > nanos) or (seconds < 0 < nanos):
-        raise UnusableAttempt(f"{name} is not a valid duration")
+        raise UnusableRecord(f"{name} is not a valid duration")
     return seconds + nanos / NANOS

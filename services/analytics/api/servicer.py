@@ -27,9 +27,11 @@ from services.analytics.api.proto_reports import (
     reliability_to_proto,
 )
 from services.analytics.api.proto_time import instant_from_proto
-from services.analytics.api.proto_usage import attempt_from_proto, check_batch
-from services.analytics.ledger.attempt import Attempt, UnusableAttempt
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.ledger.attempt import Attempt
+from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.ledger.request import RequestRecord
 from services.analytics.reports.change import compare_costs
 from services.analytics.reports.query import MAX_INSTANT
 from services.analytics.reports.reports import Reports
@@ -40,6 +42,17 @@ MAX_ALERTS = 1000
 
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageResponse) -> list[RequestRecord]:
+    """Returns the records of requests that can be kept; the others are named in the response."""
+    found = []
+    for record in batch.requests:
+        try:
+            found.append(request_from_proto(record))
+        except UnusableRecord as error:
+            response.rejected.add(attempt_id=record.record_id[:MAX_ID], reason=str(error))
+    return found
 
 
 class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
@@ -65,9 +78,15 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             for event in request.events:
                 try:
                     attempts.append(attempt_from_proto(event))
-                except UnusableAttempt as error:
+                except UnusableRecord as error:
                     response.rejected.add(attempt_id=event.attempt_id[:MAX_ID], reason=str(error))
-            refused = await self._recorder.record(attempts, malformed=len(response.rejected))
+            malformed, requests_read = len(response.rejected), _read_requests(request, response)
+            refused = await self._recorder.record(
+                attempts,
+                requests_read,
+                malformed=malformed,
+                malformed_requests=len(response.rejected) - malformed,
+            )
             for attempt_id, reason in refused.items():
                 response.rejected.add(attempt_id=attempt_id, reason=reason)
             yield response

@@ -52,6 +52,9 @@ class PartitionedTable:
 
 
 ATTEMPTS = PartitionedTable("attempts", "attempt_id")
+REQUESTS = PartitionedTable("requests", "record_id")
+#: All tables that are cut.
+PARTITIONED = (ATTEMPTS, REQUESTS)
 
 
 def week_of(instant: float) -> float:

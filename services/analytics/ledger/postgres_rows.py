@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
@@ -70,6 +71,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Attempt], Any]], ...] = (
     ("hedge", "boolean", lambda a: a.hedge),
     ("labels", "text", lambda a: labels_text(a.labels)),
     ("trace_id", "text", lambda a: a.trace_id),
+    ("price_version", "text", lambda a: a.price_version),
     ("rank", "smallint", lambda a: a.rank),
 )
 #: Columns that travel as another type than they are kept as. Intervals count microseconds exactly; to_timestamp()
@@ -80,7 +82,7 @@ CASTS = {
 }
 
 
-def attempt_of(row: Mapping[str, Any]) -> Attempt:
+def attempt_of(row: asyncpg.Record) -> Attempt:
     """Returns the attempt that a row of all `COLUMNS` keeps."""
     return Attempt(
         attempt_id=row["attempt_id"],
@@ -112,4 +114,5 @@ def attempt_of(row: Mapping[str, Any]) -> Attempt:
         hedge=row["hedge"],
         labels=labels_of(row["labels"]),
         trace_id=row["trace_id"],
+        price_version=row["price_version"],
     )

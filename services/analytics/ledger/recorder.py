@@ -11,8 +11,10 @@ from libs.clock import Clock
 from libs.errors import PointsmanError
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.analytics.ledger.attempt import Attempt, UnusableAttempt, check_kept, check_not_ahead
+from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.ledger import Ledger, Recorded
+from services.analytics.ledger.record_bounds import UnusableRecord, check_recent
+from services.analytics.ledger.request import RequestRecord
 
 #: Records that one commit takes on before it waits for the next: enough to make its fixed cost small, few enough
 #: to keep a batch's wait short. A single batch may be larger.
@@ -26,7 +28,13 @@ log = get_logger(__name__)
 @dataclass(slots=True)
 class _Batch:
     attempts: Sequence[Attempt]
+    requests: Sequence[RequestRecord]
     done: asyncio.Future[Mapping[str, str]]
+
+    @property
+    def size(self) -> int:
+        """Returns the number of its records."""
+        return len(self.attempts) + len(self.requests)
 
 
 class Recorder:
@@ -55,6 +63,9 @@ class Recorder:
         self._events = metrics.counter(
             "analytics_events", "Usage records by what became of them.", ["result"]
         )
+        self._request_records = metrics.counter(
+            "analytics_request_records", "Records of requests by what became of them.", ["result"]
+        )
         self._failures = metrics.counter("analytics_commit_failures", "Commits that did not happen.")
         self._pending = metrics.gauge("analytics_pending_events", "Usage records waiting for their commit.")
         self._sizes = metrics.histogram(
@@ -67,37 +78,51 @@ class Recorder:
             buckets=_LAGS,
         )
 
-    async def record(self, attempts: Sequence[Attempt], *, malformed: int = 0) -> Mapping[str, str]:
-        """Returns when the batch is durable, with reasons by attempt id for records that can never be kept.
-        `malformed` events that did not become attempts are counted along. Raises Unavailable while the ledger is
-        gone; nothing is tried again here, the sender keeps the batch."""
+    async def record(
+        self,
+        attempts: Sequence[Attempt],
+        requests: Sequence[RequestRecord] = (),
+        *,
+        malformed: int = 0,
+        malformed_requests: int = 0,
+    ) -> Mapping[str, str]:
+        """Returns when the batch is durable, with reasons by attempt id, or a request's record id, for records that
+        can never be kept. `malformed` events that did not become attempts are counted along, and likewise
+        `malformed_requests`. Raises Unavailable while the ledger is gone; nothing is tried again here, the sender
+        keeps the batch."""
         refused: dict[str, str] = {}
-        usable = []
-        now = self._clock.now()
-        for attempt in attempts:
-            try:
-                check_not_ahead(attempt, now)
-                if self._retention is not None:
-                    check_kept(attempt, now - self._retention)
-            except UnusableAttempt as error:
-                refused[attempt.attempt_id] = str(error)
-            else:
-                usable.append(attempt)
-        if usable:
-            refused |= await self._commit_with_others(usable)
-        if malformed or len(usable) < len(attempts):
-            self._events.labels("rejected").inc(malformed + len(attempts) - len(usable))
+        usable = [row for row in attempts if self._check(row.attempt_id, row.started, refused)]
+        usable_requests = [row for row in requests if self._check(row.record_id, row.started, refused)]
+        if usable or usable_requests:
+            refused |= await self._commit_with_others(usable, usable_requests)
+        for counter, lost in (
+            (self._events, malformed + len(attempts) - len(usable)),
+            (self._request_records, malformed_requests + len(requests) - len(usable_requests)),
+        ):
+            if lost:
+                counter.labels("rejected").inc(lost)
         return refused
+
+    def _check(self, key: str, started: float, refused: dict[str, str]) -> bool:
+        """Returns True for a record of a time that the ledger keeps; else the reason is in `refused`."""
+        try:
+            check_recent(started, self._clock.now(), self._retention)
+        except UnusableRecord as error:
+            refused[key] = str(error)
+            return False
+        return True
 
     async def close(self) -> None:
         """Waits for the commit that is running."""
         if self._committing is not None:
             await self._committing
 
-    async def _commit_with_others(self, attempts: Sequence[Attempt]) -> Mapping[str, str]:
-        batch = _Batch(attempts, asyncio.get_running_loop().create_future())
+    async def _commit_with_others(
+        self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord]
+    ) -> Mapping[str, str]:
+        batch = _Batch(attempts, requests, asyncio.get_running_loop().create_future())
         self._waiting.append(batch)
-        self._pending.inc(len(attempts))
+        self._pending.inc(batch.size)
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all(), name="analytics-commit")
         return await batch.done
@@ -111,21 +136,22 @@ class Recorder:
 
     def _next_batches(self) -> list[_Batch]:
         batches = [self._waiting.popleft()]
-        size = len(batches[0].attempts)
-        while self._waiting and size + len(self._waiting[0].attempts) <= self._max_commit:
+        size = batches[0].size
+        while self._waiting and size + self._waiting[0].size <= self._max_commit:
             batches.append(self._waiting.popleft())
-            size += len(batches[-1].attempts)
+            size += batches[-1].size
         self._pending.dec(size)
         # A stream that went away does not wait any more; it will send the batch again.
         return [batch for batch in batches if not batch.done.cancelled()]
 
     async def _commit(self, batches: Sequence[_Batch]) -> None:
         attempts = [attempt for batch in batches for attempt in batch.attempts]
-        if not attempts:
+        requests = [request for batch in batches for request in batch.requests]
+        if not (attempts or requests):
             return
         began = self._clock.monotonic()
         try:
-            recorded = await self._ledger.record(attempts)
+            recorded = await self._ledger.record(attempts, requests)
         except asyncio.CancelledError:
             for batch in batches:
                 batch.done.cancel()
@@ -134,20 +160,28 @@ class Recorder:
             # Whatever it is belongs to those who wait; a loop that died of it would leave the next ones waiting.
             self._failures.inc()
             if not isinstance(error, PointsmanError) and (times := self._unexpected.due()):
-                log.error("commit_failed", events=len(attempts), times=times, exc_info=error)
+                log.error(
+                    "commit_failed", events=len(attempts), requests=len(requests), times=times, exc_info=error
+                )
             for batch in batches:
                 if not batch.done.done():
                     batch.done.set_exception(error)
             return
-        self._observe(attempts, recorded, self._clock.monotonic() - began)
+        self._observe(attempts, requests, recorded, self._clock.monotonic() - began)
         for batch in batches:
             if not batch.done.done():
                 batch.done.set_result(_refused_of(batch, recorded.refused))
 
-    def _observe(self, attempts: Sequence[Attempt], recorded: Recorded, seconds: float) -> None:
+    def _observe(
+        self,
+        attempts: Sequence[Attempt],
+        requests: Sequence[RequestRecord],
+        recorded: Recorded,
+        seconds: float,
+    ) -> None:
         self._seconds.observe(seconds)
-        self._sizes.observe(len(attempts))
-        oldest = min(attempt.started + (attempt.latency or 0.0) for attempt in attempts)
+        self._sizes.observe(len(attempts) + len(requests))
+        oldest = min(row.started + (row.latency or 0.0) for rows in (attempts, requests) for row in rows)
         self._lag.observe(max(0.0, self._clock.now() - oldest))
         for result, count in (
             ("inserted", recorded.inserted),
@@ -157,9 +191,18 @@ class Recorder:
         ):
             if count:
                 self._events.labels(result).inc(count)
+        lost = sum(request.record_id in recorded.refused for request in requests) if recorded.refused else 0
+        for result, count in (
+            ("inserted", recorded.requests),
+            ("duplicate", len(requests) - recorded.requests - lost),
+            ("rejected", lost),
+        ):
+            if count:
+                self._request_records.labels(result).inc(count)
 
 
 def _refused_of(batch: _Batch, refused: Mapping[str, str]) -> Mapping[str, str]:
     if not refused:
         return {}
-    return {a.attempt_id: refused[a.attempt_id] for a in batch.attempts if a.attempt_id in refused}
+    keys = [*(a.attempt_id for a in batch.attempts), *(r.record_id for r in batch.requests)]
+    return {key: refused[key] for key in keys if key in refused}

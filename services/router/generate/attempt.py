@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libs.catalog.prices import Pricer
+from libs.catalog.prices import Pricer, price_version
 from libs.clock import Clock
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts
@@ -194,7 +194,9 @@ class RunningAttempt:
         assert reserved is not None
         usage, cost = account(ending, told, text, reserved), 0
         if usage.input_tokens or usage.output_tokens:
-            cost = self._price(candidate.provider, candidate.model, usage, record.started, response_model)
+            provider, model = candidate.provider, candidate.model
+            cost = self._price(provider, model, usage, record.started, response_model)
+            record.price_version = price_version(provider, model, response_model)
         record.latency = self._clock.monotonic() - self._began
         record.time_to_first_token = self.first_token
         record.outcome = outcome

@@ -105,7 +105,7 @@ class Calls:
                 request.fail(attempt, failure, "", self._clock.monotonic())
                 raise
             except BaseException:
-                attempt.abandon("")
+                request.records.append(attempt.abandon(""))
                 raise
         request.records.append(
             attempt.succeed(
@@ -248,6 +248,6 @@ class Calls:
                     attempt.succeed(end.usage, relay.generated(), end.finish_reason, end.response_model)
                 )
             elif not accounted:
-                attempt.abandon(relay.generated())
+                request.records.append(attempt.abandon(relay.generated()))
         completion = Completion("", end.finish_reason, end.usage, (), end.response_model)
         yield AttemptAnswer(attempt.candidate, completion, relay.sent())

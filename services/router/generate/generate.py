@@ -45,6 +45,7 @@ from services.router.generate.next_step import (
     next_step,
 )
 from services.router.generate.relay import Relay
+from services.router.generate.request_log import RequestLog
 from services.router.health.target_health import Availability
 from services.router.planning.plan import Plan
 from services.router.planning.planner import Planner
@@ -64,6 +65,7 @@ class Generate:
         retries: RetryBudget,
         recent: RecentCalls,
         answers: RecentAnswers,
+        requests: RequestLog,
         clock: Clock,
         rng: Random,
     ) -> None:
@@ -74,6 +76,7 @@ class Generate:
         self._retries = retries
         self._recent = recent
         self._answers = answers
+        self._requests = requests
         self._clock = clock
         self._rng = rng
         self._running: set[tuple[str, str]] = set()
@@ -83,6 +86,7 @@ class Generate:
     ) -> Result:
         """Returns the answer in one piece. Raises libs.errors. `span`: the caller's, the parent of all attempts'."""
         key = self._take_request_id(generation)
+        request: InFlight | None = None
         try:
             request = self._start(catalog, tenant, generation, span, stream=False)
             while True:
@@ -93,6 +97,10 @@ class Generate:
                     return self._complete(request, await self._calls.whole(request, begun)).result
                 except ProviderFailure:
                     self._record_failure(request)
+        except BaseException as error:
+            if request is not None:
+                self._requests.record_error(request, error)
+            raise
         finally:
             self._running.discard(key)
 
@@ -101,6 +109,7 @@ class Generate:
     ) -> AsyncGenerator[Event, None]:
         """Yields the answer as events; the last is Completed. Raises libs.errors. Closing it cancels the provider."""
         key = self._take_request_id(generation)
+        request: InFlight | None = None
         try:
             request = self._start(catalog, tenant, generation, span, stream=True)
             relay = request.relay = Relay(generation.request_id)
@@ -130,6 +139,10 @@ class Generate:
                     return
                 except ProviderFailure:
                     self._record_failure(request)
+        except BaseException as error:
+            if request is not None:
+                self._requests.record_error(request, error)
+            raise
         finally:
             self._running.discard(key)
 
@@ -154,6 +167,7 @@ class Generate:
         self._retries.record_request(started, generation.tenant)
         envelope = _envelope(generation, plan)
         request = InFlight(generation, plan, envelope, stream, started, span, plan.budget_verdict)
+        request.catalog_version = catalog.version
         if plan.chosen_by_budget:
             request.degradation = Degradation.CHEAPER_MODEL
         return request
@@ -173,7 +187,11 @@ class Generate:
                     if self._make_cheaper(request, catalog, tenant):
                         begun, waited = await self._next(request), False
                 case DegradationStep.WAIT:
-                    attempt = await self._gate.wait(request, only_paced=QUEUE not in ladder)
+                    before = self._clock.monotonic()
+                    try:
+                        attempt = await self._gate.wait(request, only_paced=QUEUE not in ladder)
+                    finally:
+                        request.queued += self._clock.monotonic() - before
                     if attempt is None:
                         begun, waited = GiveUp("NO_CANDIDATE"), True
                     else:
@@ -222,7 +240,9 @@ class Generate:
         request.degradation = Degradation.STALE_CACHE
         completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
         limits = self._budgets.limits(request.generation.tenant)
-        return request.result(answer.candidate, completion, self._clock.monotonic(), limits, cached=True)
+        result = request.result(answer.candidate, completion, self._clock.monotonic(), limits, cached=True)
+        self._requests.record_answer(request, result)
+        return result
 
     def _add_head(self, request: InFlight, delta: Delta, *, cached: bool = False) -> Delta:
         """Returns the first piece of an answer with the account so far."""
@@ -243,6 +263,7 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answered.candidate, answered.completion, now, limits)
         spans.describe_answer(request.span, result)
+        self._requests.record_answer(request, result)
         return Completed(result)
 
     def _record_failure(self, request: InFlight) -> None:
@@ -279,6 +300,7 @@ class Generate:
             attempt = None
             try:
                 if isinstance(step, Wait):
+                    request.paused += step.seconds
                     await asyncio.sleep(step.seconds)
                 request.allow_prefill = step.prefill
                 attempt = await self._gate.begin(request, step.candidate)

@@ -56,6 +56,13 @@ class InFlight(Struct):
     #: The attempt that runs, or ended last, was paid from the retry budget.
     spent_retry: bool = False
     degradation: Degradation | None = None
+    #: The version of the catalog that it was planned with.
+    catalog_version: str = ""
+    #: Seconds spent in the queue for limits, and waiting for providers to come back.
+    queued: float = 0.0
+    paused: float = 0.0
+    #: The spool has its record.
+    recorded: bool = False
     #: The answer has begun to come.
     begun: bool = False
     #: The ladder's step to cheaper models was taken.

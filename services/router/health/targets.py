@@ -243,27 +243,25 @@ class Targets:
         now, model, ticket = successes[-1][:3]
         provider, target = self._pair(model)
         tally = self._tally(model, ticket)
-        whole: list[float] = []
-        streamed: list[float] = []
-        slow = 0
-        for at, _, _, latency, first_token, tokens, tenant in successes:
+        for at, _, _, latency, _, _, tenant in successes:
             target.held.record_answer(at - latency, at, tenant)
-            slow += self._settings.is_slow(latency, tokens)
-            target.latency = _average(target.latency, latency)
-            tally.latency_sum += latency
-            tally.latency_max = max(tally.latency_max, latency)
-            tally.tokens += tokens
-            if first_token is None:
-                whole.append(latency)
-            else:
-                streamed.append(first_token)
-                target.first_token = _average(target.first_token, first_token)
+        is_slow = self._settings.is_slow
+        slow = sum([is_slow(latency, tokens) for _, _, _, latency, _, tokens, _ in successes])
+        latencies = [success[3] for success in successes]
+        first_tokens = [success[4] for success in successes if success[4] is not None]
+        target.latency = _average(target.latency, latencies)
+        target.first_token = _average(target.first_token, first_tokens)
         tally.successes += len(successes)
         tally.row = 0
-        tally.first_token_sum += sum(streamed)
-        tally.first_token_count += len(streamed)
-        target.latencies.add(now, *whole)
-        target.first_tokens.add(now, *streamed)
+        tally.tokens += sum([success[5] for success in successes])
+        tally.latency_sum += sum(latencies)
+        tally.latency_max = max(tally.latency_max, *latencies)
+        tally.first_token_sum += sum(first_tokens)
+        tally.first_token_count += len(first_tokens)
+        if first_tokens:
+            latencies = [success[3] for success in successes if success[4] is None]
+        target.latencies.add(now, *latencies)
+        target.first_tokens.add(now, *first_tokens)
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 
@@ -384,5 +382,8 @@ def _probed(provider: _Target, target: _Target) -> _Target:
     return provider if provider.breaker.state.state is CircuitState.HALF_OPEN else target
 
 
-def _average(old: float | None, new: float) -> float:
-    return new if old is None else old + EWMA * (new - old)
+def _average(average: float | None, values: Sequence[float]) -> float | None:
+    """Returns the moving average after the values; None: there has been none yet."""
+    for value in values:
+        average = value if average is None else average + EWMA * (value - average)
+    return average

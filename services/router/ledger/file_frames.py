@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-BEGIN, END = b"B", b"E"
+#: The kinds: an attempt before its call, an attempt after it, a request.
+BEGIN, END, REQUEST = b"B", b"E", b"R"
 MARK = b"\xc1PU\xc1"
 _HEAD = struct.Struct("<4sIIIc")
 _CHECK = struct.Struct("<I")
@@ -55,14 +56,14 @@ def head_of(sequence: int, kind: bytes, payload: bytes) -> bytes:
     return head + _CHECK.pack(crc32(head))
 
 
-def ends(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yields where the payload of each END frame begins and ends, of frames that this process has written itself, one
-    behind the other from `start` on: nothing is checked again."""
+def ends(data: Bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yields kind, beginning and end of the payload of each frame but those of kind BEGIN, of frames that this
+    process has written itself, one behind the other from `start` on: nothing is checked again."""
     while start < end:
         length, kind = _LENGTH_AND_KIND.unpack_from(data, start)
         start += HEAD_BYTES
-        if kind == END:
-            yield start, start + length
+        if kind != BEGIN:
+            yield kind, start, start + length
         start += length
 
 

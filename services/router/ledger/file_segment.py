@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.router.ledger.file_frames import (
-    END,
+    BEGIN,
     HEAD_BYTES,
     Frame,
     Losses,
@@ -68,11 +68,11 @@ class Segment:
         """Yields its intact frames from `offset` on."""
         return self._intact_frames(offset, self.size)
 
-    def ends(self, offset: int) -> Iterator[tuple[int, int]]:
-        """Yields where the payloads of its END frames from `offset` on begin and end."""
+    def ends(self, offset: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yields kind, beginning and end of the payloads of its frames from `offset` on but those of kind BEGIN."""
         if self._created:
             return ends(self.map, offset, self.size)
-        return ((frame.payload, frame.end) for frame in self.frames(offset) if frame.kind == END)
+        return ((f.kind, f.payload, f.end) for f in self.frames(offset) if f.kind != BEGIN)
 
     def _intact_frames(self, offset: int, end: int) -> Iterator[Frame]:
         return (old_frames if self.of_earlier_version else frames)(self.map, offset, end)

@@ -23,8 +23,9 @@ import msgspec
 from libs.clock import Clock
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, Losses
+from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, REQUEST, Losses
 from services.router.ledger.file_segment import Segment
+from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -37,6 +38,8 @@ RETRY = 1.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
+
+Record = UsageRecord | RequestRecord
 
 
 class SpoolLocked(OSError):
@@ -70,6 +73,7 @@ class FileSpool:
         self._max_bytes = max_bytes
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(UsageRecord).decode
+        self._decode_request = msgspec.msgpack.Decoder(RequestRecord).decode
         self._dropped = metrics.counter(
             "spool_dropped_records", "Usage records lost because the spool was full or could not be written"
         )
@@ -120,9 +124,13 @@ class FileSpool:
         self._append(END, self._encode(record))
         self._running.pop(record.attempt_id, None)
 
-    def read(self) -> tuple[list[UsageRecord], Position]:
-        """Returns the next attempts to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
-        records: list[UsageRecord] = []
+    def add_request(self, record: RequestRecord) -> None:
+        """See `UsageSpool.add_request`."""
+        self._append(REQUEST, self._encode(record))
+
+    def read(self) -> tuple[list[Record], Position]:
+        """Returns the next records to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        records: list[Record] = []
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
             for record, behind in self._sendable(self._segments[number], offset):
@@ -162,18 +170,18 @@ class FileSpool:
         if self._lock is not None:
             os.close(self._lock)
 
-    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[UsageRecord, int]]:
-        """Yields the attempts that ended, and those of an earlier process that never did, with the offset behind
-        each."""
+    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[Record, int]]:
+        """Yields the attempts and requests that ended, and attempts of an earlier process that never did, with the
+        offset behind each."""
         if not self._unfinished:
-            for start, end in segment.ends(offset):
-                record = self._decoded(segment, start, end)
+            for kind, start, end in segment.ends(offset):
+                record = self._decoded(segment, kind, start, end)
                 if record is not None:
                     yield record, end
             return
         for frame in segment.frames(offset):
-            record = self._decoded(segment, frame.payload, frame.end)
-            if record is not None and (frame.kind == END or record.attempt_id in self._unfinished):
+            record = self._decoded(segment, frame.kind, frame.payload, frame.end)
+            if record is not None and (frame.kind != BEGIN or _attempt_id(record) in self._unfinished):
                 yield record, frame.end
 
     def _lock_directory(self) -> None:
@@ -201,13 +209,13 @@ class FileSpool:
             self._last = int(path.stem)
             self._segments[self._last] = segment
             for frame in segment.recover(losses):
-                record = self._decoded(segment, frame.payload, frame.end)
+                record = self._decoded(segment, frame.kind, frame.payload, frame.end)
                 if record is None:
                     unreadable += 1
                 elif frame.kind == BEGIN:
-                    unfinished[record.attempt_id] = None
-                else:
-                    unfinished.pop(record.attempt_id, None)
+                    unfinished[_attempt_id(record)] = None
+                elif frame.kind == END:
+                    unfinished.pop(_attempt_id(record), None)
             self._written_bytes += segment.size
             if segment.of_earlier_version or path == paths[-1]:
                 losses.add_tail(segment.map, segment.size)
@@ -223,9 +231,10 @@ class FileSpool:
         if unfinished:
             log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
-    def _decoded(self, segment: Segment, start: int, end: int) -> UsageRecord | None:
+    def _decoded(self, segment: Segment, kind: bytes, start: int, end: int) -> Record | None:
+        decode = self._decode_request if kind == REQUEST else self._decode
         try:
-            return self._decode(segment.map[start:end])
+            return decode(segment.map[start:end])
         except msgspec.DecodeError:
             return None
 
@@ -279,3 +288,8 @@ class FileSpool:
     def _set_writable(self, writable: bool) -> None:
         self._writable = writable
         self._writable_gauge.set(writable)
+
+
+def _attempt_id(record: Record) -> str:
+    assert isinstance(record, UsageRecord), "frames of kind BEGIN and END hold attempts"
+    return record.attempt_id

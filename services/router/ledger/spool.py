@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 
 
@@ -17,4 +18,8 @@ class UsageSpool(Protocol):
 
     def end(self, record: UsageRecord) -> None:
         """Keeps the record of the same attempt_id after the call; it replaces the first."""
+        ...
+
+    def add_request(self, record: RequestRecord) -> None:
+        """Keeps the record of a request that has ended."""
         ...

@@ -48,3 +48,5 @@ class UsageRecord(Struct, array_like=True):
     trace_id: str
     #: The failure in the provider's words, for the caller alone: never written down or sent to the ledger.
     message: str = ""
+    #: The price that the cost was computed with; empty: not known, or nothing was used.
+    price_version: str = ""

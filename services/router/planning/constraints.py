@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -40,7 +40,7 @@ def _capable(candidate: Candidate, needs: Needs) -> str:
 
 
 def _takes_attachments(candidate: Candidate, needs: Needs) -> str:
-    return find_excess(needs.attachments, candidate.provider.kind) if needs.attachments else ""
+    return find_excess(needs.attachments, candidate.provider.kind)
 
 
 def _large_enough(candidate: Candidate, needs: Needs) -> str:
@@ -57,13 +57,23 @@ def _affordable(candidate: Candidate, needs: Needs) -> str:
     return f"may cost {most} micro-USD, more than the {limit} allowed"
 
 
-#: In order: the first that is broken is the reason that is given.
-CONSTRAINTS: tuple[Constraint, ...] = (_permitted, _capable, _takes_attachments, _large_enough, _affordable)
+def constraints_of(needs: Needs) -> tuple[Constraint, ...]:
+    """Returns the constraints that these needs bring into question, in order: the first that is broken is the reason
+    that is given."""
+    constraints: tuple[Constraint, ...] = (_capable, _large_enough)
+    if needs.attachments:
+        constraints = (_capable, _takes_attachments, _large_enough)
+    if needs.tenant.allowed_providers is not None:
+        constraints = (_permitted, *constraints)
+    if needs.max_cost_micro_usd is not None:
+        constraints = (*constraints, _affordable)
+    return constraints
 
 
-def find_broken(candidate: Candidate, needs: Needs) -> str:
-    """Returns why the candidate may not serve by the first constraint that it breaks; empty where it breaks none."""
-    for constraint in CONSTRAINTS:
+def find_broken(candidate: Candidate, needs: Needs, constraints: Sequence[Constraint]) -> str:
+    """Returns why the candidate may not serve by the first of the constraints that it breaks; empty where it breaks
+    none."""
+    for constraint in constraints:
         broken = constraint(candidate, needs)
         if broken:
             return broken

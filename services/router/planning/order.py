@@ -18,47 +18,64 @@ _STRATEGY_REASON = {
     Strategy.PERFORMANCE_FIRST: SelectionReason.PERFORMANCE,
     Strategy.SPECIALIZED: SelectionReason.SPECIALIZATION,
 }
+_BALANCED = WEIGHTS[Strategy.BALANCED]
 
 
 #: The groups of candidates, one tried after the other.
 _USUAL, _DEGRADED, _LAST_RESORT, _RECOVERING = range(4)
 
 
-def order_candidates(candidates: Sequence[Candidate], generation: Generation, rng: Random) -> list[Candidate]:
+def order_candidates(
+    candidates: Sequence[Candidate], generation: Generation, rng: Random
+) -> tuple[list[Candidate], bool]:
     """Returns the scored candidates in the order in which they are tried: tier before tier, and inside a tier by
     weight where the policy gives weights and the caller asks for no strategy, else by score; a weight of 0 is last in
     its tier in any case. Recovering and degraded targets come behind others, but for the share of requests that each
-    should get."""
+    should get. Also returns True if any of it was drawn by lot."""
+    drawn = False
     shares_load = not generation.strategy_asked
     keyed: list[tuple[tuple[int, int, float], Candidate]] = []
     for candidate in candidates:
         entry = candidate.entry
         group = _LAST_RESORT if entry.last_resort else _USUAL
-        if candidate.health.ramp < 1.0 and rng.random() >= candidate.health.ramp:
-            group = _group_behind(candidate, group, named=bool(generation.models))
+        if candidate.health.ramp < 1.0:
+            drawn = True
+            if rng.random() >= candidate.health.ramp:
+                group = group_behind(candidate, group, named=bool(generation.models))
         rank = candidate.scores.total
         if entry.weighted:
             if not entry.weight:
                 rank = -1.0
             elif shares_load:
                 # Weighted order without replacement (Efraimidis and Spirakis 2006): the largest u^(1/w) first.
+                drawn = True
                 rank = rng.random() ** (1 / entry.weight)
         keyed.append(((group, entry.tier, -rank), candidate))
     if len(keyed) > 1:
         keyed.sort(key=itemgetter(0))
-    return [candidate for _, candidate in keyed]
+    return [candidate for _, candidate in keyed], drawn
+
+
+def find_avoided(candidates: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[bool]:
+    """Returns which of the candidates are put last."""
+    return [c.health.availability is not Availability.PROBING and avoids(c.model) for c in candidates]
 
 
 def put_last(ordered: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[Candidate]:
     """Returns the candidates with those behind the others that recent calls show to fail. Who is being probed is in
     the hands of its circuit."""
-    avoided = [c.health.availability is not Availability.PROBING and avoids(c.model) for c in ordered]
+    avoided = find_avoided(ordered, avoids)
     return [c for c, put in zip(ordered, avoided, strict=True) if not put] + [
         c for c, put in zip(ordered, avoided, strict=True) if put
     ]
 
 
-def _group_behind(candidate: Candidate, group: int, *, named: bool) -> int:
+def usual_group(candidate: Candidate) -> int:
+    """Returns the group of a candidate that is not passed over."""
+    return _LAST_RESORT if candidate.entry.last_resort else _USUAL
+
+
+def group_behind(candidate: Candidate, group: int, *, named: bool) -> int:
     """Returns the group of a candidate that is to be passed over for this request. A recovering one must not be
     flooded, so it comes after all others. A degraded one works well enough to come before a last resort, and is no
     reason to call another first than the caller says (`named`)."""
@@ -93,10 +110,10 @@ def _reason(candidate: Candidate, generation: Generation) -> SelectionReason:
     by_strategy = _STRATEGY_REASON.get(generation.strategy)
     if by_strategy is not None:
         return by_strategy
-    weights, scores = WEIGHTS[Strategy.BALANCED], candidate.scores
-    cost = weights.cost * scores.cost
-    performance = weights.performance * scores.performance
-    suitability = weights.suitability * scores.suitability
+    scores = candidate.scores
+    cost = _BALANCED.cost * scores.cost
+    performance = _BALANCED.performance * scores.performance
+    suitability = _BALANCED.suitability * scores.suitability
     if cost >= performance and cost >= suitability:
         return SelectionReason.COST
     return SelectionReason.PERFORMANCE if performance >= suitability else SelectionReason.SPECIALIZATION

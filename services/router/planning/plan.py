@@ -14,9 +14,10 @@ from libs.types import Usage
 from services.router.budgets.budget import UNRESTRICTED, Budget, BudgetVerdict, dearest
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.planning.candidate import Candidate
-from services.router.planning.constraints import Needs, capabilities_needed, find_broken
+from services.router.planning.chance import choice_probability
+from services.router.planning.constraints import Needs, capabilities_needed, constraints_of, find_broken
 from services.router.planning.entries import PolicyEntry
-from services.router.planning.order import explain_order, order_candidates, put_last
+from services.router.planning.order import explain_order, find_avoided, order_candidates, put_last
 from services.router.planning.scoring import Scorer
 from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
@@ -34,6 +35,10 @@ class Plan(Struct, frozen=True):
     budget_verdict: BudgetVerdict = UNRESTRICTED
     #: A budget's threshold changed the first candidate.
     chosen_by_budget: bool = False
+    #: That of the first candidate to be chosen; None: not known.
+    probability: float | None = 1.0
+    #: The capabilities that the request needs.
+    capabilities: frozenset[str] = frozenset()
 
     def retry_after(self) -> float | None:
         """Returns the seconds until the first target that is down may come back; None: not known."""
@@ -68,7 +73,9 @@ def make_plan(
 ) -> Plan:
     """Returns the plan: applies the constraints, scores what is left and orders it."""
     generation = request.generation
-    fit, excluded, down = _examine(entries, request, conditions)
+    needed = capabilities_needed(generation.prompt, stream=request.stream)
+    fit, excluded, down = _examine(entries, request, needed, conditions)
+    probability: float | None = 1.0
     passed_over = bool(fit and excluded and _are_beaten(excluded, fit))
     if not fit:
         # In a total outage a target is tried now and then, so that the first to recover is found at once.
@@ -81,17 +88,28 @@ def make_plan(
         fit = _without_dear(fit, excluded, request.budget_verdict.cheaper)
     if fit:
         scorer.score(fit, generation)
-        fit = order_candidates(fit, generation, rng)
+        fit, drawn = order_candidates(fit, generation, rng)
         if conditions.avoids is not None:
             best = fit[0]
             fit = put_last(fit, conditions.avoids)
             passed_over = passed_over or fit[0] is not best
         explain_order(fit, generation, passed_over=passed_over)
-    return Plan(tuple(fit), tuple(excluded), request.policy, request.budgets, request.budget_verdict)
+        if drawn and len(fit) > 1:
+            put_last_too = find_avoided(fit, conditions.avoids) if conditions.avoids else [False] * len(fit)
+            probability = choice_probability(fit, put_last_too, generation)
+    return Plan(
+        tuple(fit),
+        tuple(excluded),
+        request.policy,
+        request.budgets,
+        request.budget_verdict,
+        probability=probability,
+        capabilities=needed,
+    )
 
 
 def _examine(
-    entries: Sequence[PolicyEntry], request: PlanRequest, conditions: Conditions
+    entries: Sequence[PolicyEntry], request: PlanRequest, needed: frozenset[str], conditions: Conditions
 ) -> tuple[list[Candidate], list[Candidate], list[Candidate]]:
     """Returns the candidates that may serve, those that may not with the reason, and those of the latter that health
     alone keeps out."""
@@ -99,10 +117,11 @@ def _examine(
     prompt = generation.prompt
     needs = Needs(
         request.tenant,
-        capabilities_needed(prompt, stream=request.stream),
+        needed,
         generation.attachments,
         generation.max_cost_micro_usd,
     )
+    constraints = constraints_of(needs)
     fit: list[Candidate] = []
     excluded: list[Candidate] = []
     down: list[Candidate] = []
@@ -116,7 +135,7 @@ def _examine(
         usage = Usage(tokens, min(prompt.max_output_tokens, model.max_output_tokens))
         most = conditions.price(provider, model, usage, conditions.at, "")
         candidate = Candidate(entry, provider, model, health, most, health.latency, input_tokens=tokens)
-        why = find_broken(candidate, needs)
+        why = find_broken(candidate, needs, constraints)
         if not why:
             why = conditions.why_unusable(provider)
             candidate.unusable = bool(why)

@@ -23,7 +23,6 @@ calls in flight bound. Instants are monotonic seconds.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import Final
 
 from libs.catalog.model import Model
@@ -41,6 +40,8 @@ PROVEN: Final = 1.0
 LATE: Final = 0.5
 #: Late calls of one place that are looked at, at most.
 MOST_LATE: Final = 64
+#: Calls in flight are searched for late ones at most this often, seconds: each search looks at all of them.
+SEARCH: Final = 0.05
 
 #: Failures of the provider rather than of one model or one request.
 OF_PROVIDER: Final = PROVIDER_FAULTS | ACCOUNT_FAULTS | {ErrorClass.RATE_LIMITED}
@@ -51,13 +52,15 @@ _SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
 class _Call:
     """A call in flight that has shown nothing yet, to a model of a provider."""
 
-    __slots__ = ("began", "caller", "extra", "model", "provider")
+    __slots__ = ("began", "caller", "extra", "late_at", "places")
 
-    def __init__(self, model: _Place, provider: _Place, caller: str, began: float, extra: bool) -> None:
-        self.model = model
-        self.provider = provider
+    def __init__(
+        self, places: tuple[_Place, _Place], caller: str, began: float, late_at: float, extra: bool
+    ) -> None:
+        self.places = places
         self.caller = caller
         self.began = began
+        self.late_at = late_at
         self.extra = extra
 
 
@@ -132,11 +135,13 @@ class RecentCalls:
     sign of an answer, and by `end`."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _Place] = {}
         self._providers: dict[str, _Place] = {}
+        #: A model's own place and its provider's, by the model's id.
+        self._places: dict[str, tuple[_Place, _Place]] = {}
         self._running: dict[str, _Call] = {}
-        #: (when it is late, attempt id) of calls in flight, and of some that have ended.
-        self._due: list[tuple[float, str]] = []
+        #: No call in flight becomes late before this instant, so that all of them are looked at now and then only.
+        self._search_at = float("inf")
+        #: Entries in all places' `late`.
         self._late = 0
         self._failed = float("-inf")
 
@@ -145,50 +150,54 @@ class RecentCalls:
     ) -> None:
         """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
         its request."""
-        of_model = self._place(self._models, model.id)
-        of_provider = self._place(self._providers, model.provider)
-        self._running[attempt_id] = _Call(of_model, of_provider, caller, now, extra)
-        heappush(self._due, (now + LATE * fair, attempt_id))
+        places = self._places_of(model)
+        late_at = now + LATE * fair
+        self._running[attempt_id] = _Call(places, caller, now, late_at, extra)
+        self._search_at = min(self._search_at, late_at)
         if extra:
-            of_provider.extra += 1
+            places[1].extra += 1
 
     def shown(self, attempt_id: str, now: float) -> None:
         """Records the first sign of an answer."""
         call = self._leave(attempt_id)
         if call is not None:
-            call.model.record_answer(now, call.began)
-            call.provider.record_answer(now, call.began)
+            for place in call.places:
+                place.record_answer(now, call.began)
 
     def end(self, attempt_id: str, model: Model, caller: str, now: float, failure: ErrorClass | None) -> None:
         """Records the end of a call. `failure` None: it gave the answer; CANCELLED: it is evidence of nothing."""
+        if failure is None:
+            self.shown(attempt_id, now)
+            return
         call = self._leave(attempt_id)
         if failure is ErrorClass.CANCELLED:
             return
-        if failure is None or (failure not in OF_PROVIDER and failure is not ErrorClass.MODEL_NOT_FOUND):
+        if failure not in OF_PROVIDER and failure is not ErrorClass.MODEL_NOT_FOUND:
             # Else it has shown its answer before.
             if call is not None:
-                call.model.record_answer(now, call.began)
-                call.provider.record_answer(now, call.began)
+                for place in call.places:
+                    place.record_answer(now, call.began)
             return
         self._failed = now
-        self._place(self._models, model.id).record_failure(now, caller, failure)
+        of_model, of_provider = self._places_of(model)
+        of_model.record_failure(now, caller, failure)
         if failure in OF_PROVIDER:
-            self._place(self._providers, model.provider).record_failure(now, caller, failure)
+            of_provider.record_failure(now, caller, failure)
 
     def all_quiet(self, now: float) -> bool:
         """Returns True if no target is to be avoided; costs next to nothing."""
-        self._note_late(now)
+        self._find_late(now)
         return not self._late and now - self._failed >= AVOID_SILENT
 
     def avoids(self, model: Model, caller: str, now: float) -> bool:
         """Returns True if others are to be called first."""
-        self._note_late(now)
-        return any(place.is_avoided(now, caller) for place in self._places(model))
+        self._find_late(now)
+        return any(place.is_avoided(now, caller) for place in self._places_of(model))
 
     def repeats(self, model: Model, now: float) -> bool:
         """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""
-        self._note_late(now)
-        if any(place.has_failed(now) for place in self._places(model)):
+        self._find_late(now)
+        if any(place.has_failed(now) for place in self._places_of(model)):
             return True
         provider = self._providers.get(model.provider)
         return provider is not None and provider.extra > 0 and now - provider.answered > PROVEN
@@ -196,40 +205,37 @@ class RecentCalls:
     def _leave(self, attempt_id: str) -> _Call | None:
         """Takes a call out of those that have shown nothing."""
         call = self._running.pop(attempt_id, None)
-        if call is None:
-            return None
-        if call.extra:
-            call.provider.extra -= 1
-        if self._late:
-            for place in (call.model, call.provider):
-                if place.late.pop(attempt_id, None) is not None:
-                    self._late -= 1
+        if call is not None:
+            if call.extra:
+                call.places[1].extra -= 1
+            if self._late:
+                for place in call.places:
+                    if place.late.pop(attempt_id, None) is not None:
+                        self._late -= 1
         return call
 
-    def _note_late(self, now: float) -> None:
-        """Moves the calls that have become late to their places."""
-        due = self._due
-        while due and due[0][0] <= now:
-            _, attempt_id = heappop(due)
-            call = self._running.get(attempt_id)
-            if call is None:
+    def _find_late(self, now: float) -> None:
+        """Notes the calls that have become late at their places."""
+        if now < self._search_at:
+            return
+        soonest = float("inf")
+        for attempt_id, call in self._running.items():
+            if call.late_at > now:
+                soonest = min(soonest, call.late_at)
                 continue
-            for place in (call.model, call.provider):
-                if len(place.late) < MOST_LATE:
+            for place in call.places:
+                if attempt_id not in place.late and len(place.late) < MOST_LATE:
                     place.late[attempt_id] = call
                     self._late += 1
+        self._search_at = max(soonest, now + SEARCH)
 
-    def _places(self, model: Model) -> list[_Place]:
-        """Returns what is known of the model and of its provider."""
-        found = self._models.get(model.id), self._providers.get(model.provider)
-        return [place for place in found if place is not None]
-
-    @staticmethod
-    def _place(places: dict[str, _Place], name: str) -> _Place:
-        place = places.get(name)
-        if place is None:
-            place = places[name] = _Place()
-        return place
+    def _places_of(self, model: Model) -> tuple[_Place, _Place]:
+        """Returns the model's place and its provider's."""
+        places = self._places.get(model.id)
+        if places is None:
+            provider = self._providers.setdefault(model.provider, _Place())
+            places = self._places[model.id] = _Place(), provider
+        return places
 
 
 def _concerns(callers: set[str], caller: str) -> bool:

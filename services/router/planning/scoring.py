@@ -7,8 +7,7 @@ Which candidates there are was decided by the constraints, and what the scores a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.selection import Scores, Strategy
 from services.router.planning.candidate import Candidate
@@ -23,8 +22,7 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """The weights of the criteria; they add up to 1."""
 
     cost: float
@@ -47,33 +45,26 @@ class WeightedScorer:
 
     def score(self, candidates: Sequence[Candidate], generation: Generation) -> None:
         """See `Scorer.score`."""
-        weights = WEIGHTS[generation.strategy]
+        of_cost, of_performance, of_reliability, of_suitability = WEIGHTS[generation.strategy]
+        content_type = generation.content_type
         cheapest: dict[int, int] = {}
         fastest: dict[int, float] = {}
-        for candidate in candidates:
-            tier, most, latency = (
-                candidate.entry.tier,
-                candidate.estimated_micro_usd,
-                candidate.estimated_latency,
-            )
-            cheapest[tier] = min(cheapest.get(tier, most), most)
-            if latency:
-                fastest[tier] = min(fastest.get(tier, latency), latency)
-        for candidate in candidates:
-            tier, most, latency = (
-                candidate.entry.tier,
-                candidate.estimated_micro_usd,
-                candidate.estimated_latency,
-            )
+        compared = [(c, c.entry.tier, c.estimated_micro_usd, c.estimated_latency) for c in candidates]
+        for _, tier, most, latency in compared:
+            if most < cheapest.setdefault(tier, most):
+                cheapest[tier] = most
+            if latency and latency < fastest.setdefault(tier, latency):
+                fastest[tier] = latency
+        for candidate, tier, most, latency in compared:
             cost = 1.0 if most <= 0 else cheapest[tier] / most
             # A target without evidence is taken to be as fast as the fastest: otherwise it would never get any.
             performance = fastest[tier] / latency if latency else 1.0
             reliability = candidate.health.success_rate
-            suitability = candidate.model.quality_for(generation.content_type)
+            suitability = candidate.model.quality_for(content_type)
             total = (
-                weights.cost * cost
-                + weights.performance * performance
-                + weights.reliability * reliability
-                + weights.suitability * suitability
+                of_cost * cost
+                + of_performance * performance
+                + of_reliability * reliability
+                + of_suitability * suitability
             )
             candidate.scores = Scores(cost, performance, reliability, suitability, total)

@@ -23,7 +23,7 @@ CUT, FEWEST_CUTS = 0.6, 10
 #: nothing is known.
 REFRESH: Final = 1.0
 SOON: Final = 0.1
-#: Whole answers that are learned from between two computations, at most: more of the same second say nothing new.
+#: Whole answers that are kept between two computations, at most; they stand for all of that time.
 MOST_ANSWERS: Final = 200
 
 
@@ -36,8 +36,8 @@ class TimeLearner:
     """
 
     __slots__ = (
-        "_answered",
         "_answers",
+        "_dropped",
         "_first",
         "_known",
         "_others",
@@ -72,11 +72,10 @@ class TimeLearner:
         self._until = 0.0
         #: Calls that have taught, and how many make the quantiles worth computing anew.
         self._seen, self._refresh_at = 0, SAMPLES
-        #: (seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they matter only
-        #: when those are read.
-        self._answers: list[tuple[float, int, int]] = []
-        #: The time of the last of them.
-        self._answered = 0.0
+        #: (instant, seconds, tokens, the most tokens) of whole answers that the quantiles do not hold yet: they
+        #: matter only when those are read. And how many more they stand for.
+        self._answers: list[tuple[float, float, int, int]] = []
+        self._dropped = 0
 
     def record_stream(self, now: float, watch: StreamWatch) -> None:
         """Learns from a stream that ended, however it did."""
@@ -94,12 +93,13 @@ class TimeLearner:
 
     def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
         """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
-        answer = (seconds, tokens, most)
+        answer = (now, seconds, tokens, most)
         for learner in self._taught:
             learner._seen += 1
             if len(learner._answers) < MOST_ANSWERS:
                 learner._answers.append(answer)
-                learner._answered = now
+            else:
+                learner._dropped += 1
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""
@@ -109,17 +109,21 @@ class TimeLearner:
             seconds = CUT * timeouts.total / timeouts.tokens
             self._per_token.add(now, seconds, weight=_cut_weight(self._per_token, now))
 
+    def _learn_answers(self) -> None:
+        answers, at, weight = self._answers, self._answers[-1][0], 1 + self._dropped / len(self._answers)
+        self._answers, self._dropped = [], 0
+        self._per_token.add(
+            at, *[s / (output + OVERHEAD_TOKENS) for _, s, output, _ in answers], weight=weight
+        )
+        self._tokens.add(at, *[output / 1000 for _, _, output, _ in answers], weight=weight)
+        self._share.add(at, *[output / most for _, _, output, most in answers if most > 0], weight=weight)
+
     def learned_times(self, now: float) -> LearnedTimes:
         """Returns what is learned, at most REFRESH old."""
         if now >= self._until or self._seen >= self._refresh_at:
             self._until, self._refresh_at = now + REFRESH, 2 * max(self._seen, SAMPLES)
             if self._answers:
-                per_token = [seconds / (output + OVERHEAD_TOKENS) for seconds, output, _ in self._answers]
-                self._per_token.add(self._answered, *per_token)
-                self._tokens.add(self._answered, *[output / 1000 for _, output, _ in self._answers])
-                shares = [output / most for _, output, most in self._answers if most > 0]
-                self._share.add(self._answered, *shares)
-                self._answers.clear()
+                self._learn_answers()
             tokens, pace = _believed(self._tokens, now, 0.95), _believed(self._pace, now, 0.5)
             self._known = LearnedTimes(
                 _believed(self._first, now, 0.95),

@@ -68,7 +68,7 @@ class Patterns:
         self._aside: OrderedDict[Combination, SetAsideEntry] = OrderedDict()
         self._past: OrderedDict[Combination, tuple[int, float]] = OrderedDict()
         #: By provider and model, and by region ("": none): bounded by the catalog.
-        self._answered: dict[str, dict[str, AnswerTimes]] = {}
+        self._answered: dict[str, dict[str, tuple[AnswerTimes, _Region]]] = {}
         self._regions: dict[str, _Region] = {}
         #: The features that models have been found not to support, by model: bounded by the catalog and the features
         #: there are.
@@ -82,25 +82,24 @@ class Patterns:
         """Records that a call that began at `began` gave the answer. Returns what is put back because of it."""
         tenant, model = call.generation.tenant, call.model
         try:
-            answered = self._answered[model.provider][model.name]
+            answered, region = self._answered[model.provider][model.name]
         except KeyError:
-            answered = self._answered.setdefault(model.provider, {})[model.name] = AnswerTimes()
+            answered, region = AnswerTimes(), self._region(call.provider.region)
+            self._answered.setdefault(model.provider, {})[model.name] = answered, region
         answered.add(now, tenant)
-        region = self._region(call.provider.region)
         region.answered.add(now, tenant)
         if region.faults:
             region.faults.clear()
             region.tenants.clear()
-        suspicions = self._suspicions
-        if suspicions:
-            self._forget_oldest(now)
+        if not self._suspicions and not self._aside:
+            return []
+        self._forget_oldest(now)
         back: list[SetAsideEntry] = []
-        if suspicions or self._aside:
-            for combination in self._combinations_of(call):
-                suspicions.pop(combination, None)
-                entry = self._aside.get(combination)
-                if entry is not None and began >= entry.since:
-                    back.append(self._put_back(now, entry))
+        for combination in self._combinations_of(call):
+            self._suspicions.pop(combination, None)
+            entry = self._aside.get(combination)
+            if entry is not None and began >= entry.since:
+                back.append(self._put_back(now, entry))
         return back
 
     def record_failure(
@@ -231,8 +230,8 @@ class Patterns:
         provider's."""
         models = self._answered.get(call.provider.name, {})
         others = [
-            place.last_of_others(call.generation.tenant)
-            for name, place in models.items()
+            answered.last_of_others(call.generation.tenant)
+            for name, (answered, _) in models.items()
             if of_all or name == call.model.name
         ]
         return now - max(others, default=float("-inf"))
@@ -266,7 +265,7 @@ class Patterns:
             # Words alone must be proven anew.
         models = self._answered.get(call.provider.name, {})
         answered = models.get(call.model.name)
-        successes = 0 if answered is None else answered.count
+        successes = 0 if answered is None else answered[0].count
         suspicion = self._suspicions.get(combination)
         if suspicion is None or suspicion.key != key:
             suspicion = self._suspicions[combination] = Suspicion(combination, successes, key)

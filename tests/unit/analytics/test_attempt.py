@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.types import Usage, UsageAccuracy
-from services.analytics.ledger.attempt import (
+from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
+from services.analytics.ledger.record_bounds import (
     MAX_AHEAD,
     MAX_COST_MICRO_USD,
     MAX_DURATION,
     MAX_TOKENS,
     MIN_STARTED,
-    Attempt,
-    Outcome,
-    UnusableAttempt,
-    best_by_id,
-    check_not_ahead,
+    UnusableRecord,
+    check_recent,
 )
 from tests.support.ledger import NOW, an_attempt
 
@@ -47,7 +45,7 @@ TOO_LONG = "x" * 129
 )  # fmt: skip
 def test_what_is_out_of_bounds_is_unusable(name: str, bad: Any) -> None:
     """Every field has bounds, and the reason names the field."""
-    with pytest.raises(UnusableAttempt, match=name.removesuffix("_micro_usd")):
+    with pytest.raises(UnusableRecord, match=name.removesuffix("_micro_usd")):
         an_attempt(**{"attempt_id": "a1", name: bad})
 
 
@@ -67,9 +65,16 @@ def test_what_is_at_the_bounds_is_kept() -> None:
 
 def test_the_future_is_refused_from_a_day_ahead() -> None:
     """A clock somewhat ahead loses nothing."""
-    check_not_ahead(an_attempt(started=NOW + MAX_AHEAD), NOW)
-    with pytest.raises(UnusableAttempt, match="future"):
-        check_not_ahead(an_attempt(started=NOW + MAX_AHEAD + 1), NOW)
+    check_recent(NOW + MAX_AHEAD, NOW, None)
+    with pytest.raises(UnusableRecord, match="future"):
+        check_recent(NOW + MAX_AHEAD + 1, NOW, None)
+
+
+def test_what_is_older_than_the_ledger_keeps_is_refused() -> None:
+    """Its row may have been dropped, so nobody could tell a duplicate from a new one."""
+    check_recent(NOW - 100, NOW, 100.0)
+    with pytest.raises(UnusableRecord, match="longer ago"):
+        check_recent(NOW - 101, NOW, 100.0)
 
 
 records = st.builds(

@@ -12,6 +12,7 @@ from libs.telemetry import Metrics
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.ledger import Recorded
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.ledger.request import RequestRecord
 from tests.support.clock import ManualClock
 from tests.support.ledger import NOW, MemoryLedger, an_attempt
 
@@ -24,10 +25,10 @@ class GatedLedger(MemoryLedger):
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+    async def record(self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord] = ()) -> Recorded:
         self.entered.set()
         await self.gate.wait()
-        return await super().record(attempts)
+        return await super().record(attempts, requests)
 
 
 class RefusingLedger(MemoryLedger):
@@ -37,7 +38,7 @@ class RefusingLedger(MemoryLedger):
         super().__init__()
         self.refused = refused
 
-    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+    async def record(self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord] = ()) -> Recorded:
         done = await super().record([a for a in attempts if a.attempt_id not in self.refused])
         return Recorded(done.inserted, done.replaced, done.duplicates, dict.fromkeys(self.refused, "no"))
 
@@ -45,7 +46,7 @@ class RefusingLedger(MemoryLedger):
 class BrokenLedger(MemoryLedger):
     """Has a bug."""
 
-    async def record(self, attempts: Sequence[Attempt]) -> Recorded:
+    async def record(self, attempts: Sequence[Attempt], requests: Sequence[RequestRecord] = ()) -> Recorded:
         raise ZeroDivisionError
 
 

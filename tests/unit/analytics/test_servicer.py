@@ -14,7 +14,8 @@ from libs.errors import InvalidArgument
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.analytics.api.proto_reports import query_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto
-from services.analytics.ledger.attempt import Attempt, Outcome, UnusableAttempt
+from services.analytics.ledger.attempt import Attempt, Outcome
+from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.reports.query import GroupBy, Interval, Query
 from tests.support.ledger import NOW
 
@@ -124,7 +125,7 @@ def test_events_that_cannot_be_kept_say_why(field: str, spoil: Callable[[pb.Usag
     """Malformed timestamps and durations are named, not guessed at."""
     event = an_event()
     spoil(event)
-    with pytest.raises(UnusableAttempt, match=field):
+    with pytest.raises(UnusableRecord, match=field):
         attempt_from_proto(event)
 
 
