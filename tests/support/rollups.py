@@ -43,7 +43,11 @@ async def held(connection: asyncpg.Connection[asyncpg.Record], state: RollupStat
             if row["width"] == Width.FIVE_MINUTES and row["bucket"] < state.kept_from:
                 continue
             key = (table.name, row["width"], row["bucket"], *(row[name] for name in table.keys))
-            if sums := {name: row[name] for name in table.sums if row[name]}:
+            sums = {name: row[name] for name in table.sums if row[name]}
+            if table is DURATIONS:
+                assert row["bins"] == sorted(set(row["bins"]))
+                sums = dict(zip(map(str, row["bins"]), row["counts"], strict=True))
+            if sums:
                 rows[key] = sums
     return rows
 
@@ -136,7 +140,7 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
                 number = _bin(round(seconds * 1e6))
                 slices = ((1, a.provider, a.model), (2, a.tenant, ""), (3, a.content_type, ""))
                 for slice_ in slices:
-                    yield DURATIONS.name, (*slice_, measure, number), {"attempts": 1}
+                    yield DURATIONS.name, (*slice_, measure), {str(number): 1}
 
 
 def _bin(micros: int) -> int:

@@ -120,9 +120,10 @@ def rollup_piece(
     *,
     where: str = "true",
     more_keys: Sequence[str] = (),
+    source: str = "",
 ) -> str:
     """Returns the SELECT of a piece from a rollup; `sums` maps names to its columns, `more_keys` are keys beside the
-    query's."""
+    query's, `source` is the table with what it is joined to."""
     conditions = [
         f"width = {_WIDTHS[piece.source]}",
         f"bucket >= {statement.bind(piece.since)}::timestamptz",
@@ -133,7 +134,7 @@ def rollup_piece(
     summed = [f"sum({column}) AS {name}" for name, column in sums.items()]
     keys = [*_key_columns(query, statement, "bucket", _columns(table, query)), *more_keys]
     selected = ", ".join([*keys, *summed])
-    return f"SELECT {selected} FROM analytics.{table.name} WHERE {' AND '.join(conditions)}{_group_by(len(keys))}"
+    return f"SELECT {selected} FROM {source or f'analytics.{table.name}'} WHERE {' AND '.join(conditions)}{_group_by(len(keys))}"
 
 
 def attempts_piece(query: Query, statement: Statement, piece: Piece, sums: Mapping[str, str]) -> str:

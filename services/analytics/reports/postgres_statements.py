@@ -167,9 +167,10 @@ def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
                     statement,
                     piece,
                     DURATIONS,
-                    {"attempts": "attempts"},
+                    {"attempts": "n"},
                     where=f"slice = {slice_.value}",
                     more_keys=("measure", "bin"),
+                    source="analytics.rollup_durations, unnest(bins, counts) AS one (bin, n)",
                 )
             )
     quantiles = ", ".join(

@@ -85,24 +85,38 @@ def add_sql(source: str, *, sign: str = "1", where: str = "true", widths: Iterab
 
 def _insert(table: Table, sign: str) -> str:
     keys = ", ".join(("width", "bucket", *table.keys))
-    sums = ", ".join(f"{sign} * {sql}" for sql in table.sums.values())
+    if table is DURATIONS:
+        rows = histograms_sql(keys, f"SELECT {keys}, bin, {sign} AS n FROM {_measured_sql('placed')}")
+        columns = "bins, counts"
+    else:
+        sums = ", ".join(f"{sign} * {sql}" for sql in table.sums.values())
+        rows = f"SELECT {keys}, {sums} FROM placed WHERE {table.where} GROUP BY {keys}"
+        columns = ", ".join(table.sums)
+    return f"INSERT INTO analytics.{table.name} AS kept ({keys}, {columns}) {rows} {on_conflict_add(table)}"
+
+
+def histograms_sql(keys: str, source: str) -> str:
+    """Returns the SELECT of keys, bins and counts; `source` is one of keys, `bin` and `n`, the attempts to add."""
     return f"""
-        INSERT INTO analytics.{table.name} AS kept ({keys}, {", ".join(table.sums)})
-        SELECT {keys}, {sums} FROM {rows_sql(table, "placed")} WHERE {table.where} GROUP BY {keys}
-        {on_conflict_add(table)}
+        SELECT {keys}, array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (SELECT {keys}, bin, sum(n)::integer AS n FROM ({source}) AS one GROUP BY {keys}, bin) AS summed
+        WHERE n <> 0 GROUP BY {keys}
     """
 
 
 def difference_sql(table: Table, width: Width) -> str:
     """Returns the statement that counts the rows of a width in which a table and a recount of [$1, $2) differ."""
     keys = ", ".join(("bucket", *table.keys))
-    recount = f"""
-        SELECT {keys}, {", ".join(table.sums.values())} FROM {rows_sql(table, "placed")}
-        WHERE {table.where} GROUP BY {keys}
-    """
+    if table is DURATIONS:
+        recount = histograms_sql(keys, f"SELECT {keys}, bin, 1 AS n FROM {_measured_sql('placed')}")
+        columns = "bins, counts"
+    else:
+        sums = ", ".join(table.sums.values())
+        recount = f"SELECT {keys}, {sums} FROM placed WHERE {table.where} GROUP BY {keys}"
+        columns = ", ".join(table.sums)
     stored = f"""
-        SELECT {keys}, {", ".join(table.sums)} FROM analytics.{table.name}
-        WHERE width = {width} AND bucket >= $1 AND bucket < $2 AND {table.filled} <> 0
+        SELECT {keys}, {columns} FROM analytics.{table.name}
+        WHERE width = {width} AND bucket >= $1 AND bucket < $2 AND {table.filled} > 0
     """
     return f"""
         WITH placed AS MATERIALIZED (
@@ -119,14 +133,40 @@ def difference_sql(table: Table, width: Width) -> str:
 def on_conflict_add(table: Table) -> str:
     """Returns the clause that adds to a row that is there."""
     keys = ", ".join(("width", "bucket", *table.keys))
-    added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in table.sums)
+    if table is DURATIONS:
+        added = """(bins, counts) = (
+            SELECT coalesce(array_agg(bin ORDER BY bin), '{}'), coalesce(array_agg(n ORDER BY bin), '{}')
+            FROM (
+                SELECT bin, sum(n)::integer AS n
+                FROM (
+                    SELECT unnest(kept.bins) AS bin, unnest(kept.counts) AS n
+                    UNION ALL SELECT unnest(excluded.bins), unnest(excluded.counts)
+                ) AS both_sides GROUP BY bin
+            ) AS summed WHERE n <> 0
+        )"""
+    else:
+        added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in table.sums)
     return f"ON CONFLICT ({keys}) DO UPDATE SET {added}"
 
 
-def rows_sql(table: Table, source: str) -> str:
-    """Returns the rows of `source`, those of `counted_sql` with width and bucket, that a table groups."""
-    if table is not DURATIONS:
-        return source
+def fold_sql(table: Table, source: Width, target: Width, bucket: str) -> str:
+    """Returns the statement that adds the rows of a width in [$1, $2) to those of a wider one; `bucket` is the SQL of
+    their buckets there."""
+    keys = ", ".join(table.keys)
+    where = f"WHERE width = {source} AND bucket >= $1 AND bucket < $2"
+    if table is DURATIONS:
+        one = f"SELECT {bucket} AS wider, {keys}, unnest(bins) AS bin, unnest(counts) AS n FROM analytics.{table.name} {where}"
+        rows = f"SELECT {target}, histograms.* FROM ({histograms_sql(f'wider, {keys}', one)}) AS histograms"
+        columns = "bins, counts"
+    else:
+        sums = ", ".join(f"sum({name})" for name in table.sums)
+        rows = f"SELECT {target}, {bucket} AS wider, {keys}, {sums} FROM analytics.{table.name} {where} GROUP BY wider, {keys}"
+        columns = ", ".join(table.sums)
+    return f"INSERT INTO analytics.{table.name} AS kept (width, bucket, {keys}, {columns}) {rows} {on_conflict_add(table)}"
+
+
+def _measured_sql(source: str) -> str:
+    """Returns the successful attempts of a source by slice and measure, with their bins."""
     slices = ", ".join(
         (
             f"({Slice.MODEL}, provider, model)",

@@ -20,7 +20,7 @@ from services.analytics.rollups.contributions_sql import (
     OF_REQUESTS,
     add_sql,
     difference_sql,
-    on_conflict_add,
+    fold_sql,
 )
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
@@ -55,7 +55,8 @@ _RECOUNT = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.
 _RECOUNT_DAYS = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
 #: A step of a rebuild holds up commits while it counts; it takes the longest of these stretches with at most so many
 #: attempts.
-_STEPS = (HOUR, FIVE_MINUTES, timedelta(seconds=10))
+_STEPS = (24 * HOUR, 6 * HOUR, HOUR, FIVE_MINUTES, timedelta(seconds=10))
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _STEP_ATTEMPTS = 20_000
 #: Attempts that a check recounts at most.
 _CHECK_ATTEMPTS = 50_000
@@ -74,6 +75,8 @@ class PostgresRollups:
         ends, the transactions of all replicas stand in one line."""
         before = [change.before for change in changes.replaced]
         after = [*changes.inserted, *(change.after for change in changes.replaced)]
+        if not after:
+            return
         oldest_end = min(attempt.started + (attempt.latency or 0.0) for attempt in after)
         await connection.execute(_COMMIT, datetime.fromtimestamp(oldest_end, UTC))
         requests = sorted({attempt.request_id for attempt in (*before, *after)})
@@ -277,23 +280,13 @@ async def _fold(
     connection: Connection, source: Width, target: Width, bucket: str, start: datetime, end: datetime
 ) -> None:
     for table in TABLES:
-        keys = ", ".join(table.keys)
-        sums = ", ".join(f"sum({name})" for name in table.sums)
-        await connection.execute(
-            f"""
-            INSERT INTO analytics.{table.name} AS kept (width, bucket, {keys}, {", ".join(table.sums)})
-            SELECT {target}, {bucket} AS wider, {keys}, {sums} FROM analytics.{table.name}
-            WHERE width = {source} AND bucket >= $1 AND bucket < $2 GROUP BY wider, {keys}
-            {on_conflict_add(table)}
-            """,
-            *(start, end),
-        )
+        await connection.execute(fold_sql(table, source, target, bucket), start, end)
 
 
 async def _stretch(connection: Connection, start: datetime) -> timedelta:
-    """Returns how much to recount at once from `start` on, up to the end of its hour or five minutes."""
+    """Returns how much to recount at once from `start` on, up to the end of its day, quarter, hour …"""
     for step in _STEPS[:-1]:
-        end = (floor_hour if step == HOUR else floor_five_minutes)(start) + step
+        end = start - (start - _EPOCH) % step + step
         if await _attempts(connection, start, end, _STEP_ATTEMPTS) <= _STEP_ATTEMPTS:
             return end - start
     return _STEPS[-1]

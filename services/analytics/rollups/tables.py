@@ -132,9 +132,6 @@ FAILURES = Table(
     "outcome = 'failure'",
     "failures",
 )
-DURATIONS = Table(
-    "rollup_durations",
-    ("slice", "name", "model", "measure", "bin"),
-    {"attempts": "count(*)::integer"},
-)
+#: Its rows have a histogram in place of sums.
+DURATIONS = Table("rollup_durations", ("slice", "name", "model", "measure"), {}, filled="cardinality(bins)")
 TABLES = (SERVED, PAID, FAILURES, DURATIONS)

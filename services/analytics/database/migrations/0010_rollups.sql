@@ -100,7 +100,8 @@ CREATE TABLE analytics.rollup_failures (
     PRIMARY KEY (width, bucket, tenant, content_type, provider, model, error_class)
 ) PARTITION BY LIST (width);
 
--- Histograms of successful attempts with logarithmic bins, one for each model, tenant and content type.
+-- Histograms of successful attempts with logarithmic bins, one for each model, tenant and content type: `counts` has the
+-- attempts of each bin in `bins`, which rise; empty ones are left out.
 CREATE TABLE analytics.rollup_durations (
     width    smallint    NOT NULL,
     bucket   timestamptz NOT NULL,
@@ -108,9 +109,9 @@ CREATE TABLE analytics.rollup_durations (
     name     text        NOT NULL, -- of the provider, tenant or content type
     model    text        NOT NULL, -- '' in slices 2 and 3
     measure  smallint    NOT NULL, -- 1 latency, 2 time to first token of streams
-    bin      smallint    NOT NULL,
-    attempts integer     NOT NULL,
-    PRIMARY KEY (width, bucket, slice, name, model, measure, bin)
+    bins     smallint[]  NOT NULL,
+    counts   integer[]   NOT NULL,
+    PRIMARY KEY (width, bucket, slice, name, model, measure)
 ) PARTITION BY LIST (width);
 
 DO $$
