@@ -14,7 +14,16 @@ import asyncpg
 from libs.types import UsageAccuracy
 from services.analytics.ledger.attempt import Attempt, Outcome
 from services.analytics.rollups.state import RollupState
-from services.analytics.rollups.tables import DURATIONS, FAILURES, PAID, SERVED, TABLES, Width
+from services.analytics.rollups.tables import (
+    DURATIONS,
+    FAILURES,
+    MODELS,
+    PAID,
+    SERVED,
+    TABLES,
+    TENANTS,
+    Width,
+)
 
 Key = tuple[Any, ...]
 #: Table, width, bucket, keys → sums, those of nothing left out.
@@ -130,7 +139,8 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
         "timed_tokens": usage.output_tokens * timed,
         "timed_us": round((a.latency or 0) * 1e6) * timed,
     }
-    yield SERVED.name, served, sums | outcomes | dict(said)
+    for table, keys in ((SERVED, served), (TENANTS, served[:2]), (MODELS, served[1:])):
+        yield table.name, keys, sums | outcomes | dict(said)
     if a.outcome is Outcome.FAILURE:
         yield FAILURES.name, (*served, a.error_class or ""), {"failures": 1}
     if good:

@@ -13,7 +13,7 @@ from typing import Any
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.sources import Piece, Source
 from services.analytics.rollups.contributions_sql import REQUEST
-from services.analytics.rollups.tables import DURATIONS, PAID, SERVED, Slice, Table, Width
+from services.analytics.rollups.tables import DURATIONS, MODELS, PAID, SERVED, TENANTS, Slice, Table, Width
 
 DIMENSIONS = {
     GroupBy.TENANT: "tenant",
@@ -65,8 +65,13 @@ def filters_of(query: Query) -> frozenset[GroupBy]:
     return frozenset(dimension for dimension, value in filters.items() if value is not None)
 
 
-_SERVED = frozenset({GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL})
-_PAID = frozenset({GroupBy.TENANT, GroupBy.CAMPAIGN})
+#: The tables of all sums, those with the fewest rows first, and their dimensions.
+_TABLES = (
+    (MODELS, {GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
+    (TENANTS, {GroupBy.TENANT, GroupBy.CONTENT_TYPE}),
+    (SERVED, {GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
+)
+_PAID = {GroupBy.TENANT, GroupBy.CAMPAIGN}
 
 
 def table_of(query: Query, *, money: bool) -> Table | None:
@@ -79,8 +84,9 @@ def table_of(query: Query, *, money: bool) -> Table | None:
     )
     if query.by_labels or several:
         return None
-    if dimensions <= _SERVED:
-        return SERVED
+    for table, has in _TABLES:
+        if dimensions <= has:
+            return table
     return PAID if money and dimensions <= _PAID else None
 
 
@@ -156,7 +162,7 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
         return f"(SELECT {keys} FROM analytics.attempts WHERE {' AND '.join([in_piece, *conditions])})"
     if piece.until - piece.since <= _SHORT:
         inside = " AND ".join([in_piece, *conditions])
-        reach = f"request_id IN (SELECT request_id FROM analytics.attempts WHERE {inside})"
+        reach = f"request_id = ANY(ARRAY(SELECT request_id FROM analytics.attempts WHERE {inside}))"
     else:
         margin = f"{statement.bind(REQUEST_SPAN)}::interval"
         reach = f"started >= {since} - {margin} AND started < {until} + {margin}"

@@ -2,7 +2,7 @@
 
 Why: 30 days of a ledger with 10 million attempts take a second to read, a row for each day and group 30 ms.
 
-What is kept (`tables`): four narrow tables, because one over all dimensions is as large as the ledger. Each has a
+What is kept (`tables`): narrow tables, because one over all dimensions is as large as the ledger. Each has a
 partition for every `Width`. A request is counted where its first attempt of a group began (`contributions_sql`), so
 that numbers of requests add up over buckets.
 

@@ -42,10 +42,11 @@ def counted_sql(source: str) -> str:
 
 #: Attempts of the requests $1 (text[]).
 OF_REQUESTS = "(SELECT * FROM analytics.attempts WHERE request_id = ANY($1::text[])) AS attempts"
-#: Attempts that began in [$1, $2), and those of the same requests. The second part is a few of another hour.
+#: Attempts that began in [$1, $2), and those of the same requests. By an array, which finds them by their index; a
+#: join would read whole tables.
 OF_RANGE = (
-    "(SELECT * FROM analytics.attempts WHERE request_id IN "
-    "(SELECT request_id FROM analytics.attempts WHERE started >= $1 AND started < $2)) AS attempts"
+    "(SELECT * FROM analytics.attempts WHERE request_id = ANY(ARRAY("
+    "SELECT request_id FROM analytics.attempts WHERE started >= $1 AND started < $2))) AS attempts"
 )
 
 _BUCKETS = {

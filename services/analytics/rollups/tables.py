@@ -108,18 +108,17 @@ def request_sums(level: str) -> dict[str, str]:
     }
 
 
-SERVED = Table(
-    "rollup_served",
-    ("tenant", "content_type", "provider", "model"),
-    {
-        **MONEY,
-        **TOKENS,
-        **COUNTS,
-        **OUTCOMES,
-        **SPEED,
-        **{name: sql for level in LEVELS for name, sql in request_sums(level).items()},
-    },
-)
+_ALL = {
+    **MONEY,
+    **TOKENS,
+    **COUNTS,
+    **OUTCOMES,
+    **SPEED,
+    **{name: sql for level in LEVELS for name, sql in request_sums(level).items()},
+}
+SERVED = Table("rollup_served", ("tenant", "content_type", "provider", "model"), _ALL)
+TENANTS = Table("rollup_tenants", ("tenant", "content_type"), _ALL)
+MODELS = Table("rollup_models", ("content_type", "provider", "model"), _ALL)
 PAID = Table(
     "rollup_paid",
     ("tenant", "campaign"),
@@ -134,4 +133,4 @@ FAILURES = Table(
 )
 #: Its rows have a histogram in place of sums.
 DURATIONS = Table("rollup_durations", ("slice", "name", "model", "measure"), {}, filled="cardinality(bins)")
-TABLES = (SERVED, PAID, FAILURES, DURATIONS)
+TABLES = (SERVED, TENANTS, MODELS, PAID, FAILURES, DURATIONS)
