@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from google.protobuf.duration_pb2 import Duration
@@ -90,7 +90,7 @@ _LOAD = f"""
         CASE WHEN fails THEN 0 ELSE input * 2 + output * 8 END, CASE WHEN fails THEN '' ELSE 'stop' END,
         i % 3 <> 0, i % 211 = 0, '', 7
     FROM timed ORDER BY at ON CONFLICT DO NOTHING
-"""  # noqa: S608  # made of the constants above
+"""
 #: Attempts in one statement.
 _CHUNK = 250_000
 
@@ -138,7 +138,8 @@ def hours_of(start: datetime, end: datetime) -> list[tuple[datetime, float, floa
     weights = [
         (1.0 if 7 <= hour.hour < 19 else 0.35) * (0.5 if hour.weekday() >= 5 else 1.0) for hour in hours
     ]
-    total, passed, found = sum(weights), 0.0, []
+    total, passed = sum(weights), 0.0
+    found: list[tuple[datetime, float, float]] = []
     for hour, weight in zip(hours, weights, strict=True):
         found.append((hour, passed / total, (passed + weight) / total))
         passed += weight
@@ -206,78 +207,81 @@ async def rebuild(dsn: str) -> float:
 Ask: TypeAlias = "Callable[[analytics_pb2_grpc.AnalyticsAsyncStub], Awaitable[pb.Basis]]"
 
 
-def _costs(*, compare: bool = False, **fields: object) -> Ask:
+def _costs(query: pb.Query, *, compare: bool = False) -> Ask:
     async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
-        return (await stub.GetCosts(pb.GetCostsRequest(query=pb.Query(**fields), compare=compare))).basis  # type: ignore[arg-type]
+        return (await stub.GetCosts(pb.GetCostsRequest(query=query, compare=compare))).basis
 
     return ask
 
 
-def _performance(**fields: object) -> Ask:
+def _performance(query: pb.Query) -> Ask:
     async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
-        return (await stub.GetPerformance(pb.GetPerformanceRequest(query=pb.Query(**fields)))).basis  # type: ignore[arg-type]
+        return (await stub.GetPerformance(pb.GetPerformanceRequest(query=query))).basis
 
     return ask
 
 
-def _reliability(**fields: object) -> Ask:
+def _reliability(query: pb.Query) -> Ask:
     async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
-        return (await stub.GetReliability(pb.GetReliabilityRequest(query=pb.Query(**fields)))).basis  # type: ignore[arg-type]
+        return (await stub.GetReliability(pb.GetReliabilityRequest(query=query))).basis
 
     return ask
 
 
 def questions(now: datetime) -> dict[str, Ask]:
     """Returns what a dashboard asks."""
-    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
-    def back(days: int) -> dict[str, object]:
-        return {"from_time": Timestamp(seconds=int((today - timedelta(days=days)).timestamp()))}
+    def back(days: int) -> Timestamp:
+        return Timestamp(seconds=int((today - timedelta(days=days)).timestamp()))
 
+    month = Timestamp(seconds=int(today.replace(day=1).timestamp()))
     provider, model, tenant = pb.GROUP_BY_PROVIDER, pb.GROUP_BY_MODEL, pb.GROUP_BY_TENANT
-    points = {"interval": pb.INTERVAL_FIVE_MINUTES}
-    days, months = {"interval": pb.INTERVAL_DAY}, {"interval": pb.INTERVAL_MONTH}
-    since_month = {"from_time": Timestamp(seconds=int(month.timestamp()))}
+    campaign, content_type = pb.GROUP_BY_CAMPAIGN, pb.GROUP_BY_CONTENT_TYPE
+    points, hour, day = pb.INTERVAL_FIVE_MINUTES, pb.INTERVAL_HOUR, pb.INTERVAL_DAY
+    q = pb.Query
+    costs = {
+        "of the last 24 hours by provider": q(group_by=[provider]),
+        "of the month to date": q(from_time=month),
+        "of the month by tenant": q(from_time=month, group_by=[tenant]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+        "of 30 days by content type and day": q(from_time=back(30), group_by=[content_type], interval=day),
+        "of 30 days by campaign, a page": q(from_time=back(30), group_by=[campaign], page_size=100),
+        "of a campaign over 30 days by day": q(from_time=back(30), campaign="campaign-7-3", interval=day),
+        "of a tenant over 30 days by model": q(from_time=back(30), tenant="tenant-7", group_by=[model]),
+        "of 30 days by tenant and provider": q(from_time=back(30), group_by=[tenant, provider]),
+        "of all by month and tenant": q(from_time=back(400), group_by=[tenant], interval=pb.INTERVAL_MONTH),
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 7 days by hour and provider": q(from_time=back(7), group_by=[provider], interval=hour),
+    }
+    performance = {
+        "of 24 hours by 5 minutes": q(interval=points),
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 24 hours by model": q(group_by=[model]),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by tenant": q(from_time=back(30), group_by=[tenant]),
+        "of a tenant over 30 days by day": q(from_time=back(30), tenant="tenant-7", interval=day),
+    }
+    reliability = {
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 24 hours by tenant": q(group_by=[tenant]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+    }
+    compared = q(from_time=back(30), group_by=[provider])
     return {
-        "cost of the last 24 hours by provider": _costs(group_by=[provider]),
-        "cost of the month to date": _costs(**since_month),
-        "cost of the month by tenant": _costs(**since_month, group_by=[tenant]),
-        "cost of 30 days by provider and day": _costs(**back(30), group_by=[provider], **days),
-        "cost of 30 days by model": _costs(**back(30), group_by=[model]),
-        "cost of 30 days by content type and day": _costs(
-            **back(30), group_by=[pb.GROUP_BY_CONTENT_TYPE], **days
-        ),
-        "cost of 30 days by campaign, a page": _costs(
-            **back(30), group_by=[pb.GROUP_BY_CAMPAIGN], page_size=100
-        ),
-        "cost of a campaign over 30 days by day": _costs(**back(30), campaign="campaign-7-3", **days),
-        "cost of a tenant over 30 days by model": _costs(**back(30), tenant="tenant-7", group_by=[model]),
-        "cost of 30 days against those before, by provider": _costs(
-            compare=True, **back(30), group_by=[provider]
-        ),
-        "cost of all by month and tenant": _costs(**back(400), group_by=[tenant], **months),
-        "cost of 24 hours by 5 minutes and provider": _costs(group_by=[provider], **points),
-        "cost of 7 days by hour and provider": _costs(
-            **back(7), group_by=[provider], interval=pb.INTERVAL_HOUR
-        ),
-        "performance of 24 hours by 5 minutes": _performance(**points),
-        "performance of 24 hours by 5 minutes and provider": _performance(group_by=[provider], **points),
-        "performance of 24 hours by model": _performance(group_by=[model]),
-        "performance of 30 days by model": _performance(**back(30), group_by=[model]),
-        "performance of 30 days by provider and day": _performance(**back(30), group_by=[provider], **days),
-        "performance of 30 days by tenant": _performance(**back(30), group_by=[tenant]),
-        "performance of a tenant over 30 days by day": _performance(**back(30), tenant="tenant-7", **days),
-        "reliability of 24 hours by 5 minutes and provider": _reliability(group_by=[provider], **points),
-        "reliability of 24 hours by tenant": _reliability(group_by=[tenant]),
-        "reliability of 30 days by provider and day": _reliability(**back(30), group_by=[provider], **days),
-        "reliability of 30 days by model": _reliability(**back(30), group_by=[model]),
+        **{f"costs {name}": _costs(query) for name, query in costs.items()},
+        "costs of 30 days against those before, by provider": _costs(compared, compare=True),
+        **{f"performance {name}": _performance(query) for name, query in performance.items()},
+        **{f"reliability {name}": _reliability(query) for name, query in reliability.items()},
     }
 
 
 async def ask_all(
     stub: analytics_pb2_grpc.AnalyticsAsyncStub, pids: Callable[[], float]
-) -> dict[str, dict[str, object]]:
+) -> dict[str, dict[str, Any]]:
     """Asks each question some times, round after round; returns milliseconds and sources of each."""
     asked = questions(datetime.now(UTC))
     walls: dict[str, list[float]] = {name: [] for name in asked}
@@ -368,7 +372,7 @@ async def ingest(
 
 async def measure(
     sizes: Sequence[int], days: int, arrivals: Sequence[Arrival], directory: Path
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Returns all figures of each size."""
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     start = end - timedelta(days=days)
@@ -395,9 +399,10 @@ async def measure(
                 figures["ingestion"] = await ingest(stub, pid, server, arrivals)
             figures["questions"] = asked
             for name, times in asked.items():
+                sources = ", ".join(map(str, times["from"]))
                 print(
-                    f"  {name:52} p50 {times['p50_ms']:>7} ms  p95 {times['p95_ms']:>7} ms  CPU {times['cpu_ms']:>6} ms"
-                    f"  {', '.join(times['from'])}"  # type: ignore[arg-type]
+                    f"  {name:52} p50 {times['p50_ms']:>7} ms  p95 {times['p95_ms']:>7} ms  "
+                    f"CPU {times['cpu_ms']:>6} ms  {sources}"
                 )
             print(f"  ingestion: {figures['ingestion']}", flush=True)
             found[str(size)] = figures

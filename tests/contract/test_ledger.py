@@ -25,7 +25,6 @@ from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.reports.query import Group, GroupBy, Interval, Query
 from services.analytics.reports.report import CostRow, Quantiles
 from services.analytics.reports.reports import Reports
-from services.analytics.reports.sources import Source
 from services.analytics.rollups.postgres_rollups import PostgresRollups
 from services.analytics.rollups.tables import TABLES
 from tests.support.engines import PostgresServer

@@ -40,6 +40,7 @@ from tests.support.health import Replica as HealthReplica
 from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
+from tests.support.memory_rollups import MemoryRollups
 from tests.support.routing import TENANT, Harness, catalog, model
 
 #: More entries than any field may have.
@@ -181,7 +182,11 @@ def servicer_of(case: Case) -> Any:
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()), MemoryLedger(), MemoryQuotaAlerts(), clock
+        Recorder(MemoryLedger(), clock, Metrics()),
+        MemoryLedger(),
+        MemoryQuotaAlerts(),
+        MemoryRollups(),
+        clock,
     )
 
 

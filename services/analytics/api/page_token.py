@@ -1,5 +1,5 @@
-"""Tokens of pages. They are not secret, and a forged one shows nothing more: a token names the query that it belongs to
-and the place to go on from, is read by its types, and becomes parameters of that query."""
+"""Tokens of pages. They are not secret, and a forged one shows nothing more: a token names the query that it belongs
+to and the place to go on from, is read by its types, and becomes parameters of that query."""
 
 from __future__ import annotations
 

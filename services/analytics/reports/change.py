@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from libs.errors import FieldViolation, InvalidArgument
@@ -44,7 +45,10 @@ class Cell:
     quantity: int = 0
 
 
-def split_change(before: Mapping[object, Cell], now: Mapping[object, Cell]) -> Change:
+_Key = TypeVar("_Key")
+
+
+def split_change(before: Mapping[_Key, Cell], now: Mapping[_Key, Cell]) -> Change:
     """Splits the change of the summed cost of cells. Volume: the change of the summed quantity at the average price of
     before; price: what is bought now in cells that were bought before, at the difference of their prices; mix: the
     rest. Without a quantity before or now there is only volume."""
@@ -84,7 +88,7 @@ def period_before(query: Query) -> tuple[float, float]:
 
 
 async def compare_costs(reports: Reports, query: Query) -> ComparedCosts:
-    """Returns the costs with their changes. Raises as `Reports.costs`, and InvalidArgument for a query with buckets."""
+    """Returns the costs with their changes. Raises as `Reports.costs`; InvalidArgument for a query with buckets."""
     if query.interval is not None:
         raise InvalidArgument(
             [FieldViolation("query.interval", "must not be set to compare with the period before")]

@@ -9,13 +9,13 @@ import asyncpg
 
 from libs.errors import FieldViolation, InvalidArgument
 from services.analytics.database.postgres_database import Connection, Database
+from services.analytics.reports.postgres_pieces import Statement
 from services.analytics.reports.postgres_rows import (
     cost_report,
     performance_report,
     reliability_report,
 )
 from services.analytics.reports.postgres_statements import (
-    Statement,
     cost_statement,
     costs_rolled_up,
     errors_statement,

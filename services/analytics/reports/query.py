@@ -31,8 +31,8 @@ MAX_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`values` in the order of the query's group_by ("provider/model" for a model, "" where an attempt has none), then
-    that of the label; `bucket` is its beginning in epoch seconds, None where no interval was asked for."""
+    """`values` in the order of the query's group_by ("provider/model" for a model, "" where an attempt has none),
+    then that of the label; `bucket` is its beginning in epoch seconds, None where no interval was asked for."""
 
     values: tuple[str, ...] = ()
     bucket: float | None = None

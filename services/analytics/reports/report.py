@@ -85,7 +85,8 @@ class PerformanceRow:
 
 @dataclass(frozen=True, slots=True)
 class PerformanceReport:
-    """As `CostReport`. Quantiles are values that occurred where the basis is attempts alone, else off by at most 1 %."""
+    """As `CostReport`. Quantiles are values that occurred where the basis is attempts alone, else off by at most
+    1 %."""
 
     rows: tuple[PerformanceRow, ...]
     basis: Basis = field(default_factory=Basis)
