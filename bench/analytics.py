@@ -86,7 +86,8 @@ _LOAD = f"""
         (1000000 * exp(spread) * (0.3 + output / 100.0))::bigint, (300000 * exp(spread))::bigint,
         CASE WHEN fails THEN 'failure' WHEN i % 97 = 0 THEN 'cancelled' ELSE 'success' END,
         CASE WHEN fails THEN (ARRAY['overloaded', 'rate_limited', 'timeout'])[1 + i % 3] ELSE '' END,
-        CASE WHEN fails THEN 503 ELSE 200 END, input, CASE WHEN fails THEN 0 ELSE output END, input / 3, 0, 0, 'exact',
+        CASE WHEN fails THEN 503 ELSE 200 END, input, CASE WHEN fails THEN 0 ELSE output END,
+        input / 3, 0, 0, 'exact',
         CASE WHEN fails THEN 0 ELSE input * 2 + output * 8 END, CASE WHEN fails THEN '' ELSE 'stop' END,
         i % 3 <> 0, i % 211 = 0, '', 7
     FROM timed ORDER BY at ON CONFLICT DO NOTHING
@@ -139,6 +140,7 @@ def hours_of(start: datetime, end: datetime) -> list[tuple[datetime, float, floa
         (1.0 if 7 <= hour.hour < 19 else 0.35) * (0.5 if hour.weekday() >= 5 else 1.0) for hour in hours
     ]
     total, passed = sum(weights), 0.0
+    found: list[tuple[datetime, float, float]] = []
     found: list[tuple[datetime, float, float]] = []
     for hour, weight in zip(hours, weights, strict=True):
         found.append((hour, passed / total, (passed + weight) / total))

@@ -15,7 +15,8 @@ from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.reports.postgres_reports import PostgresReports
-from services.analytics.reports.query import GroupBy, Interval, Query
+from services.analytics.reports.query import Group, GroupBy, Interval, Query
+from services.analytics.reports.report import CostRow
 from services.analytics.reports.sources import Source
 from services.analytics.rollups.postgres_rollups import PostgresRollups
 from tests.support.engines import PostgresServer
@@ -132,7 +133,8 @@ async def test_pages_are_the_whole_answer(kept: Kept) -> None:
     """Each row once, in order, with the same total."""
     query = Query(BEGIN.timestamp(), END.timestamp(), (GroupBy.MODEL, GroupBy.TENANT), Interval.DAY)
     whole = await kept.reports.costs(query)
-    rows, after = [], None
+    rows: list[CostRow] = []
+    after: Group | None = None
     while True:
         page = await kept.reports.costs(
             Query(query.since, query.until, query.group_by, query.interval, page_size=7, after=after)

@@ -49,8 +49,8 @@ _Key = TypeVar("_Key")
 
 
 def split_change(before: Mapping[_Key, Cell], now: Mapping[_Key, Cell]) -> Change:
-    """Splits the change of the summed cost of cells. Volume: the change of the summed quantity at the average price of
-    before; price: what is bought now in cells that were bought before, at the difference of their prices; mix: the
+    """Splits the change of the summed cost of cells. Volume: the change of the summed quantity at the average price
+    of before; price: what is bought now in cells that were bought before, at the difference of their prices; mix: the
     rest. Without a quantity before or now there is only volume."""
     cost_before = sum(cell.cost for cell in before.values())
     change = sum(cell.cost for cell in now.values()) - cost_before

@@ -140,7 +140,8 @@ def rollup_piece(
     summed = [f"sum({column}) AS {name}" for name, column in sums.items()]
     keys = [*_key_columns(query, statement, "bucket", _columns(table, query)), *more_keys]
     selected = ", ".join([*keys, *summed])
-    return f"SELECT {selected} FROM {source or f'analytics.{table.name}'} WHERE {' AND '.join(conditions)}{_group_by(len(keys))}"
+    rows = f"FROM {source or f'analytics.{table.name}'} WHERE {' AND '.join(conditions)}"
+    return f"SELECT {selected} {rows}{_group_by(len(keys))}"
 
 
 def attempts_piece(query: Query, statement: Statement, piece: Piece, sums: Mapping[str, str]) -> str:

@@ -133,8 +133,8 @@ def errors_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
 
 
 def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
-    """Returns the statement for the quantiles of each group and measure: `values` are microseconds that occurred where
-    the only piece is of attempts, else bins."""
+    """Returns the statement for the quantiles of each group and measure: `values` are microseconds that occurred
+    where the only piece is of attempts, else bins."""
     statement = Statement()
     keys = ", ".join([*keys_of(query), "measure"])
     values = (
@@ -239,6 +239,6 @@ def _after(query: Query, statement: Statement) -> str:
         return "true"
     values = [f"{statement.bind(value)}::text" for value in after.values]
     if after.bucket is not None:
-        instant = f"timestamptz 'epoch' + {statement.bind(round(after.bucket * 1e6))}::bigint * interval '1 microsecond'"
-        values.insert(0, instant)
+        micros = statement.bind(round(after.bucket * 1e6))
+        values.insert(0, f"timestamptz 'epoch' + {micros}::bigint * interval '1 microsecond'")
     return f"({', '.join(keys)}) > ({', '.join(values)})"

@@ -12,7 +12,7 @@ from services.analytics.reports.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What an answer was computed from, and how fresh that is. `last_commit`: epoch seconds, None: there was none;
+    """The sources of an answer, and how fresh they are. `last_commit`: epoch seconds, None: there was none;
     `lag`: seconds from the end of its oldest attempt to that commit."""
 
     sources: frozenset[Source] = frozenset()

@@ -67,8 +67,8 @@ _COUNTS_IN = {
 
 
 def add_sql(source: str, *, sign: str = "1", where: str = "true", widths: Iterable[Width] = Width) -> str:
-    """Returns the statement that adds what the attempts of `source` that meet `where` contribute, times `sign`, to the
-    rows of all tables that count them now, which is read from `rollup_state`."""
+    """Returns the statement that adds what the attempts of `source` that meet `where` contribute, times `sign`, to
+    the rows of all tables that count them now, which is read from `rollup_state`."""
     cells = ", ".join(f"({width}, {_COUNTS_IN[width]}, {_BUCKETS[width]})" for width in widths)
     inserts = ", ".join(f"to_{table.name} AS ({_insert(table, sign)})" for table in TABLES)
     return f"""
@@ -154,16 +154,18 @@ def fold_sql(table: Table, source: Width, target: Width, bucket: str) -> str:
     """Returns the statement that adds the rows of a width in [$1, $2) to those of a wider one; `bucket` is the SQL of
     their buckets there."""
     keys = ", ".join(table.keys)
-    where = f"WHERE width = {source} AND bucket >= $1 AND bucket < $2"
+    rows = f"FROM analytics.{table.name} WHERE width = {source} AND bucket >= $1 AND bucket < $2"
     if table is DURATIONS:
-        one = f"SELECT {bucket} AS wider, {keys}, unnest(bins) AS bin, unnest(counts) AS n FROM analytics.{table.name} {where}"
-        rows = f"SELECT {target}, histograms.* FROM ({histograms_sql(f'wider, {keys}', one)}) AS histograms"
+        one = f"SELECT {bucket} AS wider, {keys}, unnest(bins) AS bin, unnest(counts) AS n {rows}"
+        histograms = histograms_sql(f"wider, {keys}", one)
+        summed = f"SELECT {target}, histograms.* FROM ({histograms}) AS histograms"
         columns = "bins, counts"
     else:
         sums = ", ".join(f"sum({name})" for name in table.sums)
-        rows = f"SELECT {target}, {bucket} AS wider, {keys}, {sums} FROM analytics.{table.name} {where} GROUP BY wider, {keys}"
+        summed = f"SELECT {target}, {bucket} AS wider, {keys}, {sums} {rows} GROUP BY wider, {keys}"
         columns = ", ".join(table.sums)
-    return f"INSERT INTO analytics.{table.name} AS kept (width, bucket, {keys}, {columns}) {rows} {on_conflict_add(table)}"
+    into = f"analytics.{table.name} AS kept (width, bucket, {keys}, {columns})"
+    return f"INSERT INTO {into} {summed} {on_conflict_add(table)}"
 
 
 def _measured_sql(source: str) -> str:

@@ -22,6 +22,7 @@ from services.analytics.rollups.contributions_sql import (
     difference_sql,
     fold_sql,
 )
+from services.analytics.rollups.postgres_stretch import exceed, stretch
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
@@ -40,24 +41,20 @@ _COMMIT = """
         last_lag_us = greatest(0, extract(epoch FROM clock_timestamp() - $1::timestamptz) * 1000000)::bigint
 """
 _NAMES = [name for name, _, _ in COLUMNS]
+_ARRAYS = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, 3))
 #: What the attempts of the requests $1 were before those named in $2 were written; from $3 on: the replaced ones.
 _BEFORE = f"""(
     SELECT {", ".join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])
         AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
     UNION ALL
     SELECT {", ".join(CASTS.get(name, name) for name in _NAMES)}
-    FROM unnest({", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, 3))}) AS was ({", ".join(_NAMES)})
+    FROM unnest({_ARRAYS}) AS was ({", ".join(_NAMES)})
 ) AS attempts"""
 _SUBTRACT = add_sql(_BEFORE, sign="-1")
 _ADD = add_sql(OF_REQUESTS)
 _IN_RANGE = "started >= $1 AND started < $2"
 _RECOUNT = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
 _RECOUNT_DAYS = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
-#: A step of a rebuild holds up commits while it counts; it takes the longest of these stretches with at most so many
-#: attempts.
-_STEPS = (24 * HOUR, 6 * HOUR, HOUR, FIVE_MINUTES, timedelta(seconds=10))
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_STEP_ATTEMPTS = 20_000
 #: Attempts that a check recounts at most.
 _CHECK_ATTEMPTS = 50_000
 #: Rows deleted in one transaction.
@@ -168,7 +165,7 @@ class PostgresRollups:
             start, until = state.rebuild_next, state.rebuild_until
             if start is None or until is None:
                 return False
-            end = min(until, start + await _stretch(connection, start))
+            end = min(until, start + await stretch(connection, start))
             for width, floor in ((Width.HOUR, floor_hour), (Width.FIVE_MINUTES, floor_five_minutes)):
                 # Later parts of a bucket are added to what its first part began.
                 first = (
@@ -186,7 +183,8 @@ class PostgresRollups:
             )
             # An hour in between that has rows and no attempts must lose them, so none is skipped but empty ones.
             rows = await connection.fetchval(
-                "SELECT min(bucket) FROM analytics.rollup_served WHERE width IN (1, 2) AND bucket >= $1 AND bucket < $2",
+                "SELECT min(bucket) FROM analytics.rollup_served "
+                "WHERE width IN (1, 2) AND bucket >= $1 AND bucket < $2",
                 *(floor_hour(end), until),
             )
             following = min((floor_hour(at) for at in (following, rows) if at is not None), default=None)
@@ -213,13 +211,10 @@ class PostgresRollups:
                 return None
             start = floor_hour(first) + HOUR * (1 + rng.randrange(hours))
             width, end = Width.HOUR, start + HOUR
-            if await _attempts(connection, start, end, _CHECK_ATTEMPTS) > _CHECK_ATTEMPTS:
+            if await exceed(connection, start, end, _CHECK_ATTEMPTS):
                 start += FIVE_MINUTES * rng.randrange(12)
                 width, end = Width.FIVE_MINUTES, start + FIVE_MINUTES
-                if (
-                    start < state.kept_from
-                    or await _attempts(connection, start, end, _CHECK_ATTEMPTS) > _CHECK_ATTEMPTS
-                ):
+                if start < state.kept_from or await exceed(connection, start, end, _CHECK_ATTEMPTS):
                     return None
             if not state.trusts(start, end):
                 return None
@@ -281,21 +276,3 @@ async def _fold(
 ) -> None:
     for table in TABLES:
         await connection.execute(fold_sql(table, source, target, bucket), start, end)
-
-
-async def _stretch(connection: Connection, start: datetime) -> timedelta:
-    """Returns how much to recount at once from `start` on, up to the end of its day, quarter, hour …"""
-    for step in _STEPS[:-1]:
-        end = start - (start - _EPOCH) % step + step
-        if await _attempts(connection, start, end, _STEP_ATTEMPTS) <= _STEP_ATTEMPTS:
-            return end - start
-    return _STEPS[-1]
-
-
-async def _attempts(connection: Connection, start: datetime, end: datetime, most: int) -> int:
-    """Counts the attempts that began in [start, end), no further than one more than `most`."""
-    found: int = await connection.fetchval(
-        "SELECT count(*) FROM (SELECT FROM analytics.attempts WHERE started >= $1 AND started < $2 LIMIT $3) AS found",
-        *(start, end, most + 1),
-    )
-    return found
