@@ -14,7 +14,15 @@ from libs.rpc.convert import duration_to_proto, error_class_to_proto, timestamp_
 from services.analytics.api.page_token import PageToken, read_page_token, write_page_token
 from services.analytics.api.proto_time import instant_from_proto
 from services.analytics.reports.change import Change
-from services.analytics.reports.query import MAX_GROUPS, Group, GroupBy, Interval, Query, default_range
+from services.analytics.reports.query import (
+    MAX_GROUPS,
+    MAX_LABELS,
+    Group,
+    GroupBy,
+    Interval,
+    Query,
+    default_range,
+)
 from services.analytics.reports.report import Basis, CostRow, PerformanceRow, Quantiles, ReliabilityRow
 from services.analytics.reports.sources import Source
 
@@ -26,6 +34,7 @@ _SOURCES = {item: cast("pb.Source", pb.Source.Value(f"SOURCE_{item.name}")) for 
 def query_from_proto(query: pb.Query, now: float) -> Query:
     """Returns the query, with its defaults at `now`. Raises InvalidArgument naming each wrong field."""
     check_count("query.group_by", len(query.group_by), MAX_GROUPS)
+    check_count("query.labels", len(query.labels), MAX_LABELS)
     faults = [
         FieldViolation(f"query.group_by[{i}]", "must be a known dimension")
         for i, dimension in enumerate(query.group_by)

@@ -124,24 +124,35 @@ def rollup_piece(
     table: Table,
     sums: Mapping[str, str],
     *,
-    where: str = "true",
     more_keys: Sequence[str] = (),
-    source: str = "",
 ) -> str:
     """Returns the SELECT of a piece from a rollup; `sums` maps names to its columns, `more_keys` are keys beside the
-    query's, `source` is the table with what it is joined to."""
+    query's."""
+    keys = [*_key_columns(query, statement, "bucket", {}), *more_keys]
+    selected = ", ".join([*keys, *(f"sum({column}) AS {name}" for name, column in sums.items())])
+    return f"SELECT {selected} {_rollup_rows(query, statement, piece, table, {})}{_group_by(len(keys))}"
+
+
+def histograms_piece(query: Query, statement: Statement, piece: Piece, slice_: Slice) -> str:
+    """Returns the SELECT of a piece's histograms: keys, measure, bins and counts, several rows for a group."""
+    columns = {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name"}
+    if slice_ is Slice.MODEL:
+        columns = {GroupBy.PROVIDER: "name", GroupBy.MODEL: "name || '/' || model"}
+    keys = ", ".join([*_key_columns(query, statement, "bucket", columns), "measure"])
+    rows = _rollup_rows(query, statement, piece, DURATIONS, columns)
+    return f"SELECT {keys}, bins, counts {rows} AND slice = {slice_.value}"
+
+
+def _rollup_rows(
+    query: Query, statement: Statement, piece: Piece, table: Table, columns: Mapping[GroupBy, str]
+) -> str:
     conditions = [
         f"width = {_WIDTHS[piece.source]}",
         f"bucket >= {statement.bind(piece.since)}::timestamptz",
         f"bucket < {statement.bind(piece.until)}::timestamptz",
-        *_conditions(query, statement, _columns(table, query)),
-        where,
+        *_conditions(query, statement, columns),
     ]
-    summed = [f"sum({column}) AS {name}" for name, column in sums.items()]
-    keys = [*_key_columns(query, statement, "bucket", _columns(table, query)), *more_keys]
-    selected = ", ".join([*keys, *summed])
-    rows = f"FROM {source or f'analytics.{table.name}'} WHERE {' AND '.join(conditions)}"
-    return f"SELECT {selected} {rows}{_group_by(len(keys))}"
+    return f"FROM analytics.{table.name} WHERE {' AND '.join(conditions)}"
 
 
 def attempts_piece(query: Query, statement: Statement, piece: Piece, sums: Mapping[str, str]) -> str:
@@ -187,16 +198,6 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
 def union(pieces: Sequence[str]) -> str:
     """Returns the rows of all pieces as a source."""
     return f"({' UNION ALL '.join(pieces)}) AS pieces"
-
-
-def _columns(table: Table, query: Query) -> Mapping[GroupBy, str]:
-    """Returns the columns of dimensions that have another name in a table."""
-    if table is not DURATIONS:
-        return {}
-    slice_ = slice_of(query)
-    if slice_ is Slice.MODEL:
-        return {GroupBy.PROVIDER: "name", GroupBy.MODEL: "name || '/' || model"}
-    return {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name"}
 
 
 def _key_columns(

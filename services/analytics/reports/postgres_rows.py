@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import asyncpg
@@ -11,6 +11,7 @@ import asyncpg
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, Usage, UsageAccuracy
 from services.analytics.reports.postgres_pieces import group_keys, keys_of
+from services.analytics.reports.postgres_statements import SHARES
 from services.analytics.reports.query import MAX_ROWS, Group, Query
 from services.analytics.reports.report import (
     Basis,
@@ -23,7 +24,7 @@ from services.analytics.reports.report import (
     ReliabilityRow,
     Waste,
 )
-from services.analytics.rollups.histogram import bin_value
+from services.analytics.rollups.histogram import quantiles
 from services.analytics.rollups.tables import Measure
 
 _Row = TypeVar("_Row", CostRow, PerformanceRow, ReliabilityRow)
@@ -46,16 +47,13 @@ def cost_report(query: Query, records: Sequence[asyncpg.Record], basis: Basis) -
 def performance_report(
     query: Query,
     records: Sequence[asyncpg.Record],
-    quantiles: Sequence[asyncpg.Record],
+    distributions: Sequence[asyncpg.Record],
     basis: Basis,
     *,
     exact: bool,
 ) -> PerformanceReport:
     """Reads the rows of `performance_statement` and `quantiles_statement`."""
-    found = {
-        (_group(query, record), record["measure"]): _quantiles(record["values"], exact=exact)
-        for record in quantiles
-    }
+    found = _exact(query, distributions) if exact else _from_histograms(query, distributions)
     rows = []
     for record in records:
         group = _group(query, record)
@@ -124,9 +122,27 @@ def _page(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group |
     return shown, shown[-1].group if len(rows) > len(shown) else None
 
 
-def _quantiles(values: Sequence[int], *, exact: bool) -> Quantiles:
-    p50, p90, p95, p99 = (value / 1e6 if exact else bin_value(value) / 1e6 for value in values)
-    return Quantiles(p50, p90, p95, p99)
+_Found = Mapping[tuple[Group, int], Quantiles | None]
+
+
+def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
+    return {
+        (_group(query, record), record["measure"]): Quantiles(*(value / 1e6 for value in record["values"]))
+        for record in records
+    }
+
+
+def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
+    added: defaultdict[tuple[Group, int], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for record in records:
+        counts = added[_group(query, record), record["measure"]]
+        for number, attempts in zip(record["bins"], record["counts"], strict=True):
+            counts[number] += attempts
+    found: dict[tuple[Group, int], Quantiles | None] = {}
+    for key, counts in added.items():
+        values = quantiles(counts, SHARES)
+        found[key] = None if values is None else Quantiles(*(value / 1e6 for value in values))
+    return found
 
 
 def _cost_row(record: asyncpg.Record, group: Group, requests: str) -> CostRow:

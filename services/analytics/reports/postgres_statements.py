@@ -12,6 +12,7 @@ from services.analytics.reports.postgres_pieces import (
     attempts_sql,
     dimensions_of,
     filters_of,
+    histograms_piece,
     keys_of,
     level_of,
     rollup_piece,
@@ -21,10 +22,10 @@ from services.analytics.reports.postgres_pieces import (
 )
 from services.analytics.reports.query import MAX_ROWS, Query
 from services.analytics.reports.sources import Piece, Source
+from services.analytics.rollups.contributions_sql import histograms_sql
 from services.analytics.rollups.histogram import bin_sql
 from services.analytics.rollups.tables import (
     COUNTS,
-    DURATIONS,
     FAILURES,
     MONEY,
     OUTCOMES,
@@ -36,7 +37,7 @@ from services.analytics.rollups.tables import (
 )
 
 #: The shares of `Quantiles`.
-_SHARES = (0.5, 0.9, 0.95, 0.99)
+SHARES = (0.5, 0.9, 0.95, 0.99)
 _REQUESTS = request_sums("")
 _COSTS = {**MONEY, **TOKENS, **COUNTS, "requests": _REQUESTS["requests"]}
 _PERFORMANCE = {
@@ -133,20 +134,21 @@ def errors_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
 
 
 def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
-    """Returns the statement for the quantiles of each group and measure: `values` are microseconds that occurred
-    where the only piece is of attempts, else bins."""
+    """Returns the statement for the distributions of each group and measure: where the only piece is of attempts,
+    `values` are the quantiles in microseconds, else `bins` and `counts` are histograms to add up, which takes a
+    fifth of the time outside of the database."""
     statement = Statement()
     keys = ", ".join([*keys_of(query), "measure"])
-    values = (
+    measured = (
         f"(VALUES ({Measure.LATENCY}, latency_us, latency_us IS NOT NULL), "
         f"({Measure.FIRST_TOKEN}, ttft_us, streamed AND ttft_us IS NOT NULL)) AS measured (measure, value, known)"
     )
     known = "outcome = 'success' AND known"
     if exact_quantiles(pieces):
-        shares = ", ".join(map(str, _SHARES))
+        shares = ", ".join(map(str, SHARES))
         statement.sql = f"""
             SELECT {keys}, percentile_disc(ARRAY[{shares}]) WITHIN GROUP (ORDER BY value) AS values
-            FROM {attempts_sql(query, statement, pieces[0])} AS rows, LATERAL {values}
+            FROM {attempts_sql(query, statement, pieces[0])} AS rows, LATERAL {measured}
             WHERE {known} AND {_after(query, statement)} GROUP BY {keys}
         """
         return statement
@@ -154,35 +156,17 @@ def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
     parts = []
     for piece in pieces:
         if piece.source is Source.ATTEMPTS:
-            parts.append(
-                f"SELECT {keys}, {bin_sql('value')} AS bin, count(*) AS attempts "
-                f"FROM {attempts_sql(query, statement, piece)} AS rows, LATERAL {values} WHERE {known} "
-                f"GROUP BY {keys}, bin"
+            one = (
+                f"SELECT {keys}, {bin_sql('value')} AS bin, 1 AS n "
+                f"FROM {attempts_sql(query, statement, piece)} AS rows, LATERAL {measured} WHERE {known}"
             )
+            parts.append(histograms_sql(keys, one))
         else:
             assert slice_ is not None, "only questions with a slice have pieces of rollups"
-            parts.append(
-                rollup_piece(
-                    query,
-                    statement,
-                    piece,
-                    DURATIONS,
-                    {"attempts": "n"},
-                    where=f"slice = {slice_.value}",
-                    more_keys=("measure", "bin"),
-                    source="analytics.rollup_durations, unnest(bins, counts) AS one (bin, n)",
-                )
-            )
-    quantiles = ", ".join(
-        f"min(bin) FILTER (WHERE passed >= greatest(1, ceil({share} * total)))" for share in _SHARES
-    )
+            parts.append(histograms_piece(query, statement, piece, slice_))
     statement.sql = f"""
-        SELECT {keys}, ARRAY[{quantiles}] AS values FROM (
-            SELECT {keys}, bin,
-                sum(sum(attempts)) OVER (PARTITION BY {keys} ORDER BY bin) AS passed,
-                sum(sum(attempts)) OVER (PARTITION BY {keys}) AS total
-            FROM {union(parts)} WHERE {_after(query, statement)} GROUP BY {keys}, bin HAVING sum(attempts) > 0
-        ) AS passed GROUP BY {keys}
+        SELECT * FROM ({" UNION ALL ".join(parts)}) AS pieces ({keys}, bins, counts)
+        WHERE {_after(query, statement)}
     """
     return statement
 

@@ -60,8 +60,9 @@ class Interval(StrEnum):
 
 
 def default_range(now: float, since: float | None, until: float | None) -> tuple[float, float]:
-    """Returns the range with its defaults: until now, and from 24 hours before the end."""
-    end = now if until is None else until
+    """Returns the range with its defaults: until the end of the five minutes of `now`, and from 24 hours before the
+    end."""
+    end = math.ceil(now / 300) * 300.0 if until is None else until
     return (max(0.0, end - DEFAULT_RANGE) if since is None else since), end
 
 
