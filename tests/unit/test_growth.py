@@ -43,6 +43,7 @@ from tests.support.health import Replica as HealthReplica
 from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
+from tests.support.memory_rollups import MemoryRollups
 from tests.support.requests import sent_request
 from tests.support.routing import TENANT, Harness, catalog, model
 
@@ -62,7 +63,7 @@ VALUES: dict[str, object] = {
     "role": router_pb2.ROLE_USER,
     "confidence": 1.0,
     "probability": 1.0,
-    "requests": encode_request(sent_request()),
+    "pointsman.analytics.v1.RecordUsageRequest.requests": encode_request(sent_request()),
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
 }
@@ -185,6 +186,7 @@ def servicer_of(case: Case) -> Any:
         MemoryQuotaAlerts(),
         MemoryLedger(),
         Forecaster(MemoryUseHistory()),
+        MemoryRollups(),
         clock,
     )
 

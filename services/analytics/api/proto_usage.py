@@ -71,6 +71,7 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
         http_status=event.http_status,
         usage=_usage(event.usage, event.cost.micro_usd),
         cost_micro_usd=event.cost.micro_usd,
+        cache_saving_micro_usd=event.cache_saving.micro_usd,
         finish_reason=finish_reason_from_proto(event.finish_reason),
         streamed=event.streamed,
         hedge=event.hedge,
