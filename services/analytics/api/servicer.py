@@ -15,6 +15,7 @@ from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from services.analytics.alerts.quota_alerts import QuotaAlerts
 from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
+from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
 from services.analytics.api.proto_reports import (
     cost_to_proto,
     performance_to_proto,
@@ -23,6 +24,7 @@ from services.analytics.api.proto_reports import (
 )
 from services.analytics.api.proto_time import instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
@@ -52,12 +54,19 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
     def __init__(
-        self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, lookup: RequestLookup, clock: Clock
+        self,
+        recorder: Recorder,
+        reports: Reports,
+        alerts: QuotaAlerts,
+        lookup: RequestLookup,
+        forecaster: Forecaster,
+        clock: Clock,
     ) -> None:
         self._recorder = recorder
         self._reports = reports
         self._alerts = alerts
         self._lookup = lookup
+        self._forecaster = forecaster
         self._clock = clock
 
     async def RecordUsage(
@@ -104,6 +113,11 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         rows = await self._reports.reliability(query_from_proto(request.query, self._clock.now()))
         return pb.GetReliabilityResponse(rows=[reliability_to_proto(row) for row in rows])
+
+    async def GetForecast(self, request: pb.GetForecastRequest, context: Context) -> pb.GetForecastResponse:
+        """See the proto."""
+        question = question_from_proto(request, self._clock.now())
+        return answer_to_proto(await self._forecaster.forecast(question))
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         """See the proto."""
