@@ -1,11 +1,12 @@
 """The spool as files: usage records on disk until analytics has acknowledged them (see the room's head).
 
 A directory of segments `<number>.usage`, each a run of frames (`file_frames`) of one record in MessagePack: a begin
-before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
-copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
-on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
-acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and only
-read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
+before a call and an end after it (with the record of the request, where it answers one; that of a request that no
+attempt answers is a frame by itself). Segments are mapped into memory: a record is in the kernel's hands as soon as
+it is copied there, so it survives the death of this process (not of the machine), and no system call is made for it,
+which on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records
+are acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and
+only read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
 room, and then records are kept again.
 """
 
