@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from libs.bounds import MAX_ID
 from libs.errors import FieldViolation, InvalidArgument
 from libs.limits import LimitKey, ScopeKind, Unit
+from libs.zones import load_zone
 from services.analytics.forecasts.history import HISTORY_DAYS, HOUR, Filters, Measure, Part
 from services.analytics.forecasts.what_if import WhatIf
-from services.analytics.reports.query import MAX_INSTANT, load_zone
+from services.analytics.reports.query import MAX_INSTANT
 
 #: Days that may be forecast, and limits that may be compared, some 50 ms each.
 MAX_DAYS: Final = 92
