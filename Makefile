@@ -13,6 +13,8 @@ BY_FILE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PROTOS := $(shell find protos -name '*.proto')
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 PIP := $(BIN)/python $(PIP_INSTALL)
+# Each process of a stack and of a test run would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup run quick test test-containers test-hostile test-clients check bench images k8s lock clean
 
@@ -34,7 +36,7 @@ test-containers: .venv/.dev gen/.stamp ## Run contract and integration tests, an
 	@$(BIN)/python -c 'import docker; docker.from_env().ping()' 2>/dev/null || { echo "No Docker engine answers." >&2; exit 1; }
 	POINTSMAN_TEST_ENGINES=containers $(BIN)/python -m pytest -q $(BY_FILE) tests/contract tests/integration $(ARGS)
 
-test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known; POINTSMAN_HOSTILE_SEED varies it
+test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known, let providers fail for long; POINTSMAN_HOSTILE_SEED varies it
 	$(BIN)/python -m pytest -q tests/hostile $(ARGS)
 
 test-clients: .venv/.runtime gen/.stamp .venv-clients/.installed ## Run OpenAI's client, LangChain, LlamaIndex, instructor and pydantic-ai on a real stack
@@ -64,6 +66,7 @@ k8s: ## Render the Kubernetes manifests of both overlays
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra embedded --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile pyproject.toml --extra embedded --extra dev --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra export --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock -o requirements-export.lock
 	uv pip compile --group clients --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements-clients.lock
 
 clean: ## Remove what setup and the checks made; the data in .data stays

@@ -1,6 +1,7 @@
 """Measures what callers notice when any of the shipped catalog's providers are broken and one of them serves.
 
-python -m bench.outages [--catalog FILE] [--policy NAME] [--fault NAME ...] [--together N]
+python -m bench.outages [--catalog FILE] [--policy NAME] [--fault NAME ...] [--deadline S]
+                        [--together N]
 
 Starts the whole stack. For every subset of the policy's providers but all, and every fault, there is a copy of these
 providers, their models and the policy, and a tenant of its own. It calls for a while with all well; then the subset
@@ -203,8 +204,9 @@ def catalog_of(shipped: Catalog, policy: str, chosen: Sequence[Scenario]) -> str
     )
 
 
-async def run_scenario(stack: RunningStack, scenario: Scenario, calls: int) -> Seen:
-    """Returns the calls of a scenario, so many of them with providers broken."""
+async def run_scenario(stack: RunningStack, scenario: Scenario, calls: int, deadline: float) -> Seen:
+    """Returns the calls of a scenario, so many of them with providers broken; `deadline`: seconds that each may
+    take."""
     seen = Seen(scenario)
     async with stack.client(scenario.key) as client:
 
@@ -213,10 +215,10 @@ async def run_scenario(stack: RunningStack, scenario: Scenario, calls: int) -> S
             request_id = f"outage-{scenario.number}-{number}"
             try:
                 if number % 2:
-                    result = await client.generate(PROMPT, request_id=request_id, timeout=DEADLINE)
+                    result = await client.generate(PROMPT, request_id=request_id, timeout=deadline)
                 else:
                     assembler = TextAssembler()
-                    async for event in client.stream(PROMPT, request_id=request_id, timeout=DEADLINE):
+                    async for event in client.stream(PROMPT, request_id=request_id, timeout=deadline):
                         assembler.feed(event)
                     assert assembler.result is not None
                     result = assembler.result
@@ -242,7 +244,12 @@ async def run_scenario(stack: RunningStack, scenario: Scenario, calls: int) -> S
 
 
 async def run(
-    directory: Path, shipped: Catalog, policy: str, chosen: Sequence[Scenario], calls: int = CALLS
+    directory: Path,
+    shipped: Catalog,
+    policy: str,
+    chosen: Sequence[Scenario],
+    calls: int = CALLS,
+    deadline: float = DEADLINE,
 ) -> list[Seen]:
     """Runs scenarios beside each other in a stack of their own."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -253,7 +260,7 @@ async def run(
         ]
         for name in names:
             await stack.simulator.set(name, tokens=20)
-        return await asyncio.gather(*[run_scenario(stack, scenario, calls) for scenario in chosen])
+        return await asyncio.gather(*[run_scenario(stack, scenario, calls, deadline) for scenario in chosen])
 
 
 def table(found: Sequence[Seen]) -> str:
@@ -285,7 +292,9 @@ async def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         for begin in range(0, len(chosen), options.together):
             batch = chosen[begin : begin + options.together]
-            found += await run(Path(directory) / str(begin), shipped, options.policy, batch)
+            found += await run(
+                Path(directory) / str(begin), shipped, options.policy, batch, deadline=options.deadline
+            )
     for seen in found:
         if not seen.ok:
             print(seen.scenario, [str(error)[:150] for error in seen.errors[:2]], len(seen.errors))
@@ -305,5 +314,6 @@ if __name__ == "__main__":
     parser.add_argument("--catalog", type=Path, default=ROOT / "config" / "pointsman.yaml")
     parser.add_argument("--policy", default="default")
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="all unless named")
+    parser.add_argument("--deadline", type=float, default=DEADLINE, help="of each call, seconds")
     parser.add_argument("--together", type=int, default=16, help="scenarios that run beside each other")
     uvloop.run(main(parser.parse_args()))

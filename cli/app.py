@@ -16,10 +16,12 @@ def build() -> typer.Typer:
     """Returns the command line with all commands."""
     from cli.alerts import alerts
     from cli.costs import costs
+    from cli.export import export_ledger
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
     from cli.reconcile import reconcile
+    from cli.request import request
     from cli.select import select
 
     app = typer.Typer(
@@ -32,8 +34,9 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, alerts, costs, reconcile):
+    for command in (generate, select, providers, quotas, alerts, costs, request, reconcile):
         app.command()(command)
+    app.command("export")(export_ledger)
     return app
 
 

@@ -76,7 +76,7 @@ class LimitState(Struct, frozen=True):
 class Result(Struct, frozen=True):
     """An answer and how it came about; `text` is empty where it was streamed. `usage` and `cost_micro_usd` are sums
     over all attempts, failed ones included. `cached`: it was given before, nothing was generated. `refusal`: the
-    words in which the model refused."""
+    words in which the model refused. `ignored`: options of the request that the provider could not be told."""
 
     request_id: str
     text: str
@@ -95,6 +95,7 @@ class Result(Struct, frozen=True):
     reasoning: tuple[Reasoning, ...] = ()
     refusal: str = ""
     citations: tuple[Citation, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class Selected(Struct, frozen=True):
@@ -105,11 +106,13 @@ class Selected(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """The account so far, as the answer begins to come. `attempts`: that of the answer included."""
+    """The account so far, as the answer begins to come. `attempts`: that of the answer included. `ignored`: as in the
+    result."""
 
     attempts: int
     cached: bool = False
     limits: tuple[LimitState, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class Delta(Struct, frozen=True):

@@ -25,6 +25,14 @@ class ReasoningEffort(StrEnum):
     HIGH = "high"
 
 
+class ReasoningSummary(StrEnum):
+    """The summary of its thoughts that a reasoning model should show."""
+
+    AUTO = "auto"
+    CONCISE = "concise"
+    DETAILED = "detailed"
+
+
 class ToolCall(Struct, frozen=True):
     """A tool the model asks to be called; `arguments_json` exactly as the model wrote it."""
 

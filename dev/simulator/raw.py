@@ -39,7 +39,7 @@ def _blocks(raw: Raw) -> Iterator[bytes]:
             yield block
         yield data * (piece.times % together)
         while raw.endless and number == len(raw.body) - 1:
-            yield block
+            yield data * together
 
 
 def _packed(raw: Raw) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from libs.answer import (
     Selection,
     SwitchedProvider,
 )
+from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
@@ -45,6 +46,7 @@ from libs.conversation import (
     Reasoning,
     ReasoningDelta,
     ReasoningEffort,
+    ReasoningSummary,
     Refusal,
     ResponseFormat,
     Role,
@@ -93,7 +95,12 @@ __all__ = [
     "Reasoning",
     "ReasoningDelta",
     "ReasoningEffort",
+    "ReasoningSummary",
+    "RecordedAttempt",
+    "RecordedCandidate",
+    "RecordedRequest",
     "Refusal",
+    "RequestAccount",
     "ResponseFormat",
     "Restarted",
     "Result",

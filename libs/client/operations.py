@@ -11,6 +11,7 @@ from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from pointsman.health.v1 import health_pb2, health_pb2_grpc
 from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
+from libs.client.accounts import RequestAccount, account_from_proto
 from libs.client.connection import ServiceClient
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto, usage_from_proto
 from libs.types import Usage
@@ -245,6 +246,21 @@ class CostClient(ServiceClient):
         request = analytics_pb2.GetCostsRequest(query=query)
         response = await self._unary(self._stub.GetCosts, request, timeout)
         return Costs(tuple(_cost(row) for row in response.rows), _cost(response.total))
+
+    async def get_request(
+        self,
+        request_id: str = "",
+        *,
+        attempt_id: str = "",
+        tenant: str = "",
+        timeout: float | None = None,
+    ) -> tuple[RequestAccount, ...]:
+        """Returns the requests of an id (of one tenant, or of all), or the one of which an attempt was a part; the
+        latest first. Raises NotFound."""
+        self._open()
+        request = analytics_pb2.GetRequestRequest(request_id=request_id, attempt_id=attempt_id, tenant=tenant)
+        response = await self._unary(self._stub.GetRequest, request, timeout)
+        return tuple(map(account_from_proto, response.requests))
 
     async def quota_alerts(
         self, scope: str = "", *, since: float | None = None, timeout: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Tool
+from libs.conversation import Message, ReasoningEffort, ReasoningSummary, ResponseFormat, Tool
 from libs.selection import Strategy
 from libs.types import Priority
 
@@ -39,6 +39,8 @@ class Options(TypedDict, total=False):
     #: False: at most one tool is called in a turn.
     parallel_tool_calls: bool
     reasoning_effort: ReasoningEffort
+    #: Where the provider that answers can be told; see `Result.ignored`.
+    reasoning_summary: ReasoningSummary
     #: -2 to 2.
     presence_penalty: float
     #: -2 to 2.

@@ -48,7 +48,12 @@ from libs.selection import Degradation, Scores, SelectionReason
 _E = TypeVar("_E", bound=StrEnum)
 
 _UNITS, _PERIODS = frozenset(Unit), frozenset(Period)
-_ENUMS = {"strategy": "STRATEGY", "reasoning_effort": "REASONING_EFFORT", "priority": "PRIORITY"}
+_ENUMS = {
+    "strategy": "STRATEGY",
+    "reasoning_effort": "REASONING_EFFORT",
+    "reasoning_summary": "REASONING_SUMMARY",
+    "priority": "PRIORITY",
+}
 
 
 def generation_to_proto(prompt: Prompt, options: Options) -> pb.Generation:
@@ -161,6 +166,7 @@ def result_from_proto(value: pb.Result) -> Result:
         reasoning=tuple(reasoning_from_proto(item) for item in value.reasoning),
         refusal=value.refusal,
         citations=tuple(citation_from_proto(item) for item in value.citations),
+        ignored=tuple(value.ignored),
     )
 
 
@@ -180,7 +186,7 @@ def _limits(values: Iterable[pb.LimitState]) -> tuple[LimitState, ...]:
 
 
 def _head(value: pb.Head) -> Head:
-    return Head(value.attempts, value.cached, _limits(value.limits))
+    return Head(value.attempts, value.cached, _limits(value.limits), tuple(value.ignored))
 
 
 def _notice(value: pb.BudgetNotice) -> BudgetNotice:

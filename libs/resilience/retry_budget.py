@@ -106,11 +106,10 @@ class RetryBudget:
         if self._answered is None:
             self._answered = now
         if self._silent == 0:
-            self._silent_since = now
-            self._silent_callers.clear()
-        self._silent += 1
-        if len(self._silent_callers) < 2:
+            self._silent_since, self._silent_callers = now, {caller}
+        elif len(self._silent_callers) < 2:
             self._silent_callers.add(caller)
+        self._silent += 1
 
     def record_answer_begun(self) -> None:
         """Records that an answer has begun to come."""

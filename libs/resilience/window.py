@@ -36,7 +36,7 @@ class SlidingCounts:
     Memory is `buckets` entries whatever the traffic. A clock that goes back drops what now lies in the future.
     """
 
-    __slots__ = ("_buckets", "_current", "_entries", "_entry", "_width")
+    __slots__ = ("_buckets", "_current", "_entries", "_entry", "_older", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         if seconds <= 0 or buckets < 1:
@@ -47,6 +47,8 @@ class SlidingCounts:
         self._entries: dict[int, list[int]] = {}
         self._current: int | None = None
         self._entry: list[int] | None = None
+        #: The sums of all buckets but the current one; None until somebody asks.
+        self._older: tuple[int, int, int] | None = None
 
     def add(self, now: float, successes: int, failures: int, slow: int = 0) -> None:
         """Counts calls that ended at `now` (seconds on any one clock)."""
@@ -62,24 +64,30 @@ class SlidingCounts:
 
     def totals(self, now: float) -> Counts:
         """Returns the counts of the window that ends at `now`."""
-        self._advance(now)
-        successes = failures = slow = 0
-        for entry in self._entries.values():
-            successes += entry[0]
-            failures += entry[1]
-            slow += entry[2]
-        return Counts(successes, failures, slow)
+        current = self._advance(now)
+        if self._older is None:
+            older = [entry for index, entry in self._entries.items() if index != current]
+            self._older = (
+                sum(entry[0] for entry in older),
+                sum(entry[1] for entry in older),
+                sum(entry[2] for entry in older),
+            )
+        successes, failures, slow = self._older
+        entry = self._entry
+        if entry is None:
+            return Counts(successes, failures, slow)
+        return Counts(successes + entry[0], failures + entry[1], slow + entry[2])
 
     def clear(self) -> None:
         """Forgets everything."""
         self._entries.clear()
-        self._entry = None
+        self._entry = self._older = None
 
     def _advance(self, now: float) -> int:
         current = math.floor(now / self._width)
         if current == self._current:
             return current
-        self._current, self._entry = current, None
+        self._current, self._entry, self._older = current, self._entries.get(current), None
         oldest = current - self._buckets + 1
         for index in [i for i in self._entries if i < oldest or i > current]:
             del self._entries[index]

@@ -19,6 +19,7 @@ from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
 from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
@@ -36,6 +37,7 @@ log = get_logger(__name__)
 async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Starts without PostgreSQL too: then every call is UNAVAILABLE until it is there. Raises StartError where the
     database is there and its history contradicts our migrations."""
+    reader = settings.postgres_reader_dsn
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             Database(
@@ -46,6 +48,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     write_timeout=settings.write_timeout,
                     read_timeout=settings.read_timeout,
                 ),
+                reader_dsn=reader.get_secret_value() if reader is not None else None,
             )
         )
         try:
@@ -70,7 +73,12 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
-                    recorder, PostgresReports(database), PostgresQuotaAlerts(database), rollups, runtime.clock
+                    recorder,
+                    PostgresReports(database),
+                    PostgresQuotaAlerts(database),
+                    PostgresLookup(database),
+                    rollups,
+                    runtime.clock,
                 ),
                 SERVICE,
                 long_lived=frozenset({"RecordUsage"}),

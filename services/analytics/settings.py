@@ -30,8 +30,10 @@ class AnalyticsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="POINTSMAN_ANALYTICS_")
 
     listen: Address = "127.0.0.1:7703"
-    #: The ledger's database; `?sslmode=verify-full&sslrootcert=…` for TLS.
+    #: The ledger's database; `?sslmode=verify-full&sslrootcert=…` for TLS; several hosts where one may take over.
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
+    #: The database that questions go to, a replica. Unset: the same.
+    postgres_reader_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = None
     #: Connections that run queries, besides the two that write.
     postgres_readers: int = Field(4, ge=1, le=100)
     #: Time after which a commit is given up and the router keeps the batch.

@@ -193,6 +193,7 @@ def _outcome(index: int, summary: pb.OutcomeSummary) -> Outcome:
             ),
             row=summary.faults_in_row,
             permit=summary.probe_permit,
+            probe_tenant=summary.probe_tenant,
             generation=summary.generation if summary.HasField("generation") else None,
             provider_generation=(
                 summary.provider_generation if summary.HasField("provider_generation") else None
@@ -229,4 +230,6 @@ def _state(state: TargetState) -> pb.ProviderHealthState:
         reason=state.reason,
         time_to_first_token=duration_to_proto(state.time_to_first_token),
         ramp=state.ramp,
+        probe_failed_by=state.probe_failed_by,
+        probes_failed=min(state.probes_failed, 2**31 - 1),
     )

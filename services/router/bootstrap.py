@@ -12,6 +12,7 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.prices import cost_micro_usd
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
+from libs.clock import Clock
 from libs.http.bounds import Bounds
 from libs.http.observe import HttpObserver
 from libs.http.server import Door, HttpServer, certificate
@@ -28,8 +29,10 @@ from services.router.admission.leased_admission import LeasedAdmission
 from services.router.admission.leases import Pool
 from services.router.admission.queued_admission import QueueBounds, QueuedAdmission
 from services.router.api.entry import Entry
+from services.router.api.fetched import FetchedAddresses
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.http_door import HttpDoor, OpenAiErrors
+from services.router.api.http_fetch import HttpFetcher
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from services.router.budgets.budgets import Budgets
@@ -70,8 +73,7 @@ async def assemble(
     settings: RouterSettings, runtime: Runtime
 ) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
-    clock, metrics, rng = runtime.clock, runtime.metrics, Random()
-    ids = TimeOrderedIds(rng)
+    clock, metrics, rng, ids = runtime.clock, runtime.metrics, Random(), TimeOrderedIds(Random())
     token = settings.service_token.get_secret_value()
     reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
     catalog = CatalogHolder(
@@ -131,11 +133,14 @@ async def assemble(
             recent,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
-        retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
+        retries, requests = (
+            RetryBudget(settings.retry_ratio, settings.retry_minimum),
+            RequestLog(spool, clock, ids),
+        )
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
-        calls = Calls(providers, gate, targets, retries, recent, clock)
+        calls = Calls(providers, gate, retries, recent, requests, clock)
         generate = Generate(
             planner,
             gate,
@@ -144,7 +149,7 @@ async def assemble(
             retries,
             recent,
             RecentAnswers(),
-            RequestLog(spool, clock, ids),
+            requests,
             clock,
             rng,
         )
@@ -158,14 +163,19 @@ async def assemble(
             _until(health.known, FIRST_CONTACT, "health"),
             _until(leases.known, settings.limiter_wait, "ratelimit"),
         )
-
-        def new_id() -> str:
-            return ids.make(clock.now())
-
-        entry = Entry(lambda: catalog.current, generate, dry_run, clock, new_id)
+        addresses = None
+        if settings.hosts_to_fetch_from:
+            fetcher = await stack.enter_async_context(HttpFetcher(settings.hosts_to_fetch_from))
+            addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
+        entry = Entry(lambda: catalog.current, generate, dry_run, clock, _new_id_of(ids, clock), addresses)
         heartbeats = Heartbeats(settings.heartbeat)
         servicer = RouterServicer(entry, set_aside, heartbeats)
-        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), new_id)
+        yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), _new_id_of(ids, clock))
+
+
+def _new_id_of(ids: TimeOrderedIds, clock: Clock) -> Callable[[], str]:
+    """Returns a function that makes ids at the clock's time."""
+    return lambda: ids.make(clock.now())
 
 
 def _open_spool(settings: RouterSettings, runtime: Runtime) -> FileSpool:

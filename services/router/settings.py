@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
 LEAST_BYTES = 20 * 1024 * 1024
 #: One tenant's share, in fifths: the largest request fits into that of the least.
 SHARE_OF_ONE = 3
+#: A name with a top-level domain, so no IP address and no name of a network's own.
+_HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
 MOST_BODY = SHARE_OF_ONE * LEAST_BYTES // 5 - CALL_BYTES
 
 
@@ -40,6 +43,8 @@ class RouterSettings(BreakerVariables, ServiceSettings):
     http_max_body: int = Field(10_000_000, ge=1024, le=MOST_BODY)
     #: A stream that has said nothing for so many seconds says that it lives; 0: it stays silent.
     heartbeat: float = Field(10.0, ge=0, le=3600)
+    #: Host names, by commas, from which images and files are fetched where a request gives their address.
+    fetch_hosts: str = ""
     #: Bytes of requests being served, of all tenants; one may hold three fifths. What is beyond is refused at once.
     bytes_in_flight: int = Field(LEAST_BYTES, ge=LEAST_BYTES)
     #: `host:port`, or `dns:///service:port` to balance over all replicas.
@@ -64,6 +69,19 @@ class RouterSettings(BreakerVariables, ServiceSettings):
     retry_ratio: float = Field(0.08, ge=0, le=10)
     #: Attempts in vain a minute that are allowed whatever the traffic, as long as something answers.
     retry_minimum: int = Field(50, ge=0)
+
+    @property
+    def hosts_to_fetch_from(self) -> frozenset[str]:
+        """Returns the names in `fetch_hosts`."""
+        return frozenset(filter(None, map(str.strip, self.fetch_hosts.split(","))))
+
+    @field_validator("fetch_hosts")
+    @classmethod
+    def _hosts_are_names(cls, fetch_hosts: str) -> str:
+        for host in filter(None, map(str.strip, fetch_hosts.split(","))):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host's name in lower case, such as images.example.com")
+        return fetch_hosts
 
     @field_validator("http_listen")
     @classmethod

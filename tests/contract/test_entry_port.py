@@ -16,7 +16,7 @@ from services.router.api.entry import Entry
 from services.router.api.http_door import TenantCalls
 from services.router.request.generation import Prompt
 from tests.support.http_door import FakeEntry
-from tests.support.routing import TENANT, Harness, catalog, model
+from tests.support.routing import TENANT, Harness, catalog, model, new_id
 
 DRAFT = Draft(Prompt((Message(Role.USER, "mug"),), 0), request_id="r-1")
 
@@ -30,7 +30,7 @@ async def entry(request: pytest.FixtureRequest) -> AsyncIterator[TenantCalls]:
     else:
         h = Harness(catalog([model("alpha/small")]), {"alpha/small": [["About: ", "mug"]]})
         h.providers.script["alpha/small"].insert(0, "About: mug")
-        yield Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, lambda: "new")
+        yield Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id)
         h.assert_settled()
     current.reset(token)
 

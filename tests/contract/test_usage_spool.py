@@ -9,11 +9,13 @@ import pytest
 import structlog
 
 from libs.clock import SystemClock
+from libs.request_record import decode_request, encode_request
 from libs.telemetry import Metrics
 from libs.types import Usage, UsageAccuracy
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
 from services.router.ledger.usage_record import Outcome, UsageRecord
 from tests.support.clock import ManualClock
+from tests.support.requests import sent_request
 from tests.support.routing import MemorySpool
 
 Ended = Callable[[], list[UsageRecord]]
@@ -50,6 +52,11 @@ def open_spool(directory: Path, **more: int) -> FileSpool:
     return FileSpool(directory, Metrics(), SystemClock(), **more)
 
 
+def attempts(spool: FileSpool) -> list[UsageRecord]:
+    """The attempts that are read next."""
+    return [record for record in spool.read()[0] if isinstance(record, UsageRecord)]
+
+
 @pytest.fixture(params=["memory", "files"])
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[MemorySpool | FileSpool, Ended]:
     """A spool, and how to see what ended."""
@@ -60,7 +67,7 @@ def spool(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[MemorySpool |
     seen: list[UsageRecord] = []
 
     def ended() -> list[UsageRecord]:
-        seen.extend(files.read()[0])
+        seen.extend(attempts(files))
         return seen
 
     return files, ended
@@ -77,6 +84,24 @@ def test_what_ends_is_kept_in_order_as_it_was(spool: tuple[MemorySpool | FileSpo
     assert ended() == [record("2"), record("1", Outcome.FAILURE)]
 
 
+def test_requests_come_out_as_they_were_beside_attempts(tmp_path: Path) -> None:
+    """Also from the files of a process that died, with an attempt of it that never ended."""
+    asked = sent_request()
+    first = open_spool(tmp_path)
+    first.begin(record("cut", Outcome.UNKNOWN))
+    first.begin(record("done", Outcome.UNKNOWN))
+    first.end(record("done"))
+    first.add_request(asked)
+    assert first.read()[0] == [record("done"), encode_request(asked)]
+    assert decode_request(encode_request(asked)) == asked
+    abandon(first)
+    assert open_spool(tmp_path).read()[0] == [
+        record("cut", Outcome.UNKNOWN),
+        record("done"),
+        encode_request(asked),
+    ]
+
+
 def test_an_attempt_cut_off_by_a_crash_is_sent_as_it_began(tmp_path: Path) -> None:
     """After a process death, what was acknowledged is gone, what was not comes again, and what never ended comes as
     unknown."""
@@ -86,7 +111,7 @@ def test_an_attempt_cut_off_by_a_crash_is_sent_as_it_began(tmp_path: Path) -> No
     first.begin(record("cut", Outcome.UNKNOWN))
     abandon(first)
     second = open_spool(tmp_path)
-    assert [(r.attempt_id, r.outcome) for r in second.read()[0]] == [
+    assert [(r.attempt_id, r.outcome) for r in attempts(second)] == [
         ("done", Outcome.SUCCESS),
         ("cut", Outcome.UNKNOWN),
     ]
@@ -106,7 +131,7 @@ def test_a_torn_tail_loses_only_itself(tmp_path: Path) -> None:
     data = bytearray(segment.read_bytes())
     data[end : end + 8] = b"\x50\x00\x00\x00half"
     segment.write_bytes(data)
-    assert [r.attempt_id for r in open_spool(tmp_path).read()[0]] == ["whole"]
+    assert [r.attempt_id for r in attempts(open_spool(tmp_path))] == ["whole"]
 
 
 def test_what_is_not_acknowledged_is_read_again(tmp_path: Path) -> None:
@@ -116,9 +141,9 @@ def test_what_is_not_acknowledged_is_read_again(tmp_path: Path) -> None:
     _, position = spool.read()
     spool.acknowledge(position)
     spool.end(record("2"))
-    assert [r.attempt_id for r in spool.read()[0]] == ["2"]
+    assert [r.attempt_id for r in attempts(spool)] == ["2"]
     spool.rewind()
-    assert [r.attempt_id for r in spool.read()[0]] == ["2"]
+    assert [r.attempt_id for r in attempts(spool)] == ["2"]
 
 
 def test_acknowledged_segments_go_unless_an_attempt_that_began_there_still_runs(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Shared:
         return self.stack.client(TENANT_KEY)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def session_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
     """The stack itself; tests take `shared`."""
     data = tmp_path_factory.mktemp("shared")

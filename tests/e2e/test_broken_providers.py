@@ -39,3 +39,15 @@ async def test_whatever_is_broken_who_serves_is_reached(tmp_path: Path, name: st
         if seen.scenario.fault == "silence":
             # One that began as the first was found out may still be among them.
             assert len(late) <= len(seen.scenario.broken), seen.scenario
+
+
+async def test_regression_callers_in_a_hurry_find_out_who_is_silent(tmp_path: Path) -> None:
+    """Named regression: with a deadline of a second or two every call waited for a silent provider, for as long as it
+    was silent, and of four of them half of the calls died: a deadline that cuts a call is no fault of its provider,
+    and nothing else was learned from it."""
+    shipped = load(ROOT / "config" / "pointsman.yaml", environ={}, prices=False)
+    silent = policy_providers(shipped, POLICY)[:2]
+    (seen,) = await run(tmp_path, shipped, POLICY, [Scenario(1, "silence", silent)], CALLS, deadline=3.0)
+    assert seen.errors == []
+    last = range(CALLS - 8, CALLS)
+    assert not [number for number, _, _ in seen.failed_attempts() if number in last]

@@ -312,8 +312,7 @@ async def test_s08_s09_s10_a_broken_stream_is_finished_by_another(
 
 async def test_s08_another_answer_begins_anew_and_says_so(bench: Bench, edge: str) -> None:
     """A fallback's different answer is announced by `restarted` over gRPC; OpenAI's wire cannot say that, so there it
-    is an error and never half of one text after half of the other.
-    and never half of one text after half of the other."""
+    is an error and never half of one text after half of the other."""
     name = primary("s08", edge, 2)
     if edge == "grpc":
         answer = await bench.ask(edge, [f"{name}/m", "differs/m"])
@@ -397,7 +396,6 @@ async def test_s14_a_fallback_that_refuses_the_prefill_says_it_all_again(bench: 
 @dataclass(frozen=True, slots=True)
 class Flap:
     """The effect of a minute's outage. `wasted`: attempts on the primary while it was down; `back`: seconds from its
-    return to its first answer.
     return to its first answer."""
 
     asked: int
@@ -441,9 +439,11 @@ async def test_s15_a_minutes_flap_wastes_little_and_the_primary_comes_back(
 
 @both
 async def test_s16_a_failover_is_accounted_for(bench: Bench, edge: str, stream: bool) -> None:
-    """The failed attempt costs nothing; the answer costs what the provider that gave it says it used."""
+    """The caller is told who answered. The failed attempt costs nothing; the answer costs what the provider that gave
+    it says it used."""
     name = primary("s16", edge, stream)
     answer = await bench.ask(edge, [f"{name}/m", "continues/m"], stream=stream)
+    assert (answer.model, answer.failed) == ("continues/m", (f"{name}/m: overloaded",))
     request_id = next(key for key, value in bench.answers.items() if value is answer)
     failed, given = await bench.stack.settled_ledger(request_id, lambda rows: len(rows) == 2)
     assert (failed["provider"], failed["outcome"], failed["cost_micro_usd"]) == (name, "failure", 0)

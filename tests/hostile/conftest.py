@@ -1,4 +1,4 @@
-"""One stack for all attacks."""
+"""One stack for all attacks; outages and restarts have their own."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ _story: list[str] = []
 def pytest_report_header() -> str:
     """Names the seed."""
     return f"hostile: POINTSMAN_HOSTILE_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with stacks of their own come first: they keep every core busy, and `ground`'s processes are watched."""
+    items.sort(key=lambda item: "ground" in getattr(item, "fixturenames", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

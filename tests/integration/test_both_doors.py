@@ -21,7 +21,7 @@ from services.router.api.identity import OPERATOR
 from services.router.api.servicer import RouterServicer
 from tests.support.http_door import running_door
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import Harness, catalog, fail, model
+from tests.support.routing import Harness, catalog, fail, model, new_id
 
 
 class Doors:
@@ -30,7 +30,7 @@ class Doors:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.catalog: Catalog = harness.catalog
-        self.entry = Entry(lambda: self.catalog, harness.generate, harness.dry_run, harness.clock)
+        self.entry = Entry(lambda: self.catalog, harness.generate, harness.dry_run, harness.clock, new_id)
         self.grpc: Client
         self.http: AsyncOpenAI
 

@@ -70,7 +70,7 @@ class Life:
         """The attempts that the ledger gets, acknowledged."""
         records, position = self.spool.read()
         self.spool.acknowledge(position)
-        return [r.attempt_id for r in records]
+        return [r.attempt_id for r in records if isinstance(r, UsageRecord)]
 
     def die(self) -> None:
         """Lets go of the directory without the tidy end of `close`."""
@@ -167,6 +167,8 @@ async def router(disk: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, 
         "POINTSMAN_ROUTER_METRICS_LISTEN": str(metrics),
         "POINTSMAN_ROUTER_SPOOL_DIR": str(disk / "spool"),
         "POINTSMAN_ROUTER_DRAIN_SECONDS": "0",
+        # There is none.
+        "POINTSMAN_ROUTER_LIMITER_WAIT": "0",
     }
     with (disk / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

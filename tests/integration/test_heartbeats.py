@@ -23,7 +23,7 @@ from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.http_door import RunningDoor, running_door
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import Harness, catalog, fail, model
+from tests.support.routing import Harness, catalog, fail, model, new_id
 
 #: Seconds.
 INTERVAL = 0.02
@@ -39,7 +39,7 @@ class Doors:
         scripts: dict[str, list[object]] = {"a/m": [[self.speaks, "fine"]], "b/m": [["else"]]}
         self.harness = Harness(catalog([model("a/m")], [model("b/m")]), scripts)
         h = self.harness
-        self.entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock)
+        self.entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id)
         self.address = ""
         self.http: RunningDoor
 

@@ -317,7 +317,11 @@ async def process(log: Path, variables: Mapping[str, str]) -> AsyncIterator[asyn
     environ |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"}
     catalog = str(ROOT / "config" / "simulator.yaml")
     environ |= {"POINTSMAN_CONFIG": catalog, "POINTSMAN_ROUTER_LISTEN": "", "POINTSMAN_SERVICE_TOKEN": TOKEN}
-    environ |= {"POINTSMAN_ROUTER_SPOOL_DIR": str(log.with_suffix(".spool"))}
+    # There is no limiter to wait for.
+    environ |= {
+        "POINTSMAN_ROUTER_SPOOL_DIR": str(log.with_suffix(".spool")),
+        "POINTSMAN_ROUTER_LIMITER_WAIT": "0",
+    }
     environ |= {f"POINTSMAN_ROUTER_{name}": value for name, value in variables.items()}
     with log.open("wb") as file:
         child = await spawn(sys.executable, "-m", "services.router", env=environ, cwd=ROOT, stderr=file)

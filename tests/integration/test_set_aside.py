@@ -24,7 +24,7 @@ from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from tests.support.address import fresh_address
-from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
+from tests.support.routing import TENANT, Harness, catalog, fail, generation, model, new_id
 from tests.support.server import grpc_server
 
 TENANT_KEY, TOKEN = "acme-key", "service-token"
@@ -40,7 +40,7 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
     for n in range(3):
         await h.generate.whole(known, tenant, generation(request_id=f"r{n}", deadline=9e9))
     servicer = RouterServicer(
-        Entry(lambda: known, h.generate, h.dry_run, h.clock), h.set_aside, Heartbeats(0.0)
+        Entry(lambda: known, h.generate, h.dry_run, h.clock, new_id), h.set_aside, Heartbeats(0.0)
     )
     server = grpc_server(
         [Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE)],

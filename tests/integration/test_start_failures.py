@@ -62,6 +62,7 @@ async def test_a_host_that_does_not_exist_is_named(tmp_path: Path) -> None:
         "POINTSMAN_ROUTER_LISTEN": "nobody.invalid:0",
         "POINTSMAN_ROUTER_HTTP_LISTEN": "",
         "POINTSMAN_ROUTER_SPOOL_DIR": str(tmp_path / "spool"),
+        "POINTSMAN_ROUTER_LIMITER_WAIT": "0",
     }
     status, lines = await start("router", variables)
     sentence = "cannot listen on nobody.invalid:0: there is no host called nobody.invalid"

@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 from pointsman.router.v1 import router_pb2_grpc
 
-from libs.answer import Restarted
+from libs.answer import Completed, Delta, Restarted
 from libs.client import Client, TextAssembler
 from libs.conversation import Citation, Message, Reasoning, ReasoningDelta, Role, Text
 from libs.rpc.server import Registration
@@ -20,7 +20,7 @@ from services.router.api.servicer import RouterServicer
 from services.router.request.generation import Completion, Prompt
 from tests.support.http_door import running_door
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import Harness, catalog, fail, model
+from tests.support.routing import Harness, catalog, fail, model, new_id
 
 SIGNED = Reasoning("hm", "S", kind="anthropic")
 SOURCE = Citation("https://a.example", "A")
@@ -56,7 +56,7 @@ class Doors:
 async def doors() -> AsyncIterator[Doors]:
     doors = Doors()
     h = doors.harness
-    entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock)
+    entry = Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id)
     servicer = RouterServicer(entry, h.set_aside, Heartbeats(0.0))
     registration = Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, NAME)
     async with (
@@ -135,3 +135,27 @@ async def test_fields_of_which_nothing_is_made_are_named_in_the_head(doors: Door
     assert streamed.headers["x-pointsman-ignored"] == "service_tier"
     async for _ in streamed.parse():
         pass
+
+
+async def test_options_that_the_provider_could_not_be_told_are_named(doors: Doors) -> None:
+    """By the one that answers, in the terms of each door, whole and in the head of a stream; not by one that
+    failed."""
+    dropped = ("seed", "reasoning_summary")
+    doors.play([("top_p",), *VOID], [dropped, "fine"])
+    events = [event async for event in doors.grpc.stream("Describe a mug.")]
+    heads = [event.head.ignored for event in events if isinstance(event, Delta) and event.head]
+    # Thoughts were the first of the stream, and have its head.
+    assert heads == [("top_p",)]
+    assert isinstance(events[-1], Completed)
+    assert events[-1].result.ignored == dropped
+    doors.play([fail(ErrorClass.STALLED)], [dropped, "fine"])
+    raw = doors.http.responses.with_raw_response
+    streamed = await raw.create(model="auto", input=ASK, stream=True)
+    assert streamed.headers["x-pointsman-ignored"] == "seed, reasoning.summary"
+    async for _ in streamed.parse():
+        pass
+    whole = Completion("fine", FinishReason.STOP, Usage(10, 5), ignored=dropped)
+    doors.play(fail(ErrorClass.STALLED), whole)
+    assert (await doors.grpc.generate("Describe a mug.", seed=7)).ignored == dropped
+    answered = await raw.create(model="auto", input=ASK, store=True)
+    assert answered.headers["x-pointsman-ignored"] == "store, seed, reasoning.summary"

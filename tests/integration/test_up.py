@@ -117,18 +117,19 @@ async def until_gone(pids: list[int]) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_stops_everything_and_keeps_the_data(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_stops_everything_and_keeps_the_data(tmp_path: Path) -> None:
     """Within five seconds no process and no port is left, the status is 0, and the directory can be used again."""
-    async with running(tmp_path) as up:
-        pids = list(children(up.process.pid).values())
-        assert len(pids) >= 7
-        up.process.send_signal(number)
-        async with asyncio.timeout(5.0):
-            assert await up.process.wait() == 0
-        assert not any(alive(pid) for pid in pids)
-        assert all(port_is_free(int(a.rpartition(":")[2])) for a in up.state.values() if a.startswith("127."))
-        assert not (tmp_path / "stack.json").exists()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        async with running(tmp_path) as up:
+            pids = list(children(up.process.pid).values())
+            assert len(pids) >= 7
+            up.process.send_signal(number)
+            async with asyncio.timeout(5.0):
+                assert await up.process.wait() == 0
+            assert not any(alive(pid) for pid in pids)
+            addresses = [address for address in up.state.values() if address.startswith("127.")]
+            assert all(port_is_free(int(address.rpartition(":")[2])) for address in addresses)
+            assert not (tmp_path / "stack.json").exists()
     again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))
     _, errors = await again.communicate()
     assert again.returncode == 0, errors

@@ -43,11 +43,11 @@ class Analytics:
 
 
 @asynccontextmanager
-async def analytics(dsn: str) -> AsyncIterator[Analytics]:
-    """Everything that `python -m services.analytics` puts together, without the process."""
+async def analytics(dsn: str, **more: object) -> AsyncIterator[Analytics]:
+    """Everything that `python -m services.analytics` puts together, without the process. `more`: settings."""
     clock, metrics = SystemClock(), Metrics()
     settings = AnalyticsSettings.model_validate(
-        {"listen": fresh_address(), "postgres_dsn": dsn, "write_timeout": 1.0}
+        {"listen": fresh_address(), "postgres_dsn": dsn, "write_timeout": 1.0, **more}
     )
     runtime = Runtime(
         "analytics-test", clock, metrics, ServiceToken(""), BytesInFlight(), UnknownCallers(clock)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
 from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
+from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
 from services.analytics.ledger.request import RequestRecord
@@ -51,7 +52,7 @@ def an_attempt(attempt_id: str = "a1", **fields: Any) -> Attempt:
 
 
 class MemoryLedger:
-    """Satisfies the ports `Ledger` and `Reports`. `gone` makes it UNAVAILABLE."""
+    """Satisfies the ports `Ledger`, `RequestLookup` and `Reports`. `gone` makes it UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
@@ -107,6 +108,19 @@ class MemoryLedger:
             min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values()
         )
         return dict(zip((a.attempt_id for a in first), groups.values(), strict=True))
+
+    async def by_request(self, request_id: str, tenant: str) -> list[Account]:
+        self._check()
+        return accounts_of(
+            [r for r in self.requests.values() if r.request_id == request_id and tenant in ("", r.tenant)],
+            [a for a in self.rows.values() if a.request_id == request_id and tenant in ("", a.tenant)],
+        )
+
+    async def by_attempt(self, attempt_id: str) -> list[Account]:
+        self._check()
+        attempt = self.rows.get(attempt_id)
+        found = [] if attempt is None else await self.by_request(attempt.request_id, attempt.tenant)
+        return [account for account in found if attempt in account.attempts]
 
     def _check(self) -> None:
         if self.gone:

@@ -17,6 +17,7 @@ from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts, Period, Scope
+from libs.request_record import RequestRecord, decode_request
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
@@ -25,7 +26,7 @@ from services.router.admission.amounts import AdmissionDenied
 from services.router.budgets.budgets import Budgets
 from services.router.generate.answers import RecentAnswers
 from services.router.generate.attempt import Attempts
-from services.router.generate.attempt_end import AttemptObserver
+from services.router.generate.attempt_end import AttemptObserver, Observers
 from services.router.generate.begin import Gate
 from services.router.generate.call import Calls
 from services.router.generate.dry_run import DryRun
@@ -36,7 +37,6 @@ from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
-from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry
@@ -122,8 +122,8 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 @dataclass
 class ScriptedProviders:
     """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events, usage told so far, failures and `asyncio.Event`s to
-    wait for; or a function of the prompt that gives one of these."""
+    failure, a completion, or for streams a list of texts, events, usage told so far, a tuple of ignored options,
+    failures and `asyncio.Event`s to wait for; or a function of the prompt that gives one of these."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -131,6 +131,7 @@ class ScriptedProviders:
     calls: list[str] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     cancelled: int = 0
+    learned: LearnedTimes = UNKNOWN_PACE
     without_key: dict[str, str] = field(default_factory=dict)
 
     def _next(self, model: Model, prompt: Prompt) -> object:
@@ -145,7 +146,7 @@ class ScriptedProviders:
         return self.without_key.get(provider.name, "")
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        return UNKNOWN_PACE
+        return self.learned
 
     async def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
@@ -180,6 +181,9 @@ class ScriptedProviders:
                 if isinstance(step, Usage):
                     told.usage = step
                     continue
+                if isinstance(step, tuple):
+                    told.ignored = step
+                    continue
                 if step is CUT:
                     finished = True
                     return
@@ -206,6 +210,8 @@ class ScriptedProviders:
             self.cancelled += not finished
 
 
+#: Times after which a hedge begins at once.
+AT_ONCE = LearnedTimes(first_content=0.0, per_token=0.0, tokens=100.0)
 HANG = object()
 #: A stream ends without its end.
 CUT = object()
@@ -217,20 +223,18 @@ class FakeHealth:
 
     states: dict[str, TargetHealth] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    half_open: set[str] = field(default_factory=set)
     outcomes: list[tuple[str, ErrorClass | None]] = field(default_factory=list)
     tickets: int = 0
 
     def health_of(self, model: Model) -> TargetHealth:
         return self.states.get(model.id, UNKNOWN)
 
-    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        return 0.0
-
     async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         if model.id in self.closed:
             return None
         self.tickets += 1
-        return CallTicket()
+        return CallTicket("probe" if model.id in self.half_open else "")
 
     def record_success(
         self,
@@ -322,7 +326,7 @@ class MemorySpool:
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
-    requests: list[RequestRecord] = field(default_factory=list)
+    requests_alone: list[RequestRecord] = field(default_factory=list)
 
     def begin(self, record: UsageRecord) -> None:
         self.begun[record.attempt_id] = copy(record)
@@ -332,7 +336,20 @@ class MemorySpool:
         self.ended.append(copy(record))
 
     def add_request(self, record: RequestRecord) -> None:
-        self.requests.append(record)
+        self.requests_alone.append(record)
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Returns the records of requests: first those that came by themselves, then those with an attempt's end."""
+        return [*self.requests_alone, *(decode_request(r.request) for r in self.ended if r.request)]
+
+
+def new_id() -> str:
+    """A new id, of the time at which the manual clock starts."""
+    return _IDS.make(1000.0)
+
+
+_IDS = TimeOrderedIds(Random(3))
 
 
 @dataclass
@@ -351,11 +368,12 @@ class Harness:
     queue: Admission | None = None
     #: Behind the router's own.
     observers: Sequence[AttemptObserver] = ()
+    learned: LearnedTimes = UNKNOWN_PACE
     #: The version of every provider's key.
     key: str = ""
 
     def __post_init__(self) -> None:
-        self.providers = ScriptedProviders(self.script, self.clock)
+        self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
         rng = Random(7)
         self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
@@ -376,8 +394,13 @@ class Harness:
         observers = attempt_observers(
             self.spool, Meters(self.metrics), self.health, self.set_aside, self.recent, self.clock
         )
+        learners = (*observers.learners, *self.observers)
         attempts = Attempts(
-            self.spool, [*observers, *self.observers], self.price, self.clock, TimeOrderedIds(Random(1))
+            self.spool,
+            Observers(observers.accounts, learners),
+            self.price,
+            self.clock,
+            TimeOrderedIds(Random(1)),
         )
         gate = Gate(
             budgets,
@@ -387,7 +410,8 @@ class Harness:
             attempts,
             self.clock,
         )
-        calls = Calls(self.providers, gate, self.health, self.budget, self.recent, self.clock)
+        requests = RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2)))
+        calls = Calls(self.providers, gate, self.budget, self.recent, requests, self.clock)
         self.generate = Generate(
             self.planner,
             gate,
@@ -396,7 +420,7 @@ class Harness:
             self.budget,
             self.recent,
             RecentAnswers(),
-            RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2))),
+            requests,
             self.clock,
             rng,
         )

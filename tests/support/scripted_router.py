@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 from pointsman.router.v1 import router_pb2, router_pb2_grpc
 
-from libs.clock import SystemClock
+from libs.clock import Clock, SystemClock
 from libs.errors import FieldViolation, InvalidArgument, Unauthenticated, Unavailable
 from libs.intake import BytesInFlight
 from libs.rpc.receive import MessageBounds
@@ -83,10 +83,10 @@ class Scripted(router_pb2_grpc.RouterServicer):
 
 @asynccontextmanager
 async def scripted_router(
-    bytes_in_flight: BytesInFlight | None = None,
+    bytes_in_flight: BytesInFlight | None = None, clock: Clock | None = None
 ) -> AsyncIterator[tuple[Scripted, GrpcServer, Metrics]]:
     """The server, serving."""
-    clock, metrics, servicer = SystemClock(), Metrics(), Scripted()  # type: ignore[abstract]  # of the other methods
+    clock, metrics, servicer = clock or SystemClock(), Metrics(), Scripted()  # type: ignore[abstract]  # of the other methods
     add = router_pb2_grpc.add_RouterServicer_to_server
     server = grpc_server(
         [Registration(add, servicer, SERVICE, bounds=BOUNDS)],

@@ -25,6 +25,7 @@ from pointsman.ratelimit.v1 import ratelimit_pb2
 from pointsman.router.v1 import router_pb2
 
 from libs.errors import InvalidArgument
+from libs.request_record import encode_request
 from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
@@ -41,6 +42,7 @@ from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
 from tests.support.memory_rollups import MemoryRollups
+from tests.support.requests import sent_request
 from tests.support.routing import TENANT, Harness, catalog, model
 
 #: More entries than any field may have.
@@ -59,15 +61,10 @@ VALUES: dict[str, object] = {
     "role": router_pb2.ROLE_USER,
     "confidence": 1.0,
     "probability": 1.0,
-    "pointsman.analytics.v1.RequestRecord.outcome": analytics_pb2.OUTCOME_SUCCESS,
+    "requests": encode_request(sent_request()),
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
 }
-#: What a record is refused for in the answer to its batch.
-TOO_MANY = [
-    [f"{field} must have at most {most} entries"]
-    for field, most in (("labels", 32), ("capabilities", 32), ("candidates", 100))
-]
 USER = router_pb2.Message(role=router_pb2.ROLE_USER, text="hello")
 
 
@@ -185,6 +182,7 @@ def servicer_of(case: Case) -> Any:
         Recorder(MemoryLedger(), clock, Metrics()),
         MemoryLedger(),
         MemoryQuotaAlerts(),
+        MemoryLedger(),
         MemoryRollups(),
         clock,
     )
@@ -208,7 +206,7 @@ async def call(case: Case, request: Message) -> None:
     async for response in answer:
         # What an event is refused for is told in the answer to its batch.
         if isinstance(response, analytics_pb2.RecordUsageResponse) and response.rejected:
-            assert [told.reason for told in response.rejected] in TOO_MANY
+            assert [told.reason for told in response.rejected] == ["labels must have at most 32 entries"]
             raise InvalidArgument([])
 
 

@@ -111,3 +111,21 @@ def test_what_is_no_port_is_one_sentence(monkeypatch: pytest.MonkeyPatch, port: 
     """Digits of other scripts, and thousands of them, made Python raise a sentence of its own."""
     (fault,) = faults(monkeypatch, RouterSettings, {"ROUTER_LISTEN": f"127.0.0.1:{port}"})
     assert fault.startswith("POINTSMAN_ROUTER_LISTEN: must be host:port")
+
+
+def test_hosts_to_fetch_from_are_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the internet, as they stand in addresses: no IP address, no pattern, no name of a network's own."""
+    for host in (
+        "10.0.0.1",
+        "localhost",
+        "*.example.com",
+        "Example.com",
+        "https://example.com",
+        "a.example:443",
+    ):
+        (fault,) = faults(monkeypatch, RouterSettings, {"ROUTER_FETCH_HOSTS": f"images.example.com, {host}"})
+        assert fault.startswith("POINTSMAN_ROUTER_FETCH_HOSTS")
+        assert repr(host) in fault
+    monkeypatch.setenv("POINTSMAN_ROUTER_FETCH_HOSTS", "images.example.com, cdn.example.net,")
+    hosts = load_settings(RouterSettings).hosts_to_fetch_from
+    assert hosts == {"images.example.com", "cdn.example.net"}

@@ -6,14 +6,16 @@ knows a part of JSON Schema only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from dev.simulator.strict.rule import Found, Rule, Sent, has_type, object_of, objects, schemas
+from dev.simulator.strict.rule import Found, Rule, Sent, has_type, object_of, objects, schemas, text
 
 _ISSUES = "https://github.com/"
 _PAGE = "https://docs.claude.com/en/docs/build-with-claude/structured-outputs"
 
+_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 #: Keywords that no grammar knows, by the type that they stand with.
 _UNKNOWN = {
     "array": ("maxItems", "uniqueItems", "contains", "prefixItems"),
@@ -55,6 +57,51 @@ def _choice_on_top(sent: Sent) -> Found:
         if any(name in object_of(tool.get("input_schema")) for name in ("oneOf", "allOf", "anyOf")):
             return {"i": i}
     return None
+
+
+def _strange_key(sent: Sent) -> Found:
+    for i, tool in enumerate(objects(sent.body.get("tools"))):
+        properties = object_of(object_of(tool.get("input_schema")).get("properties"))
+        if not all(map(_KEY.fullmatch, properties)):
+            return {"i": i}
+    return None
+
+
+def _older_draft(sent: Sent) -> Found:
+    for i, tool in enumerate(objects(sent.body.get("tools"))):
+        for _, schema in schemas(tool.get("input_schema")):
+            exclusive = (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
+            if isinstance(schema.get("items"), list) or any(isinstance(bound, bool) for bound in exclusive):
+                return {"i": i}
+    return None
+
+
+def _recursive(sent: Sent) -> Found:
+    for where, grammar in _grammars(sent):
+        for way, schema in schemas(grammar):
+            reference = text(schema.get("$ref"))
+            if reference == "#" or _holds(grammar, reference, way):
+                return {"where": where}
+    return None
+
+
+def _holds(grammar: Any, reference: str, way: tuple[str, ...]) -> bool:
+    """Returns True if the definition that a reference on that way leads to leads back to it."""
+    seen: set[str] = set()
+    rest = [reference]
+    while rest:
+        name = rest.pop()
+        place = tuple(name.split("/")[1:])
+        if name in seen or not place:
+            continue
+        seen.add(name)
+        if place == way[: len(place)]:
+            return True
+        found: Any = grammar
+        for step in place:
+            found = object_of(found).get(step)
+        rest += [text(part.get("$ref")) for _, part in schemas(found) if "$ref" in part]
+    return False
 
 
 def _unknown_keyword(sent: Sent) -> Found:
@@ -110,6 +157,18 @@ TOOL_RULES: tuple[Rule, ...] = (
         "tools.{i}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
         _choice_on_top,
     ),
+    Rule(
+        "name of a parameter",
+        _ISSUES + "decocms/studio/pull/6874",
+        "tools.{i}.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{{1,64}}$'",
+        _strange_key,
+    ),
+    Rule(
+        "schema of an older draft",
+        _ISSUES + "hyperdxio/hyperdx/pull/2925",
+        "tools.{i}.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft 2020-12",
+        _older_draft,
+    ),
 )
 #: Of schemas that become a grammar.
 GRAMMAR_RULES: tuple[Rule, ...] = (
@@ -132,5 +191,6 @@ GRAMMAR_RULES: tuple[Rule, ...] = (
         _least_items,
     ),
     Rule("oneOf", _PAGE, "{where}: Schema type 'oneOf' is not supported", _one_of),
+    Rule("recursive schema", _PAGE, "{where}: Recursive schemas are not supported", _recursive),
 )
 SCHEMA_RULES = TOOL_RULES + GRAMMAR_RULES

@@ -9,6 +9,10 @@ from dev.simulator.strict.rule import Found, Rule, Sent, number, object_of, text
 _ISSUES = "https://github.com/"
 _THINKING = "https://docs.claude.com/en/docs/build-with-claude/extended-thinking"
 
+#: Models that refuse a budget, and those that know nothing else.
+_NO_BUDGET = ("opus-4-7", "opus-4-8", "opus-5", "sonnet-5", "mythos", "fable")
+_NO_ADAPTIVE = ("3-", "opus-4-1", "opus-4-2", "sonnet-4-2", "haiku-4-5", "sonnet-4-5", "opus-4-5")
+
 
 def thinks(sent: Sent) -> bool:
     """Returns True if the request asks for thinking."""
@@ -17,6 +21,17 @@ def thinks(sent: Sent) -> bool:
 
 def _has_budget(sent: Sent) -> bool:
     return object_of(sent.body.get("thinking")).get("type") == "enabled"
+
+
+def _budget_of_adaptive(sent: Sent) -> Found:
+    adaptive = any(f"claude-{name}" in sent.model for name in _NO_BUDGET)
+    return {} if adaptive and _has_budget(sent) else None
+
+
+def _adaptive_of_older(sent: Sent) -> Found:
+    adaptive = object_of(sent.body.get("thinking")).get("type") == "adaptive"
+    older = any(f"claude-{name}" in sent.model for name in _NO_ADAPTIVE)
+    return {} if adaptive and older else None
 
 
 def _small_budget(sent: Sent) -> Found:
@@ -73,6 +88,19 @@ def _bad_signature(sent: Sent) -> Found:
 
 
 THINKING_RULES: tuple[Rule, ...] = (
+    Rule(
+        "budget of a model that takes an effort",
+        _ISSUES + "freecodexyz/free-code/issues/32",
+        '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and'
+        ' "output_config.effort" to control thinking behavior.',
+        _budget_of_adaptive,
+    ),
+    Rule(
+        "effort of a model that takes a budget",
+        "https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html",
+        "adaptive thinking is not supported on this model",
+        _adaptive_of_older,
+    ),
     Rule(
         "budget below the least",
         _THINKING,

@@ -148,6 +148,11 @@ def _many_stops_deepseek(sent: Sent) -> Found:
     return {} if len(chat.stops(sent)) > _DEEPSEEK_STOPS else None
 
 
+def _negative_seed(sent: Sent) -> Found:
+    seed = number(sent.body.get("random_seed"))
+    return {} if seed is not None and seed < 0 else None
+
+
 def _answer_type(sent: Sent) -> Found:
     kind = object_of(sent.body.get("response_format")).get("type")
     return {} if kind not in (None, "text", "json_object") else None
@@ -167,6 +172,12 @@ def _reasoning_lost(sent: Sent) -> Found:
 def _forced_reasoner(sent: Sent) -> Found:
     forced = sent.body.get("tool_choice") not in (None, "auto", "none")
     return {} if "reasoner" in sent.model and forced else None
+
+
+def _forced_thinker(sent: Sent) -> Found:
+    forced = sent.body.get("tool_choice") not in (None, "auto", "none")
+    thinks = object_of(sent.body.get("thinking")).get("type") != "disabled"
+    return {} if "deepseek-v4" in sent.model and thinks and forced else None
 
 
 def _large_limit(sent: Sent) -> Found:
@@ -238,6 +249,13 @@ MISTRAL_RULES: tuple[Rule, ...] = (
         _MISTRAL,
         "json_schema: property '{name}' is not supported",
         _unknown_keyword,
+    ),
+    Rule(
+        "seed",
+        _MISTRAL,
+        "Input should be greater than or equal to 0",
+        _negative_seed,
+        status=422,
     ),
     Rule(
         "temperature",
@@ -327,6 +345,12 @@ DEEPSEEK_RULES: tuple[Rule, ...] = (
         "deepseek-reasoner does not support this tool_choice",
         _forced_reasoner,
         code="invalid_request_error",
+    ),
+    Rule(
+        "forced tool while it thinks",
+        _ISSUES + "tickernelz/opencode-mem/issues/253",
+        "Thinking mode does not support this tool_choice",
+        _forced_thinker,
     ),
     Rule(
         "limit above the model's",

@@ -51,6 +51,11 @@ def _penalty(sent: Sent) -> Found:
     return {"model": sent.model} if later and asked else None
 
 
+def _large_seed(sent: Sent) -> Found:
+    seed = number(_config(sent).get("seed"))
+    return {"seed": f"{seed:.0f}"} if seed is not None and not -(2**31) <= seed < 2**31 else None
+
+
 def _functions(sent: Sent) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for i, tool in enumerate(objects(sent.body.get("tools"))):
         for j, function in enumerate(objects(tool.get("functionDeclarations"))):
@@ -295,6 +300,12 @@ RULES: tuple[Rule, ...] = (
         _ISSUES + "google-gemini/cookbook/issues/1290",
         "Penalty is not enabled for models/{model}",
         _penalty,
+    ),
+    Rule(
+        "seed",
+        _GENERATE,
+        "Invalid value at 'generation_config.seed' (TYPE_INT32), {seed}",
+        _large_seed,
     ),
     Rule(
         "temperature",

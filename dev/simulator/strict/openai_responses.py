@@ -77,6 +77,12 @@ def _bad_answer(sent: Sent) -> Found:
     return None
 
 
+def _answer_type(sent: Sent) -> Found:
+    wanted = _format(sent)
+    found = root_type(wanted["schema"]) if "schema" in wanted else None
+    return found if found is None else {"name": text(wanted.get("name")), **found}
+
+
 def _choice_without_tools(sent: Sent) -> Found:
     choice = sent.body.get("tool_choice")
     return {} if choice not in (None, "auto", "none") and not sent.body.get("tools") else None
@@ -161,6 +167,15 @@ RULES: tuple[Rule, ...] = (
         _bad_schema,
         code="invalid_function_parameters",
         param="tools[{i}].parameters",
+    ),
+    Rule(
+        "answer that is no object",
+        _STRICT,
+        "Invalid schema for response_format '{name}': schema must be a JSON Schema of 'type: \"object\"',"
+        " got 'type: \"{kind}\"'.",
+        _answer_type,
+        code="invalid_json_schema",
+        param="text.format.schema",
     ),
     Rule(
         "strict answer",

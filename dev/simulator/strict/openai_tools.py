@@ -89,6 +89,12 @@ def _strict_answer(sent: Sent) -> Found:
     return None
 
 
+def _answer_type(sent: Sent) -> Found:
+    wanted = object_of(object_of(sent.body.get("response_format")).get("json_schema"))
+    found = root_type(wanted["schema"]) if "schema" in wanted else None
+    return found if found is None else {"name": text(wanted.get("name")), **found}
+
+
 def _answer_name(sent: Sent) -> Found:
     wanted = object_of(sent.body.get("response_format"))
     name = text(object_of(wanted.get("json_schema")).get("name"))
@@ -168,6 +174,14 @@ TOOL_RULES: tuple[Rule, ...] = (
         _strict_function,
         code="invalid_function_parameters",
         param="tools[{i}].function.parameters",
+    ),
+    Rule(
+        "answer that is no object",
+        _ISSUES + "podly-pure-podcasts/podly_pure_podcasts/pull/89",
+        "Invalid schema for response_format '{name}': schema must be a JSON Schema of 'type: \"object\"',"
+        " got 'type: \"{kind}\"'.",
+        _answer_type,
+        param="response_format",
     ),
     Rule(
         "strict answer",

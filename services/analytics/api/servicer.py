@@ -13,9 +13,10 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.bounds import MAX_ID
 from libs.clock import Clock
-from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from libs.rpc.convert import timestamp_to_proto
 from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
 from services.analytics.api.proto_reports import (
     basis_to_proto,
@@ -27,7 +28,8 @@ from services.analytics.api.proto_reports import (
     reliability_to_proto,
 )
 from services.analytics.api.proto_time import instant_from_proto
-from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
+from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
@@ -47,11 +49,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageResponse) -> list[RequestRecord]:
     """Returns the records of requests that can be kept; the others are named in the response."""
     found = []
-    for record in batch.requests:
+    for place, record in enumerate(batch.requests):
         try:
-            found.append(request_from_proto(record))
+            found.append(request_from_bytes(record))
         except UnusableRecord as error:
-            response.rejected.add(attempt_id=record.record_id[:MAX_ID], reason=str(error))
+            response.rejected.add(attempt_id=f"requests[{place}]", reason=str(error))
     return found
 
 
@@ -59,11 +61,18 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     """Translates each rpc; raises `libs.errors`, which the server's layers turn into statuses."""
 
     def __init__(
-        self, recorder: Recorder, reports: Reports, alerts: QuotaAlerts, rollups: Rollups, clock: Clock
+        self,
+        recorder: Recorder,
+        reports: Reports,
+        alerts: QuotaAlerts,
+        lookup: RequestLookup,
+        rollups: Rollups,
+        clock: Clock,
     ) -> None:
         self._recorder = recorder
         self._reports = reports
         self._alerts = alerts
+        self._lookup = lookup
         self._rollups = rollups
         self._clock = clock
 
@@ -152,6 +161,17 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             next=_timestamp(state.rebuild_next),
             until=_timestamp(state.rebuild_until),
         )
+
+    async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
+        """See the proto."""
+        check_lookup(request)
+        if request.attempt_id:
+            found = await self._lookup.by_attempt(request.attempt_id)
+        else:
+            found = await self._lookup.by_request(request.request_id, request.tenant)
+        if not found:
+            raise NotFound("The ledger has nothing under this id", reason="REQUEST_NOT_FOUND")
+        return pb.GetRequestResponse(requests=[account_to_proto(account) for account in found])
 
     async def RecordQuotaAlerts(
         self, request: pb.RecordQuotaAlertsRequest, context: Context

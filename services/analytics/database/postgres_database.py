@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import asyncpg
 import stamina
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
 from libs.errors import DeadlineExceeded, Unavailable
@@ -61,7 +62,16 @@ class PoolOptions:
 class Database:
     """Pools that reconnect by themselves. Nothing connects before `prepare` or `keep_preparing`."""
 
-    def __init__(self, dsn: str, migrations: Sequence[Migration], options: PoolOptions | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        migrations: Sequence[Migration],
+        options: PoolOptions | None = None,
+        *,
+        reader_dsn: str | None = None,
+    ) -> None:
+        """`dsn` may name several hosts: the one that takes writes is used, whichever that is at the time.
+        `reader_dsn`: where questions go, a replica for instance; None: to the one that takes writes."""
         options = options or PoolOptions()
         self._dsn = dsn
         self._migrations = tuple(migrations)
@@ -79,9 +89,14 @@ class Database:
                 "enable_seqscan": "off",
                 "plan_cache_mode": "force_generic_plan",
             },
+            SessionAttribute.primary,
         )
         self._reader = _pool(
-            dsn, options.readers, options.read_timeout, {"default_transaction_read_only": "on"}
+            reader_dsn or dsn,
+            options.readers,
+            options.read_timeout,
+            {"default_transaction_read_only": "on"},
+            SessionAttribute.prefer_standby if reader_dsn else SessionAttribute.primary,
         )
 
     async def prepare(self) -> None:
@@ -92,6 +107,7 @@ class Database:
             connection = await asyncpg.connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,
+                target_session_attrs=SessionAttribute.primary,
                 command_timeout=MIGRATE_TIMEOUT,
                 server_settings={"application_name": "pointsman-analytics-migrate", "statement_timeout": "0"},
             )
@@ -125,6 +141,10 @@ class Database:
         try:
             async with self._writer.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            # It is the primary no more, and would go on saying so: the next connection asks anew which one is.
+            await self._writer.expire_connections()
+            raise unavailable(error) from error
         except UNAVAILABLE_ERRORS as error:
             raise unavailable(error) from error
 
@@ -178,9 +198,13 @@ def unavailable(error: BaseException) -> Unavailable:
     )
 
 
-def _pool(dsn: str, size: int, timeout: float, settings: dict[str, str]) -> asyncpg.Pool[asyncpg.Record]:
+def _pool(
+    dsn: str, size: int, timeout: float, settings: dict[str, str], attribute: SessionAttribute
+) -> asyncpg.Pool[asyncpg.Record]:
+    """Returns a pool of connections to the first host of the DSN that is as `attribute` says."""
     return asyncpg.create_pool(
         dsn,
+        target_session_attrs=attribute,
         min_size=0,
         max_size=size,
         timeout=CONNECT_TIMEOUT,

@@ -19,9 +19,9 @@ MAX_TEXT = 256
 class Outcome:
     """Calls of one router to one model, summed. Durations in seconds, instants in epoch seconds.
 
-    `permit` is the probe permit one of the calls held. Generations are those of the model's and the provider's
-    circuit when the calls began, None where unknown. `row` counts the provider faults after the last success. Raises
-    ValueError where a number makes no sense.
+    `permit` is the probe permit that the call held, which is the only one then, and `probe_tenant` its tenant.
+    Generations are those of the model's and the provider's circuit when the calls began, None where unknown. `row`
+    counts the provider faults after the last success. Raises ValueError where a number makes no sense.
     """
 
     provider: str
@@ -37,9 +37,11 @@ class Outcome:
     generation: int | None = None
     provider_generation: int | None = None
     row: int = 0
+    probe_tenant: str = ""
 
     def __post_init__(self) -> None:
-        if not self.provider or max(len(self.provider), len(self.model), len(self.permit)) > MAX_TEXT:
+        texts = (self.provider, self.model, self.permit, self.probe_tenant)
+        if not self.provider or max(map(len, texts)) > MAX_TEXT:
             raise ValueError(f"names must be set and at most {MAX_TEXT} characters")
         counts = (self.successes, self.first_token_count, self.row, *self.failures.values())
         if not all(0 <= count <= MAX_COUNT for count in counts):

@@ -50,6 +50,8 @@ class Judgement:
         self._first_token = DecayingQuantile(_HALF_LIFE)
         self._medians: tuple[float | None, float | None] = (None, None)
         self._consecutive = 0
+        #: The tenant whose probe failed last, and how often in a row.
+        self._probe_failed_by, self._probes_failed = "", 0
 
     def observe(self, now: float, outcome: Outcome) -> None:
         """Records calls for the published rates and latencies. Latency comes from successes alone."""
@@ -64,6 +66,11 @@ class Judgement:
         if outcome.successes:
             self.last_success = now
             self._key_refused = False
+            self._probe_failed_by, self._probes_failed = "", 0
+        elif outcome.permit and faults:
+            again = outcome.probe_tenant == self._probe_failed_by
+            self._probes_failed = self._probes_failed + 1 if again else 1
+            self._probe_failed_by = outcome.probe_tenant
         if outcome.latency is not None:
             self._latency.add(now, outcome.latency, weight=outcome.successes)
         if outcome.first_token is not None:
@@ -92,6 +99,7 @@ class Judgement:
         self._shown.clear()
         self._current.clear()
         self._consecutive = 0
+        self._probe_failed_by, self._probes_failed = "", 0
         self._note = ""
 
     def state(self, now: float) -> TargetState:
@@ -118,6 +126,8 @@ class Judgement:
             calls=counts.calls,
             consecutive_failures=self._consecutive,
             last_checked=self._last_checked,
+            probe_failed_by=self._probe_failed_by,
+            probes_failed=self._probes_failed,
         )
 
     def _forget_earlier_generations(self) -> int:

@@ -80,8 +80,10 @@ class TargetState:
     calls: int = 0
     consecutive_failures: int = 0
     last_checked: float | None = None
+    probe_failed_by: str = ""
+    probes_failed: int = 0
 
     @property
     def urgent(self) -> tuple[object, ...]:
         """The part that changes what routers do, which is published at once. The rest is published once a second."""
-        return (self.status, self.circuit, self.mode, self.ramp == 1.0)
+        return (self.status, self.circuit, self.mode, self.ramp == 1.0, self.probes_failed)

@@ -58,11 +58,12 @@ class Demand:
 
     def least(self, now: float) -> int:
         """Returns what of use must be free now, so that more need not be waited for."""
-        return math.ceil(self._pace(now)[0] * HORIZON) + self._most()
+        return math.ceil(self._pace(self._rate, self.used, now) * HORIZON) + self._most()
 
     def target(self, now: float) -> int:
         """Returns what of use should be free after asking for more."""
-        rate, calls = self._pace(now)
+        rate = self._pace(self._rate, self.used, now)
+        calls = self._pace(self._call_rate, self.calls, now)
         seconds = min(AHEAD_MOST, max(AHEAD, CALLS / calls)) if calls else AHEAD
         # Calls that run at random vary by the root of their number.
         beginning = 1 + math.isqrt(max(self.peak, self._peak))
@@ -75,7 +76,7 @@ class Demand:
     def _most(self) -> int:
         return max(self.largest, self._largest)
 
-    def _pace(self, now: float) -> tuple[float, float]:
-        """Returns what is used, and calls that ended, per second: lately or just now, whichever is more."""
-        elapsed = max(FIRST, now - self._since)
-        return max(self._rate, self.used / elapsed), max(self._call_rate, self.calls / elapsed)
+    def _pace(self, lately: float, counted: int, now: float) -> float:
+        """Returns a rate per second: what it was `lately`, or is by what has been counted in the present window,
+        whichever is more."""
+        return max(lately, counted / max(FIRST, now - self._since))

@@ -20,6 +20,8 @@ CHECK_INTERVAL = 0.05
 SCARCE_INTERVAL = 0.5
 #: A scope that was not used for this long is forgotten, seconds.
 FORGET = 60.0
+#: Units whose limits callers see: money has notices of its own, and slots are no allowance.
+CALLER_UNITS = frozenset(unit for unit in Unit if unit is Unit.REQUESTS or unit.tokens)
 
 
 class Report(NamedTuple):
@@ -48,6 +50,10 @@ class Pool:
         #: Slices that the limiter must still hear of.
         self._live: dict[str, Slice] = {}
         self._to_tidy: list[Scope] = []
+        #: A scope was taken from whose next check is due.
+        self._check_due = False
+        #: What running calls have taken, by the identity of what `take` has returned.
+        self._taken: dict[int, Sequence[Taken]] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -57,41 +63,41 @@ class Pool:
         limit give stands together."""
         needs = by_unit(amounts)
         taken: list[Taken] = []
-        for scope in scopes:
-            holding = self._holdings.get(scope)
+        for holding in map(self._holdings.get, scopes):
             if holding is None:
                 return None
             if holding.unlimited > now:
                 continue
             if not holding.dimensions:
                 return None
+            holding.used = now
+            if now >= holding.next_check:
+                self._check_due = True
             for dimension in holding.dimensions.values():
                 need = needs[dimension.unit]
-                if need == 0 and not dimension.shadow:
+                if not need and not dimension.shadow:
                     continue
                 # The oldest slice that has anything left mostly has enough.
                 for held in dimension.slices:
                     room = held.amount - held.used
+                    if room >= need and held.expires > now:
+                        taken.append((held, need, False))
+                        break
                     if room > 0 or dimension.shadow:
+                        parts = dimension.split(need, now)
+                        if parts is None:
+                            return None
+                        taken += parts
                         break
                 else:
                     return None
-                if room >= need and held.expires > now:
-                    taken.append((held, need, False))
-                    continue
-                parts = dimension.split(need, now)
-                if parts is None:
-                    return None
-                taken += parts
         for held, part, _ in taken:
             held.used += part
             held.running += 1
-            held.reserved += part
-            held.touched = now
-            held.changed = True
-            home = held.home
-            if home is not None and part > home.demand.largest:
-                home.demand.largest = part
+            demand = held.home.demand
+            if part > demand.largest:  # noqa: PLR1730  # for each limit of each call; max() takes twice as long
+                demand.largest = part
+        self._taken[id(taken)] = taken
         return taken
 
     def settle(self, taken: Sequence[Taken], used: Amounts, now: float) -> None:
@@ -99,37 +105,39 @@ class Pool:
         real = by_unit(used)
         # Slots flow back whole.
         real[CONCURRENCY] = 0
+        del self._taken[id(taken)]
         carried = 0
         for held, amount, more in taken:
             share = real[held.unit] - carried
             # Where several slices served one admission, the last carries what was used beyond the estimate.
-            if more and share > amount:
-                share = amount
-            carried = carried + share if more else 0
-            home = held.home
-            if home is not None:
-                demand = home.demand
-                demand.used += share
-                demand.calls += 1
+            if more:
+                share = min(share, amount)
+                carried += share
+            else:
+                carried = 0
+            demand = held.home.demand
+            demand.used += share
+            demand.calls += 1
             if held.dead:
                 self._owe(held, share - amount)
                 continue
-            if share != amount:
+            # Most calls use less of a limit than they take from it.
+            if share < amount:
+                held.used = max(0, held.used + share - amount)
+            elif share > amount:
                 held.post(share - amount)
             held.running -= 1
-            held.reserved -= amount
             held.touched = now
-            held.changed = True
 
     def wanted(self, scopes: Sequence[Scope], now: float) -> list[tuple[Scope, Amounts]]:
-        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for."""
+        """Returns, after an admission, the scopes of which what is held will not last, with what to ask for. Each is
+        checked every CHECK_INTERVAL."""
+        if not self._check_due:
+            return []
+        self._check_due = False
         low = []
-        for scope in scopes:
-            holding = self._holdings.get(scope)
-            if holding is None or holding.unlimited > now:
-                continue
-            holding.used = now
-            if now >= holding.next_check:
+        for scope, holding in zip(scopes, map(self._holdings.get, scopes), strict=True):
+            if holding is not None and holding.unlimited <= now and now >= holding.next_check:
                 holding.next_check = now + CHECK_INTERVAL
                 if holding.low(now):
                     low.append((scope, least_amounts(holding.wants(now))))
@@ -175,12 +183,13 @@ class Pool:
         holding = self._holdings.get(scope)
         if holding is None or not holding.dimensions:
             return ()
-        found = []
-        for dimension in holding.dimensions.values():
-            state = dimension.state(now)
-            if state is not None:
-                found.append(state)
-        return tuple(found)
+        return tuple(
+            [
+                state
+                for dimension in holding.dimensions.values()
+                if dimension.unit in CALLER_UNITS and (state := dimension.state(now)) is not None
+            ]
+        )
 
     def grant(
         self,
@@ -239,13 +248,15 @@ class Pool:
     def forget(self, ids: Iterable[str] | None) -> None:
         """Forgets slices that the limiter does not know (any more; None: any): nothing is taken from them or
         reported."""
-        dead = [self._live.pop(i) for i in (list(self._live) if ids is None else ids) if i in self._live]
+        dead = {self._live.pop(i) for i in (list(self._live) if ids is None else ids) if i in self._live}
         for held in dead:
             held.dead = True
             self._unhand(held)
         # Once all are gone, so that none of them is asked to carry another's.
-        for held in dead:
-            self._owe(held, held.reserved)
+        for taken in self._taken.values():
+            for held, amount, _ in taken:
+                if held in dead:
+                    self._owe(held, amount)
         if ids is None:
             for holding in self._holdings.values():
                 holding.unlimited = 0.0
@@ -256,13 +267,13 @@ class Pool:
         found = []
         for held in self._live.values():
             if not held.closed and held.done(now):
-                held.closed = held.changed = True
+                held.closed, held.told = True, None
                 self._unhand(held)
-                if held.home is not None:
-                    held.home.left += max(0, held.remaining)
+                held.home.left += max(0, held.remaining)
             renew = not held.closed and held.to_renew(now)
-            if held.changed or renew:
-                held.changed = False
+            figures = (held.used, held.overrun)
+            if figures != held.told or renew:
+                held.told = figures
                 found.append(Report(held, held.closed, renew))
         return found
 
@@ -279,7 +290,7 @@ class Pool:
     def take_back_reports(self, reports: Iterable[Report]) -> None:
         """Has reports made again that may not have arrived. Figures are absolute, so repeating them is harmless."""
         for report in reports:
-            report.slice.changed = True
+            report.slice.told = None
 
     def tidy(self, now: float) -> None:
         """Drops scopes of which nothing is held, known or used any more; checks a part of them each time."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from libs.answer import LimitState
 from libs.limits import CONCURRENCY, Amounts, Period, Scope, Unit, by_unit
 from services.router.admission.demand import HORIZON, SLOTS_SPARE, Demand
-from services.router.admission.limit_state import CALLER_UNITS, limit_state
 
 #: Concurrency that nobody used for this long is given back, seconds. Rates are not: they flow back by themselves.
 IDLE = 2.0
@@ -38,20 +37,19 @@ class Slice:
     #: The end of the limit's calendar window; None: it has none, or nothing of it is used.
     window_ends: float | None = None
     #: The limit that it is a slice of; set when it is taken in.
-    home: Dimension | None = None
+    home: Dimension = field(init=False, repr=False)
     used: int = 0
     overrun: int = 0
-    #: Calls that took from it and have not settled, and how much they took.
+    #: Calls that took from it and have not settled.
     running: int = 0
-    reserved: int = 0
-    #: Last taken from or given back to.
+    #: Granted, or last given back to.
     touched: float = 0.0
     #: Nothing more is taken from it.
     retired: bool = False
     #: Its last report has been made.
     closed: bool = False
-    #: The limiter does not know its state.
-    changed: bool = False
+    #: Its use and overrun as the limiter knows them; None: it may not, or not that the slice is closed.
+    told: tuple[int, int] | None = (0, 0)
     #: The limiter does not know it at all any more.
     dead: bool = False
 
@@ -69,14 +67,13 @@ class Slice:
             self.overrun += used - fits
             used = fits
         self.used = used if used > 0 else 0
-        self.changed = True
 
     def done(self, now: float) -> bool:
         """Returns True if its last report is due."""
         if self.running:
             return False
         idle = self.unit is CONCURRENCY and now - self.touched > IDLE
-        if idle and self.home is not None and not self.retired:
+        if idle and not self.retired:
             self.home.demand.turn(now)
             idle = self.home.held - self.amount >= self.home.demand.slots()
         return self.retired or self.closed or idle or self.expires <= now or self.remaining <= 0
@@ -113,7 +110,7 @@ class Dimension:
     @property
     def held(self) -> int:
         """Returns all that the slices are worth, used or not."""
-        return sum(s.amount for s in self.slices)
+        return sum([held.amount for held in self.slices])
 
     def available(self, now: float) -> int:
         """Returns what may be taken now."""
@@ -139,18 +136,26 @@ class Dimension:
         return max(0, used), self.limit
 
     def state(self, now: float) -> LimitState | None:
-        """Returns its state for callers. None: it is not for them, or not known."""
-        if self.known_at is None or self.shadow or self.unit not in CALLER_UNITS:
+        """Returns its state for callers: what was left when it was last granted, with what has come back and without
+        what this router has used since. None: it is only counted, or not known."""
+        if self.known_at is None or self.shadow:
             return None
-        left, age = self.left + self.available(now), now - self.known_at
-        over = None if self.window_ends is None else self.window_ends - now
-        return limit_state(self.unit, self.period, self.limit, left, age, over)
+        limit, whole, left = self.limit, self.period.seconds, self.left + self.available(now)
+        if whole:
+            left += int(limit * (now - self.known_at) / whole)
+        remaining = max(0, min(left, limit))
+        reset = None
+        if whole and limit > 0:
+            reset = (limit - remaining) / limit * whole
+        elif self.window_ends is not None:
+            reset = max(0.0, self.window_ends - now)
+        return LimitState(self.unit, self.period, limit, remaining, reset)
 
     def record_running(self, now: float) -> None:
         """Records how many calls run."""
-        self.demand.turn(now)
-        running = sum(s.running for s in self.slices)
-        self.demand.peak = max(self.demand.peak, running)
+        demand = self.demand
+        demand.turn(now)
+        demand.peak = max(demand.peak, sum([held.running for held in self.slices]))
 
     def low(self, now: float) -> bool:
         """Returns True if more should be asked for."""
@@ -158,7 +163,7 @@ class Dimension:
             return not self.live(now + HORIZON)
         if self.unit is CONCURRENCY:
             return self.available(now) < self.demand.slots() * SLOTS_SPARE / 2
-        if self.budget and now - (self.known_at or 0.0) > FRESH:
+        if now - (self.known_at or 0.0) > FRESH and self.budget:
             return True
         return self.available(now + HORIZON) < self.demand.least(now)
 
@@ -196,7 +201,7 @@ class Holding:
     unlimited: float = 0.0
     #: Next check that what is held lasts.
     next_check: float = 0.0
-    #: Last admitted from.
+    #: Last asked to give, even in vain.
     used: float = 0.0
 
     def short(self, amounts: Amounts, now: float) -> dict[Unit, int] | None:

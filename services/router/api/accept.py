@@ -117,7 +117,6 @@ def accept(
     policy = catalog.policy_for(tenant, content_type.name)
     strategy = content_type.strategy or policy.strategy or tenant.strategy
     bounds = (draft.max_cost_micro_usd, tenant.max_cost_micro_usd, policy.max_cost_micro_usd)
-    costs = [bound for bound in bounds if bound]
     prompt = draft.prompt
     if not prompt.max_output_tokens:
         prompt = structs.replace(prompt, max_output_tokens=content_type.max_output_tokens)
@@ -132,7 +131,7 @@ def accept(
         strategy_asked=draft.strategy is not None,
         priority=draft.priority or tenant.priority,
         campaign=draft.campaign,
-        max_cost_micro_usd=min(costs) if costs else None,
+        max_cost_micro_usd=min(filter(None, bounds), default=None),
         max_attempts=draft.max_attempts or policy.max_attempts or DEFAULT_ATTEMPTS,
         hedge=draft.hedge,
         labels=draft.labels,
@@ -144,10 +143,11 @@ def _check_counts(draft: Draft) -> None:
     """Raises InvalidArgument where there are too many entries of anything; first, since all else loops over them."""
     prompt = draft.prompt
     check_entries("messages", len(prompt.messages))
-    check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in prompt.messages]))
-    parts, attachments = count_parts(prompt.messages)
     # Most requests have none of these.
-    if parts:
+    more = [message for message in prompt.messages if message.tool_calls or message.parts]
+    if more:
+        check_entries("messages.tool_calls", sum([len(message.tool_calls) for message in more]))
+        parts, attachments = count_parts(more)
         check_entries("messages.parts", parts)
         check_entries("messages.parts.data", attachments)
     if prompt.stop_sequences or prompt.tools or draft.models or draft.labels:

@@ -3,7 +3,10 @@ which is handed on."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from msgspec import structs
 
 from libs.answer import Event, Result
 from libs.catalog.catalog import Catalog
@@ -13,6 +16,7 @@ from libs.errors import PermissionDenied, Unauthenticated
 from libs.rpc.observe import current_span
 from libs.types import Usage
 from services.router.api.accept import Draft, accept
+from services.router.api.fetched import FetchedAddresses
 from services.router.api.identity import OPERATOR
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
@@ -34,7 +38,10 @@ class Entry:
         dry_run: DryRun,
         clock: Clock,
         new_id: Callable[[], str],
+        addresses: FetchedAddresses | None = None,
     ) -> None:
+        """`addresses`: fetches those of images and files that the operator allows; None: it allows none."""
+        self._addresses = addresses
         self._catalog = catalog
         self._generate = generate
         self._dry_run = dry_run
@@ -43,11 +50,46 @@ class Entry:
 
     async def generate(self, caller: str, draft: Draft, remaining: float | None) -> Result:
         """Returns the answer in one piece. Cancelling it stops the provider."""
-        return await self._generate.whole(*self._accept(caller, draft, remaining), current_span())
+        accepted = self._accept(caller, draft, remaining)
+        if self._fetches(accepted[2]):
+            async with self._fetched(caller, draft, accepted[2]) as accepted:
+                return await self._generate.whole(*accepted, current_span())
+        return await self._generate.whole(*accepted, current_span())
 
     def stream(self, caller: str, draft: Draft, remaining: float | None) -> AsyncGenerator[Event, None]:
         """Yields the answer as events; the last is Completed. Closing it stops the provider."""
-        return self._generate.stream(*self._accept(caller, draft, remaining), current_span())
+        accepted = self._accept(caller, draft, remaining)
+        if self._fetches(accepted[2]):
+            return self._stream_fetched(caller, draft, accepted[2])
+        return self._generate.stream(*accepted, current_span())
+
+    async def _stream_fetched(
+        self, caller: str, draft: Draft, generation: Generation
+    ) -> AsyncGenerator[Event, None]:
+        async with (
+            self._fetched(caller, draft, generation) as accepted,
+            aclosing(self._generate.stream(*accepted, current_span())) as events,
+        ):
+            async for event in events:
+                yield event
+
+    def _fetches(self, generation: Generation) -> bool:
+        # Most requests hold no images and files at all.
+        addresses = self._addresses
+        return bool(generation.attachments) and addresses is not None and addresses.wanted(generation.prompt)
+
+    @asynccontextmanager
+    async def _fetched(
+        self, caller: str, draft: Draft, generation: Generation
+    ) -> AsyncIterator[tuple[Catalog, Tenant, Generation]]:
+        """Gives what `_accept` makes of the draft with its allowed addresses fetched. `generation`: what it made of
+        it before, which holds the deadline and the id."""
+        assert self._addresses is not None, "somebody has found addresses to fetch"
+        left = generation.deadline - self._clock.monotonic()
+        async with self._addresses.fetched(caller, draft, left) as filled:
+            left = generation.deadline - self._clock.monotonic()
+            named = structs.replace(filled, request_id=generation.request_id)
+            yield self._accept(caller, named, left)
 
     def select(self, caller: str, draft: Draft, remaining: float | None) -> Plan:
         """Returns the plan of a dry run, with at least one candidate."""

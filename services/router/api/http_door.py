@@ -121,7 +121,7 @@ class HttpDoor:
             result = await self._entry.generate(call.caller, parsed.draft, parsed.timeout)
         except PointsmanError as error:
             raise from_failure(error, parsed.names) from None
-        headers = result_headers(result) | ignored_headers(parsed.ignored)
+        headers = result_headers(result) | ignored_headers(parsed.ignored, result.ignored, parsed.names)
         return web.Response(body=exchange.whole(result, created), content_type=JSON, headers=headers)
 
 

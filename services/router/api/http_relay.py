@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
@@ -50,7 +50,7 @@ class HttpRelay:
 
     async def beat(self) -> None:
         """Sends a comment, which clients of server-sent events skip."""
-        response = self._response or await self._send_head({})
+        response = self._response or await self._send_head({}, ())
         await response.write(_HEARTBEAT)
 
     async def run(self, events: AsyncGenerator[Event, None]) -> web.StreamResponse:
@@ -90,16 +90,17 @@ class HttpRelay:
         assert self._selection is not None, "the first event names who was selected"
         response = self._response
         if response is None:
-            account = {} if known is None else head_headers(known)
-            response = await self._send_head(selection_headers(self._selection) | account)
+            account, ignored = ({}, ()) if known is None else (head_headers(known), known.ignored)
+            response = await self._send_head(selection_headers(self._selection) | account, ignored)
         if self._begun:
             return response, b""
         self._begun = True
         return response, self._encoder.begin(self._selection)
 
-    async def _send_head(self, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Sends the head with these headers and those of every stream, and returns the response."""
-        ignored = ignored_headers(self._request.ignored)
+    async def _send_head(self, headers: Mapping[str, str], by_provider: Sequence[str]) -> web.StreamResponse:
+        """Sends the head with these headers and those of every stream, and returns the response. `by_provider`:
+        options that the provider could not be told."""
+        ignored = ignored_headers(self._request.ignored, by_provider, self._request.names)
         self._response = web.StreamResponse(
             headers={**_HEADERS, REQUEST_ID: self._call.id, **headers, **ignored}
         )

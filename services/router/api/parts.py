@@ -24,7 +24,7 @@ _SAYS: dict[Role, tuple[type, ...]] = {
     Role.SYSTEM: (Text,),
     Role.USER: (Text, Image, File),
     Role.ASSISTANT: (Text, Reasoning, Refusal),
-    Role.TOOL: (Text, Image),
+    Role.TOOL: (Text, Image, File),
 }
 
 

@@ -45,6 +45,7 @@ def make_event(event: Event) -> pb.StreamGenerateResponse:
             delta.head.attempts, delta.head.cached = head.attempts, head.cached
             for state in head.limits:
                 _fill_limit(delta.head.limits.add(), state)
+            delta.head.ignored.extend(head.ignored)
     elif isinstance(event, Selected):
         response.selected.request_id = event.request_id
         fill_selection(response.selected.selection, event.selection)
@@ -94,6 +95,8 @@ def fill_result(proto: pb.Result, result: Result) -> None:
         proto.refusal = result.refusal
     for citation in result.citations:
         fill_citation(proto.citations.add(), citation)
+    if result.ignored:
+        proto.ignored.extend(result.ignored)
 
 
 def _fill_limit(proto: pb.LimitState, state: LimitState) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 from msgspec import Struct
 from pointsman.router.v1 import router_pb2 as pb
 
-from libs.conversation import Message, Part, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import (
+    Message,
+    Part,
+    ReasoningEffort,
+    ReasoningSummary,
+    ResponseFormat,
+    Role,
+    Tool,
+    ToolCall,
+)
 from libs.errors import FieldViolation, InvalidArgument
 from libs.rpc.convert import priority_from_proto
 from libs.rpc.parts import part_from_proto
@@ -24,6 +33,7 @@ _ROLES = {
 }
 _STRATEGIES = {pb.Strategy.Value(f"STRATEGY_{s.name}"): s for s in Strategy}
 _EFFORTS = {pb.ReasoningEffort.Value(f"REASONING_EFFORT_{e.name}"): e for e in ReasoningEffort}
+_SUMMARIES = {pb.ReasoningSummary.Value(f"REASONING_SUMMARY_{s.name}"): s for s in ReasoningSummary}
 
 
 def read_draft(request: pb.Generation) -> Draft:
@@ -95,6 +105,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "response_format": _response_format,
     "tools": lambda tools: tuple(Tool(t.name, t.description, t.parameters_json) for t in tools),
     "reasoning_effort": _EFFORTS.get,
+    "reasoning_summary": _SUMMARIES.get,
     "models": tuple,
     "strategy": _STRATEGIES.get,
     "priority": priority_from_proto,

@@ -9,7 +9,7 @@ router that was killed. Estimates stay within what was reserved, unless what cam
 | any, all usage told, and it agrees with itself       | told            | told                   | EXACT     |
 | answer whose usage is not told, or not all of it     | told, else ours | by what came, ≥ told   | ESTIMATED |
 | cut, stall, error, caller gone after something came  | told, else ours | by what came, ≥ told   | ESTIMATED |
-| refused, or never reached                            | 0               | 0                      | ESTIMATED |
+| refused, or never reached or called                  | 0               | 0                      | ESTIMATED |
 | error inside an answer that told usage, nothing came | told, else ours | told                   | ESTIMATED |
 | no answer in time, caller gone, hedge lost, body     | told, else ours | as reserved, ≥ told    | UNCERTAIN |
 | cut, too long or no answer at all; nothing came      |                 |                        |           |
@@ -40,7 +40,7 @@ class Ending(StrEnum):
     """The ways in which an attempt ends, as far as usage depends on them."""
 
     ANSWERED = "answered"
-    #: The provider said that there is no answer, or was not reached: nobody bills for that.
+    #: The provider said that there is no answer, or was not reached or called: nobody bills for that.
     REFUSED = "refused"
     #: It was broken off, by either side: the provider was at work for all that is known.
     BROKEN_OFF = "broken_off"

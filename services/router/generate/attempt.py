@@ -1,12 +1,15 @@
 """One provider attempt: written to the spool before the provider is called, and ended once by one `AttemptEnd`.
 
-Exactly one of `succeed`, `fail` and `abandon` ends it, whatever happens in between. Then its permit is settled with
-what was really used, so that what comes next may use the rest, and every observer learns of the end, in their order.
+Exactly one of `succeed`, `fail`, `abandon` and `lose` ends it, whatever happens in between. Then its permit is
+settled with what was really used, so that what comes next may use the rest, and every observer learns of the end, in
+their order. After `lose`, those that learn do so from `give_verdict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+
+from msgspec import Struct, field, structs
 
 from libs.catalog.prices import Pricer, price_version
 from libs.clock import Clock
@@ -20,8 +23,8 @@ from services.router.generate.accounting import Ending, account, ending_of, rese
 from services.router.generate.attempt_end import (
     NO_EVIDENCE,
     AttemptEnd,
-    AttemptObserver,
     FailureEvidence,
+    Observers,
     evidence_of,
 )
 from services.router.health.view import CallTicket
@@ -38,13 +41,13 @@ class Attempts:
     def __init__(
         self,
         spool: UsageSpool,
-        observers: Sequence[AttemptObserver],
+        observers: Observers,
         price: Pricer,
         clock: Clock,
         ids: TimeOrderedIds,
     ) -> None:
         self._spool = spool
-        self._observers = tuple(observers)
+        self._observers = observers
         self._price = price
         self._clock = clock
         self._ids = ids
@@ -55,16 +58,15 @@ class Attempts:
         candidate: Candidate,
         *,
         number: int,
-        input_tokens: int,
+        reserved: Amounts,
         permit: Permit,
         ticket: CallTicket,
         streamed: bool,
         hedge: bool,
         parent: Span,
     ) -> RunningAttempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `parent`: the span of the
-        request."""
-        output = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `reserved`: what its
+        permit was given for; `parent`: the span of the request."""
         began, started = self._clock.monotonic(), self._clock.now()
         record = UsageRecord(
             attempt_id=self._ids.make(started),
@@ -81,8 +83,8 @@ class Attempts:
             outcome=Outcome.UNKNOWN,
             error_class=None,
             http_status=0,
-            usage=reserved_usage(input_tokens, output),
-            cost_micro_usd=candidate.estimated_micro_usd,
+            usage=reserved_usage(reserved.input_tokens, reserved.output_tokens),
+            cost_micro_usd=reserved.micro_usd,
             finish_reason=None,
             streamed=streamed,
             hedge=hedge,
@@ -106,50 +108,24 @@ class Attempts:
         return attempt
 
 
-class RunningAttempt:
+class RunningAttempt(Struct, eq=False):
     """A running attempt. `record` is what the ledger will hold."""
 
-    __slots__ = (
-        "_began",
-        "_clock",
-        "_generation",
-        "_observers",
-        "_permit",
-        "_price",
-        "_span",
-        "_ticket",
-        "candidate",
-        "first_token",
-        "record",
-        "told",
-    )
-
-    def __init__(
-        self,
-        observers: tuple[AttemptObserver, ...],
-        price: Pricer,
-        clock: Clock,
-        began: float,
-        generation: Generation,
-        candidate: Candidate,
-        record: UsageRecord,
-        permit: Permit,
-        ticket: CallTicket,
-        span: Span | None,
-    ) -> None:
-        self._observers = observers
-        self._price = price
-        self._clock = clock
-        self._began = began
-        self._generation = generation
-        self.candidate = candidate
-        self.record = record
-        self._permit = permit
-        self._ticket = ticket
-        self._span = span
-        self.first_token: float | None = None
-        #: Filled by the provider's call.
-        self.told = ToldUsage()
+    _observers: Observers
+    _price: Pricer
+    _clock: Clock
+    _began: float
+    _generation: Generation
+    candidate: Candidate
+    record: UsageRecord
+    _permit: Permit
+    _ticket: CallTicket
+    _span: Span | None
+    first_token: float | None = None
+    #: Its provider was called, or is about to be.
+    called: bool = False
+    #: Filled by the provider's call.
+    told: ToldUsage = field(default_factory=ToldUsage)
 
     def record_content(self) -> None:
         """Records that content is coming; the first time counts."""
@@ -157,11 +133,17 @@ class RunningAttempt:
             self.first_token = self._clock.monotonic() - self._began
 
     def succeed(
-        self, usage: Usage | None, text: str, finish: FinishReason, response_model: str
+        self,
+        usage: Usage | None,
+        text: str,
+        finish: FinishReason,
+        response_model: str,
+        encode: Callable[[UsageRecord], bytes],
     ) -> UsageRecord:
-        """Ends it with the answer: `text` is all of it, tool calls included; `usage` as it tells it."""
+        """Ends it with the answer: `text` is all of it, tool calls included; `usage` as it tells it. `encode` returns
+        the record of the request that ends with it."""
         self.record.finish_reason = finish
-        return self._end(Outcome.SUCCESS, Ending.ANSWERED, usage, text, None, response_model)
+        return self._end(Outcome.SUCCESS, Ending.ANSWERED, usage, text, None, response_model, encode)
 
     def fail(self, failure: ProviderFailure, text: str, *, prefilled: bool = False) -> UsageRecord:
         """Ends it with a failure after `text` had come. `prefilled`: it was asked to go on from what was sent."""
@@ -178,7 +160,32 @@ class RunningAttempt:
     def abandon(self, text: str) -> UsageRecord:
         """Ends it because the caller went away or its deadline passed; says nothing about the provider."""
         self.record.error_class = ErrorClass.CANCELLED
-        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, text, NO_EVIDENCE)
+        ending = Ending.BROKEN_OFF if self.called else Ending.REFUSED
+        return self._end(Outcome.CANCELLED, ending, self.told.usage, text, NO_EVIDENCE)
+
+    @property
+    def is_probe(self) -> bool:
+        """Returns True if it tries a half-open target."""
+        return bool(self._ticket.permit)
+
+    def lose(self) -> UsageRecord:
+        """Ends it for its request, which another attempt answers, while its call goes on for what it shows of the
+        target: `give_verdict` follows."""
+        self.record.error_class = ErrorClass.CANCELLED
+        return self._end(Outcome.CANCELLED, Ending.BROKEN_OFF, self.told.usage, "", NO_EVIDENCE, learn=False)
+
+    def give_verdict(self, evidence: FailureEvidence | None) -> None:
+        """Tells those that learn what it has shown since it lost; None: an answer was beginning to come."""
+        latency = self._clock.monotonic() - self._began
+        record = structs.replace(
+            self.record,
+            error_class=None if evidence is None else evidence.error_class,
+            latency=latency,
+            time_to_first_token=latency if self.record.streamed and evidence is None else None,
+        )
+        end = AttemptEnd(self._generation, self.candidate, record, self._ticket, None, evidence)
+        for observer in self._observers.learners:
+            observer.attempt_ended(end)
 
     def _end(
         self,
@@ -188,6 +195,9 @@ class RunningAttempt:
         text: str,
         evidence: FailureEvidence | None,
         response_model: str = "",
+        encode: Callable[[UsageRecord], bytes] | None = None,
+        *,
+        learn: bool = True,
     ) -> UsageRecord:
         candidate, record = self.candidate, self.record
         reserved = record.usage
@@ -202,8 +212,13 @@ class RunningAttempt:
         record.outcome = outcome
         record.usage = usage
         record.cost_micro_usd = cost
+        if encode is not None:
+            record.request = encode(record)
         self._permit.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
         end = AttemptEnd(self._generation, candidate, record, self._ticket, self._span, evidence)
-        for observer in self._observers:
+        for observer in self._observers.accounts:
             observer.attempt_ended(end)
+        if learn:
+            for observer in self._observers.learners:
+                observer.attempt_ended(end)
         return record

@@ -61,6 +61,14 @@ class AttemptObserver(Protocol):
         ...
 
 
+class Observers(Struct, frozen=True):
+    """The observers of all attempts, in their order: of what each used (`accounts`), and of what it shows of its
+    target (`learners`)."""
+
+    accounts: tuple[AttemptObserver, ...]
+    learners: tuple[AttemptObserver, ...]
+
+
 def evidence_of(failure: ProviderFailure, *, prefilled: bool) -> FailureEvidence:
     """Returns the evidence of a failure. `prefilled`: the attempt did not ask what the caller asks, so what it found
     wrong is not held against the caller's kind of request."""

@@ -91,7 +91,7 @@ class Gate:
             generation,
             candidate,
             number=len(request.records) + 1 + hedge,
-            input_tokens=candidate.input_tokens,
+            reserved=amounts,
             permit=permit,
             ticket=ticket,
             streamed=request.stream,

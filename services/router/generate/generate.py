@@ -241,7 +241,7 @@ class Generate:
         completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answer.candidate, completion, self._clock.monotonic(), limits, cached=True)
-        self._requests.record_answer(request, result)
+        self._requests.record_kept_answer(request, result)
         return result
 
     def _add_head(self, request: InFlight, delta: Delta, *, cached: bool = False) -> Delta:
@@ -250,7 +250,7 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         # The record of the attempt that answers is written at its end.
         attempts = len(request.records) + (not cached)
-        return structs.replace(delta, head=Head(attempts, cached, limits))
+        return structs.replace(delta, head=Head(attempts, cached, limits, request.ignored))
 
     def _complete(self, request: InFlight, answered: AttemptAnswer) -> Completed:
         """Returns the last event, after all that must happen before it leaves: nothing runs after it for sure."""
@@ -263,7 +263,6 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answered.candidate, answered.completion, now, limits)
         spans.describe_answer(request.span, result)
-        self._requests.record_answer(request, result)
         return Completed(result)
 
     def _record_failure(self, request: InFlight) -> None:
@@ -328,7 +327,14 @@ class Generate:
         recent, tenant, candidates = self._recent, request.generation.tenant, request.plan.candidates
         works = (Availability.HEALTHY, Availability.DEGRADED)
         return Outlook(
-            frozenset(c.target for c in candidates if recent.avoids(c.model, tenant, now)),
+            # A fallback is not raced, so what may be silent comes after the others.
+            frozenset(
+                c.target
+                for c in candidates
+                if c.health.availability is Availability.PROBING
+                or recent.is_doubted(c.model, tenant, now)
+                or recent.avoids(c.model, tenant, now)
+            ),
             frozenset(
                 c.target
                 for c in candidates

@@ -69,6 +69,8 @@ class InFlight(Struct):
     made_cheaper: bool = False
     #: Budgets that attempts met, used up to a threshold.
     notices: dict[Budget, Notice] = {}
+    #: Options of the prompt that the provider that answers could not be told.
+    ignored: tuple[str, ...] = ()
 
     @property
     def committed(self) -> bool:
@@ -163,6 +165,7 @@ class InFlight(Struct):
             reasoning=completion.reasoning,
             refusal=completion.refusal,
             citations=completion.citations,
+            ignored=completion.ignored,
         )
 
 

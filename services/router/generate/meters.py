@@ -8,6 +8,9 @@ from libs.types import ErrorClass
 from services.router.generate.attempt_end import AttemptEnd
 from services.router.ledger.usage_record import Outcome
 
+#: The metrics of one kind of end: ends, durations, input tokens, output tokens, cost.
+_Children = tuple[Count, Distribution, Count, Count, Count]
+
 
 class Meters:
     """Counts ended attempts. Satisfies `AttemptObserver`. Label values come from the catalog and closed sets, so
@@ -25,28 +28,23 @@ class Meters:
             "cost_micro_usd", "Cost in millionths of a US dollar", ("provider", "model")
         )
         # Looking children up by their labels costs more than counting.
-        self._ends: dict[tuple[str, str, Outcome, ErrorClass | None], Count] = {}
-        self._targets: dict[tuple[str, str], tuple[Distribution, Count, Count, Count]] = {}
+        self._known: dict[tuple[str, str, Outcome, ErrorClass | None], _Children] = {}
 
     def attempt_ended(self, end: AttemptEnd) -> None:
         record = end.record
         key = (record.provider, record.model, record.outcome, record.error_class)
-        ends = self._ends.get(key)
-        if ends is None:
-            ends = self._ends[key] = self._attempts.labels(
-                record.provider, record.model, record.outcome, record.error_class or ""
-            )
-        ends.value += 1
-        target = self._targets.get((record.provider, record.model))
-        if target is None:
+        children = self._known.get(key)
+        if children is None:
             names = (record.provider, record.model)
-            target = self._targets[names] = (
+            children = self._known[key] = (
+                self._attempts.labels(*names, record.outcome, record.error_class or ""),
                 self._duration.labels(*names),
                 self._tokens.labels(*names, "input"),
                 self._tokens.labels(*names, "output"),
                 self._cost.labels(*names),
             )
-        duration, inputs, outputs, cost = target
+        ends, duration, inputs, outputs, cost = children
+        ends.value += 1
         duration.observe(record.latency)
         if record.usage is not None:
             inputs.value += record.usage.input_tokens

@@ -1,6 +1,7 @@
 """Observers of the ends of attempts: the ledger, metrics, traces, health, set-aside and recent calls.
 
-`attempt_observers` names them all and their order. A new one is written here or beside what it feeds.
+`attempt_observers` names them all, those that account before those that learn, and their order. A new one is written
+here or beside what it feeds.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from libs.clock import Clock
 from libs.types import ErrorClass, FinishReason
 from services.router.generate import spans
-from services.router.generate.attempt_end import AttemptEnd, AttemptObserver
+from services.router.generate.attempt_end import AttemptEnd, Observers
 from services.router.generate.meters import Meters
 from services.router.health.view import HealthView
 from services.router.ledger.spool import UsageSpool
@@ -23,16 +24,12 @@ def attempt_observers(
     set_aside: SettingAside,
     recent: RecentCalls,
     clock: Clock,
-) -> tuple[AttemptObserver, ...]:
+) -> Observers:
     """Returns all observers in their order: the ledger first, since what was used must not be lost to a fault of an
     observer that only learns."""
-    return (
-        LedgerObserver(spool),
-        meters,
-        SpanObserver(),
-        HealthObserver(health),
-        SetAsideObserver(set_aside),
-        RecentObserver(recent, clock),
+    return Observers(
+        (LedgerObserver(spool), meters, SpanObserver()),
+        (HealthObserver(health), SetAsideObserver(set_aside), RecentObserver(recent, clock)),
     )
 
 
@@ -114,9 +111,15 @@ class RecentObserver:
 
     def attempt_ended(self, end: AttemptEnd) -> None:
         record, evidence = end.record, end.evidence
-        failure = None if evidence is None else record.error_class
+        failure, hurried = None if evidence is None else record.error_class, False
         if evidence is not None and evidence.error_class is ErrorClass.CANCELLED:
+            hurried = failure is ErrorClass.TIMEOUT
             failure = ErrorClass.CANCELLED
         self._recent.end(
-            record.attempt_id, end.candidate.model, record.tenant, self._clock.monotonic(), failure
+            record.attempt_id,
+            end.candidate.model,
+            record.tenant,
+            self._clock.monotonic(),
+            failure,
+            hurried=hurried,
         )

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.conversation import Citation, ReasoningDelta, ToolCallDelta
 from libs.types import ErrorClass
@@ -42,6 +44,8 @@ class Relay:
         #: Trailing white space that was sent but left out of a prefill; repeated by most models, so dropped once.
         self._held = ""
         self._announced = True
+        #: Characters before the answer of the present attempt, which goes on from them.
+        self._before = 0
         #: The present attempt goes on where the same target was cut: nothing to announce.
         self._same = False
         #: White space of the present attempt that nothing was sent before.
@@ -76,7 +80,7 @@ class Relay:
         not, a hedge was faster."""
         before, self._candidate = self._candidate, candidate
         self._received, self._received_more, self._held_thoughts = [], [], []
-        self._expected, self._matched, self._held, self._blank = "", 0, "", ""
+        self._expected, self._matched, self._held, self._blank, self._before = "", 0, "", "", 0
         if before is None:
             return [Selected(self._request_id, candidate.selection)]
         self._from = before.model.provider
@@ -89,6 +93,7 @@ class Relay:
         self._same = before.target == candidate.target
         sent = "".join(self._sent)
         if prefilled:
+            self._before = len(self.prefill())
             self._held = sent[len(sent.rstrip()) :]
         else:
             self._expected = sent
@@ -130,7 +135,7 @@ class Relay:
             another = self._repeating or (not self._announced and self._sent_more)
             out += self._restart() if another else self._announce()
             out += self._delta("", tools, refusal=refusal)
-        citations = tuple([event for event in events if isinstance(event, Citation)])
+        citations = tuple([self._place(event) for event in events if isinstance(event, Citation)])
         if citations and not self._repeating:
             out.append(Delta(citations=citations))
         if type(events[-1]) is StreamEnd:
@@ -141,6 +146,13 @@ class Relay:
                 # Nothing follows it.
                 out += self._delta("", [], last=True)
         return out
+
+    def _place(self, citation: Citation) -> Citation:
+        """Returns the citation with its place in the whole answer."""
+        start, end = citation.start, citation.end
+        if not self._before or start is None or end is None:
+            return citation
+        return structs.replace(citation, start=self._before + start, end=self._before + end)
 
     @property
     def _repeating(self) -> bool:
@@ -198,7 +210,7 @@ class Relay:
         self._announced = True
         self._sent, self._sent_more, self._sent_thoughts, self._thinks_aloud = [], False, False, True
         restarted = Restarted(self._from, self._candidate.selection, self._why)
-        self._blank = ""
+        self._blank, self._before = "", 0
         thoughts = self._held_thoughts
         self._held_thoughts = []
         thought = [Delta(reasoning=tuple(thoughts))] if thoughts else []

@@ -14,7 +14,8 @@ from services.router.health.view import CallTicket
 class Judgement(Struct, frozen=True):
     """The health service's judgement of a target. Durations in seconds, None: not known. `taken_out`: the reason why
     an operator has taken it out; empty: nobody has. `degraded_share`: the share of its calls that it should get
-    because it fails beyond chance, 0 to 1; None: it does not."""
+    because it fails beyond chance, 0 to 1; None: it does not. `probe_failed_by`: the tenant whose probe failed last
+    in the fleet, and `probes_failed` how often in a row; empty: none did, or the last succeeded."""
 
     circuit: BreakerState
     taken_out: str = ""
@@ -22,12 +23,14 @@ class Judgement(Struct, frozen=True):
     success_rate: float = 1.0
     latency: float | None = None
     first_token: float | None = None
+    probe_failed_by: str = ""
+    probes_failed: int = 0
 
 
 @dataclass(slots=True)
 class Tally:
     """Outcomes that are not reported yet, summed. Times in seconds. `row`: the provider faults after the last
-    success."""
+    success; `probe_tenant`: the tenant of a probing call, which stands alone."""
 
     successes: int = 0
     failures: dict[ErrorClass, int] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class Tally:
     tokens: int = 0
     retry_not_before: float = 0.0
     row: int = 0
+    probe_tenant: str = ""
 
 
 #: Provider, model, and the ticket under which calls began.

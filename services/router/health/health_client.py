@@ -45,6 +45,8 @@ WATCH_SILENCE = 16.0
 PERMIT_TIMEOUT = 0.25
 #: The health service refuses a report of more.
 MOST_OUTCOMES = 1000
+#: And longer names, characters.
+MOST_TEXT = 256
 _STATES = {
     health_pb2.CIRCUIT_STATE_OPEN: CircuitState.OPEN,
     health_pb2.CIRCUIT_STATE_HALF_OPEN: CircuitState.HALF_OPEN,
@@ -197,6 +199,8 @@ def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:
         success_rate=min(1.0, max(0.0, state.success_rate)),
         latency=latency,
         first_token=first,
+        probe_failed_by=state.probe_failed_by,
+        probes_failed=state.probes_failed,
     )
 
 
@@ -226,6 +230,7 @@ def _summaries(evidence: Mapping[TallyKey, Tally]) -> list[health_pb2.OutcomeSum
             retry_not_before=timestamp_to_proto(tally.retry_not_before or None),
             faults_in_row=tally.row,
             probe_permit=ticket.permit,
+            probe_tenant=tally.probe_tenant[:MOST_TEXT],
             generation=ticket.generation,
             provider_generation=ticket.provider_generation,
         )

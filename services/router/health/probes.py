@@ -8,7 +8,8 @@ The service gone: the router grants itself the permit.
 
 One tenant's own requests may be what the target fails at. The tenant whose probe failed last therefore waits longer
 than any other, as long as others are known to be answered there: they have the first turn. It lasts a quarter of the
-first open period, and twice as long after each further failure of the same tenant, up to the longest period.
+first open period, and twice as long after each further failure of the same tenant, up to the longest period. Whose
+probe failed is known to the whole fleet: routers report it with the outcome, and the health service tells all.
 First start: nobody has failed. Recovery: a permit that is lost with its caller or its router expires.
 """
 
@@ -50,9 +51,9 @@ class PermitSource(Protocol):
 
 @dataclass(slots=True)
 class ProbeTurns:
-    """The turns of one router's calls at probing one target. Instants in epoch seconds."""
+    """The turns of calls at probing one target. Instants in epoch seconds."""
 
-    #: No probe begins before this instant.
+    #: No probe of this router begins before this instant.
     not_before: float = 0.0
     #: The tenant whose probe failed last, and how often in a row; empty: none did, or the last succeeded.
     failed: str = ""
@@ -76,8 +77,19 @@ class ProbeTurns:
         turn = min(settings.open_cap, settings.open_seconds / 4 * 2.0 ** min(self.times - 1, 64))
         return now >= half_open_since + turn
 
-    def end(self, failed: str) -> None:
-        """Ends this router's probe; `failed`: the tenant where it met a fault, else empty."""
+    def end(self, failed: str | None) -> None:
+        """Ends this router's probe; `failed`: the tenant where it met a fault, empty where it succeeded, None where
+        it brought no verdict."""
         self.not_before = 0.0
-        self.times = self.times + 1 if failed == self.failed else 1
-        self.failed = failed
+        if failed is not None:
+            self.times = self.times + 1 if failed == self.failed else 1
+            self.failed = failed
+
+    def learn(self, failed: str, times: int, *, closed: bool) -> None:
+        """Takes the fleet's word on the tenant whose probe failed last, empty where there is none: then this router's
+        own stands until the circuit is `closed`, since the service may have been started anew."""
+        if failed:
+            self.times = max(times, self.times) if failed == self.failed else times
+            self.failed = failed
+        elif closed:
+            self.failed, self.times = "", 0

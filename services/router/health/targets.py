@@ -19,7 +19,6 @@ from libs.clock import Clock
 from libs.resilience.breaker import Breaker
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause, worse
 from libs.resilience.evidence import BreakerSettings, Evidence
-from libs.resilience.quantile import DecayingQuantile
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.health.exchanged import Judgement, Tally, TallyKey
@@ -38,8 +37,6 @@ from services.router.health.view import CallTicket
 COUNT_INTERVAL = 0.1
 #: Successes of a target that wait to be counted, at most.
 SUCCESSES = 1000
-#: Calls from which on a learned percentile is believed.
-HEDGE_SAMPLES = 20
 #: In a total outage each target is tried this often, seconds, so that the first to recover is found at once.
 TRIAL_INTERVAL = 1.0
 #: Causes that are evidence of faults, which a success disproves; not an operator, nor a Retry-After.
@@ -54,7 +51,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class _Target:
-    """A provider, or a model on it. Latencies, successes and held failures are those of a model."""
+    """A provider, or a model on it. Latency, successes and held failures are those of a model."""
 
     breaker: Breaker
     #: The health service's last.
@@ -69,8 +66,6 @@ class _Target:
     #: The health derived from that count, and `Targets._changes` then; None: calls may not just go there.
     cached: TargetHealth | None = None
     cached_as_of: int = 0
-    latencies: DecayingQuantile = field(default_factory=DecayingQuantile)
-    first_tokens: DecayingQuantile = field(default_factory=DecayingQuantile)
     #: Not counted yet; only while its circuit is closed.
     uncounted: list[_Success] = field(default_factory=list)
     held: HeldFailures[_Failure] = field(default_factory=HeldFailures)
@@ -153,15 +148,6 @@ class Targets:
         target.cached, target.cached_as_of = known, self._changes
         return known
 
-    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        """See `HealthView.hedge_after`."""
-        target = self._target(model.provider, model.name)
-        self._count_waiting(target)
-        learned = target.first_tokens if stream else target.latencies
-        if learned.samples(self._clock.now()) < HEDGE_SAMPLES:
-            return None
-        return learned.quantile(0.95)
-
     async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         """See `HealthView.begin_call`."""
         now = self._clock.now()
@@ -219,7 +205,7 @@ class Targets:
         success = (self._clock.now(), model, ticket, latency, first_token, tokens, tenant)
         provider, target = self._pair(model)
         if ticket.permit:
-            self._end_probe(provider, target, ticket.permit, "")
+            self._end_probe(model, ticket, tenant, "")
         if (
             provider.breaker.state.state is CircuitState.CLOSED
             and target.breaker.state.state is CircuitState.CLOSED
@@ -258,10 +244,6 @@ class Targets:
         tally.latency_max = max(tally.latency_max, *latencies)
         tally.first_token_sum += sum(first_tokens)
         tally.first_token_count += len(first_tokens)
-        if first_tokens:
-            latencies = [success[3] for success in successes if success[4] is None]
-        target.latencies.add(now, *latencies)
-        target.first_tokens.add(now, *first_tokens)
         evidence = Evidence(len(successes), slow=slow, generation=ticket.generation)
         self._record(now, model, ticket, provider, target, evidence)
 
@@ -280,8 +262,7 @@ class Targets:
         self._count_waiting(target)
         self._changes += 1
         if ticket.permit:
-            fault = error_class in PROVIDER_FAULTS
-            self._end_probe(provider, target, ticket.permit, tenant if fault else "")
+            self._end_probe(model, ticket, tenant, tenant if error_class in PROVIDER_FAULTS else None)
         until = now + retry_after if retry_after is not None else None
         failures = [_Failure(ticket, error_class, until)]
         closed = provider.breaker.state.state is target.breaker.state.state is CircuitState.CLOSED
@@ -314,7 +295,9 @@ class Targets:
             target.latency = judgement.latency
         if judgement.first_token is not None:
             target.first_token = judgement.first_token
-        target.breaker.merge(self._clock.now(), judgement.circuit)
+        circuit = target.breaker.merge(self._clock.now(), judgement.circuit)
+        closed = circuit.state is CircuitState.CLOSED
+        target.probes.learn(judgement.probe_failed_by, judgement.probes_failed, closed=closed)
 
     @property
     def has_urgent_evidence(self) -> bool:
@@ -369,10 +352,11 @@ class Targets:
             self._changes += 1
             log.info("circuit_changed", target=model.id, state=after.state, cause=after.cause)
 
-    def _end_probe(self, provider: _Target, target: _Target, permit: str, failed: str) -> None:
-        """Lets the next call try; `failed`: the tenant whose probe met a fault, empty where it did not."""
-        for probed in (provider, target):
-            probed.breaker.release(permit)
+    def _end_probe(self, model: Model, ticket: CallTicket, tenant: str, failed: str | None) -> None:
+        """Ends the tenant's probe and lets the next call try; `failed` as in `ProbeTurns.end`."""
+        self._tally(model, ticket).probe_tenant = tenant
+        for probed in self._pair(model):
+            probed.breaker.release(ticket.permit)
             probed.probes.end(failed)
 
 

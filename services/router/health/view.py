@@ -27,11 +27,6 @@ class HealthView(Protocol):
         """Returns the present health of a model on its provider, both considered."""
         ...
 
-    def hedge_after(self, model: Model, *, stream: bool) -> float | None:
-        """Returns the learned 95th percentile of the time to the first content (stream) or the whole answer, in
-        seconds; None: too little is known."""
-        ...
-
     async def begin_call(self, model: Model, tenant: str) -> CallTicket | None:
         """Takes leave for a call of the tenant's that begins now, with the probe permit that a half-open target
         needs: only for that it waits. Returns None where the target may not be called after all. Every ticket comes

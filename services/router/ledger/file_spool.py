@@ -21,11 +21,11 @@ from pathlib import Path
 import msgspec
 
 from libs.clock import Clock
+from libs.request_record import RequestRecord, encode_request
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, REQUEST, Losses
 from services.router.ledger.file_segment import Segment
-from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -39,7 +39,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
 
-Record = UsageRecord | RequestRecord
+#: An attempt, or the record of a request as it is sent.
+Record = UsageRecord | bytes
 
 
 class SpoolLocked(OSError):
@@ -73,7 +74,6 @@ class FileSpool:
         self._max_bytes = max_bytes
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(UsageRecord).decode
-        self._decode_request = msgspec.msgpack.Decoder(RequestRecord).decode
         self._dropped = metrics.counter(
             "spool_dropped_records", "Usage records lost because the spool was full or could not be written"
         )
@@ -99,6 +99,8 @@ class FileSpool:
         self._lock: int | None = None
         self._retry = 0.0
         self._read = self._acknowledged = Position(0, 0)
+        #: Bytes written with which one more payload would make the backlog too large.
+        self._fits = max_bytes - HEAD_BYTES
         try:
             self._lock_directory()
             self._open()
@@ -126,7 +128,7 @@ class FileSpool:
 
     def add_request(self, record: RequestRecord) -> None:
         """See `UsageSpool.add_request`."""
-        self._append(REQUEST, self._encode(record))
+        self._append(REQUEST, encode_request(record))
 
     def read(self) -> tuple[list[Record], Position]:
         """Returns the next records to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
@@ -160,6 +162,7 @@ class FileSpool:
             if number == position.segment:
                 self._acknowledged = Position(number + 1, 0)
         self._read = max(self._read, self._acknowledged)
+        self._fits = self._max_bytes + self._acknowledged.offset - HEAD_BYTES
 
     def close(self) -> None:
         """Closes the files. Records that are not acknowledged stay for the next process; a spool with nothing left is
@@ -175,8 +178,9 @@ class FileSpool:
         offset behind each."""
         if not self._unfinished:
             for kind, start, end in segment.ends(offset):
-                record = self._decoded(segment, kind, start, end)
-                if record is not None:
+                if kind == REQUEST:
+                    yield segment.map[start:end], end
+                elif (record := self._decoded(segment, kind, start, end)) is not None:
                     yield record, end
             return
         for frame in segment.frames(offset):
@@ -232,27 +236,40 @@ class FileSpool:
             log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
     def _decoded(self, segment: Segment, kind: bytes, start: int, end: int) -> Record | None:
-        decode = self._decode_request if kind == REQUEST else self._decode
+        payload = segment.map[start:end]
+        if kind == REQUEST:
+            return payload
         try:
-            return decode(segment.map[start:end])
+            return self._decode(payload)
         except msgspec.DecodeError:
             return None
 
     def _append(self, kind: bytes, payload: bytes) -> bool:
         """Writes a frame. Returns False if it is dropped."""
-        size = HEAD_BYTES + len(payload)
-        if self._written_bytes - self._acknowledged.offset + size > self._max_bytes:
+        segment = self._segment
+        if (
+            segment is None
+            or self._written_bytes + len(payload) > self._fits
+            or not segment.append(self._sequence, kind, payload)
+        ):
+            return self._append_elsewhere(kind, payload)
+        self._sequence += 1
+        self._written_bytes += HEAD_BYTES + len(payload)
+        return True
+
+    def _append_elsewhere(self, kind: bytes, payload: bytes) -> bool:
+        """Writes a frame for which the present segment has no room. Returns False if it is dropped."""
+        if self._written_bytes + len(payload) > self._fits:
             if times := self._full.due():
                 log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
-        else:
-            segment = self._segment
-            written = segment is not None and segment.append(self._sequence, kind, payload)
-            if not written and self._open_next() and self._segment is not None:
-                written = self._segment.append(self._sequence, kind, payload)
-            if written:
-                self._sequence += 1
-                self._written_bytes += size
-                return True
+        elif (
+            self._open_next()
+            and self._segment is not None
+            and self._segment.append(self._sequence, kind, payload)
+        ):
+            self._sequence += 1
+            self._written_bytes += HEAD_BYTES + len(payload)
+            return True
         self._dropped.inc()
         return False
 

@@ -113,7 +113,8 @@ class Planner:
         now = self._clock.monotonic()
         avoids = None
         if not self._recent.all_quiet(now):
-            avoids = partial(self._recent.avoids, caller=generation.tenant, now=now)
+            named = generation.models[0] if generation.models else ""
+            avoids = partial(self._recent.avoids, caller=generation.tenant, now=now, named=named)
         return Conditions(health, self._price, self._clock.now(), self._why_unusable, avoids)
 
     def _entries_for(

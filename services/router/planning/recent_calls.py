@@ -7,15 +7,18 @@ Two questions are answered from the same evidence:
   between. What is left to `set_aside` (keys, retired models) must be met, so it does not count. A call in flight for
   much longer than its target's answers usually take is evidence before it ends, unless a call that began later was
   answered.
+  A caller in a hurry cuts its calls before a target is at fault; where that was long after its usual time, the target
+  is avoided for that caller alone: for the patient it is no fault.
 - *Would another call repeat what has failed?* Then it needs room in the retry budget. The first call to a provider
   that has not failed needs none: it is how a living provider is found. To keep a sudden outage from making each
   request the first at each provider, one such call at a time is let pass, and any number where the provider has just
   answered.
 
 A provider's fault shows at whichever of its models was called, so evidence counts for both; an answer clears it for
-both, and what the request itself was refused for is an answer. A caller's own text can make a provider fail (see
-`health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or two callers have.
-A repetition is one whoever failed: it has a fair share of the retry budget.
+both, and what the request itself was refused for is an answer. The model that a caller names first is avoided for its
+own faults alone: it is what was asked for, and its provider's other models are not. A caller's own text can make a
+provider fail (see `health.held_failures`), so a target is avoided for a caller where it has met the fault itself, or
+two callers have. A repetition is one whoever failed: it has a fair share of the retry budget.
 
 After a start, and where nobody has called for a minute, every target is as good as new. Pure, and in memory that
 calls in flight bound. Instants are monotonic seconds.
@@ -40,6 +43,10 @@ PROVEN: Final = 1.0
 LATE: Final = 0.5
 #: Late calls of one place that are looked at, at most.
 MOST_LATE: Final = 64
+#: A call that its caller's deadline cut has waited in vain after so many times its target's usual time.
+IN_VAIN: Final = 2.0
+#: Callers in a hurry that are remembered at one place, at most.
+MOST_HURRIED: Final = 64
 #: Calls in flight are searched for late ones at most this often, seconds: each search looks at all of them.
 SEARCH: Final = 0.05
 
@@ -52,12 +59,19 @@ _SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
 class _Call:
     """A call in flight that has shown nothing yet, to a model of a provider."""
 
-    __slots__ = ("began", "caller", "extra", "late_at", "places")
+    __slots__ = ("began", "caller", "extra", "in_vain_at", "late_at", "places")
 
     def __init__(
-        self, places: tuple[_Place, _Place], caller: str, began: float, late_at: float, extra: bool
+        self,
+        places: tuple[_Place, _Place],
+        caller: str,
+        began: float,
+        late_at: float,
+        in_vain_at: float,
+        extra: bool,
     ) -> None:
         self.places = places
+        self.in_vain_at = in_vain_at
         self.caller = caller
         self.began = began
         self.late_at = late_at
@@ -74,6 +88,7 @@ class _Place:
         "failed",
         "failures",
         "faults",
+        "hurried",
         "late",
         "newest_answered",
         "silent",
@@ -89,6 +104,8 @@ class _Place:
         self.callers: set[str] = set()
         self.silent = False
         self.late: dict[str, _Call] = {}
+        #: Callers whose own deadlines have cut calls that waited in vain since the last answer → the last time.
+        self.hurried: dict[str, float] = {}
         #: Extra calls in flight that have shown nothing yet.
         self.extra = 0
 
@@ -97,6 +114,14 @@ class _Place:
         self.newest_answered = max(self.newest_answered, began)
         if self.failures:
             self._forget()
+        if self.hurried:
+            self.hurried.clear()
+
+    def record_hurry(self, now: float, caller: str) -> None:
+        self.hurried.pop(caller, None)
+        self.hurried[caller] = now
+        if len(self.hurried) > MOST_HURRIED:
+            del self.hurried[next(iter(self.hurried))]
 
     def record_failure(self, now: float, caller: str, failure: ErrorClass) -> None:
         if now - self.failed >= REMEMBERED:
@@ -122,7 +147,14 @@ class _Place:
             span = AVOID_SILENT if self.silent else AVOID_VISIBLE if self.faults >= VISIBLE_ROW else 0.0
             if now - self.failed < span and _concerns(self.callers, caller):
                 return True
+        if self.hurried and now - self.hurried.get(caller, float("-inf")) < AVOID_SILENT:
+            return True
         return bool(self.late) and self.is_late(caller)
+
+    def is_doubted(self, now: float, caller: str) -> bool:
+        if self.silent and now - self.failed < REMEMBERED:
+            return True
+        return bool(self.hurried) and now - self.hurried.get(caller, float("-inf")) < REMEMBERED
 
     def has_failed(self, now: float) -> bool:
         if self.failures and now - self.failed < REMEMBERED:
@@ -146,13 +178,22 @@ class RecentCalls:
         self._failed = float("-inf")
 
     def begin(
-        self, attempt_id: str, model: Model, caller: str, now: float, fair: float, *, extra: bool
+        self,
+        attempt_id: str,
+        model: Model,
+        caller: str,
+        now: float,
+        fair: float,
+        *,
+        extra: bool,
+        usual: float | None = None,
     ) -> None:
         """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
-        its request."""
+        its request; `usual`: the seconds in which it usually shows something, None: not known."""
         places = self._places_of(model)
         late_at = now + LATE * fair
-        self._running[attempt_id] = _Call(places, caller, now, late_at, extra)
+        in_vain_at = now if usual is None else now + IN_VAIN * usual
+        self._running[attempt_id] = _Call(places, caller, now, late_at, in_vain_at, extra)
         self._search_at = min(self._search_at, late_at)
         if extra:
             places[1].extra += 1
@@ -164,13 +205,27 @@ class RecentCalls:
             for place in call.places:
                 place.record_answer(now, call.began)
 
-    def end(self, attempt_id: str, model: Model, caller: str, now: float, failure: ErrorClass | None) -> None:
-        """Records the end of a call. `failure` None: it gave the answer; CANCELLED: it is evidence of nothing."""
+    def end(
+        self,
+        attempt_id: str,
+        model: Model,
+        caller: str,
+        now: float,
+        failure: ErrorClass | None,
+        *,
+        hurried: bool = False,
+    ) -> None:
+        """Records the end of a call. `failure` None: it gave the answer; CANCELLED: it is no evidence, but for its
+        own caller where that one's deadline has cut it (`hurried`)."""
         if failure is None:
             self.shown(attempt_id, now)
             return
         call = self._leave(attempt_id)
         if failure is ErrorClass.CANCELLED:
+            if hurried and call is not None and now >= call.in_vain_at:
+                self._failed = now
+                for place in call.places:
+                    place.record_hurry(now, caller)
             return
         if failure not in OF_PROVIDER and failure is not ErrorClass.MODEL_NOT_FOUND:
             # Else it has shown its answer before.
@@ -189,10 +244,20 @@ class RecentCalls:
         self._find_late(now)
         return not self._late and now - self._failed >= AVOID_SILENT
 
-    def avoids(self, model: Model, caller: str, now: float) -> bool:
-        """Returns True if others are to be called first."""
+    def avoids(self, model: Model, caller: str, now: float, *, named: str = "") -> bool:
+        """Returns True if others are to be called first. `named`: the id of the model that the caller names first."""
         self._find_late(now)
-        return any(place.is_avoided(now, caller) for place in self._places_of(model))
+        of_model, of_provider = self._places_of(model)
+        if of_model.is_avoided(now, caller):
+            return True
+        return model.id != named and of_provider.is_avoided(now, caller)
+
+    def is_doubted(self, model: Model, caller: str, now: float) -> bool:
+        """Returns True if the model or its provider was silent and has not answered since: a call may wait in vain.
+        Costs next to nothing while nothing fails."""
+        if now - self._failed >= REMEMBERED:
+            return False
+        return any(place.is_doubted(now, caller) for place in self._places_of(model))
 
     def repeats(self, model: Model, now: float) -> bool:
         """Returns True if another call would repeat what has failed, or what an unproven one under way will tell."""

@@ -62,6 +62,10 @@ class HttpResponse:
         self._rest = come[CHUNK_BYTES:]
         return come[:CHUNK_BYTES]
 
+    def _is_read(self) -> bool:
+        """Returns True if all of it has come and is read."""
+        return self._response.content.at_eof()
+
     async def _read_any(self) -> bytes:
         try:
             return await self._response.content.readany()
@@ -72,9 +76,9 @@ class HttpResponse:
         """Returns the body, cut at `limit` bytes. Raises ProviderFailure."""
         parts: list[bytes] = []
         size = 0
-        while size < limit and (chunk := await self._read_any()):
-            parts.append(chunk)
-            size += len(chunk)
+        while size < limit and not self._is_read():
+            parts.append(await self._read_any())
+            size += len(parts[-1])
         return b"".join(parts)[:limit]
 
 
@@ -113,9 +117,10 @@ class HttpExchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         response = self._response
-        if response is not None:
-            # A connection with unread bytes cannot be used again: closing it is also what stops the provider.
-            response.release() if response.content.at_eof() else response.close()
+        # One that came whole is closed already, and its connection back in the pool. Of another the connection cannot
+        # be used again: closing it is also what stops the provider.
+        if response is not None and not response.closed:
+            response.close()
 
 
 class HttpTransport:
@@ -131,7 +136,6 @@ class HttpTransport:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-            skip_auto_headers=("Accept", "User-Agent", "Accept-Encoding"),
             headers={"accept-encoding": "identity", "user-agent": "pointsman"},
         )
         return self

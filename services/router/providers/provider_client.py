@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from msgspec import structs
+
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
@@ -102,48 +104,35 @@ class ProviderClient:
         wire, endpoint, maker = self._endpoint(provider, model)
         prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=False)
-        try:
-            answer = await self._complete(provider, model, prompt, timeouts, wire, endpoint, request)
-            if prompt.parallel_tool_calls is False:
-                answer = keep_one_call(answer)
-            return name_maker(answer, maker)
-        except ProviderFailure as failure:
-            sanitise(failure, self._keys.redact, request.body)
-            raise
-
-    async def _complete(
-        self,
-        provider: Provider,
-        model: Model,
-        prompt: Prompt,
-        timeouts: AttemptTimeouts,
-        wire: Wire,
-        endpoint: Endpoint,
-        request: HttpRequest,
-    ) -> Completion:
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
-        began = now()
         limit = whole_bytes(prompt, request.body, reasons=endpoint.reasons)
+        began, status = now(), 0
         try:
             status, headers, body = await self._transport.fetch(request, timeouts.total, limit)
+            if status >= 300:
+                refusal = wire.failure(status, headers, body)
+                raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
+            self._learn_from_success(provider, model, headers)
+            if len(body) > limit:
+                raise too_long(prompt, limit)
+            completion = request.inverse.whole(wire.completion(status, headers, body))
         except ProviderFailure as failure:
-            if failure.error_class is ErrorClass.TIMEOUT:
+            if failure.error_class is ErrorClass.TIMEOUT and not status:
+                # It is ours: the provider has not answered.
                 learner.record_timeout(now(), timeouts)
                 failure.at_fault = now() - began >= timeouts.fair - EARLY
+            sanitise(failure, self._keys.redact, request.body)
             raise
-        if status >= 300:
-            refusal = wire.failure(status, headers, body)
-            raise self._learn_from_refusal(provider, model, endpoint, refusal, headers)
-        self._learn_from_success(provider, model, headers)
-        if len(body) > limit:
-            raise too_long(prompt, limit)
-        completion = request.inverse.whole(wire.completion(status, headers, body))
+        if request.ignored:
+            completion = structs.replace(completion, ignored=request.ignored)
         usage = completion.usage
         tokens = usage.output_tokens if usage is not None else estimate_text_tokens(completion.generated)
         ended = now()
         most = min(prompt.max_output_tokens, model.max_output_tokens)
         learner.record_answer(ended, ended - began, tokens, most)
-        return completion
+        if prompt.parallel_tool_calls is False:
+            completion = keep_one_call(completion)
+        return name_maker(completion, maker)
 
     async def stream(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
@@ -152,6 +141,7 @@ class ProviderClient:
         wire, endpoint, maker = self._endpoint(provider, model)
         prompt = keep_own_thoughts(prompt, provider, maker)
         request = await self._request(wire, prompt, endpoint, stream=True)
+        told.ignored = request.ignored
         learner, now = self._learner_of(model, prompt, timeouts.tenant), self._clock.monotonic
         watch, limit = StreamWatch(timeouts, now()), StreamLimit(prompt, request.body)
         # What goes on from text already sent may have nothing to add.

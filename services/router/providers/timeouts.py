@@ -118,6 +118,8 @@ class AttemptTimeouts(Struct, frozen=True):
     tokens: float = 0.0
     #: The calling tenant, which these timeouts are learned from first.
     tenant: str = ""
+    #: Nineteen of twenty answers, or first contents of streams, come within so many seconds; None: not known.
+    usual: float | None = None
 
 
 def attempt_timeouts(
@@ -152,7 +154,8 @@ def attempt_timeouts(
             silence = min(silence, max(SILENCE_FLOOR, SLACK * learned.silence))
         pace = UNKNOWN_PACE if learned.pace is None else min(TRICKLE_CAP, TRICKLE * learned.pace)
     content = total if reasons else min(ceilings.first_byte, total)
-    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace, tenant=tenant)
+    usual = learned.first_content
+    return AttemptTimeouts(total, min(first, share), silence, content, fair, pace, tenant=tenant, usual=usual)
 
 
 def _share(remaining: float, needs: Sequence[float | None]) -> float:
@@ -173,7 +176,7 @@ def _whole_timeouts(
 ) -> AttemptTimeouts:
     """Returns the timeouts of a whole answer. It shows nothing before its end, so there is one limit, the longer the
     more tokens it may have."""
-    tokens = 0.0
+    tokens, usual = 0.0, None
     if learned.per_token is not None and learned.tokens is not None:
         expected = max(learned.tokens, (learned.share or 1.0) * output_tokens)
         tokens = min(float(output_tokens), expected) + OVERHEAD_TOKENS
@@ -186,7 +189,7 @@ def _whole_timeouts(
         fair = BLAMED * patience
     if others:
         total = min(patience, share)
-    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant)
+    return AttemptTimeouts(total, total, total, total, fair, tokens=tokens, tenant=tenant, usual=usual)
 
 
 class StreamWatch:

@@ -1,7 +1,8 @@
 """The bounds that vendors document for images and documents of one request; who has none here takes what the router
 takes.
 
-Anthropic: https://docs.anthropic.com/en/docs/build-with-claude/vision#evaluate-image-size. Bedrock:
+OpenAI: https://platform.openai.com/docs/guides/images-vision#image-input-requirements. Anthropic:
+https://docs.anthropic.com/en/docs/build-with-claude/vision#evaluate-image-size. Bedrock:
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html. Gemini:
 https://ai.google.dev/gemini-api/docs/image-understanding#supported-formats. Cohere:
 https://docs.cohere.com/docs/image-inputs. Groq: https://console.groq.com/docs/vision. xAI:
@@ -21,7 +22,7 @@ _ANY = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 class _Bounds(Struct, frozen=True):
     """The most of everything: images, bytes and pixels a side of each, their sides where there are more than 20;
-    media types; documents and bytes of each. 0: no bound."""
+    media types; documents and bytes of each. 0: no bound. `still`: no image may have frames."""
 
     images: int = 0
     image_size: int = 0
@@ -30,11 +31,14 @@ class _Bounds(Struct, frozen=True):
     types: tuple[str, ...] = _ANY
     documents: int = 0
     document_size: int = 0
+    still: bool = False
 
 
 _CLAUDE = _Bounds(side=8000, side_of_many=2000)
 _NO_GIF = ("image/png", "image/jpeg", "image/webp")
+_OPENAI = _Bounds(still=True)
 _BOUNDS = {
+    **dict.fromkeys(("openai", "openai_responses", "azure_openai", "azure_responses"), _OPENAI),
     "anthropic": _CLAUDE,
     "bedrock": _Bounds(20, 3_750_000, 8000, documents=5, document_size=4_500_000),
     "bedrock_invoke": _CLAUDE,
@@ -67,6 +71,8 @@ def find_excess(attachments: Sequence[Attachment], kind: str) -> str:
             return f"takes images of at most {side} pixels a side"
         if image.media_type and image.media_type not in bounds.types:
             return f"does not take {image.media_type}"
+        if bounds.still and image.animated:
+            return "takes no animated images"
     if bounds.document_size and any(document.size > bounds.document_size for document in documents):
         return f"takes documents of at most {bounds.document_size} bytes"
     return ""

@@ -17,17 +17,18 @@ from msgspec import Struct
 
 from libs.catalog.model import Model, Provider
 from libs.conversation import File, Image, ImageDetail
-from services.router.request.pictures import count_pages, measure_image, read_media_type
+from services.router.request.pictures import count_pages, is_animated, measure_image, read_media_type
 
 
 class SentImage(Struct, frozen=True):
-    """An image: pixels, bytes (0: behind an address) and media type (empty: likewise)."""
+    """An image: pixels, bytes (0: behind an address) and media type (empty: likewise). `animated`: it has frames."""
 
     width: int
     height: int
     size: int = 0
     media_type: str = ""
     detail: ImageDetail | None = None
+    animated: bool = False
 
     def fit(self, side: float, other: float = math.inf) -> tuple[float, float]:
         """Returns width and height scaled down so that the longer is at most `side`, the shorter at most `other`."""
@@ -55,7 +56,7 @@ def measure(part: Image | File) -> Attachment | None:
     size = measure_image(part.data) if part.data else (UNKNOWN_IMAGE, UNKNOWN_IMAGE)
     if size is None:
         return None
-    return SentImage(*size, len(part.data), read_media_type(part.data), part.detail)
+    return SentImage(*size, len(part.data), read_media_type(part.data), part.detail, is_animated(part.data))
 
 
 class _Rule(Struct, frozen=True):

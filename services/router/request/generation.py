@@ -13,6 +13,7 @@ from libs.conversation import (
     Reasoning,
     ReasoningDelta,
     ReasoningEffort,
+    ReasoningSummary,
     ResponseFormat,
     Tool,
     ToolCall,
@@ -40,6 +41,8 @@ class Prompt(Struct, frozen=True):
     #: False: one call of a tool a turn at most; None: the provider's default.
     parallel_tool_calls: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
+    #: The summary of its thoughts that the model shows; None: the provider's default.
+    reasoning_summary: ReasoningSummary | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     #: The beginning of the assistant's answer, from which it must go on; empty: none.
@@ -86,6 +89,8 @@ class Completion(Struct, frozen=True):
     #: The words in which the model refused; empty: it did not.
     refusal: str = ""
     citations: tuple[Citation, ...] = ()
+    #: The prompt's options that this provider could not be told.
+    ignored: tuple[str, ...] = ()
 
     @property
     def generated(self) -> str:

@@ -54,6 +54,46 @@ def measure_image(data: bytes) -> tuple[int, int] | None:
     return (width, height) if width and height else None
 
 
+def is_animated(data: bytes) -> bool:
+    """Returns True if a GIF or a WebP has more than one frame."""
+    match read_media_type(data):
+        case "image/gif":
+            return _has_frames(data)
+        case "image/webp":
+            # The flags of the extended format: https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+            return data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & 0x02)
+    return False
+
+
+def _has_frames(gif: bytes) -> bool:
+    """Returns True if a second image begins in a GIF."""
+    frames = 0
+    try:
+        at = 13 + _table_bytes(gif[10])
+        while frames < 2:
+            kind = gif[at]
+            if kind == 0x2C:
+                frames += 1
+                # The descriptor, its table of colours, and the size of the first code.
+                at += 10 + _table_bytes(gif[at + 9]) + 1
+            elif kind == 0x21:
+                at += 2
+            else:
+                break
+            while length := gif[at]:
+                at += 1 + length
+            at += 1
+    except IndexError:
+        # Cut off: what is not there is no frame.
+        pass
+    return frames > 1
+
+
+def _table_bytes(flags: int) -> int:
+    """Returns the bytes of a table of colours; 0: there is none."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
 def count_pages(data: bytes) -> int:
     """Returns about how many pages a PDF has, from 1 to MAX_PAGES."""
     # The nodes of the tree of pages are counted with them: one in ten or fewer.

@@ -8,6 +8,7 @@ truth, and ESTIMATED.
 
 from __future__ import annotations
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from libs.types import Usage, UsageAccuracy
@@ -67,11 +68,10 @@ def as_estimate(usage: Usage | None) -> Usage | None:
     return replace(usage, accuracy=_ESTIMATED)
 
 
-class ToldUsage:
+class ToldUsage(Struct):
     """The usage that a provider has told of one call so far: written by the call as it ends, however it does, and
-    read when it is accounted for. None: none."""
+    read when it is accounted for. None: none. Beside it stand the prompt's options that it could not be told, as the
+    call begins."""
 
-    __slots__ = ("usage",)
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
+    usage: Usage | None = None
+    ignored: tuple[str, ...] = ()

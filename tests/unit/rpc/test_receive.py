@@ -19,6 +19,7 @@ from libs.rpc import health
 from libs.rpc.channel import connect, metadata
 from libs.rpc.server import TOLD
 from libs.rpc.status import from_rpc_error
+from tests.support.clock import ManualClock
 from tests.support.http2 import HalfSent
 from tests.support.scripted_router import (
     BOUNDS,
@@ -103,10 +104,21 @@ async def test_unknown_callers_are_answered_at_a_rate_and_known_ones_are_not_slo
             assert metrics.registry.get_sample_value(name, labels) == told[reason]
 
 
+async def while_time_passes(clock: ManualClock, step: float, task: asyncio.Task[None]) -> None:
+    """Moves the server's clock on by so many seconds again and again until the task has ended."""
+    async with asyncio.timeout(60):
+        while not task.done():
+            clock.advance(step)
+            # A server looks for what takes too long every quarter of a second.
+            await asyncio.wait({task}, timeout=0.5)
+    await task
+
+
 async def test_a_caller_that_sends_halves_keeps_nobody_else_out() -> None:
     """While one tenant holds every turn it can have, another's calls pass, and its own end for want of their rest."""
+    clock = ManualClock()
     async with (
-        scripted_router() as (_, server, _),
+        scripted_router(clock=clock) as (_, server, _),
         connect(f"127.0.0.1:{server.port}") as channel,
     ):
         half_sent = HalfSent(
@@ -116,8 +128,9 @@ async def test_a_caller_that_sends_halves_keeps_nobody_else_out() -> None:
         for _ in range(50):
             await send(channel, GENERATE, request(), "key-b", timeout=10)
         # The same tenant's whole requests have their turn too.
-        await send(channel, GENERATE, request(), "key-a", timeout=60)
-        await asyncio.wait_for(holding, 60)
+        whole = asyncio.create_task(send(channel, GENERATE, request(), "key-a", timeout=60))
+        await while_time_passes(clock, 1.0, whole)
+        await while_time_passes(clock, 10.0, holding)
         assert half_sent.ended == 16
 
 
@@ -125,16 +138,17 @@ async def test_a_caller_that_sends_halves_keeps_nobody_else_out() -> None:
 async def test_halves_sent_without_a_key_to_public_methods_end(method: str) -> None:
     """Health and reflection take messages from anyone: those that do not come to an end are ended, and meanwhile
     tenants' calls and whole health checks are answered."""
+    clock = ManualClock()
     async with (
-        scripted_router() as (_, server, _),
+        scripted_router(clock=clock) as (_, server, _),
         connect(f"127.0.0.1:{server.port}") as channel,
     ):
         half_sent = HalfSent(f"127.0.0.1:{server.port}", method, 1_000_000)
         holding = asyncio.create_task(half_sent.hold(6))
         for _ in range(20):
             await send(channel, GENERATE, request(), timeout=10)
-        await send(channel, CHECK, b"", timeout=30)
-        await asyncio.wait_for(holding, 60)
+        await while_time_passes(clock, 0.1, asyncio.create_task(send(channel, CHECK, b"", timeout=30)))
+        await while_time_passes(clock, 10.0, holding)
         assert half_sent.ended == 6
 
 

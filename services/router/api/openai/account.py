@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.answer import Head, Result, Selection
@@ -42,7 +42,7 @@ def head_headers(head: Head) -> dict[str, str]:
 
 def head_of(result: Result) -> Head:
     """Returns the head of an answer that is whole."""
-    return Head(len(result.attempts), result.cached, result.limits)
+    return Head(len(result.attempts), result.cached, result.limits, result.ignored)
 
 
 def result_headers(result: Result) -> dict[str, str]:
@@ -75,11 +75,17 @@ def pointsman_object(result: Result) -> dict[str, Any]:
         "budgets": [str(notice) for notice in result.budgets],
         "cost_usd": usd(result.cost_micro_usd),
         "usage_accuracy": result.usage.accuracy,
+        **({"ignored": result.ignored} if result.ignored else {}),
     }
 
 
-def ignored_headers(ignored: Sequence[str]) -> dict[str, str]:
-    """Returns the header that names the fields of a request of which nothing was made."""
+def ignored_headers(
+    ignored: Sequence[str], by_provider: Sequence[str], names: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the header that names the fields of a request of which nothing was made. `by_provider`: those that the
+    provider which answers could not be told, by the router's names; `names`: router's name → the client's."""
+    if by_provider:
+        ignored = [*ignored, *(names.get(name, name) for name in by_provider)]
     return {"x-pointsman-ignored": ", ".join(ignored)} if ignored else {}
 
 

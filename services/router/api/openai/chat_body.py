@@ -49,6 +49,7 @@ class FunctionBody(msgspec.Struct):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = NOTHING
+    strict: bool | None = None
 
 
 class ToolBody(msgspec.Struct):
@@ -84,7 +85,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class ChatBody(RequestBody, kw_only=True):
+class ChatBody(RequestBody, kw_only=True, forbid_unknown_fields=True):
     """A chat completions request."""
 
     messages: list[MessageBody]
@@ -114,3 +115,7 @@ class ChatBody(RequestBody, kw_only=True):
     top_k: msgspec.Raw = NOTHING
     min_p: msgspec.Raw = NOTHING
     repetition_penalty: msgspec.Raw = NOTHING
+
+
+class LenientChatBody(ChatBody, kw_only=True, forbid_unknown_fields=False):
+    """A chat completions request with fields that nobody knows."""

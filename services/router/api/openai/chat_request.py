@@ -19,12 +19,13 @@ from services.router.api.openai.chat_body import (
     ChatBody,
     ChoiceBody,
     FormatBody,
+    LenientChatBody,
     MessageBody,
     ToolBody,
 )
 from services.router.api.openai.decode import (
     check_count,
-    decode,
+    decode_naming_unknown,
     decode_small,
     is_set,
     json_text,
@@ -61,14 +62,15 @@ _NAMES = {
     "tools.name": "tools[].function.name",
     "tools.parameters_json": "tools[].function.parameters",
 }
-_decoder = msgspec.json.Decoder(ChatBody)
+_strict: msgspec.json.Decoder[ChatBody] = msgspec.json.Decoder(ChatBody)
+_lenient: msgspec.json.Decoder[ChatBody] = msgspec.json.Decoder(LenientChatBody)
 _stops = msgspec.json.Decoder(str | list[str] | None)
 
 
 def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple[ParsedRequest, bool]:
     """Returns the request, and True if a stream shall end with its usage. `headers` by lower-case name. Raises
     ApiError."""
-    request = decode(_decoder, body)
+    request, unknown = decode_naming_unknown(_strict, _lenient, body)
     _refuse(request)
     route = read_route(request, headers)
     limit, limit_name = request.max_completion_tokens, "max_completion_tokens"
@@ -96,6 +98,9 @@ def read_chat(body: bytes, headers: Mapping[str, str], request_id: str) -> tuple
     ignored = ignored_fields(request, _IGNORED)
     if any(message.name for message in request.messages):
         ignored.append("messages.name")
+    if any(tool.function is not None and tool.function.strict for tool in request.tools or ()):
+        ignored.append("tools.function.strict")
+    ignored += unknown
     return make_request(request, prompt, route, headers, request_id, names, ignored), usage
 
 

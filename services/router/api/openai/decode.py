@@ -29,13 +29,38 @@ _EMPTY = frozenset({b"", b"null", b"false", b"0", b"0.0", b'""', b"[]", b"{}"})
 MAX_EMPTY = 64
 #: Whole numbers that every provider takes.
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+#: Fields that nobody knows are named as far as they look like fields, and not more of them.
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+MOST_UNKNOWN = 16
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 #: The place in msgspec's messages: "... - at `$.messages[0].role`".
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 
 
+def decode_naming_unknown(
+    strict: msgspec.json.Decoder[_T], lenient: msgspec.json.Decoder[_T], body: bytes
+) -> tuple[_T, list[str]]:
+    """Returns the decoded request, and the names of fields that nobody knows. `strict` refuses those, `lenient`
+    leaves them out; most requests have none. Raises ApiError."""
+    _check_strings(body)
+    try:
+        return strict.decode(body), []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Known for what it is to the other decoder, unless it is a field.
+        request = _decoded(lenient, body, "")
+    unknown = _fields.decode(body).keys() - set(getattr(request, "__struct_fields__", ()))
+    named = sorted(filter(_NAME.fullmatch, unknown))[:MOST_UNKNOWN]
+    return request, named if len(named) == len(unknown) else [*named, "..."]
+
+
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     """Returns the decoded request. Unknown fields are ignored. Raises ApiError."""
+    _check_strings(body)
+    return _decoded(decoder, body, "")
+
+
+def _check_strings(body: bytes) -> None:
     # First without a copy: nearly every body has fewer quotes than that, escaped ones included.
     if body.count(b'"') > 2 * MAX_STRINGS:
         structure = body.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -43,7 +68,6 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
             raise invalid_parameter(
                 "", f"The body holds more than {MAX_STRINGS:,} strings.", "too_many_strings"
             )
-    return _decoded(decoder, body, "")
 
 
 def decode_small(param: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T | None:

@@ -118,8 +118,16 @@ def _read_data(at: str, text: str) -> tuple[str, bytes]:
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
-        # Also for characters beyond ASCII.
-        raise invalid_parameter(at, f"'{at}' is not valid base64.", "invalid_value") from None
+        raw = _read_lines(at, text)
     if not raw:
         raise invalid_parameter(at, f"'{at}' is empty.", "invalid_value")
     return _ALIASES.get(kind.lower(), kind.lower()), raw
+
+
+def _read_lines(at: str, text: str) -> bytes:
+    """Returns the bytes of base64 in lines, as encoders for mail write it. Raises ApiError."""
+    try:
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError:
+        # Also for characters beyond ASCII.
+        raise invalid_parameter(at, f"'{at}' is not valid base64.", "invalid_value") from None

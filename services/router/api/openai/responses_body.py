@@ -40,6 +40,7 @@ class ResponsesToolBody(msgspec.Struct):
     name: str = ""
     description: str | None = None
     parameters: msgspec.Raw = NOTHING
+    strict: bool | None = None
 
 
 class ResponsesChoiceBody(msgspec.Struct):
@@ -70,7 +71,7 @@ class ReasoningBody(msgspec.Struct):
     generate_summary: str | None = None
 
 
-class ResponsesBody(RequestBody, kw_only=True):
+class ResponsesBody(RequestBody, kw_only=True, forbid_unknown_fields=True):
     """A responses request."""
 
     input: str | list[ItemBody]
@@ -93,6 +94,11 @@ class ResponsesBody(RequestBody, kw_only=True):
     background_options: msgspec.Raw = NOTHING
     image: msgspec.Raw = NOTHING
     max_tool_calls: msgspec.Raw = NOTHING
+    stream_options: msgspec.Raw = NOTHING
+
+
+class LenientResponsesBody(ResponsesBody, kw_only=True, forbid_unknown_fields=False):
+    """A responses request with fields that nobody knows."""
 
 
 class Echo(msgspec.Struct):

@@ -121,6 +121,8 @@ class ResponsesStream:
         self._items: list[Item] = []
         self._open: Item | None = None
         self._calls: dict[int, Item] = {}
+        #: Sources that came before the text that they stand for.
+        self._sources: list[Citation] = []
         self._delta_prefix = b""
 
     def begin(self, selection: Selection) -> bytes:
@@ -153,6 +155,7 @@ class ResponsesStream:
         events = self.void_thoughts() + self._close("incomplete")
         self._items.clear()
         self._calls.clear()
+        self._sources.clear()
         self._count = 0
         self._model = restarted.selection.target
         return events + self._event("pointsman.restarted", from_provider=restarted.from_provider)
@@ -191,11 +194,18 @@ class ResponsesStream:
             events = self._close() + self._begin_item(self._new_item(kind))
         assert self._open is not None
         self._open.pieces.append(text)
-        return events + self._piece(text)
+        events += self._piece(text)
+        if self._sources and kind is ItemKind.MESSAGE:
+            sources, self._sources = self._sources, []
+            events += b"".join(map(self._cite, sources))
+        return events
 
     def _cite(self, citation: Citation) -> bytes:
         item = self._open
-        if item is None or item.kind is not ItemKind.MESSAGE or not citation.url:
+        if item is None or item.kind is not ItemKind.MESSAGE:
+            self._sources.append(citation)
+            return b""
+        if not citation.url:
             return b""
         item.citations.append(citation)
         return self._event(

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import structs
 
-from libs.conversation import Message, Reasoning, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import Message, Reasoning, ReasoningSummary, ResponseFormat, Role, Tool, ToolCall
 from services.router.api.accept import MOST
-from services.router.api.openai.decode import check_count, decode, is_set, json_text
-from services.router.api.openai.errors import unsupported
+from services.router.api.openai.decode import check_count, decode, decode_naming_unknown, is_set, json_text
+from services.router.api.openai.errors import invalid_parameter, unsupported
 from services.router.api.openai.exchange import ParsedRequest
 from services.router.api.openai.parts import read_message
 from services.router.api.openai.request_fields import (
@@ -34,6 +34,8 @@ from services.router.api.openai.request_fields import (
 from services.router.api.openai.responses_body import (
     Echo,
     ItemBody,
+    LenientResponsesBody,
+    ReasoningBody,
     ResponsesBody,
     ResponsesChoiceBody,
     ResponsesToolBody,
@@ -42,7 +44,8 @@ from services.router.api.openai.responses_body import (
 from services.router.api.openai.thoughts import unseal, with_thoughts
 from services.router.request.generation import Prompt
 
-_decoder = msgspec.json.Decoder(ResponsesBody)
+_strict: msgspec.json.Decoder[ResponsesBody] = msgspec.json.Decoder(ResponsesBody)
+_lenient: msgspec.json.Decoder[ResponsesBody] = msgspec.json.Decoder(LenientResponsesBody)
 _echo = msgspec.json.Decoder(Echo)
 #: The router's names of fields in the client's terms.
 _NAMES = {
@@ -51,10 +54,12 @@ _NAMES = {
     "messages.parts": "input",
     "messages.tool_call_id": "input",
     "reasoning_effort": "reasoning.effort",
+    "reasoning_summary": "reasoning.summary",
     "response_format.schema_json": "text.format.schema",
     "tools.name": "tools[].name",
     "tools.parameters_json": "tools[].parameters",
 }
+_SUMMARIES = {**{summary.value: summary for summary in ReasoningSummary}, "none": None}
 #: Calls of one turn are items of their own, and so are a model's thoughts: there may be more items than messages.
 MAX_ITEMS = 4 * MOST["messages"]
 #: The value of `include` that asks for thoughts which can be sent back.
@@ -67,14 +72,15 @@ def read_responses(
 ) -> tuple[ParsedRequest, Echo, bool]:
     """Returns the request, the part that the answer repeats, and True if thoughts shall come with all that must be
     sent back. `headers` by lower-case name. Raises ApiError."""
-    request = decode(_decoder, body)
+    request, unknown = decode_naming_unknown(_strict, _lenient, body)
     _refuse(request)
     route = read_route(request, headers)
     check_count("tools", request.tools, MOST["tools"])
-    ignored = _ignored(request)
+    ignored = [*_ignored(request), *unknown]
     messages = _messages(request.input, ignored)
     if request.instructions:
         messages.insert(0, Message(Role.SYSTEM, request.instructions))
+    reasoning = request.reasoning or ReasoningBody()
     prompt = Prompt(
         messages=tuple(messages),
         max_output_tokens=output_limit(request.max_output_tokens),
@@ -84,21 +90,29 @@ def read_responses(
         tools=tuple(_tool(index, tool) for index, tool in enumerate(request.tools or ())),
         tool_choice=_tool_choice(request.tool_choice),
         parallel_tool_calls=False if request.parallel_tool_calls is False else None,
-        reasoning_effort=read_effort(
-            "reasoning.effort", request.reasoning.effort if request.reasoning else None
-        ),
+        reasoning_effort=read_effort("reasoning.effort", reasoning.effort),
+        reasoning_summary=_summary(reasoning.summary or reasoning.generate_summary),
     )
     parsed = make_request(request, prompt, route, headers, request_id, _NAMES, ignored)
     return parsed, _read_echo(body), _ENCRYPTED in read_names("include", request.include)
 
 
+def _summary(name: str | None) -> ReasoningSummary | None:
+    if name is None:
+        return None
+    if name not in _SUMMARIES:
+        at = "reasoning.summary"
+        raise invalid_parameter(at, f"'{at}' must be one of {', '.join(_SUMMARIES)}.", "invalid_value")
+    return _SUMMARIES[name]
+
+
 def _ignored(request: ResponsesBody) -> list[str]:
     ignored = ignored_fields(request, _IGNORED)
-    reasoning, text = request.reasoning, request.text
-    if reasoning is not None and (reasoning.summary or reasoning.generate_summary):
-        ignored.append("reasoning.summary")
+    text = request.text
     if text is not None and text.verbosity:
         ignored.append("text.verbosity")
+    if any(tool.strict for tool in request.tools or ()):
+        ignored.append("tools.strict")
     return ignored
 
 

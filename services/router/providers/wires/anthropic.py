@@ -1,7 +1,8 @@
 """Anthropic's messages API. https://docs.anthropic.com/en/api/messages
 
 Options: `anthropic_version` (default 2023-06-01), `thinking` = "adaptive" for models that take an effort instead of
-a budget, `prompt_cache` = "off" to send no cache hints.
+a budget and "budget" for others, where the model's name does not tell it; `prompt_cache` = "off" to send no cache
+hints.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any
 
 from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.anthropic_body import anthropic_body
-from services.router.providers.wires.citations import read_anthropic_citation
+from services.router.providers.wires.anthropic_body import anthropic_body, anthropic_ignored
+from services.router.providers.wires.block_stream import BlockDecoder
+from services.router.providers.wires.citations import BlockCitations, read_anthropic_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
 from services.router.providers.wires.request_parts import json_headers
@@ -49,7 +51,7 @@ class AnthropicWire:
     def request(self, prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> HttpRequest:
         """See Wire.request."""
         valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
-        body = anthropic_body(valid.prompt, endpoint.options)
+        body = anthropic_body(valid.prompt, endpoint.model, endpoint.options)
         body["model"] = endpoint.model
         if stream:
             body["stream"] = True
@@ -57,7 +59,8 @@ class AnthropicWire:
         headers["x-api-key"] = endpoint.api_key
         headers["anthropic-version"] = endpoint.options.get("anthropic_version") or "2023-06-01"
         base = endpoint.base_url.rstrip("/").removesuffix("/v1")
-        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse)
+        ignored = anthropic_ignored(prompt, body) if valid.has_options else ()
+        return HttpRequest("POST", f"{base}/v1/messages", headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -72,7 +75,7 @@ class AnthropicWire:
         return AnthropicDecoder(may_be_empty=may_be_empty)
 
 
-class AnthropicDecoder(Decoder):
+class AnthropicDecoder(BlockDecoder):
     """Decodes message and content_block events. The terminator is message_stop."""
 
     __slots__ = ("_counts",)
@@ -97,14 +100,18 @@ class AnthropicDecoder(Decoder):
             elif part == "signature_delta":
                 self._add_reasoning(index, Reasoning(opaque=as_str(delta.get("signature"))), out)
             elif part == "citations_delta":
-                out.extend(read_anthropic_citation(delta.get("citation")))
+                self._citations.add(read_anthropic_citation(delta.get("citation")))
+        elif kind == "content_block_stop":
+            out.extend(self._citations.end_block(self.length))
         elif kind == "content_block_start":
+            out.extend(self._citations.end_block(self.length))
             self._block(as_count(data.get("index")), as_dict(data.get("content_block")), out)
         elif kind == "message_start":
             message = as_dict(data.get("message"))
             self.model = as_str(message.get("model"))
             self._merge(message.get("usage"))
         elif kind == "message_delta":
+            out.extend(self._citations.end_block(self.length))
             reason = as_dict(data.get("delta")).get("stop_reason")
             if reason:
                 self._set_finish(as_str(reason), FINISH_REASONS)
@@ -130,20 +137,23 @@ class AnthropicDecoder(Decoder):
         counts = as_dict(usage)
         told = {name: counts[name] for name in _COUNTS if counts.get(name) is not None}
         if told:
+            output = as_count(told.get("output_tokens"))
+            is_told = output is not None and (output > 0 or not self._counts.get("output_tokens"))
             self._counts |= {name: count for name, count in told.items() if count or name not in self._counts}
-            self._tell(read_usage(self._counts))
+            self._tell(read_usage(self._counts), output=is_told)
 
 
 def read_message(data: Mapping[str, Any]) -> Completion:
     """Reads a whole message. Raises ProviderFailure."""
     if data.get("type") == "error" or data.get("error"):
-        raise classify_inside(data)
+        raise classify_inside(data, read_usage(data.get("usage")))
     usage = read_usage(data.get("usage"))
     if "content" not in data:
         raise malformed("the answer holds no content", usage)
     texts: list[str] = []
     calls: list[ToolCall] = []
     citations: list[Citation] = []
+    cited, length = BlockCitations(), 0
     thoughts = WholeThoughts()
     for block in map(as_dict, as_list(data.get("content"))):
         kind = block.get("type")
@@ -151,7 +161,9 @@ def read_message(data: Mapping[str, Any]) -> Completion:
             thoughts.end_at_text()
             texts.append(as_str(block.get("text")))
             for citation in as_list(block.get("citations")):
-                citations.extend(read_anthropic_citation(citation))
+                cited.add(read_anthropic_citation(citation))
+            length += len(texts[-1])
+            citations += cited.end_block(length)
         elif kind == "tool_use":
             call_id, given = as_str(block.get("id")), encode(as_dict(block.get("input"))).decode()
             thoughts.end_at_call(call_id)

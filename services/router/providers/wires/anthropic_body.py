@@ -5,7 +5,9 @@ https://docs.anthropic.com/en/api/messages
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text
@@ -15,6 +17,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
+    left_out,
     speakers_turns,
     split_thoughts,
     thinking_tokens,
@@ -24,12 +27,16 @@ from services.router.providers.wires.schemas import schema
 from services.router.request.generation import Prompt
 
 _MIN_THINKING_TOKENS = 1024
+#: The name of a model, its version, and of one that has none. A date is no part of a version.
+_CLAUDE = re.compile(r"claude-(?:[a-z]+-(\d+)(?:-(\d{1,2}))?(?!\d)|mythos)")
+#: The first version that thinks as much as an effort is worth; later ones refuse a budget of tokens.
+_FIRST_ADAPTIVE = (4, 6)
 
 
-def anthropic_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]:
+def anthropic_body(prompt: Prompt, model: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Returns the body without model and stream. Raises ProviderFailure(INVALID_REQUEST)."""
-    effort = _adaptive_effort(prompt, options)
-    thinking = _thinking(prompt, effort)
+    effort = adaptive_effort(prompt, model, options)
+    thinking = claude_thinking(prompt, effort)
     return {
         "max_tokens": prompt.max_output_tokens,
         **_output_config(prompt, effort),
@@ -41,7 +48,59 @@ def anthropic_body(prompt: Prompt, options: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def thinking_budget(prompt: Prompt) -> int | None:
+def anthropic_ignored(prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of the prompt that its body does not say."""
+    thinks = "thinking" in body
+    said = thinks or "effort" in body.get("output_config", ())
+    return left_out(
+        prompt,
+        temperature="temperature" in body,
+        top_p="top_p" in body,
+        seed=False,
+        presence_penalty=False,
+        frequency_penalty=False,
+        reasoning_effort=said,
+        # It shows summaries wherever it thinks.
+        reasoning_summary=thinks,
+    )
+
+
+@lru_cache(1024)
+def _is_adaptive(model: str) -> bool:
+    """Returns True if a Claude model takes an effort instead of a budget of tokens.
+    https://docs.claude.com/en/docs/build-with-claude/adaptive-thinking"""
+    found = _CLAUDE.search(model)
+    if found is None:
+        return False
+    major, minor = found.groups()
+    return major is None or (int(major), int(minor or 0)) >= _FIRST_ADAPTIVE
+
+
+def adaptive_effort(prompt: Prompt, model: str, options: Mapping[str, str]) -> ReasoningEffort | None:
+    """Returns the effort for a Claude model that takes one instead of a budget; None for others, and for no
+    thinking."""
+    effort = prompt.reasoning_effort
+    if effort is None or effort is ReasoningEffort.NONE:
+        return None
+    thinking = options.get("thinking")
+    adaptive = thinking == "adaptive" or (not thinking and _is_adaptive(model))
+    return effort if adaptive else None
+
+
+def claude_thinking(prompt: Prompt, effort: ReasoningEffort | None) -> dict[str, Any]:
+    """Returns the field that asks a Claude model to think. `effort`: instead of a budget."""
+    if effort is not None:
+        # Not every platform of a model allows it with a forced tool.
+        return {} if _is_forced(prompt) else {"thinking": {"type": "adaptive"}}
+    budget = _thinking_budget(prompt)
+    return {} if budget is None else {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _is_forced(prompt: Prompt) -> bool:
+    return prompt.tool_choice not in ("", "auto", "none")
+
+
+def _thinking_budget(prompt: Prompt) -> int | None:
     """Returns the tokens that a Claude model may think for; None where it must not or is not asked to."""
     effort = prompt.reasoning_effort
     if effort is None or effort is ReasoningEffort.NONE:
@@ -49,8 +108,9 @@ def thinking_budget(prompt: Prompt) -> int | None:
     budget = thinking_tokens(effort, prompt.max_output_tokens)
     # Not allowed: with prefill, with a forced tool, and where a turn goes on after calls without thoughts.
     # https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking#extended-thinking-with-tool-use
-    forced = prompt.tool_choice not in ("", "auto", "none")
-    if budget < _MIN_THINKING_TOKENS or prompt.prefill or forced or _goes_on_thoughtless(prompt.messages):
+    if budget < _MIN_THINKING_TOKENS or prompt.prefill or _is_forced(prompt):
+        return None
+    if _goes_on_thoughtless(prompt.messages):
         return None
     return budget
 
@@ -69,19 +129,6 @@ def _goes_on_thoughtless(messages: Sequence[Message]) -> bool:
                 return True
             answered = False
     return False
-
-
-def _adaptive_effort(prompt: Prompt, options: Mapping[str, str]) -> ReasoningEffort | None:
-    """Returns the effort for a model that takes one instead of a budget; None for others, and for no thinking."""
-    effort = prompt.reasoning_effort
-    return None if options.get("thinking") != "adaptive" or effort is ReasoningEffort.NONE else effort
-
-
-def _thinking(prompt: Prompt, effort: ReasoningEffort | None) -> dict[str, Any]:
-    if effort is not None:
-        return {"thinking": {"type": "adaptive"}}
-    budget = thinking_budget(prompt)
-    return {} if budget is None else {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
 def _output_config(prompt: Prompt, effort: ReasoningEffort | None) -> dict[str, Any]:

@@ -12,14 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from libs.clock import Clock
 from libs.conversation import Citation, Reasoning, ToolCall
 from libs.types import FinishReason, Usage
-from services.router.providers.wires.bedrock_body import bedrock_body
-from services.router.providers.wires.citations import read_bedrock_citation
+from services.router.providers.wires.bedrock_body import bedrock_body, bedrock_ignored
+from services.router.providers.wires.block_stream import BlockDecoder
+from services.router.providers.wires.citations import BlockCitations, read_bedrock_citation
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
-from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode
+from services.router.providers.wires.fields import as_count, as_dict, as_list, as_str, encode, first_count
 from services.router.providers.wires.request_parts import json_headers
 from services.router.providers.wires.sigv4 import Credentials, sign
 from services.router.providers.wires.stream import Decoder
@@ -55,7 +58,10 @@ class BedrockWire:
         rules = bedrock_rules(endpoint.model)
         valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         body = bedrock_body(valid.prompt, endpoint)
-        return bedrock_request(endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now())
+        request = bedrock_request(
+            endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
+        )
+        return replace(request, ignored=bedrock_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -99,7 +105,7 @@ def bedrock_request(
     return HttpRequest("POST", url, signed, content, inverse)
 
 
-class ConverseDecoder(Decoder):
+class ConverseDecoder(BlockDecoder):
     """Decodes ConverseStream events. The terminator is the metadata that follows messageStop."""
 
     __slots__ = ()
@@ -118,7 +124,7 @@ class ConverseDecoder(Decoder):
             thought = as_dict(delta.get("reasoningContent"))
             if thought:
                 self._add_reasoning(index, _thought(thought), out)
-            out.extend(read_bedrock_citation(delta.get("citation")))
+            self._citations.add(read_bedrock_citation(delta.get("citation")))
             tool = as_dict(delta.get("toolUse"))
             if tool:
                 self._add_tool_call(index, "", "", _tool_input(tool.get("input")), out)
@@ -126,7 +132,10 @@ class ConverseDecoder(Decoder):
             tool = as_dict(as_dict(data.get("start")).get("toolUse"))
             if tool:
                 self._add_tool_call(index, as_str(tool.get("toolUseId")), as_str(tool.get("name")), "", out)
+        elif name == "contentBlockStop":
+            out.extend(self._citations.end_block(self.length))
         elif name == "messageStop":
+            out.extend(self._citations.end_block(self.length))
             self._set_finish(as_str(data.get("stopReason")), FINISH_REASONS)
         elif name == "metadata":
             self._tell(read_usage(data.get("usage")))
@@ -144,6 +153,7 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
     texts: list[str] = []
     calls: list[ToolCall] = []
     citations: list[Citation] = []
+    of_block, length = BlockCitations(), 0
     thoughts = WholeThoughts()
     for block in map(as_dict, as_list(message.get("content"))):
         cited = as_dict(block.get("citationsContent"))
@@ -152,7 +162,9 @@ def read_converse(data: Mapping[str, Any]) -> Completion:
             thoughts.end_at_text()
             texts.append(text)
         for citation in as_list(cited.get("citations")):
-            citations.extend(read_bedrock_citation(citation))
+            of_block.add(read_bedrock_citation(citation))
+        length += len(text)
+        citations += of_block.end_block(length)
         if tool := as_dict(block.get("toolUse")):
             call_id = as_str(tool.get("toolUseId"))
             thoughts.end_at_call(call_id)
@@ -178,7 +190,7 @@ def read_usage(value: Any) -> Usage | None:
     usage = as_dict(value)
     fresh, output = as_count(usage.get("inputTokens")), as_count(usage.get("outputTokens"))
     read, written = (
-        as_count(usage.get(f"cache{what}InputTokens", usage.get(f"cache{what}InputTokenCount"))) or 0
+        first_count(usage.get(f"cache{what}InputTokens"), usage.get(f"cache{what}InputTokenCount"))
         for what in ("Read", "Write")
     )
     inputs = None if fresh is None else fresh + read + written

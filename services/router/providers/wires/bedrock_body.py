@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from libs.conversation import File, Image, Message, Reasoning, ReasoningEffort, Refusal, Role, Text, Tool
-from services.router.providers.wires.anthropic_body import thinking_budget
+from services.router.providers.wires.anthropic_body import adaptive_effort, claude_thinking
 from services.router.providers.wires.fields import drop_unset
 from services.router.providers.wires.media import base64_of, file_name, media_type
 from services.router.providers.wires.request_parts import (
@@ -18,6 +18,7 @@ from services.router.providers.wires.request_parts import (
     JSON_ONLY,
     arguments,
     instructions,
+    left_out,
     speakers_turns,
     split_thoughts,
 )
@@ -31,7 +32,7 @@ _NO_NAME = re.compile(r"[^a-zA-Z0-9()\[\] -]")
 
 def bedrock_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
     """Returns the body. Raises ProviderFailure(INVALID_REQUEST)."""
-    reasoning = _reasoning(prompt, endpoint.model)
+    reasoning = _reasoning(prompt, endpoint)
     return {
         "messages": _messages(prompt),
         **_system(prompt, endpoint.options),
@@ -40,6 +41,22 @@ def bedrock_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
         **_tools(prompt),
         **({"additionalModelRequestFields": reasoning} if reasoning else {}),
     }
+
+
+def bedrock_ignored(prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of the prompt that its body does not say."""
+    sampling, of_model = body["inferenceConfig"], body.get("additionalModelRequestFields", {})
+    return left_out(
+        prompt,
+        temperature="temperature" in sampling,
+        top_p="topP" in sampling,
+        seed=False,
+        presence_penalty=False,
+        frequency_penalty=False,
+        reasoning_effort=of_model,
+        # Models show what they think wherever they think.
+        reasoning_summary="thinking" in of_model or "reasoning_effort" in of_model,
+    )
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
@@ -141,12 +158,15 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"toolSpec": {**spec, "description": tool.description} if tool.description else spec}
 
 
-def _reasoning(prompt: Prompt, model: str) -> dict[str, Any]:
+def _reasoning(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
     """Returns the model vendor's own fields."""
-    effort = prompt.reasoning_effort
+    effort, model = prompt.reasoning_effort, endpoint.model
     if effort is None or effort is ReasoningEffort.NONE:
         return {}
     if "openai." in model:
         return {"reasoning_effort": effort.value}
-    budget = thinking_budget(prompt) if "anthropic." in model else None
-    return {} if budget is None else {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    if "anthropic." not in model:
+        return {}
+    adaptive = adaptive_effort(prompt, model, endpoint.options)
+    config = {} if adaptive is None else {"output_config": {"effort": adaptive.value}}
+    return {**claude_thinking(prompt, adaptive), **config}

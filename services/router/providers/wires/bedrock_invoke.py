@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from msgspec.structs import replace
+
 from libs.clock import Clock
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.wires.anthropic import AnthropicDecoder, read_message
-from services.router.providers.wires.anthropic_body import anthropic_body
+from services.router.providers.wires.anthropic_body import anthropic_body, anthropic_ignored
 from services.router.providers.wires.bedrock import ConverseDecoder, bedrock_request, read_converse
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.eventstream import EXCEPTION, EventStreamParser
@@ -56,7 +58,15 @@ _METRICS = "amazon-bedrock-invocationMetrics"
 _GUARDRAIL = "amazon-bedrock-guardrailAction"
 _DIALECT = Dialect()
 #: Converse's events, in the order in which one chunk may hold several.
-_CONVERSE = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata")
+_CONVERSE = (
+    "messageStart",
+    "contentBlockStart",
+    "contentBlockDelta",
+    "contentBlockStop",
+    "contentBlockStop",
+    "messageStop",
+    "metadata",
+)
 
 
 class BedrockInvokeWire:
@@ -70,9 +80,13 @@ class BedrockInvokeWire:
         if "anthropic." not in endpoint.model:
             raise ProviderFailure(ErrorClass.INVALID_REQUEST, "only Anthropic models; use kind bedrock")
         valid = make_valid(prompt, ANTHROPIC, endpoint.max_output_tokens, prefill=endpoint.prefill)
-        body = anthropic_body(valid.prompt, endpoint.options) | {"anthropic_version": "bedrock-2023-05-31"}
+        body = anthropic_body(valid.prompt, endpoint.model, endpoint.options)
+        body["anthropic_version"] = "bedrock-2023-05-31"
         operation = "invoke-with-response-stream" if stream else "invoke"
-        return bedrock_request(endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now())
+        request = bedrock_request(
+            endpoint, operation, body, valid.inverse, stream=stream, now=self._clock.now()
+        )
+        return replace(request, ignored=anthropic_ignored(prompt, body) if valid.has_options else ())
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
@@ -138,7 +152,7 @@ class BedrockInvokeDecoder(AnthropicDecoder, ConverseDecoder):
             if reason or data.get(_GUARDRAIL) == "INTERVENED" or data.get("is_finished"):
                 self._set_finish(_finish_word(data, reason), _FINISH_REASONS)
                 self._tell(_usage_inside(data))
-        if metrics and self.usage is None:
+        if metrics and (self.usage is None or self.usage.accuracy is not UsageAccuracy.EXACT):
             self._tell(_usage_of(metrics.get("inputTokenCount"), metrics.get("outputTokenCount")))
 
 

@@ -19,7 +19,7 @@ from services.router.providers.wires.fields import (
     encode,
     text_of,
 )
-from services.router.providers.wires.request_parts import bearer_headers
+from services.router.providers.wires.request_parts import bearer_headers, left_out
 from services.router.providers.wires.sse import Event
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
@@ -49,7 +49,18 @@ class CohereWire:
         body = cohere_body(valid.prompt, endpoint.model, stream=stream)
         base = endpoint.base_url.rstrip("/").removesuffix("/v2")
         headers = bearer_headers(endpoint, stream=stream)
-        return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body), valid.inverse)
+        ignored = (
+            left_out(
+                prompt,
+                presence_penalty=valid.prompt.presence_penalty,
+                frequency_penalty=valid.prompt.frequency_penalty,
+                # Models show what they think wherever they think.
+                reasoning_summary=prompt.reasoning_effort,
+            )
+            if valid.has_options
+            else ()
+        )
+        return HttpRequest("POST", f"{base}/v2/chat", headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.openai_compatible import Dialect, EffortField
 from services.router.providers.wires.validity.rules import DEEPSEEK as RULES
 from services.router.providers.wires.validity.rules import Rules
 from services.router.providers.wires.wire import Endpoint
@@ -23,9 +23,10 @@ def _rules(model: str) -> Rules:
 DEEPSEEK = Dialect(
     json_schema=False,
     seed="",
-    reasoning="",
+    reasoning=EffortField.SWITCH_AND_EFFORT,
     prefill_fields={"prefix": True},
-    # It thinks unless told otherwise, and then refuses turns with calls but without its thoughts.
+    # It thinks unless told otherwise, and then refuses turns with calls but without its thoughts, and choices that
+    # demand a call.
     # https://api-docs.deepseek.com/guides/thinking_mode
     thoughtless={"thinking": {"type": "disabled"}},
     one_call=False,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from services.router.providers.wires.error_codes import canonical
-from services.router.providers.wires.fields import Undecodable, as_dict, as_list, as_str, decode
+from services.router.providers.wires.error_text import nested, readable
+from services.router.providers.wires.fields import Undecodable, as_list, as_str, decode
 
 #: Bodies beyond this are not read: an error is short, and a page of HTML says nothing more further down.
 _MAX_BODY_BYTES = 64 * 1024
@@ -36,11 +36,29 @@ _MESSAGE_FIELDS = (
     "detail",
     "details",
     "msg",
+    "status_msg",
+    "error_msg",
     "description",
     "error_description",
     "faultstring",
     "title",
     "error",
+)
+#: Fields that hold more of the error, or the error of another server.
+_PARTS = (
+    "errors",
+    "_errors",
+    "metadata",
+    "raw",
+    "innererror",
+    "inner_error",
+    "error_details",
+    "fault",
+    # MiniMax: {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}.
+    "base_resp",
+    # Tencent: {"Response": {"Error": {"Code": ..., "Message": ...}}}.
+    "Response",
+    "Error",
 )
 _CODE_FIELDS = (
     "type",
@@ -50,6 +68,7 @@ _CODE_FIELDS = (
     "error_type",
     "error_code",
     "errorCode",
+    "Code",
     "reason",
     "title",
     # Writer: "fail.model.notFound".
@@ -59,6 +78,8 @@ _SPACES = re.compile(r"\s+")
 #: Characters of names: a word with one of them is a field, a function or a code, as often the caller's as the
 #: provider's.
 _IN_NAMES = frozenset("_[]")
+#: Punctuation around a word that makes no name of it.
+_AROUND = "()[],.:;"
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e": "\u300f"}
 #: The mark in prose where something was quoted or named.
@@ -84,7 +105,8 @@ class ErrorBody:
     without quotations and names. `words`: the same with them, for waits. `message`: the provider's own, unredacted.
     `param`: the field that is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status
     the body itself states, 0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that
-    stand in text or metadata alone, where the caller's words may stand as well, with their spelling there."""
+    stand in text or metadata alone, where the caller's words may stand as well, with their spelling there.
+    `inner_status`: the status that such a text states, 0 where none; `inner_words`: its field and number."""
 
     codes: tuple[str, ...]
     prose: str
@@ -95,6 +117,8 @@ class ErrorBody:
     status: int
     wrapped: bool
     quoted: Mapping[str, str]
+    inner_status: int = 0
+    inner_words: str = ""
 
 
 class _Found:
@@ -108,6 +132,7 @@ class _Found:
         self.quoting = 0
         self.messages: list[str] = []
         self.statuses: list[int] = []
+        self.inner: tuple[int, str] = (0, "")
         self.param = ""
         self.wrapped = False
 
@@ -143,6 +168,7 @@ class _Found:
             self.statuses[0] if self.statuses else 0,
             self.wrapped,
             {code: text for code, text in self.quoted.items() if code not in self.own},
+            *self.inner,
         )
 
 
@@ -158,7 +184,8 @@ def read_error(body: bytes | Any, headers: Mapping[str, str]) -> ErrorBody:
         try:
             data = decode(body)
         except Undecodable:
-            found.message(_readable(body[: 4 * _MAX_PAGE].decode("utf-8", "replace")[:_MAX_PAGE]))
+            text = readable(body[: 4 * _MAX_PAGE].decode("utf-8", "replace")[:_MAX_PAGE])
+            _collect(text, found, depth=1)
             return found.error(None)
     _collect(data, found, depth=0)
     return found.error(data)
@@ -183,7 +210,7 @@ def without_names(words: str) -> str:
         at = begun = len(words) if end < 0 else end + 1
     kept.append(words[begun:])
     words_left = "".join(kept).split(" ")
-    return " ".join(NAMED if _IN_NAMES.intersection(word) else word for word in words_left)
+    return " ".join(NAMED if _IN_NAMES.intersection(word.strip(_AROUND)) else word for word in words_left)
 
 
 def redact(message: str) -> str:
@@ -197,67 +224,49 @@ def _plain(text: str) -> str:
     return _SPACES.sub(" ", html.unescape(text)).strip().lower()
 
 
-def _readable(text: str) -> str:
-    """Returns the title of a page of HTML, else its text without tags; any other text as it is."""
-    lower = text.lower()
-    if len(lower) == len(text) and (opened := lower.find("<title")) >= 0:
-        begun, end = lower.find(">", opened) + 1, lower.find("</title", opened)
-        if 0 < begun <= end:
-            text = text[begun:end]
-    if "<" in text[:64]:
-        # The text before the first tag, and behind each tag's end.
-        first, *rest = text.split("<")
-        text = " ".join((first, *(part.partition(">")[2] for part in rest)))
-    return _SPACES.sub(" ", text).strip()
-
-
 def _collect(data: Any, found: _Found, depth: int) -> None:
     if depth > 8:
         return
     if isinstance(data, str):
         text = data.strip()
-        before, nested = _nested(text) if depth else (text, None)
-        if before:
-            found.message(before)
-        if nested is not None:
+        around, inner = nested(text) if depth else (text, None)
+        if inner is not None:
             found.quoting += 1
-            _collect(nested, found, depth + 1)
+            _collect(inner, found, depth + 1)
             found.quoting -= 1
+        if around:
+            found.message(readable(around[:_MAX_PAGE]) if around.startswith("<") else around)
         return
     if isinstance(data, list):
         for item in data[:8]:
             _collect(item, found, depth + 1)
         return
-    fields = as_dict(data)
+    if not isinstance(data, dict):
+        return
+    fields = _without_input(data)
     for name in ("status_code", "http_code", "http_status", "statusCode", "status", "code"):
         number = fields.get(name)
         if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) == 3:
             number = int(number)
         if type(number) is int and 400 <= number < 600:
             found.statuses.append(number)
+            if found.quoting:
+                found.inner = (number, f"{name} {number}")
     for name in _CODE_FIELDS:
         found.code(fields.get(name))
     found.param = found.param or as_str(fields.get("param"))
     found.wrapped |= "provider_name" in fields and "raw" in fields
-    if not isinstance(fields.get("error"), str):
-        _collect(fields.get("error"), found, depth + 1)
+    error = fields.get("error")
+    if not isinstance(error, str):
+        _collect(error, found, depth + 1)
+    elif "_" in error and error.isidentifier():
+        # As OAuth has it: {"error": "invalid_grant", "error_description": ...}.
+        found.code(error)
     for name in _MESSAGE_FIELDS:
         value = fields.get(name)
-        if isinstance(value, str) and (name != "error" or value[:_MAX_TEXT] not in found.messages):
+        if name != "error" or (isinstance(value, str) and value[:_MAX_TEXT] not in found.messages):
             _collect(value, found, depth + 1)
-        elif name != "error" and isinstance(value, (list, dict)):
-            items = as_list(value)[:8] or [value]
-            _collect([_without_input(item) for item in items], found, depth + 1)
-    for name in (
-        "errors",
-        "_errors",
-        "metadata",
-        "raw",
-        "innererror",
-        "inner_error",
-        "error_details",
-        "fault",
-    ):
+    for name in _PARTS:
         value = fields.get(name)
         if value is not None:
             found.quoting += name == "metadata"
@@ -269,21 +278,11 @@ def _collect(data: Any, found: _Found, depth: int) -> None:
         found.code("flagged")
 
 
-def _nested(text: str) -> tuple[str, Any]:
-    """Returns the prose of a message and the decoded JSON that it is, or that it ends with: another server's error,
-    handed on ("The model returned the following errors: {...}"). None: it is prose."""
-    begun = 0 if text.startswith(("{", "[")) else text.find('{"')
-    if begun >= 0 and len(text) <= _MAX_BODY_BYTES:
-        with suppress(Undecodable):
-            return text[:begun].strip(), decode(text[begun:])
-    return text, None
-
-
-def _without_input(item: Any) -> Any:
-    # FastAPI repeats the offending input, which is the prompt, and says where it stands.
-    if type(item) is not dict:
+def _without_input(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Pydantic repeats the offending input, which is the prompt, and says where it stands.
+    if "loc" not in item:
         return item
-    place = {"param": ".".join([part for part in as_list(item.get("loc"))[:8] if isinstance(part, str)])}
+    place = {"param": ".".join([part for part in as_list(item["loc"])[:8] if isinstance(part, str)])}
     return place | {
         name: item[name] for name in ("type", "msg", "reason", "message", "detail", "_errors") if name in item
     }

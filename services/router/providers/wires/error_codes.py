@@ -1,14 +1,17 @@
 """The one table of providers' machine-readable error words: types, codes, reasons and exception names.
 
-A code is compared whole, in the form that `canonical` gives it, never searched for in running text: a caller's words
-can stand in a message, but not in a code. Codes that say no more than a status does (`invalid_request_error`,
-`RESOURCE_EXHAUSTED`) are not failures of their own here: they give the status of an error inside a 200, nothing else.
+A code is compared whole, in the form that `canonical` gives it; one that the table does not hold is read by the words
+that it is made of (`InputTextRiskDetection`, `RateLimitExceeded.EndpointTPMExceeded`). Neither is searched for in
+running text: a caller's words can stand in a message, but not in a code. Codes that say no more than a status does
+(`invalid_request_error`, `RESOURCE_EXHAUSTED`) are not failures of their own here: they give the status of an error
+inside a 200, nothing else.
 
 Sources: the providers' error pages, recorded answers, and bodies that users reported.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from libs.types import ErrorClass
@@ -43,7 +46,7 @@ _EVERYONES = frozenset(
 )
 _FIELD_STATUSES = frozenset({400, 422})
 #: Fields that hold the prompt: one that is too long is a prompt that is too long.
-_PROMPT_FIELDS = ("content", "text", "input", "prompt", "messages", "instructions")
+_PROMPT_FIELDS = ("content", "text", "input", "output", "prompt", "messages", "instructions")
 
 #: Tried in this order: an error may carry several codes, and an empty account is often named beside a rate.
 _TABLE: tuple[tuple[ErrorClass, str], ...] = (
@@ -53,7 +56,7 @@ _TABLE: tuple[tuple[ErrorClass, str], ...] = (
         " insufficient_user_quota billing_hard_limit_reached billing_not_active billing_disabled billing_error"
         " blocked_api_access exceeded_current_quota token_quota_reached service_quota_exceeded arrearage"
         " invalid_payment_instrument payment_required credit_balance_too_low out_of_credits credits_exhausted"
-        " spend_limit_exceeded spending_limit_reached account_overdue",
+        " spend_limit_exceeded spending_limit_reached account_overdue set_limit_exceeded",
     ),
     (
         ErrorClass.AUTHENTICATION,
@@ -103,6 +106,57 @@ _TABLE: tuple[tuple[ErrorClass, str], ...] = (
     (ErrorClass.TIMEOUT, "deadline_exceeded timeout model_timeout gateway_timeout"),
 )
 
+#: The words of codes that stand in no table, canonical. Tried in this order.
+_WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
+    (
+        ErrorClass.QUOTA_EXHAUSTED,
+        re.compile(
+            r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota"
+            r"|balance|credit|fund)"
+            r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
+            r"|^(?:budget|spend(?:ing)?limit)exceeded"
+        ),
+    ),
+    (
+        ErrorClass.CONTENT_REFUSED,
+        re.compile(
+            r"sensitive(?:content|information|data|words?)|riskdetect|unsafe|moderation|contentfilter"
+            r"|contentpolicy"
+            r"|policyviolation|cyberpolicy|safetyviolation|blockedcontent"
+        ),
+    ),
+    (
+        ErrorClass.RATE_LIMITED,
+        re.compile(r"^throttl|ratelimit|toomanyrequest|ratequota|burstrate|[rt]pmexceed"),
+    ),
+    (
+        ErrorClass.CONTEXT_TOO_LONG,
+        re.compile(
+            r"context(?:length|window|size)?(?:exceed|toolong|toolarge|overflow)|maxcontext"
+            r"|(?:tokens?|prompt|input|characters|messages?|request|payload|body)too(?:long|large|big)"
+        ),
+    ),
+    (
+        ErrorClass.MODEL_NOT_FOUND,
+        re.compile(
+            r"model(?:does)?not(?:found|exist|open|available|enabled|allowed|permitted|deployed|subscribed)"
+            r"|model(?:terms|accessdenied|deprecated|retired|removed|disabled|offline)"
+            r"|^(?:invalid|unknown|unsupported|nosuch)(?:endpointor)?model|(?:deployment|endpoint)notfound"
+        ),
+    ),
+    (
+        ErrorClass.AUTHENTICATION,
+        re.compile(
+            r"(?:invalid|incorrect|wrong|missing|expired|bad|no)(?:apikey|accesskey|credential|accesstoken)"
+            r"|apikey(?:invalid|expired|disabled|missing|service)|unauthenticated|authenticationtype"
+        ),
+    ),
+    (ErrorClass.OVERLOADED, re.compile(r"overload|(?:no|over|at|insufficient)capacity|serverbusy|modelbusy")),
+    (ErrorClass.TIMEOUT, re.compile(r"timeout|timedout|deadlineexceeded")),
+)
+#: Fields whose text may be too long for this vendor and not for another; ids and names are as short everywhere.
+_FREE_TEXT = ("description", "user", "safety_identifier", "prompt_cache_key", "stop", "metadata")
+
 #: Statuses that a code stands for where nothing else states one.
 _STATUS: tuple[tuple[int, str], ...] = (
     (400, "invalid_request invalid_argument invalid_prompt bad_request validation"),
@@ -137,13 +191,19 @@ def class_of_codes(codes: Sequence[str], status: int, param: str) -> ErrorClass 
     known = [_CLASSES[code] for code in codes if code in _CLASSES]
     if known:
         return min(known)[1]
+    own = [code for code in codes if code not in _STATUSES]
+    for error_class, words in _WORDS:
+        if any(words.search(code) for code in own):
+            return error_class
     if status not in _FIELD_STATUSES:
         return None
-    for code in codes:
-        if code == "stringabovemaxlength" and param.rpartition(".")[2].partition("[")[0] in _PROMPT_FIELDS:
+    if "stringabovemaxlength" in codes:
+        field = param.rpartition(".")[2].partition("[")[0]
+        if field in _PROMPT_FIELDS:
             return ErrorClass.CONTEXT_TOO_LONG
-    own = [code for code in codes if code not in _STATUSES]
-    if any(code.startswith(_NOT_HERE) for code in own):
+        if field in _FREE_TEXT:
+            return ErrorClass.UNSUPPORTED_HERE
+    if any(code.startswith(_NOT_HERE) for code in own if code != "unknown"):
         return ErrorClass.UNSUPPORTED_HERE
     return ErrorClass.INVALID_REQUEST if any(code.startswith(_OF_A_FIELD) for code in own) else None
 

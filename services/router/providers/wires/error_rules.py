@@ -6,22 +6,19 @@ xAI and Gemini, an overload 500 at Mistral, an empty account 429 at some), witho
 for an empty account where a wait is stated. A verdict by words alone is marked (`explicit`, `deciding_words`); the
 provider client takes it back where the request itself holds those words.
 
-Every rule is linear in the text, and the text is bounded (`error_body.py`): no two repetitions of one expression can
-match the same characters, and gaps have a bound.
-`tests/unit/router/providers/wires/test_adversarial.py` finds each by itself.
-
 Sources: the providers' error pages, recorded answers, and bodies that users reported.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.types import ACCOUNT_FAULTS, ErrorClass
 from services.router.providers.wires.error_body import ErrorBody
 from services.router.providers.wires.error_codes import class_of_codes, is_everyones, status_of_codes
+from services.router.providers.wires.error_words import RULES, Rule
 from services.router.providers.wires.unsupported import is_unsupported
 
 
@@ -38,33 +35,6 @@ class Verdict:
     deciding_words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule: `words` (a regular expression over lower-case prose) mean `error_class` at these statuses. `unless`: a
-    code, canonical, beside which they mean nothing."""
-
-    error_class: ErrorClass
-    words: re.Pattern[str]
-    statuses: frozenset[int]
-    transient: bool | None = None
-    unless: str = ""
-
-
-def rule(
-    error_class: ErrorClass,
-    words: str,
-    statuses: Sequence[int],
-    transient: bool | None = None,
-    unless: str = "",
-) -> Rule:
-    """Returns a Rule of a pattern and statuses as they are written below."""
-    return Rule(error_class, re.compile(words), frozenset(statuses), transient, unless)
-
-
-#: An error inside a 200 that states no status.
-_UNSTATED = 0
-_DENIED = r"(disabled|deactivated|restricted|suspended|banned|blocked|terminated|locked|deleted)"
-
 #: A request of more tokens than the account may send in a minute or day: no wait helps here, and any other provider
 #: may take it, its context window being none of the matter. OpenAI says it as a 429, Groq as a 413.
 _TOO_LARGE = re.compile(r"request too large\b")
@@ -73,104 +43,12 @@ _LIMIT = re.compile(r"\blimit[: ] ?(\d{1,15})\b")
 _REQUESTED = re.compile(r"\brequested[: ] ?(\d{1,15})\b")
 
 #: Of a 429 that says what it is.
-_A_RATE = re.compile(r"rate.?limit|too many requests")
+_A_RATE = re.compile(r"rate.?limit(?!error)|too many requests")
 
+#: Statuses that another server's error states, and that a gateway hands on as a 400.
+_PASSING = frozenset({429, 500, 502, 503, 504, 529})
 #: The classes of refusals that are the model's own.
 _OF_MODEL = frozenset({ErrorClass.CONTEXT_TOO_LONG, ErrorClass.MODEL_NOT_FOUND})
-
-#: Tried in this order.
-RULES: tuple[Rule, ...] = (
-    # Azure API Management; it says when, and so does its Retry-After.
-    rule(ErrorClass.QUOTA_EXHAUSTED, r"out of (call volume|bandwidth) quota", (403, 429), transient=True),
-    # Google's word for "none at all", beside a minute's wait that helps nobody.
-    rule(
-        ErrorClass.QUOTA_EXHAUSTED,
-        r"quota exceeded for metric\b.{0,120}\blimit: 0\b",
-        (429,),
-        transient=False,
-    ),
-    rule(
-        ErrorClass.QUOTA_EXHAUSTED,
-        r"(insufficient|not enough) (quota|balance|credits?|funds)\b|credit balance|billing disabled"
-        r"|billing to be enabled|account is not active|included credits"
-        r"|requires more credits|used all available credits|spend(ing)? (limit|cap)\b|key limit exceeded"
-        r"|credit limit exceeded|api usage limits|calls? / month|no resource package"
-        r"|(do(es)?n't|do(es)? not) have (any|enough) credits|\b(out of|no( more)?|used up .{0,20}) credits?\b"
-        r"|credits? (balance )?(is|are|was|were|has been|have been) (depleted|exhausted|used up|too low|insufficient)"
-        r"|(account|balance) (is|has) (too low|depleted|negative|insufficient|overdue|in arrears)"
-        r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)|payment required"
-        r"|余额不足|欠费",
-        (400, 403, 404, 412, 422, 429, _UNSTATED),
-    ),
-    # Google says it of a minute's quota too.
-    rule(
-        ErrorClass.QUOTA_EXHAUSTED,
-        r"exceeded your current quota",
-        (400, 403, 429, _UNSTATED),
-        unless="resourceexhausted",
-    ),
-    rule(
-        ErrorClass.CONTEXT_TOO_LONG,
-        r"max(imum)? bytes (to|of|in|for) "
-        r"|(request|payload|body|content|entity|text) (size|length|bytes)( \(?\d{1,15}\)?)? (is too|exceed)"
-        r"|(input|prompt|string value) length [^.]{0,20}exceed|must be at least 1, got -\d"
-        r"|exceeds the maximum (allowed )?(number of bytes|size)|(body|payload) (is )?too large"
-        r"|request too large|request entity too large|long context|context window|too many total text bytes"
-        r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)|exceed.{0,20} context\b"
-        r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
-        r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
-        r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
-        r"|exceeds the maximum number of (input )?tokens|reduce (the length of )?(the|your) (messages|prompt|input)"
-        r"|\b(input|prompt) tokens? (count )?(.{0,40} )?exceed|model token limit"
-        r"|(allowed|range of) input length|\* tokens \+ \* must be|must have less than \d{1,15} tokens"
-        r"|(input tokens?|prompt)\b.{0,40}cannot exceed|too large for model with|configured context size",
-        (400, 403, 404, 413, 422, 500, _UNSTATED),
-    ),
-    rule(
-        ErrorClass.CONTENT_REFUSED,
-        r"content (filter|policy|management policy|exists risk)|violat\w{1,10} (our |the )?(usage|content)"
-        r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
-        r"|(image|input|text) is sensitive"
-        r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|data inspection|blocked (input|output|by our)|敏感",
-        (400, 403, 422, 498, 500, _UNSTATED),
-    ),
-    rule(
-        ErrorClass.MODEL_NOT_FOUND,
-        r"unknown model|invalid model|supported (api )?model names|not a valid model"
-        r"|no such model|unsupported model|model not exist"
-        r"|unavailable model|model identifier is invalid|on-demand throughput isn|end of its life|no endpoints found"
-        r"|not have access to (the |this )?model|n't have access to (the |this )?model|unable to access model"
-        r"|\bmodels?\b[^.]{0,60} (does not exist|not found|was removed|(has been|is|was) (deprecated(?! for)|removed"
-        r"|decommissioned|retired|blocked at)|no longer (available|supported)"
-        r"|is not (enabled|available|permitted|supported by any)"
-        r"|access is denied)",
-        (400, 403, 410, 422, _UNSTATED),
-    ),
-    rule(
-        ErrorClass.AUTHENTICATION,
-        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
-        r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
-        r"|invalid authentication|\bunauthenticated\b|\bunauthorized\b|location is not supported"
-        rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been|is|was|have been) {_DENIED}"
-        r"|not available in your (country|region)",
-        (400, 403, 412, 422, _UNSTATED),
-    ),
-    rule(
-        ErrorClass.OVERLOADED,
-        r"overload|high demand|no ?capacity|capacity temporarily|at capacity|currently loading"
-        r"|(model|server|engine|service) (is )?((currently|too) )?busy",
-        (424, 429, 500, 502, 503, _UNSTATED),
-    ),
-    rule(ErrorClass.RATE_LIMITED, r"throttl|rate limit|too many requests", (400, 403, _UNSTATED)),
-    # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.
-    rule(
-        ErrorClass.OVERLOADED,
-        r"unavailable|capacity|too many requests|rate.?limit|throttl",
-        (500, 502, _UNSTATED),
-    ),
-    rule(ErrorClass.TIMEOUT, r"timed out|timeout", (500, 502, _UNSTATED)),
-)
 
 #: Classes of statuses, where neither codes nor prose say more.
 _STATUSES = {
@@ -234,6 +112,8 @@ def verdict_of(
     # A code that says no more than that some field is refused leaves open whether by this model alone.
     rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
     found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)
+    if found is None and error.inner_status in _PASSING and status in (400, 422):
+        found = Verdict(class_of_status(error.inner_status), None, False, error.inner_words)
     if found is None and is_unsupported(error, status):
         found = Verdict(ErrorClass.UNSUPPORTED_HERE, explicit=False)
     if found is None:

@@ -32,9 +32,14 @@ _PIECES = frozenset(
         "input",
         "outputText",
         "partial_json",
+        "reasoning",
+        "reasoning_content",
         "refusal",
         "response",
+        "summary",
         "text",
+        "thinking",
+        "tool_plan",
     )
 )
 
@@ -124,10 +129,10 @@ def as_str(value: Any) -> str:
 
 def as_count(value: Any) -> int | None:
     """Returns a count of tokens, or None where it is missing, negative or absurd. An explicit zero stays zero."""
+    if type(value) is int:
+        return value if 0 <= value <= _MAX_COUNT else None
     if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is int and 0 <= value <= _MAX_COUNT:
-        return value
+        return as_count(int(value))
     return None
 
 

@@ -50,7 +50,7 @@ def gemini_body(prompt: Prompt, endpoint: Endpoint) -> dict[str, Any]:
         "generationConfig": {
             **_sampling(prompt),
             **_response_format(prompt),
-            **_reasoning(prompt, levels=levels),
+            **_reasoning(prompt, levels=levels, reasons=endpoint.reasons),
         },
     }
 
@@ -169,10 +169,11 @@ def _response_format(prompt: Prompt) -> dict[str, Any]:
     return fields
 
 
-def _reasoning(prompt: Prompt, *, levels: bool) -> dict[str, Any]:
+def _reasoning(prompt: Prompt, *, levels: bool, reasons: bool) -> dict[str, Any]:
     effort = prompt.reasoning_effort
     if effort is None:
-        return {}
+        shows = prompt.reasoning_summary is not None and reasons
+        return {"thinkingConfig": {"includeThoughts": True}} if shows else {}
     # Shown, they cost no more; they are summaries.
     shown = {} if effort is ReasoningEffort.NONE else {"includeThoughts": True}
     if levels:

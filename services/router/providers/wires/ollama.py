@@ -13,7 +13,7 @@ from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import classify, classify_inside, malformed, read_finish
 from services.router.providers.wires.fields import as_count, as_dict, as_str, encode
 from services.router.providers.wires.ollama_body import ollama_body
-from services.router.providers.wires.request_parts import bearer_headers
+from services.router.providers.wires.request_parts import bearer_headers, left_out
 from services.router.providers.wires.sse import JsonLinesParser
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
@@ -41,14 +41,19 @@ class OllamaWire:
         body = ollama_body(valid.prompt, endpoint.model, stream=stream)
         headers = bearer_headers(endpoint, stream=False)
         url = endpoint.base_url.rstrip("/") + "/api/chat"
-        return HttpRequest("POST", url, headers, encode(body), valid.inverse)
+        ignored = (
+            left_out(prompt, reasoning_summary=False, tool_choice=prompt.tool_choice in ("auto", "none"))
+            if valid.has_options
+            else ()
+        )
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""
         data = decode_answer(body)
-        if data.get("error"):
-            raise classify_inside(data)
         usage = _usage(data)
+        if data.get("error"):
+            raise classify_inside(data, usage)
         if data.get("done") is not True:
             raise malformed("the answer is not complete", usage)
         message = as_dict(data.get("message"))
@@ -79,6 +84,7 @@ class OllamaDecoder(Decoder):
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         if data.get("error"):
+            self._tell(_usage(data))
             raise classify_inside(data, usage=self.usage)
         self.model = self.model or as_str(data.get("model"))
         message = as_dict(data.get("message"))

@@ -20,7 +20,7 @@ def ollama_body(prompt: Prompt, model: str, *, stream: bool) -> dict[str, Any]:
         "stream": stream,
         "options": _sampling(prompt),
         **_response_format(prompt),
-        **({"tools": chat_tools(prompt.tools)} if prompt.tools else {}),
+        **_tools(prompt),
         **_reasoning(prompt),
     }
 
@@ -49,6 +49,15 @@ def _message(message: Message) -> dict[str, Any]:
     if message.tool_call_id:
         item["tool_call_id"] = message.tool_call_id
     return item
+
+
+def _tools(prompt: Prompt) -> dict[str, Any]:
+    """Returns the tools on offer: there is no other way to say which may be called, or that none may."""
+    choice = prompt.tool_choice
+    tools = () if choice == "none" else prompt.tools
+    if choice not in ("", "auto", "none", "required"):
+        tools = tuple(tool for tool in tools if tool.name == choice)
+    return {"tools": chat_tools(tools)} if tools else {}
 
 
 def _sampling(prompt: Prompt) -> dict[str, Any]:

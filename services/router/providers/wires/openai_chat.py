@@ -6,12 +6,14 @@ Reference: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from services.router.providers.wires.errors import classify
 from services.router.providers.wires.fields import encode
 from services.router.providers.wires.openai_chat_answer import OpenAIChatDecoder, read_completion
 from services.router.providers.wires.openai_chat_body import openai_chat_body
 from services.router.providers.wires.openai_compatible import Dialect
+from services.router.providers.wires.request_parts import left_out
 from services.router.providers.wires.stream import Decoder
 from services.router.providers.wires.validity.make_valid import make_valid
 from services.router.providers.wires.whole_answer import decode_answer
@@ -31,8 +33,22 @@ class OpenAIChatWire:
         valid = make_valid(prompt, rules, endpoint.max_output_tokens, prefill=endpoint.prefill)
         body = openai_chat_body(valid.prompt, endpoint, self._dialect, stream=stream)
         headers = self._dialect.headers(endpoint, stream=stream)
-        return HttpRequest(
-            "POST", self._dialect.url(valid.prompt, endpoint), headers, encode(body), valid.inverse
+        url = self._dialect.url(valid.prompt, endpoint)
+        ignored = self._ignored(prompt, body) if valid.has_options else ()
+        return HttpRequest("POST", url, headers, encode(body), valid.inverse, ignored)
+
+    def _ignored(self, prompt: Prompt, body: Mapping[str, Any]) -> tuple[str, ...]:
+        dialect = self._dialect
+        # It must not think now, whatever was asked for.
+        silenced = dialect.thoughtless is not None and body.get("thinking") == dialect.thoughtless["thinking"]
+        return left_out(
+            prompt,
+            seed=dialect.seed,
+            presence_penalty=dialect.penalties,
+            frequency_penalty=dialect.penalties,
+            reasoning_effort=dialect.reasoning and not silenced,
+            # Shown wherever such a vendor thinks.
+            reasoning_summary="thinking" in body and not silenced,
         )
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:

@@ -74,13 +74,13 @@ class OpenAIChatDecoder(Decoder):
     def _read(self, name: str, data: Any, out: list[StreamEvent]) -> None:
         data = as_dict(data)
         groq = as_dict(data.get("x_groq"))
+        usage = data.get("usage") or groq.get("usage")
+        if usage:
+            self._tell(read_usage(usage, self._dialect))
         if is_error(data) or groq.get("error") or name == "error":
             raise classify_inside(groq if groq.get("error") else data, self.usage)
         if not self.model:
             self.model = as_str(data.get("model"))
-        usage = data.get("usage") or groq.get("usage")
-        if usage:
-            self._tell(read_usage(usage, self._dialect))
         for choice in map(as_dict, as_list(data.get("choices"))):
             if choice.get("index"):
                 # Only the first of several answers was asked for.
@@ -154,9 +154,9 @@ def is_error(data: Mapping[str, Any]) -> bool:
 
 def read_completion(data: Mapping[str, Any], dialect: Dialect) -> Completion:
     """Reads a whole chat completion. Raises ProviderFailure."""
-    if is_error(data):
-        raise classify_inside(data)
     usage = read_usage(data.get("usage"), dialect)
+    if is_error(data):
+        raise classify_inside(data, usage)
     choices = as_list(data.get("choices"))
     choice = as_dict(choices[0]) if choices else {}
     if not choice:
@@ -212,17 +212,20 @@ def read_usage(value: Any, dialect: Dialect) -> Usage | None:
     cached = first_count(
         inputs.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")
     )
-    written = first_count(inputs.get("cache_write_tokens"))
+    written = as_count(inputs.get("cache_write_tokens")) or 0
     reasoning = first_count(outputs.get("reasoning_tokens"), usage.get("reasoning_tokens"))
     if output is not None:
-        output += reasoning if dialect.reasoning_apart else 0
-        output += sum(first_count(usage.get(name)) for name in dialect.output_apart)
+        if dialect.reasoning_apart:
+            output += reasoning
+        for name in dialect.output_apart:
+            output += first_count(usage.get(name))
     return told_usage(prompt, output, cached, written, reasoning)
 
 
 def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    calls = read_calls(message)
-    legacy = as_dict(message.get("function_call"))
-    if not calls and as_str(legacy.get("name")):
-        return (ToolCall("", as_str(legacy["name"]), as_json_text(legacy.get("arguments"))),)
-    return calls
+    if message.get("tool_calls") and (calls := read_calls(message)):
+        return calls
+    legacy = message.get("function_call")
+    if legacy and (name := as_str(as_dict(legacy).get("name"))):
+        return (ToolCall("", name, as_json_text(legacy.get("arguments"))),)
+    return ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from libs.conversation import File
@@ -59,22 +60,36 @@ def _file_or_address(file: File) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": file_name(file), "file_data": address_of(file)}}
 
 
+class EffortField(StrEnum):
+    """The fields that tell a vendor how hard to think."""
+
+    NONE = ""
+    #: `reasoning_effort`.
+    EFFORT = "effort"
+    #: `reasoning`, with the effort inside: OpenRouter.
+    OBJECT = "object"
+    #: `thinking`, on or off.
+    SWITCH = "switch"
+    #: `thinking`, and beside it `reasoning_effort`.
+    SWITCH_AND_EFFORT = "switch_and_effort"
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The differences of one provider's chat completions.
 
     `max_tokens`, `seed`: the field's name; empty `seed`: it has none. `required`: its word for "call some tool".
     `named_tool`: one tool can be demanded by name. `stream_options`: usage must be asked for. `json_schema`: answers
-    can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: "effort" (a top-level
-    field), "object" (OpenRouter), "" (none). `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an
-    unfinished assistant message; `prefill_body`: of the request. `thoughts`: the field in which it takes its thoughts
-    back. `thoughtless`: it wants them back with every call; the fields with which it goes on without them.
-    `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion tokens leave out
-    reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them. `reasonless`: it
-    never gives a finish reason, so only the terminator marks the end. `file`: writes a document. `tools_show`:
-    a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every request.
-    `rules`: returns those of a model for conversations. `not_strict`: keywords that its strict mode refuses beside
-    those that OpenAI's does.
+    can be bound to a schema (else any JSON object). `penalties`: it takes them. `reasoning`: how it is told to think.
+    `cache_key`: `prompt_cache_key` is sent. `prefill_fields`: fields of an unfinished assistant message;
+    `prefill_body`: of the request. `thoughts`: the field in which it takes its thoughts back. `thoughtless`: it
+    thinks by itself, wants its thoughts back with every call, and refuses choices that demand one; the fields with
+    which it goes on without them. `one_call`: it can be kept to one tool call a turn. `reasoning_apart`: completion
+    tokens leave out reasoning tokens. `output_apart`: other counts of usage that are billed as output beside them.
+    `reasonless`: it never gives a finish reason, so only the terminator marks the end. `file`: writes a document.
+    `tools_show`: a tool's result may hold images. `url` and `headers`: of a request. `extra`: fields sent with every
+    request. `rules`: returns those of a model for conversations. `not_strict`: keywords that its strict mode refuses
+    beside those that OpenAI's does.
     """
 
     max_tokens: str = "max_tokens"
@@ -84,7 +99,7 @@ class Dialect:
     stream_options: bool = True
     json_schema: bool = True
     penalties: bool = True
-    reasoning: str = "effort"
+    reasoning: EffortField = EffortField.EFFORT
     cache_key: bool = False
     prefill_fields: Mapping[str, Any] | None = None
     prefill_body: Mapping[str, Any] | None = None
@@ -113,7 +128,6 @@ MISTRAL = Dialect(
     required="any",
     stream_options=False,
     prefill_fields={"prefix": True},
-    reasoning="effort",
     rules=_mistral_rules,
     not_strict=frozenset({"minItems", "maxItems"}),
     thoughts=ThoughtsField.CONTENT,
@@ -123,7 +137,7 @@ MISTRAL = Dialect(
 #: Reasoning tokens stand beside completion tokens.
 XAI = Dialect(max_tokens="max_completion_tokens", reasoning_apart=True, rules=vendors.xai_rules)
 OPENROUTER = Dialect(
-    reasoning="object",
+    reasoning=EffortField.OBJECT,
     thoughts=ThoughtsField.DETAILS,
     file=_file_or_address,
     extra={"usage": {"include": True}},
@@ -150,7 +164,8 @@ OLLAMA = Dialect(thoughts=ThoughtsField.REASONING, one_call=False)
 VLLM = Dialect(prefill_body={"continue_final_message": True, "add_generation_prompt": False})
 LLAMACPP = Dialect()
 HUGGINGFACE = Dialect(one_call=False)
-ZAI = Dialect(seed="", json_schema=False, reasoning="", one_call=False)
+#: https://docs.z.ai/guides/capabilities/thinking-mode
+ZAI = Dialect(seed="", json_schema=False, reasoning=EffortField.SWITCH, one_call=False)
 #: Every recorded answer, whole ones and tool calls alike, has an empty finish reason.
 SNOWFLAKE = Dialect(max_tokens="max_completion_tokens", reasonless=True, one_call=False)
-WRITER = Dialect(url=_writer_url, seed="", reasoning="", one_call=False)
+WRITER = Dialect(url=_writer_url, seed="", reasoning=EffortField.NONE, one_call=False)

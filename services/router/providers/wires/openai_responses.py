@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from services.router.providers.wires.errors import classify, malformed
 from services.router.providers.wires.fields import as_list, as_str, encode
 from services.router.providers.wires.openai_responses_body import responses_body
-from services.router.providers.wires.request_parts import Headers, bearer_headers
+from services.router.providers.wires.request_parts import Headers, bearer_headers, left_out
 from services.router.providers.wires.responses_output import calls_of, citations_of, texts_of, thoughts_of
 from services.router.providers.wires.responses_stream import (
     ResponsesDecoder,
@@ -45,7 +45,18 @@ class OpenAIResponsesWire:
         valid = make_valid(prompt, responses_rules(endpoint.model), endpoint.max_output_tokens)
         body = responses_body(valid.prompt, endpoint, stream=stream)
         headers = self._headers(endpoint, stream=stream)
-        return HttpRequest("POST", self._url(endpoint), headers, encode(body), valid.inverse)
+        ignored = (
+            left_out(
+                prompt,
+                seed=False,
+                presence_penalty=False,
+                frequency_penalty=False,
+                reasoning_summary=endpoint.reasons,
+            )
+            if valid.has_options
+            else ()
+        )
+        return HttpRequest("POST", self._url(endpoint), headers, encode(body), valid.inverse, ignored)
 
     def completion(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See Wire.completion."""

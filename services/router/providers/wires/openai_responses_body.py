@@ -28,7 +28,7 @@ def responses_body(prompt: Prompt, endpoint: Endpoint, *, stream: bool) -> dict[
         **({"include": ["reasoning.encrypted_content"]} if endpoint.reasons else {}),
         **({"stream": True} if stream else {}),
         **_sampling(prompt),
-        **_reasoning(prompt),
+        **_reasoning(prompt, reasons=endpoint.reasons),
         **_response_format(prompt),
         **_tools(prompt),
         **({"prompt_cache_key": key} if (key := cache_key(prompt)) else {}),
@@ -111,9 +111,11 @@ def _sampling(prompt: Prompt) -> dict[str, Any]:
     )
 
 
-def _reasoning(prompt: Prompt) -> dict[str, Any]:
-    effort = prompt.reasoning_effort
-    return {} if effort is None else {"reasoning": {"effort": effort.value}}
+def _reasoning(prompt: Prompt, *, reasons: bool) -> dict[str, Any]:
+    # Other models refuse the wish.
+    summary = prompt.reasoning_summary if reasons else None
+    wanted = drop_unset(effort=prompt.reasoning_effort, summary=summary)
+    return {"reasoning": wanted} if wanted else {}
 
 
 def _response_format(prompt: Prompt) -> dict[str, Any]:

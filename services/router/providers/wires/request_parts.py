@@ -28,6 +28,15 @@ from services.router.request.generation import Prompt
 CACHEABLE_CHARACTERS = 4096
 #: The instruction for any JSON object where a vendor has no field for it.
 JSON_ONLY = "Answer with a single JSON object and nothing else."
+#: The values of options that are as good as none.
+_DEFAULTS: Mapping[str, object] = {
+    "temperature": 1,
+    "top_p": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "reasoning_effort": ReasoningEffort.NONE,
+    "tool_choice": "",
+}
 _THINKING_TOKENS = {
     ReasoningEffort.NONE: 0,
     ReasoningEffort.LOW: 1024,
@@ -144,8 +153,8 @@ def chat_messages(
         if shown and message.role is not Role.TOOL:
             out.append({"role": "user", "content": shown})
             shown = []
-        item: dict[str, Any] = {"role": message.role.value, "content": message.written}
-        if attachments_of(message):
+        item: dict[str, Any] = {"role": message.role, "content": message.written}
+        if message.parts and attachments_of(message):
             parts = chat_parts(message, write_file)
             if message.role is Role.TOOL and not tools_show:
                 shown = [*shown, *(part for part in parts if part["type"] != "text")]
@@ -193,6 +202,16 @@ def arguments(call: ToolCall) -> Mapping[str, Any]:
     except Undecodable:
         value = text
     return value if type(value) is dict else {"arguments": value}
+
+
+def left_out(prompt: Prompt, **said: object) -> tuple[str, ...]:
+    """Returns the names of options that the caller has set and that say more than the default, but that are not
+    `said` to the provider."""
+    return tuple(
+        name
+        for name, is_said in said.items()
+        if not is_said and getattr(prompt, name) not in (None, _DEFAULTS.get(name))
+    )
 
 
 def thinking_tokens(effort: ReasoningEffort, max_output_tokens: int) -> int:

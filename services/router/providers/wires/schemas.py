@@ -20,18 +20,38 @@ _NOT_STRICT = frozenset(_NOT_STRICT_NAMES.split())
 
 
 def schema(text: str) -> Any:
-    """Decodes a JSON Schema given as text. Raises ProviderFailure(INVALID_REQUEST) where it is not JSON."""
+    """Decodes a JSON Schema given as text, as draft 2020-12 writes it, and with the items of each array, which OpenAI
+    wants. Raises ProviderFailure(INVALID_REQUEST) where it is not JSON."""
     try:
-        return decode(text)
+        shape = decode(text)
     except Undecodable:
         raise ProviderFailure(
             ErrorClass.INVALID_REQUEST, "a JSON Schema in the request is not JSON"
         ) from None
+    for part in subschemas(shape):
+        _modernise(part)
+        if "items" not in part and has_type(part, "array"):
+            part["items"] = {}
+    return shape
+
+
+def _modernise(part: dict[str, Any]) -> None:
+    """Writes what earlier drafts of JSON Schema wrote otherwise as draft 2020-12 does, the only one that Anthropic
+    takes: a tuple's items, and bounds that a number excludes.
+
+    https://json-schema.org/draft/2020-12/release-notes, …/draft-06/json-schema-release-notes
+    """
+    if type(part.get("items")) is list:
+        part["prefixItems"] = part.pop("items")
+        part["items"] = part.pop("additionalItems", {})
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if type(part.get(exclusive)) is bool and part.pop(exclusive) and bound in part:
+            part[exclusive] = part.pop(bound)
 
 
 def parameters_schema(tool: Tool) -> Any:
     """Returns the schema of a tool's parameters, as every vendor takes it: of an object with properties and without a
-    choice on top, each array with its items. Of no parameters where none is given. Raises
+    choice on top. Of no parameters where none is given. Raises
     ProviderFailure(INVALID_REQUEST)."""
     if not tool.parameters_json:
         return {"type": "object", "properties": {}}
@@ -43,9 +63,6 @@ def parameters_schema(tool: Tool) -> Any:
     if is_object(shape) or "type" not in shape:
         shape["type"] = "object"
         shape.setdefault("properties", {})
-    for part in subschemas(shape):
-        if "items" not in part and "prefixItems" not in part and has_type(part, "array"):
-            part["items"] = {}
     return shape
 
 

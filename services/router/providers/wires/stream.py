@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from libs.conversation import Reasoning, ReasoningDelta, ToolCallDelta
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.errors import cut_off, failure_of_reason, malformed
-from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event, join_halves
+from services.router.providers.wires.fields import MAX_ITEMS, Undecodable, decode_event
+from services.router.providers.wires.halves import half_lost, join_half
 from services.router.providers.wires.sse import Event, FramingError, SseParser
 from services.router.providers.wires.tool_calls import ToolCalls
 from services.router.request.generation import (
@@ -60,6 +63,7 @@ class Decoder:
         "_no_bytes",
         "_parser",
         "_telling",
+        "_tells_output",
         "_thoughts",
         "_told",
         "_tools",
@@ -68,6 +72,7 @@ class Decoder:
         "ended",
         "finish",
         "has_content",
+        "length",
         "model",
     )
 
@@ -78,8 +83,9 @@ class Decoder:
         #: The failure that the finish reason stands for; usage may still follow.
         self._broken_off: ProviderFailure | None = None
         self._tools = ToolCalls()
-        #: Halves of characters that wait for the other: of the text (None), of calls by number. None: none came.
-        self._halves: dict[int | None, str] | None = None
+        #: Halves of characters that wait for the other, by the event that they belong to, without its text. None:
+        #: none came.
+        self._halves: dict[StreamEvent, str] | None = None
         #: The wire's name of a thought → its number, and the numbers of those that nothing has followed yet.
         self._thoughts: dict[Hashable, int] = {}
         self._unfollowed: list[int] = []
@@ -88,8 +94,8 @@ class Decoder:
         #: The finish reason, once it came.
         self.finish: FinishReason | None = None
         self._told: Usage | None = None
-        #: The event that is read tells usage; and usage was told after all that was generated.
-        self._telling = self._is_all_told = False
+        #: The event that is read tells usage, and the output's among it; usage was told after all that was generated.
+        self._telling = self._tells_output = self._is_all_told = False
         self.model = ""
         #: The terminator came.
         self.done = False
@@ -97,6 +103,8 @@ class Decoder:
         self.ended = False
         #: Any text, tool call or refusal came.
         self.has_content = False
+        #: Characters of the answer's text so far.
+        self.length = 0
 
     @property
     def usage(self) -> Usage | None:
@@ -170,19 +178,28 @@ class Decoder:
             self._read(event.name, item, out)
             if self._telling:
                 self._telling = False
-                # Before anything was generated a provider knows its prompt, and has begun to count the rest.
-                self._is_all_told = (
-                    self.has_content or self.finish is not None or self._broken_off is not None
-                )
+                if self._tells_output:
+                    # Before anything was generated a provider knows its prompt, and has begun to count the rest.
+                    self._is_all_told = (
+                        self.has_content or self.finish is not None or self._broken_off is not None
+                    )
+                elif len(out) > before:
+                    self._is_all_told = False
             elif len(out) > before:
                 self._is_all_told = False
 
-    def _tell(self, usage: Usage | None, *, restated: bool = False) -> None:
+    def _tell(self, usage: Usage | None, *, restated: bool = False, output: bool = True) -> None:
         """Takes in usage that the provider tells, `restated` where it corrects what it told before; None: it tells
-        none."""
-        if usage is not None:
-            self._told = merge_usage(self._told, usage, restated=restated)
-            self._telling = self._is_all_told = True
+        none. `output` False: the output's is that of an earlier event. A zero after more was told stands for left
+        out."""
+        if usage is None:
+            return
+        before, self._telling = self._told, True
+        self._told = merge_usage(before, usage, restated=restated)
+        self._tells_output = output and (
+            usage.output_tokens > 0 or before is None or not before.output_tokens
+        )
+        self._is_all_told = self._is_all_told or self._tells_output
 
     def _decode(self, data: bytes | str) -> Any:
         """Decodes the JSON of an event. Raises Undecodable."""
@@ -212,14 +229,19 @@ class Decoder:
             return
         self.has_content = True
         if self._halves is not None:
-            text = _join_half(self._halves, None, text)
+            text = join_half(self._halves, TextDelta(""), text)
         if text:
             self._unfollowed.clear()
+            self.length += len(text)
             out.append(TextDelta(text))
 
     def _add_refusal(self, text: str, out: list[StreamEvent]) -> None:
+        if not text:
+            return
+        self.has_content = True
+        if self._halves is not None:
+            text = join_half(self._halves, RefusalDelta(""), text)
         if text:
-            self.has_content = True
             out.append(RefusalDelta(text))
 
     def _add_reasoning(self, key: Hashable, piece: Reasoning, out: list[StreamEvent]) -> None:
@@ -230,6 +252,10 @@ class Decoder:
         if number is None:
             number = self._thoughts[key] = len(self._thoughts)
             self._unfollowed.append(number)
+        if self._halves is not None and piece.text:
+            piece = replace(
+                piece, text=join_half(self._halves, ReasoningDelta(number, Reasoning()), piece.text)
+            )
         out.append(ReasoningDelta(number, piece))
 
     def _add_tool_call(
@@ -239,7 +265,7 @@ class Decoder:
         if piece is not None:
             self.has_content = True
             if self._halves is not None:
-                joined = _join_half(self._halves, piece.index, piece.arguments_json)
+                joined = join_half(self._halves, ToolCallDelta(piece.index), piece.arguments_json)
                 piece = ToolCallDelta(piece.index, piece.id, piece.name, joined)
             if self._unfollowed and piece.id:
                 # Vendors want thoughts back where they stood.
@@ -272,24 +298,12 @@ class Decoder:
         if finish is FinishReason.STOP and self._tools.count:
             finish = FinishReason.TOOL_CALLS
         self.finish = finish
-        out.extend(
-            TextDelta("\ufffd") if key is None else ToolCallDelta(key, "", "", "\ufffd")
-            for key in self._halves or ()
-        )
+        out.extend(map(half_lost, self._halves or ()))
         out.extend(self._tools.without_arguments())
         if not self.has_content and not self._may_be_empty and needs_content(finish):
             raise malformed("the answer is empty", self.usage)
         self.ended = True
         out.append(StreamEnd(finish, self.usage, self.model))
-
-
-def _join_half(halves: dict[int | None, str], key: int | None, text: str) -> str:
-    """Returns the text after the half of a character that ended the piece before. Its own last half waits."""
-    text = halves.pop(key, "") + text
-    if "\ud800" <= text[-1:] <= "\udbff":
-        halves[key] = text[-1]
-        text = text[:-1]
-    return join_halves(text)
 
 
 def needs_content(finish: FinishReason) -> bool:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 
-from services.router.providers.wires.error_body import NAMED, ErrorBody
+from services.router.providers.wires.error_body import ErrorBody
+from services.router.providers.wires.request_faults import is_fault
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
@@ -32,17 +33,20 @@ _SAID = (
     r"\bunsupported\b|\bno support\b|\bsupport for\b|\u4e0d\u652f\u6301",
     rf"{_NOT} (?:support|supported|supports|accept|accepted|accepts|implemented|compatible|handle)\b",
     # JSON mode is not enabled for this model / not allowed for this endpoint / `oneOf` is not permitted
-    rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured|allowed (?:for|with|in|by|on))\b",
+    rf"{_NOT} (?:enabled|available|permitted|verified|activated|trained|configured"
+    rf"|allowed (?:for|with|in|by|on))\b",
     r"\bdisabled\b|\bdeprecated\b|\bunavailable\b|\bmust be verified\b"
     r"|\bnot have the [^ ]{1,20} capabilit|\boperation not allowed\b",
     # only supports / Only the default (1) value is supported / invalid temperature: only 1 is allowed
-    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted|works?|valid|enabled)\b"
+    r"\bonly (?:be )?(?:supports?|supported|allowed|allows|available|accepts?|accepted"
+    r"|works?|valid|enabled)\b"
     r"(?! when\b)",
     r"\bonly [^.;]{1,40} (?:is|are) (?:supported|allowed|accepted|available|permitted|valid)\b",
     r"\b(?:supports|accepts|allows|enabled|supported|available) (?:only|at most|up to)\b",
     # At most 1 image(s) may be provided / exceeds max allowed size: 8000 pixels / too many images: 25 > 20
-    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
-    r"|\btoo many (?!requests\b|tokens\b)",
+    r"\bat most [^ ]{1,9} (?:image|audio|video|file|tool)"
+    r"|\bexceeds? (?:the |its )?(?:max|limit|allowed|supported)"
+    r"|\bmaximum number of (?!tokens\b)|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
     rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
@@ -59,12 +63,23 @@ _SAID = (
     r"|\bincompatible\b|\bmutually exclusive\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
+    # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
+    r"\bmust not (?:contain|include|have|use)\b|\bkeywords?\b|\bbut not both\b"
+    r"|\bwhen using \w{2,20}[^:]{0,60}$"
+    r"|\brestricted to\b|\bmandatory\b",
+    # Malformed input request: string [...] does not match pattern: a body in the form of one model
+    r"\bmalformed input request\b",
+    # Invalid 'content' type: got list / Unexpected item type in content
+    r"\bgot (?:an? )?(?:list|array)\b|\bitem types? in\b",
+    # Error while downloading https://... / unable to fetch the image: another vendor may reach it
+    r"\b(?:unable to|failed to|could not|cannot|error while) (?:fetch|download|retriev|access)",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
     # failed to parse grammar / JSON schema conversion failed / template error
     r"\bgrammar\b|\bschema conversion\b|\btemplate\b",
     # should be non-empty for OBJECT type / a constraint that has too many states / Proto field is not repeating
-    r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b|\bfield is not repeating\b|\bnesting\b",
+    r"\bfor (?:object|string|array|integer|number) type\b|\btoo many states\b"
+    r"|\bfield is not repeating\b|\bnesting\b",
 )
 _WORDS = re.compile("|".join(_SAID))
 
@@ -81,20 +96,17 @@ _PLAIN_STATUSES = frozenset({404, 500})
 #: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and
 #: Google's own form of schemas, which no other vendor wants.
 _IN_NAMES = re.compile(
-    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|thought_?signature|encrypted_content|redacted_thinking|\bsignature\b"
+    r"\bunsupported_|\bextra_forbidden\b|reasoning_content|reasoning'? item\b|thought_?signature"
+    r"|encrypted_content|redacted_thinking|\bsignature\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
 )
 
-#: Of a fault of the request itself.
-_EVERYONES = re.compile(
-    r"\b(?:missing|required|specified|must|should|needs? to|has to|expected|empty|blank|unique|malformed|immediately"
-    r"|previous|at least|role|range|bad|valid|invalid|incorrect|null|provide|json"
-    r"|can only|found for)\b"
-    r"|\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
-    r"|\b(?:duplicate|match|pars|alternat|preced|number of|not the same)"
+#: Of sampling and penalties, whose bounds are the same nearly everywhere.
+_OUT_OF_RANGE = re.compile(
+    r"\brange\b|between|\babove|below|<=|>=|greater|less|positive|negative|must be in|\binvalid\b"
 )
 #: Words of its own that a sentence has at least.
-_SENTENCE = 4
+_SENTENCE = 3
 
 #: The names of an answer's length: a bound on it is the model's.
 _LENGTH = r"(?:max_?(?:completion_|output_|new_|gen_)?(?:tokens|len)|maxoutputtokens|maximum tokens)"
@@ -104,14 +116,15 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
     (Feature.PENALTIES, r"(?:presence|frequency|repetition)_?penalty"),
     (
         Feature.REASONING,
-        r"reasoning(?:_effort|effort|\.effort)?|thinking\w{0,12}|enable_thinking|effort(?: level)?|thoughts",
+        r"reasoning(?:_effort|effort|\.effort)?|thinking\w{0,12}|enable_thinking|effort(?: level)?"
+        r"|thoughts",
     ),
     (Feature.SEED, r"seed"),
     (Feature.STOP, r"stop(?:_?sequences?)?"),
     (Feature.TOOL_CHOICE, r"tool_?choice(?:\.\w{1,12})?|tool choice|parallel_tool_calls"),
     (
         Feature.JSON_SCHEMA,
-        r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode|object)"
+        r"response_?(?:format|schema|mime_?type)|json_?(?:schema|mode|object)|json (?:schema|mode)"
         r"|output_(?:format|config)|text\.format|structured outputs?|guided|grammar",
     ),
     (Feature.TOOLS, r"tools?\b|tool[ _]\w{1,12}|function[ _]?call\w{0,5}|functions?|toolconfig|input_schema"),
@@ -157,8 +170,14 @@ _WORD = re.compile(r"\$?[a-z_]{2,32}")
 
 #: Words of a bound that a value exceeds.
 _ABOVE = re.compile(
-    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal|greater than|<=| > |maximum|up to"
+    r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal"
+    r"|greater than(?! or equal)|<=| > |maximum|up to"
     r"|range (?:of|is)"
+)
+#: A bound on the temperature that only some vendors have; others go up to 2.
+_BELOW_TWO = re.compile(
+    r"(?:\brange: 0\.\.|less than or equal to |<= ?|between 0(?:\.0)? and )(?:0\.\d"
+    r"|1(?:\.\d{1,2})?\b(?!\.?\d))"
 )
 #: Words about this image or document, or their number: others the model may well see.
 _ONE_TOO_MANY = re.compile(
@@ -170,8 +189,17 @@ _ONE_OF = re.compile(
     r"\bmust be (?:one of|either|['\"`])|\bshould be\b|\bexpected one of\b|\bnot one of\b|\bis invalid\b"
     r"|\bunrecogni[sz]ed\b|\b(?:valid|supported|allowed|available) (?:values|levels|options)\b"
 )
+#: Features whose values have the same bounds nearly everywhere.
+_ALIKE = frozenset({Feature.SAMPLING, Feature.PENALTIES})
+#: Features that each vendor has in a form of its own, so that whatever is said of them is said by this one.
+_OF_VENDOR = frozenset({Feature.REASONING, Feature.JSON_SCHEMA})
+#: Words of a field that is missing or of a wrong type.
+_MISSHAPEN = re.compile(
+    r"\bmissing\b|field required|\bexpected (?:an? |array\b|object\b|string\b)|\bempty\b|\bgot null\b"
+    r"|\b(?:must|should) be an? (?:valid )?(?:string|object|dict|int|number|array|list|bool)"
+)
 #: Features whose values differ from model to model; of others (roles) they do not.
-_BY_VALUE = frozenset({Feature.REASONING, Feature.JSON_SCHEMA, Feature.TOOL_CHOICE})
+_BY_VALUE = frozenset({Feature.TOOL_CHOICE})
 #: Codes of a list that is longer than this vendor's; a text that is too long may be the prompt.
 _TOO_MANY = "arrayabovemaxlength"
 
@@ -198,8 +226,10 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
         return False
     if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
         return True
-    own_words = sum(NAMED not in word for word in error.prose.split(" "))
-    return status > 0 and own_words >= _SENTENCE and not _EVERYONES.search(error.words)
+    own_words = sum(word.strip(".,:;!()").isalpha() for word in error.prose.split(" "))
+    if status == 0 or own_words < _SENTENCE or is_fault(error.words):
+        return False
+    return _first_named(error)[0] not in _ALIKE or not _OUT_OF_RANGE.search(error.words)
 
 
 def _is_bound_of_model(error: ErrorBody) -> bool:
@@ -210,8 +240,12 @@ def _is_bound_of_model(error: ErrorBody) -> bool:
         return _ABOVE.search(error.words) is not None
     if _TOO_MANY in error.codes:
         return feature in (Feature.STOP, Feature.TOOLS)
-    if feature is Feature.REASONING and _ABOVE.search(error.words):
+    if feature is Feature.STOP and _ABOVE.search(error.words):
         return True
+    if "temperature" in f"{error.param} {error.words}" and _BELOW_TWO.search(error.words):
+        return True
+    if feature in _OF_VENDOR:
+        return _MISSHAPEN.search(error.words) is None
     return feature in _BY_VALUE and _ONE_OF.search(error.words) is not None
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from libs.types import FinishReason, Usage
 from services.router.providers.wires.validity.inverse import UNCHANGED, Inverse
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEvent
@@ -38,8 +40,7 @@ class Endpoint:
         return f"Endpoint({self.base_url!r}, {self.model!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True):
     """A request to send."""
 
     method: str
@@ -48,6 +49,8 @@ class HttpRequest:
     body: bytes
     #: The changes that made the prompt valid for the vendor, to be undone in its answer.
     inverse: Inverse = UNCHANGED
+    #: The prompt's options that the wire has no form for.
+    ignored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.url})"

@@ -98,6 +98,18 @@ EXAMPLES = {
         body(tools=[tool({"type": "object", "oneOf": []})]),
         body(tools=[tool({"type": "object", "properties": {"x": {"oneOf": [{"type": "string"}]}}})]),
     ),
+    "name of a parameter": Example(
+        body(tools=[tool({"type": "object", "properties": {"$top": {}}})]),
+        body(tools=[tool({"type": "object", "properties": {"top": {"properties": {"$all": {}}}}})]),
+    ),
+    "schema of an older draft": Example(
+        body(tools=[tool(with_property(type="array", items=[{"type": "string"}]))]),
+        body(tools=[tool(with_property(type="array", prefixItems=[{"type": "string"}]))]),
+    ),
+    "recursive schema": Example(
+        body(**output(with_property(**{"$ref": "#"}))),
+        body(**output({**with_property(**{"$ref": "#/$defs/city"}), "$defs": {"city": {"type": "string"}}})),
+    ),
     "open object": Example(body(**output({"type": "object"})), body(**output(CLOSED))),
     "unknown keyword": Example(
         body(**output(with_property(type="array", items={"type": "string"}, maxItems=3))),
@@ -117,6 +129,15 @@ EXAMPLES = {
         body(temperature=0.5, top_p=0.5), body(temperature=0.5, top_p=0.5), NEW, OLD
     ),
     "blank stop sequence": Example(body(stop_sequences=["\n"]), body(stop_sequences=["\nEnd"])),
+    "budget of a model that takes an effort": Example(
+        body(**THINKING), body(**THINKING), "claude-opus-4-7", OLD
+    ),
+    "effort of a model that takes a budget": Example(
+        body(thinking={"type": "adaptive"}),
+        body(thinking={"type": "adaptive"}),
+        "claude-haiku-4-5",
+        "claude-opus-4-7",
+    ),
     "budget below the least": Example(
         body(thinking={"type": "enabled", "budget_tokens": 1000}), body(**THINKING)
     ),

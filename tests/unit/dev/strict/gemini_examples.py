@@ -122,6 +122,7 @@ EXAMPLES = {
     "empty stop sequence": Example(config(stopSequences=[""]), config(stopSequences=["\n"])),
     "temperature": Example(config(temperature=2.1), config(temperature=2)),
     "top_p": Example(config(topP=1.1), config(topP=1)),
+    "seed": Example(config(seed=2**31), config(seed=2**31 - 1)),
     "thinking turned off": Example(
         config(thinkingConfig={"thinkingBudget": 0}),
         config(thinkingConfig={"thinkingBudget": 0}),

@@ -87,6 +87,9 @@ EXAMPLES = {
     "strict function": Example(
         body(tools=[tool(OPEN, strict=True)]), body(tools=[tool(CLOSED, strict=True), tool(OPEN)])
     ),
+    "answer that is no object": Example(
+        body(**answer({"type": "array", "items": CLOSED}, strict=False)), body(**answer(OPEN, strict=False))
+    ),
     "strict answer": Example(
         body(**answer(with_property(oneOf=[{"type": "string"}]))),
         body(**answer(with_property(type="array", items={"type": "string"}, maxItems=3))),
@@ -139,6 +142,7 @@ def mistral(*messages: Any, **more: Any) -> dict[str, Any]:
 
 
 MISTRAL = {
+    "seed": Example(body(random_seed=-1), body(random_seed=0)),
     "extra field": Example(body(seed=1), body(random_seed=1)),
     "call id": Example(CALLED, mistral(user("Hi"), called(call()), result())),
     "order": Example(
@@ -188,6 +192,11 @@ DEEPSEEK = {
         CALLED,
         body(user("Hi"), {**called(call()), "reasoning_content": ""}, result(), tools=[tool()]),
         REASONER,
+    ),
+    "forced tool while it thinks": Example(
+        body(tools=[tool()], tool_choice="required"),
+        body(tools=[tool()], tool_choice="required", thinking={"type": "disabled"}),
+        "deepseek-v4-flash",
     ),
     "forced tool of a reasoner": Example(
         body(tools=[tool()], tool_choice="required"), body(tools=[tool()], tool_choice="auto"), REASONER

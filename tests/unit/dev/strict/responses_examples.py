@@ -69,6 +69,9 @@ EXAMPLES = {
     "bad schema of a function": Example(
         body(tools=[tool(OPEN, strict=True)]), body(tools=[tool(CLOSED, strict=True)])
     ),
+    "answer that is no object": Example(
+        body(**answer({"type": "string"}, strict=False)), body(**answer(OPEN, strict=False))
+    ),
     "strict answer": Example(body(**answer(OPEN)), body(**answer(OPEN, strict=False))),
     "choice without tools": Example(
         body(tool_choice="required"), body(tool_choice="required", tools=[tool()])

@@ -228,7 +228,7 @@ IMAGE, THOUGHT = Image(PNG), Reasoning("hm", "c2ln", kind="anthropic")
         (said(Text("a"), IMAGE, role=Role.ASSISTANT), "messages[0].parts[1]"),
         (said(THOUGHT, Text("a")), "messages[0].parts[0]"),
         (said(Text("a"), Refusal("no"), role=Role.SYSTEM), "messages[0].parts[1]"),
-        (said(File(b"%PDF-1.7"), role=Role.TOOL), "messages[0].parts[0]"),
+        (said(THOUGHT, role=Role.TOOL), "messages[0].parts[0]"),
         (said(Image()), "messages[0].parts[0]"),
         (said(Image(PNG, "https://a.example/b.png")), "messages[0].parts[0]"),
         (said(Image(url="ftp://a.example/b.png")), "messages[0].parts[0].url"),

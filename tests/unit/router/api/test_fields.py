@@ -11,6 +11,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
+from libs.conversation import ReasoningSummary
 from services.router.api.openai.chat_request import read_chat
 from services.router.api.openai.errors import ApiError
 from services.router.api.openai.exchange import ParsedRequest
@@ -167,7 +168,27 @@ def test_what_cannot_be_passed_on_is_refused_by_name(read: Any, fields: Mapping[
 
 
 def test_what_is_ignored_inside_a_field_is_named_too() -> None:
-    """The name of a speaker, the length of the text, and summaries of thoughts."""
+    """The name of a speaker, the length of the text, and that calls must fit their schema."""
     assert _chat(messages=[{**ASK, "name": "Ann"}]).ignored == ("messages.name",)
-    found = _responses(reasoning={"effort": "low", "summary": "auto"}, text={"verbosity": "low"})
-    assert found.ignored == ("reasoning.summary", "text.verbosity")
+    assert _responses(text={"verbosity": "low"}).ignored == ("text.verbosity",)
+    tool = {"name": "f", "strict": True}
+    assert _responses(tools=[{"type": "function", **tool}]).ignored == ("tools.strict",)
+    found = _chat(tools=[{"type": "function", "function": tool}])
+    assert found.ignored == ("tools.function.strict",)
+
+
+def test_fields_that_nobody_knows_are_named() -> None:
+    """As far as they look like fields, so that nothing else gets into a header, and as far as there are not many."""
+    strange = {"thinking": {"type": "enabled"}, "a b": 1, "x\r\ny": 2}
+    assert _chat(**strange).ignored == ("thinking", "...")
+    assert _responses(**strange).ignored == ("thinking", "...")
+    many = {f"f{number:02}": number for number in range(99)}
+    assert _chat(**many).ignored == (*list(many)[:16], "...")
+
+
+def test_the_summary_of_thoughts_is_passed_on() -> None:
+    """And a word that nobody knows is refused."""
+    found = _responses(reasoning={"summary": "detailed"})
+    assert found.draft.prompt.reasoning_summary is ReasoningSummary.DETAILED
+    with pytest.raises(ApiError, match=r"reasoning\.summary"):
+        _responses(reasoning={"summary": "long"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from typing import Any
 
 import pytest
@@ -52,6 +52,7 @@ def file(**fields: str) -> dict[str, Any]:
         (image(data_url(PNG, "image/png")), Image(PNG, "", "image/png")),
         (image(data_url(JPEG, "image/jpg")), Image(JPEG, "", "image/jpeg")),
         (image(data_url(PNG, "application/octet-stream")), Image(PNG)),
+        (image(f"data:image/png;base64,{encodebytes(PNG).decode()}"), Image(PNG, "", "image/png")),
         (image(ADDRESS), Image(url=ADDRESS)),
         (image(ADDRESS, detail="auto"), Image(url=ADDRESS)),
         (image(ADDRESS, detail="low"), Image(url=ADDRESS, detail=ImageDetail.LOW)),

@@ -21,7 +21,7 @@ from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.router import KEY, NAME, serve
-from tests.support.routing import TENANT, Harness, catalog, fail, generation, model
+from tests.support.routing import TENANT, Harness, catalog, fail, generation, model, new_id
 
 Call = Callable[..., Awaitable[object]]
 Stub = router_pb2_grpc.RouterStub
@@ -38,7 +38,7 @@ async def call(harness: Harness) -> AsyncIterator[Call]:
     """Calls a method with a generation; gives the response, of a stream the last."""
     h = harness
     servicer = RouterServicer(
-        Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock), h.set_aside, Heartbeats(0.0)
+        Entry(lambda: h.catalog, h.generate, h.dry_run, h.clock, new_id), h.set_aside, Heartbeats(0.0)
     )
     registration = Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, NAME)
     async with serve(registration) as server, connect(f"127.0.0.1:{server.port}") as channel:

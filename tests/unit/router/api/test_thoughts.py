@@ -170,6 +170,18 @@ def _streamed_chat(*, voided: bool) -> list[dict[str, Any]]:
     return _events(out)
 
 
+def test_a_source_that_comes_before_its_text_is_no_less_one() -> None:
+    """A search's results may come first: the item that they are of begins with the text."""
+    body = json.dumps({"model": "auto", "input": "hi"}).encode()
+    stream = ResponsesExchange(body, {}, "r1").stream("r1", 0)
+    out = stream.begin(SELECTION) + stream.delta(Delta(citations=(Citation("https://a.example", "A"),)))
+    out += stream.delta(Delta("said")) + stream.delta(Delta(" more"))
+    events = _events(out + stream.finish(_result(text="", tool_calls=(), reasoning=())))
+    (item,) = events[-1]["response"]["output"]
+    assert [note["url"] for note in item["content"][0]["annotations"]] == ["https://a.example"]
+    assert [e["type"] for e in events].count("response.output_text.annotation.added") == 1
+
+
 @pytest.mark.parametrize("voided", [False, True])
 def test_a_streamed_chat_ends_with_all_that_must_come_back(voided: bool) -> None:
     """Text as it comes, and one list of whole thoughts at the end; those of an attempt that failed are not among

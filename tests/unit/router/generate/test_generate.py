@@ -29,6 +29,7 @@ from services.router.health.target_health import Availability, TargetHealth
 from services.router.ledger.usage_record import Outcome
 from services.router.request.generation import Completion, Generation, StreamEnd
 from tests.support.routing import (
+    AT_ONCE,
     CUT,
     HANG,
     TENANT,
@@ -552,7 +553,7 @@ async def test_a_slow_stream_is_hedged_and_the_loser_accounted() -> None:
     """A caller that asks for it is answered by a second provider when the first shows nothing; the first is cancelled
     and stands in the ledger as that.
     and stands in the ledger as that."""
-    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [["quick"]]})
+    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [["quick"]]}, learned=AT_ONCE)
     events = await stream(h, generation(hedge=True))
     assert text_seen(events) == "quick"
     assert [type(e) for e in events] == [Selected, SwitchedProvider, Delta, Completed]
@@ -566,7 +567,7 @@ async def test_a_slow_stream_is_hedged_and_the_loser_accounted() -> None:
 
 async def test_a_slow_unary_call_is_hedged() -> None:
     """The same for a whole answer; its cost holds both attempts."""
-    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]}, learned=AT_ONCE)
     result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
     assert result.text == "quick"
     assert [a.provider for a in result.attempts] == ["a", "b"]
@@ -576,7 +577,7 @@ async def test_a_slow_unary_call_is_hedged() -> None:
 
 async def test_a_hedge_keeps_to_the_requests_money() -> None:
     """Two attempts that together may cost more than the request's limit are not run side by side."""
-    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]}, learned=AT_ONCE)
     task = asyncio.create_task(
         h.generate.whole(h.catalog, TENANT, generation(hedge=True, max_cost_micro_usd=150))
     )
@@ -591,7 +592,7 @@ async def test_a_hedge_keeps_to_the_requests_money() -> None:
 
 async def test_regression_a_hedge_is_an_attempt_like_any_other() -> None:
     """Named regression: with one attempt allowed, two providers were called."""
-    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]})
+    h = Harness(THREE, {"a/m": [HANG], "b/m": ["quick"]}, learned=AT_ONCE)
     task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation(hedge=True, max_attempts=1)))
     for _ in range(20):
         await asyncio.sleep(0)
@@ -608,6 +609,7 @@ async def test_a_hedge_is_capped_in_money_where_the_request_names_no_maximum() -
     h = Harness(
         THREE,
         {"a/m": [HANG], "c/m": ["quick"]},
+        learned=AT_ONCE,
         price=lambda provider, model, usage, at, name: prices[model.id],
     )
     result = await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
@@ -617,7 +619,9 @@ async def test_a_hedge_is_capped_in_money_where_the_request_names_no_maximum() -
 
 async def test_a_hedge_that_is_not_wanted_any_more_leaves_no_trace() -> None:
     """The caller leaves while the second attempt waits for its limits: nothing of it is held, spent or recorded."""
-    h = Harness(THREE, {"a/m": [HANG]}, admission=HangingAdmission(), budget=RetryBudget(0.0, 1))
+    h = Harness(
+        THREE, {"a/m": [HANG]}, admission=HangingAdmission(), budget=RetryBudget(0.0, 1), learned=AT_ONCE
+    )
     task = asyncio.create_task(h.generate.whole(h.catalog, TENANT, generation(hedge=True)))
     async with asyncio.timeout(5):
         while not h.admission.claims:
@@ -645,7 +649,7 @@ class HangingAdmission(FakeAdmission):
 
 async def test_leaving_a_hedged_stream_ends_both_calls() -> None:
     """A caller that leaves while two attempts run cancels both, and both are accounted."""
-    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [[HANG]]})
+    h = Harness(THREE, {"a/m": [[HANG]], "b/m": [[HANG]]}, learned=AT_ONCE)
     task = asyncio.create_task(stream(h, generation(hedge=True)))
     while len(h.providers.calls) < 2:
         await asyncio.sleep(0)

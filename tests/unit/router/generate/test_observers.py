@@ -17,6 +17,7 @@ from services.router.planning.recent_calls import RecentCalls
 from services.router.request.generation import ProviderFailure
 from tests.support.clock import ManualClock
 from tests.support.routing import (
+    AT_ONCE,
     HANG,
     TENANT,
     FakeHealth,
@@ -84,6 +85,7 @@ async def test_an_abandoned_attempt_is_observed_and_proves_nothing() -> None:
 async def test_the_loser_of_a_race_is_observed_too() -> None:
     """The hedge answers, the first call is dropped: two ends."""
     h, listener = watched({"a/m": [HANG], "b/m": ["fine"]})
+    h.providers.learned = AT_ONCE
     await h.generate.whole(h.catalog, TENANT, generation(hedge=True))
     assert sorted(listener.ends) == [
         ("a/m", Outcome.CANCELLED, ErrorClass.CANCELLED),
@@ -102,8 +104,9 @@ def test_the_ledger_is_first() -> None:
         RecentCalls(),
         ManualClock(),
     )
-    assert isinstance(observers[0], LedgerObserver)
-    assert len(set(map(type, observers))) == len(observers) == 6
+    assert isinstance(observers.accounts[0], LedgerObserver)
+    everyone = [*observers.accounts, *observers.learners]
+    assert len(set(map(type, everyone))) == len(everyone) == 6
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from libs.answer import Delta, Event, Restarted, Selected, SwitchedProvider
 from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCallDelta
@@ -224,3 +225,17 @@ def test_citations_follow_the_text_that_they_are_of() -> None:
     source = Citation("https://a.example")
     assert relay.feed([source]) == [Delta(citations=(source,))]
     assert not relay.committed
+
+
+def test_a_source_of_a_continued_answer_stands_where_it_does_in_the_whole() -> None:
+    """The text before is not in the attempt's own count, unless the attempt begins the answer anew."""
+    source = Citation("https://a.example", start=1, end=3)
+    for prefilled, begun, start in ((True, "Hello", 6), (False, "Hello ", 1)):
+        relay = Relay("r")
+        relay.begin(CANDIDATES[0], None, prefilled=False)
+        relay.feed([TextDelta("Hello ")])
+        relay.begin(CANDIDATES[1], ErrorClass.TRANSPORT, prefilled=prefilled)
+        relay.feed([TextDelta("" if prefilled else begun), TextDelta(" you")])
+        assert relay.feed([source]) == [
+            Delta(citations=(structs.replace(source, start=start, end=start + 2),))
+        ]

@@ -160,3 +160,23 @@ async def test_a_recovered_target_is_ramped_up_from_the_floor_without_a_word_of_
     assert seen[0] == pytest.approx(0.1)
     assert seen[5] == pytest.approx(0.55)
     assert seen[10] == 1.0
+
+
+def test_the_fleets_word_on_whose_probe_failed_is_taken() -> None:
+    """A probe without a verdict changes nothing, and neither does a service that was started anew; a success of
+    anybody's, which closes the circuit, does."""
+    turns, settings, now = ProbeTurns(), BreakerSettings(), 1_800_000_000.0
+
+    def waits(tenant: str) -> bool:
+        return not turns.may_ask(now, tenant, now, now, settings)
+
+    turns.learn("poison", 2, closed=False)
+    assert (waits("poison"), waits("patient"), turns.times) == (True, False, 2)
+    turns.end(None)
+    turns.learn("", 0, closed=False)
+    assert waits("poison")
+    turns.end("poison")
+    turns.learn("poison", 2, closed=False)
+    assert turns.times == 3
+    turns.learn("", 0, closed=True)
+    assert not waits("poison")

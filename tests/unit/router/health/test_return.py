@@ -191,6 +191,32 @@ def test_a_tenant_that_is_gone_holds_nobody_up_for_long() -> None:
         assert bed.back(60) <= 16, seed
 
 
+def test_regression_a_tenant_wastes_no_probe_of_each_router() -> None:
+    """Named regression: what one router had learned of a tenant whose own requests fail, others did not know. With
+    eight of them it made the probes of two and a half minutes, and another tenant waited as long for its model. With
+    one router it made none or one."""
+
+    async def main(clock: VirtualClock, seed: int) -> Bed:
+        bed = Bed(
+            Clock(clock.monotonic),
+            lambda since, tenant: 0 <= since < 20 or tenant == "poison",
+            outage_at=clock.monotonic() + 22,
+            seed=seed,
+            routers=8,
+        )
+        async with bed:
+            await bed.ask_steadily(1.0, 21, "patient")
+            await asyncio.gather(bed.ask_steadily(0.5, 120, "poison"), bed.ask_steadily(4.0, 120, "patient"))
+        return bed
+
+    for seed in range(3):
+        bed = run(lambda clock, seed=seed: main(clock, seed))  # type: ignore[misc]
+        back = bed.back(20)
+        wasted = [call for call in bed.calls if call.tenant == "poison" and 20 < call.at < 20 + back]
+        assert len(wasted) <= 1, seed
+        assert back <= 50, seed
+
+
 @pytest.mark.parametrize("routers", [1, 3])
 @pytest.mark.parametrize("phase", [0.1, 0.5, 0.9])
 def test_at_light_traffic_a_target_is_back_within_two_calls(routers: int, phase: float) -> None:

@@ -14,7 +14,7 @@ from services.router.health.answer_times import CONTRADICTED
 from services.router.health.exchanged import Judgement
 from services.router.health.probes import PermitsUnavailable, ProbePermit
 from services.router.health.target_health import Availability
-from services.router.health.targets import HEDGE_SAMPLES, SUCCESSES, Targets
+from services.router.health.targets import SUCCESSES, Targets
 from tests.support.clock import ManualClock
 
 LARGE = Model("acme", "large", "large", 8000, 1000)
@@ -86,17 +86,6 @@ async def test_a_success_between_failures_counts_although_it_waits(bed: Bed) -> 
     for _ in range(3):
         await bed.fail(SMALL)
     assert bed.targets.health_of(SMALL).availability is Availability.DOWN
-
-
-async def test_what_hedges_wait_for_is_learned_from_all_successes(bed: Bed) -> None:
-    """The percentile is asked for in the instant of the last sample it needs."""
-    for _ in range(HEDGE_SAMPLES - 1):
-        await bed.succeed()
-    assert bed.targets.hedge_after(LARGE, stream=False) is None
-    await bed.succeed()
-    learned = bed.targets.hedge_after(LARGE, stream=False)
-    assert learned is not None
-    assert 0.45 < learned < 0.55
 
 
 async def test_latency_and_success_rate_follow_within_a_tenth_of_a_second(bed: Bed) -> None:

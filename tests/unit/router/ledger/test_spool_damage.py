@@ -150,7 +150,7 @@ def sent(spool: FileSpool) -> list[str]:
         spool.acknowledge(position)
         if not records:
             return names
-        names += [r.attempt_id for r in records]
+        names += [r.attempt_id for r in records if isinstance(r, UsageRecord)]
 
 
 def count(metrics: Metrics, name: str) -> float | None:

@@ -9,9 +9,11 @@ from services.router.planning.recent_calls import (
     AVOID_SILENT,
     AVOID_VISIBLE,
     LATE,
+    MOST_HURRIED,
     OF_PROVIDER,
     PROVEN,
     REMEMBERED,
+    VISIBLE_ROW,
     RecentCalls,
 )
 from tests.support.routing import model
@@ -49,6 +51,18 @@ def test_a_visible_fault_is_avoided_when_it_repeats_and_a_timeout_at_once(failur
         assert not recent.avoids(target, "one", 0.4 + span)
     assert not recent.avoids(B, "one", 0.3)
     assert recent.all_quiet(0.4 + AVOID_SILENT)
+
+
+@pytest.mark.parametrize("failure", [ErrorClass.TIMEOUT, ErrorClass.OVERLOADED])
+def test_regression_the_model_named_first_is_avoided_for_its_own_faults_alone(failure: ErrorClass) -> None:
+    """Named regression: one silent model kept callers who named another of its provider from it for 15 s, so that a
+    refusal of theirs was routed around. Models named as fallbacks are called where they are independent."""
+    recent = RecentCalls()
+    for number in range(VISIBLE_ROW):
+        call(recent, f"{number}", failure, at=0.0)
+    assert recent.avoids(A, "one", 0.2, named=A.id)
+    assert recent.avoids(SIBLING, "one", 0.2, named=A.id)
+    assert not recent.avoids(SIBLING, "one", 0.2, named=SIBLING.id)
 
 
 @pytest.mark.parametrize("sign", ["shown", "answer", "refusal of the request"])
@@ -146,3 +160,54 @@ def test_calls_that_have_ended_leave_nothing_that_grows() -> None:
     assert len(recent._running) == 0
     assert recent._late == 0
     assert not any(place.late for places in recent._places.values() for place in places)
+
+
+def test_doubt_follows_a_silence_until_an_answer_or_for_a_minute() -> None:
+    """For all models of the provider; a visible fault leaves none."""
+    recent = RecentCalls()
+    call(recent, "1", ErrorClass.OVERLOADED, at=0.0)
+    assert not recent.is_doubted(A, "one", 0.2)
+    call(recent, "2", ErrorClass.TIMEOUT, at=1.0, took=2.0)
+    assert recent.is_doubted(A, "one", 3.1)
+    assert recent.is_doubted(SIBLING, "one", 2.9 + REMEMBERED)
+    assert not recent.is_doubted(A, "one", 3.0 + REMEMBERED)
+    assert not recent.is_doubted(B, "one", 3.1)
+    call(recent, "3", None, at=4.0)
+    assert not recent.is_doubted(A, "one", 4.2)
+
+
+def hurry(
+    recent: RecentCalls, name: str, caller: str, *, at: float, took: float, usual: float | None
+) -> None:
+    """A call to A that its caller's deadline cut."""
+    recent.begin(name, A, caller, at, FAIR, extra=False, usual=usual)
+    recent.end(name, A, caller, at + took, ErrorClass.CANCELLED, hurried=True)
+
+
+def test_regression_a_caller_in_a_hurry_learns_of_a_silent_target_too() -> None:
+    """Named regression: with deadlines of a second or two every call waited for a silent provider, and with four of
+    them none was answered, since a deadline that cuts a call is no fault of its provider. It is avoided for those
+    callers alone, not where it had no time to answer, and until it answers anybody."""
+    recent = RecentCalls()
+    hurry(recent, "1", "one", at=0.0, took=0.6, usual=0.4)
+    assert not recent.avoids(A, "one", 0.7)
+    hurry(recent, "2", "one", at=1.0, took=0.6, usual=0.1)
+    hurry(recent, "3", "two", at=1.0, took=0.6, usual=None)
+    for caller, concerned in (("one", True), ("two", True), ("patient", False)):
+        for target in (A, SIBLING):
+            assert recent.avoids(target, caller, 1.7) is concerned
+            assert recent.is_doubted(target, caller, 1.7 + AVOID_SILENT) is concerned
+            assert not recent.avoids(target, caller, 1.7 + AVOID_SILENT)
+    assert not recent.repeats(A, 1.7)
+    call(recent, "4", None, at=2.0, caller="patient")
+    assert not recent.avoids(A, "one", 2.2)
+    assert not recent.is_doubted(A, "one", 2.2)
+
+
+def test_callers_in_a_hurry_are_remembered_up_to_a_bound() -> None:
+    """The latest."""
+    recent = RecentCalls()
+    for number in range(3 * MOST_HURRIED):
+        hurry(recent, f"{number}", f"tenant {number}", at=0.0, took=0.6, usual=None)
+    avoided = [number for number in range(3 * MOST_HURRIED) if recent.avoids(A, f"tenant {number}", 1.0)]
+    assert avoided == list(range(2 * MOST_HURRIED, 3 * MOST_HURRIED))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from msgspec import structs
 
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock, SystemClock
-from libs.conversation import Image, Message, ReasoningEffort, Role, Text
+from libs.conversation import Image, Message, ReasoningEffort, ReasoningSummary, Role, Text
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.router.providers.http_transport import HttpResponse, HttpTransport
 from services.router.providers.learned_limits import LimitLearner
@@ -65,6 +66,9 @@ class ScriptedResponse(HttpResponse):
     @property
     def ended(self) -> bool:
         return False
+
+    def _is_read(self) -> bool:
+        return not self._steps
 
     async def _read_any(self) -> bytes:
         while self._steps:
@@ -122,6 +126,13 @@ async def played(
 
 def text(events: Sequence[StreamEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def test_options_that_the_wire_has_no_form_for_are_told() -> None:
+    """As a stream begins."""
+    prompt, told = structs.replace(PROMPT, reasoning_summary=ReasoningSummary.AUTO), ToldUsage()
+    await played(ScriptedTransport(delta("Hi"), FINISH, USAGE, DONE), prompt=prompt, told=told)
+    assert told.ignored == ("reasoning_summary",)
 
 
 async def test_a_stream_is_passed_on_and_ends_with_its_account() -> None:

@@ -79,6 +79,22 @@ def test_the_last_candidate_is_not_hurried() -> None:
     assert timeouts(learned, needs=[], stream=False).total == 100.0
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_hedges_wait_for_is_learned_from_the_tenants_own_calls(streamed: bool) -> None:
+    """The 95th percentile, of an answer of the length that is to be expected; another tenant's slow prompts do not
+    put it off, and where nothing is known it is not."""
+    of_all = TimeLearner()
+    quick, slow = TimeLearner(of_all), TimeLearner(of_all)
+    for learner, seconds in ((quick, 0.3), (slow, 9.0)):
+        for _ in range(20):
+            stream(learner, 0.0, seconds)
+            learner.record_answer(0.0, seconds, 100, 200)
+    for learner, seconds in ((quick, 0.3), (slow, 9.0)):
+        usual = timeouts(learner.learned_times(1.0), stream=streamed).usual
+        assert usual == pytest.approx(seconds, rel=0.1)
+    assert timeouts(stream=streamed).usual is None
+
+
 def test_a_long_prompt_gets_more_time() -> None:
     """Reading a prompt takes time that short prompts have not taught."""
     learned = LearnedTimes(first_content=0.5)

@@ -16,7 +16,7 @@ from services.router.request.attachments import (
     attachment_tokens,
     measure,
 )
-from services.router.request.pictures import count_pages, measure_image, read_media_type
+from services.router.request.pictures import count_pages, is_animated, measure_image, read_media_type
 from tests.support.pictures import gif, jpeg, pdf, png, webp
 
 EXIF = b"\xff\xe1" + struct.pack(">H", 2 + 30_000) + b"\xff\xc0" * 15_000
@@ -41,6 +41,32 @@ def test_type_and_size_are_read_from_the_header(data: bytes, kind: str) -> None:
     assert measure_image(data) == (31, 17)
     for end in range(min(64, len(data))):
         assert measure_image(data[:end]) in (None, (31, 17))
+
+
+FRAME = b"\x2c" + bytes(8) + b"\x80" + bytes(6) + b"\x02\x02\x4c\x01\x00"
+#: A comment that holds the mark of a frame, and how long a frame is shown.
+BETWEEN = b"\x21\xfe\x02\x2c\x2c\x00" + b"\x21\xf9\x04\x00\x0a\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("data", "animated"),
+    [
+        (gif()[:-1] + BETWEEN + FRAME + BETWEEN + FRAME + b";", True),
+        (gif()[:-1] + BETWEEN + FRAME + BETWEEN + b";", False),
+        (gif()[:-1] + FRAME + FRAME[:4], True),
+        (gif(), False),
+        (gif()[:10] + b"\x80\0\0" + b"\x2c" * 6 + FRAME + b";", False),
+        (b"GIF89a", False),
+        (webp()[:20] + b"\x02" + webp()[21:], True),
+        (webp(), False),
+        (webp(kind="VP8L"), False),
+        (b"RIFF....WEBPVP8X", False),
+        (png(), False),
+    ],
+)
+def test_frames_are_seen(data: bytes, animated: bool) -> None:
+    """A mark of a frame inside a block or a table is none, and nothing is read beyond the end."""
+    assert is_animated(data) is animated
 
 
 def test_what_is_no_image_has_no_size() -> None:
@@ -150,9 +176,10 @@ def test_an_address_is_taken_for_a_large_one() -> None:
         ("xai", [SentImage(8, 8, 10, "image/webp")], "image/webp"),
         ("mistral", [size(8, 8)] * 9, "at most 8 images"),
         ("groq", [size(8, 8)] * 6, "at most 5 images"),
+        ("azure_openai", [SentImage(8, 8, 10, "image/gif", animated=True)], "animated"),
     ],
 )
 def test_who_does_not_take_them_is_known_before(kind: str, attachments: list[Attachment], why: str) -> None:
     """One less or smaller passes."""
     assert why in find_excess(attachments, kind)
-    assert find_excess([size(8, 8)], kind) == find_excess(attachments, "openai") == ""
+    assert find_excess([size(8, 8)], kind) == find_excess(attachments, "vllm") == ""

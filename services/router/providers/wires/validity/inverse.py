@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from libs.conversation import Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.types import FinishReason
+from services.router.providers.wires.validity.names import rename_keys
 from services.router.providers.wires.validity.stops import StopSearch
 from services.router.request.generation import Completion, StreamEnd, StreamEvent, TextDelta
 
@@ -24,11 +25,13 @@ _ID = re.compile(r"(?!call_\d+$)[a-zA-Z0-9_-]{1,40}")
 
 class Inverse(Struct, frozen=True):
     """The changes of one request. `ids`: id sent → the caller's, of the conversation's calls; `names`: name sent →
-    the caller's, of tools that were renamed; `stops`: stop sequences that the vendor was not told."""
+    the caller's, of tools that were renamed; `stops`: stop sequences that the vendor was not told; `keys`: name sent
+    → the caller's, of parameters that were renamed, by the tool's name as it was sent."""
 
     ids: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
+    keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def whole(self, completion: Completion, bits: Callable[[int], int] = getrandbits) -> Completion:
         """Returns an answer as the caller shall see it. `bits`: makes random numbers of that many bits."""
@@ -36,7 +39,7 @@ class Inverse(Struct, frozen=True):
             return completion
         reader = AnswerReader(self, bits)
         calls = tuple(
-            ToolCall(reader.begin_call(call.id), self.names.get(call.name, call.name), call.arguments_json)
+            ToolCall(reader.begin_call(call.id), self.names.get(call.name, call.name), self.arguments(call))
             for call in completion.tool_calls
         )
         text, finish = completion.text, completion.finish_reason
@@ -48,6 +51,11 @@ class Inverse(Struct, frozen=True):
         reasoning = tuple(map(reader.name_call, completion.reasoning))
         return replace(completion, text=text, tool_calls=calls, finish_reason=finish, reasoning=reasoning)
 
+    def arguments(self, call: ToolCall) -> str:
+        """Returns the arguments of a call by its name as it was sent."""
+        keys = self.keys.get(call.name)
+        return rename_keys(call.arguments_json, keys) if keys else call.arguments_json
+
     def reader(self, bits: Callable[[int], int] = getrandbits) -> AnswerReader:
         """Returns the reader of one stream. `bits`: makes random numbers of that many bits."""
         return AnswerReader(self, bits)
@@ -58,7 +66,8 @@ UNCHANGED = Inverse()
 
 
 class AnswerReader:
-    """Reads one stream's events as the caller shall see them. A call is held back until its name is known."""
+    """Reads one stream's events as the caller shall see them. A call is held back until its name is known, and to its
+    end where its parameters are to be renamed."""
 
     __slots__ = ("_begun", "_bits", "_expected", "_held", "_ids", "_inverse", "_stops", "_taken")
 
@@ -151,15 +160,17 @@ class AnswerReader:
             return [ToolCallDelta(piece.index, "", "", text)] if text else []
         held = self._held.setdefault(piece.index, [])
         held.append(piece)
-        if not piece.name:
+        if not piece.name or piece.name in self._inverse.keys:
             return []
         self._begun.add(piece.index)
         return [self._begin(self._held.pop(piece.index))]
 
     def _begin(self, pieces: list[ToolCallDelta]) -> ToolCallDelta:
-        """Returns the first piece of a call for the caller, from those that came until its name did."""
-        first, last = pieces[0], pieces[-1]
+        """Returns the first piece of a call for the caller, from those that came so far."""
+        first = pieces[0]
         given = next((piece.id for piece in pieces if piece.id), "")
-        name = self._inverse.names.get(last.name, last.name)
+        sent = next((piece.name for piece in pieces if piece.name), "")
         arguments = "".join([piece.arguments_json for piece in pieces])
-        return ToolCallDelta(first.index, self.begin_call(given), name, arguments)
+        whole = self._inverse.arguments(ToolCall(given, sent, arguments))
+        name = self._inverse.names.get(sent, sent)
+        return ToolCallDelta(first.index, self.begin_call(given), name, whole)

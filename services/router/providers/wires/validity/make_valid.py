@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from libs.conversation import Message, Tool, ToolCall
+from libs.conversation import Message, Role, Tool, ToolCall
 from services.router.providers.wires.fields import Undecodable, decode, encode
 from services.router.providers.wires.request_parts import arguments
 from services.router.providers.wires.schemas import parameters_schema
 from services.router.providers.wires.validity.answer_form import shape_answer
 from services.router.providers.wires.validity.call_ids import CallIds
 from services.router.providers.wires.validity.inverse import UNCHANGED, Inverse
-from services.router.providers.wires.validity.names import name_tools
+from services.router.providers.wires.validity.names import name_tools, rename_keys
 from services.router.providers.wires.validity.rules import Begun, Rules
 from services.router.providers.wires.validity.turns import (
     BEGIN,
@@ -38,8 +39,13 @@ _options = attrgetter(
     "top_p",
     "presence_penalty",
     "frequency_penalty",
+    "seed",
+    "reasoning_effort",
+    "reasoning_summary",
 )
-_NO_OPTIONS = ((), (), None, None, None, None, None)
+_NO_OPTIONS = ((), (), None, None, None, None, None, None, None, None)
+#: Of a tool's parameters: one name → another, by the tool's name as it is sent.
+Keys = dict[str, dict[str, str]]
 _CHOICES = ("", "auto", "none", "required")
 _USED_BEFORE = "A tool that was used before."
 #: The end of a description that is too long for its place.
@@ -47,10 +53,12 @@ _MORE = " … (goes on in the description of the parameters)"
 
 
 class Valid(NamedTuple):
-    """A prompt that the vendor takes, and the way back for its answer."""
+    """A prompt that the vendor takes, and the way back for its answer. `has_options` False: it has nothing but
+    messages."""
 
     prompt: Prompt
     inverse: Inverse
+    has_options: bool = True
 
 
 def make_valid(
@@ -65,21 +73,23 @@ def make_valid(
         prompt = replace(prompt, max_output_tokens=rules.least_output)
     plain = are_plain(prompt.messages)
     if plain and _options(prompt) == _NO_OPTIONS:
-        return Valid(prompt, UNCHANGED)
+        return Valid(prompt, UNCHANGED, has_options=False)
     prompt = _bound_sampling(prompt, rules)
     prompt, stops = _divide_stops(prompt, rules)
     names: dict[str, str] = {}
+    keys: Keys = {}
     if prompt.tools or not plain:
-        prompt, names = _make_tools_valid(prompt, rules)
+        prompt, names, keys = _make_tools_valid(prompt, rules)
     prompt = shape_answer(prompt, rules)
     ids: dict[str, str] = {}
     if not plain:
         messages, begun, ids = _make_turns_valid(prompt.messages, rules, prefill=prefill)
         if begun or tuple(messages) != prompt.messages:
             prompt = replace(prompt, messages=tuple(messages), prefill=begun + prompt.prefill)
-    if not (names or stops or ids):
+    if not (names or stops or ids or keys):
         return Valid(prompt, UNCHANGED)
-    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops))
+    back = {tool: {sent: key for key, sent in of_tool.items()} for tool, of_tool in keys.items()}
+    return Valid(prompt, Inverse(ids, {sent: name for name, sent in names.items()}, stops, back))
 
 
 def _make_turns_valid(
@@ -91,7 +101,7 @@ def _make_turns_valid(
         messages = place_system(messages)
     ids: dict[str, str] = {}
     called = [call.id for message in messages for call in message.tool_calls]
-    if called:
+    if called or any(message.role is Role.TOOL for message in messages):
         taken = CallIds(rules.ids, rules.make_id, called)
         messages = pair_results(messages, taken)
         ids = taken.sent
@@ -106,6 +116,7 @@ def _make_turns_valid(
 def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
     temperature, top_p = prompt.temperature, prompt.top_p
     presence, frequency = prompt.presence_penalty, prompt.frequency_penalty
+    seed = prompt.seed
     if temperature is not None:
         temperature = min(temperature, rules.temperature)
     if top_p is not None:
@@ -115,16 +126,31 @@ def _bound_sampling(prompt: Prompt, rules: Rules) -> Prompt:
         presence = min(max(presence, least), most)
     if frequency is not None:
         frequency = min(max(frequency, least), most)
+    # 0 is the default everywhere, and some refuse it where it is written.
+    presence, frequency = presence or None, frequency or None
+    if seed is not None and not rules.seed[0] <= seed <= rules.seed[1]:
+        # Another one, and always the same.
+        seed %= rules.seed[1] + 1
     if rules.one_sampling and temperature is not None:
         top_p = None
     if rules.fixed_sampling:
         temperature, top_p = (None if temperature == 1 else temperature), (None if top_p == 1 else top_p)
-        presence, frequency = presence or None, frequency or None
-    before = (prompt.temperature, prompt.top_p, prompt.presence_penalty, prompt.frequency_penalty)
-    if (temperature, top_p, presence, frequency) == before:
+    before = (
+        prompt.temperature,
+        prompt.top_p,
+        prompt.presence_penalty,
+        prompt.frequency_penalty,
+        prompt.seed,
+    )
+    if (temperature, top_p, presence, frequency, seed) == before:
         return prompt
     return replace(
-        prompt, temperature=temperature, top_p=top_p, presence_penalty=presence, frequency_penalty=frequency
+        prompt,
+        temperature=temperature,
+        top_p=top_p,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        seed=seed,
     )
 
 
@@ -139,17 +165,18 @@ def _divide_stops(prompt: Prompt, rules: Rules) -> tuple[Prompt, tuple[str, ...]
     return replace(prompt, stop_sequences=tuple(taken)), tuple(stop for stop in given if stop not in taken)
 
 
-def _make_tools_valid(prompt: Prompt, rules: Rules) -> tuple[Prompt, dict[str, str]]:
-    """Returns the prompt with tools and calls as the vendor takes them, and the caller's name → the name to send of
-    tools whose name does not fit."""
+def _make_tools_valid(prompt: Prompt, rules: Rules) -> tuple[Prompt, dict[str, str], Keys]:
+    """Returns the prompt with tools and calls as the vendor takes them, the caller's name → the name to send of tools
+    whose name does not fit, and the same of their parameters."""
     if rules.tools_for_calls and not prompt.tools:
         prompt = _declare_used(prompt)
     prompt, names = _name_tools(prompt, rules)
+    prompt, keys = _name_keys(prompt, rules.keys) if rules.keys and prompt.tools else (prompt, {})
     if rules.object_arguments:
         prompt = _wrap_all_arguments(prompt)
     if rules.description is not None:
         prompt = _shorten_descriptions(prompt, rules.description)
-    return prompt, names
+    return prompt, names, keys
 
 
 def _declare_used(prompt: Prompt) -> Prompt:
@@ -186,6 +213,41 @@ def _rename(message: Message, names: dict[str, str]) -> Message:
         ToolCall(call.id, names.get(call.name, call.name), call.arguments_json) for call in message.tool_calls
     )
     return replace(message, tool_calls=calls)
+
+
+def _name_keys(prompt: Prompt, pattern: re.Pattern[str]) -> tuple[Prompt, Keys]:
+    """Returns the prompt with names of parameters that fit, and of each tool that had others: the caller's name →
+    the name to send."""
+    tools: list[Tool] = []
+    keys: Keys = {}
+    for tool in prompt.tools:
+        shape = parameters_schema(tool)
+        properties = shape.get("properties") if type(shape) is dict else None
+        named = name_tools(properties, pattern) if type(properties) is dict else {}
+        if type(properties) is not dict or not named:
+            tools.append(tool)
+            continue
+        keys[tool.name] = named
+        shape["properties"] = {named.get(name, name): inner for name, inner in properties.items()}
+        if type(required := shape.get("required")) is list:
+            shape["required"] = [named.get(name, name) if type(name) is str else name for name in required]
+        tools.append(replace(tool, parameters_json=encode(shape).decode()))
+    if not keys:
+        return prompt, keys
+    messages = tuple([_rename_arguments(message, keys) for message in prompt.messages])
+    return replace(prompt, tools=tuple(tools), messages=messages), keys
+
+
+def _rename_arguments(message: Message, keys: Keys) -> Message:
+    if not any(call.name in keys for call in message.tool_calls):
+        return message
+    calls = [
+        replace(call, arguments_json=rename_keys(call.arguments_json, keys[call.name]))
+        if call.name in keys
+        else call
+        for call in message.tool_calls
+    ]
+    return replace(message, tool_calls=tuple(calls))
 
 
 def _wrap_all_arguments(prompt: Prompt) -> Prompt:

@@ -1,10 +1,12 @@
-"""Names of tools that fit a vendor's pattern, and the way back."""
+"""Names of tools, and of their parameters, that fit a vendor's pattern, and the way back."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from services.router.providers.wires.fields import Undecodable, decode, encode
 
 _STRANGE = re.compile(r"[^a-zA-Z0-9_-]")
 #: Characters of a name, everywhere.
@@ -28,3 +30,14 @@ def name_tools(names: Iterable[str], pattern: re.Pattern[str]) -> dict[str, str]
         taken.add(plain)
         sent[name] = plain
     return sent
+
+
+def rename_keys(text: str, keys: Mapping[str, str]) -> str:
+    """Returns a call's arguments with other names of its parameters; unchanged where they are no object."""
+    try:
+        value = decode(text)
+    except Undecodable:
+        return text
+    if type(value) is not dict:
+        return text
+    return encode({keys.get(name, name): inner for name, inner in value.items()}).decode()

@@ -36,7 +36,8 @@ _NAMES = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Rules:
     """The conversations that a vendor takes.
 
-    `ids`: of tool calls, and `make_id`, which makes one from any text. `names`: of tools.
+    `ids`: of tool calls, and `make_id`, which makes one from any text. `names`: of tools. `keys`:
+    of the properties of a tool's parameters, None for any.
     `system_anywhere`: system messages may stand between others; else they come first, and the last of them is the
     user's where there is nothing else. `alternates`: neighbours of one role must be one
     turn (some bodies see to that themselves). `user_first`: the first turn
@@ -44,15 +45,16 @@ class Rules:
     result may be blank. `object_arguments`: those of calls must be objects (some bodies see to
     that themselves). `begun`: see there. `tools_for_calls`: calls in the history need tools.
     `json_with_tools`: JSON answers and tools go together. `json_word`: JSON of any shape needs the word in a message.
-    `subset`: the keywords of an answer's schema, None for all. `description`: characters of a tool's, None for any
+    `subset`: the schemas of answers, None for all. `description`: characters of a tool's, None for any
     number. `stops`: stop sequences at most, and `blank_stops`: they may be blank. `least_output`: tokens.
-    `temperature`: at most. `top_p`, `penalties`: from and to. `one_sampling`: temperature or top_p, not both.
+    `temperature`: at most. `top_p`, `penalties`, `seed`: from and to. `one_sampling`: temperature or top_p, not both.
     `fixed_sampling`: only the defaults are taken, and best left out.
     """
 
     ids: re.Pattern[str] = _IDS
     make_id: Callable[[str], str] = call_id
     names: re.Pattern[str] = _NAMES
+    keys: re.Pattern[str] | None = None
     system_anywhere: bool = False
     alternates: bool = False
     user_first: bool = False
@@ -71,6 +73,7 @@ class Rules:
     temperature: float = 2.0
     top_p: tuple[float, float] = (0.0, 1.0)
     penalties: tuple[float, float] = (-2.0, 2.0)
+    seed: tuple[int, int] = (-(2**63), 2**63 - 1)
     one_sampling: bool = False
     fixed_sampling: bool = False
 
@@ -78,12 +81,21 @@ class Rules:
 #: Any server of chat completions: the templates of many models want the system first and turns that alternate, as in
 #: https://github.com/vllm-project/vllm/tree/main/examples.
 COMPATIBLE = Rules(alternates=True, user_first=True)
+#: An answer is an object: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+_OBJECT = Subset(any_root=False)
 #: https://platform.openai.com/docs/api-reference/chat/create (ids: 40, descriptions: 1024, stops: 4)
-OPENAI = Rules(system_anywhere=True, object_arguments=False, begun=Begun.KEPT, description=1024, stops=4)
+OPENAI = Rules(
+    system_anywhere=True,
+    object_arguments=False,
+    begun=Begun.KEPT,
+    subset=_OBJECT,
+    description=1024,
+    stops=4,
+)
 #: https://platform.openai.com/docs/guides/reasoning
 OPENAI_REASONING = replace(OPENAI, stops=0, fixed_sampling=True)
 #: https://platform.openai.com/docs/api-reference/responses/create (no stops; 16 tokens at least)
-RESPONSES = Rules(system_anywhere=True, object_arguments=False, begun=Begun.KEPT, stops=0, least_output=16)
+RESPONSES = replace(OPENAI, description=None, stops=0, least_output=16)
 RESPONSES_REASONING = replace(RESPONSES, fixed_sampling=True)
 #: https://console.groq.com/docs/api-reference#chat-create, https://console.groq.com/docs/structured-outputs
 GROQ = Rules(system_anywhere=True, begun=Begun.KEPT, stops=4, json_with_tools=False)
@@ -98,9 +110,12 @@ MISTRAL = Rules(
     make_id=nine_characters,
     user_after_results=False,
     temperature=1.5,
+    seed=(0, 2**63 - 1),
 )
 #: https://inference-docs.cerebras.ai/capabilities/structured-outputs
-CEREBRAS = replace(COMPATIBLE, subset=Subset(frozenset(("minItems", "maxItems", "pattern", "format"))))
+CEREBRAS = replace(
+    COMPATIBLE, subset=Subset(frozenset(("minItems", "maxItems", "pattern", "format")), recursive=False)
+)
 #: https://docs.perplexity.ai/api-reference/chat-completions-post: roles alternate, the last is a user's or a tool's.
 PERPLEXITY = replace(COMPATIBLE, begun=Begun.REFUSED)
 _NO_GRAMMAR = """
@@ -115,8 +130,11 @@ _GRAMMAR = Subset(
     most_min_items=1,
     one_of=False,
     closed=True,
+    recursive=False,
 )
 ANTHROPIC = Rules(
+    # Recorded in https://github.com/ComposioHQ/composio/issues/3500.
+    keys=re.compile(r"[a-zA-Z0-9_.-]{1,64}"),
     object_arguments=False,
     user_first=True,
     tools_for_calls=True,
@@ -135,6 +153,8 @@ GEMINI_3 = Rules(
     object_arguments=False,
     json_word=False,
     stops=5,
+    # An int32: https://ai.google.dev/api/generate-content#generationconfig
+    seed=(0, 2**31 - 1),
 )
 GEMINI = replace(GEMINI_3, json_with_tools=False)
 _NOT_AT_COHERE = """
@@ -149,11 +169,13 @@ COHERE = Rules(
         unknown=frozenset(_NOT_AT_COHERE.split()),
         one_of=False,
         needs_required=True,
+        any_root=False,
     ),
     stops=5,
     temperature=1.0,
     top_p=(0.01, 0.99),
     penalties=(0.0, 1.0),
+    seed=(0, 2**63 - 1),
 )
 #: https://github.com/ollama/ollama/blob/main/docs/api.md
 OLLAMA = COMPATIBLE

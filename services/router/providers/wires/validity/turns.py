@@ -1,7 +1,8 @@
 """The order of a conversation's turns: system messages, results of calls, neighbours of one role, first and last.
 
 For every vendor: a turn that says nothing is left out, and the results of calls stand right behind them, in the
-calls' order, since some vendors pair them by place.
+calls' order, since some vendors pair them by place. Most refuse a call without a result and a result without a call:
+the first gets an empty result, the second becomes the user's words.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from services.router.providers.wires.validity.rules import Begun, Rules
 BEGIN = Message(Role.USER, "Begin.")
 CONTINUE = Message(Role.USER, "Continue.")
 _ACKNOWLEDGED = Message(Role.ASSISTANT, "Understood.")
+#: The beginning of the user's words that were a result without a call.
+_RESULT = "Result of a tool:"
 #: The text of a result without any where the vendor wants one.
 NO_OUTPUT = "(no output)"
 
@@ -88,15 +91,17 @@ def place_system(messages: list[Message]) -> list[Message]:
 
 
 def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
-    """Returns the messages with an id of its own for each call, and each call's result behind it. Results without a
-    call stay where they are."""
+    """Returns the messages with an id of its own for each call, and each call's result behind it. A result whose id
+    names no call of the conversation belongs to the call that has none, if there is one. Results without a call
+    become the user's words where they stand."""
+    named = {call.id for message in messages for call in message.tool_calls}
     out: list[Message] = []
     at = 0
     while at < len(messages):
         message = messages[at]
         at += 1
         if not message.tool_calls:
-            out.append(message)
+            out.append(_say_result(message))
             continue
         # Calls made at once may come as a message each.
         begin = at - 1
@@ -105,10 +110,12 @@ def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
         message = _join(messages[begin:at])
         calls = [call for called in messages[begin:at] for call in called.tool_calls]
         end = at
-        results: dict[str, deque[int]] = defaultdict(deque)
+        #: Places of results by the call's id; None: their id names no call.
+        results: dict[str | None, deque[int]] = defaultdict(deque)
         while end < len(messages) and not messages[end].tool_calls:
             if messages[end].role is Role.TOOL:
-                results[messages[end].tool_call_id].append(end)
+                name = messages[end].tool_call_id
+                results[name if name in named else None].append(end)
             end += 1
         renamed, answers, used = [], [], set()
         new_ids: dict[str, str] = {}
@@ -116,16 +123,28 @@ def pair_results(messages: list[Message], ids: CallIds) -> list[Message]:
             sent = ids.take(call.id)
             renamed.append(call if sent == call.id else replace(call, id=sent))
             new_ids.setdefault(call.id, sent)
-            if results[call.id]:
-                place = results[call.id].popleft()
-                used.add(place)
-                answers.append(replace(messages[place], tool_call_id=sent))
+            found = results[call.id] or results[None]
+            if not found:
+                answers.append(Message(Role.TOOL, NO_OUTPUT, tool_call_id=sent))
+                continue
+            place = found.popleft()
+            used.add(place)
+            answers.append(replace(messages[place], tool_call_id=sent))
         parts = tuple(_rename(part, new_ids) for part in message.parts)
         out.append(replace(message, tool_calls=tuple(renamed), parts=parts))
         out += answers
-        out += [messages[place] for place in range(at, end) if place not in used]
+        out += [_say_result(messages[place]) for place in range(at, end) if place not in used]
         at = end
     return out
+
+
+def _say_result(message: Message) -> Message:
+    """Returns a result without a call as the user's words; any other message as it is."""
+    if message.role is not Role.TOOL:
+        return message
+    parts = (Text(_RESULT), *message.content) if message.parts else ()
+    text = "" if parts else f"{_RESULT} {message.text or NO_OUTPUT}"
+    return Message(Role.USER, text, parts=parts)
 
 
 def merge_neighbours(messages: list[Message]) -> list[Message]:

@@ -6,8 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from libs.conversation import Message, ReasoningEffort, ResponseFormat, Role, Tool, ToolCall
+from libs.conversation import (
+    File,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    ReasoningEffort,
+    Refusal,
+    ResponseFormat,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+)
 from services.router.request.generation import Prompt
+from tests.support.pictures import pdf, png
 
 CLOSED: dict[str, Any] = {
     "type": "object",
@@ -46,8 +60,8 @@ def called(*messages: Message, **more: Any) -> Prompt:
     return prompt(*messages, **{"tools": (WEATHER,), **more})
 
 
-def with_tool(schema: Any, **more: Any) -> Prompt:
-    return prompt(tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
+def with_tool(schema: Any, messages: tuple[Message, ...] = (), **more: Any) -> Prompt:
+    return prompt(*messages, tools=(Tool("weather", "Tells the weather", json.dumps(schema)),), **more)
 
 
 def with_answer(schema: Any, **more: Any) -> Prompt:
@@ -58,6 +72,24 @@ def property_of(**schema: Any) -> dict[str, Any]:
     return {**CLOSED, "properties": {"city": schema}}
 
 
+def shown(*parts: Part) -> Message:
+    return Message(Role.USER, parts=parts)
+
+
+def told_by_tool(*parts: Part, identifier: str = "call_1") -> Message:
+    return Message(Role.TOOL, tool_call_id=identifier, parts=parts)
+
+
+PICTURE, DOCUMENT = Image(png()), File(pdf(), name="price list: 2026.pdf")
+ODATA = {
+    "type": "object",
+    "properties": {
+        "$top": {"type": "integer"},
+        "filter[id]": {"type": "string"},
+        "k" * 70: {"type": "string"},
+    },
+    "required": ["$top"],
+}
 LONG = "call_" + "x" * 60
 ROUND = (user(), assistant("", call()), result())
 
@@ -107,6 +139,19 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "long name of a tool called before": called(
         user(), assistant("", call(name="weather_" * 12)), result(), user()
     ),
+    "call that a user interrupts": called(user(), assistant("", call()), user("Never mind.")),
+    "call that ends the conversation": called(user(), assistant("", call())),
+    "one of two calls without a result": called(
+        user(), assistant("", call(), call("call_2")), result("call_2")
+    ),
+    "result under another id": called(user(), assistant("", call()), result("another"), user("And?")),
+    "result without a call": called(user(), result(), user("And?")),
+    "result without a call, first": called(result(), user("And?")),
+    "result without a call, last": called(user(), assistant("Hm."), result()),
+    "two results of one call": called(user(), assistant("", call()), result(), result(text="rainy")),
+    "result after the assistant has spoken": called(
+        user(), assistant("", call()), assistant("Wait."), result(), user("And?")
+    ),
     "call without arguments": called(user(), assistant("", call(arguments="")), result()),
     "arguments of no object": called(user(), assistant("", call(arguments="[1]")), result()),
     "arguments of no JSON": called(user(), assistant("", call(arguments='{"city": "Be')), result()),
@@ -121,6 +166,10 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "oneOf on top of a tool's schema": with_tool({"type": "object", "properties": {}, "oneOf": [{}]}),
     "array without items in a tool": with_tool(property_of(type="array")),
     "maxItems in a tool": with_tool(property_of(type="array", items={"type": "string"}, maxItems=3)),
+    "names of parameters with strange characters": with_tool(ODATA),
+    "call with strange names of parameters": with_tool(
+        ODATA, messages=(user(), assistant("", call(arguments='{"$top":3}')), result())
+    ),
     "$schema in a tool": with_tool({"$schema": "http://json-schema.org/draft-07/schema#", **CLOSED}),
     "name of a tool with dots": prompt(tools=(Tool("shop.weather", "Tells it", json.dumps(CLOSED)),)),
     "names of tools that differ in a dot": prompt(tools=(Tool("shop.weather"), Tool("shop_weather"))),
@@ -145,7 +194,51 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "reference in an answer": with_answer(
         {**property_of(**{"$ref": "#/$defs/city"}), "$defs": {"city": {"type": "string"}}}
     ),
+    "answer that is a list": with_answer({"type": "array", "items": CLOSED}),
+    "answer of one of two objects": with_answer({"anyOf": [CLOSED, {**CLOSED, "title": "another"}]}),
+    "answer without a type": with_answer({"properties": {"city": {"type": "string"}}}),
+    "answer that may be nothing": with_answer({**CLOSED, "type": ["object", "null"]}),
+    "answer of any shape": with_answer({}),
+    "schema that holds itself": with_answer(property_of(type="array", items={"$ref": "#"})),
+    "schemas that hold each other": with_answer(
+        {
+            **property_of(**{"$ref": "#/$defs/a~1b"}),
+            "$defs": {
+                "a/b": property_of(**{"$ref": "#/$defs/c"}),
+                "c": property_of(anyOf=[{"$ref": "#/$defs/a~1b"}, {"type": "null"}]),
+            },
+        }
+    ),
+    "tuple of an older draft in a tool": with_tool(
+        property_of(type="array", items=[{"type": "string"}, {"type": "integer"}], additionalItems=False)
+    ),
+    "bound of an older draft in a tool": with_tool(
+        property_of(type="integer", minimum=0, exclusiveMinimum=True, maximum=9, exclusiveMaximum=False)
+    ),
+    "tuple of an older draft in an answer": with_answer(
+        property_of(type="array", items=[{"type": "string"}, {"type": "integer"}])
+    ),
+    "tuple in a tool": with_tool(property_of(type="array", prefixItems=[{"type": "string"}])),
     "JSON of a schema with tools": with_answer(CLOSED, tools=(WEATHER,)),
+    "image": prompt(shown(Text("What is it?"), PICTURE)),
+    "image without a word": prompt(shown(PICTURE)),
+    "image and a call": called(shown(PICTURE), assistant("", call()), result()),
+    "image that a tool shows": called(user(), assistant("", call()), told_by_tool(Text("See:"), PICTURE)),
+    "image alone that a tool shows": called(
+        user(), assistant("", call()), told_by_tool(PICTURE), user("And?")
+    ),
+    "two tools that show images": called(
+        user(),
+        assistant("", call(), call("call_2")),
+        told_by_tool(PICTURE),
+        told_by_tool(PICTURE, identifier="call_2"),
+    ),
+    "document": prompt(shown(Text("Sum it up."), DOCUMENT)),
+    "documents of one name without a word": prompt(shown(DOCUMENT, DOCUMENT)),
+    "document that a tool shows": called(user(), assistant("", call()), told_by_tool(DOCUMENT)),
+    "document of no call": called(user(), told_by_tool(DOCUMENT), user("And?")),
+    "refusal": prompt(user(), Message(Role.ASSISTANT, parts=(Refusal("No."),)), user("Please!")),
+    "thoughts alone": prompt(user(), Message(Role.ASSISTANT, parts=(Reasoning("Hm."),)), user("And?")),
     "six stop sequences": prompt(stop_sequences=("a", "b", "c", "d", "e", "f")),
     "blank stop sequence": prompt(stop_sequences=("\n",)),
     "more output than any model has": prompt(max_output_tokens=500_000),
@@ -157,6 +250,9 @@ CONVERSATIONS: Mapping[str, Prompt] = {
     "penalties": prompt(presence_penalty=0.5, frequency_penalty=0.5),
     "high penalties": prompt(presence_penalty=1.8, frequency_penalty=1.8),
     "seed": prompt(seed=7),
+    "negative seed": prompt(seed=-7),
+    "large seed": prompt(seed=2**62),
+    "penalties of nothing": prompt(presence_penalty=0.0, frequency_penalty=0.0),
     "no effort": prompt(reasoning_effort=ReasoningEffort.NONE),
     "effort": prompt(reasoning_effort=ReasoningEffort.HIGH),
     "effort and a temperature": prompt(reasoning_effort=ReasoningEffort.HIGH, temperature=0.5),

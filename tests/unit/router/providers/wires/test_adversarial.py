@@ -18,7 +18,7 @@ from libs.types import ErrorClass
 from services.router.providers import wires as room
 from services.router.providers.wires import waits
 from services.router.providers.wires.error_body import MAX_PROSE, read_error
-from services.router.providers.wires.error_rules import RULES, Rule
+from services.router.providers.wires.error_words import RULES, Rule
 from services.router.request.generation import ProviderFailure
 from tests.support.growth import grows_linearly
 from tests.unit.router.providers.wires.samples import WIRES

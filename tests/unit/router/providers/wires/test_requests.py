@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -186,6 +187,13 @@ NAMES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("openai_responses", {}, {"max_output_tokens": 100, "store": False}),
     ("openai", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning_effort": "low"}),
     ("openrouter", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning": {"effort": "low"}}),
+    (
+        "deepseek",
+        {"reasoning_effort": ReasoningEffort.LOW},
+        {"thinking": {"type": "enabled"}, "reasoning_effort": "low"},
+    ),
+    ("zai", {"reasoning_effort": ReasoningEffort.LOW}, {"thinking": {"type": "enabled"}}),
+    ("zai", {"reasoning_effort": ReasoningEffort.NONE}, {"thinking": {"type": "disabled"}}),
     ("openai_responses", {"reasoning_effort": ReasoningEffort.LOW}, {"reasoning": {"effort": "low"}}),
     ("cohere", {"reasoning_effort": ReasoningEffort.NONE}, {"thinking": {"type": "disabled"}}),
     ("ollama_native", {"reasoning_effort": ReasoningEffort.HIGH}, {"think": True}),
@@ -275,6 +283,40 @@ def test_anthropic_thinking() -> None:
         assert "thinking" not in send("anthropic", replace(think, **change))[1]
     _, body = send("anthropic", think, thinking="adaptive")
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
+
+
+@pytest.mark.parametrize(
+    ("model", "adaptive"),
+    [
+        ("claude-3-7-sonnet-20250219", False),
+        ("claude-sonnet-4-20250514", False),
+        ("claude-opus-4-1-20250805", False),
+        ("claude-haiku-4-5", False),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", False),
+        ("claude-opus-4-6", True),
+        ("global.anthropic.claude-opus-4-6-v1", True),
+        ("claude-opus-4-10-20271231", True),
+        ("claude-sonnet-5", True),
+        ("anthropic.claude-fable-5-1", True),
+        ("claude-mythos-preview", True),
+    ],
+)
+def test_a_claude_model_thinks_as_its_version_does(model: str, adaptive: bool) -> None:
+    """With an effort or a budget, by its name, on either platform, unless the catalog says otherwise; a demanded call
+    leaves the effort."""
+    think = replace(PLAIN, reasoning_effort=ReasoningEffort.HIGH, max_output_tokens=10_000)
+    bodies = [send("anthropic", think, model=model)[1]]
+    if "anthropic." in model:
+        bodies.append(send("bedrock", think, model=model)[1]["additionalModelRequestFields"])
+    for body in bodies:
+        assert body["thinking"]["type"] == ("adaptive" if adaptive else "enabled")
+        assert ("output_config" in body) is adaptive
+    other = "budget" if adaptive else "adaptive"
+    body = send("anthropic", think, model=model, thinking=other)[1]
+    assert (body["thinking"]["type"] == "adaptive") is not adaptive
+    forced = replace(think, tools=(Tool("f"),), tool_choice="required")
+    body = send("anthropic", forced, model=model)[1]
+    assert ("thinking" in body, "output_config" in body) == (False, adaptive)
 
 
 def test_bedrock_lets_claude_think_as_anthropic_does() -> None:
@@ -412,3 +454,28 @@ def test_bedrock_signs_or_carries_a_key() -> None:
     assert "/eu-west-1/bedrock/aws4_request" in signed.headers["authorization"]
     assert signed.headers["x-amz-security-token"] == "token"
     assert "secret" not in str(signed.headers)
+
+
+def test_names_of_parameters_that_anthropic_refuses_are_renamed_and_come_back() -> None:
+    """In the schema, in what it requires, and in earlier calls; none takes the name of another."""
+    schema = {
+        "type": "object",
+        "properties": {"$top": {}, "_top": {}, "a b": {}},
+        "required": ["$top", "_top"],
+    }
+    called = Message(Role.ASSISTANT, "", (ToolCall("1", "f", '{"$top": 1, "_top": 2}'),))
+    messages = (*PLAIN.messages, called, Message(Role.TOOL, "x", tool_call_id="1"))
+    tools = (
+        Tool("f", parameters_json=json.dumps(schema)),
+        Tool("g", parameters_json='{"properties":{"a":{}}}'),
+    )
+    request, body = send("anthropic", replace(PLAIN, messages=messages, tools=tools))
+    sent = body["tools"][0]["input_schema"]
+    top, plain, *_ = sent["properties"]
+    assert sent["required"] == [top, plain]
+    assert plain == "_top"
+    assert re.fullmatch("[a-zA-Z0-9_.-]{1,64}", top)
+    (block,) = [b for m in body["messages"] for b in m["content"] if b["type"] == "tool_use"]
+    assert block["input"] == {top: 1, plain: 2}
+    assert request.inverse.keys["f"][top] == "$top"
+    assert "g" not in request.inverse.keys

@@ -38,6 +38,8 @@ TARGETS = {
         Target("azure_openai", "gpt-4o", ("azure_openai", "")),
         Target("anthropic", "claude-haiku-4-5", ("anthropic", "")),
         Target("anthropic", "claude-opus-4-6", ("anthropic", ""), frozenset({"prefill"})),
+        Target("anthropic", "claude-opus-4-7", ("anthropic", ""), frozenset({"prefill"})),
+        Target("bedrock", "us.anthropic.claude-opus-4-7", ("bedrock", ""), frozenset({"prefill"})),
         Target("gemini", "gemini-2.5-flash", ("gemini", "")),
         Target("gemini", "gemini-2.5-pro", ("gemini", "")),
         Target("gemini", "gemini-3-pro-preview", ("gemini", "")),
@@ -49,6 +51,7 @@ TARGETS = {
         Target("mistral", "mistral-large-latest", ("openai_chat", "mistral")),
         Target("groq", "llama-3.3-70b-versatile", ("openai_chat", "groq"), frozenset({"json_schema"})),
         Target("deepseek", "deepseek-chat", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
+        Target("deepseek", "deepseek-v4-flash", ("openai_chat", "deepseek"), frozenset({"json_schema"})),
         Target("xai", "grok-4", ("openai_chat", "xai")),
         Target("cerebras", "gpt-oss-120b", ("openai_chat", "cerebras")),
         Target("perplexity", "sonar", ("openai_chat", "perplexity"), frozenset({"tools", "prefill"})),
@@ -56,13 +59,19 @@ TARGETS = {
         Target("ollama_native", "llama3.1", ("ollama", "")),
     )
 }
+#: Kinds of providers whose models here see no images, or read no documents.
+_UNSEEN = {
+    **dict.fromkeys(("deepseek", "groq", "cerebras", "perplexity"), frozenset({"image", "pdf"})),
+    **dict.fromkeys(("cohere", "xai", "openai_compatible", "ollama_native"), frozenset({"pdf"})),
+}
 _OPTIONS = {"api_version": "2024-10-21", "project": "p", "region": "us-east-1"}
 
 
 def refusal(target: Target, prompt: Prompt) -> str:
     """Returns the rule that the wire's request breaks; empty: none, or the router sends no such request there."""
+    lacks = target.lacks | _UNSEEN.get(target.kind, frozenset())
     needed = capabilities_needed(prompt, stream=False) | ({"prefill"} if prompt.prefill else set())
-    if needed & target.lacks:
+    if needed & lacks:
         return ""
     endpoint = Endpoint(
         "https://x.test/v1",

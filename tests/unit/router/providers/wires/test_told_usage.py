@@ -107,6 +107,32 @@ TOLD_TWICE: dict[str, tuple[str, bytes]] = {
             gemini("", {"promptTokenCount": 17_000, "candidatesTokenCount": 40}, finishReason="STOP"),
         ),
     ),
+    "gemini, the output in the total alone": (
+        "gemini",
+        sse(
+            gemini(
+                "Hi",
+                {"promptTokenCount": 17_000, "cachedContentTokenCount": 16_000, "totalTokenCount": 17_040},
+                finishReason="STOP",
+            )
+        ),
+    ),
+    "converse, a null beside the other name of the field": (
+        "bedrock",
+        frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}})
+        + frame("messageStop", {"stopReason": "end_turn"})
+        + frame(
+            "metadata",
+            {
+                "usage": {
+                    "inputTokens": 1_000,
+                    "outputTokens": 40,
+                    "cacheReadInputTokens": None,
+                    "cacheReadInputTokenCount": 16_000,
+                }
+            },
+        ),
+    ),
     "converse": (
         "bedrock",
         frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}})
@@ -132,6 +158,13 @@ def test_regression_later_zeros_do_not_wipe_out_what_was_told(name: str) -> None
     assert ended(WIRES[kind].decoder(), data).usage == Usage(17_000, 40, 16_000)
 
 
+#: Told before the rest of the text came.
+_FIRST = Usage(17_000, 1, 16_000)
+_METRICS = {
+    "type": "message_stop",
+    "amazon-bedrock-invocationMetrics": {"inputTokenCount": 1_000, "outputTokenCount": 40},
+}
+_PROMPT_249: dict[str, Any] = {"prompt_tokens": 249, "completion_tokens": 12}
 NOT_ALL: dict[str, tuple[str, bytes, Usage]] = {
     "at the beginning alone": ("anthropic", typed(_START, _HI, stop()), Usage(17_000, 1, 16_000)),
     "before the rest of the text": (
@@ -154,6 +187,63 @@ NOT_ALL: dict[str, tuple[str, bytes, Usage]] = {
         sse(gemini("Hi", {"promptTokenCount": 17_000}, finishReason="STOP")),
         Usage(17_000, 0),
     ),
+    "anthropic, the output zeroed": ("anthropic", typed(_START, _HI, stop(output_tokens=0)), _FIRST),
+    "anthropic, the output null": (
+        "anthropic",
+        typed(_START, _HI, stop(input_tokens=1_000, output_tokens=None)),
+        _FIRST,
+    ),
+    "anthropic, a negative output": ("anthropic", typed(_START, _HI, stop(output_tokens=-3)), _FIRST),
+    "bedrock invoke, the output in its metrics alone": (
+        "bedrock_invoke",
+        b"".join(map(wrapped, (_START, _HI, stop(output_tokens=0), _METRICS))),
+        Usage(17_000, 40, 16_000),
+    ),
+    "chat, all zeroed after the rest of the text": (
+        "openai_compatible",
+        sse(
+            chunk({"content": "Hi"}, usage={**_CHAT, "completion_tokens": 1}),
+            chunk({"content": "!"}),
+            chunk({}, "stop"),
+            chunk(usage={"prompt_tokens": 0, "completion_tokens": 0}),
+        ),
+        _FIRST,
+    ),
+    "gemini, the output zeroed with the rest of the text": (
+        "gemini",
+        sse(
+            gemini("Hi", {"promptTokenCount": 17_000, "candidatesTokenCount": 1}),
+            gemini("!", {"promptTokenCount": 17_000, "candidatesTokenCount": 0}, finishReason="STOP"),
+        ),
+        Usage(17_000, 1),
+    ),
+    "converse, all zeroed": (
+        "bedrock",
+        frame("metadata", {"usage": {"inputTokens": 1_000, "outputTokens": 1}})
+        + frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}})
+        + frame("messageStop", {"stopReason": "end_turn"})
+        + frame("metadata", {"usage": {"inputTokens": 0, "outputTokens": 0}}),
+        Usage(1_000, 1),
+    ),
+    "deepseek, more cached than the prompt": (
+        "deepseek",
+        sse(
+            chunk({"content": "Hi"}),
+            chunk({}, "stop", usage={**_PROMPT_249, "prompt_cache_hit_tokens": 416}),
+        ),
+        Usage(665, 12, 416),
+    ),
+    "gemini, more cached than the prompt": (
+        "gemini",
+        sse(
+            gemini(
+                "Hi",
+                {"promptTokenCount": 249, "cachedContentTokenCount": 416, "candidatesTokenCount": 12},
+                finishReason="STOP",
+            )
+        ),
+        Usage(665, 12, 416),
+    ),
     "less than before": (
         "openai_compatible",
         sse(
@@ -167,7 +257,8 @@ NOT_ALL: dict[str, tuple[str, bytes, Usage]] = {
 
 @pytest.mark.parametrize("name", NOT_ALL)
 def test_a_part_of_the_truth_is_not_exact(name: str) -> None:
-    """Told before the rest was generated, without one of its halves, or against itself."""
+    """Told before the rest was generated (a later zero stands for left out), without one of its halves, or against
+    itself."""
     kind, data, counts = NOT_ALL[name]
     usage = ended(WIRES[kind].decoder(), data).usage
     assert usage is not None
@@ -249,3 +340,32 @@ def test_an_error_that_tells_all_usage_tells_it_exactly() -> None:
     with pytest.raises(ProviderFailure) as caught:
         ended(WIRES["openai_responses"].decoder(), data)
     assert caught.value.usage == Usage(17_000, 40, 16_000)
+
+
+_BOOM: dict[str, Any] = {"message": "boom", "type": "server_error"}
+#: Errors inside a 200, whole and streamed, beside the usage that the call has cost.
+ERRORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (
+        "openai_compatible",
+        {"error": _BOOM, "usage": {"prompt_tokens": 1_000, "completion_tokens": 7}},
+    ),
+    "gemini": (
+        "gemini",
+        {
+            "error": {"code": 503, "message": "boom"},
+            "usageMetadata": {"promptTokenCount": 1_000, "candidatesTokenCount": 7},
+        },
+    ),
+    "ollama": ("ollama_native", {"error": "boom", "prompt_eval_count": 1_000, "eval_count": 7}),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_usage_beside_an_error_is_told(name: str) -> None:
+    """In the same object, before or after it, in a whole answer and in a stream."""
+    kind, error = ERRORS[name]
+    with pytest.raises(ProviderFailure) as whole:
+        WIRES[kind].completion(200, {}, json.dumps(error).encode())
+    with pytest.raises(ProviderFailure) as streamed:
+        ended(WIRES[kind].decoder(), lines(error) if kind == "ollama_native" else sse(error))
+    assert whole.value.usage == streamed.value.usage == Usage(1_000, 7)

@@ -52,6 +52,23 @@ def test_two_calls_of_one_answer_have_ids_of_their_own() -> None:
     assert len(ids) == 3
 
 
+def test_parameters_have_the_callers_names_again() -> None:
+    """Whole and streamed, however its arguments are cut, and with what the model has made up; other calls come as
+    they do, and arguments that are no object stay as they are."""
+    inverse = Inverse(names={"f": "f.g"}, keys={"f": {"_top": "$top"}})
+    text = '{"_top":3,"a":{"_top":1}}'
+    call = ToolCall("1", "f.g", '{"$top":3,"a":{"_top":1}}')
+    assert whole(inverse, ToolCall("1", "f", text)).tool_calls == (call,)
+    pieces = [ToolCallDelta(0, "", "", letter) for letter in text]
+    events = streamed(inverse, ToolCallDelta(0, "1", "f"), *pieces, ToolCallDelta(1, "2", "g", "{"), END)
+    assert events == [
+        ToolCallDelta(1, "2", "g", "{"),
+        ToolCallDelta(0, call.id, call.name, call.arguments_json),
+        END,
+    ]
+    assert whole(inverse, ToolCall("1", "f", '["_top"')).tool_calls[0].arguments_json == '["_top"'
+
+
 def test_a_tool_has_the_callers_name_again() -> None:
     """Also where it was renamed for the vendor."""
     assert whole(BEFORE, ToolCall("1", "get_weather", "{}")).tool_calls[0].name == "get.weather"

@@ -157,7 +157,7 @@ def test_what_is_valid_stays_as_it_is(prompt: Prompt, vendor: Rules) -> None:
 def test_the_way_back_leads_back(prompt: Prompt, vendor: Rules) -> None:
     """Each call sent has an id of its own that stands for the caller's, each result follows its call, and names that
     were changed are told apart and known."""
-    sent, inverse = make_valid(prompt, vendor, 4000)
+    sent, inverse, _ = make_valid(prompt, vendor, 4000)
     calls = [call for message in sent.messages for call in message.tool_calls]
     given_calls = [call for message in prompt.messages for call in message.tool_calls]
     assert len({call.id for call in calls}) == len(calls)

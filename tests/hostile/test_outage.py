@@ -127,8 +127,7 @@ async def behave(stack: RunningStack, *faults: dict[str, Any]) -> None:
 class Outage:
     """The course of one outage. `minute`: requests of the minute before its end; `attempts`: generations that
     providers saw during it; `grown`: bytes by which the router grew; `back`: seconds from its end to the first
-    answer.
-    saw during it; `grown`: bytes by which the router grew; `back`: seconds from its end to the first answer."""
+    answer."""
 
     during: Steady
     minute: int

@@ -1,0 +1,102 @@
+"""Errors of all classes as providers, gateways and proxies send them, each read by a person before it was tried.
+
+`unseen.jsonl` holds one a line. `batch`: in the order in which they were collected. `seen`: an issue as
+owner/repository#number, a file as owner/repository:path, a page, "code" for what stands in public programs and tests,
+or "documented" for what a vendor documents or users reported, without its place. A status of 200 is an error inside
+an answer. Names of callers, models and files are changed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.types import ErrorClass
+from services.router.providers.wires.errors import classify_inside, sanitise
+from services.router.request.generation import ProviderFailure
+from tests.unit.router.providers.wires.samples import WIRES
+from tests.unit.router.providers.wires.test_errors import failure, openai
+
+C = ErrorClass
+ROWS: list[dict[str, Any]] = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "unseen.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def _failure(row: dict[str, Any]) -> ProviderFailure:
+    """The failure that a row's answer means."""
+    body = row["body"]
+    if row["status"] == 200:
+        return classify_inside(body)
+    data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return WIRES[row["wire"]].failure(row["status"], {}, data)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['batch']}-{row['wire']}-{row['status']}")
+def test_an_error_has_the_class_that_a_person_gave_it(row: dict[str, Any]) -> None:
+    """So others are asked exactly where they may serve."""
+    assert _failure(row).error_class is C(row["class"])
+
+
+def test_the_rows_are_wide_and_each_stands_once() -> None:
+    """All classes that a provider can state, many wires, no row twice."""
+    bodies = [json.dumps([row["wire"], row["status"], row["body"]]) for row in ROWS]
+    assert len(set(bodies)) == len(bodies) >= 500
+    assert len({row["class"] for row in ROWS}) >= 12
+    assert len({row["wire"] for row in ROWS}) >= 20
+
+
+def _asked(failed: ProviderFailure, request: bytes) -> ErrorClass:
+    """The class after the request was held against the words that decided."""
+    sanitise(failed, str, request)
+    return failed.error_class
+
+
+@pytest.mark.parametrize(
+    ("said", "seeming"),
+    [
+        ('Could not use {"code": 429}', C.RATE_LIMITED),
+        ("Could not use {'status': 503}", C.OVERLOADED),
+        ('Could not use {"error": {"code": "insufficient_quota"}} here', C.QUOTA_EXHAUSTED),
+        ("Could not use {'error': {'type': 'InputTextRiskDetection'}} here", C.CONTENT_REFUSED),
+    ],
+)
+def test_an_error_inside_a_text_counts_unless_the_request_holds_it(said: str, seeming: ErrorClass) -> None:
+    """As JSON and as Python prints it: a gateway's text is another server's error, and a caller's words are not."""
+    body = openai(said, type=None)
+    assert failure("openai_compatible", 400, body).error_class is seeming
+    request = json.dumps({"messages": [{"role": "user", "content": f"Explain this: {said}"}]}).encode()
+    assert _asked(failure("openai_compatible", 400, body), request) is C.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("words", ["overloaded", "payment required", "account suspended", "flagged"])
+def test_what_stands_in_brackets_is_held_against_the_request_too(words: str) -> None:
+    """Brackets around a word make no name of it, and no proof either."""
+    failed = failure("openai_compatible", 400, openai(f"Bad value [{words}] of the tool"))
+    request = json.dumps({"tools": [{"name": words}]}).encode()
+    assert _asked(failed, request) is C.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("InputTextRiskDetection", C.CONTENT_REFUSED),
+        ("RateLimitExceeded.EndpointRPMExceeded", C.RATE_LIMITED),
+        ("Throttling.User", C.RATE_LIMITED),
+        ("account_balance_insufficient", C.QUOTA_EXHAUSTED),
+        ("prompt_too_large", C.CONTEXT_TOO_LONG),
+        ("ModelDoesNotExist", C.MODEL_NOT_FOUND),
+        ("bad_credentials", C.AUTHENTICATION),
+        ("gpu_overload", C.OVERLOADED),
+        ("UpstreamTimeoutError", C.TIMEOUT),
+        ("invalid_function_parameters", C.INVALID_REQUEST),
+        ("insufficient_permissions", C.INVALID_REQUEST),
+    ],
+)
+def test_a_code_of_no_table_is_read_by_its_words(code: str, expected: ErrorClass) -> None:
+    """Codes are the provider's own, so their words may be read; words that say less than a class say nothing."""
+    assert failure("openai_compatible", 400, openai("Bad value.", code=code)).error_class is expected
