@@ -123,7 +123,7 @@ def read_trace(path: Path) -> list[Arrival]:
 
 def own_shape(rng: random.Random, size: int = 20_000) -> list[Arrival]:
     """Returns arrivals in bursts, and log-normal tokens."""
-    found = []
+    found: list[Arrival] = []
     second = 0.0
     while len(found) < size:
         second += rng.expovariate(1) * 3600 / size * 20
@@ -140,7 +140,6 @@ def hours_of(start: datetime, end: datetime) -> list[tuple[datetime, float, floa
         (1.0 if 7 <= hour.hour < 19 else 0.35) * (0.5 if hour.weekday() >= 5 else 1.0) for hour in hours
     ]
     total, passed = sum(weights), 0.0
-    found: list[tuple[datetime, float, float]] = []
     found: list[tuple[datetime, float, float]] = []
     for hour, weight in zip(hours, weights, strict=True):
         found.append((hour, passed / total, (passed + weight) / total))

@@ -53,12 +53,16 @@ async def prepared(dsn: str, *, migrations: int = len(OURS)) -> AsyncIterator[Da
         yield database
 
 
+#: Columns that the version before partitions did not have.
+LATER = {"price_version", "cache_saving_micro_usd"}
+
+
 class EarlierLedger:
     """Records attempts with the statement of the version before partitions, on whatever table there is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._columns = [column for column in COLUMNS if column[0] != "price_version"]
+        self._columns = [column for column in COLUMNS if column[0] not in LATER]
         names = [name for name, _, _ in self._columns]
         arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(self._columns, 1))
         self._sql = f"""

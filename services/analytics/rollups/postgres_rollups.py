@@ -14,7 +14,7 @@ import asyncpg
 
 from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.ledger.postgres_ledger import Changes
-from services.analytics.ledger.postgres_rows import CASTS, COLUMNS
+from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.rollups.contributions_sql import (
     OF_RANGE,
     OF_REQUESTS,
