@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := $(filter-out __init__ generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
+BENCHES := $(filter-out __init__ analytics generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
 BENCH ?=
 # Processes that share the test files, in the order of tests/conftest.py: one more than cores, since many tests wait.
 WORKERS ?= 3

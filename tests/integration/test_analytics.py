@@ -201,7 +201,7 @@ async def test_answers_tell_their_basis_their_change_and_the_next_page(service: 
     change = total.change
     assert change.volume + change.mix + change.price == 60 - change.before.micro_usd
     assert pb.SOURCE_FIVE_MINUTES in answer.basis.computed_from
-    assert 8 <= answer.basis.lag.seconds
+    assert answer.basis.lag.seconds >= 8
     assert abs(answer.basis.last_commit.seconds - now) < 60
     labelled = pb.Query(labels={"sku": "a3"}, group_by_label="sku")
     (row,) = (await service.stub.GetCosts(pb.GetCostsRequest(query=labelled))).rows
