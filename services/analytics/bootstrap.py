@@ -18,6 +18,8 @@ from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
+from services.analytics.forecasts.forecaster import Forecaster
+from services.analytics.forecasts.postgres_history import PostgresUseHistory
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
@@ -77,6 +79,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     PostgresReports(database),
                     PostgresQuotaAlerts(database),
                     PostgresLookup(database),
+                    Forecaster(PostgresUseHistory(database)),
                     rollups,
                     runtime.clock,
                 ),

@@ -53,8 +53,8 @@ async def prepared(dsn: str, *, migrations: int = len(OURS)) -> AsyncIterator[Da
         yield database
 
 
-#: Columns that the version before partitions did not have.
-LATER = {"price_version", "cache_saving_micro_usd"}
+#: Columns that it did not have.
+NEWER = frozenset({"price_version", "cache_saving_micro_usd"})
 
 
 class EarlierLedger:
@@ -62,7 +62,7 @@ class EarlierLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._columns = [column for column in COLUMNS if column[0] not in LATER]
+        self._columns = [column for column in COLUMNS if column[0] not in NEWER]
         names = [name for name, _, _ in self._columns]
         arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(self._columns, 1))
         self._sql = f"""

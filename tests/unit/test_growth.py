@@ -30,12 +30,14 @@ from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
 from services.analytics.api.servicer import AnalyticsServicer
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.clock import ManualClock
+from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
 from tests.support.health import Replica as HealthReplica
 from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
@@ -61,7 +63,7 @@ VALUES: dict[str, object] = {
     "role": router_pb2.ROLE_USER,
     "confidence": 1.0,
     "probability": 1.0,
-    "requests": encode_request(sent_request()),
+    "pointsman.analytics.v1.RecordUsageRequest.requests": encode_request(sent_request()),
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
 }
@@ -183,6 +185,7 @@ def servicer_of(case: Case) -> Any:
         MemoryLedger(),
         MemoryQuotaAlerts(),
         MemoryLedger(),
+        Forecaster(MemoryUseHistory()),
         MemoryRollups(),
         clock,
     )

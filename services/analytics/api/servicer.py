@@ -18,6 +18,7 @@ from libs.rpc.convert import timestamp_to_proto
 from services.analytics.alerts.quota_alerts import QuotaAlerts
 from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
+from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
 from services.analytics.api.proto_reports import (
     basis_to_proto,
     change_to_proto,
@@ -29,6 +30,7 @@ from services.analytics.api.proto_reports import (
 )
 from services.analytics.api.proto_time import instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
@@ -66,6 +68,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         reports: Reports,
         alerts: QuotaAlerts,
         lookup: RequestLookup,
+        forecaster: Forecaster,
         rollups: Rollups,
         clock: Clock,
     ) -> None:
@@ -73,6 +76,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self._reports = reports
         self._alerts = alerts
         self._lookup = lookup
+        self._forecaster = forecaster
         self._rollups = rollups
         self._clock = clock
 
@@ -161,6 +165,11 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             next=_timestamp(state.rebuild_next),
             until=_timestamp(state.rebuild_until),
         )
+
+    async def GetForecast(self, request: pb.GetForecastRequest, context: Context) -> pb.GetForecastResponse:
+        """See the proto."""
+        question = question_from_proto(request, self._clock.now())
+        return answer_to_proto(await self._forecaster.forecast(question))
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         """See the proto."""

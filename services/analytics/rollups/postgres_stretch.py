@@ -1,4 +1,4 @@
-"""How much of the ledger is recounted at once."""
+"""The size of the stretches in which the ledger is recounted."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The spool as files: usage records on disk until analytics has acknowledged them (see the room's head).
 
 A directory of segments `<number>.usage`, each a run of frames (`file_frames`) of one record in MessagePack: a begin
-before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
-copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
-on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
-acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and only
-read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
+before a call and an end after it (with the record of the request, where it answers one; that of a request that no
+attempt answers is a frame by itself). Segments are mapped into memory: a record is in the kernel's hands as soon as
+it is copied there, so it survives the death of this process (not of the machine), and no system call is made for it,
+which on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records
+are acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and
+only read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
 room, and then records are kept again.
 """
 
@@ -135,12 +136,16 @@ class FileSpool:
         records: list[Record] = []
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
-            for record, behind in self._sendable(self._segments[number], offset):
+            segment = self._segments[number]
+            for kind, start, end in self._sendable(segment, offset):
+                record = self._decoded(segment, kind, start, end)
+                if record is None:
+                    continue
                 records.append(record)
                 if len(records) == BATCH_RECORDS:
-                    self._read = Position(number, behind)
+                    self._read = Position(number, end)
                     return records, self._read
-            self._read = Position(number, self._segments[number].size)
+            self._read = Position(number, segment.size)
         return records, self._read
 
     def rewind(self) -> None:
@@ -173,20 +178,18 @@ class FileSpool:
         if self._lock is not None:
             os.close(self._lock)
 
-    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[Record, int]]:
-        """Yields the attempts and requests that ended, and attempts of an earlier process that never did, with the
-        offset behind each."""
-        if not self._unfinished:
-            for kind, start, end in segment.ends(offset):
-                if kind == REQUEST:
-                    yield segment.map[start:end], end
-                elif (record := self._decoded(segment, kind, start, end)) is not None:
-                    yield record, end
-            return
+    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yields frames of attempts and requests that ended, and of attempts of an earlier process that never did:
+        the kind, and where the payload begins and ends."""
+        return self._with_unfinished(segment, offset) if self._unfinished else segment.ends(offset)
+
+    def _with_unfinished(self, segment: Segment, offset: int) -> Iterator[tuple[bytes, int, int]]:
         for frame in segment.frames(offset):
-            record = self._decoded(segment, frame.kind, frame.payload, frame.end)
-            if record is not None and (frame.kind != BEGIN or _attempt_id(record) in self._unfinished):
-                yield record, frame.end
+            if frame.kind == BEGIN:
+                record = self._decoded(segment, BEGIN, frame.payload, frame.end)
+                if record is None or _attempt_id(record) not in self._unfinished:
+                    continue
+            yield frame.kind, frame.payload, frame.end
 
     def _lock_directory(self) -> None:
         """Locks the directory for this process, and recovers what another has left. Raises OSError."""

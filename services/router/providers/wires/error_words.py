@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)"
         r"|payment required"
-        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)",
+        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)|(当日|今日|每日|每月|本月).{0,12}(上限|限额)",
         (400, 403, 404, 412, 422, 429, _UNSTATED),
     ),
     # Google says it of a minute's quota too.
@@ -111,7 +111,9 @@ RULES: tuple[Rule, ...] = (
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
         r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|sensitive information|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|sensitive (information|words)"
+        r"|\b(prompt|response|request|input|output) (was|were|has been) (filtered|blocked)\b"
+        r"|responsible ai\b|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
         r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
         (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),

@@ -29,7 +29,8 @@ _FAULTS = (
     rf"\bexpected (?:an? |one of an? )?{_TYPE}\b"
     rf"|\b(?:must|should|to) be (?:iterable|(?:an? |of type ){_TYPE})\b|\bneither\b|\bexpected a valid\b"
     rf"|\bexpected to be\b|\bthe expected\b"
-    r"|\bgot (?:an? )?(?:null|none|integer|number|string|empty)\b|\binvalid type\b",
+    r"|\bgot (?:an? )?(?:null|none|integer|number|string|empty)\b|\binvalid type\b|\bunmarshal\b"
+    r"|\bmust not be null\b|\barray in request\b",
     # Empty / blank / at least one
     r"\bempty\b|\bblank\b|\btext content blocks\b|\bnon-whitespace text\b|\bat least (?:1|one)\b"
     r"|\bequal to 1\b|\bminimum number of\b|\bmust be positive\b|\bhave content\b|\bno pages\b"
@@ -50,7 +51,7 @@ _FAULTS = (
     # Images and documents that cannot be read
     r"\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
     r"|\bvalid (?:image|pdf|url)\b|\b(?:invalid|illegal) (?:base64|image)|\bbase64 data\b"
-    r"|\bbase64 encoding is\b"
+    r"|\bbase64 encoding is\b|\bdecoding failed\b|\binvalid characters\b"
     r"|\bmatch the (?:provided|declared) (?:media|mime)"
     r"|\b(?:image|url|document|file) (?:data )?is not valid\b|\bto be valid\b",
     # Nothing but that it is wrong
