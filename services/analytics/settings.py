@@ -34,7 +34,7 @@ class AnalyticsSettings(ServiceSettings):
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
     #: The database that questions go to, a replica. Unset: the same.
     postgres_reader_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = None
-    #: Connections that run queries, besides the two that write.
+    #: Connections that run queries, besides the three that write.
     postgres_readers: int = Field(4, ge=1, le=100)
     #: Time after which a commit is given up and the router keeps the batch.
     write_timeout: float = Field(10.0, gt=0, le=600)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from libs.errors import Unavailable
 from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.ledger.postgres_ledger import Changes
@@ -22,7 +23,7 @@ from services.analytics.rollups.contributions_sql import (
     difference_sql,
     fold_sql,
 )
-from services.analytics.rollups.postgres_stretch import exceed, stretch
+from services.analytics.rollups.postgres_stretch import StepSize, exceed, stretch
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
@@ -66,6 +67,7 @@ class PostgresRollups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._step = StepSize()
 
     async def follow(self, connection: Connection, changes: Changes) -> None:
         """Counts what a transaction has changed in the ledger; it is `on_change` of the ledger. From here to their
@@ -109,10 +111,12 @@ class PostgresRollups:
                 return True
             if (end := state.days_due()) is None:
                 return False
-            await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
             if not whole_hours(state.days_until, end, ZoneInfo(state.zone)):
+                end = min(end, state.days_until + HOUR)
+                await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
                 await connection.execute(_RECOUNT_DAYS, state.days_until, end)
                 return True
+            await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
             for width, unit in ((Width.DAY, "day"), (Width.MONTH, "month")):
                 bucket = f"date_trunc('{unit}', bucket, (SELECT zone FROM analytics.rollup_state))"
                 await _fold(connection, Width.HOUR, width, bucket, state.days_until, end)
@@ -161,11 +165,20 @@ class PostgresRollups:
 
     async def rebuild_step(self) -> bool:
         """See the port."""
+        try:
+            more = await self._rebuild_step()
+        except Unavailable:
+            self._step.failed()
+            raise
+        self._step.succeeded()
+        return more
+
+    async def _rebuild_step(self) -> bool:
         async with self._locked() as (connection, state):
             start, until = state.rebuild_next, state.rebuild_until
             if start is None or until is None:
                 return False
-            end = min(until, start + await stretch(connection, start))
+            end = min(until, start + await stretch(connection, start, self._step.attempts))
             for width, floor in ((Width.HOUR, floor_hour), (Width.FIVE_MINUTES, floor_five_minutes)):
                 # Later parts of a bucket are added to what its first part began.
                 first = (

@@ -153,6 +153,8 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         event.error_class = error_class_to_proto(record.error_class)
     if record.price_version:
         event.price_version = record.price_version
+    if record.cache_saving_micro_usd:
+        event.cache_saving.micro_usd = record.cache_saving_micro_usd
     if record.http_status:
         event.http_status = record.http_status
     if record.streamed:
