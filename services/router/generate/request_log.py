@@ -62,7 +62,9 @@ class RequestLog:
     ) -> None:
         request.recorded = True
         generation, plan, now = request.generation, request.plan, self._clock.now()
-        candidates = [_considered(candidate, candidate.excluded) for candidate in plan.candidates]
+        candidates = [
+            _considered(candidate, candidate.excluded) for candidate in plan.candidates[:MOST_CANDIDATES]
+        ]
         if plan.excluded or request.refused:
             candidates = _with_passed_over(request, candidates)
         answer = None if result is None else result.selection
