@@ -11,7 +11,7 @@ from random import Random
 import asyncpg
 import pytest_asyncio
 
-from libs.bounds import MAX_ID
+from libs.bounds import MAX_ID, MAX_TOKENS
 from libs.clock import SystemClock
 from libs.rpc.channel import connect
 from libs.selection import Scores, Strategy
@@ -29,7 +29,6 @@ from tests.support.postgres import fresh_database
 #: Four bytes in UTF-8, and no two texts alike, so that nothing in an index is compressed.
 LETTERS = [chr(code) for code in range(0x20000, 0x20400)]
 LABELS = 16
-MAX_TOKENS = 10**9
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -138,7 +137,7 @@ async def test_a_backlog_of_the_largest_records_reaches_the_ledger(dsn: str, tmp
     connection = await asyncpg.connect(dsn)
     try:
         kept = [
-            await connection.fetchval(f"SELECT count(*) FROM analytics.{name}")  # noqa: S608  # constants
+            await connection.fetchval(f"SELECT count(*) FROM analytics.{name}")  # constants
             for name in ("requests", "attempts")
         ]
     finally:
