@@ -17,8 +17,8 @@ from libs.bounds import MAX_TOKENS
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
-#: More than any model has ever counted; a larger figure is noise. Four of them add up to no more than the ledger keeps:
-#: it refuses the whole record of an attempt with more.
+#: More than any model has ever counted; a larger figure is noise. Four of them add up to no more than the ledger
+#: keeps: it refuses the whole record of an attempt with more.
 _MAX_COUNT = MAX_TOKENS // 4
 
 #: No provider's array has more values; what is beyond is left out, so that no loop over one takes long.
