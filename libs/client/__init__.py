@@ -1,5 +1,5 @@
-"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient` and `CostClient` are
-for operators. Errors are those of `libs.errors`, with the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient` and
+`ForecastClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -19,6 +19,24 @@ from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedReq
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.forecasts import (
+    AmountBand,
+    ForecastBacktest,
+    ForecastClient,
+    ForecastGroup,
+    ForecastLimit,
+    ForecastMeasure,
+    ForecastPlan,
+    ForecastProjection,
+    ForecastQuestion,
+    ForecastRow,
+    Forecasts,
+    ForecastTotal,
+    HistoryTooShort,
+    LimitForecast,
+    ModelReplacement,
+    PlannedModel,
+)
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
@@ -60,6 +78,7 @@ from libs.selection import Degradation, Scores, SelectionReason, Strategy
 __all__ = [
     "DEFAULT_TIMEOUT",
     "Alternative",
+    "AmountBand",
     "Attempt",
     "BudgetNotice",
     "Citation",
@@ -75,17 +94,32 @@ __all__ = [
     "Delta",
     "Event",
     "File",
+    "ForecastBacktest",
+    "ForecastClient",
+    "ForecastGroup",
+    "ForecastLimit",
+    "ForecastMeasure",
+    "ForecastPlan",
+    "ForecastProjection",
+    "ForecastQuestion",
+    "ForecastRow",
+    "ForecastTotal",
+    "Forecasts",
     "Head",
     "HealthClient",
+    "HistoryTooShort",
     "Image",
     "ImageDetail",
     "LearnedState",
+    "LimitForecast",
     "LimitState",
     "ListedModel",
     "Listing",
     "Message",
+    "ModelReplacement",
     "Options",
     "Part",
+    "PlannedModel",
     "Prompt",
     "ProviderState",
     "QuotaAlert",

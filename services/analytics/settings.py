@@ -9,11 +9,18 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from libs.settings import Address, ServiceSettings
+from libs.zones import load_zone
 
 
 def _dsn(value: SecretStr) -> SecretStr:
     if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
         raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _zone(value: str) -> str:
+    if load_zone(value) is None:
+        raise ValueError("must be an IANA time zone name like Europe/Berlin")
     return value
 
 
@@ -31,6 +38,9 @@ class AnalyticsSettings(ServiceSettings):
     postgres_readers: int = Field(4, ge=1, le=100)
     #: Time after which a commit is given up and the router keeps the batch.
     write_timeout: float = Field(10.0, gt=0, le=600)
+    #: The owner's zone: sums are kept by its days and months, so that questions about these are quick. A change is
+    #: taken over in the background.
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     #: Time after which a query is refused.
     read_timeout: float = Field(20.0, gt=0, le=600)
     #: Days for which attempts and requests are kept one by one. Unset: for ever.

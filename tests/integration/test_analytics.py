@@ -25,6 +25,7 @@ from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.reports.query import Query
+from services.analytics.rollups.postgres_rollups import PostgresRollups
 from tests.support.analytics import Analytics, Sender, an_event, analytics, send
 from tests.support.engines import PostgresServer, postgres
 from tests.support.ledger import NOW, an_attempt
@@ -112,7 +113,7 @@ async def test_what_only_the_database_refuses_does_not_hold_up_the_rest(dsn: str
     """A row that PostgreSQL cannot take is found by halving and refused alone, wherever it stands."""
     async with Database(dsn, read_migrations()) as database:
         await database.prepare()
-        ledger = PostgresLedger(database)
+        ledger = PostgresLedger(database, PostgresRollups(database).follow)
         # A lone surrogate cannot come through a proto; it stands for whatever validation does not know of.
         rows = [an_attempt(f"a{i:02}", tenant="\ud800" if i in (3, 9) else "acme") for i in range(10)]
         recorded = await ledger.record([*rows, rows[3]])

@@ -50,3 +50,5 @@ class UsageRecord(Struct, array_like=True):
     message: str = ""
     #: The price that the cost was computed with; empty: not known, or nothing was used.
     price_version: str = ""
+    #: The record of the request that it answered, as it is sent (`libs.request_record`); empty: it answered none.
+    request: bytes = b""

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from cli import alerts, costs, providers, quotas, select, terminal
+from cli import alerts, costs, forecast, providers, quotas, select, terminal
 from cli.layout import Column, Facts, Kind, Table, wrap
 from cli.progress import BatchProgress
 from cli.render import render_result
@@ -28,11 +28,21 @@ from dev.engines.child import Child
 from dev.supervisor import MemberStatus
 from libs.client import (
     Alternative,
+    AmountBand,
     Attempt,
     CostGroup,
     CostInterval,
     CostRow,
     Costs,
+    ForecastBacktest,
+    ForecastGroup,
+    ForecastLimit,
+    ForecastMeasure,
+    ForecastProjection,
+    ForecastRow,
+    ForecastTotal,
+    HistoryTooShort,
+    LimitForecast,
     ProviderState,
     QuotaAlert,
     QuotaForecast,
@@ -187,6 +197,24 @@ ALERT = QuotaAlert(
     *("tenant:northwind-traders-content-team", "micro_usd", "month", "exhaustion_likely", 0.0, 0.0, 7_260.0),
     *(20_000_000_000, 19_999_048_553, 14.4, 0.9),
 )
+BAND = AmountBand(1_234_567_890.0, 2_345_678_901.0, 13_456_789_012.0)
+BACKTEST = ForecastBacktest(14, 12.0, 13.0, 0.79)
+FORECASTS = [
+    ForecastRow(
+        name,
+        0,
+        987_654_321.0,
+        ForecastProjection((ForecastTotal(0.0, BAND),), "levels", BACKTEST, (BAND,) * 24, "blend", BACKTEST),
+        None,
+    )
+    for name in (None, "anthropic/claude-sonnet-4-5")
+] + [ForecastRow(None, 17, 12_345.0, None, HistoryTooShort(3, 8))]
+LIMIT = ForecastLimit("tenant:northwind-traders-content-team", "micro_usd", "month", 20_000_000_000)
+OUTGROWN = [
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, 0.29, 3_725.0, 1.02, 3, 17, 140, None),
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, None, None, None, None, None, None, HistoryTooShort(9, 14)),
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, 0.0, None, 1.0, 12, None, None, None),
+]
 TABLES: dict[str, RenderableType] = {
     "quotas": quotas.table([QUOTA, MONEY], ManualClock()),
     "quotas --forecast": quotas.table(
@@ -194,6 +222,8 @@ TABLES: dict[str, RenderableType] = {
     ),
     "alerts": alerts.table([ALERT], ManualClock()),
     "costs": spent([CostGroup.PROVIDER], None),
+    "forecast": forecast.table(FORECASTS, ForecastMeasure.COST, ForecastGroup.MODEL),
+    "forecast --limits": forecast.limits_table(OUTGROWN),
     "costs by three": spent([CostGroup.PROVIDER, CostGroup.MODEL, CostGroup.TENANT], CostInterval.HOUR),
     "select": selection(),
     "providers": health(),

@@ -33,8 +33,14 @@ class Gamma:
         return NORMAL.cdf(NORMAL.inv_cdf(p) / self.stretch)
 
     def score(self, x: float) -> float:
-        """Returns `x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this."""
-        p = self.below(x)
+        """Returns `x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this. Amounts are
+        counted in whole units, so none at all stands for all that is less than one."""
+        if x <= 0:
+            p = self.below(1.0) / 2
+        elif self._certain:
+            p = 0.5 if math.isclose(x, self.mean, rel_tol=_CERTAIN) else self.below(x)
+        else:
+            p = self.below(x)
         return 6.0 if p >= 1 - 1e-9 else -6.0 if p <= 1e-9 else NORMAL.inv_cdf(p)
 
     def quantile(self, p: float) -> float:
