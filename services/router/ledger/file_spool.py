@@ -31,8 +31,8 @@ from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
-#: Records that `read` returns at most, and bytes of theirs after which it adds no other: a message that is larger than
-#: its receiver takes (`libs.rpc.receive`) would be sent again for ever.
+#: Records that `read` returns at most, and bytes of theirs after which it adds no other: a message that is larger
+#: than its receiver takes (`libs.rpc.receive`) would be sent again for ever.
 BATCH_RECORDS, BATCH_BYTES = 500, 1024 * 1024
 #: Seconds between two tries to make a segment on a full disk.
 RETRY = 1.0
