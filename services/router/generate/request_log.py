@@ -106,7 +106,7 @@ class RequestLog:
         """Returns the record of a request that has ended. `provider` and `model`: of its answer."""
         request.recorded = True
         generation, plan = request.generation, request.plan
-        candidates = [_considered(candidate, "") for candidate in plan.candidates]
+        candidates = [_considered(candidate, "") for candidate in plan.candidates[:MOST_CANDIDATES]]
         if plan.excluded or request.refused:
             candidates = _with_passed_over(request, candidates)
         first = plan.candidates[0] if plan.candidates else None

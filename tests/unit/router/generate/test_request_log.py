@@ -9,6 +9,7 @@ import pytest
 from libs.errors import PointsmanError
 from libs.request_record import RequestRecord
 from libs.types import ErrorClass
+from services.router.generate.request_log import MOST_CANDIDATES
 from tests.support.routing import HANG, TENANT, Harness, catalog, denial, fail, generation, model
 
 A, B = model("a/m"), model("b/m")
@@ -102,3 +103,15 @@ async def test_a_stream_is_recorded_once_although_it_is_closed_after_its_end() -
     await events.aclose()
     record = only(h)
     assert (record.outcome, record.streamed) == ("success", True)
+
+
+async def test_of_a_large_catalog_as_many_candidates_are_recorded_as_the_ledger_keeps() -> None:
+    """With and without one that a limit kept from being called: the ledger refused the whole record of a request
+    that considered more, where nothing was passed over."""
+    models = [model(f"a/m{i}") for i in range(MOST_CANDIDATES + 1)]
+    for denied in (False, True):
+        h = Harness(catalog([A], models), {"a/m": ["fine"], "a/m0": ["fine"]})
+        if denied:
+            h.admission.denied["model:a/m"] = denial("model:a/m")
+        await h.generate.whole(h.catalog, TENANT, generation())
+        assert len(only(h).candidates) == MOST_CANDIDATES
