@@ -25,7 +25,7 @@ _FAULTS = (
     r"|\brequired (?:oneof )?(?:parameter|field|property|key|argument)"
     r"|\bmust (?:provide|have an? (?:message|content|role|name|id))\b"
     r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b|\bnot specified\b"
-    r"|\bhas to be defined\b|\bwithout (?!th(?:e|is|at)\b)",
+    r"|\bonly allowed when [^ ]{1,40} (?:is|are) (?:specified|set|provided|present)\b|\bhas to be defined\b|\bwithout (?!th(?:e|is|at)\b)",
     # Of a wrong type / expected a string, got null / should be a valid list / neither str nor list
     rf"\bexpected (?:an? |one of an? )?{_TYPE}\b"
     rf"|\b(?:must|should|to) be (?:iterable|(?:an? |of type ){_TYPE})\b|\bneither\b|\bexpected a valid\b"
