@@ -5,7 +5,7 @@ owner/repository#number, a file as owner/repository:path, a page, "code" for wha
 or "memory" for what was written from memory in a vendor's manner, its wording unchecked. A status of 200 is an error
 inside an answer. Names of callers, models and files are changed.
 
-Batches 8 and 9 are bodies as they were found, none chosen for its difficulty, less those whose words stood in the
+Batches 8 to 10 are bodies as they were found, none chosen for its difficulty, less those whose words stood in the
 table already. `why`: the reason of the label. `also`: the other class that a careful reader may give. `still`: the
 class that is given today to a row which is known to be wrong.
 """
