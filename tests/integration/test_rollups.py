@@ -13,13 +13,14 @@ import pytest
 import pytest_asyncio
 
 from libs.errors import Unavailable
-from services.analytics.database.postgres_database import Database, PoolOptions
+from services.analytics.database.postgres_database import Connection, Database, PoolOptions
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.attempt import Attempt
-from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.postgres_ledger import Changes, PostgresLedger
+from services.analytics.rollups.contributions_sql import CROWD
 from services.analytics.rollups.postgres_rollups import PostgresRollups, read_state
 from tests.support.engines import PostgresServer, postgres
-from tests.support.ledger import MemoryLedger
+from tests.support.ledger import MemoryLedger, an_attempt
 from tests.support.postgres import fresh_database
 from tests.support.random_history import BEGIN, DAYS, History
 from tests.support.rollups import counted, held
@@ -106,6 +107,30 @@ async def test_rollups_equal_a_recount_whatever_comes_in_whatever_order(dsn: str
                 await agree(dsn, history.ledger)
         await settle(rollups, now)
         await agree(dsn, history.ledger)
+
+
+async def test_a_commit_reads_no_more_the_more_requests_a_caller_gives_one_id(dsn: str) -> None:
+    """It read all of them: after some 50,000 no commit came within its time, and the ledger stood still for all."""
+    read: list[int] = []
+    sql = (
+        "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables "
+        "WHERE schemaname = 'analytics' AND relname LIKE 'attempts%'"
+    )
+    async with Database(dsn, read_migrations()) as database:
+        await database.prepare()
+        rollups = PostgresRollups(database)
+
+        async def follow(connection: Connection, changes: Changes) -> None:
+            # As for a large table: a small one is read whole.
+            await connection.execute("SET LOCAL enable_seqscan = off")
+            before = await connection.fetchval(sql)
+            await rollups.follow(connection, changes)
+            read.append(int(await connection.fetchval(sql) - before))
+
+        ledger = PostgresLedger(database, follow)
+        for number in range(12):
+            await ledger.record([an_attempt(f"a{number}-{i}", request_id="same") for i in range(50)])
+    assert max(read[3:]) <= 3 * CROWD
 
 
 async def deliver(ledger: PostgresLedger, batches: Sequence[Sequence[Attempt]]) -> None:
