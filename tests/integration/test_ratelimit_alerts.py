@@ -121,6 +121,11 @@ async def test_a_wrong_alert_is_refused_with_its_field_and_nothing_is_kept(
     "request_",
     [
         pb.RecordQuotaAlertsRequest(),
+        pb.ListQuotaAlertsRequest(scope="tenant:\0"),
+        pb.ListQuotaAlertsRequest(scope="tenant:" + "x" * 250),
+        pb.ListQuotaAlertsRequest(since=Timestamp(seconds=-1)),
+        pb.ListQuotaAlertsRequest(since=Timestamp(seconds=10**12)),
+        pb.ListQuotaAlertsRequest(since=Timestamp(seconds=2**63 - 1)),
         pb.ListQuotaAlertsRequest(page_size=-1),
         pb.ListQuotaAlertsRequest(page_size=1001),
         pb.ListQuotaAlertsRequest(since=Timestamp(nanos=-5)),

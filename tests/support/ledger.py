@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -28,6 +29,7 @@ from services.analytics.reports.report import (
     ReliabilityRow,
     Waste,
 )
+from services.analytics.rollups.contributions_sql import CROWD
 
 #: 2027-01-15T08:00:00Z, where ManualClock begins.
 NOW = 1_800_000_000.0
@@ -101,8 +103,10 @@ class MemoryLedger:
     def _requests(self, query: Query) -> dict[str, list[Attempt]]:
         """The attempts of each request in each group, by the id of the first of them, whatever the range."""
         groups: dict[tuple[object, ...], list[Attempt]] = {}
+        times = Counter(a.request_id for a in self.rows.values())
         for a in self._matching(query, ever=True):
-            key = (a.request_id, a.tenant, a.campaign, a.content_type, *_values(query, a))
+            alone = a.attempt_id if times[a.request_id] > CROWD else ""
+            key = (a.request_id, a.tenant, a.campaign, a.content_type, alone, *_values(query, a))
             groups.setdefault(key, []).append(a)
         first = (
             min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values()

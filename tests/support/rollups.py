@@ -13,6 +13,7 @@ import asyncpg
 
 from libs.types import UsageAccuracy
 from services.analytics.ledger.attempt import Attempt, Outcome
+from services.analytics.rollups.contributions_sql import CROWD
 from services.analytics.rollups.state import RollupState
 from services.analytics.rollups.tables import (
     DURATIONS,
@@ -87,10 +88,12 @@ _LEVELS: dict[str, Callable[[Attempt], Key]] = {
 def _said_of_requests(attempts: list[Attempt]) -> dict[str, Counter[str]]:
     """The numbers of requests that each attempt stands for."""
     said: dict[str, Counter[str]] = {attempt.attempt_id: Counter() for attempt in attempts}
+    times = Counter(attempt.request_id for attempt in attempts)
     for level, reach in _LEVELS.items():
         groups: defaultdict[Key, list[Attempt]] = defaultdict(list)
         for a in attempts:
-            groups[a.request_id, a.tenant, a.campaign, a.content_type, *reach(a)].append(a)
+            alone = a.attempt_id if times[a.request_id] > CROWD else ""
+            groups[a.request_id, a.tenant, a.campaign, a.content_type, alone, *reach(a)].append(a)
         for group in groups.values():
             first = min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id))
             answered = any(a.outcome is Outcome.SUCCESS for a in group)

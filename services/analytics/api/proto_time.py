@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.analytics.reports.query import MAX_INSTANT
+
 #: Nanoseconds of a second.
 NANOS = 1_000_000_000
 
 
 def instant_from_proto(timestamp: Timestamp) -> float | None:
-    """Returns epoch seconds; None for what is not a timestamp."""
-    if not 0 <= timestamp.nanos < NANOS:
+    """Returns epoch seconds; None for what is no timestamp from 1970 to 2200, which calendars and databases know."""
+    if not (0 <= timestamp.nanos < NANOS and 0 <= timestamp.seconds <= MAX_INSTANT):
         return None
     return timestamp.seconds + timestamp.nanos / NANOS

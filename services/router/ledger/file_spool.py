@@ -216,6 +216,9 @@ class FileSpool:
         unfinished: dict[str, None] = {}
         losses, unreadable = Losses(), 0
         paths = [path for pattern in ("*.spool", "*.usage") for path in sorted(self._directory.glob(pattern))]
+        for stray in [path for path in paths if not path.stem.isdecimal()]:
+            log.warning("spool_file_not_read", file=stray.name)
+            paths.remove(stray)
         for path in paths:
             if path.stat().st_size == 0:
                 path.unlink()
