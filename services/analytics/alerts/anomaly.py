@@ -1,8 +1,8 @@
 """Tells when spend is out of the ordinary, by comparison with the same hours of earlier days.
 
 What is expected of an hour is the median of the same hour of the last 14 days, or of the same weekday of the last
-four weeks where that is more (a shop that is busy on Saturdays): medians, since days of incidents are among them. It
-is scaled half-way to the level of the last 24 hours, as levels wander. How far above it is still ordinary is read off
+four weeks where that is more or where these weeks agree (a shop that is busy on Saturdays, an office that is closed):
+medians, since days of incidents are among them. It is scaled half-way to the level of the last 24 hours, as levels wander. How far above it is still ordinary is read off
 the series itself: for each hour of the last 28 days the ratio to what was expected then, and of these the largest of
 each day. An amount is an anomaly where its ratio exceeds the second largest of those days by `margin`, so one earlier
 incident hides no later one; where it is at least `least_ratio` times what was expected and above it by `DEVIATIONS`
@@ -27,6 +27,8 @@ HOUR: Final = 3600.0
 DAY_HOURS: Final = 24
 #: Days whose same hour is looked at, weeks whose same weekday is, and days whose ratios tell what is ordinary.
 DAYS, WEEKS, JUDGED_DAYS = 14, 4, 28
+#: Weeks whose amounts are no further from their median than this part of it speak for the weekday alone.
+AGREEING: Final = 0.4
 #: Bounds of the scaling to the last level.
 LEAST_SCALE, MOST_SCALE = 0.5, 2.0
 #: Hours of the past that are read: each day that is judged has its own past.
@@ -57,8 +59,8 @@ class Width:
 
 
 WIDTHS: Final = (
-    Width(hours=1, least_ratio=2.0, margin=1.25, least_excess=1_000_000),
-    Width(hours=DAY_HOURS, least_ratio=1.5, margin=1.2, least_excess=5_000_000),
+    Width(hours=1, least_ratio=2.0, margin=1.5, least_excess=1_000_000),
+    Width(hours=DAY_HOURS, least_ratio=1.5, margin=1.3, least_excess=5_000_000),
 )
 
 
@@ -141,9 +143,7 @@ class Baseline:
         found = self._medians.get(end)
         if found is None:
             weeks = [self._sums[i] for k in range(1, WEEKS + 1) if (i := end - 7 * k * DAY_HOURS) >= 0]
-            # Fewer than three weeks say little about a weekday.
-            found = max(median(self._same_hours(end)), median(weeks) if len(weeks) >= 3 else 0.0)
-            self._medians[end] = found
+            found = self._medians[end] = _usual(self._same_hours(end), weeks)
         return found
 
     def _same_hours(self, end: int) -> list[float]:
@@ -165,6 +165,18 @@ def median(values: Sequence[float]) -> float:
     ranked = sorted(values)
     middle = len(ranked) // 2
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
+
+
+def _usual(days: Sequence[float], weeks: Sequence[float]) -> float:
+    """Returns what is usual by the same hours of earlier days and of the same weekdays."""
+    of_days = median(days)
+    # Fewer than three weeks say little about a weekday.
+    if len(weeks) < 3:
+        return of_days
+    of_weeks = median(weeks)
+    if all(abs(amount - of_weeks) <= AGREEING * of_weeks for amount in weeks):
+        return of_weeks
+    return max(of_days, of_weeks)
 
 
 def _sigma(values: Sequence[float]) -> float:

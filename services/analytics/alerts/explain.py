@@ -15,9 +15,10 @@ LEAST_SHARE: Final = 0.2
 def explain(
     now: Mapping[str, Mapping[str, float]], expected: Mapping[str, Mapping[str, float]]
 ) -> tuple[Mover, ...]:
-    """Returns what moved most, the largest part first. `now` and `expected`: amounts by dimension and value; every
-    dimension adds up to the same change. One value a dimension: the others' parts would be told twice. Without a rise
-    there is no mover."""
+    """Returns what moved, one value a dimension: that with the largest part of the change. First the one whose part
+    of the change exceeds most what it had of the whole before: a model that had 5 % and is all of the rise tells
+    more than a provider that had everything and is. `now` and `expected`: amounts by dimension and value; every
+    dimension adds up to the same change. Without a rise there is no mover."""
     found = []
     for dimension, amounts in now.items():
         before = expected.get(dimension, {})
@@ -28,15 +29,16 @@ def explain(
             continue
         # Of equal changes the first by name, so that replicas say the same.
         value = min(values, key=lambda value: (-changes[value], value))
-        found.append(
-            Mover(
-                dimension,
-                value,
-                round(amounts.get(value, 0.0)),
-                round(before.get(value, 0.0)),
-                round(changes[value] / whole, 3),
-            )
+        share, had = changes[value] / whole, before.get(value, 0.0) / (sum(before.values()) or 1.0)
+        mover = Mover(
+            dimension,
+            value,
+            round(amounts.get(value, 0.0)),
+            round(before.get(value, 0.0)),
+            round(share, 3),
         )
-    # The dimension that explains most first; the sort is stable, so of equals the one that was named first.
-    found.sort(key=lambda mover: -mover.share)
-    return tuple([m for i, m in enumerate(found) if not i or m.share >= LEAST_SHARE][:MOST_MOVERS])
+        found.append((len(values) == 1, -(share - had), mover))
+    # A dimension with a single value says nothing unless there is no other; of equals the one that was named first.
+    found.sort(key=lambda one: one[:2])
+    several = [mover for single, _, mover in found if not single and mover.share >= LEAST_SHARE]
+    return tuple(several[:MOST_MOVERS] or [mover for _, _, mover in found[:1]])
