@@ -2,10 +2,10 @@
 
 What is expected of an hour is the median of the same hour of the last 14 days, or of the same weekday of the last
 four weeks where that is more or where these weeks agree (a shop that is busy on Saturdays, an office that is closed):
-medians, since days of incidents are among them. It is scaled half-way to the level of the last 24 hours, as levels wander. How far above it is still ordinary is read off
-the series itself: for each hour of the last 28 days the ratio to what was expected then, and of these the largest of
-each day. An amount is an anomaly where its ratio exceeds the second largest of those days by `margin`, so one earlier
-incident hides no later one; where it is at least `least_ratio` times what was expected and above it by `DEVIATIONS`
+medians, since days of incidents are among them. It is scaled half-way to the level of the last 24 hours, as levels
+wander. How far above it is still ordinary is read off the series itself: for each hour of the last 28 days the ratio
+to what was expected then, and of these the largest of each day. An amount is an anomaly where its ratio exceeds the
+second largest of those days by `margin`, so one earlier incident hides no later one; where it is at least `least_ratio` times what was expected and above it by `DEVIATIONS`
 robust standard deviations (1.4826 times the median absolute deviation, which estimates that of a normal distribution:
 Rousseeuw and Croux, 1993); and where it is above it by a sum that somebody would get up for. A bursty client's own
 bursts are ordinary in this way and a steady client's tripling is not. `python -m bench.alerts` measures false alarms
