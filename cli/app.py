@@ -17,6 +17,7 @@ def build() -> typer.Typer:
     from cli import alerts
     from cli.costs import costs
     from cli.export import export_ledger
+    from cli.forecast import forecast
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
@@ -34,7 +35,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, costs, request, reconcile):
+    for command in (generate, select, providers, quotas, costs, forecast, request, reconcile):
         app.command()(command)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)

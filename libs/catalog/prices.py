@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import version as installed_version
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import (
@@ -32,7 +32,7 @@ from libs.types import Usage
 
 _MTOK_KEYS = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok", "output_reasoning_mtok")
 _MICRO_PER_KCOUNT = 1000
-_LIST_VERSION = version("genai-prices")
+_LIST_VERSION = installed_version("genai-prices")
 
 
 class UnknownPrice(LookupError):
@@ -90,11 +90,8 @@ class _Listing:
     schedule: tuple[tuple[StartDateConstraint | TimeOfDateConstraint | None, _Table], ...]
     #: The list names a price for input and output tokens, or says that the model is free.
     complete: bool
-
-    @property
-    def version(self) -> str:
-        """Returns the version of the list, and the entry's name."""
-        return f"genai-prices {_LIST_VERSION} {self.model_id}"
+    #: The version of the list, and the entry's name.
+    version: str
 
     def table(self, at: float) -> _Table:
         """Returns the prices of an instant."""
@@ -173,7 +170,8 @@ def _compiled(info: ModelInfo) -> _Listing:
     complete = info.id.endswith(":free") or all(
         price.input_mtok is not None and price.output_mtok is not None for _, price in schedule
     )
-    return _Listing(info.id, tuple((c, _table(price)) for c, price in schedule), complete)
+    version = f"genai-prices {_LIST_VERSION} {info.id}"
+    return _Listing(info.id, tuple((c, _table(price)) for c, price in schedule), complete, version)
 
 
 def _table(price: ModelPrice) -> _Table:

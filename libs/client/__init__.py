@@ -1,5 +1,5 @@
 """The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient` and
-`AlertClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
+`ForecastClient` and `AlertClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -20,6 +20,24 @@ from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Sile
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.forecasts import (
+    AmountBand,
+    ForecastBacktest,
+    ForecastClient,
+    ForecastGroup,
+    ForecastLimit,
+    ForecastMeasure,
+    ForecastPlan,
+    ForecastProjection,
+    ForecastQuestion,
+    ForecastRow,
+    Forecasts,
+    ForecastTotal,
+    HistoryTooShort,
+    LimitForecast,
+    ModelReplacement,
+    PlannedModel,
+)
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
@@ -64,6 +82,7 @@ __all__ = [
     "AlertMover",
     "AlertUpdate",
     "Alternative",
+    "AmountBand",
     "Attempt",
     "BudgetNotice",
     "Citation",
@@ -79,17 +98,32 @@ __all__ = [
     "Delta",
     "Event",
     "File",
+    "ForecastBacktest",
+    "ForecastClient",
+    "ForecastGroup",
+    "ForecastLimit",
+    "ForecastMeasure",
+    "ForecastPlan",
+    "ForecastProjection",
+    "ForecastQuestion",
+    "ForecastRow",
+    "ForecastTotal",
+    "Forecasts",
     "Head",
     "HealthClient",
+    "HistoryTooShort",
     "Image",
     "ImageDetail",
     "LearnedState",
+    "LimitForecast",
     "LimitState",
     "ListedModel",
     "Listing",
     "Message",
+    "ModelReplacement",
     "Options",
     "Part",
+    "PlannedModel",
     "Prompt",
     "ProviderState",
     "QuotaClient",

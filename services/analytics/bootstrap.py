@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from random import SystemRandom
+from random import Random, SystemRandom
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
@@ -26,11 +26,15 @@ from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
+from services.analytics.forecasts.forecaster import Forecaster
+from services.analytics.forecasts.postgres_history import PostgresUseHistory
 from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.reports.postgres_reports import PostgresReports
+from services.analytics.rollups.keeper import RollupKeeper
+from services.analytics.rollups.postgres_rollups import PostgresRollups
 from services.analytics.settings import AnalyticsSettings
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
@@ -68,7 +72,12 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         retention = None if settings.retention_days is None else settings.retention_days * DAY
         keeper = PartitionKeeper(database, PARTITIONED, retention, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("analytics-partitions", keeper.run))
-        recorder = Recorder(PostgresLedger(database), runtime.clock, runtime.metrics, retention=retention)
+        rollups = PostgresRollups(database)
+        rollup_keeper = RollupKeeper(rollups, settings.time_zone, runtime.clock, Random(), runtime.metrics)
+        await stack.enter_async_context(background("analytics-rollups", rollup_keeper.run))
+        recorder = Recorder(
+            PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
+        )
         stack.push_async_callback(recorder.close)
         alerts = PostgresAlerts(database)
         await stack.enter_async_context(_detecting(settings, runtime, database, alerts))
@@ -82,6 +91,8 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     alerts,
                     AlertWatch(alerts, runtime.clock, runtime.metrics),
                     PostgresLookup(database),
+                    Forecaster(PostgresUseHistory(database)),
+                    rollups,
                     runtime.clock,
                     TimeOrderedIds(SystemRandom()),
                 ),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from pydantic_settings import SettingsConfigDict
 
 from libs.settings import Address, ServiceSettings
+from libs.zones import load_zone
 from services.analytics.alerts.webhook import Destination, read_destinations
 
 _HOST = re.compile(r"[a-z0-9.:-]{1,253}")
@@ -19,6 +20,12 @@ _HOST = re.compile(r"[a-z0-9.:-]{1,253}")
 def _dsn(value: SecretStr) -> SecretStr:
     if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
         raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _zone(value: str) -> str:
+    if load_zone(value) is None:
+        raise ValueError("must be an IANA time zone name like Europe/Berlin")
     return value
 
 
@@ -32,10 +39,13 @@ class AnalyticsSettings(ServiceSettings):
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
     #: The database that questions go to, a replica. Unset: the same.
     postgres_reader_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = None
-    #: Connections that run queries, besides the two that write.
+    #: Connections that run queries, besides the three that write.
     postgres_readers: int = Field(4, ge=1, le=100)
     #: Time after which a commit is given up and the router keeps the batch.
     write_timeout: float = Field(10.0, gt=0, le=600)
+    #: The owner's zone: sums are kept by its days and months, so that questions about these are quick. A change is
+    #: taken over in the background.
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     #: Time after which a query is refused.
     read_timeout: float = Field(20.0, gt=0, le=600)
     #: Days for which attempts and requests are kept one by one. Unset: for ever.

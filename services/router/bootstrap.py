@@ -133,11 +133,14 @@ async def assemble(
             recent,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
-        retries = RetryBudget(settings.retry_ratio, settings.retry_minimum)
+        retries, requests = (
+            RetryBudget(settings.retry_ratio, settings.retry_minimum),
+            RequestLog(spool, clock, ids),
+        )
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
         gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
-        calls = Calls(providers, gate, retries, recent, clock)
+        calls = Calls(providers, gate, retries, recent, requests, clock)
         generate = Generate(
             planner,
             gate,
@@ -146,7 +149,7 @@ async def assemble(
             retries,
             recent,
             RecentAnswers(),
-            RequestLog(spool, clock, ids),
+            requests,
             clock,
             rng,
         )

@@ -119,7 +119,7 @@ async def test_an_id_that_was_used_again_gives_each_request_its_attempts(both: A
 
 
 async def test_attempts_whose_router_died_have_an_account_without_a_record(both: Any) -> None:
-    """What it began is not hidden because nobody saw its end."""
+    """Attempts are shown although nobody saw their end."""
     ledger, lookup = both
     lost = an_attempt("a1", request_id="r1", outcome=Outcome.UNKNOWN)
     await ledger.record([lost])

@@ -9,13 +9,13 @@ import pytest
 import structlog
 
 from libs.clock import SystemClock
-from libs.selection import Scores, Strategy
+from libs.request_record import decode_request, encode_request
 from libs.telemetry import Metrics
 from libs.types import Usage, UsageAccuracy
 from services.router.ledger.file_spool import FileSpool, SpoolLocked
-from services.router.ledger.request_record import ConsideredModel, RequestRecord
 from services.router.ledger.usage_record import Outcome, UsageRecord
 from tests.support.clock import ManualClock
+from tests.support.requests import sent_request
 from tests.support.routing import MemorySpool
 
 Ended = Callable[[], list[UsageRecord]]
@@ -86,46 +86,20 @@ def test_what_ends_is_kept_in_order_as_it_was(spool: tuple[MemorySpool | FileSpo
 
 def test_requests_come_out_as_they_were_beside_attempts(tmp_path: Path) -> None:
     """Also from the files of a process that died, with an attempt of it that never ended."""
-    asked = RequestRecord(
-        record_id="q1",
-        request_id="r",
-        tenant="acme",
-        campaign="",
-        content_type="general",
-        labels={"k": "v"},
-        started=1.5,
-        latency=0.25,
-        time_to_first_token=None,
-        outcome=Outcome.SUCCESS,
-        error_reason="",
-        attempts=1,
-        failed_over=False,
-        degradation=None,
-        strategy=Strategy.BALANCED,
-        policy="default",
-        policy_version="v1",
-        estimated_input_tokens=3,
-        max_output_tokens=4,
-        capabilities=["json"],
-        candidates=[ConsideredModel("a/m", "", 0, Scores(0.5, total=0.25), 7)],
-        provider="a",
-        model="m",
-        probability=0.5,
-        queued=0.0,
-        paused=0.0,
-        cost_micro_usd=7,
-        streamed=False,
-        cached=False,
-        trace_id="",
-    )
+    asked = sent_request()
     first = open_spool(tmp_path)
     first.begin(record("cut", Outcome.UNKNOWN))
     first.begin(record("done", Outcome.UNKNOWN))
     first.end(record("done"))
     first.add_request(asked)
-    assert first.read()[0] == [record("done"), asked]
+    assert first.read()[0] == [record("done"), encode_request(asked)]
+    assert decode_request(encode_request(asked)) == asked
     abandon(first)
-    assert open_spool(tmp_path).read()[0] == [record("cut", Outcome.UNKNOWN), record("done"), asked]
+    assert open_spool(tmp_path).read()[0] == [
+        record("cut", Outcome.UNKNOWN),
+        record("done"),
+        encode_request(asked),
+    ]
 
 
 def test_an_attempt_cut_off_by_a_crash_is_sent_as_it_began(tmp_path: Path) -> None:

@@ -357,6 +357,10 @@ async def test_the_services_inside_refuse_nonsense_too(shared: Shared) -> None:
             (analytics.GetCosts, analytics_pb2.GetCostsRequest(query={"time_zone": "Middle/Earth"})),
             (analytics.GetCosts, analytics_pb2.GetCostsRequest(query={"from_time": FUTURE})),
             (analytics.GetPerformance, analytics_pb2.GetPerformanceRequest(query={"group_by": [99]})),
+            (analytics.GetForecast, analytics_pb2.GetForecastRequest(time_zone="Middle/Earth")),
+            (analytics.GetForecast, analytics_pb2.GetForecastRequest(until=FUTURE)),
+            (analytics.GetForecast, analytics_pb2.GetForecastRequest(what_if={"growth": -1})),
+            (analytics.GetForecast, analytics_pb2.GetForecastRequest(limits=[{"scope": "tenant"}])),
             (analytics.GetReliability, analytics_pb2.GetReliabilityRequest(query={"interval": 99})),
         ]
         wrong = []

@@ -21,6 +21,7 @@ from libs.client import AlertClient, AlertUpdate
 from libs.errors import NotFound
 from libs.rpc.status import from_rpc_error
 from libs.telemetry import Metrics
+from libs.types import ErrorClass
 from services.analytics.alerts.alert import AlertKind, KeptAlert, Severity
 from services.analytics.alerts.anomaly import HISTORY_HOURS, HOUR
 from services.analytics.alerts.detection import LEASE_NAME, ROUND, SETTLED, Detection
@@ -30,11 +31,15 @@ from services.analytics.alerts.postgres_series import PostgresSeries
 from services.analytics.alerts.store import AlertFilter
 from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
+from services.analytics.ledger.attempt import Outcome
+from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.ledger.request import RequestRecord
+from services.analytics.rollups.postgres_rollups import PostgresRollups
 from tests.support.alerts import BURN, SPEND
 from tests.support.analytics import Analytics, analytics
 from tests.support.clock import ManualClock
 from tests.support.engines import PostgresServer
-from tests.support.ledger import NOW
+from tests.support.ledger import NOW, an_attempt
 from tests.support.postgres import fresh_database
 
 
@@ -63,36 +68,34 @@ def the_client(service: Analytics) -> AlertClient:
     return AlertClient(f"127.0.0.1:{service.server.port}", timeout=20.0)
 
 
-#: Rows of one tenant and model in each hour from $1 to $2, at a rate of $3 an hour.
-_FILL = """
-    INSERT INTO analytics.attempts (
-        attempt_id, request_id, attempt_number, tenant, campaign, content_type, provider, model, started, latency_us,
-        ttft_us, outcome, error_class, http_status, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, reasoning_tokens, accuracy, cost_micro_usd, finish_reason, streamed, hedge, trace_id, rank
-    )
-    SELECT $3 || '-' || $4 || '-' || n, $3 || '-' || $4 || '-' || n, 1, $3, '', 'seo', 'openai', $4,
-        timestamptz 'epoch' + n * interval '1 second', 1000000, NULL, $5,
-        CASE $5 WHEN 'failure' THEN 'server' ELSE '' END, 200, 1, 1, 0, 0, 0, 'exact', $6, '', false, false, '', 0
-    FROM generate_series($1::bigint, $2::bigint - 1, $7::bigint) AS n
-"""
-
-
 async def fill(
-    dsn: str,
+    database: Database,
     since: float,
     until: float,
     *,
     tenant: str = "acme",
     model: str = "gpt-4o",
-    outcome: str = "success",
+    outcome: Outcome = Outcome.SUCCESS,
     cost: int = 500_000,
     every: int = 600,
 ) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(_FILL, int(since), int(until), tenant, model, outcome, cost, every)
-    finally:
-        await connection.close()
+    """Records attempts at even distances, as routers' records are."""
+    failed = outcome is Outcome.FAILURE
+    made = [
+        an_attempt(
+            f"{tenant}-{model}-{outcome}-{at}",
+            tenant=tenant,
+            model=model,
+            started=float(at),
+            outcome=outcome,
+            error_class=ErrorClass.SERVER_ERROR if failed else None,
+            cost_micro_usd=cost,
+        )
+        for at in range(int(since), int(until), every)
+    ]
+    ledger = PostgresLedger(database, PostgresRollups(database).follow)
+    for first in range(0, len(made), 1000):
+        await ledger.record(made[first : first + 1000])
 
 
 class Bed:
@@ -123,14 +126,14 @@ class Bed:
         return await self.store.find(AlertFilter(), self.clock.now(), NOW - 86_400, 100)
 
 
-async def test_a_tripled_spend_is_one_alert_that_names_who_and_what(dsn: str, database: Database) -> None:
+async def test_a_tripled_spend_is_one_alert_that_names_who_and_what(database: Database) -> None:
     """The tenant, not all traffic; the model that did it first; the figures of earlier days. It is over when the
     spend is as before, and within a day the same alert stands again."""
     bed = Bed(database)
-    await fill(dsn, bed.until - HISTORY_HOURS * HOUR, bed.until + 7200)
-    await fill(dsn, bed.until - HISTORY_HOURS * HOUR, bed.until + 7200, tenant="quiet", every=3600)
+    await fill(database, bed.until - HISTORY_HOURS * HOUR, bed.until + 7200)
+    await fill(database, bed.until - HISTORY_HOURS * HOUR, bed.until + 7200, tenant="quiet", every=3600)
     assert await bed.look() == []
-    await fill(dsn, bed.until - 1800, bed.until, model="o3", cost=9_000_000)
+    await fill(database, bed.until - 1800, bed.until, model="o3", cost=9_000_000)
     (kept,) = await bed.look()
     alert = kept.alert
     assert (alert.kind, alert.subject, alert.severity) == (
@@ -152,53 +155,44 @@ async def test_a_tripled_spend_is_one_alert_that_names_who_and_what(dsn: str, da
     bed.clock.advance(3600)
     (over,) = await bed.look()
     assert over.alert.cleared == bed.clock.now()
-    await fill(dsn, bed.until - 600, bed.until, model="o1", cost=40_000_000)
+    bed.clock.advance(ROUND)
+    await fill(database, bed.until - 600, bed.until, model="o1", cost=40_000_000)
     (back,) = await bed.look()
     assert (back.alert.alert_id, back.alert.cleared, back.turn) == (alert.alert_id, None, 2)
 
 
-async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(
-    dsn: str, database: Database
-) -> None:
+async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(database: Database) -> None:
     """With the class that grew; errors that callers are the cause of are none."""
     bed = Bed(database)
-    await fill(dsn, bed.until - 14 * 86_400, bed.until, every=60, cost=0)
-    connection = await asyncpg.connect(dsn)
-    try:
+    await fill(database, bed.until - 14 * 86_400, bed.until, every=150, cost=0)
 
-        async def requests(tenant: str, reason: str, since: float, many: int) -> None:
-            await connection.execute(
-                """
-                INSERT INTO analytics.requests (
-                    record_id, request_id, tenant, campaign, content_type, started, latency_us, outcome, error_reason,
-                    attempts, failed_over, degradation, strategy, policy, policy_version, estimated_input_tokens,
-                    max_output_tokens, capabilities, candidates, provider, model, queued_us, paused_us,
-                    cost_micro_usd, streamed, cached, trace_id
-                )
-                SELECT $1 || $2 || n, 'r', $1, '', '', $3, 1, CASE $2 WHEN '' THEN 'success' ELSE 'failure' END, $2,
-                    1, false, '', '', '', '', 0, 0, '{}', '[]', '', '', 0, 0, 0, false, false, ''
-                FROM generate_series(1, $4::int) AS n
-                """,
-                tenant,
-                reason,
-                instant(since),
-                many,
+    async def requests(tenant: str, reason: str, since: float, many: int) -> None:
+        records = [
+            RequestRecord(
+                record_id=f"{tenant}{reason}{i}",
+                request_id="r",
+                tenant=tenant,
+                started=since,
+                latency=1.0,
+                outcome=Outcome.FAILURE if reason else Outcome.SUCCESS,
+                error_reason=reason,
             )
+            for i in range(many)
+        ]
+        await PostgresLedger(database).record([], records)
 
-        await requests("acme", "", bed.until - 100, 100)
-        await requests("busy", "LIMIT_EXCEEDED", bed.until - 100, 90)
-        await requests("busy", "", bed.until - 100, 10)
-        assert await bed.look() == []
-        await fill(dsn, bed.until - 899, bed.until, every=30, outcome="failure")
-        await requests("acme", "PROVIDERS_FAILED", bed.until - 99, 40)
-    finally:
-        await connection.close()
+    await requests("acme", "", bed.until - 100, 100)
+    await requests("busy", "LIMIT_EXCEEDED", bed.until - 100, 90)
+    await requests("busy", "", bed.until - 100, 10)
+    assert await bed.look() == []
+    await fill(database, bed.until - 899, bed.until, every=30, outcome=Outcome.FAILURE)
+    await requests("acme", "PROVIDERS_FAILED", bed.until - 99, 40)
     found = {kept.alert.kind: kept.alert for kept in await bed.look()}
     assert set(found) == {AlertKind.ERROR_ANOMALY, AlertKind.RELIABILITY_DROP}
     errors, drop = found[AlertKind.ERROR_ANOMALY], found[AlertKind.RELIABILITY_DROP]
     assert errors.subject == (("provider", "openai"),)
     assert errors.movers[0].dimension == "error_class"
-    assert errors.movers[0].value == "server"
+    assert errors.movers[0].value == "server_error"
     assert errors.expected is not None
     assert errors.expected.amount == 0
     assert (drop.subject, drop.severity) == ((), Severity.CRITICAL)
@@ -206,10 +200,10 @@ async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(
     assert drop.burn_rate == pytest.approx(26.67)
 
 
-async def test_without_history_nothing_is_called_an_anomaly(dsn: str, database: Database) -> None:
+async def test_without_history_nothing_is_called_an_anomaly(database: Database) -> None:
     bed = Bed(database)
-    await fill(dsn, bed.until - 3 * 86_400, bed.until, cost=1)
-    await fill(dsn, bed.until - 3600, bed.until, model="o3", cost=10**9)
+    await fill(database, bed.until - 3 * 86_400, bed.until, cost=1)
+    await fill(database, bed.until - 3600, bed.until, model="o3", cost=10**9)
     assert await bed.look() == []
 
 
@@ -294,7 +288,6 @@ async def test_a_watcher_gets_all_that_stand_and_then_each_change(
         await store.record([replace(spend, as_of=now + 1, cleared=now + 1)])
         (over,) = (await following()).alerts
         assert (over.alert_id, over.standing) == (spend.alert_id, False)
-        await updates.aclose()
 
 
 BAD = Timestamp(seconds=2**40)
@@ -401,7 +394,9 @@ async def test_alerts_on_the_command_line(service: Analytics, database: Database
 
 async def test_quota_alerts_of_before_are_carried_over(dsn: str) -> None:
     """Under the ids that limiters' next records on them have."""
-    before = [migration for migration in read_migrations() if migration.version < 30]
+    everything = read_migrations()
+    (ours,) = [m.version for m in everything if "DROP TABLE analytics.quota_alerts" in m.sql]
+    before = [migration for migration in everything if migration.version < ours]
     async with Database(dsn, before) as database:
         await database.prepare()
     connection = await asyncpg.connect(dsn)

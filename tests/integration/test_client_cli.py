@@ -490,6 +490,7 @@ class Operations(
 
     def __init__(self) -> None:
         self.query = analytics_pb2.Query()
+        self.forecast = analytics_pb2.GetForecastRequest()
 
     async def ListProviders(
         self, request: health_pb2.ListProvidersRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -535,6 +536,20 @@ class Operations(
         )
         return analytics_pb2.GetCostsResponse(rows=[row], total=row)
 
+    async def GetForecast(
+        self, request: analytics_pb2.GetForecastRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> analytics_pb2.GetForecastResponse:
+        self.forecast = request
+        row = analytics_pb2.ForecastRow(
+            used=1_500_000,
+            projection=analytics_pb2.ForecastProjection(
+                totals=[{"amount": {"p10": 2_000_000, "p50": 3_000_000, "p90": 4_000_000}}],
+                backtest={"forecasts": 9, "error": 0.9, "naive_error": 1.0, "coverage": 0.8},
+            ),
+        )
+        limits = [analytics_pb2.LimitForecast(limit=limit, peak=50) for limit in request.limits]
+        return analytics_pb2.GetForecastResponse(rows=[row], planned=[row], limits=limits)
+
 
 async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
     """The operators' commands, for a person and as JSON, with the service token."""
@@ -576,6 +591,20 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert (parsed["total"]["cost_micro_usd"], parsed["rows"][0]["group"]) == (1_500_000, ["alpha"])
         assert list(operations.query.group_by) == [analytics_pb2.GROUP_BY_PROVIDER]
         assert operations.query.interval == analytics_pb2.INTERVAL_DAY
+        shown, parsed = await both(
+            *("forecast", "--by", "model", "--limits", "--growth", "1.5", "--without", "beta"),
+            *("--price", "alpha/large=0.5", "--replace", "alpha/large=beta/small"),
+        )
+        assert "$3.0000" in shown
+        assert "50%" in shown
+        assert parsed["rows"][0]["projection"]["totals"][0]["amount"]["p90"] == 4_000_000
+        plan = operations.forecast.what_if
+        assert (plan.growth, list(plan.lost_providers)) == (1.5, ["beta"])
+        assert (plan.prices[0].model, plan.prices[0].factor) == ("large", 0.5)
+        assert (plan.replacements[0].model, plan.replacements[0].new_provider) == ("large", "beta")
+        assert [limit.scope for limit in operations.forecast.limits] == ["tenant:acme"] * 3
+        bad = await end(await start(tmp_path, "forecast", "--price", "alpha", **environment))
+        assert (bad.code, "--price" in bad.err) == (2, True)
         refused = await end(
             await start(tmp_path, "costs", "--json", **environment | {"POINTSMAN_SERVICE_TOKEN": ""})
         )

@@ -109,7 +109,7 @@ async def start(dsn: str, folder: Path) -> asyncio.subprocess.Process:
 
 
 async def test_every_row_and_value_is_in_the_files(dsn: str, tmp_path: Path) -> None:
-    """What DuckDB reads is what PostgreSQL holds, in every column, empty texts apart from none, instants in UTC."""
+    """DuckDB reads every column as PostgreSQL holds it, empty texts apart from none, instants in UTC."""
     names = await fill(dsn)
     told = await exported(dsn, tmp_path)
     assert set(told["files"]) == set(files_of(tmp_path)) == set(told["written"])

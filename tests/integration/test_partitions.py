@@ -25,9 +25,9 @@ from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.database.postgres_partitions import AHEAD, ATTEMPTS, DAY, WEEK, week_of
 from services.analytics.ledger.attempt import Attempt, Outcome
 from services.analytics.ledger.ledger import Recorded
+from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.ledger.postgres_ledger import Changes, PostgresLedger
 from services.analytics.ledger.postgres_retention import PartitionKeeper
-from services.analytics.ledger.postgres_rows import CASTS, COLUMNS
 from tests.support.clock import ManualClock
 from tests.support.engines import PostgresServer
 from tests.support.ledger import NOW, an_attempt
@@ -53,12 +53,16 @@ async def prepared(dsn: str, *, migrations: int = len(OURS)) -> AsyncIterator[Da
         yield database
 
 
+#: Columns that it did not have.
+NEWER = frozenset({"price_version", "cache_saving_micro_usd"})
+
+
 class EarlierLedger:
     """Records attempts with the statement of the version before partitions, on whatever table there is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._columns = [column for column in COLUMNS if column[0] != "price_version"]
+        self._columns = [column for column in COLUMNS if column[0] not in NEWER]
         names = [name for name, _, _ in self._columns]
         arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(self._columns, 1))
         self._sql = f"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,15 +15,17 @@ from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
 from services.analytics.ledger.request import RequestRecord
-from services.analytics.reports.query import GroupBy, Interval, Query
+from services.analytics.reports.query import MAX_ROWS, Group, GroupBy, Interval, Query
 from services.analytics.reports.report import (
-    MAX_ROWS,
+    Basis,
     CostReport,
     CostRow,
-    Group,
+    PerformanceReport,
     PerformanceRow,
     Quantiles,
+    ReliabilityReport,
     ReliabilityRow,
+    Waste,
 )
 
 #: 2027-01-15T08:00:00Z, where ManualClock begins.
@@ -77,28 +79,34 @@ class MemoryLedger:
 
     async def costs(self, query: Query) -> CostReport:
         self._check()
-        found = self._matching(query)
-        rows = [_cost(group, rows) for group, rows in _grouped(query, found, lambda a: a.started)]
-        return CostReport(tuple(rows), _cost(Group(), found))
+        found, requests = self._matching(query), self._requests(query)
+        rows = [_cost(group, rows, requests) for group, rows in _grouped(query, found)]
+        whole = replace(query, group_by=(), group_by_label=None, interval=None, after=None)
+        total = _cost(Group(), found, self._requests(whole))
+        return CostReport(*_page(query, rows, lambda shown: (shown, total)))
 
-    async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
+    async def performance(self, query: Query) -> PerformanceReport:
         self._check()
-        return tuple(
-            _performance(group, rows)
-            for group, rows in _grouped(query, self._matching(query), lambda a: a.started)
-        )
+        requests = self._requests(query)
+        rows = [_performance(group, rows, requests) for group, rows in _grouped(query, self._matching(query))]
+        return PerformanceReport(*_page(query, rows, lambda shown: (shown,)))
 
-    async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
+    async def reliability(self, query: Query) -> ReliabilityReport:
         self._check()
-        found = self._matching(query)
-        begin: dict[tuple[tuple[str, ...], str], float] = {}
-        for attempt in found:
-            key = (_values(query, attempt), attempt.request_id)
-            begin[key] = min(begin.get(key, math.inf), attempt.started)
-        return tuple(
-            _reliability(group, rows)
-            for group, rows in _grouped(query, found, lambda a: begin[_values(query, a), a.request_id])
+        requests = self._requests(query)
+        rows = [_reliability(group, rows, requests) for group, rows in _grouped(query, self._matching(query))]
+        return ReliabilityReport(*_page(query, rows, lambda shown: (shown,)))
+
+    def _requests(self, query: Query) -> dict[str, list[Attempt]]:
+        """The attempts of each request in each group, by the id of the first of them, whatever the range."""
+        groups: dict[tuple[object, ...], list[Attempt]] = {}
+        for a in self._matching(query, ever=True):
+            key = (a.request_id, a.tenant, a.campaign, a.content_type, *_values(query, a))
+            groups.setdefault(key, []).append(a)
+        first = (
+            min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values()
         )
+        return dict(zip((a.attempt_id for a in first), groups.values(), strict=True))
 
     async def by_request(self, request_id: str, tenant: str) -> list[Account]:
         self._check()
@@ -117,15 +125,16 @@ class MemoryLedger:
         if self.gone:
             raise Unavailable("The ledger is gone", reason="LEDGER_UNAVAILABLE", retry_after=1.0)
 
-    def _matching(self, query: Query) -> list[Attempt]:
+    def _matching(self, query: Query, *, ever: bool = False) -> list[Attempt]:
         def wanted(a: Attempt) -> bool:
             return (
-                query.since <= a.started < query.until
+                (ever or query.since <= a.started < query.until)
                 and query.tenant in (None, a.tenant)
                 and query.provider in (None, a.provider)
                 and query.model in (None, a.model, f"{a.provider}/{a.model}")
                 and query.content_type in (None, a.content_type)
                 and query.campaign in (None, a.campaign)
+                and query.labels.items() <= dict(a.labels).items()
             )
 
         return [attempt for attempt in self.rows.values() if wanted(attempt)]
@@ -140,13 +149,16 @@ def _values(query: Query, attempt: Attempt) -> tuple[str, ...]:
         GroupBy.CAMPAIGN: attempt.campaign,
         GroupBy.ERROR_CLASS: attempt.error_class or "",
     }
-    return tuple(str(values[dimension]) for dimension in query.group_by)
+    found = [str(values[dimension]) for dimension in query.group_by]
+    return (*found, *([] if query.group_by_label is None else [attempt.labels.get(query.group_by_label, "")]))
 
 
 def _bucket(query: Query, instant: float) -> float | None:
     if query.interval is None:
         return None
     local = datetime.fromtimestamp(instant, ZoneInfo(query.time_zone))
+    if query.interval is Interval.FIVE_MINUTES:
+        return instant // 300 * 300
     if query.interval in (Interval.MINUTE, Interval.HOUR):
         # Within an hour the offset from UTC does not change.
         past = local.second + local.microsecond / 1e6
@@ -156,34 +168,60 @@ def _bucket(query: Query, instant: float) -> float | None:
     return (local.replace(day=1) if query.interval is Interval.MONTH else local).timestamp()
 
 
-def _grouped(
-    query: Query, attempts: Iterable[Attempt], instant: Callable[[Attempt], float]
-) -> list[tuple[Group, list[Attempt]]]:
+def _grouped(query: Query, attempts: Iterable[Attempt]) -> list[tuple[Group, list[Attempt]]]:
     groups: dict[Group, list[Attempt]] = {}
     for attempt in attempts:
-        group = Group(_values(query, attempt), _bucket(query, instant(attempt)))
+        group = Group(_values(query, attempt), _bucket(query, attempt.started))
         groups.setdefault(group, []).append(attempt)
-    if len(groups) > MAX_ROWS:
+    if query.page_size is None and len(groups) > MAX_ROWS:
         raise FailedPrecondition("Too many rows", reason="TOO_MANY_ROWS")
-    return sorted(groups.items(), key=lambda item: (item[0].bucket or 0, item[0].values))
+    return [
+        (group, groups[group])
+        for group in sorted(groups, key=_place)
+        if query.after is None or _place(group) > _place(query.after)
+    ]
 
 
-def _requests(attempts: Iterable[Attempt]) -> int:
-    return len({attempt.request_id for attempt in attempts})
+def _place(group: Group) -> tuple[float, tuple[str, ...]]:
+    return group.bucket or 0, group.values
 
 
-def _cost(group: Group, rows: Sequence[Attempt]) -> CostRow:
-    def cost(*accuracies: UsageAccuracy) -> int:
-        return sum(a.cost_micro_usd for a in rows if a.usage.accuracy in accuracies)
+def _page(
+    query: Query, rows: list[Any], report: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+) -> tuple[Any, ...]:
+    """The arguments of a report: rows and what else it has, its basis, the last group where there are more."""
+    shown = tuple(rows[: query.page_size])
+    return (*report(shown), Basis(), shown[-1].group if len(shown) < len(rows) else None)
+
+
+Requests = Mapping[str, Sequence[Attempt]]
+
+
+def _of(rows: Iterable[Attempt], requests: Requests) -> list[Sequence[Attempt]]:
+    """The requests whose first attempt is among the rows."""
+    return [requests[a.attempt_id] for a in rows if a.attempt_id in requests]
+
+
+def _cost(group: Group, rows: Sequence[Attempt], requests: Requests) -> CostRow:
+    def cost(wanted: Callable[[Attempt], bool]) -> int:
+        return sum(a.cost_micro_usd for a in rows if wanted(a))
 
     return CostRow(
         group,
-        cost(*UsageAccuracy),
-        cost(UsageAccuracy.ESTIMATED),
-        cost(UsageAccuracy.UNCERTAIN),
+        cost(lambda a: True),
+        cost(lambda a: a.usage.accuracy is UsageAccuracy.ESTIMATED),
+        cost(lambda a: a.usage.accuracy is UsageAccuracy.UNCERTAIN),
         sum((a.usage for a in rows), Usage()),
         len(rows),
-        _requests(rows),
+        len(_of(rows, requests)),
+        Waste(
+            cost(lambda a: a.outcome is Outcome.FAILURE),
+            cost(lambda a: a.outcome is Outcome.CANCELLED),
+            cost(lambda a: a.outcome is Outcome.UNKNOWN),
+            cost(lambda a: a.hedge and a.outcome is not Outcome.SUCCESS),
+        ),
+        sum(a.cache_saving_micro_usd for a in rows),
+        sum(a.hedge for a in rows),
     )
 
 
@@ -191,15 +229,18 @@ def _quantiles(values: Iterable[float | None]) -> Quantiles | None:
     found = sorted(value for value in values if value is not None)
     if not found:
         return None
-    p50, p90, p99 = (found[math.ceil(share * len(found)) - 1] for share in (0.5, 0.9, 0.99))
-    return Quantiles(p50, p90, p99)
+    return Quantiles(*(found[math.ceil(share * len(found)) - 1] for share in (0.5, 0.9, 0.95, 0.99)))
 
 
-def _failovers(rows: Iterable[Attempt]) -> int:
-    return _requests(a for a in rows if a.outcome is Outcome.SUCCESS and a.attempt_number > 1)
+def _answered(request: Sequence[Attempt]) -> bool:
+    return any(a.outcome is Outcome.SUCCESS for a in request)
 
 
-def _performance(group: Group, rows: Sequence[Attempt]) -> PerformanceRow:
+def _failed_over(request: Sequence[Attempt]) -> bool:
+    return any(a.outcome is Outcome.SUCCESS and a.attempt_number > 1 for a in request)
+
+
+def _performance(group: Group, rows: Sequence[Attempt], requests: Requests) -> PerformanceRow:
     good = [a for a in rows if a.outcome is Outcome.SUCCESS]
     timed = [(a.usage.output_tokens, a.latency) for a in good if a.latency is not None]
     seconds = sum(latency for _, latency in timed)
@@ -207,31 +248,30 @@ def _performance(group: Group, rows: Sequence[Attempt]) -> PerformanceRow:
         group,
         len(rows),
         len(good),
-        _requests(rows),
-        _failovers(rows),
+        len(_of(rows, requests)),
+        sum(map(_failed_over, _of(rows, requests))),
         _quantiles(a.latency for a in good),
         _quantiles(a.time_to_first_token for a in good if a.streamed),
         sum(tokens for tokens, _ in timed) / seconds if seconds else None,
     )
 
 
-def _reliability(group: Group, rows: Sequence[Attempt]) -> ReliabilityRow:
+def _reliability(group: Group, rows: Sequence[Attempt], requests: Requests) -> ReliabilityRow:
     def count(outcome: Outcome) -> int:
         return sum(a.outcome is outcome for a in rows)
 
-    failed = [a for a in rows if a.outcome is Outcome.FAILURE]
-    answered = {a.request_id for a in rows if a.outcome is Outcome.SUCCESS}
-    classes = [a.error_class for a in failed]
+    mine = _of(rows, requests)
+    classes = [a.error_class for a in rows if a.outcome is Outcome.FAILURE]
     return ReliabilityRow(
         group,
         len(rows),
         count(Outcome.SUCCESS),
-        len(failed),
+        len(classes),
         count(Outcome.CANCELLED),
         count(Outcome.UNKNOWN),
         {error: classes.count(error) for error in set(classes)},
-        _requests(rows),
-        len(answered),
-        len({a.request_id for a in failed} - answered),
-        _failovers(rows),
+        len(mine),
+        sum(map(_answered, mine)),
+        sum(any(a.outcome is Outcome.FAILURE for a in r) and not _answered(r) for r in mine),
+        sum(map(_failed_over, mine)),
     )

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from libs.client import Attempt, Client, Result, TextAssembler
 from libs.errors import PointsmanError
 
-#: Seconds a call may take before it counts as failed; and a worker rests after a failure.
+#: Seconds a call may take before it counts as failed; and a worker rests between two calls, so that what is started
+#: again meanwhile finds a core.
 CALL_TIMEOUT = 20.0
-REST = 0.05
+REST = 0.03
 WORDS = ["mug", "kettle", "lamp", "chair", "towel", "shovel", "scarf", "clock", "basket", "candle"]
 
 
@@ -117,10 +118,10 @@ async def _work(load: Load, tenant: str, client: Client, worker: int, rng: rando
             result = await one(client, prompt, request_id, streamed=bool((worker + number) % 2))
         except PointsmanError as error:
             load.failures.append(Failure(tenant, request_id, error, time.monotonic()))
-            await asyncio.sleep(REST)
         else:
             load.results[tenant].append(result)
         load.longest = max(load.longest, time.monotonic() - began)
+        await asyncio.sleep(REST)
 
 
 async def one(client: Client, prompt: str, request_id: str, *, streamed: bool) -> Result:

@@ -17,6 +17,7 @@ from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts, Period, Scope
+from libs.request_record import RequestRecord, decode_request
 from libs.resilience.retry_budget import RetryBudget
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason, Usage
@@ -36,7 +37,6 @@ from services.router.generate.request_log import RequestLog
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
-from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 from services.router.planning.candidate import Candidate
 from services.router.planning.entries import PolicyEntry
@@ -326,7 +326,7 @@ class MemorySpool:
 
     begun: dict[str, UsageRecord] = field(default_factory=dict)
     ended: list[UsageRecord] = field(default_factory=list)
-    requests: list[RequestRecord] = field(default_factory=list)
+    requests_alone: list[RequestRecord] = field(default_factory=list)
 
     def begin(self, record: UsageRecord) -> None:
         self.begun[record.attempt_id] = copy(record)
@@ -336,7 +336,12 @@ class MemorySpool:
         self.ended.append(copy(record))
 
     def add_request(self, record: RequestRecord) -> None:
-        self.requests.append(record)
+        self.requests_alone.append(record)
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Returns the records of requests: first those that came by themselves, then those with an attempt's end."""
+        return [*self.requests_alone, *(decode_request(r.request) for r in self.ended if r.request)]
 
 
 def new_id() -> str:
@@ -405,7 +410,8 @@ class Harness:
             attempts,
             self.clock,
         )
-        calls = Calls(self.providers, gate, self.budget, self.recent, self.clock)
+        requests = RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2)))
+        calls = Calls(self.providers, gate, self.budget, self.recent, requests, self.clock)
         self.generate = Generate(
             self.planner,
             gate,
@@ -414,7 +420,7 @@ class Harness:
             self.budget,
             self.recent,
             RecentAnswers(),
-            RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2))),
+            requests,
             self.clock,
             rng,
         )

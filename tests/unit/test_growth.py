@@ -27,11 +27,13 @@ from pointsman.router.v1 import router_pb2
 
 from libs.errors import InvalidArgument
 from libs.ids import TimeOrderedIds
+from libs.request_record import encode_request
 from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
 from services.analytics.alerts.watch import AlertWatch
 from services.analytics.api.servicer import AnalyticsServicer
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
@@ -39,11 +41,14 @@ from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.alerts import MemoryAlerts
 from tests.support.clock import ManualClock
+from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
 from tests.support.health import Replica as HealthReplica
 from tests.support.ledger import NOW, MemoryLedger
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
+from tests.support.memory_rollups import MemoryRollups
+from tests.support.requests import sent_request
 from tests.support.routing import TENANT, Harness, catalog, model
 
 #: More entries than any field may have.
@@ -62,15 +67,10 @@ VALUES: dict[str, object] = {
     "role": router_pb2.ROLE_USER,
     "confidence": 1.0,
     "probability": 1.0,
-    "pointsman.analytics.v1.RequestRecord.outcome": analytics_pb2.OUTCOME_SUCCESS,
+    "pointsman.analytics.v1.RecordUsageRequest.requests": encode_request(sent_request()),
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
 }
-#: What a record is refused for in the answer to its batch.
-TOO_MANY = [
-    [f"{field} must have at most {most} entries"]
-    for field, most in (("labels", 32), ("capabilities", 32), ("candidates", 100))
-]
 USER = router_pb2.Message(role=router_pb2.ROLE_USER, text="hello")
 
 
@@ -191,6 +191,8 @@ def servicer_of(case: Case) -> Any:
         alerts,
         AlertWatch(alerts, clock, Metrics()),
         MemoryLedger(),
+        Forecaster(MemoryUseHistory()),
+        MemoryRollups(),
         clock,
         TimeOrderedIds(Random(1)),
     )
@@ -214,7 +216,7 @@ async def call(case: Case, request: Message) -> None:
     async for response in answer:
         # What an event is refused for is told in the answer to its batch.
         if isinstance(response, analytics_pb2.RecordUsageResponse) and response.rejected:
-            assert [told.reason for told in response.rejected] in TOO_MANY
+            assert [told.reason for told in response.rejected] == ["labels must have at most 32 entries"]
             raise InvalidArgument([])
 
 

@@ -28,7 +28,7 @@ def test_the_ids_of_a_process_only_grow_whatever_its_clock_does() -> None:
 
 
 def test_two_processes_make_different_ids_in_the_same_instant() -> None:
-    """What differs is drawn from their own chance."""
+    """Each draws the end of its ids by its own chance."""
     one, other = TimeOrderedIds(Random(1)), TimeOrderedIds(Random(2))
     assert not {one.make(1.0) for _ in range(100)} & {other.make(1.0) for _ in range(100)}
 

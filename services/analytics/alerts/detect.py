@@ -43,12 +43,12 @@ class Watched:
     spans: Sequence[tuple[Width, Baseline, float]]
 
 
-def find_spend(watched: Watched, part: float, *, standing: bool) -> Finding | None:
+def find_spend(watched: Watched, part: float, standing: float | None) -> Finding | None:
     """Returns the anomaly of a subject's spend; of two widths that of the shorter. `part`: the part of an hour that
-    the spans end after the baselines' series."""
+    the spans end after the baselines' series; `standing`: the span of the alert that stands, None: none does."""
     for width, baseline, amount in watched.spans:
         ordinary = baseline.ordinary(part, baseline.end)
-        if ordinary is not None and ordinary.is_anomaly(amount, standing=standing):
+        if ordinary is not None and ordinary.is_anomaly(amount, standing=standing == width.seconds):
             return Finding(
                 AlertKind.SPEND_ANOMALY,
                 watched.subject,

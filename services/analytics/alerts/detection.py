@@ -176,8 +176,9 @@ class Detection:
                         for width, baseline in self._baselines.get(subject, ())
                     ],
                 )
-                standing = _stands(last, AlertKind.SPEND_ANOMALY, subject, now)
-                finding = find_spend(watched, part, standing=standing)
+                stands = _stands(last, AlertKind.SPEND_ANOMALY, subject, now)
+                standing = last[AlertKind.SPEND_ANOMALY, subject].span if stands else None
+                finding = find_spend(watched, part, standing)
                 # Other tasks run in between.
                 await asyncio.sleep(0)
                 if finding is not None:

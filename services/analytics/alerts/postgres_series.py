@@ -1,4 +1,4 @@
-"""The history that the detection reads, from the rows of the ledger."""
+"""The history that the detection reads: from rollups as far as they go, then from the rows of the ledger."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from services.analytics.alerts.postgres_alerts import instant
 from services.analytics.alerts.shares import Count
 from services.analytics.alerts.usage_series import CALLERS_OWN, MOST_VALUES, Use
 from services.analytics.database.postgres_database import Database
+from services.analytics.rollups.tables import MODELS, TENANTS, Width
 
+#: Seconds of the buckets of rollups.
+_WIDTHS: Final = ((3600, Width.HOUR), (300, Width.FIVE_MINUTES))
 _COLUMNS: Final = {
+    None: "''",
     "tenant": "tenant",
     "provider": "provider",
     "model": "provider || '/' || model",
     "content_type": "content_type",
     "campaign": "campaign",
     "error_class": "error_class",
+}
+_TABLES: Final = {None: MODELS.name, "provider": MODELS.name, "model": MODELS.name, "tenant": TENANTS.name}
+#: The instant up to which a width's rows hold all attempts from $2 on, and from which on attempts are counted.
+_MARKS: Final = {
+    Width.HOUR: "least(hours_until, rebuild_next)",
+    Width.FIVE_MINUTES: "CASE WHEN kept_from <= $2 THEN coalesce(rebuild_next, 'infinity') ELSE '-infinity' END",
 }
 
 
@@ -33,14 +43,32 @@ class PostgresSeries:
         """See the port."""
         # A dimension is one of ours; what it is compared with is bound.
         where = "".join([f" AND {_COLUMNS[name]} = ${i}" for i, (name, _) in enumerate(subject, 4)])
+        value = _COLUMNS[dimension]
+        width = next((w for seconds, w in _WIDTHS if not any(bound % seconds for bound in bounds)), None)
+        table = _TABLES.get(dimension)
+        mark, rolled_up = "'-infinity'", ""
+        if width is not None and table is not None and not subject:
+            mark = f"(SELECT {_MARKS[width]} FROM analytics.rollup_state)"
+            rolled_up = f"""
+                SELECT {value} AS value, bucket AS at, cost, (successes + failures)::bigint AS ended,
+                    failures::bigint AS failed
+                FROM analytics.{table}, mark
+                WHERE width = {int(width)} AND bucket >= $2 AND bucket < least($3, mark)
+                UNION ALL
+            """
         rows = await self._fetch(
             f"""
-            SELECT {_value(dimension)} AS value, width_bucket(started, $1::timestamptz[]) AS span,
-                count(*) FILTER (WHERE outcome IN ('success', 'failure')) AS ended,
-                count(*) FILTER (WHERE outcome = 'failure') AS failed,
-                sum(cost_micro_usd)::bigint AS cost
-            FROM analytics.attempts WHERE started >= $2 AND started < $3{where}
-            GROUP BY 1, 2
+            WITH mark AS (SELECT {mark}::timestamptz AS mark), counted AS (
+                {rolled_up}
+                SELECT {value} AS value, started AS at, cost_micro_usd AS cost,
+                    (outcome IN ('success', 'failure'))::int::bigint AS ended,
+                    (outcome = 'failure')::int::bigint AS failed
+                FROM analytics.attempts, mark
+                WHERE started >= greatest($2, mark) AND started < $3{where}
+            )
+            SELECT value, width_bucket(at, $1::timestamptz[]) AS span, sum(ended)::bigint AS ended,
+                sum(failed)::bigint AS failed, sum(cost)::bigint AS cost
+            FROM counted GROUP BY 1, 2
             """,  # noqa: S608
             bounds,
             *(value for _, value in subject),
@@ -55,7 +83,7 @@ class PostgresSeries:
         """See the port."""
         rows = await self._fetch(
             f"""
-            SELECT {_value(dimension)} AS value, width_bucket(started, $1::timestamptz[]) AS span,
+            SELECT {_COLUMNS[dimension]} AS value, width_bucket(started, $1::timestamptz[]) AS span,
                 count(*) AS ended, count(*) FILTER (WHERE outcome = 'failure') AS failed, 0::bigint AS cost
             FROM analytics.requests
             WHERE started >= $2 AND started < $3
@@ -85,7 +113,3 @@ class PostgresSeries:
         async with self._database.reading() as connection:
             found = await connection.fetch(bounded, ordered, ordered[0], ordered[-1], *parameters)
         return [tuple(row) for row in found]
-
-
-def _value(dimension: str | None) -> str:
-    return "''" if dimension is None else _COLUMNS[dimension]

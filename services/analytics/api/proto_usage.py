@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import msgspec
 from google.protobuf.duration_pb2 import Duration
 from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
 from libs.bounds import MAX_ID
 from libs.errors import FieldViolation, InvalidArgument, check_count
+from libs.request_record import ConsideredModel as SentModel
+from libs.request_record import RequestRecord as SentRequest
+from libs.request_record import decode_request
 from libs.rpc.convert import error_class_from_proto, finish_reason_from_proto
 from libs.types import Usage, UsageAccuracy
 from services.analytics.api.proto_time import NANOS, instant_from_proto
 from services.analytics.ledger.attempt import Attempt, Outcome
 from services.analytics.ledger.record_bounds import MAX_LABELS, UnusableRecord, check_entries
-from services.analytics.ledger.request import MAX_CANDIDATES, MAX_CAPABILITIES, ConsideredModel, RequestRecord
+from services.analytics.ledger.request import MAX_CANDIDATES, ConsideredModel, RequestRecord
 
 MAX_EVENTS = 1000
+#: More than any record has whose fields are within their bounds.
+MAX_REQUEST_BYTES = 256 * 1024
 
 _OUTCOMES = {pb.Outcome.Value(f"OUTCOME_{item.name}"): item for item in Outcome}
 _ACCURACIES = {types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"): item for item in UsageAccuracy}
@@ -66,6 +72,7 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
         http_status=event.http_status,
         usage=_usage(event.usage, event.cost.micro_usd),
         cost_micro_usd=event.cost.micro_usd,
+        cache_saving_micro_usd=event.cache_saving.micro_usd,
         finish_reason=finish_reason_from_proto(event.finish_reason),
         streamed=event.streamed,
         hedge=event.hedge,
@@ -75,64 +82,45 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
     )
 
 
-def request_from_proto(record: pb.RequestRecord) -> RequestRecord:
+def request_from_bytes(data: bytes) -> RequestRecord:
     """Returns the request that a record reports. Raises UnusableRecord."""
-    check_entries("labels", len(record.labels), MAX_LABELS)
-    check_entries("capabilities", len(record.capabilities), MAX_CAPABILITIES)
-    check_entries("candidates", len(record.candidates), MAX_CANDIDATES)
-    outcome = _OUTCOMES.get(record.outcome)
-    if outcome is None:
-        raise UnusableRecord("outcome must be set to a known value")
-    started = instant_from_proto(record.started)
-    if started is None:
-        raise UnusableRecord("started is not a valid timestamp")
-    ttft = record.time_to_first_token if record.HasField("time_to_first_token") else None
+    if len(data) > MAX_REQUEST_BYTES:
+        raise UnusableRecord(f"a request's record must have at most {MAX_REQUEST_BYTES} bytes")
+    try:
+        sent = decode_request(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableRecord(f"a request's record cannot be read: {error}") from None
+    check_entries("candidates", len(sent.candidates), MAX_CANDIDATES)
+    fields = {name: getattr(sent, name) for name in _AS_SENT}
     return RequestRecord(
-        record_id=record.record_id,
-        request_id=record.request_id,
-        tenant=record.tenant,
-        started=started,
-        latency=_seconds("latency", record.latency),
-        outcome=outcome,
-        campaign=record.campaign,
-        content_type=record.content_type,
-        labels=dict(record.labels),
-        time_to_first_token=None if ttft is None else _seconds("time_to_first_token", ttft),
-        error_reason=record.error_reason,
-        attempts=record.attempts,
-        failed_over=record.failed_over,
-        degradation=record.degradation,
-        strategy=record.strategy,
-        policy=record.policy,
-        policy_version=record.policy_version,
-        estimated_input_tokens=record.estimated_input_tokens,
-        max_output_tokens=record.max_output_tokens,
-        capabilities=tuple(record.capabilities),
-        candidates=tuple(map(_considered, record.candidates)),
-        provider=record.provider,
-        model=record.model,
-        probability=record.probability if record.HasField("probability") else None,
-        queued=_seconds("queued", record.queued),
-        paused=_seconds("paused", record.paused),
-        cost_micro_usd=record.cost.micro_usd,
-        streamed=record.streamed,
-        cached=record.cached,
-        trace_id=record.trace_id,
+        **fields,
+        outcome=Outcome(sent.outcome),
+        degradation=sent.degradation or "",
+        capabilities=tuple(sent.capabilities),
+        candidates=tuple(map(_considered, sent.candidates)),
     )
 
 
-def _considered(model: pb.ConsideredModel) -> ConsideredModel:
+def _considered(sent: SentModel) -> ConsideredModel:
+    scores = sent.scores
     return ConsideredModel(
-        model.model,
-        model.passed_over,
-        model.tier,
-        model.cost_score,
-        model.performance_score,
-        model.reliability_score,
-        model.suitability_score,
-        model.total_score,
-        model.estimated_micro_usd,
+        sent.model,
+        sent.passed_over,
+        sent.tier,
+        scores.cost,
+        scores.performance,
+        scores.reliability,
+        scores.suitability,
+        scores.total,
+        sent.estimated_micro_usd,
     )
+
+
+_AS_SENT = tuple(
+    name
+    for name in SentRequest.__struct_fields__
+    if name not in ("outcome", "degradation", "capabilities", "candidates")
+)
 
 
 def _usage(usage: types_pb2.Usage, cost_micro_usd: int) -> Usage:

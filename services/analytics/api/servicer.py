@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
@@ -13,6 +15,7 @@ from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from libs.ids import TimeOrderedIds
+from libs.rpc.convert import timestamp_to_proto
 from services.analytics.alerts.store import AlertStore
 from services.analytics.alerts.watch import AlertWatch
 from services.analytics.api.proto_account import account_to_proto, check_lookup
@@ -27,20 +30,27 @@ from services.analytics.api.proto_alerts import (
     silence_to_proto,
     word_from_proto,
 )
+from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
 from services.analytics.api.proto_reports import (
+    basis_to_proto,
+    change_to_proto,
     cost_to_proto,
+    page_token,
     performance_to_proto,
     query_from_proto,
     reliability_to_proto,
 )
 from services.analytics.api.proto_time import bounded_instant_from_proto
-from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_proto
+from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
+from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.ledger.request import RequestRecord
+from services.analytics.reports.change import compare_costs
 from services.analytics.reports.reports import Reports
+from services.analytics.rollups.rollups import Rollups
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Analytics"].full_name
 MAX_ALERTS = 1000
@@ -52,11 +62,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def _read_requests(batch: pb.RecordUsageRequest, response: pb.RecordUsageResponse) -> list[RequestRecord]:
     """Returns the records of requests that can be kept; the others are named in the response."""
     found = []
-    for record in batch.requests:
+    for place, record in enumerate(batch.requests):
         try:
-            found.append(request_from_proto(record))
+            found.append(request_from_bytes(record))
         except UnusableRecord as error:
-            response.rejected.add(attempt_id=record.record_id[:MAX_ID], reason=str(error))
+            response.rejected.add(attempt_id=f"requests[{place}]", reason=str(error))
     return found
 
 
@@ -70,6 +80,8 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         alerts: AlertStore,
         alert_watch: AlertWatch,
         lookup: RequestLookup,
+        forecaster: Forecaster,
+        rollups: Rollups,
         clock: Clock,
         ids: TimeOrderedIds,
     ) -> None:
@@ -78,6 +90,8 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self._alerts = alerts
         self._alert_watch = alert_watch
         self._lookup = lookup
+        self._forecaster = forecaster
+        self._rollups = rollups
         self._clock = clock
         self._ids = ids
 
@@ -107,24 +121,70 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
 
     async def GetCosts(self, request: pb.GetCostsRequest, context: Context) -> pb.GetCostsResponse:
         """See the proto."""
-        report = await self._reports.costs(query_from_proto(request.query, self._clock.now()))
-        total = cost_to_proto(report.total)
+        query = query_from_proto(request.query, self._clock.now())
+        compared = await compare_costs(self._reports, query) if request.compare else None
+        report = await self._reports.costs(query) if compared is None else compared.report
+        rows, total = [cost_to_proto(row) for row in report.rows], cost_to_proto(report.total)
+        if compared is not None:
+            for row, proto in zip(report.rows, rows, strict=True):
+                proto.change.CopyFrom(change_to_proto(compared.changes[row.group]))
+            total.change.CopyFrom(change_to_proto(compared.total))
         total.ClearField("group")
-        return pb.GetCostsResponse(rows=[cost_to_proto(row) for row in report.rows], total=total)
+        return pb.GetCostsResponse(
+            rows=rows,
+            total=total,
+            basis=basis_to_proto(report.basis),
+            next_page_token=page_token(request.query, query, report.next_after),
+        )
 
     async def GetPerformance(
         self, request: pb.GetPerformanceRequest, context: Context
     ) -> pb.GetPerformanceResponse:
         """See the proto."""
-        rows = await self._reports.performance(query_from_proto(request.query, self._clock.now()))
-        return pb.GetPerformanceResponse(rows=[performance_to_proto(row) for row in rows])
+        query = query_from_proto(request.query, self._clock.now())
+        report = await self._reports.performance(query)
+        return pb.GetPerformanceResponse(
+            rows=[performance_to_proto(row) for row in report.rows],
+            basis=basis_to_proto(report.basis),
+            next_page_token=page_token(request.query, query, report.next_after),
+        )
 
     async def GetReliability(
         self, request: pb.GetReliabilityRequest, context: Context
     ) -> pb.GetReliabilityResponse:
         """See the proto."""
-        rows = await self._reports.reliability(query_from_proto(request.query, self._clock.now()))
-        return pb.GetReliabilityResponse(rows=[reliability_to_proto(row) for row in rows])
+        query = query_from_proto(request.query, self._clock.now())
+        report = await self._reports.reliability(query)
+        return pb.GetReliabilityResponse(
+            rows=[reliability_to_proto(row) for row in report.rows],
+            basis=basis_to_proto(report.basis),
+            next_page_token=page_token(request.query, query, report.next_after),
+        )
+
+    async def RebuildRollups(
+        self, request: pb.RebuildRollupsRequest, context: Context
+    ) -> pb.RebuildRollupsResponse:
+        """See the proto."""
+        faults = []
+        since = bounded_instant_from_proto(request.from_time) if request.HasField("from_time") else None
+        until = bounded_instant_from_proto(request.to_time) if request.HasField("to_time") else None
+        for name, instant in (("from_time", since), ("to_time", until)):
+            if request.HasField(name) and instant is None:
+                faults.append(FieldViolation(name, "must be a timestamp from 1970 to 2200"))
+        if not faults and since is not None and until is not None and since >= until:
+            faults.append(FieldViolation("to_time", "must be after from_time"))
+        if faults:
+            raise InvalidArgument(faults)
+        state = await self._rollups.rebuild(since, until)
+        return pb.RebuildRollupsResponse(
+            next=_timestamp(state.rebuild_next),
+            until=_timestamp(state.rebuild_until),
+        )
+
+    async def GetForecast(self, request: pb.GetForecastRequest, context: Context) -> pb.GetForecastResponse:
+        """See the proto."""
+        question = question_from_proto(request, self._clock.now())
+        return answer_to_proto(await self._forecaster.forecast(question))
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         """See the proto."""
@@ -207,3 +267,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         check_silence_id(request.silence_id)
         await self._alerts.delete_silence(request.silence_id, self._clock.now())
         return pb.DeleteSilenceResponse()
+
+
+def _timestamp(instant: datetime | None) -> Timestamp | None:
+    return timestamp_to_proto(None if instant is None else instant.timestamp())

@@ -53,7 +53,7 @@ class PoolOptions:
     """Numbers of connections, and timeouts in seconds. Writing and reading have pools of their own: a heavy query
     never holds up the commits that routers wait for."""
 
-    writers: int = 2
+    writers: int = 3
     readers: int = 4
     write_timeout: float = 10.0
     read_timeout: float = 20.0
@@ -78,11 +78,17 @@ class Database:
         self._ready = False
         self._not_ready_reason = "PostgreSQL has not been reached yet"
         # A commit that is acknowledged must survive a crash, whatever the server's default.
+        # What is written is found by indexes, by plans that are made once: making one for all partitions takes as
+        # long as writing some hundred rows.
         self._writer = _pool(
             dsn,
             options.writers,
             options.write_timeout,
-            {"synchronous_commit": "on"},
+            {
+                "synchronous_commit": "on",
+                "enable_seqscan": "off",
+                "plan_cache_mode": "force_generic_plan",
+            },
             SessionAttribute.primary,
         )
         self._reader = _pool(

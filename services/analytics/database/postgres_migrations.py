@@ -43,7 +43,7 @@ class Migration:
 
 
 def read_migrations(folder: Path = MIGRATIONS) -> tuple[Migration, ...]:
-    """Reads the files, in order. Raises MigrationRefused where a name is malformed, or a number comes twice."""
+    """Reads the files, in order. Raises MigrationRefused where a name is malformed, or numbers are not 1, 2, 3 …"""
     found = []
     for path in sorted(folder.glob("*.sql")):
         match = _NAME.match(path.name)
@@ -51,8 +51,8 @@ def read_migrations(folder: Path = MIGRATIONS) -> tuple[Migration, ...]:
             raise MigrationRefused(f"Migration {path.name} must be named NNNN_words.sql")
         sql = path.read_text(encoding="utf-8")
         found.append(Migration(int(match[1]), path.name, sql, hashlib.sha256(sql.encode()).hexdigest()))
-    if len({migration.version for migration in found}) < len(found):
-        raise MigrationRefused("Migrations must not share a number")
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationRefused("Migrations must be numbered 0001, 0002, … without gaps or repeats")
     return tuple(found)
 
 

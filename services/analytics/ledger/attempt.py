@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from libs.bounds import MAX_ID
+from libs.bounds import MAX_ID, MAX_TOKENS
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.analytics.ledger.record_bounds import (
     MAX_COST_MICRO_USD,
     MAX_DURATION,
     MAX_PRICE_VERSION,
-    MAX_TOKENS,
     MAX_TRACE_ID,
     check_between,
     check_labels,
@@ -61,6 +60,8 @@ class Attempt:
     http_status: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_micro_usd: int = 0
+    #: What the same usage would have cost more without the provider's prompt cache.
+    cache_saving_micro_usd: int = 0
     finish_reason: FinishReason | None = None
     streamed: bool = False
     hedge: bool = False
@@ -83,6 +84,7 @@ class Attempt:
         check_between("attempt_number", self.attempt_number, 1, MAX_ATTEMPT_NUMBER)
         check_between("http_status", self.http_status, 0, MAX_HTTP_STATUS)
         check_between("cost.micro_usd", self.cost_micro_usd, 0, MAX_COST_MICRO_USD)
+        check_between("cache_saving.micro_usd", self.cache_saving_micro_usd, 0, MAX_COST_MICRO_USD)
         usage = self.usage
         check_between("usage.input_tokens", usage.input_tokens, 0, MAX_TOKENS)
         check_between("usage.output_tokens", usage.output_tokens, 0, MAX_TOKENS)

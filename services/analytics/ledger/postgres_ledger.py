@@ -12,8 +12,8 @@ from libs.errors import Unavailable
 from services.analytics.database.postgres_database import RETRY_AFTER, Connection, Database
 from services.analytics.ledger.attempt import Attempt, best_by_id
 from services.analytics.ledger.ledger import Recorded
-from services.analytics.ledger.postgres_request_rows import REQUEST_CASTS, REQUEST_COLUMNS
-from services.analytics.ledger.postgres_rows import CASTS, COLUMNS, attempt_of
+from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS, attempt_of
+from services.analytics.ledger.postgres_requests import REQUEST_CASTS, REQUEST_COLUMNS
 from services.analytics.ledger.request import RequestRecord
 
 Row = Attempt | RequestRecord

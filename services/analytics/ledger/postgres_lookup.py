@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.ledger.account import MAX_ACCOUNTS, MAX_ATTEMPTS, Account, accounts_of
-from services.analytics.ledger.postgres_request_rows import REQUEST_COLUMNS, request_of
-from services.analytics.ledger.postgres_rows import COLUMNS, attempt_of
+from services.analytics.ledger.postgres_attempts import COLUMNS, attempt_of
+from services.analytics.ledger.postgres_requests import REQUEST_COLUMNS, request_of
 
 _ATTEMPTS = f"""
     SELECT {", ".join(name for name, _, _ in COLUMNS)} FROM analytics.attempts

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.types import ErrorClass, Usage
-
-#: More rows than this are refused rather than cut: a cut table looks like a whole one.
-MAX_ROWS = 10_000
+from services.analytics.reports.query import Group
+from services.analytics.reports.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """`values` in the order of the query's group_by ("provider/model" for a model, "" where an attempt has none);
-    `bucket` is its beginning in epoch seconds, None where no interval was asked for."""
+class Basis:
+    """The sources of an answer, and how fresh they are. `last_commit`: epoch seconds, None: there was none;
+    `lag`: seconds from the end of its oldest attempt to that commit."""
 
-    values: tuple[str, ...] = ()
-    bucket: float | None = None
+    sources: frozenset[Source] = frozenset()
+    last_commit: float | None = None
+    lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """Money (micro-USD) for attempts that gave no answer; `hedges` is the part of it that hedges cost."""
+
+    failed: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+    hedges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +41,22 @@ class CostRow:
     usage: Usage
     attempts: int
     requests: int
+    waste: Waste = field(default_factory=Waste)
+    #: Money that providers' prompt caches saved.
+    cache_saving_micro_usd: int = 0
+    #: Attempts that were hedges.
+    hedges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """`total` is over all rows, each request counted once; its group is empty."""
+    """`total` is over all rows, each request counted once; its group is empty. `next_after` is the last row's group
+    where there are more."""
 
     rows: tuple[CostRow, ...]
     total: CostRow
+    basis: Basis = field(default_factory=Basis)
+    next_after: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,7 @@ class Quantiles:
 
     p50: float
     p90: float
+    p95: float
     p99: float
 
 
@@ -62,6 +81,16 @@ class PerformanceRow:
     latency: Quantiles | None
     time_to_first_token: Quantiles | None
     output_tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceReport:
+    """As `CostReport`. Quantiles are values that occurred where the basis is attempts alone, else off by at most
+    1 %."""
+
+    rows: tuple[PerformanceRow, ...]
+    basis: Basis = field(default_factory=Basis)
+    next_after: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +124,15 @@ class ReliabilityRow:
     def availability(self) -> float | None:
         """Answered over answered and unanswered requests."""
         return _share(self.answered, self.answered + self.unanswered)
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityReport:
+    """As `CostReport`."""
+
+    rows: tuple[ReliabilityRow, ...]
+    basis: Basis = field(default_factory=Basis)
+    next_after: Group | None = None
 
 
 def _share(part: int, whole: int) -> float | None:

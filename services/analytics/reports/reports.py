@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from services.analytics.reports.query import Query
-from services.analytics.reports.report import CostReport, PerformanceRow, ReliabilityRow
+from services.analytics.reports.report import CostReport, PerformanceReport, ReliabilityReport
 
 
 class Reports(Protocol):
@@ -16,10 +16,10 @@ class Reports(Protocol):
         """Sums money and tokens exactly."""
         ...
 
-    async def performance(self, query: Query) -> tuple[PerformanceRow, ...]:
+    async def performance(self, query: Query) -> PerformanceReport:
         """Reports latency, throughput and failovers."""
         ...
 
-    async def reliability(self, query: Query) -> tuple[ReliabilityRow, ...]:
+    async def reliability(self, query: Query) -> ReliabilityReport:
         """Reports outcomes of attempts and of requests."""
         ...

@@ -7,6 +7,8 @@ their order. After `lose`, those that learn do so from `give_verdict`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct, field, structs
 
 from libs.catalog.prices import Pricer, price_version
@@ -131,11 +133,17 @@ class RunningAttempt(Struct, eq=False):
             self.first_token = self._clock.monotonic() - self._began
 
     def succeed(
-        self, usage: Usage | None, text: str, finish: FinishReason, response_model: str
+        self,
+        usage: Usage | None,
+        text: str,
+        finish: FinishReason,
+        response_model: str,
+        encode: Callable[[UsageRecord], bytes],
     ) -> UsageRecord:
-        """Ends it with the answer: `text` is all of it, tool calls included; `usage` as it tells it."""
+        """Ends it with the answer: `text` is all of it, tool calls included; `usage` as it tells it. `encode` returns
+        the record of the request that ends with it."""
         self.record.finish_reason = finish
-        return self._end(Outcome.SUCCESS, Ending.ANSWERED, usage, text, None, response_model)
+        return self._end(Outcome.SUCCESS, Ending.ANSWERED, usage, text, None, response_model, encode)
 
     def fail(self, failure: ProviderFailure, text: str, *, prefilled: bool = False) -> UsageRecord:
         """Ends it with a failure after `text` had come. `prefilled`: it was asked to go on from what was sent."""
@@ -187,6 +195,7 @@ class RunningAttempt(Struct, eq=False):
         text: str,
         evidence: FailureEvidence | None,
         response_model: str = "",
+        encode: Callable[[UsageRecord], bytes] | None = None,
         *,
         learn: bool = True,
     ) -> UsageRecord:
@@ -198,11 +207,17 @@ class RunningAttempt(Struct, eq=False):
             provider, model = candidate.provider, candidate.model
             cost = self._price(provider, model, usage, record.started, response_model)
             record.price_version = price_version(provider, model, response_model)
+            if usage.cache_read_tokens:
+                fresh = structs.replace(usage, cache_read_tokens=0)
+                whole = self._price(provider, model, fresh, record.started, response_model)
+                record.cache_saving_micro_usd = max(0, whole - cost)
         record.latency = self._clock.monotonic() - self._began
         record.time_to_first_token = self.first_token
         record.outcome = outcome
         record.usage = usage
         record.cost_micro_usd = cost
+        if encode is not None:
+            record.request = encode(record)
         self._permit.settle(Amounts(1, usage.input_tokens, usage.output_tokens, cost))
         end = AttemptEnd(self._generation, candidate, record, self._ticket, self._span, evidence)
         for observer in self._observers.accounts:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ from services.router.generate.begin import Gate
 from services.router.generate.hedge import Runner, candidates_beside, race
 from services.router.generate.in_flight import InFlight
 from services.router.generate.relay import Relay
+from services.router.generate.request_log import RequestLog
 from services.router.health.target_health import Availability
 from services.router.planning.candidate import Candidate
 from services.router.planning.recent_calls import RecentCalls
@@ -85,8 +87,10 @@ class Calls:
         gate: Gate,
         retries: RetryBudget,
         recent: RecentCalls,
+        requests: RequestLog,
         clock: Clock,
     ) -> None:
+        self._requests = requests
         self._providers = providers
         self._gate = gate
         self._retries = retries
@@ -114,7 +118,11 @@ class Calls:
                 raise
         request.records.append(
             attempt.succeed(
-                completion.usage, completion.generated, completion.finish_reason, completion.response_model
+                completion.usage,
+                completion.generated,
+                completion.finish_reason,
+                completion.response_model,
+                partial(self._requests.encode_answered, request),
             )
         )
         kept = "" if completion.tool_calls else completion.text
@@ -289,7 +297,13 @@ class Calls:
         finally:
             if end is not None:
                 request.records.append(
-                    attempt.succeed(end.usage, relay.generated(), end.finish_reason, end.response_model)
+                    attempt.succeed(
+                        end.usage,
+                        relay.generated(),
+                        end.finish_reason,
+                        end.response_model,
+                        partial(self._requests.encode_answered, request),
+                    )
                 )
             elif not accounted:
                 request.records.append(attempt.abandon(relay.generated()))

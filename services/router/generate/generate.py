@@ -241,7 +241,7 @@ class Generate:
         completion = Completion("" if request.stream else answer.text, FinishReason.STOP, None)
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answer.candidate, completion, self._clock.monotonic(), limits, cached=True)
-        self._requests.record_answer(request, result)
+        self._requests.record_kept_answer(request, result)
         return result
 
     def _add_head(self, request: InFlight, delta: Delta, *, cached: bool = False) -> Delta:
@@ -263,7 +263,6 @@ class Generate:
         limits = self._budgets.limits(request.generation.tenant)
         result = request.result(answered.candidate, answered.completion, now, limits)
         spans.describe_answer(request.span, result)
-        self._requests.record_answer(request, result)
         return Completed(result)
 
     def _record_failure(self, request: InFlight) -> None:

@@ -23,8 +23,7 @@ from libs.rpc.convert import (
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.ledger.file_spool import BATCH_RECORDS, FileSpool
-from services.router.ledger.request_record import RequestRecord
+from services.router.ledger.file_spool import FileSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 
 #: Seconds between readings of the spool: a dashboard is as stale, and as many records share a message and a commit.
@@ -102,8 +101,10 @@ class AnalyticsClient:
             for record in records:
                 if isinstance(record, UsageRecord):
                     add_event(record, batch)
+                    if record.request:
+                        batch.requests.append(record.request)
                 else:
-                    add_request(record, batch)
+                    batch.requests.append(record)
             async with asyncio.timeout(ACK_TIMEOUT):
                 await call.write(batch)
                 answer = await call.read()
@@ -112,7 +113,7 @@ class AnalyticsClient:
             self._keeper.answered()
             self._spool.acknowledge(position)
             self._count(len(records), answer)
-            if len(records) < BATCH_RECORDS:
+            if not self._spool.more_waits:
                 # Nothing waits yet: what ends in the meantime shares the next message.
                 await self._pause()
 
@@ -152,6 +153,8 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         event.error_class = error_class_to_proto(record.error_class)
     if record.price_version:
         event.price_version = record.price_version
+    if record.cache_saving_micro_usd:
+        event.cache_saving.micro_usd = record.cache_saving_micro_usd
     if record.http_status:
         event.http_status = record.http_status
     if record.streamed:
@@ -167,62 +170,3 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         fill_usage(event.usage, record.usage)
     if record.labels:
         event.labels.update(record.labels)
-
-
-def add_request(record: RequestRecord, batch: analytics_pb2.RecordUsageRequest) -> None:
-    """Appends the ledger's record of a request, likewise."""
-    proto = batch.requests.add(
-        record_id=record.record_id,
-        request_id=record.request_id,
-        tenant=record.tenant,
-        content_type=record.content_type,
-        outcome=_OUTCOMES[record.outcome],
-        attempts=record.attempts,
-        strategy=record.strategy,
-        policy=record.policy,
-        policy_version=record.policy_version,
-        estimated_input_tokens=record.estimated_input_tokens,
-        max_output_tokens=record.max_output_tokens,
-        capabilities=record.capabilities,
-        provider=record.provider,
-        model=record.model,
-        probability=record.probability,
-        streamed=record.streamed,
-        trace_id=record.trace_id,
-    )
-    fill_timestamp(proto.started, record.started)
-    fill_duration(proto.latency, record.latency)
-    proto.cost.micro_usd = record.cost_micro_usd
-    if record.time_to_first_token is not None:
-        fill_duration(proto.time_to_first_token, record.time_to_first_token)
-    for model in record.candidates:
-        scores = model.scores
-        proto.candidates.add(
-            model=model.model,
-            passed_over=model.passed_over,
-            tier=model.tier,
-            cost_score=scores.cost,
-            performance_score=scores.performance,
-            reliability_score=scores.reliability,
-            suitability_score=scores.suitability,
-            total_score=scores.total,
-            estimated_micro_usd=model.estimated_micro_usd,
-        )
-    if record.labels:
-        proto.labels.update(record.labels)
-    if record.campaign:
-        proto.campaign = record.campaign
-    if record.outcome is not Outcome.SUCCESS or record.attempts != 1 or record.degradation is not None:
-        _add_exceptions(record, proto)
-
-
-def _add_exceptions(record: RequestRecord, proto: analytics_pb2.RequestRecord) -> None:
-    """Writes what no request has that its first attempt answers."""
-    proto.error_reason = record.error_reason
-    proto.failed_over = record.failed_over
-    proto.cached = record.cached
-    proto.degradation = record.degradation or ""
-    if record.queued:
-        fill_duration(proto.queued, record.queued)
-    if record.paused:
-        fill_duration(proto.paused, record.paused)

@@ -48,12 +48,13 @@ class Segment:
 
     def append(self, sequence: int, kind: bytes, payload: bytes) -> bool:
         """Adds a frame. Returns False if it does not fit. The head goes last, so half a frame is never read."""
-        start = self.size + HEAD_BYTES
+        size, mapped = self.size, self.map
+        start = size + HEAD_BYTES
         end = start + len(payload)
         if end > self.capacity:
             return False
-        self.map[start:end] = payload
-        self.map[self.size : start] = head_of(sequence, kind, payload)
+        mapped[start:end] = payload
+        mapped[size:start] = head_of(sequence, kind, payload)
         self.size = end
         return True
 

@@ -1,11 +1,12 @@
 """The spool as files: usage records on disk until analytics has acknowledged them (see the room's head).
 
 A directory of segments `<number>.usage`, each a run of frames (`file_frames`) of one record in MessagePack: a begin
-before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
-copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
-on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
-acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and only
-read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
+before a call and an end after it (with the record of the request, where it answers one; that of a request that no
+attempt answers is a frame by itself). Segments are mapped into memory: a record is in the kernel's hands as soon as
+it is copied there, so it survives the death of this process (not of the machine), and no system call is made for it,
+which on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records
+are acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and
+only read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
 room, and then records are kept again.
 """
 
@@ -21,17 +22,18 @@ from pathlib import Path
 import msgspec
 
 from libs.clock import Clock
+from libs.request_record import RequestRecord, encode_request
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.ledger.file_frames import BEGIN, END, HEAD_BYTES, REQUEST, Losses
 from services.router.ledger.file_segment import Segment
-from services.router.ledger.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
-#: Records that `read` returns at most.
-BATCH_RECORDS = 500
+#: Records that `read` returns at most, and bytes of theirs after which it adds no other: a message that is larger
+#: than its receiver takes (`libs.rpc.receive`) would be sent again for ever.
+BATCH_RECORDS, BATCH_BYTES = 500, 1024 * 1024
 #: Seconds between two tries to make a segment on a full disk.
 RETRY = 1.0
 #: Errors of a disk without room: on the device, or in this user's part of it.
@@ -39,7 +41,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
 
-Record = UsageRecord | RequestRecord
+#: An attempt, or the record of a request as it is sent.
+Record = UsageRecord | bytes
 
 
 class SpoolLocked(OSError):
@@ -73,7 +76,6 @@ class FileSpool:
         self._max_bytes = max_bytes
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(UsageRecord).decode
-        self._decode_request = msgspec.msgpack.Decoder(RequestRecord).decode
         self._dropped = metrics.counter(
             "spool_dropped_records", "Usage records lost because the spool was full or could not be written"
         )
@@ -99,6 +101,10 @@ class FileSpool:
         self._lock: int | None = None
         self._retry = 0.0
         self._read = self._acknowledged = Position(0, 0)
+        #: True if the last batch was as large as one may be: more may wait.
+        self.more_waits = False
+        #: Bytes written with which one more payload would make the backlog too large.
+        self._fits = max_bytes - HEAD_BYTES
         try:
             self._lock_directory()
             self._open()
@@ -126,19 +132,28 @@ class FileSpool:
 
     def add_request(self, record: RequestRecord) -> None:
         """See `UsageSpool.add_request`."""
-        self._append(REQUEST, self._encode(record))
+        self._append(REQUEST, encode_request(record))
 
     def read(self) -> tuple[list[Record], Position]:
-        """Returns the next records to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        """Returns the next records to send, as many as a batch may have, and the position behind them to
+        acknowledge."""
         records: list[Record] = []
+        size = 0
+        self.more_waits = True
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
-            for record, behind in self._sendable(self._segments[number], offset):
+            segment = self._segments[number]
+            for kind, start, end in self._sendable(segment, offset):
+                record = self._decoded(segment, kind, start, end)
+                if record is None:
+                    continue
                 records.append(record)
-                if len(records) == BATCH_RECORDS:
-                    self._read = Position(number, behind)
+                size += end - start
+                if len(records) == BATCH_RECORDS or size >= BATCH_BYTES:
+                    self._read = Position(number, end)
                     return records, self._read
-            self._read = Position(number, self._segments[number].size)
+            self._read = Position(number, segment.size)
+        self.more_waits = False
         return records, self._read
 
     def rewind(self) -> None:
@@ -160,6 +175,7 @@ class FileSpool:
             if number == position.segment:
                 self._acknowledged = Position(number + 1, 0)
         self._read = max(self._read, self._acknowledged)
+        self._fits = self._max_bytes + self._acknowledged.offset - HEAD_BYTES
 
     def close(self) -> None:
         """Closes the files. Records that are not acknowledged stay for the next process; a spool with nothing left is
@@ -170,19 +186,18 @@ class FileSpool:
         if self._lock is not None:
             os.close(self._lock)
 
-    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[Record, int]]:
-        """Yields the attempts and requests that ended, and attempts of an earlier process that never did, with the
-        offset behind each."""
-        if not self._unfinished:
-            for kind, start, end in segment.ends(offset):
-                record = self._decoded(segment, kind, start, end)
-                if record is not None:
-                    yield record, end
-            return
+    def _sendable(self, segment: Segment, offset: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yields frames of attempts and requests that ended, and of attempts of an earlier process that never did:
+        the kind, and where the payload begins and ends."""
+        return self._with_unfinished(segment, offset) if self._unfinished else segment.ends(offset)
+
+    def _with_unfinished(self, segment: Segment, offset: int) -> Iterator[tuple[bytes, int, int]]:
         for frame in segment.frames(offset):
-            record = self._decoded(segment, frame.kind, frame.payload, frame.end)
-            if record is not None and (frame.kind != BEGIN or _attempt_id(record) in self._unfinished):
-                yield record, frame.end
+            if frame.kind == BEGIN:
+                record = self._decoded(segment, BEGIN, frame.payload, frame.end)
+                if record is None or _attempt_id(record) not in self._unfinished:
+                    continue
+            yield frame.kind, frame.payload, frame.end
 
     def _lock_directory(self) -> None:
         """Locks the directory for this process, and recovers what another has left. Raises OSError."""
@@ -232,27 +247,40 @@ class FileSpool:
             log.warning("spool_recovered_unfinished_attempts", count=len(unfinished))
 
     def _decoded(self, segment: Segment, kind: bytes, start: int, end: int) -> Record | None:
-        decode = self._decode_request if kind == REQUEST else self._decode
+        payload = segment.map[start:end]
+        if kind == REQUEST:
+            return payload
         try:
-            return decode(segment.map[start:end])
+            return self._decode(payload)
         except msgspec.DecodeError:
             return None
 
     def _append(self, kind: bytes, payload: bytes) -> bool:
         """Writes a frame. Returns False if it is dropped."""
-        size = HEAD_BYTES + len(payload)
-        if self._written_bytes - self._acknowledged.offset + size > self._max_bytes:
+        segment = self._segment
+        if (
+            segment is None
+            or self._written_bytes + len(payload) > self._fits
+            or not segment.append(self._sequence, kind, payload)
+        ):
+            return self._append_elsewhere(kind, payload)
+        self._sequence += 1
+        self._written_bytes += HEAD_BYTES + len(payload)
+        return True
+
+    def _append_elsewhere(self, kind: bytes, payload: bytes) -> bool:
+        """Writes a frame for which the present segment has no room. Returns False if it is dropped."""
+        if self._written_bytes + len(payload) > self._fits:
             if times := self._full.due():
                 log.error("spool_full", bytes=self.backlog_bytes, max_bytes=self._max_bytes, records=times)
-        else:
-            segment = self._segment
-            written = segment is not None and segment.append(self._sequence, kind, payload)
-            if not written and self._open_next() and self._segment is not None:
-                written = self._segment.append(self._sequence, kind, payload)
-            if written:
-                self._sequence += 1
-                self._written_bytes += size
-                return True
+        elif (
+            self._open_next()
+            and self._segment is not None
+            and self._segment.append(self._sequence, kind, payload)
+        ):
+            self._sequence += 1
+            self._written_bytes += HEAD_BYTES + len(payload)
+            return True
         self._dropped.inc()
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from services.router.ledger.request_record import RequestRecord
+from libs.request_record import RequestRecord
 from services.router.ledger.usage_record import UsageRecord
 
 

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from cli import alerts, costs, providers, quotas, select, terminal
+from cli import alerts, costs, forecast, providers, quotas, select, terminal
 from cli.layout import Column, Facts, Kind, Table, wrap
 from cli.progress import BatchProgress
 from cli.render import render_result
@@ -29,11 +29,21 @@ from dev.supervisor import MemberStatus
 from libs.client import (
     Alert,
     Alternative,
+    AmountBand,
     Attempt,
     CostGroup,
     CostInterval,
     CostRow,
     Costs,
+    ForecastBacktest,
+    ForecastGroup,
+    ForecastLimit,
+    ForecastMeasure,
+    ForecastProjection,
+    ForecastRow,
+    ForecastTotal,
+    HistoryTooShort,
+    LimitForecast,
     ProviderState,
     QuotaForecast,
     QuotaState,
@@ -213,6 +223,24 @@ ALERT = Alert(
 SILENCE = Silence(
     "t1800000000000000000abcdef012345", {"tenant": "acme"}, 1.8e9, 1.8e9 + 7200, "ann", "a planned load test"
 )
+BAND = AmountBand(1_234_567_890.0, 2_345_678_901.0, 13_456_789_012.0)
+BACKTEST = ForecastBacktest(14, 12.0, 13.0, 0.79)
+FORECASTS = [
+    ForecastRow(
+        name,
+        0,
+        987_654_321.0,
+        ForecastProjection((ForecastTotal(0.0, BAND),), "levels", BACKTEST, (BAND,) * 24, "blend", BACKTEST),
+        None,
+    )
+    for name in (None, "anthropic/claude-sonnet-4-5")
+] + [ForecastRow(None, 17, 12_345.0, None, HistoryTooShort(3, 8))]
+LIMIT = ForecastLimit("tenant:northwind-traders-content-team", "micro_usd", "month", 20_000_000_000)
+OUTGROWN = [
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, 0.29, 3_725.0, 1.02, 3, 17, 140, None),
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, None, None, None, None, None, None, HistoryTooShort(9, 14)),
+    LimitForecast(LIMIT, 1.0, 19_000_000_000.0, 0.0, None, 1.0, 12, None, None, None),
+]
 TABLES: dict[str, RenderableType] = {
     "quotas": quotas.table([QUOTA, MONEY], ManualClock()),
     "quotas --forecast": quotas.table(
@@ -221,6 +249,8 @@ TABLES: dict[str, RenderableType] = {
     "alerts": alerts.table([ALERT], ManualClock()),
     "alerts silences": alerts.silence_table([SILENCE]),
     "costs": spent([CostGroup.PROVIDER], None),
+    "forecast": forecast.table(FORECASTS, ForecastMeasure.COST, ForecastGroup.MODEL),
+    "forecast --limits": forecast.limits_table(OUTGROWN),
     "costs by three": spent([CostGroup.PROVIDER, CostGroup.MODEL, CostGroup.TENANT], CostInterval.HOUR),
     "select": selection(),
     "providers": health(),

@@ -38,7 +38,6 @@ CREATE TABLE analytics.requests (
 
 CREATE INDEX requests_started ON analytics.requests (started);
 CREATE INDEX requests_request ON analytics.requests (request_id);
-CREATE INDEX requests_labels ON analytics.requests USING gin (labels jsonb_path_ops);
 
 CREATE TABLE analytics.requests_old PARTITION OF analytics.requests FOR VALUES FROM (MINVALUE) TO ('t0000000000000');
 CREATE TABLE analytics.requests_default PARTITION OF analytics.requests DEFAULT;

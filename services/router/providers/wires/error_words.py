@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)"
         r"|payment required"
-        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)",
+        r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)|(当日|今日|每日|每月|本月).{0,12}(上限|限额)",
         (400, 403, 404, 412, 422, 429, _UNSTATED),
     ),
     # Google says it of a minute's quota too.
@@ -90,6 +90,8 @@ RULES: tuple[Rule, ...] = (
         r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)"
         r"|exceed.{0,20} context\b"
+        # n_keep: 9750>= n_ctx: 8192, of llama.cpp and its like
+        r"|^\* \d{1,9} ?>=? \* \d{1,9}$"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
         r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
@@ -111,7 +113,9 @@ RULES: tuple[Rule, ...] = (
         r"|usage guidelines|usage polic|requires moderation|\bflagged\b|sensitive content|failed check: "
         r"|(image|input|text) is sensitive"
         r"|for safety reasons|safety (system|polic|filter|guideline|check)|unsafe (content|or sensitive)"
-        r"|sensitive information|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|sensitive (information|words)"
+        r"|\b(prompt|response|request|input|output) (was|were|has been) (filtered|blocked)\b"
+        r"|responsible ai\b|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
         r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
         (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),
@@ -133,14 +137,16 @@ RULES: tuple[Rule, ...] = (
         r"|this |publisher )?model"
         r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
         r"|\* model is not (currently )?supported"
-        r"|\b(requested|selected|specified) model is not supported(?! (for|with|by|in|when|on|via)\b)"
+        r"|\b(requested|selected|specified) model ([^ ]{1,60} )?(is )?not supported"
+        r"(?! (for|with|by|in|when|on|via)\b)"
         r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
-        r"|模型(不存在|已下线)",
+        r"|模型(不存在|已下线)"
+        r"|\bllm provider not provided\b|\bcatalog(ue)? entry\b|\bto use this model\b",
         (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
         ErrorClass.AUTHENTICATION,
-        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
+        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)|\bvalid api key\b"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
         r"|\bapi key (is|has|does|was) (not?|been)\b"
         r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b"
@@ -169,7 +175,10 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.SERVER_ERROR,
         r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory"
         r"|\bcuda\b"
-        r"|\bunexpected (server )?error\b",
+        r"|\bunexpected (server )?error\b"
+        # The server's program broke off, in JavaScript's or Python's words.
+        r"|\bcannot read propert|\bobject has no attribute\b|\bis not iterable\b|\bimport failed\b|\bis degraded\b"
+        r"|\bdegraded function\b|\b(model|service)[^.]{0,12} (response|returned) abnormal|响应异常|服务异常",
         (400, 403, 404, 409, 422),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.

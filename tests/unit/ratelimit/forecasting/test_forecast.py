@@ -7,19 +7,20 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.forecast.exhaustion import TimeToExhaustion, proportional, time_to_exhaustion
+from libs.forecast.gamma import Gamma
+from libs.forecast.level_forecast import MIN_INTERVALS, LevelForecast
 from libs.limits import LimitKey, Period, Unit, scope_of
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading
 from services.ratelimit.forecasting.exhaustion import forecast_exhaustion
-from services.ratelimit.forecasting.forecast import MIN_INTERVALS, Forecast, Outlook, forecast, proportional
-from services.ratelimit.forecasting.gamma import Gamma
 from services.ratelimit.forecasting.trend import Trend
 
 STEP = 5.0
 
 
-def ahead(amounts: list[float], left: int, horizon: float, refill: float = 0.0) -> Forecast:
-    return forecast(Outlook(amounts, STEP, horizon).use, left, refill, horizon)
+def ahead(amounts: list[float], left: int, horizon: float, refill: float = 0.0) -> TimeToExhaustion:
+    return time_to_exhaustion(LevelForecast(amounts, STEP, horizon).use, left, refill, horizon)
 
 
 def poisson(rng: random.Random, mean: float) -> int:
@@ -32,7 +33,7 @@ def poisson(rng: random.Random, mean: float) -> int:
 def test_too_short_a_past_is_not_forecast_from() -> None:
     """ValueError; the service then goes by the window's mean."""
     with pytest.raises(ValueError, match="8 intervals"):
-        Outlook([1.0] * (MIN_INTERVALS - 1), STEP, 60)
+        LevelForecast([1.0] * (MIN_INTERVALS - 1), STEP, 60)
 
 
 def test_even_use_runs_out_when_it_must() -> None:
@@ -54,9 +55,9 @@ def test_a_bucket_that_refills_faster_is_not_used_up_by_the_mean() -> None:
 
 def test_nothing_left_is_now_and_no_time_left_is_never() -> None:
     """Probability 1 at once, 0 for ever."""
-    use = proportional(1.0, 60)
-    assert forecast(use, 0, 0, 60) == Forecast(1.0, 0.0, 0.0, 0.0)
-    assert forecast(use, 5, 0, 0) == Forecast(0.0, None, None, None)
+    use = proportional(60.0, 60, 60)
+    assert time_to_exhaustion(use, 0, 0, 60) == TimeToExhaustion(1.0, 0.0, 0.0, 0.0)
+    assert time_to_exhaustion(use, 5, 0, 0) == TimeToExhaustion(0.0, None, None, None)
 
 
 def test_no_use_at_all_exhausts_nothing() -> None:
@@ -155,3 +156,44 @@ def test_a_trend_says_what_the_mean_does_not_know() -> None:
     reading = Reading(500, 0, start=9_000.0, finish=20_000.0)
     assert forecast_exhaustion(MONTHLY, reading, 14_000.0, trend).forecast.probability == 0.0
     assert forecast_exhaustion(MONTHLY, reading, 14_000.0, None).forecast.probability > 0.05
+
+
+DAILY = Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.DAY), 50_000_000)
+NOON = 1_700_000_000.0
+
+
+@pytest.mark.parametrize("followed", [40, 60, 120, 300, 600, 1200, 3600])
+@pytest.mark.parametrize("elapsed", [50.0, 600.0, 40_000.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_little_use_of_a_large_quota_is_no_alarm(followed: int, elapsed: float, seed: int) -> None:
+    """A few calls that used a 30,000th of a day's budget, whenever they came, however long it is followed: 1 in 1000
+    at most."""
+    rng = random.Random(seed)
+    calls = sorted(rng.uniform(0, followed) for _ in range(rng.choice([1, 2, 5])))
+    spent = 1300 // len(calls)
+    trend = Trend()
+    for at in range(0, followed + 1, 5):
+        trend.add(NOON - followed + at, spent * sum(call <= at for call in calls))
+    within = sum(call >= followed - elapsed for call in calls)
+    reading = Reading(spent * within, 0, start=NOON - elapsed, finish=NOON - elapsed + 86_400)
+    for past in (trend, None):
+        assert forecast_exhaustion(DAILY, reading, NOON, past).forecast.probability < 0.001
+
+
+@pytest.mark.parametrize("followed", [60, 600, 3600])
+def test_a_quota_used_too_fast_is_told_from_its_window_or_its_trend(followed: int) -> None:
+    """Even use of twice the budget a day: likely after an hour, whether the process has seen all of it or a
+    minute."""
+    trend = Trend()
+    for at in range(0, followed + 1, 5):
+        trend.add(NOON - followed + at, 1157 * at)
+    reading = Reading(1157 * 3600, 0, start=NOON - 3600, finish=NOON + 82_800)
+    assert forecast_exhaustion(DAILY, reading, NOON, trend).forecast.probability > 0.9
+
+
+def test_none_used_where_little_is_expected_is_no_surprise() -> None:
+    """Zero scores as a likely amount under a distribution most of which is below one, and far off under a large
+    one."""
+    assert abs(Gamma(0.0, 0.0).score(0)) < 0.1
+    assert abs(Gamma(0.05, 0.5).score(0)) < 1
+    assert Gamma(1000.0, 100.0).score(0) == -6.0

@@ -171,6 +171,40 @@ def test_calls_that_outlive_the_stores_memory_count_on_the_next_slice() -> None:
     assert [r.slice for r in pool.reports(4.0)] == [money]
 
 
+def test_all_calls_that_run_when_slices_are_lost_count_on_the_next_and_those_that_ended_do_not() -> None:
+    """Two run, on slices of two limits, and one of a slice that was lost before; each counts once."""
+    pool = holding(a_slice("micro_usd", "day", 100_000), a_slice("input_tokens", "day", 100_000))
+    outlived = take(pool, 0.5)
+    pool.forget(None)
+    lost = [a_slice("micro_usd", "day", 100_000, 1.0), a_slice("input_tokens", "day", 100_000, 1.0)]
+    pool.grant([SCOPE], lost, [], 0.0, 1.0)
+    pool.settle(take(pool, 1.0), ENDED, 1.5)
+    running = [take(pool, 2.0), take(pool, 2.0)]
+    pool.settle(outlived, Amounts(), 2.5)
+    pool.forget(None)
+    found = [a_slice("micro_usd", "day", 100_000, 3.0), a_slice("input_tokens", "day", 100_000, 3.0)]
+    pool.grant([SCOPE], found, [], 0.0, 3.0)
+    assert [held.used for held in found] == [2 * CALL.micro_usd, 2 * CALL.input_tokens]
+    for taken in running:
+        pool.settle(taken, ENDED, 4.0)
+    assert [held.used for held in found] == [2 * ENDED.micro_usd, 2 * ENDED.input_tokens]
+
+
+def test_a_slice_is_reported_when_its_figures_are_not_those_that_the_limiter_was_told() -> None:
+    """Once for each figure, and again where the report may not have arrived."""
+    pool = holding(money := a_slice("micro_usd", "day", 100_000))
+    taken = take(pool, 1.0)
+    reports = pool.reports(1.0)
+    assert [report.slice for report in reports] == [money]
+    assert pool.reports(1.1) == []
+    pool.take_back_reports(reports)
+    assert [report.slice for report in pool.reports(1.2)] == [money]
+    pool.settle(taken, ENDED, 1.3)
+    assert [report.slice for report in pool.reports(1.4)] == [money]
+    pool.settle(take(pool, 1.5), Amounts(), 1.5)
+    assert pool.reports(1.6) == []
+
+
 def test_what_a_small_slice_cannot_carry_is_owed() -> None:
     """The call reserved more than the new slice is worth."""
     pool = holding(a_slice("micro_usd", "day", 100_000))

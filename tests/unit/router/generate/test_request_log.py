@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from libs.errors import PointsmanError
+from libs.request_record import RequestRecord
 from libs.types import ErrorClass
-from services.router.ledger.request_record import RequestRecord
-from services.router.ledger.usage_record import Outcome
+from services.router.generate.request_log import MOST_CANDIDATES
 from tests.support.routing import HANG, TENANT, Harness, catalog, denial, fail, generation, model
 
 A, B = model("a/m"), model("b/m")
@@ -21,12 +21,12 @@ def only(harness: Harness) -> RequestRecord:
 
 
 async def test_an_answer_is_recorded_with_what_was_decided() -> None:
-    """Who was considered in which order with which scores, the chance of the choice, and the caller's account."""
+    """The models considered in their order with their scores, the chance of the choice, and the caller's account."""
     h = Harness(catalog([A], [B]), {"a/m": ["fine"]})
     result = await h.generate.whole(h.catalog, TENANT, generation(labels={"sku": "1"}, campaign="spring"))
     record = only(h)
     assert (record.outcome, record.error_reason, record.attempts, record.failed_over) == (
-        Outcome.SUCCESS,
+        "success",
         "",
         1,
         False,
@@ -59,7 +59,7 @@ async def test_an_error_is_recorded_as_its_caller_got_it() -> None:
         await h.generate.whole(h.catalog, TENANT, generation())
     record = only(h)
     assert (record.outcome, record.error_reason, record.provider) == (
-        Outcome.FAILURE,
+        "failure",
         caught.value.reason,
         "",
     )
@@ -90,9 +90,7 @@ async def test_a_caller_that_leaves_is_recorded_as_cancelled() -> None:
         if type(event).__name__ == "Delta":
             break
     await events.aclose()
-    assert [(r.outcome, r.error_reason, r.attempts) for r in h.spool.requests] == [
-        (Outcome.CANCELLED, "", 1)
-    ] * 2
+    assert [(r.outcome, r.error_reason, r.attempts) for r in h.spool.requests] == [("cancelled", "", 1)] * 2
 
 
 async def test_a_stream_is_recorded_once_although_it_is_closed_after_its_end() -> None:
@@ -104,4 +102,16 @@ async def test_a_stream_is_recorded_once_although_it_is_closed_after_its_end() -
             break
     await events.aclose()
     record = only(h)
-    assert (record.outcome, record.streamed) == (Outcome.SUCCESS, True)
+    assert (record.outcome, record.streamed) == ("success", True)
+
+
+async def test_of_a_large_catalog_as_many_candidates_are_recorded_as_the_ledger_keeps() -> None:
+    """With and without one that a limit kept from being called: the ledger refused the whole record of a request
+    that considered more, where nothing was passed over."""
+    models = [model(f"a/m{i}") for i in range(MOST_CANDIDATES + 1)]
+    for denied in (False, True):
+        h = Harness(catalog([A], models), {"a/m": ["fine"], "a/m0": ["fine"]})
+        if denied:
+            h.admission.denied["model:a/m"] = denial("model:a/m")
+        await h.generate.whole(h.catalog, TENANT, generation())
+        assert len(only(h).candidates) == MOST_CANDIDATES

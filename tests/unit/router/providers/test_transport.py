@@ -57,6 +57,36 @@ async def test_a_failed_connection_names_no_host_of_ours(url: str, told: str) ->
         assert not [word for word in ("gpu-7", "127.0.0.1", str(port)) if word in text]
 
 
+async def test_a_connection_is_used_again_after_an_answer_that_was_read_and_closed_after_another() -> None:
+    """Closing is what stops a provider whose answer is not wanted any more."""
+    connections, closed = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                size = 1000 if b"/half" in head else 9
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nwhole one" % size)
+        except asyncio.IncompleteReadError:
+            closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    request = HttpRequest("GET", url, {}, b"")
+    async with server, HttpTransport() as transport:
+        for limit in (9, 20):
+            assert (await transport.fetch(request, 5.0, limit))[2] == b"whole one"
+        async with transport.open(request) as answer:
+            assert await answer.chunk() == b"whole one"
+        assert (connections, closed.is_set()) == (1, False)
+        async with transport.open(HttpRequest("GET", f"{url}/half", {}, b"")) as answer:
+            assert answer.status == 200
+        await asyncio.wait_for(closed.wait(), 10)
+        assert connections == 1
+
+
 async def test_what_came_at_once_is_handed_on_in_bounded_pieces_and_others_run_between() -> None:
     """Nothing is lost at the borders, and nobody waits for more than one piece."""
     body = bytes(range(256)) * 4096

@@ -66,10 +66,10 @@ UNCHANGED = Inverse()
 
 
 class AnswerReader:
-    """Reads one stream's events as the caller shall see them. A call is held back until its name is known, and to its
-    end where its parameters are to be renamed."""
+    """Reads one stream's events as the caller shall see them. A call is held back until its name is known; one whose
+    parameters are to be renamed, and those after it, to the end."""
 
-    __slots__ = ("_begun", "_bits", "_expected", "_held", "_ids", "_inverse", "_stops", "_taken")
+    __slots__ = ("_begun", "_bits", "_expected", "_held", "_ids", "_inverse", "_stops", "_taken", "_waits")
 
     def __init__(self, inverse: Inverse, bits: Callable[[int], int]) -> None:
         self._inverse = inverse
@@ -78,7 +78,9 @@ class AnswerReader:
         self._taken: set[str] | None = None
         #: Calls whose id and name the caller has.
         self._begun: set[int] = set()
-        #: Pieces of calls whose name is not known.
+        #: A call has come whose parameters are to be renamed.
+        self._waits = False
+        #: Pieces of calls that are held back.
         self._held: dict[int, list[ToolCallDelta]] = {}
         #: The provider's id of a call → the caller's; and of calls that thoughts have named and that come yet.
         self._ids: dict[str, str] = {}
@@ -160,7 +162,9 @@ class AnswerReader:
             return [ToolCallDelta(piece.index, "", "", text)] if text else []
         held = self._held.setdefault(piece.index, [])
         held.append(piece)
-        if not piece.name or piece.name in self._inverse.keys:
+        # Clients want calls in their order.
+        self._waits |= piece.name in self._inverse.keys
+        if not piece.name or self._waits:
             return []
         self._begun.add(piece.index)
         return [self._begin(self._held.pop(piece.index))]

@@ -1,9 +1,9 @@
-"""Errors of all classes as providers, gateways and proxies send them, each read by a person before it was tried.
+"""Errors of all classes, of providers, gateways and proxies, each labelled before it was tried.
 
 `unseen.jsonl` holds one a line. `batch`: in the order in which they were collected. `seen`: an issue as
 owner/repository#number, a file as owner/repository:path, a page, "code" for what stands in public programs and tests,
-or "documented" for what a vendor documents or users reported, without its place. A status of 200 is an error inside
-an answer. Names of callers, models and files are changed.
+or "memory" for what was written from memory in a vendor's manner, its wording unchecked. A status of 200 is an error
+inside an answer. Names of callers, models and files are changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _failure(row: dict[str, Any]) -> ProviderFailure:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['batch']}-{row['wire']}-{row['status']}")
-def test_an_error_has_the_class_that_a_person_gave_it(row: dict[str, Any]) -> None:
+def test_an_error_has_the_class_that_it_was_given(row: dict[str, Any]) -> None:
     """So others are asked exactly where they may serve."""
     assert _failure(row).error_class is C(row["class"])
 

@@ -54,18 +54,17 @@ def test_two_calls_of_one_answer_have_ids_of_their_own() -> None:
 
 def test_parameters_have_the_callers_names_again() -> None:
     """Whole and streamed, however its arguments are cut, and with what the model has made up; other calls come as
-    they do, and arguments that are no object stay as they are."""
+    they do, but not before it, and arguments that are no object stay as they are."""
     inverse = Inverse(names={"f": "f.g"}, keys={"f": {"_top": "$top"}})
     text = '{"_top":3,"a":{"_top":1}}'
     call = ToolCall("1", "f.g", '{"$top":3,"a":{"_top":1}}')
     assert whole(inverse, ToolCall("1", "f", text)).tool_calls == (call,)
     pieces = [ToolCallDelta(0, "", "", letter) for letter in text]
     events = streamed(inverse, ToolCallDelta(0, "1", "f"), *pieces, ToolCallDelta(1, "2", "g", "{"), END)
-    assert events == [
-        ToolCallDelta(1, "2", "g", "{"),
-        ToolCallDelta(0, call.id, call.name, call.arguments_json),
-        END,
-    ]
+    renamed = ToolCallDelta(0, call.id, call.name, call.arguments_json)
+    assert events == [renamed, ToolCallDelta(1, "2", "g", "{"), END]
+    first = ToolCallDelta(0, "2", "g", "{}")
+    assert streamed(inverse, first, ToolCallDelta(1, "1", "f"), END)[0] == first
     assert whole(inverse, ToolCall("1", "f", '["_top"')).tool_calls[0].arguments_json == '["_top"'
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from services.analytics.ledger.attempt import Outcome
-from services.analytics.ledger.postgres_rows import epoch, labels_of, labels_text, micros, seconds
+from services.analytics.ledger.postgres_attempts import epoch, labels_of, labels_text, micros, seconds
 from services.analytics.ledger.request import ConsideredModel, RequestRecord
 
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
+
+#: In the order of the fields of `ConsideredModel`, which are read by position.
+_fields = attrgetter(*ConsideredModel.__slots__)
 
 #: Column, type of the array it travels in, value.
 REQUEST_COLUMNS: tuple[tuple[str, str, Callable[[RequestRecord], Any]], ...] = (
@@ -40,7 +43,7 @@ REQUEST_COLUMNS: tuple[tuple[str, str, Callable[[RequestRecord], Any]], ...] = (
     ("estimated_input_tokens", "bigint", lambda r: r.estimated_input_tokens),
     ("max_output_tokens", "bigint", lambda r: r.max_output_tokens),
     ("capabilities", "text", lambda r: _json(r.capabilities)),
-    ("candidates", "text", lambda r: _json([astuple(candidate) for candidate in r.candidates])),
+    ("candidates", "text", lambda r: _json([_fields(candidate) for candidate in r.candidates])),
     ("provider", "text", lambda r: r.provider),
     ("model", "text", lambda r: r.model),
     ("probability", "real", lambda r: r.probability),

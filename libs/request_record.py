@@ -1,13 +1,22 @@
-"""One request as the ledger keeps it: what its caller saw, and what was decided."""
+"""The record of one request, as its router sends it to the ledger: what its caller saw, and what was decided.
+
+It travels as MessagePack, made once at the request's end and read once by the ledger: the fields of a protobuf
+message would be touched one by one in Python on either side, for each request, which costs the router a percent of a
+call and the ledger more than the commit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from libs.selection import Degradation, Scores, Strategy
-from services.router.ledger.usage_record import Outcome
+
+#: The ends of a request as its caller saw them.
+RequestOutcome = Literal["success", "failure", "cancelled"]
 
 
 class ConsideredModel(Struct, array_like=True, frozen=True):
@@ -22,7 +31,7 @@ class ConsideredModel(Struct, array_like=True, frozen=True):
 
 class RequestRecord(Struct, array_like=True):
     """One request for the ledger. `started` is epoch seconds, durations are seconds. Plain values only, and nothing
-    of the prompt: it is written to disk as it is, in this order: add fields at the end, with defaults."""
+    of the prompt: it is written to disk and sent as it is, in this order: add fields at the end, with defaults."""
 
     record_id: str
     request_id: str
@@ -33,7 +42,7 @@ class RequestRecord(Struct, array_like=True):
     started: float
     latency: float
     time_to_first_token: float | None
-    outcome: Outcome
+    outcome: RequestOutcome
     error_reason: str
     attempts: int
     failed_over: bool
@@ -57,3 +66,9 @@ class RequestRecord(Struct, array_like=True):
     streamed: bool
     cached: bool
     trace_id: str
+
+
+#: Returns the bytes of a record.
+encode_request = msgspec.msgpack.Encoder().encode
+#: Returns the record of bytes. Raises msgspec.DecodeError (ValidationError where the types are others).
+decode_request = msgspec.msgpack.Decoder(RequestRecord).decode

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.ratelimit.forecasting.gamma import Gamma
+from libs.forecast.gamma import Gamma
 
 #: Factors that a burst keeps per interval (it lasts 4, 16, 64 intervals, for ever) and gains of the level: an octave
 #: or two apart, since neighbours forecast nearly the same.
@@ -115,13 +115,22 @@ def _horizon(
     if phi == 1.0:
         young = max(0.0, 1 / origin - gain)
         drift = gain * k * (k - 1) + gain * gain * (k - 1) * k * (2 * k - 1) / 6
-        return k * level, max(k / 4, k + drift) + young * k * k
-    fade = phi**k
-    reach = (1 - fade) / (1 - phi)
-    b = gain * phi / (1 - phi)
-    a = 1 + b
-    errors = k * a * a - 2 * a * b * reach + b * b * (1 - fade * fade) / (1 - phi * phi)
+        # A level was seen to wander over `origin` intervals. That it goes on for many times as long, which would make
+        # any use possible, is not known: from then on it is held as a burst of that length is.
+        held = k + drift if k <= origin else min(k + drift, _errors(origin / (origin + 1), gain, k)[0])
+        return k * level, max(k / 4, held) + young * k * k
+    errors, reach, a = _errors(phi, gain, k)
     # The mean of a series that wanders is known worse than of independent intervals; where it is wrong, the tracked
     # distance makes up for what has not faded.
     tracked = phi * gain / (1 - phi + phi * gain)
     return k * mean + level * reach, max(k / 4, errors) + a * a / origin * (k - reach * tracked) ** 2
+
+
+def _errors(phi: float, gain: float, k: float) -> tuple[float, float, float]:
+    """Returns for phi < 1 the variance of the use of `k` intervals by errors to come, in units of one error's; how
+    many intervals' worth of the distance from the mean they hold; and how many of an error's a far horizon does."""
+    fade = phi**k
+    reach = (1 - fade) / (1 - phi)
+    b = gain * phi / (1 - phi)
+    a = 1 + b
+    return k * a * a - 2 * a * b * reach + b * b * (1 - fade * fade) / (1 - phi * phi), reach, a

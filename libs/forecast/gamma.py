@@ -9,6 +9,8 @@ from statistics import NormalDist
 NORMAL = NormalDist()
 #: Above this shape the cube root of a gamma variate is normal to four digits (Wilson and Hilferty, 1931).
 _LARGE_SHAPE = 200.0
+#: Halvings of the range in which a quantile is: to a millionth of a millionth.
+_HALVINGS = 40
 #: Below this coefficient of variation the amount is certain.
 _CERTAIN = 1e-6
 
@@ -33,8 +35,14 @@ class Gamma:
         return NORMAL.cdf(NORMAL.inv_cdf(p) / self.stretch)
 
     def score(self, x: float) -> float:
-        """Returns `x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this."""
-        p = self.below(x)
+        """Returns `x` on the normal scale, from -6 to 6: standard normal if `x` is drawn from this. Amounts are
+        counted in whole units, so none at all stands for all that is less than one."""
+        if x <= 0:
+            p = self.below(1.0) / 2
+        elif self._certain:
+            p = 0.5 if math.isclose(x, self.mean, rel_tol=_CERTAIN) else self.below(x)
+        else:
+            p = self.below(x)
         return 6.0 if p >= 1 - 1e-9 else -6.0 if p <= 1e-9 else NORMAL.inv_cdf(p)
 
     def quantile(self, p: float) -> float:
@@ -44,7 +52,7 @@ class Gamma:
         low, high = 0.0, self.mean + 1.0
         while self.below(high) < p:
             low, high = high, high * 2
-        for _ in range(60):
+        for _ in range(_HALVINGS):
             middle = (low + high) / 2
             low, high = (middle, high) if self.below(middle) < p else (low, middle)
         return high

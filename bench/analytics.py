@@ -1,0 +1,435 @@
+"""Measures analytics at millions of attempts: every question of a dashboard, and ingestion, with rollups on.
+
+python -m bench.analytics [--rows 1000000 10000000] [--days 120] [--trace FILE] [--data DIRECTORY]
+
+A real `python -m services.analytics` on a real PostgreSQL. Attempts are generated in SQL over the days that end now,
+tenants, campaigns, content types and models; arrivals within an hour, and tokens, are those of the trace (CSV:
+TIMESTAMP,ContextTokens,GeneratedTokens), without one of an own shape: bursts, and log-normal tokens. Days have a
+daily and weekly rhythm, and 4 % of requests fail over. Rollups are counted by the rebuild that a first start runs.
+Prints for each size: seconds to load and to rebuild, milliseconds of each question (p50, p95, and CPU of both
+processes), what it was computed from, and attempts a second with CPU a row; last the same as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import asyncpg
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.analytics.v1 import analytics_pb2 as pb
+from pointsman.analytics.v1 import analytics_pb2_grpc
+from pointsman.types.v1 import types_pb2
+
+from bench.ledger import cpu_seconds, deliver, family_cpu_seconds, service
+from dev.engines import Postgres, postgres
+from libs.ids import TimeOrderedIds
+from services.analytics.database.postgres_database import Database, PoolOptions
+from services.analytics.database.postgres_migrations import read_migrations
+from services.analytics.database.postgres_partitions import ATTEMPTS, BEHIND, WEEK, keep_partitions
+from services.analytics.rollups.postgres_rollups import PostgresRollups
+
+TENANTS, CAMPAIGNS_OF_TENANT = 50, 20
+CONTENT_TYPES = ("product_description", "seo", "translation", "support_reply", "email")
+MODELS = (
+    *(("openai", name) for name in ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "o4-mini")),
+    *(("anthropic", name) for name in ("claude-sonnet", "claude-haiku", "claude-opus")),
+    *(("gemini", name) for name in ("pro", "flash", "flash-lite")),
+    *(("mistral", name) for name in ("large", "small")),
+)
+#: PostgreSQL's own settings for a server of this size; the rest are defaults.
+SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB", "checkpoint_timeout": "15min"}
+ROUNDS = 20
+
+#: Attempts $1 to $2, of which every 25th is the second one of the request before; $3 and $4 are hours and the ends of
+#: their shares of the load, $5 to $7 arrivals: seconds, input and output tokens, $8 content types, $9 models.
+_LOAD = f"""
+    WITH numbered AS (
+        SELECT i, i / 25 * 24 + least(i % 25, 23) AS request, i % 25 = 24 AS retry, i % 25 = 23 AS fails,
+            (hashint8(i) & 65535) / 65536.0 + (hashint8(i + 1000) & 65535) / 65536.0
+                + (hashint8(i + 2000) & 65535) / 65536.0 - 1.5 AS spread
+        FROM generate_series($1::bigint, $2::bigint) AS i
+    ), placed AS (
+        SELECT *, (request * 0.6180339887498949)::numeric % 1 AS share,
+            1 + (request % cardinality($5::float8[]))::integer AS arrival,
+            (hashint8(request) & 2147483647) % {TENANTS} AS tenant,
+            (hashint8(request + 7) & 2147483647) % {CAMPAIGNS_OF_TENANT} AS campaign
+        FROM numbered
+    ), timed AS (
+        SELECT *, ($3::timestamptz[])[1 + width_bucket(share::float8, $4::float8[])]
+            + interval '1 second' * (($5::float8[])[arrival] + CASE WHEN retry THEN 2 ELSE 0 END) AS at,
+            ($6::bigint[])[arrival] AS input, ($7::bigint[])[arrival] AS output,
+            string_to_array(($9::text[])[1 + (hashint8(i + 11) & 65535) % cardinality($9::text[])], '/') AS model
+        FROM placed
+    )
+    INSERT INTO analytics.attempts (attempt_id, request_id, attempt_number, tenant, campaign, content_type, provider,
+        model, started, latency_us, ttft_us, outcome, error_class, http_status, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens, accuracy, cost_micro_usd, finish_reason, streamed,
+        hedge, trace_id, rank)
+    SELECT 't' || lpad((extract(epoch FROM at) * 1000)::bigint::text, 13, '0') || lpad(to_hex(i), 18, '0'),
+        't' || lpad(to_hex(request), 31, '0'),
+        CASE WHEN retry THEN 2 ELSE 1 END,
+        'tenant-' || tenant, 'campaign-' || tenant || '-' || campaign,
+        ($8::text[])[1 + (hashint8(request + 3) & 65535) % cardinality($8::text[])], model[1], model[2], at,
+        (1000000 * exp(spread) * (0.3 + output / 100.0))::bigint, (300000 * exp(spread))::bigint,
+        CASE WHEN fails THEN 'failure' WHEN i % 97 = 0 THEN 'cancelled' ELSE 'success' END,
+        CASE WHEN fails THEN (ARRAY['overloaded', 'rate_limited', 'timeout'])[1 + i % 3] ELSE '' END,
+        CASE WHEN fails THEN 503 ELSE 200 END, input, CASE WHEN fails THEN 0 ELSE output END,
+        input / 3, 0, 0, 'exact',
+        CASE WHEN fails THEN 0 ELSE input * 2 + output * 8 END, CASE WHEN fails THEN '' ELSE 'stop' END,
+        i % 3 <> 0, i % 211 = 0, '', 7
+    FROM timed ORDER BY at ON CONFLICT DO NOTHING
+"""
+#: Attempts in one statement.
+_CHUNK = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The second within an hour at which a request comes, and its tokens."""
+
+    second: float
+    input_tokens: int
+    output_tokens: int
+
+
+def read_trace(path: Path) -> list[Arrival]:
+    """Reads arrivals and tokens of a trace, its first hour alone."""
+    found: list[Arrival] = []
+    first: datetime | None = None
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            # Seven digits of a second; Python reads six.
+            instant = datetime.fromisoformat(row["TIMESTAMP"][:26])
+            first = first or instant
+            second = (instant - first).total_seconds()
+            if second >= 3600:
+                break
+            found.append(Arrival(second, int(row["ContextTokens"]), int(row["GeneratedTokens"])))
+    return found
+
+
+def own_shape(rng: random.Random, size: int = 20_000) -> list[Arrival]:
+    """Returns arrivals in bursts, and log-normal tokens."""
+    found: list[Arrival] = []
+    second = 0.0
+    while len(found) < size:
+        second += rng.expovariate(1) * 3600 / size * 20
+        for _ in range(rng.randrange(1, 40)):
+            tokens = round(rng.lognormvariate(6.6, 0.8)), round(rng.lognormvariate(4.9, 0.9))
+            found.append(Arrival((second + rng.random()) % 3600, *tokens))
+    return found
+
+
+def hours_of(start: datetime, end: datetime) -> list[tuple[datetime, float, float]]:
+    """Returns each hour with its share of the load, a range of [0, 1): more by day, less on Saturday and Sunday."""
+    hours = [start + timedelta(hours=n) for n in range(int((end - start) / timedelta(hours=1)))]
+    weights = [
+        (1.0 if 7 <= hour.hour < 19 else 0.35) * (0.5 if hour.weekday() >= 5 else 1.0) for hour in hours
+    ]
+    total, passed = sum(weights), 0.0
+    found: list[tuple[datetime, float, float]] = []
+    for hour, weight in zip(hours, weights, strict=True):
+        found.append((hour, passed / total, (passed + weight) / total))
+        passed += weight
+    return found
+
+
+async def prepare(dsn: str, start: datetime, end: datetime) -> None:
+    """Makes partitions for the past, as they would be there."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        at = start.timestamp() + BEHIND
+        while at < end.timestamp() + BEHIND:
+            await keep_partitions(connection, [ATTEMPTS], at, None)
+            at += WEEK
+    finally:
+        await connection.close()
+
+
+async def load(
+    dsn: str, arrivals: Sequence[Arrival], start: datetime, end: datetime, first: int, last: int
+) -> float:
+    """Generates attempts number `first` to `last` - 1; returns the seconds."""
+    hours = hours_of(start, end)
+    parameters = (
+        [hour for hour, _, _ in hours],
+        [high for _, _, high in hours[:-1]],
+        [a.second for a in arrivals],
+        [a.input_tokens for a in arrivals],
+        [a.output_tokens for a in arrivals],
+        list(CONTENT_TYPES),
+        ["/".join(model) for model in MODELS],
+    )
+    began = time.perf_counter()
+    connection = await asyncpg.connect(dsn)
+    try:
+        for at in range(first, last, _CHUNK):
+            await connection.execute(_LOAD, at, min(at + _CHUNK, last) - 1, *parameters, timeout=3600)
+        await connection.execute("VACUUM (ANALYZE, PARALLEL 0) analytics.attempts", timeout=3600)
+    finally:
+        await connection.close()
+    return time.perf_counter() - began
+
+
+async def rebuild(dsn: str) -> float:
+    """Counts the rollups as a first start does; returns the seconds."""
+    began = time.perf_counter()
+    async with Database(dsn, read_migrations(), PoolOptions(write_timeout=600.0)) as database:
+        await database.prepare()
+        rollups = PostgresRollups(database)
+        await rollups.rebuild()
+        while await rollups.rebuild_step():
+            pass
+        while await rollups.fold(time.time()):
+            pass
+        while await rollups.forget(time.time()):
+            pass
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("VACUUM (ANALYZE, PARALLEL 0)", timeout=3600)
+    finally:
+        await connection.close()
+    return time.perf_counter() - began
+
+
+Ask: TypeAlias = "Callable[[analytics_pb2_grpc.AnalyticsAsyncStub], Awaitable[pb.Basis]]"
+
+
+def _costs(query: pb.Query, *, compare: bool = False) -> Ask:
+    async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
+        return (await stub.GetCosts(pb.GetCostsRequest(query=query, compare=compare))).basis
+
+    return ask
+
+
+def _performance(query: pb.Query) -> Ask:
+    async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
+        return (await stub.GetPerformance(pb.GetPerformanceRequest(query=query))).basis
+
+    return ask
+
+
+def _reliability(query: pb.Query) -> Ask:
+    async def ask(stub: analytics_pb2_grpc.AnalyticsAsyncStub) -> pb.Basis:
+        return (await stub.GetReliability(pb.GetReliabilityRequest(query=query))).basis
+
+    return ask
+
+
+def questions(now: datetime) -> dict[str, Ask]:
+    """Returns what a dashboard asks."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def back(days: int) -> Timestamp:
+        return Timestamp(seconds=int((today - timedelta(days=days)).timestamp()))
+
+    month = Timestamp(seconds=int(today.replace(day=1).timestamp()))
+    provider, model, tenant = pb.GROUP_BY_PROVIDER, pb.GROUP_BY_MODEL, pb.GROUP_BY_TENANT
+    campaign, content_type = pb.GROUP_BY_CAMPAIGN, pb.GROUP_BY_CONTENT_TYPE
+    points, hour, day = pb.INTERVAL_FIVE_MINUTES, pb.INTERVAL_HOUR, pb.INTERVAL_DAY
+    q = pb.Query
+    costs = {
+        "of the last 24 hours by provider": q(group_by=[provider]),
+        "of the month to date": q(from_time=month),
+        "of the month by tenant": q(from_time=month, group_by=[tenant]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+        "of 30 days by content type and day": q(from_time=back(30), group_by=[content_type], interval=day),
+        "of 30 days by campaign, a page": q(from_time=back(30), group_by=[campaign], page_size=100),
+        "of a campaign over 30 days by day": q(from_time=back(30), campaign="campaign-7-3", interval=day),
+        "of a tenant over 30 days by model": q(from_time=back(30), tenant="tenant-7", group_by=[model]),
+        "of 30 days by tenant and provider": q(from_time=back(30), group_by=[tenant, provider]),
+        "of all by month and tenant": q(from_time=back(400), group_by=[tenant], interval=pb.INTERVAL_MONTH),
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 7 days by hour and provider": q(from_time=back(7), group_by=[provider], interval=hour),
+    }
+    performance = {
+        "of 24 hours by 5 minutes": q(interval=points),
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 24 hours by model": q(group_by=[model]),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by tenant": q(from_time=back(30), group_by=[tenant]),
+        "of a tenant over 30 days by day": q(from_time=back(30), tenant="tenant-7", interval=day),
+    }
+    reliability = {
+        "of 24 hours by 5 minutes and provider": q(group_by=[provider], interval=points),
+        "of 24 hours by tenant": q(group_by=[tenant]),
+        "of 30 days by provider and day": q(from_time=back(30), group_by=[provider], interval=day),
+        "of 30 days by model": q(from_time=back(30), group_by=[model]),
+    }
+    compared = q(from_time=back(30), group_by=[provider])
+    return {
+        **{f"costs {name}": _costs(query) for name, query in costs.items()},
+        "costs of 30 days against those before, by provider": _costs(compared, compare=True),
+        **{f"performance {name}": _performance(query) for name, query in performance.items()},
+        **{f"reliability {name}": _reliability(query) for name, query in reliability.items()},
+    }
+
+
+async def ask_all(
+    stub: analytics_pb2_grpc.AnalyticsAsyncStub, pids: Callable[[], float]
+) -> dict[str, dict[str, Any]]:
+    """Asks each question some times, round after round; returns milliseconds and sources of each."""
+    asked = questions(datetime.now(UTC))
+    walls: dict[str, list[float]] = {name: [] for name in asked}
+    cpu: dict[str, float] = dict.fromkeys(asked, 0.0)
+    sources: dict[str, list[str]] = {}
+    for round_ in range(ROUNDS + 2):
+        for name, ask in asked.items():
+            before, began = pids(), time.perf_counter()
+            basis = await ask(stub)
+            # The first rounds fill the caches, as those of a dashboard that is open are.
+            if round_ >= 2:
+                walls[name].append((time.perf_counter() - began) * 1000)
+                cpu[name] += pids() - before
+            sources[name] = [
+                pb.Source.Name(source).removeprefix("SOURCE_").lower() for source in basis.computed_from
+            ]
+    return {
+        name: {
+            "p50_ms": round(statistics.median(times), 1),
+            "p95_ms": round(statistics.quantiles(times, n=20, method="inclusive")[-1], 1),
+            "cpu_ms": round(cpu[name] / ROUNDS * 1000, 1),
+            "from": sources[name],
+        }
+        for name, times in walls.items()
+    }
+
+
+def batches(stream: int, events: int, size: int, arrivals: Sequence[Arrival]) -> list[pb.RecordUsageRequest]:
+    """Returns the batches of one router's stream, of attempts that begin now."""
+    rng = random.Random(stream)
+    ids, now = TimeOrderedIds(rng), time.time()
+    made = []
+    for start in range(0, events, size):
+        batch = pb.RecordUsageRequest(reporter_id=f"bench-{stream}", sequence=start // size + 1)
+        for number in range(start, min(start + size, events)):
+            tenant, (provider, model) = rng.randrange(TENANTS), rng.choice(MODELS)
+            arrival = arrivals[number % len(arrivals)]
+            latency, started = rng.lognormvariate(0.5, 0.6), now + number / 1e5
+            event = batch.events.add(
+                attempt_id=ids.make(started),
+                request_id=ids.make(started),
+                attempt_number=1,
+                tenant=f"tenant-{tenant}",
+                campaign=f"campaign-{tenant}-{rng.randrange(CAMPAIGNS_OF_TENANT)}",
+                content_type=rng.choice(CONTENT_TYPES),
+                provider=provider,
+                model=model,
+                started=Timestamp(seconds=int(started), nanos=int(started % 1 * 1e6) * 1000),
+                latency=Duration(seconds=int(latency), nanos=int(latency % 1 * 1e6) * 1000),
+                outcome=pb.OUTCOME_SUCCESS,
+                http_status=200,
+                usage=types_pb2.Usage(
+                    input_tokens=arrival.input_tokens,
+                    output_tokens=arrival.output_tokens,
+                    accuracy=types_pb2.USAGE_ACCURACY_EXACT,
+                ),
+                cost=types_pb2.Money(micro_usd=arrival.input_tokens * 2 + arrival.output_tokens * 8),
+                finish_reason=types_pb2.FINISH_REASON_STOP,
+                streamed=True,
+            )
+            event.time_to_first_token.nanos = int(min(0.999, latency / 4) * 1e9)
+        made.append(batch)
+    return made
+
+
+async def ingest(
+    stub: analytics_pb2_grpc.AnalyticsAsyncStub,
+    service_pid: int,
+    server: Postgres,
+    arrivals: Sequence[Arrival],
+) -> dict[str, object]:
+    """Sends what four routers have, as fast as it is taken; returns the rate and CPU a row."""
+    streams, events = 4, 25_000
+    await deliver(stub, batches(99, 4000, 500, arrivals))
+    work = [batches(stream, events, 500, arrivals) for stream in range(streams)]
+    cpu, database = cpu_seconds(service_pid), family_cpu_seconds(server.pid)
+    began = time.perf_counter()
+    await asyncio.gather(*(deliver(stub, mine) for mine in work))
+    seconds, sent = time.perf_counter() - began, streams * events
+    cpu, database = cpu_seconds(service_pid) - cpu, family_cpu_seconds(server.pid) - database
+    return {
+        "attempts_per_second": round(sent / seconds),
+        "service_cpu_us_per_attempt": round(cpu / sent * 1e6, 1),
+        "postgres_cpu_us_per_attempt": round(database / sent * 1e6, 1),
+        "attempts_per_second_by_cpu_of_2_cores": round(2 / ((cpu + database) / sent)),
+    }
+
+
+async def measure(
+    sizes: Sequence[int], days: int, arrivals: Sequence[Arrival], directory: Path
+) -> dict[str, Any]:
+    """Returns all figures of each size."""
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    start = end - timedelta(days=days)
+    found: dict[str, object] = {}
+    async with postgres(directory, settings=SETTINGS) as server:
+        async with Database(server.dsn, read_migrations()) as database:
+            await database.prepare()
+        await prepare(server.dsn, start, end)
+        loaded = 0
+        for size in sorted(sizes):
+            figures: dict[str, object] = {
+                "load_seconds": round(await load(server.dsn, arrivals, start, end, loaded, size)),
+                "rebuild_seconds": round(await rebuild(server.dsn)),
+            }
+            loaded = size
+            print(f"{size} attempts over {days} days: {figures}", flush=True)
+            async with service(server) as (pid, channel):
+                stub = analytics_pb2_grpc.AnalyticsStub(channel)
+
+                def cpu(pid: int = pid) -> float:
+                    return cpu_seconds(pid) + family_cpu_seconds(server.pid)
+
+                asked = await ask_all(stub, cpu)
+                figures["ingestion"] = await ingest(stub, pid, server, arrivals)
+            figures["questions"] = asked
+            for name, times in asked.items():
+                sources = ", ".join(map(str, times["from"]))
+                print(
+                    f"  {name:52} p50 {times['p50_ms']:>7} ms  p95 {times['p95_ms']:>7} ms  "
+                    f"CPU {times['cpu_ms']:>6} ms  {sources}"
+                )
+            print(f"  ingestion: {figures['ingestion']}", flush=True)
+            found[str(size)] = figures
+    return found
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1_000_000], help="attempts, one or more sizes"
+    )
+    parser.add_argument("--days", type=int, default=120, help="over which they lie")
+    parser.add_argument("--trace", type=Path, help="CSV with TIMESTAMP,ContextTokens,GeneratedTokens")
+    parser.add_argument(
+        "--data", type=Path, help="directory for PostgreSQL's data; kept. Default: a temporary one"
+    )
+    given = parser.parse_args()
+    arrivals = read_trace(given.trace) if given.trace else own_shape(random.Random(1))
+    with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as temporary:
+        directory = given.data or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        print(json.dumps({"analytics": asyncio.run(measure(given.rows, given.days, arrivals, directory))}))
+
+
+if __name__ == "__main__":
+    main()
