@@ -61,7 +61,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdate:
-    """What a watcher gets: all that stand (`snapshot`), or what was raised, has changed or is over."""
+    """A message to a watcher: all that stand (`snapshot`), or what was raised, has changed or is over."""
 
     snapshot: bool
     alerts: tuple[Alert, ...]

@@ -116,7 +116,7 @@ async def test_the_next_threshold_is_a_new_turn_that_nobody_has_acknowledged(sto
 
 
 async def test_those_that_stand_come_first_then_the_latest_and_pages_have_each_once(store: Store) -> None:
-    """What was raised before `since` and is over is left out; an alert does not outlive its window."""
+    """One that was raised before `since` and is over is left out; an alert does not outlive its window."""
     over = replace(SPEND, subject=(("tenant", "b"),), as_of=NOW + 50, raised=NOW + 40, cleared=NOW + 50)
     old = replace(SPEND, subject=(("tenant", "c"),), raised=NOW - 500, cleared=NOW - 400)
     later = replace(SPEND, subject=(("tenant", "d"),), raised=NOW + 10)

@@ -28,7 +28,9 @@ from services.analytics.alerts.detection import LEASE_NAME, ROUND, SETTLED, Dete
 from services.analytics.alerts.postgres_alerts import PostgresAlerts, instant
 from services.analytics.alerts.postgres_leases import PostgresLeases
 from services.analytics.alerts.postgres_series import PostgresSeries
+from services.analytics.alerts.shares import Count
 from services.analytics.alerts.store import AlertFilter
+from services.analytics.alerts.usage_series import MOST_VALUES, Use
 from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.attempt import Outcome
@@ -198,6 +200,29 @@ async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(dat
     assert (drop.subject, drop.severity) == ((), Severity.CRITICAL)
     assert (drop.amount, drop.span) == (266_667, 3600.0)
     assert drop.burn_rate == pytest.approx(26.67)
+
+
+async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Database) -> None:
+    """However many tenants and campaigns there are; of rows of hours, of five minutes and of attempts alike."""
+    now = NOW // HOUR * HOUR
+    made = [
+        an_attempt(
+            f"{tenant}-{i}",
+            tenant=f"t{tenant:03}",
+            campaign=f"c{tenant:03}",
+            started=now - 60,
+            cost_micro_usd=1,
+        )
+        for tenant in range(MOST_VALUES + 20)
+        for i in range(2 if tenant >= 20 else 1)
+    ]
+    await PostgresLedger(database, PostgresRollups(database).follow).record(made)
+    series = PostgresSeries(database)
+    for dimension, letter in (("tenant", "t"), ("campaign", "c")):
+        for width in (HOUR, ROUND, 77.0):
+            found = await series.attempts(dimension, [now - width, now])
+            assert set(found) == {f"{letter}{i:03}" for i in range(20, MOST_VALUES + 20)}
+            assert all(uses == [Use(2, Count(2, 0))] for uses in found.values())
 
 
 async def test_without_history_nothing_is_called_an_anomaly(database: Database) -> None:

@@ -33,7 +33,7 @@ DETECTED: Final = frozenset({AlertKind.SPEND_ANOMALY, AlertKind.ERROR_ANOMALY, A
 
 
 class Severity(StrEnum):
-    """How soon somebody should look, ascending."""
+    """The haste with which somebody should look, ascending."""
 
     INFO = "info"
     WARNING = "warning"
@@ -103,7 +103,7 @@ class Alert:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What filters and silences match."""
+        """The names and values that filters and silences match."""
         return {**dict(self.subject), "kind": self.kind.value, "severity": self.severity.value}
 
     def stands(self, now: float) -> bool:

@@ -66,7 +66,7 @@ WIDTHS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Ordinary:
-    """What is ordinary now: the amount expected, and the most that is no anomaly."""
+    """The ordinary amounts of now: the one expected, and the most that is no anomaly."""
 
     expected: float
     high: float
@@ -78,7 +78,7 @@ class Ordinary:
 
 
 class Baseline:
-    """What is ordinary of one series, for one width. `end`: the number of spans in it, one ending with each hour."""
+    """The past of one series, for one width, and what is ordinary by it. `end`: the number of spans in it, one ending with each hour."""
 
     def __init__(self, hours: Sequence[float], width: Width) -> None:
         """`hours`: the amounts of successive hours, the oldest first; those before the first amount count as not

@@ -1,4 +1,4 @@
-"""What is to be sent to destinations, in PostgreSQL."""
+"""Deliveries to destinations in PostgreSQL."""
 
 from __future__ import annotations
 

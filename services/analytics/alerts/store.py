@@ -86,7 +86,7 @@ class AlertStore(Protocol):
 
 
 class Word(StrEnum):
-    """What is announced of an alert."""
+    """The news of an alert that is announced."""
 
     RAISED = "raised"
     CLEARED = "cleared"
@@ -112,7 +112,7 @@ class Delivery:
 
 
 class Deliveries(Protocol):
-    """What is to be sent to destinations. All methods raise Unavailable while the store is gone. `now`: epoch
+    """Deliveries to destinations. All methods raise Unavailable while the store is gone. `now`: epoch
     seconds."""
 
     async def unannounced(self, destinations: Sequence[str], now: float, most: int) -> list[Announcement]:

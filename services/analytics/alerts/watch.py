@@ -23,7 +23,7 @@ MOST_WATCHED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a watcher gets: all that stand (`snapshot`), or what was raised, has changed or is over."""
+    """A message to a watcher: all that stand (`snapshot`), or what was raised, has changed or is over."""
 
     snapshot: bool
     alerts: list[KeptAlert]

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a destination answered. `retry_after`: seconds that it asks for; None: it asks for none."""
+    """The answer of a destination. `retry_after`: seconds that it asks for; None: it asks for none."""
 
     status: int
     retry_after: float | None = None

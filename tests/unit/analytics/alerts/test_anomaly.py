@@ -1,4 +1,4 @@
-"""What is ordinary of a series, and what is not."""
+"""Series by their own past: what is ordinary, and what is not."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_steady_series_that_more_than_doubles_is_an_anomaly(
 
 @both
 def test_an_alert_is_over_half_way_back(width: Width) -> None:
-    """What would raise none may still keep one."""
+    """An amount that would raise none may still keep one."""
     baseline = Baseline([day(h) for h in range(HISTORY_HOURS)], width)
     ordinary = baseline.ordinary(0.0, baseline.end)
     assert ordinary is not None

@@ -1,4 +1,4 @@
-"""What moved: the value of which dimension, by how much."""
+"""Explanations: the value of which dimension moved, by how much."""
 
 from __future__ import annotations
 
