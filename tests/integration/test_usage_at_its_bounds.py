@@ -1,4 +1,4 @@
-"""What a router may write down, its spool can send, and the ledger keeps: all of it at its bounds."""
+"""All that a router may write down, at its bounds: its spool can send it, and the ledger keeps it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def an_attempt(attempt_id: str, rng: Random) -> UsageRecord:
         outcome=Outcome.SUCCESS,
         error_class=None,
         http_status=200,
-        usage=Usage(*[MAX_TOKENS] * 5),
+        usage=Usage(MAX_TOKENS, MAX_TOKENS, MAX_TOKENS, MAX_TOKENS, MAX_TOKENS),
         cost_micro_usd=10**12,
         finish_reason=None,
         streamed=True,

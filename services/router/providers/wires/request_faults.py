@@ -1,7 +1,7 @@
 """The words by which a provider says that a request is wrong: what everyone would find.
 
 Sources: the providers' API references, and bodies that users reported, each with its place in
-`tests/unit/router/providers/wires/refusals.py` and `unseen.py`.
+`tests/unit/router/providers/wires/refusals.py` and `unseen.jsonl`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _FAULTS = (
     r"|\brequired (?:oneof )?(?:parameter|field|property|key|argument)"
     r"|\bmust (?:provide|have an? (?:message|content|role|name|id))\b"
     r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b|\bnot specified\b"
-    r"|\bonly allowed when [^ ]{1,40} (?:is|are) (?:specified|set|provided|present)\b|\bhas to be defined\b|\bwithout (?!th(?:e|is|at)\b)",
+    r"|\bonly allowed when [^ ]{1,40} (?:is|are) (?:specified|set|provided|present)\b"
+    r"|\bhas to be defined\b|\bwithout (?!th(?:e|is|at)\b)",
     # Of a wrong type / expected a string, got null / should be a valid list / neither str nor list
     rf"\bexpected (?:an? |one of an? )?{_TYPE}\b"
     rf"|\b(?:must|should|to) be (?:iterable|(?:an? |of type ){_TYPE})\b|\bneither\b|\bexpected a valid\b"
@@ -69,13 +70,14 @@ _BARE = re.compile(
     r"|prompt|tool schema|values?|token)\b"
     r"|\b(?:request|parameters?|params?|input|schema|property|value|data|body)\b[^.:]{0,32}? (?:(?:is|are) )?"
     r"(?:not valid|invalid|illegal|incorrect)\b"
-    r"|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$|\bbad\b|\bincorrect\b"
+    r"|\brequest failed with status code \d{3}\b|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$"
+    r"|\bbad\b|\bincorrect\b"
     r"|(?:参数|格式)[^，。,. ]{0,6}(?:有误|错误|非法|无效|不正确|不合法))"
 )
 #: Advice and frames around a cause.
 _AROUND = re.compile(
     r"\b(?:please|learn more|for (?:more|further|details)|see also)\b[^.]*|请检查[^，。]*|\brequest id:? ?[\w-]+"
-    r"|\bthe model returned the following errors:|\breceived model group=.*"
+    r"|\bprovider returned error\b|\bthe model returned the following errors:|\breceived model group=.*"
 )
 #: Words that a cause has at least.
 _CAUSE = 4

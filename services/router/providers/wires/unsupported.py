@@ -49,7 +49,7 @@ _SAID = (
     r"|\bmaximum number of (?!tokens\b)|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
-    rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
+    rf" (?:(?:request|body|json|top-level|tool choice|keyword|\*) ){{0,2}}{_FIELD}",
     r"\bextra inputs\b|\bextraneous key\b|\bunknown (?:name|variant)\b|\bfind field\b"
     rf"|\bnot an? (?:valid|known) {_FIELD}",
     # does not work with the specified model / is not a multimodal model

@@ -52,16 +52,37 @@ async def test_a_failover_is_one_request_with_two_attempts() -> None:
     assert record.cost_micro_usd == result.cost_micro_usd
 
 
+async def test_an_old_answer_is_recorded_as_one_without_failover() -> None:
+    """Its attempts failed, and the answer is that of an earlier request: the record names who gave it then."""
+    h = Harness(
+        catalog([A], degradation=("stale_cache",)), {"a/m": ["fine", *[fail(ErrorClass.OVERLOADED)] * 4]}
+    )
+    await h.generate.whole(h.catalog, TENANT, generation())
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    first, record = sorted(h.spool.requests, key=lambda one: one.cached)
+    assert (first.cached, first.outcome) == (False, "success")
+    assert (record.cached, record.outcome, record.error_reason, record.failed_over) == (
+        True,
+        "success",
+        "",
+        False,
+    )
+    assert (record.provider, record.model) == ("a", "m")
+    assert (record.attempts, record.cost_micro_usd) == (len(result.attempts), result.cost_micro_usd)
+    assert record.record_id != first.record_id
+
+
 async def test_an_error_is_recorded_as_its_caller_got_it() -> None:
     """With the reason of the error, once, and the money that was spent."""
     h = Harness(catalog([A]), {"a/m": [fail(ErrorClass.OVERLOADED)] * 4})
     with pytest.raises(PointsmanError) as caught:
         await h.generate.whole(h.catalog, TENANT, generation())
     record = only(h)
-    assert (record.outcome, record.error_reason, record.provider) == (
+    assert (record.outcome, record.error_reason, record.provider, record.failed_over) == (
         "failure",
         caught.value.reason,
         "",
+        False,
     )
 
 
