@@ -3,12 +3,14 @@ an internal address that is not allowed."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.analytics.v1 import analytics_pb2 as pb
 
 from libs.telemetry import Metrics
 from services.analytics.alerts.http_webhook import HttpWebhook
@@ -28,6 +32,7 @@ from services.analytics.alerts.webhooks import LEASE, SendError, Webhooks
 from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
 from tests.support.alerts import SPEND
+from tests.support.analytics import analytics
 from tests.support.clock import ManualClock
 from tests.support.engines import PostgresServer
 from tests.support.postgres import fresh_database
@@ -189,6 +194,54 @@ async def test_a_destination_that_is_gone_is_asked_no_more(
     await other.webhooks.announce()
     assert await other.webhooks.send_due("ops")
     assert json.loads(receiver.heard[1][1])["type"] == "alert.cleared"
+
+
+async def test_a_limiters_alert_reaches_the_webhook_of_the_setting(postgres_server: PostgresServer) -> None:
+    """Through the whole service, over plain HTTP to a host that is allowed; and its end after it."""
+    host, heard = Receiver(), asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = await host.answer(request)
+        heard.set()
+        return response
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/hook"
+    webhooks = json.dumps({"ops": {"url": url, "secret": SECRET}})
+    said = int(time.time())
+    alert = pb.QuotaAlert(
+        scope="tenant:acme",
+        unit="micro_usd",
+        period="day",
+        kind=pb.QUOTA_ALERT_KIND_BUDGET_THRESHOLD,
+        percent=80,
+        limit=50_000_000,
+        used=41_000_000,
+        window_start=Timestamp(seconds=said - 60),
+        said=Timestamp(seconds=said),
+        raised=Timestamp(seconds=said),
+    )
+    try:
+        async with (
+            fresh_database(postgres_server) as dsn,
+            analytics(dsn, webhooks=webhooks, webhook_hosts="127.0.0.1") as running,
+        ):
+            await running.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest(alerts=[alert]))
+            await asyncio.wait_for(heard.wait(), 30)
+            heard.clear()
+            alert.said.seconds += 1
+            alert.cleared.seconds = said + 1
+            await running.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest(alerts=[alert]))
+            await asyncio.wait_for(heard.wait(), 30)
+    finally:
+        await runner.cleanup()
+    told = [json.loads(body) for _, body in host.heard]
+    assert [one["type"] for one in told] == ["alert.raised", "alert.cleared"]
+    assert told[0]["data"]["sentence"] == "tenant acme: $50.00 a day is used to 80 % ($41.00)"
+    assert told[0]["data"]["percent"] == 80
 
 
 class Rebound(AbstractResolver):

@@ -5,11 +5,12 @@ four weeks where that is more or where these weeks agree (a shop that is busy on
 medians, since days of incidents are among them. It is scaled half-way to the level of the last 24 hours, as levels
 wander. How far above it is still ordinary is read off the series itself: for each hour of the last 28 days the ratio
 to what was expected then, and of these the largest of each day. An amount is an anomaly where its ratio exceeds the
-second largest of those days by `margin`, so one earlier incident hides no later one; where it is at least `least_ratio` times what was expected and above it by `DEVIATIONS`
-robust standard deviations (1.4826 times the median absolute deviation, which estimates that of a normal distribution:
-Rousseeuw and Croux, 1993); and where it is above it by a sum that somebody would get up for. A bursty client's own
-bursts are ordinary in this way and a steady client's tripling is not. `python -m bench.alerts` measures false alarms
-and the delay until a tripling is seen, and chose the figures.
+second largest of those days by `margin`, so one earlier incident hides no later one; where it is at least
+`least_ratio` times what was expected and above it by `DEVIATIONS` robust standard deviations (1.4826 times the median
+absolute deviation, which estimates that of a normal distribution: Rousseeuw and Croux, 1993); and where it is above
+it by a sum that somebody would get up for. A bursty client's own bursts are ordinary in this way and a steady
+client's tripling is not. `python -m bench.alerts` measures false alarms and the delay until a tripling is seen, and
+chose the figures.
 
 Two widths are looked at: the last hour, which sees a jump soon, and the last 24, whose sums vary less, so that they
 see a rise that drowns in the bursts of an hour.
@@ -78,7 +79,8 @@ class Ordinary:
 
 
 class Baseline:
-    """The past of one series, for one width, and what is ordinary by it. `end`: the number of spans in it, one ending with each hour."""
+    """The past of one series, for one width, and what is ordinary by it. `end`: the number of spans in it, one ending
+    with each hour."""
 
     def __init__(self, hours: Sequence[float], width: Width) -> None:
         """`hours`: the amounts of successive hours, the oldest first; those before the first amount count as not

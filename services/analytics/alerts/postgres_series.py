@@ -1,5 +1,7 @@
 """The history that the detection reads: from rollups as far as they go, then from the rows of the ledger."""
 
+# ruff: noqa: S608 -- SQL is put together from our own constants only; all else is a parameter.
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +71,7 @@ class PostgresSeries:
             SELECT value, width_bucket(at, $1::timestamptz[]) AS span, sum(ended)::bigint AS ended,
                 sum(failed)::bigint AS failed, sum(cost)::bigint AS cost
             FROM counted GROUP BY 1, 2
-            """,  # noqa: S608
+            """,
             bounds,
             *(value for _, value in subject),
         )
@@ -89,7 +91,7 @@ class PostgresSeries:
             WHERE started >= $2 AND started < $3
                 AND (outcome = 'success' OR (outcome = 'failure' AND error_reason <> ALL($4::text[])))
             GROUP BY 1, 2
-            """,  # noqa: S608
+            """,
             bounds,
             list(CALLERS_OWN),
         )
@@ -108,7 +110,7 @@ class PostgresSeries:
                 SELECT value FROM rows GROUP BY value ORDER BY sum(ended) DESC, value LIMIT {MOST_VALUES}
             )
             SELECT rows.* FROM rows JOIN most USING (value)
-        """  # noqa: S608
+        """
         ordered = [instant(bound) for bound in bounds]
         async with self._database.reading() as connection:
             found = await connection.fetch(bounded, ordered, ordered[0], ordered[-1], *parameters)
