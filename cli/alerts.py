@@ -120,7 +120,7 @@ def acknowledge(
     with reporting(as_json):
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
-        found = _call(endpoint, timeout, lambda c: c.acknowledge(alert, by or getpass.getuser(), note))
+        found = _call(endpoint, timeout, lambda c: c.acknowledge(alert, _who(by), note))
         if as_json:
             write_json({"alert": to_builtins(found)})
         else:
@@ -147,7 +147,7 @@ def silence(
             raise CliError("--reason: say why, for those who come later")
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
-        made = _call(endpoint, timeout, lambda c: c.silence(wanted, until, by or getpass.getuser(), reason))
+        made = _call(endpoint, timeout, lambda c: c.silence(wanted, until, _who(by), reason))
         if as_json:
             write_json({"silence": to_builtins(made)})
         else:
@@ -208,6 +208,14 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
             raise CliError(f"{option}: {text!r} is not like tenant=acme")
         found[name] = value
     return found
+
+
+def _who(by: str) -> str:
+    """Returns the name of the person. Raises CliError where it cannot be found out."""
+    try:
+        return by or getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        raise CliError("--by: say who you are") from None
 
 
 def _check(word: str, known: Sequence[str], option: str) -> None:

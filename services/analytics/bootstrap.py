@@ -128,7 +128,7 @@ async def _announcing(
     if not settings.destinations:
         yield
         return
-    async with HttpWebhook(settings.allowed_hosts) as sender:
+    async with HttpWebhook(settings.allowed_hosts, runtime.clock) as sender:
         webhooks = Webhooks(
             settings.destinations,
             PostgresDeliveries(database),

@@ -100,7 +100,7 @@ async def replicas(
     clock = ManualClock()
     async with fresh_database(postgres_server) as dsn, Database(dsn, read_migrations()) as database:
         await database.prepare()
-        async with HttpWebhook({"localhost"}, tls=TRUST) as sender:
+        async with HttpWebhook({"localhost"}, ManualClock(), tls=TRUST) as sender:
             yield (
                 Replica(database, sender, receiver.port, clock),
                 Replica(database, sender, receiver.port, clock),
@@ -283,14 +283,14 @@ class Rebound(AbstractResolver):
 )
 async def test_a_name_that_leads_inside_is_not_called(receiver: Receiver, address: str) -> None:
     """Whatever it led to when it was set: the address that is connected to is the one that was looked at."""
-    async with HttpWebhook((), resolver=Rebound(address), tls=TRUST) as sender:
+    async with HttpWebhook((), ManualClock(), resolver=Rebound(address), tls=TRUST) as sender:
         with pytest.raises(SendError, match="no address that may be called"):
             await sender.send(f"https://hooks.example.com:{receiver.port}/", {}, b"{}")
     assert not receiver.heard
 
 
 async def test_a_host_that_is_allowed_may_be_inside(receiver: Receiver) -> None:
-    async with HttpWebhook({"localhost"}, resolver=Rebound("127.0.0.1"), tls=TRUST) as sender:
+    async with HttpWebhook({"localhost"}, ManualClock(), resolver=Rebound("127.0.0.1"), tls=TRUST) as sender:
         answer = await sender.send(f"https://localhost:{receiver.port}/", {}, b"{}")
     assert answer.status == 204
 
@@ -299,7 +299,7 @@ async def test_a_silent_address_is_a_failure_that_names_nothing_of_it() -> None:
     """The address of a webhook often holds a secret."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with HttpWebhook({"localhost"}, tls=TRUST) as sender:
+    async with HttpWebhook({"localhost"}, ManualClock(), tls=TRUST) as sender:
         with pytest.raises(SendError) as caught:
             await sender.send(f"https://localhost:{port}/T0KEN", {}, b"{}")
     assert "T0KEN" not in str(caught.value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
@@ -16,6 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from libs.clock import Clock
 from libs.http.public_addresses import PublicResolver
 from services.analytics.alerts.webhooks import Answer, SendError
 
@@ -29,6 +29,7 @@ class HttpWebhook:
     def __init__(
         self,
         allowed_hosts: Collection[str],
+        clock: Clock,
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
@@ -36,6 +37,7 @@ class HttpWebhook:
         """`allowed_hosts`: those that may have internal addresses. `resolver`: None: the system's. `tls`: None: as
         the system trusts."""
         self._allowed = frozenset(allowed_hosts)
+        self._clock = clock
         self._resolver = resolver
         self._tls = tls
         self._public: aiohttp.ClientSession
@@ -58,7 +60,8 @@ class HttpWebhook:
         session = self._internal if URL(url).raw_host in self._allowed else self._public
         try:
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return Answer(response.status, _retry_after(response.headers.get("retry-after", "")))
+                asked = response.headers.get("retry-after", "")
+                return Answer(response.status, retry_after(asked, self._clock.now()))
         except aiohttp.ClientConnectorDNSError:
             raise SendError("its name leads to no address that may be called") from None
         except TimeoutError:
@@ -78,15 +81,14 @@ class HttpWebhook:
         )
 
 
-def _retry_after(text: str) -> float | None:
-    """Returns the seconds of a Retry-After header, a number or a date (RFC 9110, 10.2.3); None: there is none."""
+def retry_after(text: str, now: float) -> float | None:
+    """Returns the seconds of a Retry-After header at `now` (epoch seconds), a number or a date (RFC 9110, 10.2.3);
+    None: there is none."""
     text = text.strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    if at.tzinfo is None:
-        return None
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    return None if at.tzinfo is None else max(0.0, at.timestamp() - now)

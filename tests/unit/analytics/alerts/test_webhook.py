@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from libs.errors import Unavailable
 from libs.telemetry import Metrics
-from services.analytics.alerts.http_webhook import _retry_after
+from services.analytics.alerts.http_webhook import retry_after
 from services.analytics.alerts.store import Delivery
 from services.analytics.alerts.webhook import TRIES, headers, next_try, read_destinations
 from services.analytics.alerts.webhooks import Answer, SendError, Webhooks
@@ -114,10 +114,11 @@ def test_tries_are_spread_over_three_days_and_end() -> None:
         ("-5", None),
         ("9" * 30, None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(text: str, seconds: float | None) -> None:
-    assert _retry_after(text) == seconds
+    assert retry_after(text, NOW) == seconds
 
 
 class Silent:
