@@ -1,5 +1,5 @@
 """The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient` and
-`ForecastClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
+`ForecastClient` and `AlertClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -16,6 +16,7 @@ from libs.answer import (
     SwitchedProvider,
 )
 from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
+from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Silence
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
@@ -47,7 +48,6 @@ from libs.client.operations import (
     HealthClient,
     LearnedState,
     ProviderState,
-    QuotaAlert,
     QuotaClient,
     QuotaForecast,
     QuotaState,
@@ -77,6 +77,10 @@ from libs.selection import Degradation, Scores, SelectionReason, Strategy
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "Alert",
+    "AlertClient",
+    "AlertMover",
+    "AlertUpdate",
     "Alternative",
     "AmountBand",
     "Attempt",
@@ -122,7 +126,6 @@ __all__ = [
     "PlannedModel",
     "Prompt",
     "ProviderState",
-    "QuotaAlert",
     "QuotaClient",
     "QuotaForecast",
     "QuotaState",
@@ -146,6 +149,7 @@ __all__ = [
     "SelectionReason",
     "SetAside",
     "SetAsideClient",
+    "Silence",
     "Strategy",
     "SwitchedProvider",
     "Text",

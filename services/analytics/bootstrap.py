@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from random import Random
+from random import Random, SystemRandom
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
 from libs.errors import Unavailable
+from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
-from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
+from services.analytics.alerts.detection import Detection
+from services.analytics.alerts.http_webhook import HttpWebhook
+from services.analytics.alerts.postgres_alerts import PostgresAlerts
+from services.analytics.alerts.postgres_deliveries import PostgresDeliveries
+from services.analytics.alerts.postgres_leases import PostgresLeases
+from services.analytics.alerts.postgres_series import PostgresSeries
+from services.analytics.alerts.watch import AlertWatch
+from services.analytics.alerts.webhooks import Webhooks
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
@@ -71,22 +79,66 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
         )
         stack.push_async_callback(recorder.close)
+        alerts = PostgresAlerts(database)
+        await stack.enter_async_context(_detecting(settings, runtime, database, alerts))
+        await stack.enter_async_context(_announcing(settings, runtime, database))
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
                     recorder,
                     PostgresReports(database),
-                    PostgresQuotaAlerts(database),
+                    alerts,
+                    AlertWatch(alerts, runtime.clock, runtime.metrics),
                     PostgresLookup(database),
                     Forecaster(PostgresUseHistory(database)),
                     rollups,
                     runtime.clock,
+                    TimeOrderedIds(SystemRandom()),
                 ),
                 SERVICE,
-                long_lived=frozenset({"RecordUsage"}),
+                long_lived=frozenset({"RecordUsage", "WatchAlerts"}),
             )
         ]
+
+
+@asynccontextmanager
+async def _detecting(
+    settings: AnalyticsSettings, runtime: Runtime, database: Database, alerts: PostgresAlerts
+) -> AsyncIterator[None]:
+    """Runs the detection of alerts."""
+    detection = Detection(
+        PostgresSeries(database),
+        alerts,
+        PostgresLeases(database),
+        runtime.clock,
+        runtime.metrics,
+        holder=runtime.instance_id,
+        objective=settings.objective,
+    )
+    async with background("analytics-alerts", detection.run):
+        yield
+
+
+@asynccontextmanager
+async def _announcing(
+    settings: AnalyticsSettings, runtime: Runtime, database: Database
+) -> AsyncIterator[None]:
+    """Runs the webhooks, where the operator has any."""
+    if not settings.destinations:
+        yield
+        return
+    async with HttpWebhook(settings.allowed_hosts, runtime.clock) as sender:
+        webhooks = Webhooks(
+            settings.destinations,
+            PostgresDeliveries(database),
+            sender,
+            runtime.clock,
+            SystemRandom(),
+            runtime.metrics,
+        )
+        async with background("analytics-webhooks", webhooks.run):
+            yield
 
 
 def main() -> int:

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
-from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
 from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
@@ -197,30 +196,6 @@ def _page(
     """The arguments of a report: rows and what else it has, its basis, the last group where there are more."""
     shown = tuple(rows[: query.page_size])
     return (*report(shown), Basis(), shown[-1].group if len(shown) < len(rows) else None)
-
-
-class MemoryQuotaAlerts:
-    """Satisfies the port `QuotaAlerts`; shares its contract with the one in PostgreSQL."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str, str, float], QuotaAlert] = {}
-
-    async def record(self, alerts: Sequence[QuotaAlert]) -> None:
-        for alert in alerts:
-            kept = self._kept.get(alert.key, alert)
-            last = alert if alert.as_of > kept.as_of else kept
-            self._kept[alert.key] = replace(last, raised=min(alert.raised, kept.raised))
-
-    async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:
-        def stands(alert: QuotaAlert) -> bool:
-            return alert.cleared is None and now < alert.window_start + LONGEST[alert.period]
-
-        found = [
-            alert
-            for alert in self._kept.values()
-            if scope in ("", alert.scope) and (stands(alert) or (since is not None and alert.raised >= since))
-        ]
-        return sorted(found, key=lambda a: (not stands(a), -a.raised, a.key))[:most]
 
 
 Requests = Mapping[str, Sequence[Attempt]]

@@ -15,3 +15,9 @@ def instant_from_proto(timestamp: Timestamp) -> float | None:
     if not (0 <= timestamp.nanos < NANOS and 0 <= timestamp.seconds <= MAX_INSTANT):
         return None
     return timestamp.seconds + timestamp.nanos / NANOS
+
+
+def bounded_instant_from_proto(timestamp: Timestamp) -> float | None:
+    """Returns epoch seconds; None for what is not a timestamp from 1970 to 2200."""
+    instant = instant_from_proto(timestamp)
+    return instant if instant is not None and 0 <= instant <= MAX_INSTANT else None
