@@ -244,7 +244,7 @@ def test_a_kind_is_never_mistaken() -> None:
 
 @pytest.mark.parametrize("tail", ["zeros", "nothing", "ones", "noise"])
 def test_a_tail_torn_at_any_byte_loses_what_was_not_whole_and_says_so(tmp_path: Path, tail: str) -> None:
-    """Where the last two frames stop and what stands behind: every frame before is read, no other, and half a frame
+    """In the last two frames, with whatever stands behind: every frame before is read, no other, and half a frame
     is reported as one."""
     spool, _ = opened(tmp_path / "whole")
     ends = [0]
