@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
+from libs.catalog.model import Model, Provider
+from libs.catalog.watch import CatalogHolder
 from libs.errors import Unavailable
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
+from libs.types import Usage
 from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
@@ -24,6 +29,10 @@ from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.recommendations.adviser import Adviser
+from services.analytics.recommendations.gather import Sources
+from services.analytics.recommendations.postgres_details import PostgresDetails
+from services.analytics.recommendations.postgres_recommendations import PostgresRecommendations
 from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.rollups.keeper import RollupKeeper
 from services.analytics.rollups.postgres_rollups import PostgresRollups
@@ -71,15 +80,31 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
         )
         stack.push_async_callback(recorder.close)
+        catalog = await _follow_catalog(settings, stack)
+        reports, alerts, details = (
+            PostgresReports(database),
+            PostgresQuotaAlerts(database),
+            PostgresDetails(database),
+        )
+        adviser = Adviser(
+            Sources(reports, details, alerts),
+            details,
+            PostgresRecommendations(database),
+            catalog,
+            _price,
+            settings.time_zone,
+            runtime.clock,
+        )
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
                     recorder,
-                    PostgresReports(database),
-                    PostgresQuotaAlerts(database),
+                    reports,
+                    alerts,
                     PostgresLookup(database),
                     Forecaster(PostgresUseHistory(database)),
+                    adviser,
                     rollups,
                     runtime.clock,
                 ),
@@ -87,6 +112,25 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                 long_lived=frozenset({"RecordUsage"}),
             )
         ]
+
+
+async def _follow_catalog(settings: AnalyticsSettings, stack: AsyncExitStack) -> Callable[[], Catalog | None]:
+    """Returns what reads the catalog in use. Recommendations alone need it: the ledger starts without one too."""
+    try:
+        holder = CatalogHolder(settings.config, prices=False)
+    except CatalogError as error:
+        log.warning("catalog_not_read", error=str(error))
+        return lambda: None
+    await stack.enter_async_context(background("analytics-catalog", holder.run))
+    return lambda: holder.current
+
+
+def _price(provider: Provider, model: Model, usage: Usage, at: float, response_model: str) -> int:
+    """Returns a cost in micro-USD. The price list takes 70 MB and half a second: it is read when first asked for, on
+    the thread that rules run on."""
+    from libs.catalog.prices import cost_micro_usd
+
+    return cost_micro_usd(provider, model, usage, at, response_model)
 
 
 def main() -> int:

@@ -19,6 +19,13 @@ from services.analytics.alerts.quota_alerts import QuotaAlerts
 from services.analytics.api.proto_account import account_to_proto, check_lookup
 from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
 from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
+from services.analytics.api.proto_recommendations import (
+    decision_from_proto,
+    item_to_proto,
+    list_to_proto,
+    optimization_to_proto,
+    standings_from_proto,
+)
 from services.analytics.api.proto_reports import (
     basis_to_proto,
     change_to_proto,
@@ -36,6 +43,7 @@ from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.ledger.request import RequestRecord
+from services.analytics.recommendations.adviser import Adviser
 from services.analytics.reports.change import compare_costs
 from services.analytics.reports.query import MAX_INSTANT
 from services.analytics.reports.reports import Reports
@@ -69,6 +77,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         alerts: QuotaAlerts,
         lookup: RequestLookup,
         forecaster: Forecaster,
+        adviser: Adviser,
         rollups: Rollups,
         clock: Clock,
     ) -> None:
@@ -77,6 +86,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self._alerts = alerts
         self._lookup = lookup
         self._forecaster = forecaster
+        self._adviser = adviser
         self._rollups = rollups
         self._clock = clock
 
@@ -170,6 +180,28 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         question = question_from_proto(request, self._clock.now())
         return answer_to_proto(await self._forecaster.forecast(question))
+
+    async def ListRecommendations(
+        self, request: pb.ListRecommendationsRequest, context: Context
+    ) -> pb.ListRecommendationsResponse:
+        """See the proto."""
+        standings = standings_from_proto(request)
+        return list_to_proto(await self._adviser.advise(), standings)
+
+    async def DecideRecommendation(
+        self, request: pb.DecideRecommendationRequest, context: Context
+    ) -> pb.DecideRecommendationResponse:
+        """See the proto."""
+        decision = decision_from_proto(request, self._clock.now())
+        return pb.DecideRecommendationResponse(
+            recommendation=item_to_proto(await self._adviser.decide(decision))
+        )
+
+    async def GetOptimization(
+        self, request: pb.GetOptimizationRequest, context: Context
+    ) -> pb.GetOptimizationResponse:
+        """See the proto."""
+        return optimization_to_proto(await self._adviser.advise())
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         """See the proto."""

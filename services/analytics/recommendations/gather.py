@@ -1,0 +1,157 @@
+"""Gathers the evidence of a window from reports, alerts and details."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+from zoneinfo import ZoneInfo
+
+from libs.errors import FailedPrecondition
+from libs.types import PROVIDER_FAULTS
+from services.analytics.alerts.quota_alert import LONGEST, AlertKind, QuotaAlert
+from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.recommendations.evidence import (
+    DetailReader,
+    Evidence,
+    ExhaustedQuota,
+    ModelUse,
+    ProviderCalls,
+    TenantUse,
+    Window,
+)
+from services.analytics.recommendations.saving import WINDOW_DAYS
+from services.analytics.reports.query import MAX_ROWS, GroupBy, Interval, Query
+from services.analytics.reports.report import CostReport, CostRow, ReliabilityReport, ReliabilityRow
+from services.analytics.reports.reports import Reports
+
+#: Pages of one report: 100,000 rows.
+MAX_PAGES: Final = 10
+MAX_ALERTS: Final = 1000
+
+_Row = TypeVar("_Row", CostRow, ReliabilityRow)
+
+
+def window_at(now: float, zone: ZoneInfo) -> Window:
+    """Returns the last whole days of a zone."""
+    today = datetime.fromtimestamp(now, zone).date()
+    midnights = [
+        datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()
+        for day in (today - timedelta(days=back) for back in range(WINDOW_DAYS, -1, -1))
+    ]
+    return Window(tuple(midnights[:-1]), midnights[-1], zone.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where evidence comes from."""
+
+    reports: Reports
+    details: DetailReader
+    alerts: QuotaAlerts
+
+
+async def gather(sources: Sources, window: Window) -> tuple[Evidence, int]:
+    """Returns the evidence, and what providers' prompt caches saved in the window, micro-USD. Raises Unavailable,
+    DeadlineExceeded, and FailedPrecondition where there are too many rows."""
+    query = Query(window.starts[0], window.end, interval=Interval.DAY, time_zone=window.time_zone)
+    day = {start: place for place, start in enumerate(window.starts)}
+    models = [
+        ModelUse(_day(row, day), *_names(row), row.attempts, row.cost_micro_usd, row.usage)
+        for row in await _costs(
+            sources.reports, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.MODEL))
+        )
+    ]
+    providers = [
+        _calls(_day(row, day), row)
+        for row in await _reliability(
+            sources.reports, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.PROVIDER))
+        )
+    ]
+    tenants = [
+        TenantUse(
+            _day(row, day),
+            *_names(row),
+            row.requests,
+            row.cost_micro_usd,
+            row.usage.input_tokens,
+            row.usage.output_tokens,
+        )
+        for row in await _costs(
+            sources.reports, replace(query, group_by=(GroupBy.TENANT, GroupBy.CONTENT_TYPE))
+        )
+    ]
+    hourly = await sources.reports.costs(replace(query, interval=Interval.HOUR))
+    hours: defaultdict[int, int] = defaultdict(int)
+    zone = ZoneInfo(window.time_zone)
+    for row in hourly.rows:
+        hours[datetime.fromtimestamp(row.group.bucket or 0.0, zone).hour] += row.cost_micro_usd
+    alerts = await sources.alerts.list("", window.end, window.starts[0], MAX_ALERTS)
+    details = await sources.details.details(window)
+    evidence = Evidence(
+        len(window.starts), models, providers, tenants, exhausted(alerts, window), details, dict(hours)
+    )
+    return evidence, hourly.total.cache_saving_micro_usd
+
+
+def exhausted(alerts: list[QuotaAlert], window: Window) -> list[ExhaustedQuota]:
+    """Returns the quotas that alerts say were used up, each on the days from then to the end of its window."""
+    by_quota: defaultdict[tuple[str, str, str], list[QuotaAlert]] = defaultdict(list)
+    for alert in alerts:
+        if alert.kind is AlertKind.EXHAUSTED:
+            by_quota[alert.scope, alert.unit, alert.period].append(alert)
+    found = []
+    for (scope, unit, period), raised in sorted(by_quota.items()):
+        days: set[int] = set()
+        for alert in raised:
+            ends = min(alert.cleared or window.end, alert.window_start + LONGEST[period], window.end)
+            days.update(
+                place
+                for place, start in enumerate(window.starts)
+                if alert.raised < start + 86_400 and start < ends
+            )
+        latest = max(raised, key=lambda alert: alert.as_of)
+        found.append(ExhaustedQuota(scope, unit, period, latest.limit, len(raised), frozenset(days)))
+    return found
+
+
+async def _costs(reports: Reports, query: Query) -> list[CostRow]:
+    return await _pages(reports.costs, query)
+
+
+async def _reliability(reports: Reports, query: Query) -> list[ReliabilityRow]:
+    return await _pages(reports.reliability, query)
+
+
+async def _pages(
+    read: Callable[[Query], Awaitable[CostReport]] | Callable[[Query], Awaitable[ReliabilityReport]],
+    query: Query,
+) -> list[_Row]:
+    found: list[_Row] = []
+    page = replace(query, page_size=MAX_ROWS)
+    for _ in range(MAX_PAGES):
+        report = await read(page)
+        found += report.rows  # type: ignore[arg-type]
+        if report.next_after is None:
+            return found
+        page = replace(page, after=report.next_after)
+    raise FailedPrecondition(
+        f"There are more than {MAX_PAGES * MAX_ROWS} groups and days to look at", reason="TOO_MANY_ROWS"
+    )
+
+
+def _day(row: CostRow | ReliabilityRow, days: Mapping[float, int]) -> int:
+    assert row.group.bucket is not None, "asked for by day"
+    return days[row.group.bucket]
+
+
+def _names(row: CostRow | ReliabilityRow) -> tuple[str, str]:
+    first, second = row.group.values
+    return first, second
+
+
+def _calls(day: int, row: ReliabilityRow) -> ProviderCalls:
+    faults = sum(count for error, count in row.errors.items() if error in PROVIDER_FAULTS)
+    return ProviderCalls(day, *_names(row), row.successes + faults, faults)
