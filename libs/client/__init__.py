@@ -1,5 +1,6 @@
-"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient` and
-`ForecastClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
+`ForecastClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with the server's
+details."""
 
 from libs.answer import (
     Attempt,
@@ -52,6 +53,17 @@ from libs.client.operations import (
     QuotaForecast,
     QuotaState,
 )
+from libs.client.recommendations import (
+    Advice,
+    AdviceChange,
+    AdviceDecision,
+    AdviceList,
+    AdviceMeasured,
+    AdviceVerdict,
+    ContentUse,
+    OptimizationState,
+    RecommendationClient,
+)
 from libs.client.request import Options, Prompt
 from libs.client.set_aside import SetAside, SetAsideClient
 from libs.conversation import (
@@ -77,6 +89,12 @@ from libs.selection import Degradation, Scores, SelectionReason, Strategy
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "Advice",
+    "AdviceChange",
+    "AdviceDecision",
+    "AdviceList",
+    "AdviceMeasured",
+    "AdviceVerdict",
     "Alternative",
     "AmountBand",
     "Attempt",
@@ -84,6 +102,7 @@ __all__ = [
     "Citation",
     "Client",
     "Completed",
+    "ContentUse",
     "CostClient",
     "CostEstimate",
     "CostGroup",
@@ -117,6 +136,7 @@ __all__ = [
     "Listing",
     "Message",
     "ModelReplacement",
+    "OptimizationState",
     "Options",
     "Part",
     "PlannedModel",
@@ -130,6 +150,7 @@ __all__ = [
     "ReasoningDelta",
     "ReasoningEffort",
     "ReasoningSummary",
+    "RecommendationClient",
     "RecordedAttempt",
     "RecordedCandidate",
     "RecordedRequest",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import ContentType, Model, Policy, Price, Provider, Tenant, Weighted
+from libs.catalog.prices import cost_micro_usd
+from libs.clock import Clock
 from services.analytics.ledger.attempt import Outcome
 from services.analytics.ledger.request import RequestRecord
+from services.analytics.recommendations.adviser import Adviser
 from services.analytics.recommendations.decision import (
     Decision,
     KeptRecommendation,
@@ -15,10 +20,54 @@ from services.analytics.recommendations.decision import (
     no_such,
 )
 from services.analytics.recommendations.evidence import Details, Window
+from services.analytics.recommendations.gather import Sources
 from services.analytics.recommendations.measurement import Share, ShareDay, left_as_it_was
 from services.analytics.recommendations.recommendation import Recommendation, SavedUnit, Subject
+from tests.support.ledger import MemoryLedger, MemoryQuotaAlerts
 
 DAY = 86_400
+
+
+def priced_catalog(*tenants: Tenant, **models: Model) -> Catalog:
+    """A catalog of a/dear, b/cheap and c/mean, which cost 4, 1 and 0.5 dollars per million tokens, and are good, as
+    good and worse for a blog. `models`: others in their place, by name."""
+    found = {
+        "dear": Model(
+            "a", "dear", "dear", 100_000, 4096, price=Price(4_000_000, 4_000_000), quality={"blog": 0.8}
+        ),
+        "cheap": Model(
+            "b", "cheap", "cheap", 100_000, 4096, price=Price(1_000_000, 1_000_000), quality={"blog": 0.8}
+        ),
+        "mean": Model(
+            "c", "mean", "mean", 100_000, 4096, price=Price(500_000, 500_000), quality={"blog": 0.5}
+        ),
+        **models,
+    }
+    return Catalog(
+        version="000000000001",
+        domain="test",
+        default_content_type="blog",
+        providers={
+            one.provider: Provider(one.provider, "openai_compatible", f"http://{one.provider}.test/v1")
+            for one in found.values()
+        },
+        models={one.id: one for one in found.values()},
+        policies={"default": Policy("default", ((Weighted("a/dear"),),))},
+        content_types={"blog": ContentType("blog", 100)},
+        tenants={tenant.name: tenant for tenant in tenants},
+    )
+
+
+def adviser(
+    clock: Clock,
+    ledger: MemoryLedger | None = None,
+    details: MemoryDetails | None = None,
+    catalog: Catalog | None = None,
+) -> Adviser:
+    """The use case with fakes behind it, and the real prices."""
+    found = details or MemoryDetails()
+    sources = Sources(ledger or MemoryLedger(), found, MemoryQuotaAlerts())
+    return Adviser(sources, found, MemoryRecommendations(), lambda: catalog, cost_micro_usd, "UTC", clock)
 
 
 class MemoryRecommendations:

@@ -44,6 +44,7 @@ from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
 from tests.support.memory_rollups import MemoryRollups
+from tests.support.recommendations import adviser
 from tests.support.requests import sent_request
 from tests.support.routing import TENANT, Harness, catalog, model
 
@@ -186,6 +187,7 @@ def servicer_of(case: Case) -> Any:
         MemoryQuotaAlerts(),
         MemoryLedger(),
         Forecaster(MemoryUseHistory()),
+        adviser(clock),
         MemoryRollups(),
         clock,
     )
