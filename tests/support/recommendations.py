@@ -8,6 +8,7 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Price, Provider, Tenant, Weighted
 from libs.catalog.prices import cost_micro_usd
 from libs.clock import Clock
+from libs.forecast.intervals import Band
 from services.analytics.ledger.attempt import Outcome
 from services.analytics.ledger.request import RequestRecord
 from services.analytics.recommendations.adviser import Adviser
@@ -22,10 +23,32 @@ from services.analytics.recommendations.decision import (
 from services.analytics.recommendations.evidence import Details, Window
 from services.analytics.recommendations.gather import Sources
 from services.analytics.recommendations.measurement import Share, ShareDay, left_as_it_was
-from services.analytics.recommendations.recommendation import Recommendation, SavedUnit, Subject
+from services.analytics.recommendations.recommendation import (
+    Fact,
+    FactKind,
+    Proposal,
+    Recommendation,
+    RecommendationKind,
+    RiskKind,
+    SavedUnit,
+    Subject,
+)
 from tests.support.ledger import MemoryLedger, MemoryQuotaAlerts
 
 DAY = 86_400
+
+
+def a_recommendation(content_type: str = "blog", saving: float = 100.0) -> Recommendation:
+    """A cheaper model for a content type."""
+    return Recommendation(
+        RecommendationKind.CHEAPER_MODEL,
+        Subject("", content_type, "a", "dear"),
+        Proposal(("default",), "b/cheap"),
+        Band(saving / 2, saving, saving * 1.5),
+        28,
+        (Fact(FactKind.CALLS, 10.0),),
+        (RiskKind.QUALITY_IS_DECLARED,),
+    )
 
 
 def priced_catalog(*tenants: Tenant, **models: Model) -> Catalog:
