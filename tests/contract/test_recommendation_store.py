@@ -80,7 +80,7 @@ async def test_the_next_look_replaces_what_nobody_accepted(store: Recommendation
     [
         (Verdict.ACCEPT, Standing.ACCEPTED, None),
         (Verdict.REJECT, Standing.REJECTED, None),
-        (Verdict.SNOOZE, Standing.SNOOZED, NOW + 3600),
+        (Verdict.SNOOZE, Standing.SNOOZED, NOW + 3600.123456789),
     ],
 )
 async def test_a_decision_stands_whatever_is_found_later(

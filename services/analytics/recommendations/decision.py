@@ -13,6 +13,7 @@ from services.analytics.recommendations.recommendation import Recommendation
 
 #: The longest snooze, seconds.
 MAX_SNOOZE: Final = 366 * 86_400.0
+_MICROSECONDS: Final = 6
 
 
 class Verdict(StrEnum):
@@ -44,7 +45,7 @@ _AFTER: Final = {
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A verdict by somebody at an instant (epoch seconds), on a recommendation as it was at `version`. `until`: of a
-    snooze. Raises InvalidArgument naming each wrong field."""
+    snooze; instants are taken to the microsecond. Raises InvalidArgument naming each wrong field."""
 
     id: str
     version: int
@@ -72,6 +73,10 @@ class Decision:
             faults.append(FieldViolation("snoozed_until", "must be set to snooze only"))
         if faults:
             raise InvalidArgument(faults)
+        # As they are kept, so that a repeated decision is the same.
+        object.__setattr__(self, "at", round(self.at, _MICROSECONDS))
+        if self.until is not None:
+            object.__setattr__(self, "until", round(self.until, _MICROSECONDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition
 from libs.types import PROVIDER_FAULTS
-from services.analytics.alerts.quota_alert import LONGEST, AlertKind, QuotaAlert
+from services.analytics.alerts.quota_alert import AlertKind, QuotaAlert
 from services.analytics.alerts.quota_alerts import QuotaAlerts
 from services.analytics.recommendations.evidence import (
     DetailReader,
@@ -30,6 +31,7 @@ from services.analytics.reports.reports import Reports
 #: Pages of one report: 100,000 rows.
 MAX_PAGES: Final = 10
 MAX_ALERTS: Final = 1000
+_DAY: Final = 86_400.0
 
 _Row = TypeVar("_Row", CostRow, ReliabilityRow)
 
@@ -106,15 +108,23 @@ def exhausted(alerts: list[QuotaAlert], window: Window) -> list[ExhaustedQuota]:
     for (scope, unit, period), raised in sorted(by_quota.items()):
         days: set[int] = set()
         for alert in raised:
-            ends = min(alert.cleared or window.end, alert.window_start + LONGEST[period], window.end)
+            ends = min(alert.cleared or window.end, _quota_end(alert), window.end)
             days.update(
                 place
                 for place, start in enumerate(window.starts)
-                if alert.raised < start + 86_400 and start < ends
+                if alert.raised < start + _DAY and start < ends
             )
         latest = max(raised, key=lambda alert: alert.as_of)
         found.append(ExhaustedQuota(scope, unit, period, latest.limit, len(raised), frozenset(days)))
     return found
+
+
+def _quota_end(alert: QuotaAlert) -> float:
+    """Returns the end of the quota's window, to the hour: where clocks change, it is one off."""
+    if alert.period == "day":
+        return alert.window_start + _DAY
+    middle = datetime.fromtimestamp(alert.window_start + 15 * _DAY, UTC)
+    return alert.window_start + monthrange(middle.year, middle.month)[1] * _DAY
 
 
 async def _costs(reports: Reports, query: Query) -> list[CostRow]:
