@@ -26,7 +26,7 @@ class AdviceVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdviceChange:
-    """What would be changed: `policies` of the catalog, "provider/model" to put first, a limit and its new value, or
+    """A change to make: `policies` of the catalog, "provider/model" to put first, a limit and its new value, or
     input tokens of a request to come down to (0: not that)."""
 
     policies: tuple[str, ...]

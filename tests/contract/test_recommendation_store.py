@@ -65,8 +65,8 @@ async def test_a_look_is_kept_as_it_was(store: RecommendationStore) -> None:
 
 
 async def test_the_next_look_replaces_what_nobody_accepted(store: RecommendationStore) -> None:
-    """What it does not find is shown no more, what it finds again keeps its first instant; an earlier one changes
-    nothing."""
+    """A finding that it does not make again is shown no more, one that it makes again keeps its first instant;
+    an earlier look changes nothing."""
     await store.keep([BLOG, AD], NOW, b"first")
     larger = replace(BLOG, saving=Band(200.0, 300.0, 400.0))
     await store.keep([larger], NOW + 10, b"second")

@@ -98,7 +98,7 @@ async def only_one(client: RecommendationClient) -> Advice:
 
 
 def shown(renderable: object) -> str:
-    """What a terminal of 80 columns shows."""
+    """Returns the text on a terminal of 80 columns."""
     out = io.StringIO()
     Console(file=out, width=80, highlight=False).print(renderable)
     assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -48,7 +48,7 @@ def window_at(now: float, zone: ZoneInfo) -> Window:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where evidence comes from."""
+    """The sources of evidence."""
 
     reports: Reports
     details: DetailReader

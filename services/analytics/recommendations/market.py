@@ -62,12 +62,18 @@ class Market:
             ):
                 yield other
 
-    def policies_with(self, model_ids: frozenset[str]) -> tuple[str, ...]:
-        """Returns the names of the policies that have any of the models in a tier."""
+    def policies_with(self, model_ids: frozenset[str], content_type: str) -> tuple[str, ...]:
+        """Returns the names of the policies that have any of the models in a tier and serve the content type."""
+        catalog, kind = self.catalog, self.catalog.content_types.get(content_type)
+        serving = set(catalog.policies)
+        if kind is not None:
+            serving = {catalog.policy_for(one, content_type).name for one in catalog.tenants.values()}
+            serving.add(kind.policy)
         return tuple(
             policy.name
-            for policy in self.catalog.policies.values()
-            if any(entry.model_id in model_ids for tier in policy.tiers for entry in tier)
+            for policy in catalog.policies.values()
+            if policy.name in serving
+            and any(entry.model_id in model_ids for tier in policy.tiers for entry in tier)
         )
 
     def _as_open(self, provider: str, other: str) -> bool:

@@ -75,7 +75,7 @@ def cheaper_models(
             best = _recommendation(
                 RecommendationKind.CHEAPER_MODEL,
                 Subject("", content_type, model.provider, model.name),
-                Proposal(market.policies_with(frozenset({model.id})), other.id),
+                Proposal(market.policies_with(frozenset({model.id}), content_type), other.id),
                 saving,
                 {
                     FactKind.CALLS: calls,

@@ -67,7 +67,7 @@ def failing_providers(evidence: Evidence, market: Market | None) -> Iterator[Rec
         yield Recommendation(
             RecommendationKind.DEMOTE_PROVIDER,
             Subject("", content_type, provider),
-            Proposal(market.policies_with(ids) if market is not None else ()),
+            Proposal(market.policies_with(ids, content_type) if market is not None else ()),
             saving.band,
             saving.days,
             tuple(Fact(kind, float(value)) for kind, value in facts.items()),

@@ -57,7 +57,7 @@ async def month_of_use() -> MemoryLedger:
 
 
 async def test_it_looks_again_when_the_last_look_is_old() -> None:
-    """What came meanwhile is seen after a quarter of an hour."""
+    """Use that came meanwhile is seen after a quarter of an hour."""
     clock, ledger = ManualClock(now=NOW), MemoryLedger()
     advising = adviser(clock, ledger, catalog=priced_catalog())
     assert (await advising.advise()).items == ()

@@ -119,7 +119,7 @@ def test_models_that_are_no_replacement(catalog: Catalog) -> None:
 
 
 def test_nobody_is_sent_to_a_provider_that_fails() -> None:
-    """What another rule would demote is no replacement; for another content type it is."""
+    """A provider that another rule would demote is no replacement; for another content type it is."""
     evidence = Evidence(WINDOW_DAYS, use_of_dear(random.Random(1), WINDOW_DAYS))
     assert list(cheaper_models(evidence, market(), {("blog", "b")})) == []
     assert list(cheaper_models(evidence, market(), {("ad", "b")})) != []
@@ -180,7 +180,7 @@ def test_prompts_that_are_not_told_to_be_long(rows: list[TenantUse]) -> None:
 
 @pytest.mark.parametrize(("cut", "found"), [(5, 1), (0, 0)])
 def test_cut_answers(cut: int, found: int) -> None:
-    """Where a twentieth of the answers and more are cut, what they cost is said."""
+    """The cost of cut answers is said where these are a twentieth of all and more."""
     rows = [CutAnswers(day, "t0", "blog", cut, cut * 10_000) for day in DAYS if cut]
     evidence = Evidence(WINDOW_DAYS, blog_use(), tenants=tenants([900]), details=Details(cut=rows))
     recommended = list(cut_answers(evidence))
