@@ -93,11 +93,11 @@ class Adviser:
             last = await self._store.last_look()
             if last is not None and now < last[0] + LOOK_EVERY:
                 return last[0], _SUMMARY.decode(last[1])
-            evidence, cache_saving = await gather(self._sources, window_at(now, self._zone))
+            evidence = await gather(self._sources, window_at(now, self._zone))
             catalog = self._catalog()
             market = Market(catalog, self._price, now) if catalog is not None else None
             found = await asyncio.to_thread(lambda: list(recommend(evidence, market)))
-            summary = summarise(evidence, cache_saving, market is not None)
+            summary = summarise(evidence, market is not None)
             await self._store.keep(found, now, msgspec.json.encode(summary))
             return now, summary
 

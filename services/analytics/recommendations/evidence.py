@@ -41,7 +41,6 @@ class TenantUse:
     tenant: str
     content_type: str
     requests: int
-    cost: int
     input_tokens: int
     output_tokens: int
 
@@ -110,7 +109,8 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that rules look at: `days` whole days. `hours`: cost by hour of the owner's day, micro-USD."""
+    """All that rules look at: `days` whole days. `hours`: cost by hour of the owner's day; `cache_saving`:
+    by providers' prompt caches; micro-USD."""
 
     days: int
     models: Sequence[ModelUse] = ()
@@ -119,6 +119,7 @@ class Evidence:
     quotas: Sequence[ExhaustedQuota] = ()
     details: Details = field(default_factory=Details)
     hours: Mapping[int, int] = field(default_factory=dict)
+    cache_saving: int = 0
 
     @property
     def cost(self) -> int:
@@ -133,12 +134,6 @@ class Window:
     starts: tuple[float, ...]
     end: float
     time_zone: str
-
-    def day_of(self, instant: float) -> int | None:
-        """Returns the place of the day that an instant is in; None: it is outside."""
-        if not self.starts[0] <= instant < self.end:
-            return None
-        return sum(start <= instant for start in self.starts) - 1
 
 
 class DetailReader(Protocol):

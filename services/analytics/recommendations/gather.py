@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition
@@ -24,8 +25,8 @@ from services.analytics.recommendations.evidence import (
     Window,
 )
 from services.analytics.recommendations.saving import WINDOW_DAYS
-from services.analytics.reports.query import MAX_ROWS, GroupBy, Interval, Query
-from services.analytics.reports.report import CostReport, CostRow, ReliabilityReport, ReliabilityRow
+from services.analytics.reports.query import MAX_ROWS, Group, GroupBy, Interval, Query
+from services.analytics.reports.report import CostRow, ReliabilityRow
 from services.analytics.reports.reports import Reports
 
 #: Pages of one report: 100,000 rows.
@@ -33,7 +34,15 @@ MAX_PAGES: Final = 10
 MAX_ALERTS: Final = 1000
 _DAY: Final = 86_400.0
 
-_Row = TypeVar("_Row", CostRow, ReliabilityRow)
+_Row_co = TypeVar("_Row_co", covariant=True)
+
+
+class _Report(Protocol[_Row_co]):
+    @property
+    def rows(self) -> tuple[_Row_co, ...]: ...
+
+    @property
+    def next_after(self) -> Group | None: ...
 
 
 def window_at(now: float, zone: ZoneInfo) -> Window:
@@ -55,34 +64,32 @@ class Sources:
     alerts: QuotaAlerts
 
 
-async def gather(sources: Sources, window: Window) -> tuple[Evidence, int]:
-    """Returns the evidence, and what providers' prompt caches saved in the window, micro-USD. Raises Unavailable,
-    DeadlineExceeded, and FailedPrecondition where there are too many rows."""
+async def gather(sources: Sources, window: Window) -> Evidence:
+    """Returns the evidence. Raises Unavailable, DeadlineExceeded, and FailedPrecondition where there are too many
+    rows."""
     query = Query(window.starts[0], window.end, interval=Interval.DAY, time_zone=window.time_zone)
-    day = {start: place for place, start in enumerate(window.starts)}
     models = [
-        ModelUse(_day(row, day), *_names(row), row.attempts, row.cost_micro_usd, row.usage)
-        for row in await _costs(
-            sources.reports, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.MODEL))
+        ModelUse(_day(row, window), *_names(row), row.attempts, row.cost_micro_usd, row.usage)
+        for row in await _pages(
+            sources.reports.costs, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.MODEL))
         )
     ]
     providers = [
-        _calls(_day(row, day), row)
-        for row in await _reliability(
-            sources.reports, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.PROVIDER))
+        _calls(_day(row, window), row)
+        for row in await _pages(
+            sources.reports.reliability, replace(query, group_by=(GroupBy.CONTENT_TYPE, GroupBy.PROVIDER))
         )
     ]
     tenants = [
         TenantUse(
-            _day(row, day),
+            _day(row, window),
             *_names(row),
             row.requests,
-            row.cost_micro_usd,
             row.usage.input_tokens,
             row.usage.output_tokens,
         )
-        for row in await _costs(
-            sources.reports, replace(query, group_by=(GroupBy.TENANT, GroupBy.CONTENT_TYPE))
+        for row in await _pages(
+            sources.reports.costs, replace(query, group_by=(GroupBy.TENANT, GroupBy.CONTENT_TYPE))
         )
     ]
     hourly = await sources.reports.costs(replace(query, interval=Interval.HOUR))
@@ -92,10 +99,16 @@ async def gather(sources: Sources, window: Window) -> tuple[Evidence, int]:
         hours[datetime.fromtimestamp(row.group.bucket or 0.0, zone).hour] += row.cost_micro_usd
     alerts = await sources.alerts.list("", window.end, window.starts[0], MAX_ALERTS)
     details = await sources.details.details(window)
-    evidence = Evidence(
-        len(window.starts), models, providers, tenants, exhausted(alerts, window), details, dict(hours)
+    return Evidence(
+        len(window.starts),
+        models,
+        providers,
+        tenants,
+        exhausted(alerts, window),
+        details,
+        dict(hours),
+        hourly.total.cache_saving_micro_usd,
     )
-    return evidence, hourly.total.cache_saving_micro_usd
 
 
 def exhausted(alerts: list[QuotaAlert], window: Window) -> list[ExhaustedQuota]:
@@ -127,23 +140,12 @@ def _quota_end(alert: QuotaAlert) -> float:
     return alert.window_start + monthrange(middle.year, middle.month)[1] * _DAY
 
 
-async def _costs(reports: Reports, query: Query) -> list[CostRow]:
-    return await _pages(reports.costs, query)
-
-
-async def _reliability(reports: Reports, query: Query) -> list[ReliabilityRow]:
-    return await _pages(reports.reliability, query)
-
-
-async def _pages(
-    read: Callable[[Query], Awaitable[CostReport]] | Callable[[Query], Awaitable[ReliabilityReport]],
-    query: Query,
-) -> list[_Row]:
-    found: list[_Row] = []
+async def _pages(read: Callable[[Query], Awaitable[_Report[_Row_co]]], query: Query) -> list[_Row_co]:
+    found: list[_Row_co] = []
     page = replace(query, page_size=MAX_ROWS)
     for _ in range(MAX_PAGES):
         report = await read(page)
-        found += report.rows  # type: ignore[arg-type]
+        found += report.rows
         if report.next_after is None:
             return found
         page = replace(page, after=report.next_after)
@@ -152,9 +154,10 @@ async def _pages(
     )
 
 
-def _day(row: CostRow | ReliabilityRow, days: Mapping[float, int]) -> int:
+def _day(row: CostRow | ReliabilityRow, window: Window) -> int:
+    """Returns the place of a row's day, by its noon: midnights that clocks leave out are nobody's instant."""
     assert row.group.bucket is not None, "asked for by day"
-    return days[row.group.bucket]
+    return bisect_right(window.starts, row.group.bucket + _DAY / 2) - 1
 
 
 def _names(row: CostRow | ReliabilityRow) -> tuple[str, str]:

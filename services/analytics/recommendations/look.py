@@ -46,13 +46,13 @@ class LookSummary:
         return amount / self.days * HORIZON_DAYS
 
 
-def summarise(evidence: Evidence, cache_saving: int, has_catalog: bool) -> LookSummary:
+def summarise(evidence: Evidence, has_catalog: bool) -> LookSummary:
     """Returns the summary of a look at the evidence."""
     hours = {hour: cost for hour, cost in evidence.hours.items() if cost}
     return LookSummary(
         evidence.days,
         evidence.cost,
-        cache_saving,
+        evidence.cache_saving,
         tuple(sorted(evidence.details.strategies, key=lambda use: (-use.requests, use.strategy))),
         tuple(_patterns(evidence)),
         max(hours, key=hours.__getitem__) if hours else None,

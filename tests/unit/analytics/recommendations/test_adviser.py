@@ -13,12 +13,12 @@ from services.analytics.ledger.attempt import Outcome
 from services.analytics.ledger.request import RequestRecord
 from services.analytics.recommendations.decision import Decision, Standing, Verdict
 from services.analytics.recommendations.evidence import Details, ExhaustedQuota, StrategyUse
-from services.analytics.recommendations.gather import exhausted, window_at
+from services.analytics.recommendations.gather import Sources, exhausted, gather, window_at
 from services.analytics.recommendations.measurement import left_as_it_was
 from services.analytics.recommendations.optimization import optimization_of
 from services.analytics.recommendations.recommendation import RecommendationKind
 from tests.support.clock import ManualClock
-from tests.support.ledger import NOW, MemoryLedger, an_attempt
+from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts, an_attempt
 from tests.support.recommendations import DAY, MemoryDetails, adviser, priced_catalog
 
 CHEAPER, SHORTER = RecommendationKind.CHEAPER_MODEL, RecommendationKind.SHORTEN_PROMPTS
@@ -122,8 +122,6 @@ def test_a_window_is_of_whole_days_of_the_zone() -> None:
         end - start for start, end in zip(window.starts, (*window.starts[1:], window.end), strict=True)
     }
     assert (len(window.starts), lengths) == (28, {DAY, DAY - 3600.0})
-    assert window.day_of(window.end) is None
-    assert window.day_of(window.starts[3]) == 3
 
 
 def test_a_quota_is_used_up_from_the_alert_to_its_end() -> None:
@@ -154,3 +152,20 @@ def test_a_quota_is_used_up_from_the_alert_to_its_end() -> None:
         ExhaustedQuota("tenant:acme", "requests", "day", 10, 1, frozenset({20})),
         ExhaustedQuota("tenant:acme", "requests", "month", 10, 1, frozenset({25, 26, 27})),
     ]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Vienna", "Africa/Cairo", "Asia/Kathmandu", "America/Sao_Paulo"])
+async def test_every_attempt_of_the_window_is_in_the_day_that_it_began_in(zone: str) -> None:
+    """Also where clocks change, at midnight itself as in Cairo, and where offsets are no whole hours."""
+    now = 1_746_200_000.0
+    window = window_at(now, ZoneInfo(zone))
+    ledger = MemoryLedger()
+    await ledger.record(
+        [
+            an_attempt(f"{place}-{end}", started=start if not end else start + 82_000)
+            for place, start in enumerate(window.starts)
+            for end in (0, 1)
+        ]
+    )
+    found = await gather(Sources(ledger, MemoryDetails(), MemoryQuotaAlerts()), window)
+    assert [(use.day, use.calls) for use in found.models] == [(place, 2) for place in range(28)]

@@ -142,7 +142,7 @@ def tenants(prompts: Sequence[int], answer: Callable[[int], int] = lambda place:
     """Ten requests a day of each tenant t0, t1 …, with prompts of so many tokens."""
     rng = random.Random(4)
     return [
-        TenantUse(day, f"t{place}", "blog", requests, 0, requests * tokens, requests * answer(place))
+        TenantUse(day, f"t{place}", "blog", requests, requests * tokens, requests * answer(place))
         for day in DAYS
         for place, tokens in enumerate(prompts)
         for requests in [rng.randrange(8, 13)]

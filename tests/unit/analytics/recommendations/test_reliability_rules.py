@@ -85,7 +85,7 @@ def evidence_of(scope: str, refused: int, windows: int = 20) -> Evidence:
     days = frozenset(DAYS[WINDOW_DAYS - windows :])
     return Evidence(
         WINDOW_DAYS,
-        tenants=[TenantUse(day, "acme", "blog", 1000, 0, 0, 0) for day in DAYS],
+        tenants=[TenantUse(day, "acme", "blog", 1000, 0, 0) for day in DAYS],
         quotas=[ExhaustedQuota(scope, "requests", "day", 1000, windows, days)],
         details=Details(refusals=[Refusals(day, "acme", refused + day % 3) for day in DAYS if refused]),
     )
