@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -27,7 +31,10 @@ from tests.support.analytics import analytics
 from tests.support.engines import PostgresServer
 from tests.support.ledger import an_attempt
 from tests.support.postgres import fresh_database
+from tests.support.process import spawn
 
+ROOT = Path(__file__).parents[2]
+CODE = "from cli.app import main; raise SystemExit(main())"
 DAYS = 30
 CATALOG = """
 version: 1
@@ -211,3 +218,49 @@ async def test_without_a_catalog_it_starts_and_says_what_is_missing(
         state = await client.get_optimization()
     assert (found.recommendations, found.skipped) == ((), ("cheaper_model", "shorten_prompts"))
     assert "cheaper model, shorten prompts" in " ".join(shown(command.report(state, ())).split())
+
+
+async def test_the_command_decides_by_name(database: tuple[str, Database], tmp_path: Path) -> None:
+    """The version is that of the recommendation as it stands; an unknown id and a decision about none are told."""
+    dsn, connected = database
+    async with connected.writing() as connection:
+        await connection.execute("TRUNCATE analytics.recommendations, analytics.recommendation_look")
+    config = tmp_path / "pointsman.yaml"
+    config.write_text(CATALOG)
+    async with analytics(dsn, POINTSMAN_CONFIG=str(config)) as running:
+        address = f"127.0.0.1:{running.server.port}"
+
+        async def pointsman(*arguments: str) -> tuple[int | None, Any]:
+            process = await spawn(
+                *(
+                    sys.executable,
+                    "-c",
+                    CODE,
+                    "recommendations",
+                    *arguments,
+                    "--analytics",
+                    address,
+                    "--json",
+                ),
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, err = await process.communicate()
+            return process.returncode, json.loads(out or err)
+
+        status, found = await pointsman()
+        assert (status, [item["standing"] for item in found["recommendations"]]) == (0, ["open"])
+        name = found["recommendations"][0]["id"]
+        status, item = await pointsman(name, "--decide", "reject", "--by", "ann", "--note", "no")
+        assert (status, item["standing"], item["version"], item["decision"]["by"]) == (
+            0,
+            "rejected",
+            1,
+            "ann",
+        )
+        status, item = await pointsman(name, "--decide", "undo", "--by", "ann")
+        assert (status, item["standing"], item["version"]) == (0, "open", 2)
+        assert (await pointsman("nothing-0"))[0] != 0
+        assert (await pointsman("--decide", "accept"))[0] != 0
