@@ -21,6 +21,7 @@ def build() -> typer.Typer:
     from cli.generate import generate
     from cli.providers import providers
     from cli.quotas import quotas
+    from cli.recommendations import recommendations
     from cli.reconcile import reconcile
     from cli.request import request
     from cli.select import select
@@ -35,7 +36,8 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, costs, forecast, request, reconcile):
+    operations = (providers, quotas, costs, forecast, recommendations, request, reconcile)
+    for command in (generate, select, *operations):
         app.command()(command)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)

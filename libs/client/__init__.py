@@ -1,5 +1,6 @@
-"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient` and
-`ForecastClient` and `AlertClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
+`ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with
+the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -52,6 +53,17 @@ from libs.client.operations import (
     QuotaForecast,
     QuotaState,
 )
+from libs.client.recommendations import (
+    Advice,
+    AdviceChange,
+    AdviceDecision,
+    AdviceList,
+    AdviceMeasured,
+    AdviceVerdict,
+    ContentUse,
+    OptimizationState,
+    RecommendationClient,
+)
 from libs.client.request import Options, Prompt
 from libs.client.set_aside import SetAside, SetAsideClient
 from libs.conversation import (
@@ -77,6 +89,12 @@ from libs.selection import Degradation, Scores, SelectionReason, Strategy
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "Advice",
+    "AdviceChange",
+    "AdviceDecision",
+    "AdviceList",
+    "AdviceMeasured",
+    "AdviceVerdict",
     "Alert",
     "AlertClient",
     "AlertMover",
@@ -88,6 +106,7 @@ __all__ = [
     "Citation",
     "Client",
     "Completed",
+    "ContentUse",
     "CostClient",
     "CostEstimate",
     "CostGroup",
@@ -121,6 +140,7 @@ __all__ = [
     "Listing",
     "Message",
     "ModelReplacement",
+    "OptimizationState",
     "Options",
     "Part",
     "PlannedModel",
@@ -133,6 +153,7 @@ __all__ = [
     "ReasoningDelta",
     "ReasoningEffort",
     "ReasoningSummary",
+    "RecommendationClient",
     "RecordedAttempt",
     "RecordedCandidate",
     "RecordedRequest",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random, SystemRandom
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
+from libs.catalog.catalog import Catalog
+from libs.catalog.faults import CatalogError
+from libs.catalog.model import Model, Provider
+from libs.catalog.watch import CatalogHolder
 from libs.errors import Unavailable
 from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
+from libs.types import Usage
 from services.analytics.alerts.detection import Detection
 from services.analytics.alerts.http_webhook import HttpWebhook
 from services.analytics.alerts.postgres_alerts import PostgresAlerts
@@ -32,6 +37,10 @@ from services.analytics.ledger.postgres_ledger import PostgresLedger
 from services.analytics.ledger.postgres_lookup import PostgresLookup
 from services.analytics.ledger.postgres_retention import PartitionKeeper
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.recommendations.adviser import Adviser
+from services.analytics.recommendations.gather import Sources
+from services.analytics.recommendations.postgres_details import PostgresDetails
+from services.analytics.recommendations.postgres_recommendations import PostgresRecommendations
 from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.rollups.keeper import RollupKeeper
 from services.analytics.rollups.postgres_rollups import PostgresRollups
@@ -82,16 +91,28 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         alerts = PostgresAlerts(database)
         await stack.enter_async_context(_detecting(settings, runtime, database, alerts))
         await stack.enter_async_context(_announcing(settings, runtime, database))
+        catalog = await _follow_catalog(settings, stack)
+        reports, details = PostgresReports(database), PostgresDetails(database)
+        adviser = Adviser(
+            Sources(reports, details, alerts),
+            details,
+            PostgresRecommendations(database),
+            catalog,
+            _price,
+            settings.time_zone,
+            runtime.clock,
+        )
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
                     recorder,
-                    PostgresReports(database),
+                    reports,
                     alerts,
                     AlertWatch(alerts, runtime.clock, runtime.metrics),
                     PostgresLookup(database),
                     Forecaster(PostgresUseHistory(database)),
+                    adviser,
                     rollups,
                     runtime.clock,
                     TimeOrderedIds(SystemRandom()),
@@ -139,6 +160,25 @@ async def _announcing(
         )
         async with background("analytics-webhooks", webhooks.run):
             yield
+
+
+async def _follow_catalog(settings: AnalyticsSettings, stack: AsyncExitStack) -> Callable[[], Catalog | None]:
+    """Returns what reads the catalog in use. Recommendations alone need it: the ledger starts without one too."""
+    try:
+        holder = CatalogHolder(settings.config, prices=False)
+    except CatalogError as error:
+        log.warning("catalog_not_read", error=str(error))
+        return lambda: None
+    await stack.enter_async_context(background("analytics-catalog", holder.run))
+    return lambda: holder.current
+
+
+def _price(provider: Provider, model: Model, usage: Usage, at: float, response_model: str) -> int:
+    """Returns a cost in micro-USD. The price list takes 70 MB and half a second: it is read when first asked for, on
+    the thread that rules run on."""
+    from libs.catalog.prices import cost_micro_usd
+
+    return cost_micro_usd(provider, model, usage, at, response_model)
 
 
 def main() -> int:

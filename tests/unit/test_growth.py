@@ -48,6 +48,7 @@ from tests.support.ledger import NOW, MemoryLedger
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
 from tests.support.memory_rollups import MemoryRollups
+from tests.support.recommendations import adviser
 from tests.support.requests import sent_request
 from tests.support.routing import TENANT, Harness, catalog, model
 
@@ -192,6 +193,7 @@ def servicer_of(case: Case) -> Any:
         AlertWatch(alerts, clock, Metrics()),
         MemoryLedger(),
         Forecaster(MemoryUseHistory()),
+        adviser(clock),
         MemoryRollups(),
         clock,
         TimeOrderedIds(Random(1)),

@@ -31,6 +31,13 @@ from services.analytics.api.proto_alerts import (
     word_from_proto,
 )
 from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
+from services.analytics.api.proto_recommendations import (
+    decision_from_proto,
+    item_to_proto,
+    list_to_proto,
+    optimization_to_proto,
+    standings_from_proto,
+)
 from services.analytics.api.proto_reports import (
     basis_to_proto,
     change_to_proto,
@@ -48,6 +55,7 @@ from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.record_bounds import UnusableRecord
 from services.analytics.ledger.recorder import Recorder
 from services.analytics.ledger.request import RequestRecord
+from services.analytics.recommendations.adviser import Adviser
 from services.analytics.reports.change import compare_costs
 from services.analytics.reports.reports import Reports
 from services.analytics.rollups.rollups import Rollups
@@ -81,6 +89,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         alert_watch: AlertWatch,
         lookup: RequestLookup,
         forecaster: Forecaster,
+        adviser: Adviser,
         rollups: Rollups,
         clock: Clock,
         ids: TimeOrderedIds,
@@ -91,6 +100,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self._alert_watch = alert_watch
         self._lookup = lookup
         self._forecaster = forecaster
+        self._adviser = adviser
         self._rollups = rollups
         self._clock = clock
         self._ids = ids
@@ -185,6 +195,28 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         question = question_from_proto(request, self._clock.now())
         return answer_to_proto(await self._forecaster.forecast(question))
+
+    async def ListRecommendations(
+        self, request: pb.ListRecommendationsRequest, context: Context
+    ) -> pb.ListRecommendationsResponse:
+        """See the proto."""
+        standings = standings_from_proto(request)
+        return list_to_proto(await self._adviser.advise(), standings)
+
+    async def DecideRecommendation(
+        self, request: pb.DecideRecommendationRequest, context: Context
+    ) -> pb.DecideRecommendationResponse:
+        """See the proto."""
+        decision = decision_from_proto(request, self._clock.now())
+        return pb.DecideRecommendationResponse(
+            recommendation=item_to_proto(await self._adviser.decide(decision))
+        )
+
+    async def GetOptimization(
+        self, request: pb.GetOptimizationRequest, context: Context
+    ) -> pb.GetOptimizationResponse:
+        """See the proto."""
+        return optimization_to_proto(await self._adviser.advise())
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         """See the proto."""
