@@ -14,7 +14,7 @@ from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
-from services.analytics.api.servicer import SERVICE, AnalyticsServicer
+from services.analytics.api.servicer import MAX_ALERTS, SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
@@ -28,6 +28,7 @@ from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.rollups.keeper import RollupKeeper
 from services.analytics.rollups.postgres_rollups import PostgresRollups
 from services.analytics.settings import AnalyticsSettings
+from services.analytics.summary.feed import SummaryFeed
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
 START_TIMEOUT = 10.0
@@ -71,20 +72,26 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
         )
         stack.push_async_callback(recorder.close)
+        reports, alerts = PostgresReports(database), PostgresQuotaAlerts(database)
+
+        async def count_alerts(now: float) -> int:
+            return len(await alerts.list("", now, None, MAX_ALERTS))
+
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
                     recorder,
-                    PostgresReports(database),
-                    PostgresQuotaAlerts(database),
+                    reports,
+                    SummaryFeed(reports, count_alerts, settings.time_zone, runtime.clock, runtime.metrics),
+                    alerts,
                     PostgresLookup(database),
                     Forecaster(PostgresUseHistory(database)),
                     rollups,
                     runtime.clock,
                 ),
                 SERVICE,
-                long_lived=frozenset({"RecordUsage"}),
+                long_lived=frozenset({"RecordUsage", "WatchSummary"}),
             )
         ]
 

@@ -32,6 +32,7 @@ from libs.tracing import Span, current, parent_of
 from services.analytics.api.servicer import AnalyticsServicer
 from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.summary.feed import SummaryFeed
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
@@ -180,9 +181,15 @@ def servicer_of(case: Case) -> Any:
         store = OracleStore(lambda: round(clock.now() * 1000))
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
+    ledger, metrics = MemoryLedger(), Metrics()
+
+    async def no_alerts(now: float) -> int:
+        return 0
+
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()),
-        MemoryLedger(),
+        Recorder(ledger, clock, metrics),
+        ledger,
+        SummaryFeed(ledger, no_alerts, "UTC", clock, metrics),
         MemoryQuotaAlerts(),
         MemoryLedger(),
         Forecaster(MemoryUseHistory()),
