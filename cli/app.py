@@ -19,9 +19,11 @@ def build() -> typer.Typer:
     from cli.export import export_ledger
     from cli.forecast import forecast
     from cli.generate import generate
+    from cli.performance import performance
     from cli.providers import providers
     from cli.quotas import quotas
     from cli.reconcile import reconcile
+    from cli.reliability import reliability
     from cli.request import request
     from cli.select import select
 
@@ -35,7 +37,8 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (generate, select, providers, quotas, alerts, costs, forecast, request, reconcile):
+    reports = (costs, performance, reliability, forecast)
+    for command in (generate, select, providers, quotas, alerts, *reports, request, reconcile):
         app.command()(command)
     app.command("export")(export_ledger)
     return app

@@ -40,10 +40,6 @@ from libs.client.forecasts import (
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
-    CostGroup,
-    CostInterval,
-    CostRow,
-    Costs,
     HealthClient,
     LearnedState,
     ProviderState,
@@ -51,6 +47,22 @@ from libs.client.operations import (
     QuotaClient,
     QuotaForecast,
     QuotaState,
+)
+from libs.client.reports import (
+    CostChange,
+    CostGroup,
+    CostInterval,
+    CostRow,
+    Costs,
+    DurationQuantiles,
+    ErrorCount,
+    Performance,
+    PerformanceRow,
+    Reliability,
+    ReliabilityRow,
+    ReportBasis,
+    ReportQuestion,
+    WastedCost,
 )
 from libs.client.request import Options, Prompt
 from libs.client.set_aside import SetAside, SetAsideClient
@@ -84,6 +96,7 @@ __all__ = [
     "Citation",
     "Client",
     "Completed",
+    "CostChange",
     "CostClient",
     "CostEstimate",
     "CostGroup",
@@ -92,6 +105,8 @@ __all__ = [
     "Costs",
     "Degradation",
     "Delta",
+    "DurationQuantiles",
+    "ErrorCount",
     "Event",
     "File",
     "ForecastBacktest",
@@ -119,6 +134,8 @@ __all__ = [
     "ModelReplacement",
     "Options",
     "Part",
+    "Performance",
+    "PerformanceRow",
     "PlannedModel",
     "Prompt",
     "ProviderState",
@@ -134,6 +151,10 @@ __all__ = [
     "RecordedCandidate",
     "RecordedRequest",
     "Refusal",
+    "Reliability",
+    "ReliabilityRow",
+    "ReportBasis",
+    "ReportQuestion",
     "RequestAccount",
     "ResponseFormat",
     "Restarted",
@@ -154,4 +175,5 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "WastedCost",
 ]
