@@ -41,7 +41,7 @@ Label = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a report is asked: `groups` and `asked` go to the server, the rest is for its answer's table."""
+    """The question of a report: `groups` and `asked` go to the server, the rest is for its answer's table."""
 
     groups: list[CostGroup]
     asked: ReportQuestion
