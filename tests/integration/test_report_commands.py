@@ -19,8 +19,8 @@ from tests.support.postgres import fresh_database
 
 
 def events(now: float) -> list[pb.UsageEvent]:
-    """Of the last hour two answers, one of them after a failure at another provider; of the hour before one answer, at
-    half the price."""
+    """Of the last hour two answers, one of them after a failure at another provider; of the hour before one
+    answer, at half the price."""
     first, failed, second, before = (an_event(f"a{n}", now - 60, cost_micro_usd=600) for n in range(4))
     failed.outcome, failed.error_class = pb.OUTCOME_FAILURE, types_pb2.ERROR_CLASS_OVERLOADED
     failed.cost.micro_usd = 40
