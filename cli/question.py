@@ -136,7 +136,7 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
 
 def freshness(basis: ReportBasis, clock: Clock) -> Text:
     """Returns the sentence on what an answer was computed from, and how fresh it is."""
-    sources = " and ".join(words(source) for source in basis.computed_from) or "nothing"
+    sources = ", ".join(words(source) for source in basis.computed_from) or "nothing"
     if basis.last_commit is None:
         return Text(f"Computed from {sources}; nothing was recorded yet.", "dim")
     ago = seconds(max(0.0, clock.now() - basis.last_commit))

@@ -16,7 +16,7 @@ from cli.terminal import write_json
 from libs.client import CostClient, ErrorCount, Reliability
 from libs.clock import SystemClock
 
-_FIGURES = ("requests", "answered", "failovers", "attempts", "succeeded")
+_FIGURES = ("requests", "answered", "first try", "failovers", "attempts ok")
 
 
 def reliability(
@@ -37,7 +37,7 @@ def reliability(
     as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Show requests answered as callers saw it, failovers, and attempts that succeeded, with classes of errors."""
+    """Show requests answered as callers saw it, at the first try and by failovers, and what became of attempts."""
     clock = SystemClock()
     with reporting(as_json):
         opt.check_format(as_csv=as_csv, as_json=as_json)
@@ -75,8 +75,8 @@ def table(found: Reliability, question: ask.Question) -> Table:
             *question.cells(row.group, row.bucket),
             count_cell(row.requests),
             share_cell(row.availability),
+            share_cell(row.first_try_rate),
             count_cell(row.failovers),
-            count_cell(row.attempts),
             share_cell(row.success_rate),
             ", ".join(map(_error, row.errors)),
         )

@@ -161,8 +161,9 @@ class ErrorCount:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityRow:
-    """The reliability of a group. `success_rate` is of attempts, `availability` of requests as callers saw them;
-    None: there were none. `errors`: the most frequent first."""
+    """The reliability of a group. `success_rate` is of attempts, `availability` of requests as callers saw them,
+    `first_try_rate` what that would have been without failovers; None: there were none. `errors`: the most frequent
+    first."""
 
     group: tuple[str, ...]
     bucket: float | None
@@ -179,6 +180,7 @@ class ReliabilityRow:
     failovers: int
     failover_rate: float | None
     availability: float | None
+    first_try_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,4 +304,5 @@ def _reliability(item: pb.Reliability) -> ReliabilityRow:
         failovers=item.failovers,
         failover_rate=item.failover_rate if item.HasField("failover_rate") else None,
         availability=item.availability if item.HasField("availability") else None,
+        first_try_rate=item.first_try_rate if item.HasField("first_try_rate") else None,
     )

@@ -565,6 +565,7 @@ class Operations(
             attempts=12,
             success_rate=0.75,
             availability=0.99999,
+            first_try_rate=0.9,
             errors=[{"error_class": types_pb2.ERROR_CLASS_RATE_LIMITED, "count": 3}],
         )
         return analytics_pb2.GetReliabilityResponse(rows=[row])
@@ -599,13 +600,13 @@ async def reports(both: Both, operations: Operations) -> None:
     shown, parsed = await both(
         *("performance", "--by", "model", "--by-label", "mug", "--label", "sku=a=b", "--model", "large")
     )
-    assert all(text in shown for text in ("alpha/large", "blue", "1.50 s", "81.2", "attempts; nothing"))
+    assert all(text in shown for text in ("alpha/large", "blue", "1.50 s", "81.2", "from attempts; nothing"))
     assert parsed["rows"][0]["latency"] == dict.fromkeys(("p50", "p90", "p95", "p99"), 1.5)
     assert parsed["basis"]["computed_from"] == ["attempts"]
     query = operations.query
     assert (query.group_by_label, dict(query.labels), query.model) == ("mug", {"sku": "a=b"}, "large")
     shown, parsed = await both("reliability", "--provider", "alpha", "--interval", "five_minutes")
-    assert all(text in shown for text in ("> 99.99%", "75.00%", "rate limited 3"))
+    assert all(text in shown for text in ("> 99.99%", "90.00%", "75.00%", "rate limited 3"))
     assert parsed["rows"][0]["errors"] == [{"error_class": "rate_limited", "count": 3}]
     assert operations.query.interval == analytics_pb2.INTERVAL_FIVE_MINUTES
 

@@ -177,4 +177,5 @@ def reliability_to_proto(row: ReliabilityRow) -> pb.Reliability:
         failovers=row.failovers,
         failover_rate=row.failover_rate,
         availability=row.availability,
+        first_try_rate=row.first_try_rate,
     )

@@ -9,9 +9,11 @@ marks alone are read; where reading takes long it is done less often: it takes a
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from libs.clock import Clock
+from libs.errors import PointsmanError
 from libs.telemetry import Metrics
 from services.analytics.reports.reports import ReportSnapshots
 from services.analytics.summary.summary import Summary, SummaryUpdate, difference, periods_at, summarise
@@ -44,7 +46,9 @@ class SummaryFeed:
         self._look = look
         self._lock = asyncio.Lock()
         self._latest: Summary | None = None
-        self._next_look = 0.0
+        #: The last reading's, None where it succeeded: those who waited for it share it too.
+        self._failure: PointsmanError | None = None
+        self._next_look = -math.inf
         #: The last update and what it was made from: watchers that keep up share it.
         self._update: tuple[Summary, SummaryUpdate] | None = None
         self._watchers = metrics.gauge("analytics_summary_watchers", "Open WatchSummary streams.")
@@ -71,10 +75,16 @@ class SummaryFeed:
     async def _read(self) -> Summary:
         async with self._lock:
             begun = self._clock.monotonic()
-            if self._latest is None or begun >= self._next_look:
-                self._latest = await self._reading(self._latest)
+            if begun >= self._next_look:
+                try:
+                    self._latest, self._failure = await self._reading(self._latest), None
+                except PointsmanError as error:
+                    self._failure = error
                 ended = self._clock.monotonic()
                 self._next_look = max(begun + self._look * 0.9, ended + _REST * (ended - begun))
+            if self._failure is not None:
+                raise self._failure
+            assert self._latest is not None, "a reading gives one or the other"
             return self._latest
 
     async def _reading(self, before: Summary | None) -> Summary:

@@ -45,9 +45,11 @@ class Watched:
         self.clock = ManualClock()
         self.metrics = Metrics()
         self.alerts = 0
+        self.asked = 0
         self.feed = SummaryFeed(self.ledger, self._count, "UTC", self.clock, self.metrics, look=0.001)
 
     async def _count(self, now: float) -> int:
+        self.asked += 1
         return self.alerts
 
     @property
@@ -241,7 +243,7 @@ async def test_where_nothing_happens_a_heartbeat_tells_the_time() -> None:
 
 
 async def test_a_store_that_is_gone_ends_the_stream_and_the_next_one_begins_anew() -> None:
-    """Unavailable for all who watch; nothing is kept that would spoil the next stream."""
+    """Unavailable for all who watch, by one reading: a store that hangs keeps nobody waiting for a hundred others."""
     watched = Watched()
     await watched.spend("a1")
     async with watching(watched.feed) as updates:
@@ -250,6 +252,13 @@ async def test_a_store_that_is_gone_ends_the_stream_and_the_next_one_begins_anew
         watched.clock.advance(HEARTBEAT)
         with pytest.raises(Unavailable):
             await anext(updates)
+    asked = watched.asked
+    for _ in range(100):
+        async with watching(watched.feed) as updates:
+            with pytest.raises(Unavailable):
+                await anext(updates)
+    assert watched.asked == asked
     watched.ledger.gone = False
+    watched.clock.advance(LOOK)
     async with watching(watched.feed) as updates:
         assert (await anext(updates)).snapshot

@@ -212,7 +212,7 @@ QUANTILES = DurationQuantiles(1.23, 2.34, 12.34, 59.99)
 PERFORMANCE = PerformanceRow((MODEL,), None, 43_210, 42_000, 40_000, 17, QUANTILES, QUANTILES, 1_234.5)
 RELIABILITY = ReliabilityRow(
     *((MODEL,), None, 43_210, 42_000, 1_110, 50, 50, 0.97431, (ErrorCount(ErrorClass.RATE_LIMITED, 1_000),)),
-    *(40_000, 39_996, 4, 1_017, 0.0254, 0.99996),
+    *(40_000, 39_996, 4, 1_017, 0.0254, 0.99996, 0.97454),
 )
 COMPARED = replace(
     SPENT, group=(MODEL,), bucket=None, change=CostChange(1_234_567_890, -1_000_000, 12_345, 999_999_999)
