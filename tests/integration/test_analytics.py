@@ -213,7 +213,7 @@ async def test_answers_tell_their_basis_their_change_and_the_next_page(service: 
 
 
 async def test_a_rebuild_is_begun_over_the_wire(service: Analytics) -> None:
-    """The part that waits is told, and the answers are the same while it does; a reversed range is refused."""
+    """The answer tells which hours wait; reports are the same meanwhile. A reversed range is refused."""
     now = time.time()
     await send(service.stub, [an_event(f"a{i}", now - 10) for i in range(5)])
     waiting = await service.stub.RebuildRollups(pb.RebuildRollupsRequest())

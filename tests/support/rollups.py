@@ -19,6 +19,7 @@ from services.analytics.rollups.tables import (
     FAILURES,
     MODELS,
     PAID,
+    PROVIDERS,
     SERVED,
     TABLES,
     TENANTS,
@@ -139,7 +140,12 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
         "timed_tokens": usage.output_tokens * timed,
         "timed_us": round((a.latency or 0) * 1e6) * timed,
     }
-    for table, keys in ((SERVED, served), (TENANTS, served[:2]), (MODELS, served[1:])):
+    for table, keys in (
+        (SERVED, served),
+        (TENANTS, served[:2]),
+        (MODELS, served[1:]),
+        (PROVIDERS, served[2:]),
+    ):
         yield table.name, keys, sums | outcomes | dict(said)
     if a.outcome is Outcome.FAILURE:
         yield FAILURES.name, (*served, a.error_class or ""), {"failures": 1}

@@ -121,12 +121,17 @@ class RunningStack:
                 await asyncio.sleep(0.02)
         return time.monotonic() - began
 
+    @property
+    def postgres_dsn(self) -> str:
+        """Of the ledger's database."""
+        port = int(self.addresses["postgres"].rpartition(":")[2])
+        return Postgres(self.data / "postgres", port).dsn
+
     async def ledger(
         self, prefix: str = "", table: Literal["attempts", "requests"] = "attempts"
     ) -> list[asyncpg.Record]:
         """Rows of the ledger whose request id begins with `prefix`, straight from PostgreSQL."""
-        port = int(self.addresses["postgres"].rpartition(":")[2])
-        connection = await asyncpg.connect(Postgres(self.data / "postgres", port).dsn)
+        connection = await asyncpg.connect(self.postgres_dsn)
         try:
             return await connection.fetch(
                 f"SELECT * FROM analytics.{table} WHERE starts_with(request_id, $1) ORDER BY started",

@@ -13,7 +13,17 @@ from typing import Any
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.sources import Piece, Source
 from services.analytics.rollups.contributions_sql import REQUEST
-from services.analytics.rollups.tables import DURATIONS, MODELS, PAID, SERVED, TENANTS, Slice, Table, Width
+from services.analytics.rollups.tables import (
+    DURATIONS,
+    MODELS,
+    PAID,
+    PROVIDERS,
+    SERVED,
+    TENANTS,
+    Slice,
+    Table,
+    Width,
+)
 
 DIMENSIONS = {
     GroupBy.TENANT: "tenant",
@@ -67,6 +77,7 @@ def filters_of(query: Query) -> frozenset[GroupBy]:
 
 #: The tables of all sums, those with the fewest rows first, and their dimensions.
 _TABLES = (
+    (PROVIDERS, {GroupBy.PROVIDER, GroupBy.MODEL}),
     (MODELS, {GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
     (TENANTS, {GroupBy.TENANT, GroupBy.CONTENT_TYPE}),
     (SERVED, {GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),

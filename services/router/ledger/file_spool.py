@@ -31,8 +31,9 @@ from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
-#: Records that `read` returns at most.
-BATCH_RECORDS = 500
+#: Records that `read` returns at most, and bytes of theirs after which it adds no other: a message that is larger
+#: than its receiver takes (`libs.rpc.receive`) would be sent again for ever.
+BATCH_RECORDS, BATCH_BYTES = 500, 1024 * 1024
 #: Seconds between two tries to make a segment on a full disk.
 RETRY = 1.0
 #: Errors of a disk without room: on the device, or in this user's part of it.
@@ -100,6 +101,8 @@ class FileSpool:
         self._lock: int | None = None
         self._retry = 0.0
         self._read = self._acknowledged = Position(0, 0)
+        #: True if the last batch was as large as one may be: more may wait.
+        self.more_waits = False
         #: Bytes written with which one more payload would make the backlog too large.
         self._fits = max_bytes - HEAD_BYTES
         try:
@@ -132,8 +135,11 @@ class FileSpool:
         self._append(REQUEST, encode_request(record))
 
     def read(self) -> tuple[list[Record], Position]:
-        """Returns the next records to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        """Returns the next records to send, as many as a batch may have, and the position behind them to
+        acknowledge."""
         records: list[Record] = []
+        size = 0
+        self.more_waits = True
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
             segment = self._segments[number]
@@ -142,10 +148,12 @@ class FileSpool:
                 if record is None:
                     continue
                 records.append(record)
-                if len(records) == BATCH_RECORDS:
+                size += end - start
+                if len(records) == BATCH_RECORDS or size >= BATCH_BYTES:
                     self._read = Position(number, end)
                     return records, self._read
             self._read = Position(number, segment.size)
+        self.more_waits = False
         return records, self._read
 
     def rewind(self) -> None:

@@ -23,8 +23,9 @@ CUT, FEWEST_CUTS = 0.6, 10
 #: nothing is known.
 REFRESH: Final = 1.0
 SOON: Final = 0.1
-#: Whole answers that are kept between two computations, at most; they stand for all of that time.
-MOST_ANSWERS: Final = 200
+#: Whole answers that are kept between two computations, at most; they stand for all of that time. Quantiles remember
+#: minutes, so that more a second would tell them nothing new.
+MOST_ANSWERS: Final = 50
 
 
 class TimeLearner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -80,6 +81,15 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     except UnusableRecord:
         return
     assert data == encode_request(sent_request())
+
+
+@given(place=st.integers(0), byte=st.integers(0, 255))
+def test_a_record_with_a_wrong_byte_is_read_or_refused(place: int, byte: int) -> None:
+    """Also one that is no text where a text should be, which ended the whole batch, again and again."""
+    data = bytearray(encode_request(sent_request()))
+    data[place % len(data)] = byte
+    with suppress(UnusableRecord):
+        assert request_from_bytes(bytes(data)).record_id
 
 
 @pytest.mark.parametrize(
