@@ -19,10 +19,12 @@ def build() -> typer.Typer:
     from cli.export import export_ledger
     from cli.forecast import forecast
     from cli.generate import generate
+    from cli.performance import performance
     from cli.providers import providers
     from cli.quotas import quotas
     from cli.recommendations import recommendations
     from cli.reconcile import reconcile
+    from cli.reliability import reliability
     from cli.request import request
     from cli.select import select
 
@@ -36,8 +38,8 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    operations = (providers, quotas, costs, forecast, recommendations, request, reconcile)
-    for command in (generate, select, *operations):
+    reports = (costs, performance, reliability, forecast, recommendations)
+    for command in (generate, select, providers, quotas, *reports, request, reconcile):
         app.command()(command)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)

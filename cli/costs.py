@@ -1,138 +1,137 @@
-"""`pointsman costs`: cost and tokens by groups."""
+"""`pointsman costs`: cost and tokens by groups, their change, and money that bought nothing."""
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from collections.abc import Callable, Mapping
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from msgspec import to_builtins
-from rich.text import Text
 
 from cli import options as opt
+from cli import question as ask
 from cli.addresses import Endpoint, client, find
+from cli.csv_table import write_table
 from cli.failure import CliError, reporting
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import money, words
-from cli.terminal import console, write_json
-from libs.client import CostClient, CostGroup, CostInterval, CostRow, Costs
+from cli.render import count_cell, money_cell
+from cli.terminal import write_json
+from libs.client import CostChange, CostClient, CostRow, Costs
 from libs.clock import SystemClock
 
-By = Annotated[
-    list[CostGroup] | None,
-    typer.Option(help="Group by this; repeat for up to 3.", show_default="provider", case_sensitive=False),
+Campaign = Annotated[str, typer.Option(help="Only this campaign.", show_default=False)]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare", help="Show the change against the period before, split into volume, mix and price."
+    ),
 ]
-Since = Annotated[str, typer.Option(help="From when: 24h, 7d, 2026-11-01 or 2026-11-01T08:00+01:00.")]
-Until = Annotated[str, typer.Option(help="Until when, likewise.", show_default="now")]
-Interval = Annotated[
-    CostInterval | None, typer.Option(help="Also cut into time buckets.", show_default=False)
+Waste = Annotated[
+    bool,
+    typer.Option(
+        "--waste",
+        help="Show the money for attempts that gave no answer, and what providers' prompt caches saved.",
+    ),
 ]
-Zone = Annotated[str, typer.Option(help="IANA time zone of days, months and dates.")]
-Tenant = Annotated[str, typer.Option(help="Only this tenant.", show_default=False)]
 
 
 def costs(
-    by: By = None,
-    since: Since = "24h",
-    until: Until = "",
-    interval: Interval = None,
-    time_zone: Zone = "UTC",
-    tenant: Tenant = "",
+    by: ask.By = None,
+    by_label: ask.ByLabel = "",
+    since: ask.Since = "24h",
+    until: ask.Until = "",
+    interval: ask.Interval = None,
+    time_zone: ask.Zone = "UTC",
+    compare: Compare = False,
+    waste: Waste = False,
+    tenant: ask.Tenant = "",
+    provider: ask.Provider = "",
+    model: ask.Model = "",
+    content_type: ask.ContentType = "",
+    campaign: Campaign = "",
+    label: ask.Label = None,
     timeout: opt.Timeout = 30.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Show cost and tokens by provider, model, tenant, content type or campaign."""
+    """Show cost and tokens by provider, model, tenant, content type, campaign or label."""
+    clock = SystemClock()
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
-        groups = by or [CostGroup.PROVIDER]
-        if len(groups) > 3:
-            raise CliError("--by: at most 3 groups")
-        zone, now = parse_zone(time_zone), SystemClock().now()
-        begin = opt.parse_time(since, now, zone, "--since")
-        end = opt.parse_time(until, now, zone, "--until") if until else None
-        if begin >= (end if end is not None else now):
-            raise CliError("--since must be before --until")
+        question = ask.parse_question(
+            *(by, by_label, since, until, interval, time_zone, clock.now()),
+            labels=label,
+            tenant=tenant,
+            provider=provider,
+            model=model,
+            content_type=content_type,
+        )
+        if campaign:
+            question.asked["campaign"] = campaign
+        if compare and (waste or interval is not None):
+            raise CliError("--compare goes neither with --waste nor with --interval")
     with reporting(as_json, str(endpoint)):
-        found = run(_call(endpoint, groups, begin, end, interval, time_zone, tenant, timeout))
+        found = run(_call(endpoint, question, compare, timeout))
         if as_json:
-            fields = {"by": groups, "since": begin, "until": end, **to_builtins(found)}
-            write_json(fields)
+            write_json({**question.fields, **to_builtins(found)})
         else:
-            console().print(table(found, groups, interval, zone))
+            figures = CHANGE if compare else WASTE if waste else _plain(found)
+            write_table(table(found, question, figures), ask.freshness(found.basis, clock), as_csv=as_csv)
 
 
-async def _call(
-    endpoint: Endpoint,
-    groups: list[CostGroup],
-    since: float,
-    until: float | None,
-    interval: CostInterval | None,
-    time_zone: str,
-    tenant: str,
-    timeout: float,
-) -> Costs:
+async def _call(endpoint: Endpoint, question: ask.Question, compare: bool, timeout: float) -> Costs:
     async with client(CostClient, endpoint, timeout) as connected:
-        return await connected.get_costs(
-            groups, since=since, until=until, interval=interval, time_zone=time_zone, tenant=tenant
-        )
+        return await connected.get_costs(question.groups, compare=compare, **question.asked)
 
 
-def parse_zone(name: str) -> tzinfo:
-    """Returns the time zone. Raises CliError for one that does not exist."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CliError(f"--time-zone: {name!r} is not an IANA time zone") from None
+Figures = Mapping[str, Callable[[CostRow], Value]]
 
 
-def table(found: Costs, groups: list[CostGroup], interval: CostInterval | None, zone: tzinfo) -> Table:
+def table(found: Costs, question: ask.Question, figures: Figures) -> Table:
     """Returns the table with one line per group and bucket, and the total."""
-    names = [Column(words(group), Kind.NAME) for group in groups]
-    if interval is not None:
-        names.insert(0, Column(str(interval)))
-    # Doubtful money is rare: its column is there only then.
-    doubtful = bool(_doubtful(found.total))
-    figures = [name for name in _FIGURES if doubtful or name != "not exact"]
+    names = question.columns()
     grid = Table(*names, *(Column(name, Kind.FIGURE) for name in figures))
-    total = _cells(found.total)
-    grid.set_footer("total", *("" for _ in names[1:]), *(total[name] for name in figures))
+    grid.set_footer("total", *("" for _ in names[1:]), *(cell(found.total) for cell in figures.values()))
     for row in found.rows:
-        bucket = [] if interval is None else [_bucket(row, interval, zone)]
-        cells = _cells(row)
-        grid.add_row(
-            *bucket, *(Text(value or "—", "cyan") for value in row.group), *(cells[name] for name in figures)
-        )
+        grid.add_row(*question.cells(row.group, row.bucket), *(cell(row) for cell in figures.values()))
     return grid
 
 
-_FIGURES = ("cost", "not exact", "input", "output", "requests", "attempts")
+def _plain(found: Costs) -> Figures:
+    # Doubtful money is rare: its column is there only then.
+    doubtful = found.total.estimated_micro_usd + found.total.uncertain_micro_usd
+    return {name: cell for name, cell in PLAIN.items() if doubtful or name != "not exact"}
 
 
-def _doubtful(row: CostRow) -> int:
-    """Returns estimated and uncertain money together; --json tells them apart."""
-    return row.estimated_micro_usd + row.uncertain_micro_usd
+def _change(part: Callable[[CostChange], int]) -> Callable[[CostRow], Value]:
+    return lambda row: money_cell(None if row.change is None else part(row.change))
 
 
-def _cells(row: CostRow) -> dict[str, str]:
-    values = (
-        money(row.cost_micro_usd),
-        money(_doubtful(row)),
-        f"{row.usage.input_tokens:,}",
-        f"{row.usage.output_tokens:,}",
-        f"{row.requests:,}",
-        f"{row.attempts:,}",
-    )
-    return dict(zip(_FIGURES, values, strict=True))
-
-
-def _bucket(row: CostRow, interval: CostInterval, zone: tzinfo) -> str:
-    if row.bucket is None:
-        return ""
-    moment = datetime.fromtimestamp(row.bucket, zone)
-    if interval is CostInterval.MONTH:
-        return f"{moment:%Y-%m}"
-    return f"{moment:%Y-%m-%d}" if interval is CostInterval.DAY else f"{moment:%Y-%m-%d %H:%M}"
+PLAIN: Figures = {
+    "cost": lambda row: money_cell(row.cost_micro_usd),
+    # Estimated and uncertain money together; --json tells them apart.
+    "not exact": lambda row: money_cell(row.estimated_micro_usd + row.uncertain_micro_usd),
+    "input": lambda row: count_cell(row.usage.input_tokens),
+    "output": lambda row: count_cell(row.usage.output_tokens),
+    "requests": lambda row: count_cell(row.requests),
+    "attempts": lambda row: count_cell(row.attempts),
+}
+CHANGE: Figures = {
+    "before": _change(lambda change: change.before),
+    "volume": _change(lambda change: change.volume),
+    "mix": _change(lambda change: change.mix),
+    "price": _change(lambda change: change.price),
+    "cost": lambda row: money_cell(row.cost_micro_usd),
+}
+WASTE: Figures = {
+    "cost": lambda row: money_cell(row.cost_micro_usd),
+    "failed": lambda row: money_cell(row.waste.failed),
+    "cancelled": lambda row: money_cell(row.waste.cancelled),
+    "unknown": lambda row: money_cell(row.waste.unknown),
+    "in hedges": lambda row: money_cell(row.waste.hedges),
+    "cache saved": lambda row: money_cell(row.cache_saving_micro_usd),
+}

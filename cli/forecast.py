@@ -13,13 +13,15 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
-from cli.costs import parse_zone
+from cli.csv_table import write_table
 from cli.failure import CliError, reporting
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import money, seconds, words
+from cli.question import parse_zone
+from cli.render import count_cell, money, money_cell, seconds, words
 from cli.terminal import console, write_json
 from libs.client import (
+    ForecastBacktest,
     ForecastClient,
     ForecastGroup,
     ForecastLimit,
@@ -94,10 +96,12 @@ def forecast(
     analytics: opt.Analytics = "",
     ratelimit: Ratelimit = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Forecast spend, tokens or requests, with 80 % intervals, as things are or under a what-if."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
         limiter = find("ratelimit", ratelimit, token) if limits else None
         zone = parse_zone(time_zone)
@@ -109,7 +113,12 @@ def forecast(
         if as_json:
             write_json({"measure": measure, "by": by, **to_builtins(found)})
         else:
-            console().print(report(found, measure, by, zone))
+            rows = found.planned or found.rows
+            if as_csv:
+                chosen = limits_table(found.limits) if limits else table(rows, measure, by)
+                write_table(chosen, as_csv=True)
+            else:
+                console().print(report(found, measure, by, zone))
 
 
 async def _call(
@@ -199,7 +208,7 @@ def table(rows: Sequence[ForecastRow], measure: ForecastMeasure, by: ForecastGro
     )
     for i, row in enumerate(rows):
         name = Text("everything", "bold") if not i else Text(row.group or f"{row.others} others", "cyan")
-        used = _amount(row.used, measure)
+        used = _cell(row.used, measure)
         if row.projection is None:
             short = row.too_short
             why = f"{short.days} of {short.needed} days" if short is not None else "—"
@@ -209,9 +218,9 @@ def table(rows: Sequence[ForecastRow], measure: ForecastMeasure, by: ForecastGro
         grid.add_row(
             name,
             used,
-            *(_amount(amount, measure) for amount in (last.p10, last.p50, last.p90)),
-            f"{made.error / made.naive_error:.2f}" if made.naive_error else "—",
-            f"{made.coverage:.0%}" if made.coverage is not None else "—",
+            *(_cell(amount, measure) for amount in (last.p10, last.p50, last.p90)),
+            _ratio(made),
+            Value("—" if made.coverage is None else f"{made.coverage:.0%}", made.coverage),
         )
     return grid
 
@@ -232,7 +241,7 @@ def limits_table(limits: Sequence[LimitForecast]) -> Table:
         grid.add_row(
             Text(limit.scope, "cyan"),
             f"{_amount(limit.limit, measure)}{unit}/{limit.period}",
-            f"{item.peak / limit.limit:.0%}",
+            Value(f"{item.peak / limit.limit:.0%}", item.peak / limit.limit),
             _used_up(item),
             _outgrown(item),
         )
@@ -255,6 +264,16 @@ def _outgrown(item: LimitForecast) -> str:
         return "more than a year" if early is None else f"perhaps {early} days"
     late = "later" if item.outgrown_days_p90 is None else item.outgrown_days_p90
     return f"{item.outgrown_days_p50} days ({item.outgrown_days_p10} to {late})"
+
+
+def _ratio(made: ForecastBacktest) -> Value:
+    if not made.naive_error:
+        return Value("—", None)
+    return Value(f"{made.error / made.naive_error:.2f}", made.error / made.naive_error)
+
+
+def _cell(amount: float, measure: ForecastMeasure) -> Value:
+    return money_cell(round(amount)) if measure is ForecastMeasure.COST else count_cell(round(amount))
 
 
 def _amount(amount: float, measure: ForecastMeasure) -> str:

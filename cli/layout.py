@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum, auto
 
 from rich.cells import cell_len
@@ -23,7 +24,16 @@ LEAST_OF_SENTENCES = 20
 #: The separators after which a name may be broken.
 SEPARATORS = frozenset("/:-_.,@|=&")
 
-Cell = str | Text
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A cell that is shown to people in another form than to programs."""
+
+    shown: str | Text
+    value: str | int | float | Decimal | None
+
+
+Cell = str | Text | Value
 
 
 class Kind(Enum):
@@ -58,11 +68,14 @@ class Table:
     def __init__(self, *columns: Column) -> None:
         self.columns = columns
         self.rows: list[list[Text]] = []
+        #: The values of the rows, for programs.
+        self.values: list[list[str | int | float | Decimal | None]] = []
         self.footer: list[Text] | None = None
 
     def add_row(self, *cells: Cell, style: str = "") -> None:
         """Adds a row, one cell a column; `style` is of the whole row."""
         self.rows.append(self._texts(cells, style))
+        self.values.append([cell.value if isinstance(cell, Value) else _text(cell).plain for cell in cells])
 
     def set_footer(self, *cells: Cell) -> None:
         """Sets the last row, one cell a column."""
@@ -176,7 +189,8 @@ def _unbroken(lines: Iterable[Text]) -> Iterable[Text]:
 
 
 def _text(cell: Cell) -> Text:
-    text = cell.copy() if isinstance(cell, Text) else Text(cell)
+    shown = cell.shown if isinstance(cell, Value) else cell
+    text = shown.copy() if isinstance(shown, Text) else Text(shown)
     text.expand_tabs(4)
     return text
 

@@ -15,6 +15,9 @@ from libs.client import DEFAULT_TIMEOUT, Options, Strategy
 from libs.types import Priority
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs; errors too, on stderr.")]
+Csv = Annotated[
+    bool, typer.Option("--csv", help="Write CSV: dollars, seconds, shares of 1; without the total.")
+]
 Router = Annotated[
     str, typer.Option(envvar="POINTSMAN_ROUTER", help="The router, host:port.", show_default=False)
 ]
@@ -131,6 +134,12 @@ def micro_usd(text: str) -> int:
     if not amount.is_finite() or amount != amount.to_integral_value() or not 1 <= amount < 2**53:
         raise CliError("--max-cost: must be a positive amount in whole millionths of a US dollar")
     return int(amount)
+
+
+def check_format(*, as_csv: bool, as_json: bool) -> None:
+    """Raises CliError where two formats were asked for."""
+    if as_csv and as_json:
+        raise CliError("--csv does not go with --json")
 
 
 def parse_time(text: str, now: float, zone: tzinfo, option: str) -> float:

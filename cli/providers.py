@@ -11,10 +11,11 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.csv_table import write_table
 from cli.failure import reporting, show_error
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import printable, seconds, words
+from cli.render import count_cell, printable, seconds, seconds_cell, words
 from cli.terminal import console, write_json
 from libs.client import HealthClient, ProviderState, SetAside, SetAsideClient
 from libs.clock import Clock, SystemClock
@@ -45,11 +46,13 @@ def providers(
     health: Health = "",
     router: opt.Router = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Show the health of every provider and model, and combinations that the router sets aside because they kept
     failing."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("health", health, token)
         known = bool(router) or not health
         # The local stack's token is for its own router only.
@@ -60,6 +63,9 @@ def providers(
     with reporting(as_json, str(endpoint)):
         states = run(_call(endpoint, provider, timeout))
     aside, unknown = run(_set_aside(routing, provider, timeout))
+    if as_csv:
+        write_table(table(states), as_csv=True)
+        return
     if as_json:
         fields = {
             "providers": [to_builtins(state) for state in states],
@@ -112,7 +118,7 @@ def aside_table(found: Sequence[SetAside], clock: Clock) -> Table:
         grid.add_row(
             Text(printable(item.name), "yellow"),
             seconds(left) if left > 0 else "next call tries it",
-            f"{item.times:,}",
+            count_cell(item.times),
             Text(printable(item.reason)),
         )
     return grid
@@ -130,11 +136,19 @@ def table(states: Sequence[ProviderState]) -> Table:
         circuit = words(state.circuit) + (f" {state.ramp:.0%}" if 0 < state.ramp < 1 else "")
         reason = state.reason if state.mode == "automatic" else f"{state.mode}: {state.reason}"
         grid.add_row(
-            Text(f"{state.provider}\n  {state.model}") if state.model else Text(state.provider, "bold cyan"),
+            _name(state),
             Text(state.status, _COLORS.get(state.status, "dim")),
             Text(circuit, "" if state.circuit == "closed" else "red"),
-            f"{state.error_rate:.0%} of {state.calls:,}" if state.calls else "—",
-            seconds(state.response_time),
+            Value(f"{state.error_rate:.0%} of {state.calls:,}", state.error_rate)
+            if state.calls
+            else Value("—", None),
+            seconds_cell(state.response_time),
             Text(printable(reason)),
         )
     return grid
+
+
+def _name(state: ProviderState) -> Value:
+    if not state.model:
+        return Value(Text(state.provider, "bold cyan"), state.provider)
+    return Value(Text(f"{state.provider}\n  {state.model}"), f"{state.provider}/{state.model}")

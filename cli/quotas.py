@@ -11,11 +11,12 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.csv_table import write_table
 from cli.failure import reporting
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import money, seconds, words
-from cli.terminal import console, write_json
+from cli.render import count_cell, money, money_cell, seconds, seconds_cell, words
+from cli.terminal import write_json
 from libs.client import QuotaClient, QuotaForecast, QuotaState
 from libs.clock import Clock, SystemClock
 
@@ -42,10 +43,12 @@ def quotas(
     timeout: opt.Timeout = 10.0,
     ratelimit: Ratelimit = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Show every limit with its present use."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("ratelimit", ratelimit, token)
     with reporting(as_json, str(endpoint)):
         states, coming = run(_call(endpoint, scopes or [], timeout, forecast=forecast))
@@ -55,7 +58,7 @@ def quotas(
                 fields["forecasts"] = [to_builtins(found) for found in coming.values()]
             write_json(fields)
         else:
-            console().print(table(states, SystemClock(), coming if forecast else None))
+            write_table(table(states, SystemClock(), coming if forecast else None), as_csv=as_csv)
 
 
 _ABBREVIATED = {"second": "s", "minute": "min", "hour": "h"}
@@ -91,14 +94,15 @@ def table(states: Sequence[QuotaState], clock: Clock, coming: Forecasts | None =
         *(() if coming is None else (Column("used up"),)),
     )
     for state in states:
+        left = _cell(state, state.remaining)
         low = not state.shadow and state.limit > 0 and state.remaining * 10 < state.limit
         grid.add_row(
             Text(state.scope, "cyan"),
             _limit(state),
-            _amount(state, state.used),
-            _amount(state, state.outstanding),
-            Text(_amount(state, state.remaining), "red" if low else "green"),
-            seconds(max(0.0, state.reset - clock.now())) if state.reset is not None else "—",
+            _cell(state, state.used),
+            _cell(state, state.outstanding),
+            Value(Text(_amount(state, state.remaining), "red" if low else "green"), left.value),
+            seconds_cell(max(0.0, state.reset - clock.now()) if state.reset is not None else None),
             *(_learned(state, clock) for _ in learned),
             *(() if coming is None else (_forecast(coming.get((state.scope, state.unit, state.period))),)),
         )
@@ -111,6 +115,10 @@ def _forecast(found: QuotaForecast | None) -> str:
         return ""
     when = f" in {seconds(found.p50)}" if found.p50 is not None else ""
     return f"{found.probability:.0%}{when}"
+
+
+def _cell(state: QuotaState, value: int) -> Value:
+    return money_cell(value) if state.unit == "micro_usd" else count_cell(value)
 
 
 def _amount(state: QuotaState, value: int) -> str:

@@ -12,11 +12,12 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.bill import MAX_BYTES, Bill, read_bill
+from cli.csv_table import write_table
 from cli.differences import Cause, Difference, Recorded, compare
 from cli.failure import CliError, reporting
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import money
+from cli.render import money_cell
 from cli.terminal import console, write_json, write_sentence
 from libs.client import CostClient, CostGroup, CostInterval
 
@@ -44,10 +45,12 @@ def reconcile(
     timeout: opt.Timeout = 60.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Compare a provider's own usage export with the ledger, by day (UTC) and model, with causes."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
         names = dict(_name_pair(text) for text in model or ())
         bill = read_bill(_content(file))
@@ -63,6 +66,8 @@ def reconcile(
         found = compare(bill.rows, recorded, names)
         if as_json:
             write_json({"export": bill.kind, "provider": provider, "rows": [_fields(row) for row in found]})
+        elif as_csv:
+            write_table(table(found), as_csv=True)
         else:
             _show(bill, found, everything=everything)
 
@@ -137,10 +142,10 @@ def table(rows: list[Difference]) -> Table:
         grid.add_row(
             row.day.isoformat(),
             Text(row.model, "cyan"),
-            money(None if row.billed is None else row.billed.cost_micro_usd),
-            money(None if row.recorded is None else row.recorded.cost_micro_usd),
-            money(row.cost_micro_usd),
-            "—" if row.tokens is None else f"{row.tokens:+,}" if row.tokens else "0",
+            money_cell(None if row.billed is None else row.billed.cost_micro_usd),
+            money_cell(None if row.recorded is None else row.recorded.cost_micro_usd),
+            money_cell(row.cost_micro_usd),
+            Value("—" if row.tokens is None else f"{row.tokens:+,}" if row.tokens else "0", row.tokens),
             Text(str(row.cause), "" if row.cause is Cause.NONE else "yellow"),
         )
     return grid

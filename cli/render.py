@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.layout import Facts, wrap
+from cli.layout import Facts, Value, wrap
 from libs.client import Attempt, Result, Selection
 from libs.types import FinishReason, Usage, UsageAccuracy
 
@@ -39,6 +40,34 @@ def seconds(value: float | None) -> str:
         return f"{value:.2f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def money_cell(micro_usd: int | None) -> Value:
+    """Returns the cell of an amount of money; its value is exact, in US dollars."""
+    if micro_usd is None:
+        return Value("—", None)
+    return Value(money(micro_usd), Decimal(micro_usd).scaleb(-6))
+
+
+def seconds_cell(value: float | None) -> Value:
+    """Returns the cell of a duration."""
+    return Value(seconds(value), value)
+
+
+def count_cell(value: int) -> Value:
+    """Returns the cell of a number."""
+    return Value(f"{value:,}", value)
+
+
+def share_cell(value: float | None) -> Value:
+    """Returns the cell of a share from 0 to 1: a percentage that is 100 only where nothing is missing, and 0 only
+    where there is nothing."""
+    if value is None:
+        return Value("—", None)
+    shown = f"{value:.2%}"
+    if shown == "100.00%" and value < 1:
+        shown = "> 99.99%"
+    return Value("< 0.01%" if shown == "0.00%" and value > 0 else shown.replace("100.00%", "100%"), value)
 
 
 def tokens(usage: Usage) -> str:

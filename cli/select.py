@@ -8,11 +8,12 @@ from rich.text import Text
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
 from cli.attachments import read_files, read_images, with_parts
+from cli.csv_table import write_table
 from cli.failure import reporting
 from cli.generate import Prompt, read_prompt
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
-from cli.render import choice, money, seconds, why
+from cli.render import choice, money_cell, seconds_cell, why
 from cli.terminal import console, write_json, write_sentence
 from libs.client import Client, Options, SelectResult
 from libs.client import Prompt as Asked
@@ -33,10 +34,12 @@ def select(
     timeout: opt.Timeout = opt.TIMEOUT,
     router: opt.Router = "",
     key: opt.Key = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Say what generate would choose and why, without calling a provider."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("router", router, key)
         chosen = opt.gather(
             content_type=content_type,
@@ -53,6 +56,8 @@ def select(
         result = run(_call(endpoint, asked, chosen, timeout))
         if as_json:
             write_json(to_builtins(result))
+        elif as_csv:
+            write_table(table(result), as_csv=True)
         else:
             out = console()
             write_sentence(out, Text.assemble(choice(result.selection), f": {why(result.selection)}"))
@@ -82,11 +87,11 @@ def table(result: SelectResult) -> Table:
     ):
         excluded += bool(barred)
         grid.add_row(
-            "—" if barred else str(position - excluded),
+            Value("—", None) if barred else Value(str(position - excluded), position - excluded),
             choice(selection),
-            money(selection.estimated_cost_micro_usd),
-            seconds(selection.estimated_latency),
-            "—" if barred else f"{selection.scores.total:.2f}",
+            money_cell(selection.estimated_cost_micro_usd),
+            seconds_cell(selection.estimated_latency),
+            Value("—", None) if barred else Value(f"{selection.scores.total:.2f}", selection.scores.total),
             Text(barred, "yellow") if barred else Text(why(selection)),
             style="dim" if barred else "",
         )

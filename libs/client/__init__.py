@@ -42,10 +42,6 @@ from libs.client.forecasts import (
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
-    CostGroup,
-    CostInterval,
-    CostRow,
-    Costs,
     HealthClient,
     LearnedState,
     ProviderState,
@@ -63,6 +59,22 @@ from libs.client.recommendations import (
     ContentUse,
     OptimizationState,
     RecommendationClient,
+)
+from libs.client.reports import (
+    CostChange,
+    CostGroup,
+    CostInterval,
+    CostRow,
+    Costs,
+    DurationQuantiles,
+    ErrorCount,
+    Performance,
+    PerformanceRow,
+    Reliability,
+    ReliabilityRow,
+    ReportBasis,
+    ReportQuestion,
+    WastedCost,
 )
 from libs.client.request import Options, Prompt
 from libs.client.set_aside import SetAside, SetAsideClient
@@ -107,6 +119,7 @@ __all__ = [
     "Client",
     "Completed",
     "ContentUse",
+    "CostChange",
     "CostClient",
     "CostEstimate",
     "CostGroup",
@@ -115,6 +128,8 @@ __all__ = [
     "Costs",
     "Degradation",
     "Delta",
+    "DurationQuantiles",
+    "ErrorCount",
     "Event",
     "File",
     "ForecastBacktest",
@@ -143,6 +158,8 @@ __all__ = [
     "OptimizationState",
     "Options",
     "Part",
+    "Performance",
+    "PerformanceRow",
     "PlannedModel",
     "Prompt",
     "ProviderState",
@@ -158,6 +175,10 @@ __all__ = [
     "RecordedCandidate",
     "RecordedRequest",
     "Refusal",
+    "Reliability",
+    "ReliabilityRow",
+    "ReportBasis",
+    "ReportQuestion",
     "RequestAccount",
     "ResponseFormat",
     "Restarted",
@@ -179,4 +200,5 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "WastedCost",
 ]

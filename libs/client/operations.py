@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Unpack
 
 import grpc
 from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
@@ -13,8 +13,18 @@ from pointsman.ratelimit.v1 import ratelimit_pb2, ratelimit_pb2_grpc
 
 from libs.client.accounts import RequestAccount, account_from_proto
 from libs.client.connection import ServiceClient
-from libs.rpc.convert import duration_from_proto, timestamp_from_proto, timestamp_to_proto, usage_from_proto
-from libs.types import Usage
+from libs.client.reports import (
+    CostGroup,
+    Costs,
+    Performance,
+    Reliability,
+    ReportQuestion,
+    costs_from_proto,
+    performance_from_proto,
+    question_to_proto,
+    reliability_from_proto,
+)
+from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,48 +100,6 @@ class QuotaForecast:
     p90: float | None
 
 
-class CostGroup(StrEnum):
-    """The names that costs can be grouped by."""
-
-    TENANT = "tenant"
-    PROVIDER = "provider"
-    MODEL = "model"
-    CONTENT_TYPE = "content_type"
-    CAMPAIGN = "campaign"
-    ERROR_CLASS = "error_class"
-
-
-class CostInterval(StrEnum):
-    """The width of a time bucket."""
-
-    MINUTE = "minute"
-    HOUR = "hour"
-    DAY = "day"
-    MONTH = "month"
-
-
-@dataclass(frozen=True, slots=True)
-class CostRow:
-    """The cost of a group. `group` in the order asked for; `bucket` None: no interval was asked for."""
-
-    group: tuple[str, ...]
-    bucket: float | None
-    cost_micro_usd: int
-    estimated_micro_usd: int
-    uncertain_micro_usd: int
-    usage: Usage
-    attempts: int
-    requests: int
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Rows ordered by bucket, then group, and their total."""
-
-    rows: tuple[CostRow, ...]
-    total: CostRow
-
-
 class HealthClient(ServiceClient):
     """Calls the health monitor."""
 
@@ -205,29 +173,38 @@ class CostClient(ServiceClient):
         self,
         by: Sequence[CostGroup] = (),
         *,
-        since: float | None = None,
-        until: float | None = None,
-        interval: CostInterval | None = None,
-        time_zone: str = "",
-        tenant: str = "",
-        provider: str = "",
+        compare: bool = False,
         timeout: float | None = None,
+        **question: Unpack[ReportQuestion],
     ) -> Costs:
-        """Returns cost and tokens by at most 3 groups. `since` (inclusive) and `until` (exclusive) are epoch seconds;
-        None: 24 hours before `until`, and now."""
+        """Returns cost and tokens by at most 3 groups. `compare`: with the change against the period before."""
         self._open()
-        query = analytics_pb2.Query(
-            from_time=timestamp_to_proto(since),
-            to_time=timestamp_to_proto(until),
-            group_by=[f"GROUP_BY_{CostGroup(item).name}" for item in by],
-            interval=f"INTERVAL_{interval.name}" if interval else None,
-            time_zone=time_zone,
-            tenant=tenant,
-            provider=provider,
-        )
-        request = analytics_pb2.GetCostsRequest(query=query)
-        response = await self._unary(self._stub.GetCosts, request, timeout)
-        return Costs(tuple(_cost(row) for row in response.rows), _cost(response.total))
+        request = analytics_pb2.GetCostsRequest(query=question_to_proto(by, question), compare=compare)
+        return costs_from_proto(await self._unary(self._stub.GetCosts, request, timeout))
+
+    async def get_performance(
+        self,
+        by: Sequence[CostGroup] = (),
+        *,
+        timeout: float | None = None,
+        **question: Unpack[ReportQuestion],
+    ) -> Performance:
+        """Returns latency, speed and failovers by at most 3 groups."""
+        self._open()
+        request = analytics_pb2.GetPerformanceRequest(query=question_to_proto(by, question))
+        return performance_from_proto(await self._unary(self._stub.GetPerformance, request, timeout))
+
+    async def get_reliability(
+        self,
+        by: Sequence[CostGroup] = (),
+        *,
+        timeout: float | None = None,
+        **question: Unpack[ReportQuestion],
+    ) -> Reliability:
+        """Returns outcomes of attempts and of requests by at most 3 groups."""
+        self._open()
+        request = analytics_pb2.GetReliabilityRequest(query=question_to_proto(by, question))
+        return reliability_from_proto(await self._unary(self._stub.GetReliability, request, timeout))
 
     async def get_request(
         self,
@@ -306,17 +283,4 @@ def _learned(item: ratelimit_pb2.LearnedLimit) -> LearnedState:
         enum_name(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
         timestamp_from_proto(item.seen),
         item.observations,
-    )
-
-
-def _cost(item: analytics_pb2.Cost) -> CostRow:
-    return CostRow(
-        group=tuple(item.group.values),  # a proto field, not a DataFrame
-        bucket=timestamp_from_proto(item.group.bucket) if item.group.HasField("bucket") else None,
-        cost_micro_usd=item.cost.micro_usd,
-        estimated_micro_usd=item.estimated_cost.micro_usd,
-        uncertain_micro_usd=item.uncertain_cost.micro_usd,
-        usage=usage_from_proto(item.usage),
-        attempts=item.attempts,
-        requests=item.requests,
     )

@@ -25,9 +25,10 @@ from services.analytics.alerts.postgres_alerts import PostgresAlerts
 from services.analytics.alerts.postgres_deliveries import PostgresDeliveries
 from services.analytics.alerts.postgres_leases import PostgresLeases
 from services.analytics.alerts.postgres_series import PostgresSeries
+from services.analytics.alerts.store import AlertFilter
 from services.analytics.alerts.watch import AlertWatch
 from services.analytics.alerts.webhooks import Webhooks
-from services.analytics.api.servicer import SERVICE, AnalyticsServicer
+from services.analytics.api.servicer import MAX_ALERTS, SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
@@ -45,6 +46,7 @@ from services.analytics.reports.postgres_reports import PostgresReports
 from services.analytics.rollups.keeper import RollupKeeper
 from services.analytics.rollups.postgres_rollups import PostgresRollups
 from services.analytics.settings import AnalyticsSettings
+from services.analytics.summary.feed import SummaryFeed
 
 #: Seconds after which the service starts without the ledger and goes on preparing it in the background.
 START_TIMEOUT = 10.0
@@ -102,12 +104,17 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             settings.time_zone,
             runtime.clock,
         )
+
+        async def count_alerts(now: float) -> int:
+            return len(await alerts.find(AlertFilter(), now, None, MAX_ALERTS))
+
         yield [
             Registration(
                 analytics_pb2_grpc.add_AnalyticsServicer_to_server,
                 AnalyticsServicer(
                     recorder,
                     reports,
+                    SummaryFeed(reports, count_alerts, settings.time_zone, runtime.clock, runtime.metrics),
                     alerts,
                     AlertWatch(alerts, runtime.clock, runtime.metrics),
                     PostgresLookup(database),
@@ -118,7 +125,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     TimeOrderedIds(SystemRandom()),
                 ),
                 SERVICE,
-                long_lived=frozenset({"RecordUsage", "WatchAlerts"}),
+                long_lived=frozenset({"RecordUsage", "WatchAlerts", "WatchSummary"}),
             )
         ]
 

@@ -453,3 +453,12 @@ async def test_every_field_is_kept(database: Database) -> None:
     for column in ("attempt_id", "request_id", "tenant", "provider", "model", "campaign", "content_type"):
         assert row[column] == getattr(attempt, column)
     assert (row["outcome"], row["rank"], row["streamed"]) == (attempt.outcome, attempt.rank, attempt.streamed)
+
+
+async def test_the_dearest_rows_come_dearest_first(ledger: Ledger, reports: Reports) -> None:
+    """Of more groups than an answer may have; the total is of all."""
+    await ledger.record([an_attempt(f"a{n}", tenant=f"t{n}", cost_micro_usd=n) for n in range(10_001)])
+    query = Query(NOW - 3600, NOW, (GroupBy.TENANT,))
+    report = await reports.costs(query, dearest=2)
+    assert [row.group.values for row in report.rows] == [("t10000",), ("t9999",)]
+    assert report.total.attempts == 10_001

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -533,8 +533,42 @@ class Operations(
             usage=types_pb2.Usage(input_tokens=1000, output_tokens=2000),
             attempts=12,
             requests=10,
+            waste={"failed": {"micro_usd": 7}},
+            cache_saving={"micro_usd": 9},
         )
+        if request.compare:
+            row.change.CopyFrom(
+                analytics_pb2.CostChange(before={"micro_usd": 2_000_000}, volume=-500_001, mix=1)
+            )
         return analytics_pb2.GetCostsResponse(rows=[row], total=row)
+
+    async def GetPerformance(
+        self, request: analytics_pb2.GetPerformanceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> analytics_pb2.GetPerformanceResponse:
+        self.query = request.query
+        row = analytics_pb2.Performance(
+            group=analytics_pb2.Group(values=["alpha/large", "blue"]),
+            attempts=12,
+            successes=11,
+            latency={name: duration_to_proto(1.5) for name in ("p50", "p90", "p95", "p99")},
+            output_tokens_per_second=81.25,
+        )
+        basis = analytics_pb2.Basis(computed_from=[analytics_pb2.SOURCE_ATTEMPTS])
+        return analytics_pb2.GetPerformanceResponse(rows=[row], basis=basis)
+
+    async def GetReliability(
+        self, request: analytics_pb2.GetReliabilityRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> analytics_pb2.GetReliabilityResponse:
+        self.query = request.query
+        row = analytics_pb2.Reliability(
+            group=analytics_pb2.Group(values=["alpha"]),
+            attempts=12,
+            success_rate=0.75,
+            availability=0.99999,
+            first_try_rate=0.9,
+            errors=[{"error_class": types_pb2.ERROR_CLASS_RATE_LIMITED, "count": 3}],
+        )
+        return analytics_pb2.GetReliabilityResponse(rows=[row])
 
     async def GetForecast(
         self, request: analytics_pb2.GetForecastRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -549,6 +583,32 @@ class Operations(
         )
         limits = [analytics_pb2.LimitForecast(limit=limit, peak=50) for limit in request.limits]
         return analytics_pb2.GetForecastResponse(rows=[row], planned=[row], limits=limits)
+
+
+Both = Callable[..., Awaitable[tuple[str, Any]]]
+
+
+async def reports(both: Both, operations: Operations) -> None:
+    """The commands of reports: what they ask, show, and write as CSV."""
+    shown, parsed = await both("costs", "--compare", "--campaign", "summer")
+    assert all(text in shown for text in ("$2.0000", "-$0.500001", "Computed from nothing"))
+    assert parsed["rows"][0]["change"] == {"before": 2_000_000, "volume": -500_001, "mix": 1, "price": 0}
+    assert operations.query.campaign == "summer"
+    shown, parsed = await both("costs", "--waste")
+    assert all(text in shown for text in ("$0.000007", "$0.000009"))
+    assert (parsed["rows"][0]["waste"]["failed"], parsed["rows"][0]["cache_saving_micro_usd"]) == (7, 9)
+    shown, parsed = await both(
+        *("performance", "--by", "model", "--by-label", "mug", "--label", "sku=a=b", "--model", "large")
+    )
+    assert all(text in shown for text in ("alpha/large", "blue", "1.50 s", "81.2", "from attempts; nothing"))
+    assert parsed["rows"][0]["latency"] == dict.fromkeys(("p50", "p90", "p95", "p99"), 1.5)
+    assert parsed["basis"]["computed_from"] == ["attempts"]
+    query = operations.query
+    assert (query.group_by_label, dict(query.labels), query.model) == ("mug", {"sku": "a=b"}, "large")
+    shown, parsed = await both("reliability", "--provider", "alpha", "--interval", "five_minutes")
+    assert all(text in shown for text in ("> 99.99%", "90.00%", "75.00%", "rate limited 3"))
+    assert parsed["rows"][0]["errors"] == [{"error_class": "rate_limited", "count": 3}]
+    assert operations.query.interval == analytics_pb2.INTERVAL_FIVE_MINUTES
 
 
 async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
@@ -591,6 +651,7 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert (parsed["total"]["cost_micro_usd"], parsed["rows"][0]["group"]) == (1_500_000, ["alpha"])
         assert list(operations.query.group_by) == [analytics_pb2.GROUP_BY_PROVIDER]
         assert operations.query.interval == analytics_pb2.INTERVAL_DAY
+        await reports(both, operations)
         shown, parsed = await both(
             *("forecast", "--by", "model", "--limits", "--growth", "1.5", "--without", "beta"),
             *("--price", "alpha/large=0.5", "--replace", "alpha/large=beta/small"),
@@ -603,8 +664,20 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert (plan.prices[0].model, plan.prices[0].factor) == ("large", 0.5)
         assert (plan.replacements[0].model, plan.replacements[0].new_provider) == ("large", "beta")
         assert [limit.scope for limit in operations.forecast.limits] == ["tenant:acme"] * 3
-        bad = await end(await start(tmp_path, "forecast", "--price", "alpha", **environment))
-        assert (bad.code, "--price" in bad.err) == (2, True)
+        for wrong in (
+            ("forecast", "--price", "alpha"),
+            ("costs", "--csv", "--json"),
+            ("costs", "--compare", "--interval", "day"),
+            ("reliability", "--label", "blue"),
+        ):
+            bad = await end(await start(tmp_path, *wrong, **environment))
+            assert bad.code == 2
+            assert wrong[1] in bad.err
+        written = await end(await start(tmp_path, "costs", "--interval", "day", "--csv", **environment))
+        assert written.out.splitlines() == [
+            "day,provider,cost,input,output,requests,attempts",
+            "2026-09-21,alpha,1.500000,1000,2000,10,12",
+        ]
         refused = await end(
             await start(tmp_path, "costs", "--json", **environment | {"POINTSMAN_SERVICE_TOKEN": ""})
         )

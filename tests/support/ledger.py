@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -53,7 +54,7 @@ def an_attempt(attempt_id: str = "a1", **fields: Any) -> Attempt:
 
 
 class MemoryLedger:
-    """Satisfies the ports `Ledger`, `RequestLookup` and `Reports`. `gone` makes it UNAVAILABLE."""
+    """Satisfies the ports `Ledger`, `RequestLookup`, `Reports` and `ReportSnapshots`. `gone` makes it UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
@@ -79,13 +80,25 @@ class MemoryLedger:
         new = len(self.requests) - known
         return Recorded(inserted, replaced, len(attempts) - inserted - replaced, requests=new)
 
-    async def costs(self, query: Query) -> CostReport:
+    async def costs(self, query: Query, *, dearest: int | None = None) -> CostReport:
         self._check()
         found, requests = self._matching(query), self._requests(query)
-        rows = [_cost(group, rows, requests) for group, rows in _grouped(query, found)]
+        pages = query if dearest is None else replace(query, page_size=dearest)
+        rows = [_cost(group, rows, requests) for group, rows in _grouped(pages, found)]
+        if dearest is not None:
+            rows = sorted(rows, key=lambda row: -row.cost_micro_usd)[:dearest]
         whole = replace(query, group_by=(), group_by_label=None, interval=None, after=None)
         total = _cost(Group(), found, self._requests(whole))
         return CostReport(*_page(query, rows, lambda shown: (shown, total)))
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[MemoryLedger]:
+        self._check()
+        yield self
+
+    @property
+    def last_commit(self) -> float | None:
+        return float(len(self.commits)) or None
 
     async def performance(self, query: Query) -> PerformanceReport:
         self._check()

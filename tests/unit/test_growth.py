@@ -35,6 +35,7 @@ from services.analytics.alerts.watch import AlertWatch
 from services.analytics.api.servicer import AnalyticsServicer
 from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
+from services.analytics.summary.feed import SummaryFeed
 from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
@@ -185,10 +186,15 @@ def servicer_of(case: Case) -> Any:
         store = OracleStore(lambda: round(clock.now() * 1000))
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
-    alerts = MemoryAlerts()
+    alerts, ledger, metrics = MemoryAlerts(), MemoryLedger(), Metrics()
+
+    async def no_alerts(now: float) -> int:
+        return 0
+
     return AnalyticsServicer(
-        Recorder(MemoryLedger(), clock, Metrics()),
-        MemoryLedger(),
+        Recorder(ledger, clock, metrics),
+        ledger,
+        SummaryFeed(ledger, no_alerts, "UTC", clock, metrics),
         alerts,
         AlertWatch(alerts, clock, Metrics()),
         MemoryLedger(),

@@ -26,7 +26,9 @@ from services.analytics.reports.query import (
 from services.analytics.reports.report import Basis, CostRow, PerformanceRow, Quantiles, ReliabilityRow
 from services.analytics.reports.sources import Source
 
-_GROUPS = {pb.GroupBy.Value(f"GROUP_BY_{item.name}"): item for item in GroupBy}
+#: The proto's name of a dimension.
+GROUP_BY = {item: cast("pb.GroupBy", pb.GroupBy.Value(f"GROUP_BY_{item.name}")) for item in GroupBy}
+_GROUPS = {number: item for item, number in GROUP_BY.items()}
 _INTERVALS = {pb.Interval.Value(f"INTERVAL_{item.name}"): item for item in Interval}
 _SOURCES = {item: cast("pb.Source", pb.Source.Value(f"SOURCE_{item.name}")) for item in Source}
 
@@ -175,4 +177,5 @@ def reliability_to_proto(row: ReliabilityRow) -> pb.Reliability:
         failovers=row.failovers,
         failover_rate=row.failover_rate,
         availability=row.availability,
+        first_try_rate=row.first_try_rate,
     )

@@ -47,6 +47,7 @@ from services.analytics.api.proto_reports import (
     query_from_proto,
     reliability_to_proto,
 )
+from services.analytics.api.proto_summary import SummaryMessages
 from services.analytics.api.proto_time import bounded_instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
 from services.analytics.forecasts.forecaster import Forecaster
@@ -59,6 +60,7 @@ from services.analytics.recommendations.adviser import Adviser
 from services.analytics.reports.change import compare_costs
 from services.analytics.reports.reports import Reports
 from services.analytics.rollups.rollups import Rollups
+from services.analytics.summary.feed import SummaryFeed
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Analytics"].full_name
 MAX_ALERTS = 1000
@@ -85,6 +87,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self,
         recorder: Recorder,
         reports: Reports,
+        summary: SummaryFeed,
         alerts: AlertStore,
         alert_watch: AlertWatch,
         lookup: RequestLookup,
@@ -96,6 +99,8 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     ) -> None:
         self._recorder = recorder
         self._reports = reports
+        self._summary = summary
+        self._summary_messages = SummaryMessages()
         self._alerts = alerts
         self._alert_watch = alert_watch
         self._lookup = lookup
@@ -170,6 +175,13 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             basis=basis_to_proto(report.basis),
             next_page_token=page_token(request.query, query, report.next_after),
         )
+
+    async def WatchSummary(
+        self, request: pb.WatchSummaryRequest, context: Context
+    ) -> AsyncIterator[pb.WatchSummaryResponse]:
+        """See the proto. The next update is made once this one is taken: that is how slow readers skip."""
+        async for update in self._summary.updates():
+            yield self._summary_messages.to_proto(update)
 
     async def RebuildRollups(
         self, request: pb.RebuildRollupsRequest, context: Context

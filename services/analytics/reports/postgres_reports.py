@@ -34,50 +34,80 @@ from services.analytics.rollups.state import RollupState
 
 
 class PostgresReports:
-    """Satisfies `Reports`."""
+    """Satisfies `Reports` and `ReportSnapshots`: without a snapshot each answer is as of its own moment."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def costs(self, query: Query) -> CostReport:
+    async def costs(self, query: Query, *, dearest: int | None = None) -> CostReport:
         """See the port."""
-        async with self._snapshot() as (connection, state):
-            pieces = plan_pieces(query, state, rolled_up=costs_rolled_up(query))
-            rows = await _fetch(connection, cost_statement(query, pieces))
-        return cost_report(query, rows, _basis(state, pieces))
+        async with self.snapshot() as reports:
+            return await reports.costs(query, dearest=dearest)
 
     async def performance(self, query: Query) -> PerformanceReport:
         """See the port."""
-        async with self._snapshot() as (connection, state):
-            pieces = plan_pieces(query, state, rolled_up=performance_rolled_up(query))
-            rows = await _fetch(connection, performance_statement(query, pieces))
-            quantiles = await _fetch(connection, quantiles_statement(query, pieces))
-        exact = exact_quantiles(pieces)
-        return performance_report(query, rows, quantiles, _basis(state, pieces), exact=exact)
+        async with self.snapshot() as reports:
+            return await reports.performance(query)
 
     async def reliability(self, query: Query) -> ReliabilityReport:
         """See the port."""
-        async with self._snapshot() as (connection, state):
-            pieces = plan_pieces(query, state, rolled_up=reliability_rolled_up(query))
-            rows = await _fetch(connection, reliability_statement(query, pieces))
-            errors = await _fetch(connection, errors_statement(query, pieces))
-        return reliability_report(query, rows, errors, _basis(state, pieces))
+        async with self.snapshot() as reports:
+            return await reports.reliability(query)
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[tuple[Connection, RollupState]]:
+    async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
+        """See the port."""
         async with (
             self._database.reading() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield connection, await read_state(connection)
+            yield PostgresSnapshot(connection, await read_state(connection))
+
+
+class PostgresSnapshot:
+    """Satisfies `ReportSnapshot`, within a transaction whose marks are `state`."""
+
+    def __init__(self, connection: Connection, state: RollupState) -> None:
+        self._connection = connection
+        self._state = state
+
+    @property
+    def last_commit(self) -> float | None:
+        """See the port."""
+        return _last_commit(self._state)
+
+    async def costs(self, query: Query, *, dearest: int | None = None) -> CostReport:
+        """See the port."""
+        pieces = plan_pieces(query, self._state, rolled_up=costs_rolled_up(query))
+        rows = await _fetch(self._connection, cost_statement(query, pieces, dearest))
+        return cost_report(query, rows, _basis(self._state, pieces))
+
+    async def performance(self, query: Query) -> PerformanceReport:
+        """See the port."""
+        pieces = plan_pieces(query, self._state, rolled_up=performance_rolled_up(query))
+        rows = await _fetch(self._connection, performance_statement(query, pieces))
+        quantiles = await _fetch(self._connection, quantiles_statement(query, pieces))
+        exact = exact_quantiles(pieces)
+        return performance_report(query, rows, quantiles, _basis(self._state, pieces), exact=exact)
+
+    async def reliability(self, query: Query) -> ReliabilityReport:
+        """See the port."""
+        pieces = plan_pieces(query, self._state, rolled_up=reliability_rolled_up(query))
+        rows = await _fetch(self._connection, reliability_statement(query, pieces))
+        errors = await _fetch(self._connection, errors_statement(query, pieces))
+        return reliability_report(query, rows, errors, _basis(self._state, pieces))
 
 
 def _basis(state: RollupState, pieces: Sequence[Piece]) -> Basis:
     return Basis(
         frozenset(piece.source for piece in pieces),
-        None if state.last_commit is None else state.last_commit.timestamp(),
+        _last_commit(state),
         state.last_lag,
     )
+
+
+def _last_commit(state: RollupState) -> float | None:
+    return None if state.last_commit is None else state.last_commit.timestamp()
 
 
 async def _fetch(connection: Connection, statement: Statement) -> list[asyncpg.Record]:

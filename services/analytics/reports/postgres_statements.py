@@ -66,8 +66,9 @@ def reliability_rolled_up(query: Query) -> bool:
     return table_of(query, money=False) is not None
 
 
-def cost_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
-    """Returns the statement for rows of the groups, and one of the whole (`is_total` not 0) that comes first."""
+def cost_statement(query: Query, pieces: Sequence[Piece], dearest: int | None = None) -> Statement:
+    """Returns the statement for rows of the groups, and one of the whole (`is_total` not 0) that comes first.
+    `dearest`: see `Reports.costs`."""
     statement = Statement()
     keys = keys_of(query)
     source = _summed(query, statement, pieces, table_of(query, money=True), _COSTS, total=True)
@@ -82,7 +83,8 @@ def cost_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
             GROUP BY GROUPING SETS (({listed}), ())
         ) AS summed
         WHERE is_total <> 0 OR (attempts <> 0 AND {_after(query, statement)})
-        ORDER BY is_total DESC, {listed} LIMIT {_limit(query) + 1}
+        ORDER BY is_total DESC, {"cost DESC, " if dearest is not None else ""}{listed}
+        LIMIT {_limit(query) if dearest is None else dearest} + 1
     """
     return statement
 

@@ -125,6 +125,11 @@ class ReliabilityRow:
         """Answered over answered and unanswered requests."""
         return _share(self.answered, self.answered + self.unanswered)
 
+    @property
+    def first_try_rate(self) -> float | None:
+        """Requests that their first attempt answered over answered and unanswered ones."""
+        return _share(self.answered - self.failovers, self.answered + self.unanswered)
+
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityReport:

@@ -18,9 +18,10 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from cli import alerts, costs, forecast, providers, quotas, select, terminal
+from cli import alerts, costs, forecast, performance, providers, quotas, reliability, select, terminal
 from cli.layout import Column, Facts, Kind, Table, wrap
 from cli.progress import BatchProgress
+from cli.question import Question
 from cli.render import render_result
 from cli.tally import ProviderTally, Run, Tally
 from dev import screen
@@ -31,10 +32,13 @@ from libs.client import (
     Alternative,
     AmountBand,
     Attempt,
+    CostChange,
     CostGroup,
     CostInterval,
     CostRow,
     Costs,
+    DurationQuantiles,
+    ErrorCount,
     ForecastBacktest,
     ForecastGroup,
     ForecastLimit,
@@ -44,9 +48,15 @@ from libs.client import (
     ForecastTotal,
     HistoryTooShort,
     LimitForecast,
+    Performance,
+    PerformanceRow,
     ProviderState,
     QuotaForecast,
     QuotaState,
+    Reliability,
+    ReliabilityRow,
+    ReportBasis,
+    ReportQuestion,
     Result,
     Selection,
     SelectionReason,
@@ -190,7 +200,24 @@ def members() -> Table:
 def spent(by: list[CostGroup], interval: CostInterval | None) -> Table:
     """Two rows and their total."""
     row = CostRow(SPENT.group[: len(by)], *[getattr(SPENT, name) for name in SPENT.__slots__[1:]])
-    return costs.table(Costs((row, row), row), by, interval, ZoneInfo("Europe/Vienna"))
+    return costs.table(Costs((row, row), row), question(by, interval), costs.PLAIN)
+
+
+def question(by: list[CostGroup], interval: CostInterval | None = None) -> Question:
+    """A report's question of everything."""
+    asked = ReportQuestion() if interval is None else ReportQuestion(interval=interval)
+    return Question(by, asked, ZoneInfo("Europe/Vienna"))
+
+
+QUANTILES = DurationQuantiles(1.23, 2.34, 12.34, 59.99)
+PERFORMANCE = PerformanceRow((MODEL,), None, 43_210, 42_000, 40_000, 17, QUANTILES, QUANTILES, 1_234.5)
+RELIABILITY = ReliabilityRow(
+    *((MODEL,), None, 43_210, 42_000, 1_110, 50, 50, 0.97431, (ErrorCount(ErrorClass.RATE_LIMITED, 1_000),)),
+    *(40_000, 39_996, 4, 1_017, 0.0254, 0.99996, 0.97454),
+)
+COMPARED = replace(
+    SPENT, group=(MODEL,), bucket=None, change=CostChange(1_234_567_890, -1_000_000, 12_345, 999_999_999)
+)
 
 
 FORECAST = QuotaForecast(QUOTA, 12.0, 0.73, 1.0, 3_725.0, 9.0)
@@ -249,6 +276,10 @@ TABLES: dict[str, RenderableType] = {
     "alerts": alerts.table([ALERT], ManualClock()),
     "alerts silences": alerts.silence_table([SILENCE]),
     "costs": spent([CostGroup.PROVIDER], None),
+    "costs --compare": costs.table(Costs((COMPARED,), COMPARED), question([CostGroup.MODEL]), costs.CHANGE),
+    "costs --waste": costs.table(Costs((COMPARED,), COMPARED), question([CostGroup.MODEL]), costs.WASTE),
+    "performance": performance.table(Performance((PERFORMANCE,), ReportBasis()), question([CostGroup.MODEL])),
+    "reliability": reliability.table(Reliability((RELIABILITY,), ReportBasis()), question([CostGroup.MODEL])),
     "forecast": forecast.table(FORECASTS, ForecastMeasure.COST, ForecastGroup.MODEL),
     "forecast --limits": forecast.limits_table(OUTGROWN),
     "costs by three": spent([CostGroup.PROVIDER, CostGroup.MODEL, CostGroup.TENANT], CostInterval.HOUR),

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from cli.addresses import Endpoint, client, find
 from cli.batch import LONGEST_BACKOFF, retry_delay
-from cli.costs import parse_zone
 from cli.failure import CliError, reporting
 from cli.options import micro_usd, parse_time
+from cli.question import parse_zone
 from cli.render import money, printable, render_result, seconds, tokens
 from libs.client import Attempt, Client, Degradation, Result, Selection, SelectionReason
 from libs.errors import (
