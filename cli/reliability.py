@@ -68,7 +68,7 @@ def table(found: Reliability, question: ask.Question) -> Table:
     grid = Table(
         *question.columns(),
         *(Column(name, Kind.FIGURE) for name in _FIGURES),
-        Column("errors", Kind.NAME),
+        Column("errors", Kind.SENTENCE),
     )
     for row in found.rows:
         grid.add_row(

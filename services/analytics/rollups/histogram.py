@@ -11,8 +11,10 @@ _LOG_GAMMA = math.log(GAMMA)
 
 
 def bin_sql(column: str) -> str:
-    """Returns the SQL of the bin of a column of microseconds: 0 for zero, else the lowest i with value <= GAMMA^i."""
-    return f"CASE WHEN {column} > 0 THEN ceil(ln({column}::float8) / {_LOG_GAMMA!r})::smallint ELSE 0 END"
+    """Returns the SQL of the bin of a column of microseconds: 0 for zero, else the lowest i from 1 on with value <=
+    GAMMA^i."""
+    bin_above = f"greatest(1, ceil(ln({column}::float8) / {_LOG_GAMMA!r}))::smallint"
+    return f"CASE WHEN {column} > 0 THEN {bin_above} ELSE 0 END"
 
 
 def bin_value(number: int) -> float:

@@ -20,7 +20,7 @@ VALUES = st.lists(st.integers(0, 7 * 86_400 * 10**6), min_size=1, max_size=60)
 
 def bin_of(micros: int) -> int:
     """As `bin_sql` does it in the database."""
-    return math.ceil(math.log(micros) / math.log(GAMMA)) if micros > 0 else 0
+    return max(1, math.ceil(math.log(micros) / math.log(GAMMA))) if micros > 0 else 0
 
 
 @given(values=VALUES, more=VALUES)
