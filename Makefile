@@ -5,7 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := $(filter-out __init__ generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
+# The one of analytics loads millions of rows for minutes: python -m bench.analytics.
+BENCHES := $(filter-out __init__ analytics generate,$(basename $(notdir $(wildcard bench/*.py)))) generate
 BENCH ?=
 # Processes that share the test files, in the order of tests/conftest.py: one more than cores, since many tests wait.
 WORKERS ?= 3
@@ -16,7 +17,7 @@ PIP := $(BIN)/python $(PIP_INSTALL)
 # Each process of a stack and of a test run would compile every module anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run quick test test-containers test-hostile test-clients check bench images k8s lock clean
+.PHONY: help setup setup-export run quick test test-containers test-hostile test-clients check bench images k8s lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +42,8 @@ test-hostile: .venv/.dev gen/.stamp ## Attack a real stack in every way known, l
 
 test-clients: .venv/.runtime gen/.stamp .venv-clients/.installed ## Run OpenAI's client, LangChain, LlamaIndex, instructor and pydantic-ai on a real stack
 	.venv-clients/bin/python -m pytest -q --confcutdir=tests/clients tests/clients $(ARGS)
+
+setup-export: .venv/.export ## Install what `pointsman export` needs besides; its test skips without it
 
 check: .venv/.dev gen/.stamp ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .
@@ -89,6 +92,11 @@ clean: ## Remove what setup and the checks made; the data in .data stays
 	@echo "Installing requirements-dev.lock ..."
 	@$(PIP) -r requirements-dev.lock
 	@touch .venv/.runtime $@
+
+.venv/.export: requirements-export.lock .venv/.dev
+	@echo "Installing requirements-export.lock ..."
+	@$(PIP) -r requirements-export.lock
+	@touch $@
 
 # Of others' programs, in versions that need not agree with ours.
 .venv-clients/.installed: requirements-clients.lock | .venv/pyvenv.cfg

@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -28,6 +29,7 @@ from pointsman.types.v1 import types_pb2
 
 from dev.engines import Postgres, postgres
 from dev.engines.child import free_port
+from libs.ids import TimeOrderedIds
 from libs.rpc.channel import connect
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -72,14 +74,14 @@ async def service(server: Postgres) -> AsyncIterator[tuple[int, grpc.aio.Channel
 
 def requests_of(stream: int, events: int, batch: int) -> list[pb.RecordUsageRequest]:
     """Returns the requests of one stream, made beforehand: what is measured is the service."""
-    now = int(time.time())
+    now, ids = int(time.time()), TimeOrderedIds(Random())
     made = []
     for start in range(0, events, batch):
         request = pb.RecordUsageRequest(reporter_id=f"bench-{stream}", sequence=start // batch + 1)
         for number in range(start, min(start + batch, events)):
             request.events.add(
-                attempt_id=f"{os.urandom(12).hex()}-1",
-                request_id=os.urandom(12).hex(),
+                attempt_id=ids.make(now + number / 1000),
+                request_id=ids.make(now + number / 1000),
                 attempt_number=1,
                 tenant=f"tenant-{number % 50}",
                 content_type="product_description",

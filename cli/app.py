@@ -14,7 +14,7 @@ from cli.terminal import configure_output
 
 def build() -> typer.Typer:
     """Returns the command line with all commands."""
-    from cli.alerts import alerts
+    from cli import alerts
     from cli.costs import costs
     from cli.export import export_ledger
     from cli.forecast import forecast
@@ -36,9 +36,10 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    operations = (providers, quotas, alerts, costs, forecast, recommendations, request, reconcile)
+    operations = (providers, quotas, costs, forecast, recommendations, request, reconcile)
     for command in (generate, select, *operations):
         app.command()(command)
+    app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
     return app
 

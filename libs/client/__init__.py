@@ -1,6 +1,6 @@
 """The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
-`ForecastClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with the server's
-details."""
+`ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with
+the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -17,6 +17,7 @@ from libs.answer import (
     SwitchedProvider,
 )
 from libs.client.accounts import RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
+from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Silence
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
@@ -48,7 +49,6 @@ from libs.client.operations import (
     HealthClient,
     LearnedState,
     ProviderState,
-    QuotaAlert,
     QuotaClient,
     QuotaForecast,
     QuotaState,
@@ -95,6 +95,10 @@ __all__ = [
     "AdviceList",
     "AdviceMeasured",
     "AdviceVerdict",
+    "Alert",
+    "AlertClient",
+    "AlertMover",
+    "AlertUpdate",
     "Alternative",
     "AmountBand",
     "Attempt",
@@ -142,7 +146,6 @@ __all__ = [
     "PlannedModel",
     "Prompt",
     "ProviderState",
-    "QuotaAlert",
     "QuotaClient",
     "QuotaForecast",
     "QuotaState",
@@ -167,6 +170,7 @@ __all__ = [
     "SelectionReason",
     "SetAside",
     "SetAsideClient",
+    "Silence",
     "Strategy",
     "SwitchedProvider",
     "Text",

@@ -90,24 +90,6 @@ class QuotaForecast:
     p90: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaAlert:
-    """An alert that a limiter raised on a quota: "burn_fast", "burn_slow", "exhaustion_likely" or "exhausted".
-    Instants are epoch seconds; `cleared` None: it is not over. `used` and the rest are as of its last report."""
-
-    scope: str
-    unit: str
-    period: str
-    kind: str
-    window_start: float
-    raised: float
-    cleared: float | None
-    limit: int
-    used: int
-    burn_rate: float
-    probability: float | None
-
-
 class CostGroup(StrEnum):
     """The names that costs can be grouped by."""
 
@@ -262,29 +244,9 @@ class CostClient(ServiceClient):
         response = await self._unary(self._stub.GetRequest, request, timeout)
         return tuple(map(account_from_proto, response.requests))
 
-    async def quota_alerts(
-        self, scope: str = "", *, since: float | None = None, timeout: float | None = None
-    ) -> tuple[QuotaAlert, ...]:
-        """Returns the alerts that stand, and those raised from `since` on (None: no others), of one scope or (empty)
-        all."""
-        self._open()
-        request = analytics_pb2.ListQuotaAlertsRequest(scope=scope, since=timestamp_to_proto(since))
-        response = await self._unary(self._stub.ListQuotaAlerts, request, timeout)
-        return tuple(
-            QuotaAlert(
-                *(item.scope, item.unit, item.period),
-                _enum_name(analytics_pb2.QuotaAlertKind.keys(), "QUOTA_ALERT_KIND_", item.kind, ""),
-                timestamp_from_proto(item.window_start),
-                timestamp_from_proto(item.raised),
-                timestamp_from_proto(item.cleared) if item.HasField("cleared") else None,
-                *(item.limit, item.used, item.burn_rate),
-                item.probability if item.HasField("probability") else None,
-            )
-            for item in response.alerts
-        )
 
-
-def _enum_name(names: list[str], prefix: str, number: int, unset: str) -> str:
+def enum_name(names: list[str], prefix: str, number: int, unset: str) -> str:
+    """Returns the word of a proto's value, `unset` for 0."""
     # Numbers of a newer server are shown rather than hidden.
     if number == 0:
         return unset
@@ -295,9 +257,9 @@ def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
     return ProviderState(
         provider=item.provider,
         model=item.model,
-        status=_enum_name(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
-        circuit=_enum_name(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
-        mode=_enum_name(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
+        status=enum_name(health_pb2.ProviderStatus.keys(), "PROVIDER_STATUS_", item.status, "unknown"),
+        circuit=enum_name(health_pb2.CircuitState.keys(), "CIRCUIT_STATE_", item.circuit.state, "closed"),
+        mode=enum_name(health_pb2.ProviderMode.keys(), "PROVIDER_MODE_", item.mode, "automatic"),
         reason=item.reason,
         error_rate=item.error_rate,
         success_rate=item.success_rate,
@@ -319,8 +281,8 @@ def _quota(item: ratelimit_pb2.Quota) -> QuotaState:
     limit = item.limit
     return QuotaState(
         scope=limit.scope,
-        unit=_enum_name(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
-        period=_enum_name(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
+        unit=enum_name(ratelimit_pb2.Unit.keys(), "UNIT_", limit.unit, ""),
+        period=enum_name(ratelimit_pb2.Period.keys(), "PERIOD_", limit.period, ""),
         limit=limit.limit,
         used=item.used,
         outstanding=item.outstanding,
@@ -341,7 +303,7 @@ def _learned(item: ratelimit_pb2.LearnedLimit) -> LearnedState:
     return LearnedState(
         item.limit,
         item.confidence,
-        _enum_name(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
+        enum_name(ratelimit_pb2.LearnedSource.keys(), "LEARNED_SOURCE_", item.source, ""),
         timestamp_from_proto(item.seen),
         item.observations,
     )

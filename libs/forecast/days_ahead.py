@@ -24,6 +24,8 @@ DAY_SECONDS: Final = 86_400.0
 MIN_TOTAL_DAYS: Final = MIN_INTERVALS
 #: The part of the levels in the median. Bench: half has the smallest error in most classes, either alone is worse.
 _HALF: Final = 0.5
+#: The share below the low end of an interval, and above the high end.
+_TENTH: Final = 0.1
 
 
 class DaysAhead:
@@ -41,10 +43,11 @@ class DaysAhead:
         self._rate = _last_week(even)
         #: Part of the levels in the median.
         self._part = _HALF
-        self.method, self.backtest = Method.LEVELS, self._judge(even, _HALF)
+        medians = [one.forecast.quantile(0.5) for one in self._levels.tried]
+        self.method, self.backtest = Method.LEVELS, self._judge(even, medians, _HALF)
         if self.backtest.error > self.backtest.naive_error:
             self._part = 0.0
-            self.method, self.backtest = Method.SEASONAL_NAIVE, self._judge(even, 0.0)
+            self.method, self.backtest = Method.SEASONAL_NAIVE, self._judge(even, medians, 0.0)
 
     def use(self, seconds: float) -> Gamma:
         """Forecasts the use in the next `seconds`."""
@@ -52,22 +55,24 @@ class DaysAhead:
         days = int(whole)
         weights = [self._weekdays[(self._first + i) % WEEK] for i in range(days + 1)]
         even = sum(weights[:days]) + weights[days] * self._share(part)
-        return _towards(self._rate * even, self._levels.use(DAY_SECONDS * even), self._part)
+        levels = self._levels.use(DAY_SECONDS * even)
+        return _towards(self._rate * even, levels, levels.quantile(0.5), self._part)
 
     def band(self, seconds: float) -> Band:
         """Returns the interval of the use in the next `seconds`."""
-        return _band(self.use(seconds))
+        found = self.use(seconds)
+        return Band(found.quantile(_TENTH), found.quantile(0.5), found.quantile(1 - _TENTH))
 
-    def _judge(self, even: Sequence[float], part: float) -> Backtest:
+    def _judge(self, even: Sequence[float], medians: Sequence[float], part: float) -> Backtest:
         error = naive_error = 0.0
         covered = 0
         tried = self._levels.tried
-        for one in tried:
+        for one, median in zip(tried, medians, strict=True):
             naive = _last_week(even[: one.origin]) * one.ahead
-            band = _band(_towards(naive, one.forecast, part))
-            error += abs(one.actual - band.p50)
+            made = _towards(naive, one.forecast, median, part)
+            error += abs(one.actual - part * median - (1 - part) * naive)
             naive_error += abs(one.actual - naive)
-            covered += band.covers(one.actual)
+            covered += _TENTH <= made.below(one.actual) <= 1 - _TENTH
         count = len(tried)
         if not count:
             return Backtest(0, 0.0, 0.0, None)
@@ -95,13 +100,8 @@ def _last_week(even: Sequence[float]) -> float:
     return sum(last) / len(last)
 
 
-def _towards(naive: float, levels: Gamma, part: float) -> Gamma:
-    """Returns the distribution whose median is that of the levels by `part`, and `naive` for the rest, and which
-    varies as theirs does: they know how much use varies even where they do not know how much it will be."""
-    median = levels.quantile(0.5)
+def _towards(naive: float, levels: Gamma, median: float, part: float) -> Gamma:
+    """Returns the distribution whose median is `median`, that of the levels, by `part`, and `naive` for the rest, and
+    which varies as theirs does: they know how much use varies even where they do not know how much it will be."""
     scale = part + (1 - part) * naive / median if median > 0 else 0.0
     return replace(levels, mean=levels.mean * scale, variance=levels.variance * scale * scale)
-
-
-def _band(found: Gamma) -> Band:
-    return Band(found.quantile(0.1), found.quantile(0.5), found.quantile(0.9))

@@ -9,6 +9,8 @@ from statistics import NormalDist
 NORMAL = NormalDist()
 #: Above this shape the cube root of a gamma variate is normal to four digits (Wilson and Hilferty, 1931).
 _LARGE_SHAPE = 200.0
+#: Halvings of the range in which a quantile is: to a millionth of a millionth.
+_HALVINGS = 40
 #: Below this coefficient of variation the amount is certain.
 _CERTAIN = 1e-6
 
@@ -50,7 +52,7 @@ class Gamma:
         low, high = 0.0, self.mean + 1.0
         while self.below(high) < p:
             low, high = high, high * 2
-        for _ in range(60):
+        for _ in range(_HALVINGS):
             middle = (low + high) / 2
             low, high = (middle, high) if self.below(middle) < p else (low, middle)
         return high

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from math import ceil, log
+from bisect import bisect_left
+from math import inf
 
 # Buckets grow by 10 %: an estimate is within 5 % of the true value. 1 ms to 1 h needs 159 of them.
 _GROWTH = math.log(1.1)
 _SMALLEST = 0.001
 _LARGEST = 3600.0
-_BUCKETS = 1 + math.ceil(math.log(_LARGEST / _SMALLEST) / _GROWTH)
-_ORIGIN = math.log(_SMALLEST)
+#: The largest value of each bucket but the last, which holds all that is longer.
+_BOUNDS = [
+    _SMALLEST * math.exp(_GROWTH * n) for n in range(math.ceil(math.log(_LARGEST / _SMALLEST) / _GROWTH))
+]
 
 
 class DecayingQuantile:
@@ -26,8 +29,8 @@ class DecayingQuantile:
         if half_life <= 0:
             raise ValueError("half_life must be > 0 seconds")
         self._half_life = half_life
-        self._landmark = -math.inf
-        self._weights = [0.0] * _BUCKETS
+        self._landmark = -inf
+        self._weights = [0.0] * (len(_BOUNDS) + 1)
         self._total = 0.0
 
     def add(self, now: float, *seconds: float, weight: float = 1.0) -> None:
@@ -36,18 +39,12 @@ class DecayingQuantile:
         if weight <= 0:
             return
         scaled = weight * self._growth(now)
-        weights = self._weights
+        weights, total = self._weights, self._total
         for sample in seconds:
-            if _SMALLEST < sample < _LARGEST:
-                position = ceil((log(sample) - _ORIGIN) / _GROWTH)
-            elif 0 <= sample <= _SMALLEST:
-                position = 0
-            elif _LARGEST <= sample < math.inf:
-                position = _BUCKETS - 1
-            else:
-                continue
-            weights[position] += scaled
-            self._total += scaled
+            if 0 <= sample < inf:
+                weights[bisect_left(_BOUNDS, sample)] += scaled
+                total += scaled
+        self._total = total
 
     def samples(self, now: float) -> float:
         """Returns the weight that is left, in samples: a measure of how much to trust the estimate."""
@@ -70,7 +67,7 @@ class DecayingQuantile:
         return _SMALLEST * math.exp(_GROWTH * (last - 0.5)) if last else _SMALLEST
 
     def _growth(self, now: float) -> float:
-        if self._landmark == -math.inf:
+        if self._landmark == -inf:
             self._landmark = now
         halvings = (now - self._landmark) / self._half_life
         if halvings > 40:

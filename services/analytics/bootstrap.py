@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from random import Random
+from random import Random, SystemRandom
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
@@ -14,11 +14,19 @@ from libs.catalog.faults import CatalogError
 from libs.catalog.model import Model, Provider
 from libs.catalog.watch import CatalogHolder
 from libs.errors import Unavailable
+from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from libs.types import Usage
-from services.analytics.alerts.postgres_quota_alerts import PostgresQuotaAlerts
+from services.analytics.alerts.detection import Detection
+from services.analytics.alerts.http_webhook import HttpWebhook
+from services.analytics.alerts.postgres_alerts import PostgresAlerts
+from services.analytics.alerts.postgres_deliveries import PostgresDeliveries
+from services.analytics.alerts.postgres_leases import PostgresLeases
+from services.analytics.alerts.postgres_series import PostgresSeries
+from services.analytics.alerts.watch import AlertWatch
+from services.analytics.alerts.webhooks import Webhooks
 from services.analytics.api.servicer import SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
@@ -80,12 +88,11 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
             PostgresLedger(database, rollups.follow), runtime.clock, runtime.metrics, retention=retention
         )
         stack.push_async_callback(recorder.close)
+        alerts = PostgresAlerts(database)
+        await stack.enter_async_context(_detecting(settings, runtime, database, alerts))
+        await stack.enter_async_context(_announcing(settings, runtime, database))
         catalog = await _follow_catalog(settings, stack)
-        reports, alerts, details = (
-            PostgresReports(database),
-            PostgresQuotaAlerts(database),
-            PostgresDetails(database),
-        )
+        reports, details = PostgresReports(database), PostgresDetails(database)
         adviser = Adviser(
             Sources(reports, details, alerts),
             details,
@@ -102,14 +109,16 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     recorder,
                     reports,
                     alerts,
+                    AlertWatch(alerts, runtime.clock, runtime.metrics),
                     PostgresLookup(database),
                     Forecaster(PostgresUseHistory(database)),
                     adviser,
                     rollups,
                     runtime.clock,
+                    TimeOrderedIds(SystemRandom()),
                 ),
                 SERVICE,
-                long_lived=frozenset({"RecordUsage"}),
+                long_lived=frozenset({"RecordUsage", "WatchAlerts"}),
             )
         ]
 
@@ -131,6 +140,45 @@ def _price(provider: Provider, model: Model, usage: Usage, at: float, response_m
     from libs.catalog.prices import cost_micro_usd
 
     return cost_micro_usd(provider, model, usage, at, response_model)
+
+
+@asynccontextmanager
+async def _detecting(
+    settings: AnalyticsSettings, runtime: Runtime, database: Database, alerts: PostgresAlerts
+) -> AsyncIterator[None]:
+    """Runs the detection of alerts."""
+    detection = Detection(
+        PostgresSeries(database),
+        alerts,
+        PostgresLeases(database),
+        runtime.clock,
+        runtime.metrics,
+        holder=runtime.instance_id,
+        objective=settings.objective,
+    )
+    async with background("analytics-alerts", detection.run):
+        yield
+
+
+@asynccontextmanager
+async def _announcing(
+    settings: AnalyticsSettings, runtime: Runtime, database: Database
+) -> AsyncIterator[None]:
+    """Runs the webhooks, where the operator has any."""
+    if not settings.destinations:
+        yield
+        return
+    async with HttpWebhook(settings.allowed_hosts, runtime.clock) as sender:
+        webhooks = Webhooks(
+            settings.destinations,
+            PostgresDeliveries(database),
+            sender,
+            runtime.clock,
+            SystemRandom(),
+            runtime.metrics,
+        )
+        async with background("analytics-webhooks", webhooks.run):
+            yield
 
 
 def main() -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from libs.settings import Address, ServiceSettings
 from libs.zones import load_zone
+from services.analytics.alerts.webhook import Destination, read_destinations
+
+_HOST = re.compile(r"[a-z0-9.:-]{1,253}")
 
 
 def _dsn(value: SecretStr) -> SecretStr:
@@ -34,7 +39,7 @@ class AnalyticsSettings(ServiceSettings):
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)]
     #: The database that questions go to, a replica. Unset: the same.
     postgres_reader_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = None
-    #: Connections that run queries, besides the two that write.
+    #: Connections that run queries, besides the three that write.
     postgres_readers: int = Field(4, ge=1, le=100)
     #: Time after which a commit is given up and the router keeps the batch.
     write_timeout: float = Field(10.0, gt=0, le=600)
@@ -45,3 +50,37 @@ class AnalyticsSettings(ServiceSettings):
     read_timeout: float = Field(20.0, gt=0, le=600)
     #: Days for which attempts and requests are kept one by one. Unset: for ever.
     retention_days: float | None = Field(None, ge=35, le=36_500)
+    #: The share of requests that shall be answered; alerts tell when it is missed.
+    objective: float = Field(0.99, ge=0.5, le=0.9999)
+    #: Hosts, by commas, that webhooks may have though their addresses are internal.
+    webhook_hosts: str = ""
+    #: Where alerts are sent: JSON, address and secret by name.
+    webhooks: SecretStr = SecretStr("")
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Returns the hosts in `webhook_hosts`."""
+        return _hosts(self.webhook_hosts)
+
+    @cached_property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Returns the webhooks."""
+        return read_destinations(self.webhooks.get_secret_value(), self.allowed_hosts)
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _hosts_are_names(cls, webhook_hosts: str) -> str:
+        for host in _hosts(webhook_hosts):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host in lower case, such as hooks.internal or 10.0.0.7")
+        return webhook_hosts
+
+    @field_validator("webhooks")
+    @classmethod
+    def _webhooks_can_be_called(cls, webhooks: SecretStr, info: ValidationInfo) -> SecretStr:
+        read_destinations(webhooks.get_secret_value(), _hosts(info.data.get("webhook_hosts", "")))
+        return webhooks
+
+
+def _hosts(text: str) -> frozenset[str]:
+    return frozenset(filter(None, map(str.strip, text.split(","))))

@@ -62,7 +62,8 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             trust=settings.store_trusted,
             learn=settings.lease_ttl + _LEARN_SLACK,
         )
-        effective = EffectiveLimits(CatalogLimits(holder), store)
+        configured = CatalogLimits(holder)
+        effective = EffectiveLimits(configured, store)
         trends, fleet = Trends(), Fleet()
         history: SpendHistory = NoHistory()
         sink: AlertSink | None = None
@@ -103,10 +104,18 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         heartbeat = Heartbeat(store, enforcer, effective, fleet, trends, runtime.clock, runtime.metrics)
         await heartbeat.beat()
         await stack.enter_async_context(background("ratelimit-heartbeat", heartbeat.run))
-        alerts = Alerts(enforcer, trends, sink, runtime.clock, runtime.metrics)
-        await stack.enter_async_context(background("ratelimit-alerts", alerts.run))
         reconciliation = Reconciliation(enforcer, trends, history, runtime.clock, runtime.metrics)
         await stack.enter_async_context(background("ratelimit-reconcile", reconciliation.run))
+        alerts = Alerts(
+            enforcer,
+            trends,
+            sink,
+            runtime.clock,
+            runtime.metrics,
+            thresholds=configured.thresholds,
+            differences=lambda: reconciliation.notable,
+        )
+        await stack.enter_async_context(background("ratelimit-alerts", alerts.run))
         if mode is not Mode.OFF:
             await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(

@@ -25,8 +25,10 @@ from services.ratelimit.ports import SpendHistory
 #: Seconds between comparisons, and the most limits in one; the others' turn comes with the next.
 COMPARE_SECONDS: Final = 60.0
 MAX_COMPARED: Final = 20
-#: A lasting difference above this share of what is used, and of so many, is logged.
+#: A lasting difference above this share of what is used is logged and raises an alert, where it is of more than one
+#: request or token, or of a cent.
 NOTABLE: Final = 0.001
+_LEAST: Final = {Unit.MICRO_USD: 10_000}
 
 log = get_logger(__name__)
 
@@ -52,6 +54,7 @@ class Reconciliation:
         #: The last difference of each limit, with the window it is of, and what of it lasts.
         self._last: dict[LimitKey, tuple[float, int]] = {}
         self._lasting: dict[LimitKey, int] = {}
+        self._notable: dict[LimitKey, int] = {}
         self._turn = 0
         self._difference = metrics.gauge(
             "ratelimit_ledger_difference",
@@ -66,6 +69,11 @@ class Reconciliation:
     def differences(self) -> Mapping[LimitKey, int]:
         """Returns the lasting difference of each limit that was compared: used less the ledger's, in its unit."""
         return self._lasting
+
+    @property
+    def notable(self) -> Mapping[LimitKey, int]:
+        """Returns the lasting differences that are more than noise."""
+        return self._notable
 
     async def run(self) -> None:
         """Compares until cancelled."""
@@ -106,7 +114,10 @@ class Reconciliation:
         self._last[limit.key] = (reading.start, difference)
         found = lasting(before if window == reading.start else None, difference)
         self._lasting[limit.key] = found
-        notable = abs(found) > max(1, NOTABLE * max(settled, recorded))
+        notable = abs(found) > max(_LEAST.get(limit.key.unit, 1), NOTABLE * max(settled, recorded))
+        self._notable.pop(limit.key, None)
+        if notable:
+            self._notable[limit.key] = found
         if notable and (times := self._throttle.due()):
             log.warning(
                 "ledger_differs",
@@ -120,3 +131,4 @@ class Reconciliation:
     def _forget(self, key: LimitKey) -> None:
         del self._lasting[key]
         self._last.pop(key, None)
+        self._notable.pop(key, None)

@@ -60,6 +60,12 @@ async def assert_ledger_agrees(stack: RunningStack, load: Load) -> None:
     assert sum(by_id[key]["cost_micro_usd"] for key in attempts) == sum(
         result.cost_micro_usd for result in load.answers
     )
+    # A record of a request comes with the attempt that answered it.
+    requests = await stack.ledger(load.prefix, "requests")
+    answered = [row for row in requests if row["outcome"] == "success"]
+    assert sorted((row["request_id"], row["cost_micro_usd"], row["attempts"]) for row in answered) == sorted(
+        (result.request_id, result.cost_micro_usd, len(result.attempts)) for result in load.answers
+    )
     # What callers were not told of belongs to calls that were refused after a first attempt.
     refused = {failure.request_id for failure in load.failures}
     assert {by_id[key]["request_id"] for key in set(by_id) - set(attempts)} <= refused
@@ -159,6 +165,10 @@ async def test_a_dead_router_forgets_no_attempt(stack: RunningStack, clients: di
     assert all(by_id[key]["cost_micro_usd"] == attempt.cost_micro_usd for key, attempt in attempts.items())
     assert len(unknown) <= workers * len(clients)
     assert all(row["accuracy"] == "uncertain" and row["cost_micro_usd"] > 0 for row in unknown)
+    # The record of a request is with the attempt that answered it, whether or not its caller got the answer.
+    recorded = {row["request_id"] for row in await stack.ledger(load.prefix, "requests")}
+    assert {result.request_id for result in load.answers} <= recorded
+    assert recorded >= {row["request_id"] for row in rows if row["outcome"] == "success"}
     # An attempt is written down before its bytes leave: some may never have reached the provider.
     assert seen <= len(rows) <= seen + len(unknown)
 

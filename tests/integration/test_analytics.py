@@ -178,6 +178,54 @@ async def test_the_three_questions_answer_over_the_wire(service: Analytics) -> N
     ]
 
 
+async def test_answers_tell_their_basis_their_change_and_the_next_page(service: Analytics) -> None:
+    """Sources, the last commit and its lag; pages by token; the change against the period before; waste; labels."""
+    now = time.time()
+    rows = [an_event(f"a{i}", now - 10, cost_micro_usd=10 + i) for i in range(5)]
+    for i, event in enumerate(rows):
+        event.tenant, event.cache_saving.micro_usd = f"t{i}", i
+    rows[0].outcome = pb.OUTCOME_FAILURE
+    await send(service.stub, [*rows, an_event("before", now - 7200)])
+    query = pb.Query(group_by=[pb.GROUP_BY_TENANT], page_size=2)
+    query.from_time.seconds = int(now) - 3600
+    seen: list[str] = []
+    while True:
+        answer = await service.stub.GetCosts(pb.GetCostsRequest(query=query, compare=True))
+        seen += [row.group.values[0] for row in answer.rows]
+        query.page_token = answer.next_page_token
+        if not answer.next_page_token:
+            break
+    assert seen == [f"t{i}" for i in range(5)]
+    total = answer.total
+    assert (total.cost.micro_usd, total.waste.failed.micro_usd, total.cache_saving.micro_usd) == (60, 10, 10)
+    change = total.change
+    assert change.volume + change.mix + change.price == 60 - change.before.micro_usd
+    assert pb.SOURCE_FIVE_MINUTES in answer.basis.computed_from
+    assert answer.basis.lag.seconds >= 8
+    assert abs(answer.basis.last_commit.seconds - now) < 60
+    labelled = pb.Query(labels={"sku": "a3"}, group_by_label="sku")
+    (row,) = (await service.stub.GetCosts(pb.GetCostsRequest(query=labelled))).rows
+    assert (list(row.group.values), row.cost.micro_usd) == (["a3"], 13)
+    query.page_token = "forged"
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.stub.GetPerformance(pb.GetPerformanceRequest(query=query))
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_rebuild_is_begun_over_the_wire(service: Analytics) -> None:
+    """The answer tells which hours wait; reports are the same meanwhile. A reversed range is refused."""
+    now = time.time()
+    await send(service.stub, [an_event(f"a{i}", now - 10) for i in range(5)])
+    waiting = await service.stub.RebuildRollups(pb.RebuildRollupsRequest())
+    assert waiting.next.seconds <= now - 10 < waiting.until.seconds
+    answer = await service.stub.GetCosts(pb.GetCostsRequest(query=an_hour()))
+    assert (answer.total.attempts, pb.SOURCE_ATTEMPTS in answer.basis.computed_from) == (5, True)
+    reversed_ = pb.RebuildRollupsRequest(from_time=Timestamp(seconds=2), to_time=Timestamp(seconds=1))
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.stub.RebuildRollups(reversed_)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_wrong_questions_are_invalid_arguments(service: Analytics) -> None:
     """Named fields, through every method."""
     query = pb.Query(group_by=[pb.GROUP_BY_TENANT] * 2, time_zone="Mars/Olympus")

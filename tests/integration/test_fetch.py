@@ -17,12 +17,13 @@ from opentelemetry.trace import SpanKind
 
 from libs.conversation import File, Image, Message, Role
 from libs.errors import InvalidArgument, ResourceExhausted
+from libs.http.public_addresses import PublicResolver, is_public
 from libs.intake import BytesInFlight
 from libs.tracing import Span, current
 from services.router.api.accept import Draft
 from services.router.api.entry import Entry
 from services.router.api.fetched import FetchedAddresses, FetchError
-from services.router.api.http_fetch import HttpFetcher, PublicResolver, is_public
+from services.router.api.http_fetch import HttpFetcher
 from services.router.request.generation import Prompt
 from tests.support.pictures import pdf, png
 from tests.support.routing import TENANT, Harness, catalog, model, new_id

@@ -29,6 +29,7 @@ from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.postgres_ledger import PostgresLedger
+from services.analytics.rollups.postgres_rollups import PostgresRollups
 from tests.support.analytics import analytics
 from tests.support.engines import PostgresServer
 from tests.support.ledger import an_attempt
@@ -62,7 +63,8 @@ async def client(postgres_server: PostgresServer) -> AsyncIterator[ForecastClien
     async with fresh_database(postgres_server) as dsn:
         async with Database(dsn, read_migrations()) as database:
             await database.prepare()
-            await PostgresLedger(database).record(month_of_use(time.time()))
+            ledger = PostgresLedger(database, PostgresRollups(database).follow)
+            await ledger.record(month_of_use(time.time()))
         async with (
             analytics(dsn) as running,
             ForecastClient(f"127.0.0.1:{running.server.port}", "", timeout=60) as connected,

@@ -56,13 +56,15 @@ async def test_an_exhausted_quota_is_an_alert_that_analytics_lists(
                 alerts = Alerts(replica.enforcer, replica.trends, sink, replica.clock, replica.metrics)
                 await alerts.check()
                 await alerts.send()
-        listed = await ledger.stub.ListQuotaAlerts(pb.ListQuotaAlertsRequest(scope="tenant:acme"))
+        choice = pb.AlertFilter(subject={"tenant": "acme"})
+        listed = await ledger.stub.ListAlerts(pb.ListAlertsRequest(filter=choice))
     finally:
         await redis.aclose()
     (alert,) = listed.alerts
-    assert alert.kind == pb.QUOTA_ALERT_KIND_EXHAUSTED
-    assert (alert.scope, alert.unit, alert.period) == ("tenant:acme", "requests", "month")
-    assert (alert.limit, alert.used, alert.HasField("cleared")) == (10, 10, False)
+    assert (alert.kind, alert.severity) == (pb.ALERT_KIND_EXHAUSTED, pb.ALERT_SEVERITY_CRITICAL)
+    assert dict(alert.subject) == {"tenant": "acme", "unit": "requests", "period": "month"}
+    assert (alert.limit, alert.amount, alert.unit, alert.standing) == (10, 10, "requests", True)
+    assert alert.sentence == "tenant acme: 10 requests a month is used up"
     assert alert.window_start.ToDatetime().day == 1
 
 
@@ -95,6 +97,12 @@ def good() -> pb.QuotaAlert:
         ({"burn_rate": float("nan")}, "burn_rate"),
         ({"burn_rate": float("inf")}, "burn_rate"),
         ({"probability": 1.5}, "probability"),
+        ({"percent": 50}, "percent"),
+        ({"percent": -1}, "percent"),
+        ({"difference": 1}, "difference"),
+        ({"window_start": Timestamp(seconds=2**40)}, "window_start"),
+        ({"scope": "nobody:acme"}, "scope"),
+        ({"scope": "campaign:acme"}, "scope"),
     ],
 )
 async def test_a_wrong_alert_is_refused_with_its_field_and_nothing_is_kept(
@@ -113,24 +121,11 @@ async def test_a_wrong_alert_is_refused_with_its_field_and_nothing_is_kept(
     error = from_rpc_error(caught.value)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [v.field for v in error.violations] == [f"alerts[1].{field}"]  # type: ignore[attr-defined]
-    since = pb.ListQuotaAlertsRequest(since=Timestamp(seconds=1))
-    assert not (await ledger.stub.ListQuotaAlerts(since)).alerts
+    since = pb.ListAlertsRequest(since=Timestamp(seconds=1))
+    assert not (await ledger.stub.ListAlerts(since)).alerts
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pb.RecordQuotaAlertsRequest(),
-        pb.ListQuotaAlertsRequest(page_size=-1),
-        pb.ListQuotaAlertsRequest(page_size=1001),
-        pb.ListQuotaAlertsRequest(since=Timestamp(nanos=-5)),
-    ],
-)
-async def test_a_question_out_of_its_bounds_is_refused(ledger: Analytics, request_: object) -> None:
-    """INVALID_ARGUMENT."""
-    call = ledger.stub.ListQuotaAlerts
-    if isinstance(request_, pb.RecordQuotaAlertsRequest):
-        call = ledger.stub.RecordQuotaAlerts  # type: ignore[assignment]
+async def test_an_empty_record_is_refused(ledger: Analytics) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(request_)  # type: ignore[arg-type]
+        await ledger.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

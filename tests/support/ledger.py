@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition, Unavailable
 from libs.types import Usage, UsageAccuracy
-from services.analytics.alerts.quota_alert import LONGEST, QuotaAlert
 from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
@@ -28,6 +28,7 @@ from services.analytics.reports.report import (
     ReliabilityRow,
     Waste,
 )
+from services.analytics.rollups.contributions_sql import CROWD
 
 #: 2027-01-15T08:00:00Z, where ManualClock begins.
 NOW = 1_800_000_000.0
@@ -101,8 +102,10 @@ class MemoryLedger:
     def _requests(self, query: Query) -> dict[str, list[Attempt]]:
         """The attempts of each request in each group, by the id of the first of them, whatever the range."""
         groups: dict[tuple[object, ...], list[Attempt]] = {}
+        times = Counter(a.request_id for a in self.rows.values())
         for a in self._matching(query, ever=True):
-            key = (a.request_id, a.tenant, a.campaign, a.content_type, *_values(query, a))
+            alone = a.attempt_id if times[a.request_id] > CROWD else ""
+            key = (a.request_id, a.tenant, a.campaign, a.content_type, alone, *_values(query, a))
             groups.setdefault(key, []).append(a)
         first = (
             min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id)) for group in groups.values()
@@ -193,30 +196,6 @@ def _page(
     """The arguments of a report: rows and what else it has, its basis, the last group where there are more."""
     shown = tuple(rows[: query.page_size])
     return (*report(shown), Basis(), shown[-1].group if len(shown) < len(rows) else None)
-
-
-class MemoryQuotaAlerts:
-    """Satisfies the port `QuotaAlerts`; shares its contract with the one in PostgreSQL."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str, str, float], QuotaAlert] = {}
-
-    async def record(self, alerts: Sequence[QuotaAlert]) -> None:
-        for alert in alerts:
-            kept = self._kept.get(alert.key, alert)
-            last = alert if alert.as_of > kept.as_of else kept
-            self._kept[alert.key] = replace(last, raised=min(alert.raised, kept.raised))
-
-    async def list(self, scope: str, now: float, since: float | None, most: int) -> list[QuotaAlert]:
-        def stands(alert: QuotaAlert) -> bool:
-            return alert.cleared is None and now < alert.window_start + LONGEST[alert.period]
-
-        found = [
-            alert
-            for alert in self._kept.values()
-            if scope in ("", alert.scope) and (stands(alert) or (since is not None and alert.raised >= since))
-        ]
-        return sorted(found, key=lambda a: (not stands(a), -a.raised, a.key))[:most]
 
 
 Requests = Mapping[str, Sequence[Attempt]]

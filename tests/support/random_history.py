@@ -33,7 +33,8 @@ class History:
 
     def _attempt(self) -> Attempt:
         rng = self.rng
-        request = rng.randrange(400)
+        # One in four has an id that a caller gives to all of its requests.
+        request = rng.choice([rng.randrange(400), rng.randrange(400), rng.randrange(400), 0])
         of_request = random.Random(request)
         started = BEGIN.timestamp() + of_request.random() * DAYS * 86_400 + rng.random() * 900
         return an_attempt(

@@ -33,7 +33,8 @@ from services.analytics.recommendations.recommendation import (
     SavedUnit,
     Subject,
 )
-from tests.support.ledger import MemoryLedger, MemoryQuotaAlerts
+from tests.support.alerts import MemoryAlerts
+from tests.support.ledger import MemoryLedger
 
 DAY = 86_400
 
@@ -89,7 +90,7 @@ def adviser(
 ) -> Adviser:
     """The use case with fakes behind it, and the real prices."""
     found = details or MemoryDetails()
-    sources = Sources(ledger or MemoryLedger(), found, MemoryQuotaAlerts())
+    sources = Sources(ledger or MemoryLedger(), found, MemoryAlerts())
     return Adviser(sources, found, MemoryRecommendations(), lambda: catalog, cost_micro_usd, "UTC", clock)
 
 

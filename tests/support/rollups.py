@@ -13,12 +13,14 @@ import asyncpg
 
 from libs.types import UsageAccuracy
 from services.analytics.ledger.attempt import Attempt, Outcome
+from services.analytics.rollups.contributions_sql import CROWD
 from services.analytics.rollups.state import RollupState
 from services.analytics.rollups.tables import (
     DURATIONS,
     FAILURES,
     MODELS,
     PAID,
+    PROVIDERS,
     SERVED,
     TABLES,
     TENANTS,
@@ -86,10 +88,12 @@ _LEVELS: dict[str, Callable[[Attempt], Key]] = {
 def _said_of_requests(attempts: list[Attempt]) -> dict[str, Counter[str]]:
     """The numbers of requests that each attempt stands for."""
     said: dict[str, Counter[str]] = {attempt.attempt_id: Counter() for attempt in attempts}
+    times = Counter(attempt.request_id for attempt in attempts)
     for level, reach in _LEVELS.items():
         groups: defaultdict[Key, list[Attempt]] = defaultdict(list)
         for a in attempts:
-            groups[a.request_id, a.tenant, a.campaign, a.content_type, *reach(a)].append(a)
+            alone = a.attempt_id if times[a.request_id] > CROWD else ""
+            groups[a.request_id, a.tenant, a.campaign, a.content_type, alone, *reach(a)].append(a)
         for group in groups.values():
             first = min(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id))
             answered = any(a.outcome is Outcome.SUCCESS for a in group)
@@ -139,7 +143,12 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
         "timed_tokens": usage.output_tokens * timed,
         "timed_us": round((a.latency or 0) * 1e6) * timed,
     }
-    for table, keys in ((SERVED, served), (TENANTS, served[:2]), (MODELS, served[1:])):
+    for table, keys in (
+        (SERVED, served),
+        (TENANTS, served[:2]),
+        (MODELS, served[1:]),
+        (PROVIDERS, served[2:]),
+    ):
         yield table.name, keys, sums | outcomes | dict(said)
     if a.outcome is Outcome.FAILURE:
         yield FAILURES.name, (*served, a.error_class or ""), {"failures": 1}

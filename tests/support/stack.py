@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import httpx
@@ -120,13 +121,21 @@ class RunningStack:
                 await asyncio.sleep(0.02)
         return time.monotonic() - began
 
-    async def ledger(self, prefix: str = "") -> list[asyncpg.Record]:
-        """Rows of the ledger whose request id begins with `prefix`, straight from PostgreSQL."""
+    @property
+    def postgres_dsn(self) -> str:
+        """Of the ledger's database."""
         port = int(self.addresses["postgres"].rpartition(":")[2])
-        connection = await asyncpg.connect(Postgres(self.data / "postgres", port).dsn)
+        return Postgres(self.data / "postgres", port).dsn
+
+    async def ledger(
+        self, prefix: str = "", table: Literal["attempts", "requests"] = "attempts"
+    ) -> list[asyncpg.Record]:
+        """Rows of the ledger whose request id begins with `prefix`, straight from PostgreSQL."""
+        connection = await asyncpg.connect(self.postgres_dsn)
         try:
             return await connection.fetch(
-                "SELECT * FROM analytics.attempts WHERE starts_with(request_id, $1) ORDER BY started", prefix
+                f"SELECT * FROM analytics.{table} WHERE starts_with(request_id, $1) ORDER BY started",
+                prefix,
             )
         finally:
             await connection.close()

@@ -26,12 +26,12 @@ def would_run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_benchmark_is_run_and_the_routers_ratio_comes_last() -> None:
-    """A new file in bench/ is picked up by itself."""
+    """A new file in bench/ is picked up by itself; the one that takes minutes to load is run by its own command."""
     names = re.search(r"for name in ([\w ]+);", would_run().stdout)
     assert names is not None
     *others, last = names[1].split()
     assert last == "generate"
-    assert sorted([*others, last]) == BENCHES
+    assert sorted([*others, last, "analytics"]) == BENCHES
 
 
 def test_one_benchmark_takes_arguments() -> None:

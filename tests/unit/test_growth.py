@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from random import Random
 from types import FrameType
 from typing import Any
 
@@ -25,10 +26,12 @@ from pointsman.ratelimit.v1 import ratelimit_pb2
 from pointsman.router.v1 import router_pb2
 
 from libs.errors import InvalidArgument
+from libs.ids import TimeOrderedIds
 from libs.request_record import encode_request
 from libs.rpc.identity import set_caller
 from libs.telemetry import Metrics
 from libs.tracing import Span, current, parent_of
+from services.analytics.alerts.watch import AlertWatch
 from services.analytics.api.servicer import AnalyticsServicer
 from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.recorder import Recorder
@@ -36,11 +39,12 @@ from services.ratelimit.servicer import RateLimiterServicer
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
+from tests.support.alerts import MemoryAlerts
 from tests.support.clock import ManualClock
 from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
 from tests.support.health import Replica as HealthReplica
-from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts
+from tests.support.ledger import NOW, MemoryLedger
 from tests.support.limiter import Replica as LimiterReplica
 from tests.support.limits import OracleStore, limit
 from tests.support.memory_rollups import MemoryRollups
@@ -181,15 +185,18 @@ def servicer_of(case: Case) -> Any:
         store = OracleStore(lambda: round(clock.now() * 1000))
         replica = LimiterReplica(store, [limit("requests", "minute", 10**6)], clock=clock)
         return RateLimiterServicer(replica.reservations, replica.quotas, replica.session)
+    alerts = MemoryAlerts()
     return AnalyticsServicer(
         Recorder(MemoryLedger(), clock, Metrics()),
         MemoryLedger(),
-        MemoryQuotaAlerts(),
+        alerts,
+        AlertWatch(alerts, clock, Metrics()),
         MemoryLedger(),
         Forecaster(MemoryUseHistory()),
         adviser(clock),
         MemoryRollups(),
         clock,
+        TimeOrderedIds(Random(1)),
     )
 
 

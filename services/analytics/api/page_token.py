@@ -43,7 +43,7 @@ def read_page_token(text: str, query: str) -> PageToken:
         raise refusal
     try:
         token = _DECODER.decode(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
-    except (UnicodeEncodeError, binascii.Error, msgspec.DecodeError) as error:
+    except (UnicodeError, binascii.Error, msgspec.DecodeError) as error:
         raise refusal from error
     numbers = (token.since, token.until, token.bucket or 0.0)
     if token.query != query or not all(math.isfinite(number) and number >= 0 for number in numbers):

@@ -20,7 +20,8 @@ from services.analytics.ledger.record_bounds import MAX_LABELS, UnusableRecord, 
 from services.analytics.ledger.request import MAX_CANDIDATES, ConsideredModel, RequestRecord
 
 MAX_EVENTS = 1000
-MAX_REQUEST_BYTES = 64 * 1024
+#: More than any record has whose fields are within their bounds.
+MAX_REQUEST_BYTES = 256 * 1024
 
 _OUTCOMES = {pb.Outcome.Value(f"OUTCOME_{item.name}"): item for item in Outcome}
 _ACCURACIES = {types_pb2.UsageAccuracy.Value(f"USAGE_ACCURACY_{item.name}"): item for item in UsageAccuracy}
@@ -87,7 +88,7 @@ def request_from_bytes(data: bytes) -> RequestRecord:
         raise UnusableRecord(f"a request's record must have at most {MAX_REQUEST_BYTES} bytes")
     try:
         sent = decode_request(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnusableRecord(f"a request's record cannot be read: {error}") from None
     check_entries("candidates", len(sent.candidates), MAX_CANDIDATES)
     fields = {name: getattr(sent, name) for name in _AS_SENT}

@@ -14,10 +14,22 @@ from pointsman.analytics.v1 import analytics_pb2_grpc
 from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
+from libs.ids import TimeOrderedIds
 from libs.rpc.convert import timestamp_to_proto
-from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.alerts.store import AlertStore
+from services.analytics.alerts.watch import AlertWatch
 from services.analytics.api.proto_account import account_to_proto, check_lookup
-from services.analytics.api.proto_alerts import alert_to_proto, alerts_from_proto
+from services.analytics.api.proto_alerts import (
+    alert_to_proto,
+    alerts_from_proto,
+    check_silence_id,
+    filter_from_proto,
+    place_from_proto,
+    place_to_proto,
+    silence_from_proto,
+    silence_to_proto,
+    word_from_proto,
+)
 from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
 from services.analytics.api.proto_recommendations import (
     decision_from_proto,
@@ -35,7 +47,7 @@ from services.analytics.api.proto_reports import (
     query_from_proto,
     reliability_to_proto,
 )
-from services.analytics.api.proto_time import instant_from_proto
+from services.analytics.api.proto_time import bounded_instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
 from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.account import RequestLookup
@@ -45,7 +57,6 @@ from services.analytics.ledger.recorder import Recorder
 from services.analytics.ledger.request import RequestRecord
 from services.analytics.recommendations.adviser import Adviser
 from services.analytics.reports.change import compare_costs
-from services.analytics.reports.query import MAX_INSTANT
 from services.analytics.reports.reports import Reports
 from services.analytics.rollups.rollups import Rollups
 
@@ -74,21 +85,25 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self,
         recorder: Recorder,
         reports: Reports,
-        alerts: QuotaAlerts,
+        alerts: AlertStore,
+        alert_watch: AlertWatch,
         lookup: RequestLookup,
         forecaster: Forecaster,
         adviser: Adviser,
         rollups: Rollups,
         clock: Clock,
+        ids: TimeOrderedIds,
     ) -> None:
         self._recorder = recorder
         self._reports = reports
         self._alerts = alerts
+        self._alert_watch = alert_watch
         self._lookup = lookup
         self._forecaster = forecaster
         self._adviser = adviser
         self._rollups = rollups
         self._clock = clock
+        self._ids = ids
 
     async def RecordUsage(
         self, requests: AsyncIterator[pb.RecordUsageRequest], context: Context
@@ -161,10 +176,10 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     ) -> pb.RebuildRollupsResponse:
         """See the proto."""
         faults = []
-        since = instant_from_proto(request.from_time) if request.HasField("from_time") else None
-        until = instant_from_proto(request.to_time) if request.HasField("to_time") else None
+        since = bounded_instant_from_proto(request.from_time) if request.HasField("from_time") else None
+        until = bounded_instant_from_proto(request.to_time) if request.HasField("to_time") else None
         for name, instant in (("from_time", since), ("to_time", until)):
-            if request.HasField(name) and (instant is None or not 0 <= instant <= MAX_INSTANT):
+            if request.HasField(name) and instant is None:
                 faults.append(FieldViolation(name, "must be a timestamp from 1970 to 2200"))
         if not faults and since is not None and until is not None and since >= until:
             faults.append(FieldViolation("to_time", "must be after from_time"))
@@ -224,21 +239,66 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         await self._alerts.record(alerts_from_proto(request.alerts))
         return pb.RecordQuotaAlertsResponse()
 
-    async def ListQuotaAlerts(
-        self, request: pb.ListQuotaAlertsRequest, context: Context
-    ) -> pb.ListQuotaAlertsResponse:
+    async def ListAlerts(self, request: pb.ListAlertsRequest, context: Context) -> pb.ListAlertsResponse:
         """See the proto."""
         faults = []
-        since = instant_from_proto(request.since) if request.HasField("since") else None
+        since = bounded_instant_from_proto(request.since) if request.HasField("since") else None
         if request.HasField("since") and since is None:
-            faults.append(FieldViolation("since", "must be a valid timestamp"))
+            faults.append(FieldViolation("since", "must be a timestamp from 1970 to 2200"))
         if not 0 <= request.page_size <= MAX_ALERTS:
             faults.append(FieldViolation("page_size", f"must be from 1 to {MAX_ALERTS}"))
         if faults:
             raise InvalidArgument(faults)
-        most = request.page_size or MAX_ALERTS
-        found = await self._alerts.list(request.scope, self._clock.now(), since, most)
-        return pb.ListQuotaAlertsResponse(alerts=[alert_to_proto(alert) for alert in found])
+        choice, after = filter_from_proto(request.filter), place_from_proto(request.page_token)
+        most, now = request.page_size or MAX_ALERTS, self._clock.now()
+        found = await self._alerts.find(choice, now, since, most + 1, after)
+        more = len(found) > most
+        return pb.ListAlertsResponse(
+            alerts=[alert_to_proto(kept, now) for kept in found[:most]],
+            next_page_token=place_to_proto(found[most - 1], now) if more else "",
+        )
+
+    async def WatchAlerts(
+        self, request: pb.WatchAlertsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchAlertsResponse]:
+        """See the proto."""
+        async for change in self._alert_watch.changes(filter_from_proto(request.filter)):
+            now = self._clock.now()
+            yield pb.WatchAlertsResponse(
+                snapshot=change.snapshot, alerts=[alert_to_proto(kept, now) for kept in change.alerts]
+            )
+
+    async def AcknowledgeAlert(
+        self, request: pb.AcknowledgeAlertRequest, context: Context
+    ) -> pb.AcknowledgeAlertResponse:
+        """See the proto."""
+        now = self._clock.now()
+        kept = await self._alerts.acknowledge(request.alert_id, word_from_proto(request, now), now)
+        return pb.AcknowledgeAlertResponse(alert=alert_to_proto(kept, now))
+
+    async def SilenceAlerts(
+        self, request: pb.SilenceAlertsRequest, context: Context
+    ) -> pb.SilenceAlertsResponse:
+        """See the proto."""
+        now = self._clock.now()
+        silence = silence_from_proto(request.silence, self._ids.make(now), now)
+        await self._alerts.silence(silence, now)
+        return pb.SilenceAlertsResponse(silence=silence_to_proto(silence))
+
+    async def ListSilences(
+        self, request: pb.ListSilencesRequest, context: Context
+    ) -> pb.ListSilencesResponse:
+        """See the proto."""
+        found = await self._alerts.silences(self._clock.now())
+        return pb.ListSilencesResponse(silences=[silence_to_proto(silence) for silence in found])
+
+    async def DeleteSilence(
+        self, request: pb.DeleteSilenceRequest, context: Context
+    ) -> pb.DeleteSilenceResponse:
+        """See the proto."""
+        check_silence_id(request.silence_id)
+        await self._alerts.delete_silence(request.silence_id, self._clock.now())
+        return pb.DeleteSilenceResponse()
 
 
 def _timestamp(instant: datetime | None) -> Timestamp | None:

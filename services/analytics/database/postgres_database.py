@@ -53,7 +53,7 @@ class PoolOptions:
     """Numbers of connections, and timeouts in seconds. Writing and reading have pools of their own: a heavy query
     never holds up the commits that routers wait for."""
 
-    writers: int = 2
+    writers: int = 3
     readers: int = 4
     write_timeout: float = 10.0
     read_timeout: float = 20.0

@@ -71,7 +71,7 @@ class Filters:
 
 
 class UseHistory(Protocol):
-    """Reads hourly use from the ledger or what is summed from it."""
+    """Reads hourly use from what the ledger holds."""
 
     async def hours(
         self, first: int, end: int, parts: Collection[Part], filters: Filters

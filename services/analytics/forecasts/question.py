@@ -15,7 +15,7 @@ from services.analytics.forecasts.history import HISTORY_DAYS, HOUR, Filters, Me
 from services.analytics.forecasts.what_if import WhatIf
 from services.analytics.reports.query import MAX_INSTANT
 
-#: Days that may be forecast, and limits that may be compared: each takes some 20 ms.
+#: Days that may be forecast, and limits that may be compared, some 50 ms each.
 MAX_DAYS: Final = 92
 MAX_LIMITS: Final = 100
 #: Measures that may be forecast by themselves.

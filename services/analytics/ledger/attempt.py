@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from libs.bounds import MAX_ID
+from libs.bounds import MAX_ID, MAX_TOKENS
 from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
 from services.analytics.ledger.record_bounds import (
     MAX_COST_MICRO_USD,
     MAX_DURATION,
     MAX_PRICE_VERSION,
-    MAX_TOKENS,
     MAX_TRACE_ID,
     check_between,
     check_labels,

@@ -10,7 +10,6 @@ MAX_TRACE_ID = 32
 MAX_PRICE_VERSION = 256
 #: Seconds: 7 days. No provider call lives that long; a longer one is a unit gone wrong.
 MAX_DURATION = 7 * 86_400.0
-MAX_TOKENS = 10**9
 #: A million dollars for one attempt. Nine million such attempts still fit a signed 64-bit sum.
 MAX_COST_MICRO_USD = 10**12
 MAX_LABELS = 32

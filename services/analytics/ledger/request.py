@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from libs.bounds import MAX_ID
+from libs.bounds import MAX_ID, MAX_TOKENS
 from services.analytics.ledger.attempt import MAX_ATTEMPT_NUMBER, Outcome
 from services.analytics.ledger.record_bounds import (
     MAX_COST_MICRO_USD,
     MAX_DURATION,
-    MAX_TOKENS,
     MAX_TRACE_ID,
     UnusableRecord,
     check_between,

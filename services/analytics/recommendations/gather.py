@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from libs.errors import FailedPrecondition
 from libs.types import PROVIDER_FAULTS
-from services.analytics.alerts.quota_alert import AlertKind, QuotaAlert
-from services.analytics.alerts.quota_alerts import QuotaAlerts
+from services.analytics.alerts.alert import Alert, AlertKind
+from services.analytics.alerts.store import AlertFilter, AlertStore
 from services.analytics.recommendations.evidence import (
     DetailReader,
     Evidence,
@@ -61,7 +61,7 @@ class Sources:
 
     reports: Reports
     details: DetailReader
-    alerts: QuotaAlerts
+    alerts: AlertStore
 
 
 async def gather(sources: Sources, window: Window) -> Evidence:
@@ -97,47 +97,50 @@ async def gather(sources: Sources, window: Window) -> Evidence:
     zone = ZoneInfo(window.time_zone)
     for row in hourly.rows:
         hours[datetime.fromtimestamp(row.group.bucket or 0.0, zone).hour] += row.cost_micro_usd
-    alerts = await sources.alerts.list("", window.end, window.starts[0], MAX_ALERTS)
+    choice = AlertFilter(kinds=frozenset({AlertKind.EXHAUSTED}))
+    kept = await sources.alerts.find(choice, window.end, window.starts[0], MAX_ALERTS)
     details = await sources.details.details(window)
     return Evidence(
         len(window.starts),
         models,
         providers,
         tenants,
-        exhausted(alerts, window),
+        exhausted([one.alert for one in kept], window),
         details,
         dict(hours),
         hourly.total.cache_saving_micro_usd,
     )
 
 
-def exhausted(alerts: list[QuotaAlert], window: Window) -> list[ExhaustedQuota]:
-    """Returns the quotas that alerts say were used up, each on the days from then to the end of its window."""
-    by_quota: defaultdict[tuple[str, str, str], list[QuotaAlert]] = defaultdict(list)
+def exhausted(alerts: list[Alert], window: Window) -> list[ExhaustedQuota]:
+    """Returns the quotas that alerts say are used up, each on the days from then to its window's end."""
+    by_quota: defaultdict[tuple[str, str, str], list[Alert]] = defaultdict(list)
     for alert in alerts:
-        if alert.kind is AlertKind.EXHAUSTED:
-            by_quota[alert.scope, alert.unit, alert.period].append(alert)
+        named = dict(alert.subject)
+        unit, period = named.pop("unit"), named.pop("period")
+        ((kind, name),) = named.items()
+        by_quota[f"{kind}:{name}", unit, period].append(alert)
     found = []
     for (scope, unit, period), raised in sorted(by_quota.items()):
         days: set[int] = set()
         for alert in raised:
-            ends = min(alert.cleared or window.end, _quota_end(alert), window.end)
+            ends = min(alert.cleared or window.end, _quota_end(alert, period), window.end)
             days.update(
                 place
                 for place, start in enumerate(window.starts)
                 if alert.raised < start + _DAY and start < ends
             )
         latest = max(raised, key=lambda alert: alert.as_of)
-        found.append(ExhaustedQuota(scope, unit, period, latest.limit, len(raised), frozenset(days)))
+        found.append(ExhaustedQuota(scope, unit, period, latest.limit or 0, len(raised), frozenset(days)))
     return found
 
 
-def _quota_end(alert: QuotaAlert) -> float:
+def _quota_end(alert: Alert, period: str) -> float:
     """Returns the end of the quota's window, to the hour: where clocks change, it is one off."""
-    if alert.period == "day":
-        return alert.window_start + _DAY
-    middle = datetime.fromtimestamp(alert.window_start + 15 * _DAY, UTC)
-    return alert.window_start + monthrange(middle.year, middle.month)[1] * _DAY
+    if period == "day":
+        return alert.episode + _DAY
+    middle = datetime.fromtimestamp(alert.episode + 15 * _DAY, UTC)
+    return alert.episode + monthrange(middle.year, middle.month)[1] * _DAY
 
 
 async def _pages(read: Callable[[Query], Awaitable[_Report[_Row_co]]], query: Query) -> list[_Row_co]:

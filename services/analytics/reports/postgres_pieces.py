@@ -12,8 +12,18 @@ from typing import Any
 
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.sources import Piece, Source
-from services.analytics.rollups.contributions_sql import REQUEST
-from services.analytics.rollups.tables import DURATIONS, MODELS, PAID, SERVED, TENANTS, Slice, Table, Width
+from services.analytics.rollups.contributions_sql import CROWD, REQUEST, crowded_sql
+from services.analytics.rollups.tables import (
+    DURATIONS,
+    MODELS,
+    PAID,
+    PROVIDERS,
+    SERVED,
+    TENANTS,
+    Slice,
+    Table,
+    Width,
+)
 
 DIMENSIONS = {
     GroupBy.TENANT: "tenant",
@@ -67,6 +77,7 @@ def filters_of(query: Query) -> frozenset[GroupBy]:
 
 #: The tables of all sums, those with the fewest rows first, and their dimensions.
 _TABLES = (
+    (PROVIDERS, {GroupBy.PROVIDER, GroupBy.MODEL}),
     (MODELS, {GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
     (TENANTS, {GroupBy.TENANT, GroupBy.CONTENT_TYPE}),
     (SERVED, {GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
@@ -172,15 +183,24 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
     keys = ", ".join([*_key_columns(query, statement, "started", {}), "*"])
     if not said:
         return f"(SELECT {keys} FROM analytics.attempts WHERE {' AND '.join([in_piece, *conditions])})"
+    all_attempts = "FROM analytics.attempts WHERE"
+    where = "".join(f" AND {condition}" for condition in conditions)
     if piece.until - piece.since <= _SHORT:
-        inside = " AND ".join([in_piece, *conditions])
-        reach = f"request_id = ANY(ARRAY(SELECT request_id FROM analytics.attempts WHERE {inside}))"
+        ids = f"(SELECT DISTINCT request_id AS id {all_attempts} {in_piece}{where}) AS ids"
+        crowds = f"SELECT id FROM {ids} WHERE {crowded_sql('id')}"
+        others = f"SELECT id FROM {ids} WHERE NOT {crowded_sql('id')}"
+        attempts = (
+            f"SELECT {keys}, NULL AS alone {all_attempts} request_id = ANY(ARRAY({others})){where} UNION ALL "
+            f"SELECT {keys}, attempt_id {all_attempts} {in_piece}{where} AND request_id = ANY(ARRAY({crowds}))"
+        )
     else:
         margin = f"{statement.bind(REQUEST_SPAN)}::interval"
         reach = f"started >= {since} - {margin} AND started < {until} + {margin}"
-    attempts = f"SELECT {keys} FROM analytics.attempts WHERE {' AND '.join([reach, *conditions])}"
+        crowds = f"SELECT request_id {all_attempts} {reach} GROUP BY request_id HAVING count(*) > {CROWD}"
+        alone = f"CASE WHEN request_id = ANY(ARRAY({crowds})) THEN attempt_id END AS alone"
+        attempts = f"SELECT {keys}, {alone} {all_attempts} {reach}{where}"
     order = "ORDER BY started, attempt_number, attempt_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
-    of_group = ", ".join([REQUEST, *group_keys(query)])
+    of_group = ", ".join([REQUEST, "alone", *group_keys(query)])
     return f"""(
         SELECT * FROM (
             SELECT *,
@@ -190,7 +210,7 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
                 bool_or(outcome = 'failure') OVER of_group AS failed,
                 bool_or(outcome = 'success' AND attempt_number > 1) OVER of_group AS failed_over
             FROM ({attempts}) AS attempts
-            WINDOW of_group AS (PARTITION BY {of_group} {order}), of_all AS (PARTITION BY {REQUEST} {order})
+            WINDOW of_group AS (PARTITION BY {of_group} {order}), of_all AS (PARTITION BY {REQUEST}, alone {order})
         ) AS said WHERE {in_piece}
     )"""
 

@@ -177,7 +177,8 @@ class Query:
         if self.after is not None:
             groups = len(self.group_by) + (self.group_by_label is not None)
             fits = len(self.after.values) == groups and (self.after.bucket is None) == (self.interval is None)
-            if not fits or any("\0" in value for value in self.after.values):
+            in_time = self.after.bucket is None or 0 <= self.after.bucket <= MAX_INSTANT
+            if not (fits and in_time) or any("\0" in value for value in self.after.values):
                 faults.append(FieldViolation("query.page_token", "must be a token of this query"))
         return faults
 

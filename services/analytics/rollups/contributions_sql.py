@@ -19,6 +19,11 @@ _COLUMNS = (
 REQUEST = "request_id, tenant, campaign, content_type"
 
 
+#: Attempts of one request id up to which they are looked at together: some callers give every request the same id,
+#: and a commit of theirs would read all that went before. With more, each counts as a request of its own.
+CROWD = 64
+
+
 def counted_sql(source: str) -> str:
     """Returns the SELECT of attempts with what they say of their requests. `source` must hold all attempts of each
     request that it holds one of."""
@@ -40,13 +45,45 @@ def counted_sql(source: str) -> str:
     return f"SELECT {_COLUMNS}, {', '.join(said)} FROM {source} WINDOW {', '.join(windows)}"
 
 
-#: Attempts of the requests $1 (text[]).
-OF_REQUESTS = "(SELECT * FROM analytics.attempts WHERE request_id = ANY($1::text[])) AS attempts"
-#: Attempts that began in [$1, $2), and those of the same requests. By an array, which finds them by their index; a
+def counted_alone_sql(source: str) -> str:
+    """Returns the same SELECT of attempts that are a request each."""
+    said = [
+        f"true AS {level}first, outcome = 'success' AS {level}answered, outcome = 'failure' AS {level}failed, "
+        f"outcome = 'success' AND attempt_number > 1 AS {level}failed_over"
+        for level in LEVELS
+    ]
+    return f"SELECT {_COLUMNS}, {', '.join(said)} FROM {source}"
+
+
+def crowded_sql(request_id: str) -> str:
+    """Returns the condition that an id has more than CROWD attempts."""
+    return f"EXISTS (SELECT FROM analytics.attempts WHERE request_id = {request_id} OFFSET {CROWD})"
+
+
+#: Those of the request ids $1 (text[]) that have more than CROWD attempts; `before`: without the attempts $2 (text[])
+#: too.
+CROWDED = f"""
+    SELECT id, EXISTS (
+        SELECT FROM analytics.attempts WHERE request_id = id AND attempt_id <> ALL($2::text[]) OFFSET {CROWD}
+    ) AS before
+    FROM unnest($1::text[]) AS asked (id) WHERE {crowded_sql("id")}
+"""
+_IN_RANGE = "started >= $1 AND started < $2"
+_IDS_IN_RANGE = f"SELECT DISTINCT request_id AS id FROM analytics.attempts WHERE {_IN_RANGE}"
+_CROWDS_IN_RANGE = f"SELECT id FROM ({_IDS_IN_RANGE}) AS ids WHERE {crowded_sql('id')}"
+_OTHERS_IN_RANGE = f"SELECT id FROM ({_IDS_IN_RANGE}) AS ids WHERE NOT {crowded_sql('id')}"
+#: The attempts that began in [$1, $2), and all others of their requests. By arrays, which find them by their index; a
 #: join would read whole tables.
-OF_RANGE = (
-    "(SELECT * FROM analytics.attempts WHERE request_id = ANY(ARRAY("
-    "SELECT request_id FROM analytics.attempts WHERE started >= $1 AND started < $2))) AS attempts"
+COUNTED_OF_RANGE = " UNION ALL ".join(
+    (
+        counted_sql(
+            f"(SELECT * FROM analytics.attempts WHERE request_id = ANY(ARRAY({_OTHERS_IN_RANGE}))) AS attempts"
+        ),
+        counted_alone_sql(
+            f"(SELECT * FROM analytics.attempts WHERE {_IN_RANGE} AND request_id = ANY(ARRAY({_CROWDS_IN_RANGE}))) "
+            "AS attempts"
+        ),
+    )
 )
 
 _BUCKETS = {
@@ -66,13 +103,13 @@ _COUNTS_IN = {
 }
 
 
-def add_sql(source: str, *, sign: str = "1", where: str = "true", widths: Iterable[Width] = Width) -> str:
-    """Returns the statement that adds what the attempts of `source` that meet `where` contribute, times `sign`, to
-    the rows of all tables that count them now, which is read from `rollup_state`."""
+def add_sql(counted: str, *, sign: str = "1", where: str = "true", widths: Iterable[Width] = Width) -> str:
+    """Returns the statement that adds what the attempts of a SELECT (see `counted_sql`) that meet `where` contribute,
+    times `sign`, to the rows of all tables that count them now, which is read from `rollup_state`."""
     cells = ", ".join(f"({width}, {_COUNTS_IN[width]}, {_BUCKETS[width]})" for width in widths)
     inserts = ", ".join(f"to_{table.name} AS ({_insert(table, sign)})" for table in TABLES)
     return f"""
-        WITH counted AS MATERIALIZED ({counted_sql(source)}),
+        WITH counted AS MATERIALIZED ({counted}),
         placed AS MATERIALIZED (
             SELECT cell.width, cell.bucket, counted.*
             FROM counted, analytics.rollup_state AS state,
@@ -122,7 +159,7 @@ def difference_sql(table: Table, width: Width) -> str:
     return f"""
         WITH placed AS MATERIALIZED (
             SELECT {width} AS width, {_BUCKETS[width]} AS bucket, counted.*
-            FROM ({counted_sql(OF_RANGE)}) AS counted WHERE started >= $1 AND started < $2
+            FROM ({COUNTED_OF_RANGE}) AS counted WHERE {_IN_RANGE}
         ), recount AS ({recount}), stored AS ({stored})
         SELECT count(*) FROM (
             (SELECT * FROM recount EXCEPT ALL SELECT * FROM stored)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -12,17 +12,21 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from libs.errors import Unavailable
 from services.analytics.database.postgres_database import Connection, Database
+from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.ledger.postgres_ledger import Changes
 from services.analytics.rollups.contributions_sql import (
-    OF_RANGE,
-    OF_REQUESTS,
+    COUNTED_OF_RANGE,
+    CROWDED,
     add_sql,
+    counted_alone_sql,
+    counted_sql,
     difference_sql,
     fold_sql,
 )
-from services.analytics.rollups.postgres_stretch import exceed, stretch
+from services.analytics.rollups.postgres_stretch import StepSize, exceed, stretch
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
@@ -41,20 +45,29 @@ _COMMIT = """
         last_lag_us = greatest(0, extract(epoch FROM clock_timestamp() - $1::timestamptz) * 1000000)::bigint
 """
 _NAMES = [name for name, _, _ in COLUMNS]
-_ARRAYS = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, 3))
+
+
+def _given(first: int) -> str:
+    """Returns the SELECT of attempts that are parameters, an array a column, from the parameter `first` on."""
+    arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, first))
+    columns = ", ".join(f"{CASTS.get(name, name)} AS {name}" for name in _NAMES)
+    return f"SELECT {columns} FROM unnest({arrays}) AS given ({', '.join(_NAMES)})"
+
+
+_OF_REQUESTS = f"SELECT {', '.join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])"
 #: What the attempts of the requests $1 were before those named in $2 were written; from $3 on: the replaced ones.
 _BEFORE = f"""(
-    SELECT {", ".join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])
-        AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
-    UNION ALL
-    SELECT {", ".join(CASTS.get(name, name) for name in _NAMES)}
-    FROM unnest({_ARRAYS}) AS was ({", ".join(_NAMES)})
+    {_OF_REQUESTS} AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
+    UNION ALL {_given(3)}
 ) AS attempts"""
-_SUBTRACT = add_sql(_BEFORE, sign="-1")
-_ADD = add_sql(OF_REQUESTS)
+_SUBTRACT = add_sql(counted_sql(_BEFORE), sign="-1")
+_ADD = add_sql(counted_sql(f"({_OF_REQUESTS}) AS attempts"))
+_SUBTRACT_ALONE = add_sql(counted_alone_sql(f"({_given(1)}) AS attempts"), sign="-1")
+#: The attempts of the requests $1, and those named in $2.
+_ADD_ALONE = add_sql(counted_alone_sql(f"({_OF_REQUESTS} OR attempt_id = ANY($2::text[])) AS attempts"))
 _IN_RANGE = "started >= $1 AND started < $2"
-_RECOUNT = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
-_RECOUNT_DAYS = add_sql(OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
+_RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
+_RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
 #: Attempts that a check recounts at most.
 _CHECK_ATTEMPTS = 50_000
 #: Rows deleted in one transaction.
@@ -66,6 +79,7 @@ class PostgresRollups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._step = StepSize()
 
     async def follow(self, connection: Connection, changes: Changes) -> None:
         """Counts what a transaction has changed in the ledger; it is `on_change` of the ledger. From here to their
@@ -77,13 +91,23 @@ class PostgresRollups:
         oldest_end = min(attempt.started + (attempt.latency or 0.0) for attempt in after)
         await connection.execute(_COMMIT, datetime.fromtimestamp(oldest_end, UTC))
         requests = sorted({attempt.request_id for attempt in (*before, *after)})
-        await connection.execute(
-            _SUBTRACT,
-            requests,
-            [attempt.attempt_id for attempt in after],
-            *([value(attempt) for attempt in before] for _, _, value in COLUMNS),
+        written = [attempt.attempt_id for attempt in after]
+        crowded = await connection.fetch(
+            CROWDED, requests, [attempt.attempt_id for attempt in changes.inserted]
         )
-        await connection.execute(_ADD, requests)
+        alone = {row["id"] for row in crowded if row["before"]}
+        grown = {row["id"] for row in crowded} - alone
+        together = [request for request in requests if request not in alone]
+        replaced = [attempt for attempt in before if attempt.request_id not in alone]
+        await connection.execute(_SUBTRACT, together, written, *_arrays(replaced))
+        await connection.execute(_ADD, [request for request in together if request not in grown])
+        if crowded:
+            await connection.execute(
+                _SUBTRACT_ALONE, *_arrays([attempt for attempt in before if attempt.request_id in alone])
+            )
+            await connection.execute(
+                _ADD_ALONE, sorted(grown), [a.attempt_id for a in after if a.request_id in alone]
+            )
 
     async def state(self) -> RollupState:
         """See the port."""
@@ -109,10 +133,12 @@ class PostgresRollups:
                 return True
             if (end := state.days_due()) is None:
                 return False
-            await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
             if not whole_hours(state.days_until, end, ZoneInfo(state.zone)):
+                end = min(end, state.days_until + HOUR)
+                await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
                 await connection.execute(_RECOUNT_DAYS, state.days_until, end)
                 return True
+            await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
             for width, unit in ((Width.DAY, "day"), (Width.MONTH, "month")):
                 bucket = f"date_trunc('{unit}', bucket, (SELECT zone FROM analytics.rollup_state))"
                 await _fold(connection, Width.HOUR, width, bucket, state.days_until, end)
@@ -161,11 +187,20 @@ class PostgresRollups:
 
     async def rebuild_step(self) -> bool:
         """See the port."""
+        try:
+            more = await self._rebuild_step()
+        except Unavailable:
+            self._step.failed()
+            raise
+        self._step.succeeded()
+        return more
+
+    async def _rebuild_step(self) -> bool:
         async with self._locked() as (connection, state):
             start, until = state.rebuild_next, state.rebuild_until
             if start is None or until is None:
                 return False
-            end = min(until, start + await stretch(connection, start))
+            end = min(until, start + await stretch(connection, start, self._step.attempts))
             for width, floor in ((Width.HOUR, floor_hour), (Width.FIVE_MINUTES, floor_five_minutes)):
                 # Later parts of a bucket are added to what its first part began.
                 first = (
@@ -265,6 +300,10 @@ def _state(row: asyncpg.Record) -> RollupState:
         *(row["rebuild_next"], row["rebuild_until"], row["last_commit"]),
         None if lag is None else lag / 1e6,
     )
+
+
+def _arrays(attempts: Sequence[Attempt]) -> list[list[object]]:
+    return [[value(attempt) for attempt in attempts] for _, _, value in COLUMNS]
 
 
 def _instant(seconds: float | None) -> datetime | None:

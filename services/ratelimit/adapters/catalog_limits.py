@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from libs.catalog.catalog import Catalog
 from libs.catalog.limits import LimitSpec
@@ -21,17 +21,23 @@ class CatalogLimits:
 
     def __init__(self, holder: CatalogHolder) -> None:
         self._current = limits_of(holder.current)
+        self._thresholds = thresholds_of(holder.current)
         self._listeners: list[Callable[[], None]] = []
         holder.subscribe(self._replaced)
 
     def current(self) -> Mapping[LimitKey, Limit]:
         return self._current
 
+    def thresholds(self) -> Mapping[LimitKey, Sequence[int]]:
+        """Returns the thresholds below 100 percent of each budget, ascending."""
+        return self._thresholds
+
     def subscribe(self, changed: Callable[[], None]) -> None:
         self._listeners.append(changed)
 
     def _replaced(self, _: Catalog, new: Catalog) -> None:
         self._current = limits_of(new)
+        self._thresholds = thresholds_of(new)
         for listener in self._listeners:
             listener()
 
@@ -49,6 +55,15 @@ def limits_of(catalog: Catalog) -> dict[LimitKey, Limit]:
             continue
         found[limit.key] = limit
     return found
+
+
+def thresholds_of(catalog: Catalog) -> dict[LimitKey, Sequence[int]]:
+    """Returns the thresholds below 100 percent of every budget of the catalog; at 100 it is used up."""
+    return {
+        LimitKey(scope, spec.unit, spec.period): [t.percent for t in spec.thresholds if t.percent < 100]
+        for scope, _, spec in catalog.limits()
+        if spec.budget
+    }
 
 
 def limit_of(scope: Scope, zone: str, spec: LimitSpec) -> Limit:

@@ -1,4 +1,4 @@
-"""Alerts on calendar quotas: used too fast, not likely to last, exhausted.
+"""Alerts on calendar quotas: used too fast, not likely to last, exhausted, used to a threshold, unlike the ledger.
 
 Every ten seconds `Alerts` compares the quotas in use with the conditions of `burn`: burn rates over pairs of a long
 and a short window, the forecast's probability of exhaustion, and exhaustion itself. An alert is raised once and

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.limits import LimitKey
 from libs.telemetry import Metrics, get_logger
-from services.ratelimit.alerts.burn import Alert, AlertKind, alert_conditions
+from services.ratelimit.alerts.burn import Alert, AlertKind, alert_conditions, threshold_reached
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Reading, quota
 from services.ratelimit.enforce import Enforcer
@@ -45,13 +45,24 @@ class Alerts:
     """The alerts of this replica. All replicas raise the same ones, which analytics keeps once."""
 
     def __init__(
-        self, enforcer: Enforcer, trends: Trends, sink: AlertSink | None, clock: Clock, metrics: Metrics
+        self,
+        enforcer: Enforcer,
+        trends: Trends,
+        sink: AlertSink | None,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        thresholds: Callable[[], Mapping[LimitKey, Sequence[int]]] = dict,
+        differences: Callable[[], Mapping[LimitKey, int]] = dict,
     ) -> None:
-        """`sink` None: alerts are logged and counted only."""
+        """`sink` None: alerts are logged and counted only. `thresholds`: those of budgets below 100 percent;
+        `differences`: of limits that count something else than the ledger, used less the ledger's."""
         self._enforcer = enforcer
         self._trends = trends
         self._sink = sink
         self._clock = clock
+        self._thresholds = thresholds
+        self._differences = differences
         #: Standing alerts, by quota.
         self._standing: dict[LimitKey, dict[AlertKind, Alert]] = {}
         self._waiting: deque[Alert] = deque()
@@ -126,12 +137,24 @@ class Alerts:
         probability = coming.probability if coming is not None else None
         window = (reading.finish - reading.start, reading.finish - now)
         found = alert_conditions(state, window, trend, standing, probability)
+        mean = state.used * window[0] / (max(1.0, window[0] - window[1]) * max(1, limit.limit))
+        settled = reading.level - reading.outstanding
+        percent = threshold_reached(settled, limit.limit, self._thresholds().get(key, ()))
+        if percent and state.used < limit.limit:
+            found[AlertKind.BUDGET_THRESHOLD] = mean
+        difference = self._differences().get(key, 0)
+        if difference:
+            found[AlertKind.LEDGER_DIFFERENCE] = mean
         self._clear(key, set(found), now)
         for kind, rate in found.items():
-            if kind not in standing:
+            before = standing.get(kind)
+            higher = kind is AlertKind.BUDGET_THRESHOLD and before is not None and percent > before.percent
+            if before is None or higher:
                 alert = Alert(
                     *(key, kind, reading.start, now, now, None, limit.limit, state.used, rate),
                     *(probability, coming.p50 if coming is not None else None),
+                    percent=percent if kind is AlertKind.BUDGET_THRESHOLD else 0,
+                    difference=difference if kind is AlertKind.LEDGER_DIFFERENCE else 0,
                 )
                 self._standing.setdefault(key, {})[kind] = alert
                 self._record(alert)
@@ -157,6 +180,8 @@ class Alerts:
             of=alert.limit,
             burn_rate=round(alert.burn_rate, 1),
             probability=alert.probability,
+            percent=alert.percent,
+            difference=alert.difference,
         )
         if self._sink is None:
             return

@@ -52,4 +52,6 @@ def _alert(alert: Alert) -> pb.QuotaAlert:
         burn_rate=alert.burn_rate,
         probability=alert.probability,
         time_to_exhaustion_p50=duration_to_proto(alert.p50),
+        percent=alert.percent,
+        difference=alert.difference,
     )

@@ -7,7 +7,7 @@ six, are kept as parts of the period: 2 and 5 % of the quota are gone by the tim
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -24,6 +24,8 @@ class AlertKind(StrEnum):
     BURN_SLOW = "burn_slow"
     EXHAUSTION_LIKELY = "exhaustion_likely"
     EXHAUSTED = "exhausted"
+    BUDGET_THRESHOLD = "budget_threshold"
+    LEDGER_DIFFERENCE = "ledger_difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ LIKELY, UNLIKELY = 0.5, 0.3
 class Alert:
     """An alert on one quota in the window that began at `window_start`, as it was at `as_of`. Instants are epoch
     seconds; `cleared` None: it stands. `burn_rate`: over the kind's long window, over the quota's window so far where
-    it has none. `probability` None: no forecast was made."""
+    it has none. `probability` None: no forecast was made. `percent`: of a budget's threshold; `difference`: of
+    LEDGER_DIFFERENCE, used less the ledger's."""
 
     key: LimitKey
     kind: AlertKind
@@ -61,6 +64,13 @@ class Alert:
     burn_rate: float
     probability: float | None
     p50: float | None
+    percent: int = 0
+    difference: int = 0
+
+
+def threshold_reached(used: int, limit: int, thresholds: Sequence[int]) -> int:
+    """Returns the highest of a budget's thresholds (percent) that is reached; 0: none is, or nothing is admitted."""
+    return max([percent for percent in thresholds if 0 < limit * percent <= used * 100], default=0)
 
 
 def burn_rate(trend: Trend, limit: int, period: float, part: float) -> float:

@@ -9,16 +9,15 @@ bytes are bounded as they come, whatever their length claims.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from libs.http.public_addresses import PublicResolver
 from services.router.api.accept import MAX_PROMPT_BYTES
 from services.router.api.fetched import FetchError
 
@@ -26,44 +25,6 @@ from services.router.api.fetched import FetchError
 MOST_BYTES = MAX_PROMPT_BYTES
 #: Seconds to open a connection, and between two pieces.
 _SILENCE = 5.0
-#: Addresses that hold one of IPv4 inside: https://datatracker.ietf.org/doc/html/rfc6052, rfc8215.
-_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
-
-
-def is_public(address: str) -> bool:
-    """Returns True if an IP address belongs to the public internet."""
-    found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        elif found.sixtofour or found.teredo or any(found in network for network in _TRANSLATED):
-            return False
-    return found.is_global and not found.is_multicast
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses alone."""
-
-    def __init__(self, resolver: AbstractResolver, is_allowed: Callable[[str], bool] = is_public) -> None:
-        self._resolver = resolver
-        self._is_allowed = is_allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Returns the addresses that may be called. Raises OSError where there is none."""
-        found = [
-            result
-            for result in await self._resolver.resolve(host, port, family)
-            if self._is_allowed(result["host"])
-        ]
-        if not found:
-            raise OSError("the name has no public address")
-        return found
-
-    async def close(self) -> None:
-        """Ends the resolver."""
-        await self._resolver.close()
 
 
 class HttpFetcher:

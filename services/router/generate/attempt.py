@@ -207,6 +207,10 @@ class RunningAttempt(Struct, eq=False):
             provider, model = candidate.provider, candidate.model
             cost = self._price(provider, model, usage, record.started, response_model)
             record.price_version = price_version(provider, model, response_model)
+            if usage.cache_read_tokens:
+                fresh = structs.replace(usage, cache_read_tokens=0)
+                whole = self._price(provider, model, fresh, record.started, response_model)
+                record.cache_saving_micro_usd = max(0, whole - cost)
         record.latency = self._clock.monotonic() - self._began
         record.time_to_first_token = self.first_token
         record.outcome = outcome

@@ -154,8 +154,8 @@ def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...],
     scopes = _scopes(
         generation.tenant, generation.content_type, generation.campaign, model.provider, model.id, key
     )
-    output = min(generation.prompt.max_output_tokens, model.max_output_tokens)
-    return scopes, Amounts(1, candidate.input_tokens, output, candidate.estimated_micro_usd)
+    amounts = Amounts(1, candidate.input_tokens, candidate.output_tokens, candidate.estimated_micro_usd)
+    return scopes, amounts
 
 
 @lru_cache(maxsize=4096)

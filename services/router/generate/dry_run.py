@@ -38,7 +38,7 @@ class DryRun:
         at = self._clock.now()
         found = []
         for candidate in plan.candidates:
-            limit = min(generation.prompt.max_output_tokens, candidate.model.max_output_tokens)
-            usage = Usage(candidate.input_tokens, (limit + 1) // 2, accuracy=UsageAccuracy.ESTIMATED)
+            half = (candidate.output_tokens + 1) // 2
+            usage = Usage(candidate.input_tokens, half, accuracy=UsageAccuracy.ESTIMATED)
             found.append((candidate, usage, self._price(candidate.provider, candidate.model, usage, at, "")))
         return sorted(found, key=lambda entry: entry[2])

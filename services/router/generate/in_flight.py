@@ -106,16 +106,15 @@ class InFlight(Struct):
 
     def timeouts(self, candidate: Candidate, learned: LearnedTimes, now: float) -> AttemptTimeouts:
         """Returns the timeouts of an attempt; `now`: monotonic seconds."""
-        prompt, model = self.generation.prompt, candidate.model
         return attempt_timeouts(
             learned,
             candidate.provider.timeouts,
             self.envelope.deadline - now,
             needs=self._needs(candidate),
             stream=self.stream,
-            reasons="reasoning" in model.capabilities,
+            reasons="reasoning" in candidate.model.capabilities,
             input_tokens=candidate.input_tokens,
-            output_tokens=min(prompt.max_output_tokens, model.max_output_tokens),
+            output_tokens=candidate.output_tokens,
             tenant=self.generation.tenant,
         )
 

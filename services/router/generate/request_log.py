@@ -33,35 +33,21 @@ class RequestLog:
 
     def encode_answered(self, request: InFlight, last: UsageRecord) -> bytes:
         """Returns the record of a request that its attempt `last` answers, which carries it into the spool."""
-        latency = self._clock.monotonic() - request.started
-        cost = last.cost_micro_usd
+        latency, cost = self._clock.monotonic() - request.started, last.cost_micro_usd
         if request.records:
             cost += sum([record.cost_micro_usd for record in request.records])
-        return encode_request(
-            self._describe(
-                request,
-                last.attempt_id,
-                "success",
-                "",
-                latency,
-                cost,
-                len(request.records) + 1,
-                last.provider,
-                last.model,
-            )
-        )
+        attempts = len(request.records) + 1
+        record = self._describe(request, last.attempt_id, latency, cost, attempts, last.provider, last.model)
+        if request.failed:
+            record.failed_over = True
+        return encode_request(record)
 
     def record_kept_answer(self, request: InFlight, result: Result) -> None:
         """Records a request that got an answer given before."""
-        chosen, cost, attempts = result.selection, result.cost_micro_usd, len(request.records)
-        record_id = self._ids.make(self._clock.now())
-        self._spool.add_request(
-            self._describe(
-                *(request, record_id, "success", "", result.latency, cost, attempts),
-                *(chosen.provider, chosen.model),
-                cached=True,
-            )
-        )
+        record = self._describe_alone(request, result.latency)
+        record.provider, record.model = result.selection.provider, result.selection.model
+        record.cached = True
+        self._spool.add_request(record)
 
     def record_error(self, request: InFlight, error: BaseException) -> None:
         """Records a request that ended with an error, or whose caller went away; nothing where it had its answer
@@ -81,32 +67,31 @@ class RequestLog:
                 reason = "DEADLINE_EXCEEDED"
             else:
                 outcome, reason = "cancelled", ""
+        record = self._describe_alone(request, now - request.started)
+        record.outcome, record.error_reason = outcome, reason
+        self._spool.add_request(record)
+
+    def _describe_alone(self, request: InFlight, latency: float) -> RequestRecord:
+        """Returns the record of a request that no attempt has answered."""
         cost = sum([record.cost_micro_usd for record in request.records])
         record_id = self._ids.make(self._clock.now())
-        self._spool.add_request(
-            self._describe(
-                request, record_id, outcome, reason, now - request.started, cost, len(request.records), "", ""
-            )
-        )
+        return self._describe(request, record_id, latency, cost, len(request.records))
 
     def _describe(
         self,
         request: InFlight,
         record_id: str,
-        outcome: RequestOutcome,
-        reason: str,
         latency: float,
         cost: int,
         attempts: int,
-        provider: str,
-        model: str,
-        *,
-        cached: bool = False,
+        provider: str = "",
+        model: str = "",
     ) -> RequestRecord:
-        """Returns the record of a request that has ended. `provider` and `model`: of its answer."""
+        """Returns the record of a request that has ended well and without failover. `provider` and `model`: of its
+        answer."""
         request.recorded = True
         generation, plan = request.generation, request.plan
-        candidates = [_considered(candidate, "") for candidate in plan.candidates]
+        candidates = [_considered(candidate, "") for candidate in plan.candidates[:MOST_CANDIDATES]]
         if plan.excluded or request.refused:
             candidates = _with_passed_over(request, candidates)
         first = plan.candidates[0] if plan.candidates else None
@@ -120,10 +105,10 @@ class RequestLog:
             self._clock.now() - latency,
             latency,
             request.first_token,
-            outcome,
-            reason,
+            "success",
+            "",
             attempts,
-            bool(request.failed) and outcome == "success" and not cached,
+            False,
             request.degradation,
             generation.strategy,
             plan.policy.name,
@@ -139,7 +124,7 @@ class RequestLog:
             request.paused,
             cost,
             request.stream,
-            cached,
+            False,
             request.span.trace_id,
         )
 

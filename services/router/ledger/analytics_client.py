@@ -23,7 +23,7 @@ from libs.rpc.convert import (
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
-from services.router.ledger.file_spool import BATCH_RECORDS, FileSpool
+from services.router.ledger.file_spool import FileSpool
 from services.router.ledger.usage_record import Outcome, UsageRecord
 
 #: Seconds between readings of the spool: a dashboard is as stale, and as many records share a message and a commit.
@@ -113,7 +113,7 @@ class AnalyticsClient:
             self._keeper.answered()
             self._spool.acknowledge(position)
             self._count(len(records), answer)
-            if len(records) < BATCH_RECORDS:
+            if not self._spool.more_waits:
                 # Nothing waits yet: what ends in the meantime shares the next message.
                 await self._pause()
 
@@ -153,6 +153,8 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         event.error_class = error_class_to_proto(record.error_class)
     if record.price_version:
         event.price_version = record.price_version
+    if record.cache_saving_micro_usd:
+        event.cache_saving.micro_usd = record.cache_saving_micro_usd
     if record.http_status:
         event.http_status = record.http_status
     if record.streamed:

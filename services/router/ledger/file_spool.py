@@ -1,11 +1,12 @@
 """The spool as files: usage records on disk until analytics has acknowledged them (see the room's head).
 
 A directory of segments `<number>.usage`, each a run of frames (`file_frames`) of one record in MessagePack: a begin
-before a call and an end after it. Segments are mapped into memory: a record is in the kernel's hands as soon as it is
-copied there, so it survives the death of this process (not of the machine), and no system call is made for it, which
-on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records are
-acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and only
-read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
+before a call and an end after it (with the record of the request, where it answers one; that of a request that no
+attempt answers is a frame by itself). Segments are mapped into memory: a record is in the kernel's hands as soon as
+it is copied there, so it survives the death of this process (not of the machine), and no system call is made for it,
+which on a virtual machine costs more than the rest of an attempt's account. A segment is deleted once all its records
+are acknowledged and none of its attempts is still running. Segments `<number>.spool` are of an earlier version, and
+only read. A disk that is full at the start keeps no router from starting: what is there is read and sent, which makes
 room, and then records are kept again.
 """
 
@@ -30,8 +31,9 @@ from services.router.ledger.usage_record import UsageRecord
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
-#: Records that `read` returns at most.
-BATCH_RECORDS = 500
+#: Records that `read` returns at most, and bytes of theirs after which it adds no other: a message that is larger
+#: than its receiver takes (`libs.rpc.receive`) would be sent again for ever.
+BATCH_RECORDS, BATCH_BYTES = 500, 1024 * 1024
 #: Seconds between two tries to make a segment on a full disk.
 RETRY = 1.0
 #: Errors of a disk without room: on the device, or in this user's part of it.
@@ -99,6 +101,8 @@ class FileSpool:
         self._lock: int | None = None
         self._retry = 0.0
         self._read = self._acknowledged = Position(0, 0)
+        #: True if the last batch was as large as one may be: more may wait.
+        self.more_waits = False
         #: Bytes written with which one more payload would make the backlog too large.
         self._fits = max_bytes - HEAD_BYTES
         try:
@@ -131,8 +135,11 @@ class FileSpool:
         self._append(REQUEST, encode_request(record))
 
     def read(self) -> tuple[list[Record], Position]:
-        """Returns the next records to send, at most BATCH_RECORDS, and the position behind them to acknowledge."""
+        """Returns the next records to send, as many as a batch may have, and the position behind them to
+        acknowledge."""
         records: list[Record] = []
+        size = 0
+        self.more_waits = True
         for number in sorted(n for n in self._segments if n >= self._read.segment):
             offset = self._read.offset if number == self._read.segment else 0
             segment = self._segments[number]
@@ -141,10 +148,12 @@ class FileSpool:
                 if record is None:
                     continue
                 records.append(record)
-                if len(records) == BATCH_RECORDS:
+                size += end - start
+                if len(records) == BATCH_RECORDS or size >= BATCH_BYTES:
                     self._read = Position(number, end)
                     return records, self._read
             self._read = Position(number, segment.size)
+        self.more_waits = False
         return records, self._read
 
     def rewind(self) -> None:
@@ -207,6 +216,9 @@ class FileSpool:
         unfinished: dict[str, None] = {}
         losses, unreadable = Losses(), 0
         paths = [path for pattern in ("*.spool", "*.usage") for path in sorted(self._directory.glob(pattern))]
+        for stray in [path for path in paths if not path.stem.isdecimal()]:
+            log.warning("spool_file_not_read", file=stray.name)
+            paths.remove(stray)
         for path in paths:
             if path.stat().st_size == 0:
                 path.unlink()

@@ -50,5 +50,7 @@ class UsageRecord(Struct, array_like=True):
     message: str = ""
     #: The price that the cost was computed with; empty: not known, or nothing was used.
     price_version: str = ""
+    #: Money that the provider's prompt cache saved: what the usage would have cost more without it.
+    cache_saving_micro_usd: int = 0
     #: The record of the request that it answered, as it is sent (`libs.request_record`); empty: it answered none.
     request: bytes = b""

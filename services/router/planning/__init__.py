@@ -4,7 +4,7 @@ A plan is made once per request, purely, so that it can be explained, repeated a
 `entries` lists the models that the caller or the policy names. Then three parts, each of which can be changed alone:
 `constraints` exclude a model whatever its score, a `scoring.Scorer` rates those that are left, and `order` puts them
 in the order in which they are tried: healthy before degraded, tier before tier, then by weight or score, and what
-`recent_calls` show to fail behind the rest.
+`recent_calls` show to fail behind the rest. `chance` tells how likely the choice was, where lots were drawn.
 `plan.make_plan` joins them; `planner.Planner` gives it the present catalog, health, budgets and set-aside
 combinations.
 

@@ -17,8 +17,8 @@ _TEXT = tuple(f"{hundredths / 100:.2f}" for hundredths in range(101))
 class Candidate(Struct):
     """A model that may serve the request; written by `make_plan` and its parts alone. `excluded`: the reason why it
     may not after all, empty where it may. `input_tokens`: the prompt's, estimated by its vendor's rules.
-    `estimated_micro_usd`: the most that it can cost; `estimated_latency`:
-    seconds, None: not known."""
+    `output_tokens`: the most that its answer may have. `estimated_micro_usd`: the most that it can cost;
+    `estimated_latency`: seconds, None: not known."""
 
     entry: PolicyEntry
     provider: Provider
@@ -37,6 +37,7 @@ class Candidate(Struct):
     #: It meets the request's needs, but its provider is not set up: the operator's fault, not the caller's.
     unusable: bool = False
     input_tokens: int = 0
+    output_tokens: int = 0
 
     @property
     def target(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from msgspec import Struct
 
 from libs.catalog.catalog import Catalog
-from libs.catalog.model import DEFAULT, Model, Provider, Tenant
+from libs.catalog.model import DEFAULT, Model, Policy, Provider
 
 #: Models outside of a policy that are considered at most when everything in it failed.
 CHEAPER_MODELS = 5
@@ -25,12 +25,9 @@ class PolicyEntry(Struct, frozen=True):
     last_resort: bool = False
 
 
-def entries_for(
-    catalog: Catalog, tenant: Tenant, content_type: str, models: Sequence[str]
-) -> tuple[PolicyEntry, ...]:
+def entries_for(catalog: Catalog, policy: Policy, models: Sequence[str]) -> tuple[PolicyEntry, ...]:
     """Returns every model that the caller's list, or else the policy, names, tier by tier. A last resort is the tier
     after the last."""
-    policy = catalog.policy_for(tenant, content_type)
     tiers: list[list[tuple[Model, int]]] = []
     if models:
         tiers = [[(model, 1) for model in catalog.resolve_model(name)] for name in models]

@@ -32,6 +32,8 @@ def order_candidates(
     weight where the policy gives weights and the caller asks for no strategy, else by score; a weight of 0 is last in
     its tier in any case. Recovering and degraded targets come behind others, but for the share of requests that each
     should get. Also returns True if any of it was drawn by lot."""
+    if len(candidates) == 1:
+        return list(candidates), False
     drawn = False
     shares_load = not generation.strategy_asked
     keyed: list[tuple[tuple[int, int, float], Candidate]] = []
@@ -51,8 +53,7 @@ def order_candidates(
                 drawn = True
                 rank = rng.random() ** (1 / entry.weight)
         keyed.append(((group, entry.tier, -rank), candidate))
-    if len(keyed) > 1:
-        keyed.sort(key=itemgetter(0))
+    keyed.sort(key=itemgetter(0))
     return [candidate for _, candidate in keyed], drawn
 
 

@@ -132,9 +132,18 @@ def _examine(
         tokens = of_text
         if generation.attachments:
             tokens += attachment_tokens(generation.attachments, provider, model)
-        usage = Usage(tokens, min(prompt.max_output_tokens, model.max_output_tokens))
-        most = conditions.price(provider, model, usage, conditions.at, "")
-        candidate = Candidate(entry, provider, model, health, most, health.latency, input_tokens=tokens)
+        output = min(prompt.max_output_tokens, model.max_output_tokens)
+        most = conditions.price(provider, model, Usage(tokens, output), conditions.at, "")
+        candidate = Candidate(
+            entry,
+            provider,
+            model,
+            health,
+            most,
+            health.latency,
+            input_tokens=tokens,
+            output_tokens=output,
+        )
         why = find_broken(candidate, needs, constraints)
         if not why:
             why = conditions.why_unusable(provider)

@@ -10,7 +10,7 @@ from random import Random
 from msgspec import structs
 
 from libs.catalog.catalog import Catalog
-from libs.catalog.model import Model, Provider, Tenant
+from libs.catalog.model import Model, Policy, Provider, Tenant
 from libs.catalog.prices import Pricer
 from libs.clock import Clock
 from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
@@ -63,15 +63,16 @@ class Planner:
         self._scorer = scorer
         self._recent = recent
         self._version = ""
-        self._entries: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[PolicyEntry, ...]] = OrderedDict()
+        self._entries: OrderedDict[
+            tuple[str, str, tuple[str, ...]], tuple[Policy, tuple[PolicyEntry, ...]]
+        ] = OrderedDict()
 
     def plan(self, catalog: Catalog, tenant: Tenant, generation: Generation, *, stream: bool) -> Plan:
         """Returns the plan. Raises InvalidArgument for models the catalog does not know."""
         budgets = self._budgets.of(catalog, tenant, generation)
         verdict = self._budgets.check_budgets(budgets)
-        policy = catalog.policy_for(tenant, generation.content_type)
+        policy, entries = self._entries_for(catalog, tenant, generation)
         request = PlanRequest(generation, tenant, policy, stream, budgets, verdict)
-        entries = self._entries_for(catalog, tenant, generation)
         conditions = self._conditions(catalog, generation, stream=stream)
         if not verdict.cheaper:
             return make_plan(entries, request, conditions, self._scorer, self._rng)
@@ -119,13 +120,14 @@ class Planner:
 
     def _entries_for(
         self, catalog: Catalog, tenant: Tenant, generation: Generation
-    ) -> tuple[PolicyEntry, ...]:
+    ) -> tuple[Policy, tuple[PolicyEntry, ...]]:
+        """Returns the policy of such requests, and the models that it, or the caller, names."""
         if catalog.version != self._version:
             self._entries.clear()
             self._version = catalog.version
         key = (tenant.name, generation.content_type, generation.models)
-        entries = self._entries.get(key)
-        if entries is None:
+        known = self._entries.get(key)
+        if known is None:
             unknown = [name for name in generation.models if not catalog.resolve_model(name)]
             if unknown:
                 raise InvalidArgument(
@@ -135,10 +137,11 @@ class Planner:
                     ],
                     reason="UNKNOWN_MODEL",
                 )
-            entries = entries_for(catalog, tenant, generation.content_type, generation.models)
+            policy = catalog.policy_for(tenant, generation.content_type)
+            entries = entries_for(catalog, policy, generation.models)
             if not entries:
                 raise FailedPrecondition("The policy names no model", reason="NO_CANDIDATE")
-            self._entries[key] = entries
+            known = self._entries[key] = (policy, entries)
             if len(self._entries) > ENTRIES_CACHE:
                 self._entries.popitem(last=False)
-        return entries
+        return known

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import Struct
+
 from libs.catalog.model import Model
 from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
 
@@ -56,26 +58,15 @@ OF_PROVIDER: Final = PROVIDER_FAULTS | ACCOUNT_FAULTS | {ErrorClass.RATE_LIMITED
 _SET_ASIDE: Final = ACCOUNT_FAULTS | {ErrorClass.MODEL_NOT_FOUND}
 
 
-class _Call:
-    """A call in flight that has shown nothing yet, to a model of a provider."""
+class _Call(Struct, eq=False):
+    """A call in flight that has shown nothing yet. `places`: of its model and of its provider."""
 
-    __slots__ = ("began", "caller", "extra", "in_vain_at", "late_at", "places")
-
-    def __init__(
-        self,
-        places: tuple[_Place, _Place],
-        caller: str,
-        began: float,
-        late_at: float,
-        in_vain_at: float,
-        extra: bool,
-    ) -> None:
-        self.places = places
-        self.in_vain_at = in_vain_at
-        self.caller = caller
-        self.began = began
-        self.late_at = late_at
-        self.extra = extra
+    places: tuple[_Place, _Place]
+    caller: str
+    began: float
+    late_at: float
+    in_vain_at: float
+    extra: bool
 
 
 class _Place:
@@ -190,7 +181,7 @@ class RecentCalls:
     ) -> None:
         """Records a call that begins. `fair`: seconds after which the provider is at fault; `extra`: not the first of
         its request; `usual`: the seconds in which it usually shows something, None: not known."""
-        places = self._places_of(model)
+        places = self._places.get(model.id) or self._places_of(model)
         late_at = now + LATE * fair
         in_vain_at = now if usual is None else now + IN_VAIN * usual
         self._running[attempt_id] = _Call(places, caller, now, late_at, in_vain_at, extra)
@@ -270,13 +261,11 @@ class RecentCalls:
     def _leave(self, attempt_id: str) -> _Call | None:
         """Takes a call out of those that have shown nothing."""
         call = self._running.pop(attempt_id, None)
-        if call is not None:
-            if call.extra:
-                call.places[1].extra -= 1
-            if self._late:
-                for place in call.places:
-                    if place.late.pop(attempt_id, None) is not None:
-                        self._late -= 1
+        if call is not None and (call.extra or self._late):
+            call.places[1].extra -= call.extra
+            for place in call.places:
+                if place.late.pop(attempt_id, None) is not None:
+                    self._late -= 1
         return call
 
     def _find_late(self, now: float) -> None:

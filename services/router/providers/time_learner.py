@@ -23,8 +23,9 @@ CUT, FEWEST_CUTS = 0.6, 10
 #: nothing is known.
 REFRESH: Final = 1.0
 SOON: Final = 0.1
-#: Whole answers that are kept between two computations, at most; they stand for all of that time.
-MOST_ANSWERS: Final = 200
+#: Whole answers that are kept between two computations, at most; they stand for all of that time. Quantiles remember
+#: minutes, so that more a second would tell them nothing new.
+MOST_ANSWERS: Final = 50
 
 
 class TimeLearner:
@@ -48,7 +49,6 @@ class TimeLearner:
         "_seen",
         "_share",
         "_silence",
-        "_taught",
         "_tokens",
         "_until",
     )
@@ -59,8 +59,6 @@ class TimeLearner:
         silent model says nothing about others."""
         self._others = others
         self._same_model = same_model
-        #: This one, and all that learn whatever it learns.
-        self._taught: tuple[TimeLearner, ...] = (self, *(others._taught if others is not None else ()))
         self._first = DecayingQuantile()
         self._silence = DecayingQuantile()
         self._per_token = DecayingQuantile()
@@ -93,13 +91,11 @@ class TimeLearner:
 
     def record_answer(self, now: float, seconds: float, tokens: int, most: int) -> None:
         """Learns from a whole answer: its seconds and output tokens, and the most that it was allowed."""
-        answer = (now, seconds, tokens, most)
-        for learner in self._taught:
-            learner._seen += 1
-            if len(learner._answers) < MOST_ANSWERS:
-                learner._answers.append(answer)
-            else:
-                learner._dropped += 1
+        self._seen += 1
+        if len(self._answers) < MOST_ANSWERS:
+            self._answers.append((now, seconds, tokens, most))
+        else:
+            self._dropped += 1
 
     def record_timeout(self, now: float, timeouts: AttemptTimeouts) -> None:
         """Learns from a whole answer that did not come within its timeout."""
@@ -110,13 +106,21 @@ class TimeLearner:
             self._per_token.add(now, seconds, weight=_cut_weight(self._per_token, now))
 
     def _learn_answers(self) -> None:
-        answers, at, weight = self._answers, self._answers[-1][0], 1 + self._dropped / len(self._answers)
+        """Learns from the answers that are kept, and so do the others: when this model is asked for again."""
+        answers, count = self._answers, len(self._answers) + self._dropped
+        at, weight = answers[-1][0], count / len(answers)
         self._answers, self._dropped = [], 0
-        self._per_token.add(
-            at, *[s / (output + OVERHEAD_TOKENS) for _, s, output, _ in answers], weight=weight
-        )
-        self._tokens.add(at, *[output / 1000 for _, _, output, _ in answers], weight=weight)
-        self._share.add(at, *[output / most for _, _, output, most in answers if most > 0], weight=weight)
+        per_token = [seconds / (output + OVERHEAD_TOKENS) for _, seconds, output, _ in answers]
+        tokens = [output / 1000 for _, _, output, _ in answers]
+        shares = [output / most for _, _, output, most in answers if most > 0]
+        learner: TimeLearner | None = self
+        while learner is not None:
+            if learner is not self:
+                learner._seen += count
+            learner._per_token.add(at, *per_token, weight=weight)
+            learner._tokens.add(at, *tokens, weight=weight)
+            learner._share.add(at, *shares, weight=weight)
+            learner = learner._others
 
     def learned_times(self, now: float) -> LearnedTimes:
         """Returns what is learned, at most REFRESH old."""

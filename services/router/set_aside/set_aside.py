@@ -91,9 +91,8 @@ class SettingAside:
     ) -> None:
         """Records an attempt that began at `began` (epoch seconds) and gave the answer."""
         call = Call(provider, model, generation, stream)
-        self._put_back(
-            self._patterns.record_success(self._clock.now(), began, call), "a trial that succeeded"
-        )
+        if back := self._patterns.record_success(self._clock.now(), began, call):
+            self._put_back(back, "a trial that succeeded")
 
     def record_failure(
         self,

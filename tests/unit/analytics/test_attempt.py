@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.bounds import MAX_TOKENS
 from libs.types import Usage, UsageAccuracy
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.record_bounds import (
     MAX_AHEAD,
     MAX_COST_MICRO_USD,
     MAX_DURATION,
-    MAX_TOKENS,
     MIN_STARTED,
     UnusableRecord,
     check_recent,

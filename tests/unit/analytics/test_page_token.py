@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 from pointsman.analytics.v1 import analytics_pb2 as pb
 
 from libs.errors import InvalidArgument
 from services.analytics.api.page_token import PageToken, write_page_token
 from services.analytics.api.proto_reports import page_token, query_from_proto
-from services.analytics.reports.query import Group
+from services.analytics.reports.query import MAX_INSTANT, Group
 
 ASKED = pb.Query(group_by=[pb.GROUP_BY_TENANT], interval=pb.INTERVAL_HOUR, page_size=2, tenant="acme")
 LAST = Group(("acme",), 1_799_996_400.0)
@@ -93,3 +96,34 @@ def test_a_forged_token_is_refused_or_harmless(token: str) -> None:
     with pytest.raises(InvalidArgument):
         follow(ASKED, token)
     assert follow(ASKED, forged(values=["'; DROP TABLE x"])) == Group(("'; DROP TABLE x",), LAST.bucket)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "since": st.integers() | st.floats(),
+            "until": st.integers() | st.floats(),
+            "bucket": st.none() | st.integers() | st.floats(),
+            "values": st.lists(st.text(max_size=5), max_size=3) | st.text(max_size=5),
+        },
+    ),
+    st.binary(max_size=3),
+    st.integers(0),
+)
+def test_a_forged_token_is_refused_or_within_all_bounds(
+    forged: dict[str, object], noise: bytes, place: int
+) -> None:
+    """Whatever its fields say, and whatever bytes stand anywhere in it. Bytes of no text, and instants beyond all
+    calendars, were internal errors."""
+    names = ("query", "since", "until", "bucket", "values")
+    fields = dict(zip(names, json.loads(base64.urlsafe_b64decode(a_token())), strict=True)) | forged
+    text = json.dumps(list(fields.values())).encode()
+    place %= len(text)
+    token = base64.urlsafe_b64encode(text[:place] + noise + text[place + len(noise) :]).decode()
+    with suppress(InvalidArgument):
+        after = follow(ASKED, token)
+        assert after is not None
+        assert after.bucket is not None
+        assert 0 <= after.bucket <= MAX_INSTANT
+        assert [len(value) <= 1024 for value in after.values] == [True]

@@ -27,6 +27,7 @@ from dev import screen
 from dev.engines.child import Child
 from dev.supervisor import MemberStatus
 from libs.client import (
+    Alert,
     Alternative,
     AmountBand,
     Attempt,
@@ -44,7 +45,6 @@ from libs.client import (
     HistoryTooShort,
     LimitForecast,
     ProviderState,
-    QuotaAlert,
     QuotaForecast,
     QuotaState,
     Result,
@@ -52,6 +52,7 @@ from libs.client import (
     SelectionReason,
     SelectResult,
     SetAside,
+    Silence,
 )
 from libs.client.operations import LearnedState
 from libs.selection import Scores
@@ -193,9 +194,34 @@ def spent(by: list[CostGroup], interval: CostInterval | None) -> Table:
 
 
 FORECAST = QuotaForecast(QUOTA, 12.0, 0.73, 1.0, 3_725.0, 9.0)
-ALERT = QuotaAlert(
-    *("tenant:northwind-traders-content-team", "micro_usd", "month", "exhaustion_likely", 0.0, 0.0, 7_260.0),
-    *(20_000_000_000, 19_999_048_553, 14.4, 0.9),
+ALERT = Alert(
+    alert_id="0123456789abcdef0123",
+    kind="spend_anomaly",
+    severity="critical",
+    subject={"tenant": "acme"},
+    sentence="tenant acme: the last hour cost $31.00 where $9.00 is usual; model openai/gpt-4o is 100 % of the rise",
+    raised=1_799_996_400.0,
+    cleared=1_799_998_200.0,
+    standing=False,
+    as_of=1_799_998_200.0,
+    amount=31_000_000,
+    unit="micro_usd",
+    span=3600.0,
+    expected=9_000_000,
+    high=18_000_000,
+    movers=(),
+    limit=None,
+    window_start=None,
+    percent=0,
+    burn_rate=None,
+    probability=None,
+    acknowledged_by="ann",
+    acknowledged_at=1_799_997_000.0,
+    note="",
+    silenced=True,
+)
+SILENCE = Silence(
+    "t1800000000000000000abcdef012345", {"tenant": "acme"}, 1.8e9, 1.8e9 + 7200, "ann", "a planned load test"
 )
 BAND = AmountBand(1_234_567_890.0, 2_345_678_901.0, 13_456_789_012.0)
 BACKTEST = ForecastBacktest(14, 12.0, 13.0, 0.79)
@@ -221,6 +247,7 @@ TABLES: dict[str, RenderableType] = {
         [QUOTA, MONEY], ManualClock(), {(QUOTA.scope, QUOTA.unit, QUOTA.period): FORECAST}
     ),
     "alerts": alerts.table([ALERT], ManualClock()),
+    "alerts silences": alerts.silence_table([SILENCE]),
     "costs": spent([CostGroup.PROVIDER], None),
     "forecast": forecast.table(FORECASTS, ForecastMeasure.COST, ForecastGroup.MODEL),
     "forecast --limits": forecast.limits_table(OUTGROWN),

@@ -124,3 +124,16 @@ async def test_a_new_window_begins_without_a_past() -> None:
 )
 def test_two_in_a_row_show_the_smaller(before: int | None, now: int, both: int) -> None:
     assert lasting(before, now) == both
+
+
+@pytest.mark.parametrize(("unit", "noise"), [("requests", 9), ("micro_usd", 10_000)])
+async def test_cents_and_single_requests_are_no_notable_difference(unit: str, noise: int) -> None:
+    """Nor is a thousandth of what is used; what is more is, until it is gone."""
+    bed = Bed(limit(unit, "day", 10**9))
+    each = (9000,)
+    await bed.store.admit([Admission("r", "h", "r", bed.limits, each, each, 60.0, 2, 0)])
+    await bed.store.settle("r", "h", Amounts(requests=9000, micro_usd=9000))
+    bed.recorded.used = 9000
+    for less, notable in ((noise, False), (noise + 1, True), (0, False)):
+        await bed.found(less, less)
+        assert (bed.limits[0].key in bed.reconciliation.notable) is notable, less

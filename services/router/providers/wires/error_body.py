@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.providers.wires.error_codes import canonical
+from services.router.providers.wires.error_codes import canonical, is_known
 from services.router.providers.wires.error_text import nested, readable
 from services.router.providers.wires.fields import Undecodable, as_list, as_str, decode
 
@@ -80,6 +80,8 @@ _SPACES = re.compile(r"\s+")
 _IN_NAMES = frozenset("_[]")
 #: Punctuation around a word that makes no name of it.
 _AROUND = "()[],.:;"
+#: A code in the place where a text states one: "context_length_exceeded: ...", "finish_reason=...", "[...]".
+_STATED = re.compile(r"(?:^|[:=(\[{,] ?)([a-z]{2,20}(?:_[a-z]{2,20}){1,5})(?=$|[\])}:,. ])")
 _QUOTES = {'"': '"', "`": "`", "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _QUOTES |= {"\u201e": "\u201c", "\u201a": "\u2018", "\u300c": "\u300d", "\u300e": "\u300f"}
 #: The mark in prose where something was quoted or named.
@@ -106,7 +108,8 @@ class ErrorBody:
     `param`: the field that is blamed. `data`: the decoded body, None where it is not JSON. `status`: the HTTP status
     the body itself states, 0 where none. `wrapped`: it is another server's error, handed on. `quoted`: codes that
     stand in text or metadata alone, where the caller's words may stand as well, with their spelling there.
-    `inner_status`: the status that such a text states, 0 where none; `inner_words`: its field and number."""
+    `inner_status`: the status that such a text states, 0 where none; `inner_words`: its field and number.
+    `in_prose`: those of `quoted` that stand between words, without a field of their own."""
 
     codes: tuple[str, ...]
     prose: str
@@ -119,6 +122,7 @@ class ErrorBody:
     quoted: Mapping[str, str]
     inner_status: int = 0
     inner_words: str = ""
+    in_prose: frozenset[str] = frozenset()
 
 
 class _Found:
@@ -158,6 +162,14 @@ class _Found:
         # A sentence in the place of a code is prose.
         sentences = [code for code in self.codes if " " in code]
         words = _plain(" ".join((*self.messages, *sentences))[:MAX_PROSE])
+        in_prose = frozenset[str]()
+        if not any(map(is_known, self.own)):
+            # The text's own code, where no field holds one.
+            stated = [text for text in _STATED.findall(words) if is_known(canonical(text))]
+            in_prose = frozenset(stated) - set(self.quoted.values())
+            self.quoting += 1
+            for text in stated:
+                self.code(text)
         return ErrorBody(
             tuple(dict.fromkeys(canonical(code) for code in self.codes)),
             without_names(words),
@@ -169,6 +181,7 @@ class _Found:
             self.wrapped,
             {code: text for code, text in self.quoted.items() if code not in self.own},
             *self.inner,
+            in_prose=in_prose,
         )
 
 

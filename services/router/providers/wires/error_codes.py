@@ -77,7 +77,8 @@ _TABLE: tuple[tuple[ErrorClass, str], ...] = (
     (
         ErrorClass.CONTEXT_TOO_LONG,
         "context_length_exceeded exceed_context_size context_window_exceeded max_context_length_exceeded"
-        " model_max_prompt_tokens_exceeded tokens_limit_reached request_too_large prompt_too_long input_too_long",
+        " model_context_window_exceeded model_max_prompt_tokens_exceeded tokens_limit_reached request_too_large"
+        " prompt_too_long input_too_long",
     ),
     (
         ErrorClass.CONTENT_REFUSED,
@@ -206,6 +207,11 @@ def class_of_codes(codes: Sequence[str], status: int, param: str) -> ErrorClass 
     if any(code.startswith(_NOT_HERE) for code in own if code != "unknown"):
         return ErrorClass.UNSUPPORTED_HERE
     return ErrorClass.INVALID_REQUEST if any(code.startswith(_OF_A_FIELD) for code in own) else None
+
+
+def is_known(code: str) -> bool:
+    """Returns True if the table holds a canonical code."""
+    return code in _CLASSES
 
 
 def is_everyones(codes: Iterable[str]) -> bool:

@@ -108,7 +108,8 @@ def verdict_of(
     vague = named is ErrorClass.INVALID_REQUEST and not is_everyones(error.codes)
     if named is not None and not vague:
         quoted = _quoted(named, error, status)
-        return _unless_upstream(status, error, _if_above_rate(Verdict(named, deciding_words=quoted), error))
+        by_code = Verdict(named, None, quoted not in error.in_prose, quoted)
+        return _unless_upstream(status, error, _if_above_rate(by_code, error))
     # A code that says no more than that some field is refused leaves open whether by this model alone.
     rules = (r for r in RULES if status in r.statuses and not (vague and r.error_class not in _OF_MODEL))
     found = next((v for r in rules if (v := _by_words(r, error, status, wait))), None)

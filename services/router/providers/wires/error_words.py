@@ -68,7 +68,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
         r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
         r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
-        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b"
+        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b|\b(exceeded|crossed) budget\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)"
         r"|payment required"
         r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)|(当日|今日|每日|每月|本月).{0,12}(上限|限额)",
@@ -90,6 +90,8 @@ RULES: tuple[Rule, ...] = (
         r"|request too large|request entity too large|long context|context window|too many total text bytes"
         r"|(maximum|max|available|model'?s?) (context|model|prompt|sequence) (length|size)"
         r"|exceed.{0,20} context\b"
+        # n_keep: 9750>= n_ctx: 8192, of llama.cpp and its like
+        r"|^\* \d{1,9} ?>=? \* \d{1,9}$"
         r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
         r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
@@ -133,23 +135,27 @@ RULES: tuple[Rule, ...] = (
         r"|\bno access to (the |this )?model|unexpected model name|\bverified to use (the |this )?model"
         r"|not (authorized|allowed|permitted) to (use|invoke|access|sample from) (the "
         r"|this |publisher )?model"
-        r"|access to \w{1,20} models is not allowed|\bmodel (is |was |has been )?disabled"
+        r"|access to \w{1,20} models is not allowed|\b(provider|model) not allowed for\b"
+        r"|\bmodel (is |was |has been )?disabled"
         r"|\* model is not (currently )?supported"
-        r"|\b(requested|selected|specified) model is not supported(?! (for|with|by|in|when|on|via)\b)"
+        r"|\b(requested|selected|specified) model ([^ ]{1,60} )?(is )?not supported"
+        r"(?! (for|with|by|in|when|on|via)\b)"
         r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
-        r"|模型(不存在|已下线)",
+        r"|模型(不存在|已下线)"
+        r"|\bllm provider not provided\b|\bcatalog(ue)? entry\b|\bto use this model\b",
         (400, 403, 410, 422, _UNSTATED),
     ),
     rule(
         ErrorClass.AUTHENTICATION,
-        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)"
+        r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)|\bvalid api key\b"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
         r"|\bapi key (is|has|does|was) (not?|been)\b"
         r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b"
         r"|location is not supported"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been"
         rf"|is|was|have been) {_DENIED}"
-        r"|not available in your (country|region)",
+        r"|not available in your (country|region)"
+        r"|\b(tier|plan|subscription|credential) (can|may) only be used\b|\bonly authorized for use with\b",
         (400, 403, 412, 422, _UNSTATED),
     ),
     rule(ErrorClass.MODEL_NOT_FOUND, r"暂未开放|(无权|没有权限)(访问|使用).{0,20}模型", (400, 403, 422, 429)),
@@ -158,7 +164,7 @@ RULES: tuple[Rule, ...] = (
         r"overload|high demand|no ?capacity|capacity (temporarily |limit )?exceeded|(at|of) capacity"
         r"|currently loading"
         r"|访问量过大|繁忙|过载|饱和"
-        r"|(model|server|engine|service) (is )?((currently|too) )?busy",
+        r"|(model|server|engine|service|system) (is )?((currently|too|really) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),
     rule(
@@ -166,12 +172,25 @@ RULES: tuple[Rule, ...] = (
         r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
         (400, 403, _UNSTATED),
     ),
+    # The model wrote a call or JSON that its own server could not use.
+    rule(
+        ErrorClass.MALFORMED,
+        r"\bfailed to parse (fc|function calls?|tool calls?)\b(?! arg)"
+        r"|\bmodel output (became|is|was) (abnormal|malformed)",
+        (400, 500),
+    ),
     # As a 400 too: FastChat (code 50001), LM Studio, gateways.
     rule(
         ErrorClass.SERVER_ERROR,
         r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory"
         r"|\bcuda\b"
-        r"|\bunexpected (server )?error\b",
+        r"|\bunexpected (server )?error\b"
+        # The server's program broke off, in JavaScript's or Python's words.
+        r"|\bcannot read propert|\bobject has no attribute\b|\bis not iterable\b|\bimport failed\b"
+        r"|\bindex out of range\b|\bpositional arguments?\b"
+        # A gateway without the server behind it.
+        r"|\bupstream request failed\b(?!:)|\bendpoint is unavailable\b|\bis degraded\b"
+        r"|\bdegraded function\b|响应异常|服务异常",
         (400, 403, 404, 409, 422),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.

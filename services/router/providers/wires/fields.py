@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from libs.bounds import MAX_TOKENS
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
-#: More than any model has ever counted; a larger figure is noise and must not reach an int64 field.
-_MAX_COUNT = 10**12
+#: More than any model has ever counted; a larger figure is noise. Four of them add up to no more than the ledger
+#: keeps: it refuses the whole record of an attempt with more.
+_MAX_COUNT = MAX_TOKENS // 4
 
 #: No provider's array has more values; what is beyond is left out, so that no loop over one takes long.
 MAX_ITEMS = 4096

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 
 from services.router.providers.wires.error_body import ErrorBody
-from services.router.providers.wires.request_faults import is_fault
+from services.router.providers.wires.request_faults import count_words, is_fault
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
@@ -49,12 +49,12 @@ _SAID = (
     r"|\bmaximum number of (?!tokens\b)|\btoo many (?!requests\b|tokens\b)|\bpixels?\b",
     # Unrecognized request argument supplied / Extra inputs are not permitted / Unknown name / Cannot find field
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|extraneous|additional)"
-    rf" (?:(?:request|body|json|top-level|tool choice|keyword) ){{0,2}}{_FIELD}",
+    rf" (?:(?:request|body|json|top-level|tool choice|keyword|\*) ){{0,2}}{_FIELD}",
     r"\bextra inputs\b|\bextraneous key\b|\bunknown (?:name|variant)\b|\bfind field\b"
     rf"|\bnot an? (?:valid|known) {_FIELD}",
     # does not work with the specified model / is not a multimodal model
     rf"\b(?:this|specified|requested|selected|chosen|given) {_PLACE}\b"
-    r"|\bnot an? (?:multi-?modal|vision|chat|reasoning)\b",
+    r"|\bnot an? (?:multi-?modal|vision|chat|reasoning)\b|\bmodel expects\b",
     # may only be set to 1 when thinking is enabled / must be false in thinking mode
     rf"\b{_MODE}(?: is (?:on|enabled)| mode\b| calls?\b| requests?\b)|\bforces tool use\b",
     # cannot both be specified / may not be enabled when / is incompatible with
@@ -75,6 +75,8 @@ _SAID = (
     r"\b(?:unable to|failed to|could not|cannot|error while) (?:fetch|download|retriev|access)",
     # 'additionalProperties' is required to be supplied and to be false / must contain the word 'json'
     r"\bto be supplied and\b|\bmust be supplied and\b|\bmust contain the word\b|\bat the top level\b",
+    # invalid value: `document`, supported values are: `text` / 取值范围 ['text'] (the range of values is)
+    r"\binvalid value: [^ ]{1,40}, supported values\b|取值范围",
     # failed to parse grammar / JSON schema conversion failed / template error
     r"\bgrammar\b|\bschema conversion\b|\btemplate\b",
     # should be non-empty for OBJECT type / a constraint that has too many states / Proto field is not repeating
@@ -93,12 +95,15 @@ _PLAIN_WORDS = re.compile(
 #: Statuses that blame the request; 0: none is stated.
 _STATUSES = frozenset({0, 400, 422})
 _PLAIN_STATUSES = frozenset({404, 500})
-#: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning, and
-#: Google's own form of schemas, which no other vendor wants.
+#: Refusals that prose without names does not show: codes in it, what a vendor asks back of its own reasoning,
+#: Google's own form of schemas, which no other vendor wants, a role that callers may use ("got 'developer'"), and
+#: words that a model keeps for itself (<|image_pad|>).
 _IN_NAMES = re.compile(
     r"\bunsupported_|\bextra_forbidden\b|reasoning_content|reasoning'? item\b|thought_?signature"
-    r"|encrypted_content|redacted_thinking|\bsignature\b"
+    r"|encrypted_content|redacted_thinking|\bsignature\b|\bthinking\.thinking\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
+    r"|\b(?:invalid|unknown|unexpected|illegal) (?:message )?role:? ?['\"`]?(?:system|developer)\b"
+    r"|\bgot:? ['\"`]?(?:system|developer)\b|<\|\w{1,24}\|>"
 )
 
 #: Of sampling and penalties, whose bounds are the same nearly everywhere.
@@ -133,7 +138,7 @@ _NAMES: tuple[tuple[Feature | None, str], ...] = (
     (Feature.SYSTEM, r"system|developer"),
     (Feature.STREAM, r"stream(?:ing|_options)?"),
 )
-_NAMED = re.compile("|".join(rf"(?P<n{n}>\b(?:{names})\b)" for n, (_, names) in enumerate(_NAMES)))
+_NAMED = re.compile("|".join(rf"(?P<n{n}>\b(?:{names})\b)" for n, (_, names) in enumerate(_NAMES)), re.ASCII)
 
 #: Keywords of JSON Schema that one vendor or another refuses. https://json-schema.org/draft/2020-12
 _KEYWORDS = {
@@ -172,7 +177,7 @@ _WORD = re.compile(r"\$?[a-z_]{2,32}")
 _ABOVE = re.compile(
     r"too (?:large|long|high|many|big)|exceed|above|at most|less than or equal"
     r"|greater than(?! or equal)|<=| > |maximum|up to"
-    r"|range (?:of|is)"
+    r"|range (?:of|is)|非法"
 )
 #: A bound on the temperature that only some vendors have; others go up to 2.
 _BELOW_TWO = re.compile(
@@ -226,8 +231,7 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
         return False
     if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
         return True
-    own_words = sum(word.strip(".,:;!()").isalpha() for word in error.prose.split(" "))
-    if status == 0 or own_words < _SENTENCE or is_fault(error.words):
+    if status == 0 or count_words(error.prose) < _SENTENCE or is_fault(error.words):
         return False
     return _first_named(error)[0] not in _ALIKE or not _OUT_OF_RANGE.search(error.words)
 

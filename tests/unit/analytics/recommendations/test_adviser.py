@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from libs.types import ErrorClass, Usage
-from services.analytics.alerts.quota_alert import AlertKind, QuotaAlert
+from services.analytics.alerts.quota_alert import QuotaAlert, QuotaAlertKind, alert_of
 from services.analytics.ledger.attempt import Outcome
 from services.analytics.ledger.request import RequestRecord
 from services.analytics.recommendations.decision import Decision, Standing, Verdict
@@ -17,8 +17,9 @@ from services.analytics.recommendations.gather import Sources, exhausted, gather
 from services.analytics.recommendations.measurement import left_as_it_was
 from services.analytics.recommendations.optimization import optimization_of
 from services.analytics.recommendations.recommendation import RecommendationKind
+from tests.support.alerts import MemoryAlerts
 from tests.support.clock import ManualClock
-from tests.support.ledger import NOW, MemoryLedger, MemoryQuotaAlerts, an_attempt
+from tests.support.ledger import NOW, MemoryLedger, an_attempt
 from tests.support.recommendations import DAY, MemoryDetails, adviser, priced_catalog
 
 CHEAPER, SHORTER = RecommendationKind.CHEAPER_MODEL, RecommendationKind.SHORTEN_PROMPTS
@@ -125,14 +126,14 @@ def test_a_window_is_of_whole_days_of_the_zone() -> None:
 
 
 def test_a_quota_is_used_up_from_the_alert_to_its_end() -> None:
-    """A day's to the end of that day, unless it was cleared; other alerts are none of it."""
+    """A day's to the end of that day, unless it was cleared."""
     window = window_at(NOW, ZoneInfo("UTC"))
     begin = window.starts[20]
     alert = QuotaAlert(
         "tenant:acme",
         "requests",
         "day",
-        AlertKind.EXHAUSTED,
+        QuotaAlertKind.EXHAUSTED,
         begin,
         begin + 7200,
         begin + 3600,
@@ -144,11 +145,10 @@ def test_a_quota_is_used_up_from_the_alert_to_its_end() -> None:
     month = replace(
         alert, period="month", raised=window.starts[25] + 5, cleared=None, window_start=window.starts[10]
     )
-    soon = replace(alert, kind=AlertKind.EXHAUSTION_LIKELY, window_start=begin + DAY)
     standing = replace(alert, scope="tenant:beta", cleared=None)
     beta = ExhaustedQuota("tenant:beta", "requests", "day", 10, 1, frozenset({20}))
-    assert exhausted([standing], window) == [beta]
-    assert exhausted([alert, month, soon], window) == [
+    assert exhausted([alert_of(standing)], window) == [beta]
+    assert exhausted([alert_of(alert), alert_of(month)], window) == [
         ExhaustedQuota("tenant:acme", "requests", "day", 10, 1, frozenset({20})),
         ExhaustedQuota("tenant:acme", "requests", "month", 10, 1, frozenset({25, 26, 27})),
     ]
@@ -167,5 +167,5 @@ async def test_every_attempt_of_the_window_is_in_the_day_that_it_began_in(zone: 
             for end in (0, 1)
         ]
     )
-    found = await gather(Sources(ledger, MemoryDetails(), MemoryQuotaAlerts()), window)
+    found = await gather(Sources(ledger, MemoryDetails(), MemoryAlerts()), window)
     assert [(use.day, use.calls) for use in found.models] == [(place, 2) for place in range(28)]

@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from libs.errors import Unavailable
-from libs.limits import Amounts
+from libs.limits import Amounts, LimitKey
 from services.ratelimit.alerts.alerts import MAX_WAITING, Alerts
-from services.ratelimit.alerts.burn import PAIRS, Alert, AlertKind, alert_conditions, burn_rate
+from services.ratelimit.alerts.burn import (
+    PAIRS,
+    Alert,
+    AlertKind,
+    alert_conditions,
+    burn_rate,
+    threshold_reached,
+)
 from services.ratelimit.domain.limits import Limit
 from services.ratelimit.domain.quota import Quota
 from services.ratelimit.forecasting.trend import SAMPLE_SECONDS, Trend
@@ -20,7 +27,7 @@ from tests.support.limiter import Replica
 from tests.support.limits import OracleStore, limit
 
 DAY = 86_400.0
-FAST, SLOW, LIKELY, EXHAUSTED = AlertKind
+FAST, SLOW, LIKELY, EXHAUSTED, THRESHOLD, DIFFERENCE = AlertKind
 
 
 @dataclass
@@ -45,8 +52,16 @@ class Bed:
         self.store = OracleStore(lambda: round(self.clock.now() * 1000))
         self.replica = Replica(self.store, limits, clock=self.clock)
         self.sink = Sink()
+        self.thresholds: dict[LimitKey, Sequence[int]] = {}
+        self.differences: dict[LimitKey, int] = {}
         self.alerts = Alerts(
-            self.replica.enforcer, self.replica.trends, self.sink, self.clock, self.replica.metrics
+            self.replica.enforcer,
+            self.replica.trends,
+            self.sink,
+            self.clock,
+            self.replica.metrics,
+            thresholds=lambda: self.thresholds,
+            differences=lambda: self.differences,
         )
         self.limits = limits
         self._number = 0
@@ -191,3 +206,46 @@ async def test_metrics_show_what_stands() -> None:
     value = bed.replica.metrics.registry.get_sample_value
     assert value("pointsman_quota_alerts_standing", {"kind": "exhausted"}) == 1
     assert value("pointsman_quota_alerts_total", {"kind": "exhausted", "word": "raised"}) == 1
+
+
+async def test_each_threshold_of_a_budget_is_told_once_until_it_is_used_up() -> None:
+    """With its percent; the last one gives way to exhaustion, and what is only reserved counts for none."""
+    bed = Bed(limit("requests", "day", 1000))
+    bed.thresholds = {bed.limits[0].key: [50, 80]}
+    each = (900,)
+    ask = Admission("held", "h", "held", bed.limits, each, each, 60.0, 2, 0)
+    await bed.store.admit([ask])
+    bed.replica.trends.follow(bed.limits)
+    await bed.live(20)
+    assert THRESHOLD not in dict(bed.words())
+    await bed.store.settle("held", "h", Amounts(0))
+    told = []
+    for amount in (490, 10, 300, 10, 190):
+        await bed.use(amount)
+        await bed.live(20)
+        told.append([a.percent for a in bed.sink.heard if a.kind is THRESHOLD and a.cleared is None])
+    assert told == [[], [50], [50, 80], [50, 80], [50, 80]]
+    (cleared,) = [a for a in bed.sink.heard if a.kind is THRESHOLD and a.cleared is not None]
+    assert cleared.percent == 80
+    assert (EXHAUSTED, True) in bed.words()
+
+
+@pytest.mark.parametrize(
+    ("used", "reached"), [(0, 0), (499, 0), (500, 50), (799, 50), (800, 80), (1000, 80), (5000, 80)]
+)
+def test_the_highest_threshold_that_is_reached_counts(used: int, reached: int) -> None:
+    assert threshold_reached(used, 1000, [50, 80]) == reached
+    assert threshold_reached(used, 0, [50, 80]) == 0
+
+
+async def test_a_difference_from_the_ledger_is_an_alert_for_as_long_as_it_lasts() -> None:
+    """With the amount and its sign."""
+    bed = Bed(limit("requests", "day", 100_000))
+    bed.replica.trends.follow(bed.limits)
+    await bed.use(10)
+    bed.differences = {bed.limits[0].key: -4}
+    await bed.live(40)
+    bed.differences = {}
+    await bed.live(20)
+    assert bed.words() == [(DIFFERENCE, True), (DIFFERENCE, False)]
+    assert [alert.difference for alert in bed.sink.heard] == [-4, -4]

@@ -603,6 +603,19 @@ async def test_regression_a_hedge_is_an_attempt_like_any_other() -> None:
     h.assert_settled()
 
 
+async def test_a_record_tells_what_the_providers_prompt_cache_saved() -> None:
+    """The price of the same usage without it, less the cost; nothing without cached tokens."""
+    h = Harness(
+        THREE,
+        {"a/m": [Completion("hello", FinishReason.STOP, Usage(100, 5, cache_read_tokens=60)), "again"]},
+        price=lambda provider, model, usage, at, name: 10 * usage.input_tokens - 9 * usage.cache_read_tokens,
+    )
+    for _ in range(2):
+        await h.generate.whole(h.catalog, TENANT, generation())
+    records = h.spool.ended
+    assert [(r.cost_micro_usd, r.cache_saving_micro_usd) for r in records] == [(460, 540), (100, 0)]
+
+
 async def test_a_hedge_is_capped_in_money_where_the_request_names_no_maximum() -> None:
     """It may cost twice what the first attempt may: of two others the dear one is passed over."""
     prices = {"a/m": 100, "b/m": 201, "c/m": 200}

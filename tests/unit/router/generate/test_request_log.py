@@ -9,6 +9,7 @@ import pytest
 from libs.errors import PointsmanError
 from libs.request_record import RequestRecord
 from libs.types import ErrorClass
+from services.router.generate.request_log import MOST_CANDIDATES
 from tests.support.routing import HANG, TENANT, Harness, catalog, denial, fail, generation, model
 
 A, B = model("a/m"), model("b/m")
@@ -51,16 +52,37 @@ async def test_a_failover_is_one_request_with_two_attempts() -> None:
     assert record.cost_micro_usd == result.cost_micro_usd
 
 
+async def test_an_old_answer_is_recorded_as_one_without_failover() -> None:
+    """Its attempts failed, and the answer is that of an earlier request: the record names who gave it then."""
+    h = Harness(
+        catalog([A], degradation=("stale_cache",)), {"a/m": ["fine", *[fail(ErrorClass.OVERLOADED)] * 4]}
+    )
+    await h.generate.whole(h.catalog, TENANT, generation())
+    result = await h.generate.whole(h.catalog, TENANT, generation())
+    first, record = sorted(h.spool.requests, key=lambda one: one.cached)
+    assert (first.cached, first.outcome) == (False, "success")
+    assert (record.cached, record.outcome, record.error_reason, record.failed_over) == (
+        True,
+        "success",
+        "",
+        False,
+    )
+    assert (record.provider, record.model) == ("a", "m")
+    assert (record.attempts, record.cost_micro_usd) == (len(result.attempts), result.cost_micro_usd)
+    assert record.record_id != first.record_id
+
+
 async def test_an_error_is_recorded_as_its_caller_got_it() -> None:
     """With the reason of the error, once, and the money that was spent."""
     h = Harness(catalog([A]), {"a/m": [fail(ErrorClass.OVERLOADED)] * 4})
     with pytest.raises(PointsmanError) as caught:
         await h.generate.whole(h.catalog, TENANT, generation())
     record = only(h)
-    assert (record.outcome, record.error_reason, record.provider) == (
+    assert (record.outcome, record.error_reason, record.provider, record.failed_over) == (
         "failure",
         caught.value.reason,
         "",
+        False,
     )
 
 
@@ -102,3 +124,15 @@ async def test_a_stream_is_recorded_once_although_it_is_closed_after_its_end() -
     await events.aclose()
     record = only(h)
     assert (record.outcome, record.streamed) == ("success", True)
+
+
+async def test_of_a_large_catalog_as_many_candidates_are_recorded_as_the_ledger_keeps() -> None:
+    """With and without one that a limit kept from being called: the ledger refused the whole record of a request
+    that considered more, where nothing was passed over."""
+    models = [model(f"a/m{i}") for i in range(MOST_CANDIDATES + 1)]
+    for denied in (False, True):
+        h = Harness(catalog([A], models), {"a/m": ["fine"], "a/m0": ["fine"]})
+        if denied:
+            h.admission.denied["model:a/m"] = denial("model:a/m")
+        await h.generate.whole(h.catalog, TENANT, generation())
+        assert len(only(h).candidates) == MOST_CANDIDATES

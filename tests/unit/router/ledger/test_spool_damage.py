@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import tempfile
 import zlib
@@ -239,3 +240,42 @@ def test_a_kind_is_never_mistaken() -> None:
     data[data.index(BEGIN, 12)] = END[0]
     assert read(bytes(data)) == []
     assert isinstance(msgspec.msgpack.decode(payload, type=UsageRecord), UsageRecord)
+
+
+@pytest.mark.parametrize("tail", ["zeros", "nothing", "ones", "noise"])
+def test_a_tail_torn_at_any_byte_loses_what_was_not_whole_and_says_so(tmp_path: Path, tail: str) -> None:
+    """In the last two frames, with whatever stands behind: every frame before is read, no other, and half a frame
+    is reported as one."""
+    spool, _ = opened(tmp_path / "whole")
+    ends = [0]
+    for i in range(4):
+        spool.end(record(str(i)))
+        ends.append(spool.backlog_bytes)
+    die(spool)
+    (path,) = (tmp_path / "whole").glob("*.usage")
+    data, rng = path.read_bytes()[: ends[-1] + 100], random.Random(1)
+    for place in range(ends[2], ends[4] + 1):
+        rest = len(data) - place
+        behind = {"zeros": bytes(rest), "nothing": b"", "ones": b"\xff" * rest, "noise": rng.randbytes(rest)}
+        directory = tmp_path / str(place)
+        directory.mkdir()
+        torn = data[:place] + behind[tail]
+        (directory / f"{1:08d}.usage").write_bytes(torn)
+        # The last bytes of a frame may be zeros themselves.
+        whole = next(
+            i for i in range(5) if i == 4 or torn[ends[i] : ends[i + 1]] != data[ends[i] : ends[i + 1]]
+        )
+        spool, metrics = opened(directory)
+        assert sent(spool) == [str(i) for i in range(whole)]
+        assert count(metrics, "spool_damaged_records_total") == any(torn[ends[whole] :])
+        spool.close()
+
+
+def test_a_stray_file_keeps_no_router_from_starting(tmp_path: Path) -> None:
+    """A copy that somebody made has no number: it is named in the log and left alone."""
+    (tmp_path / "00000001 (copy).usage").write_bytes(b"x" * 100)
+    spool, _ = opened(tmp_path)
+    spool.end(record("a"))
+    assert sent(spool) == ["a"]
+    spool.close()
+    assert [path.name for path in tmp_path.glob("*.usage")] == ["00000001 (copy).usage"]

@@ -36,7 +36,7 @@ def plan(
     """A plan with fixed prices."""
     request = request or generation()
     return make_plan(
-        entries_for(found, tenant, request.content_type, request.models),
+        entries_for(found, found.policy_for(tenant, request.content_type), request.models),
         PlanRequest(request, tenant, found.policies["default"], stream),
         Conditions(
             lambda m: (states or {}).get(m.id, UNKNOWN),
@@ -247,7 +247,7 @@ def test_a_provider_that_cannot_be_called_is_left_out_with_its_reason() -> None:
     found = catalog([A], [B])
     for state in (UNKNOWN, TargetHealth(Availability.DOWN, reason="open", trial=True)):
         made = make_plan(
-            entries_for(found, TENANT, "general", ()),
+            entries_for(found, found.policy_for(TENANT, "general"), ()),
             PlanRequest(generation(), TENANT, found.policies["default"]),
             Conditions(
                 lambda m, state=state: state,  # type: ignore[misc]
@@ -288,7 +288,7 @@ def test_regression_scores_compare_the_models_of_one_tier(strategy: Strategy, se
     def scored(*tiers: list[Model]) -> list[tuple[str, float, float]]:
         found = catalog(*tiers)
         made = make_plan(
-            entries_for(found, TENANT, "general", ()),
+            entries_for(found, found.policy_for(TENANT, "general"), ()),
             PlanRequest(generation(strategy=strategy), TENANT, found.policies["default"]),
             Conditions(
                 lambda m: states[m.id],

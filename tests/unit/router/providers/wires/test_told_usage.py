@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.bounds import MAX_TOKENS
 from libs.types import Usage, UsageAccuracy
 from services.router.providers.wires.wire import StreamDecoder
 from services.router.request.generation import ProviderFailure, StreamEnd
@@ -156,6 +158,18 @@ def test_regression_later_zeros_do_not_wipe_out_what_was_told(name: str) -> None
     """The most of every count, exact since it was told at the end."""
     kind, data = TOLD_TWICE[name]
     assert ended(WIRES[kind].decoder(), data).usage == Usage(17_000, 40, 16_000)
+
+
+@pytest.mark.parametrize(
+    "count", [MAX_TOKENS // 4, MAX_TOKENS // 4 + 1, MAX_TOKENS, MAX_TOKENS + 1, 10**12, 2**63]
+)
+@pytest.mark.parametrize("name", [name for name, (kind, _) in TOLD_TWICE.items() if "bedrock" not in kind])
+def test_no_count_is_told_that_the_ledger_would_refuse(name: str, count: int) -> None:
+    """An absurd count is none; those that are added up, of which each is kept, stay within what is kept too. Counts
+    of thousands of millions were taken over, and the ledger then refused the whole record."""
+    kind, data = TOLD_TWICE[name]
+    usage = ended(WIRES[kind].decoder(), re.sub(rb"\b\d+000\b", b"%d" % count, data)).usage
+    assert usage is None or all(0 <= getattr(usage, field) <= MAX_TOKENS for field in FIELDS)
 
 
 #: Told before the rest of the text came.

@@ -1,0 +1,161 @@
+"""Webhooks of the setting, their signature, and when they are tried again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from random import Random
+
+import pytest
+from pydantic import ValidationError
+
+from libs.errors import Unavailable
+from libs.telemetry import Metrics
+from services.analytics.alerts.http_webhook import retry_after
+from services.analytics.alerts.store import Delivery
+from services.analytics.alerts.webhook import TRIES, headers, next_try, read_destinations
+from services.analytics.alerts.webhooks import Answer, SendError, Webhooks
+from services.analytics.settings import AnalyticsSettings
+from tests.support.alerts import SPEND, MemoryAlerts
+from tests.support.clock import ManualClock
+from tests.support.ledger import NOW
+
+KEY = bytes(range(24))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+
+
+def entry(url: str = "https://hooks.example.com/x", secret: str = SECRET) -> str:
+    return json.dumps({"ops": {"url": url, "secret": secret}})
+
+
+def test_the_signature_is_that_of_the_specification() -> None:
+    """Its published example: the secret, the message and the signature that they give."""
+    secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    found = headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/",
+        "ftp://hooks.example.com/",
+        "https://127.0.0.1/",
+        "https://10.0.0.1/",
+        "https://169.254.169.254/latest",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[fd00::1]/",
+        "https://2130706433/",
+        "https://0177.0.0.1/",
+        "https://127.1/",
+        "https://user@hooks.example.com/",
+        "https:///x",
+        "hooks.example.com",
+        "https://[",
+        "",
+    ],
+)
+def test_addresses_that_must_not_be_called_are_refused(url: str) -> None:
+    """Without being repeated."""
+    with pytest.raises(ValueError, match="webhook 'ops': its url") as caught:
+        read_destinations(entry(url), ())
+    assert not url or url not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://hooks.internal/x", "https://10.0.0.7/", "https://[fd00::1]:8443/"])
+def test_hosts_that_are_allowed_by_name_may_be_inside(url: str) -> None:
+    (found,) = read_destinations(entry(url), {"hooks.internal", "10.0.0.7", "fd00::1"})
+    assert (found.name, found.url, found.secret) == ("ops", url, KEY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "[]",
+        '{"ops": 1}',
+        '{"ops": {"url": "https://hooks.example.com"}}',
+        json.dumps({"": json.loads(entry())["ops"]}),
+        json.dumps({f"n{i}": json.loads(entry())["ops"] for i in range(17)}),
+        entry(secret="whsec_"),
+        entry(secret=SECRET.removeprefix("whsec_")),
+        entry(secret="whsec_" + base64.b64encode(bytes(23)).decode()),
+        entry(secret="whsec_" + base64.b64encode(bytes(65)).decode()),
+        entry(secret="whsec_not base64 at all!"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_no_secret_is_repeated(text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalyticsSettings.model_validate({"postgres_dsn": "postgresql://x/y", "webhooks": text})
+    message = str(caught.value.errors()[0]["msg"])
+    assert base64.b64encode(KEY).decode() not in message
+    assert read_destinations(" ", ()) == ()
+
+
+def test_tries_are_spread_over_three_days_and_end() -> None:
+    """By the specification's intervals, with a little chance; the time that is asked for makes them longer only."""
+    waits = [next_try(n, 0.0, Random(n), None) for n in range(1, len(TRIES) + 2)]
+    assert waits[-1] is None
+    for wait, least in zip(waits, TRIES, strict=False):
+        assert wait is not None
+        assert least <= wait <= 1.1 * least
+    assert next_try(1, 0.0, Random(1), 1000.0) == 1000
+    assert (next_try(3, 0.0, Random(1), 1.0) or 0) >= 1800
+    assert next_try(1, 0.0, Random(1), 1e9) == 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("120", 120.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("9" * 30, None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(text: str, seconds: float | None) -> None:
+    assert retry_after(text, NOW) == seconds
+
+
+class Silent:
+    """A Sender to whom nobody answers."""
+
+    async def send(self, url: str, headers: object, body: bytes) -> Answer:
+        raise SendError("it is silent")
+
+
+class Away(MemoryAlerts):
+    """Deliveries whose store is gone."""
+
+    async def claim(self, destination: str, now: float, lease: float) -> Delivery | None:
+        raise Unavailable("away")
+
+
+async def test_what_nobody_takes_is_given_up_after_the_last_try() -> None:
+    """Ten in all."""
+    clock, store, metrics = ManualClock(now=NOW), MemoryAlerts(), Metrics()
+    webhooks = Webhooks(read_destinations(entry(), ()), store, Silent(), clock, Random(1), metrics)
+    await store.record([SPEND])
+    await webhooks.announce()
+    tries = 0
+    while await webhooks.send_due("ops"):
+        tries += 1
+        clock.advance(100_000)
+    assert tries == len(TRIES) + 1
+    value = metrics.registry.get_sample_value
+    name = "pointsman_analytics_webhook_tries_total"
+    assert value(name, {"destination": "ops", "result": "failed"}) == len(TRIES)
+    assert value(name, {"destination": "ops", "result": "given_up"}) == 1
+
+
+async def test_a_store_that_is_away_is_told_to_the_loop() -> None:
+    """Which tries again."""
+    webhooks = Webhooks(
+        read_destinations(entry(), ()), Away(), Silent(), ManualClock(now=NOW), Random(1), Metrics()
+    )
+    with pytest.raises(Unavailable):
+        await webhooks.send_due("ops")
