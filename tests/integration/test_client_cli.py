@@ -197,6 +197,7 @@ async def test_one_prompt_as_json_from_standard_input(shell: Shell) -> None:
         "reasoning",
         "refusal",
         "citations",
+        "ignored",
     }
 
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from libs.limits import PERIODS, Period, Unit
+from libs.limits import MAX_COUNTER, PERIODS, Period, Unit
 from services.router.providers.limit_evidence import ObservedLimit
-from services.router.providers.wires.fields import as_count, as_number
+from services.router.providers.wires.fields import as_number
 from services.router.providers.wires.waits import answered_at, reset_in
 
 #: Periods that a kind of provider documents but leaves out of its headers.
@@ -135,4 +135,6 @@ def stated_limits(kind: str, headers: Mapping[str, str]) -> tuple[ObservedLimit,
 def _count(text: str | None) -> int | None:
     # Drafts of the IETF header put parameters behind the number: "100, 100;w=60".
     number = as_number(text.split(",")[0].split(";")[0]) if text else None
-    return as_count(number)
+    return (
+        int(number) if number is not None and 0 <= number <= MAX_COUNTER and number == int(number) else None
+    )

@@ -45,6 +45,8 @@ _FAULTS = (
     r"|\b(?:responses|outputs?|results?) (?:found )?for\b|\bfound for\b|\bnumber of (?:tool|function)"
     r"|\bnot the same\b|\bunique\b|\bduplicate"
     r"|\bmatching (?:number|tool|call|result)|\bsupported values are:[^.]{0,80}(?:\bassistant\b|_text\b)"
+    # Tokens that no text has, given in its place
+    r"|\btokens? in prompt\b"
     r"|\btoolresult\b|\bcan only be in\b|\bcorrespond|\bwhile providing\b|\btwice\b",
     # Names and ids
     r"\bmatch(?:es)? (?:the )?pattern\b|\binvalid (?:function |tool )?(?:name|url)\b|\bhave a name\b"

@@ -27,7 +27,10 @@ def shape_answer(prompt: Prompt, rules: Rules) -> Prompt:
     if not wanted.schema_json:
         if prompt.tools and not rules.json_with_tools:
             return _ask(replace(prompt, response_format=None), JSON_ONLY)
-        said = not rules.json_word or any(map(_says_word, prompt.messages))
+        # An answer that is begun does not count: it may become a prefill, and is another one in the next turn.
+        begun = bool(prompt.messages) and prompt.messages[-1].role is Role.ASSISTANT
+        asked = prompt.messages[:-1] if begun else prompt.messages
+        said = not rules.json_word or any(map(_says_word, asked))
         return prompt if said else _ask(prompt, JSON_ONLY)
     in_words = (
         f"Answer with one JSON object that fits this JSON Schema, and nothing else:\n{wanted.schema_json}"
