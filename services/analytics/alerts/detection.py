@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 from libs.clock import Clock
@@ -221,10 +222,10 @@ class Detection:
         """Returns what moved: amounts of the finding's span beside the same span of earlier days."""
         if finding.kind is AlertKind.RELIABILITY_DROP:
             return ()
-        amount: Callable[[Use], float] = lambda use: use.cost  # noqa: E731
+        amount: Callable[[Use], float] = attrgetter("cost")
         dimensions: tuple[str, ...] = DIMENSIONS
         if finding.kind is AlertKind.ERROR_ANOMALY:
-            amount, dimensions = (lambda use: use.count.failed), ("error_class", *DIMENSIONS)
+            amount, dimensions = attrgetter("count.failed"), ("error_class", *DIMENSIONS)
         ends = [until - day * _DAY for day in range(_EXPLAINED_BY_DAYS, -1, -1)]
         bounds = sorted({bound for end in ends for bound in (end - finding.span, end)})
         known = {name for name, _ in finding.subject}

@@ -60,7 +60,7 @@ class Attempt:
     http_status: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_micro_usd: int = 0
-    #: What the same usage would have cost more without the provider's prompt cache.
+    #: Micro-USD that the same usage would have cost more without the provider's prompt cache.
     cache_saving_micro_usd: int = 0
     finish_reason: FinishReason | None = None
     streamed: bool = False

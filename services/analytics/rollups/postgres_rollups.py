@@ -55,7 +55,7 @@ def _given(first: int) -> str:
 
 
 _OF_REQUESTS = f"SELECT {', '.join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])"
-#: What the attempts of the requests $1 were before those named in $2 were written; from $3 on: the replaced ones.
+#: Attempts of the requests $1 as they were before those named in $2 were written; from $3 on: the replaced ones.
 _BEFORE = f"""(
     {_OF_REQUESTS} AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
     UNION ALL {_given(3)}

@@ -52,7 +52,7 @@ class Pool:
         self._to_tidy: list[Scope] = []
         #: A scope was taken from whose next check is due.
         self._check_due = False
-        #: What running calls have taken, by the identity of what `take` has returned.
+        #: Amounts that running calls have taken, by the identity of what `take` has returned.
         self._taken: dict[int, Sequence[Taken]] = {}
 
     def __len__(self) -> int:
