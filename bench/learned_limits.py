@@ -25,6 +25,7 @@ import argparse
 import heapq
 import itertools
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -88,7 +89,7 @@ class Fleet:
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)
         self.learners = [LimitLearner() for _ in range(self.routers)]
-        self.weights = [self.rng.uniform(0.5, 2) for _ in self.learners]
+        self.weights = list(itertools.accumulate(self.rng.uniform(0.5, 2) for _ in self.learners))
         self.buckets: dict[LimitKey, Bucket] = {}
         self.reports: dict[str, Observed] = {}
         self.sent = self.let_through = self.refused = self.held_back = self.lost = 0
@@ -109,7 +110,7 @@ class Fleet:
 
         def call(now: float) -> None:
             at(now + self.rng.expovariate(self.rate), call)
-            (learner,) = self.rng.choices(self.learners, self.weights)
+            (learner,) = self.rng.choices(self.learners, cum_weights=self.weights)
             reply = self._send(now)
             if reply is None:
                 return
@@ -205,8 +206,10 @@ def flapping(reply: Reply, shortest: float, longest: float) -> Callable[[Random]
     """Good and bad phases of such lengths in turn."""
 
     def make(rng: Random) -> Provider:
-        phases = list(itertools.takewhile(lambda phase: phase[0] < 2400, _phases(rng, shortest, longest)))
-        return lambda now, _: reply if any(begin <= now < end for begin, end in phases) else GOOD
+        phases = itertools.takewhile(lambda phase: phase[0] < 2400, _phases(rng, shortest, longest))
+        # Good and bad ones take turns: within a bad one, an odd number of them has begun or ended.
+        changes = [instant for phase in phases for instant in phase]
+        return lambda now, _: reply if bisect_right(changes, now) % 2 else GOOD
 
     return make
 

@@ -17,7 +17,7 @@ from tests.support.load import Load, under_load
 from tests.support.stack import RunningStack, running_stack
 
 #: Answers for each tenant before the fault, while a process is frozen, and after all is well again.
-BEFORE, FROZEN, AFTER = 40, 20, 60
+BEFORE, FROZEN, AFTER = 20, 20, 30
 
 
 @pytest.fixture(scope="module")
