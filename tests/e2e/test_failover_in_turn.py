@@ -1,10 +1,13 @@
 """The faults of the public failover benchmark (failoverbench) as it runs them: one caller meets one after the other
-over HTTP, all at models of one provider, with the timeouts of the catalog's defaults."""
+over HTTP, all at models of one provider, with the timeouts of the catalog's defaults. Its two stacks run at once."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,8 +15,8 @@ import pytest
 
 from dev.catalog import PUBLISHED_HASH, PUBLISHED_KEY
 from tests.e2e.test_failover_scenarios import FAULTS, PRIMARY_MS, PROMPT, TOKENS
-from tests.support.edges import Http, Refused
-from tests.support.stack import RunningStack, running_stack
+from tests.support.edges import Answer, Http, Refused
+from tests.support.stack import running_stack
 
 #: Scenario → the failed attempts at its model, and True where the model itself gives the answer in the end.
 EXPECTED: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -34,6 +37,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 #: These may be called beside the fallback, where nothing of their provider has answered since the silence.
 AFTER_SILENCE = ("s07", "s08", "s09", "s10")
+FALLBACKS = ("wall/ok", "other/ok")
 
 
 def _catalog() -> str:
@@ -62,12 +66,17 @@ def _catalog() -> str:
     return json.dumps(catalog)
 
 
-@pytest.fixture(params=["wall/ok", "other/ok"])
-async def asked(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[RunningStack, Http, str]]:
-    """A stack of its own, which has learned nothing yet; the fallback is at the same provider, or at another."""
-    async with running_stack(tmp_path_factory.mktemp("turns"), _catalog()) as stack:
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The answer of a fallback, and those to the faults in turn, by scenario."""
+
+    whole: str
+    answers: Mapping[str, Answer | Refused]
+
+
+async def take_turns(directory: Path, fallback: str) -> Turns:
+    """Meets one fault after the other on a stack of its own, which has learned nothing yet."""
+    async with running_stack(directory, _catalog()) as stack:
         faults: list[dict[str, Any]] = [
             {**fault, "when": {**fault.get("when", {}), "model": name}}
             for name in EXPECTED
@@ -77,25 +86,41 @@ async def asked(
         await stack.simulator.set("other", tokens=TOKENS, ms_per_token=PRIMARY_MS)
         url = f"http://{stack.addresses['router http']}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key=PUBLISHED_KEY, max_retries=0) as client:
-            yield stack, Http(client), str(request.param)
+            edge = Http(client)
+            whole = (await edge.ask(PROMPT, [fallback], "turn-whole", stream=True)).text
+            answers: dict[str, Answer | Refused] = {}
+            for name in EXPECTED:
+                try:
+                    answers[name] = await edge.ask(
+                        PROMPT, [f"wall/{name}", fallback], f"turn-{name}", stream=True
+                    )
+                except Refused as refused:
+                    answers[name] = refused
+            return Turns(whole, answers)
 
 
+@pytest.fixture(scope="module")
+async def turns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Turns]:
+    """By fallback, which is at the same provider, or at another; both at once."""
+    found = await asyncio.gather(*(take_turns(tmp_path_factory.mktemp("turns"), name) for name in FALLBACKS))
+    return dict(zip(FALLBACKS, found, strict=True))
+
+
+@pytest.mark.parametrize("fallback", FALLBACKS)
 async def test_each_fault_in_turn_is_met_at_the_model_that_was_named(
-    asked: tuple[RunningStack, Http, str],
+    turns: dict[str, Turns], fallback: str
 ) -> None:
     """Named regression: after one silent model, callers who named another of its provider were sent to the fallback
     unasked for 15 s, so that a refusal of their content was routed around."""
-    _, edge, fallback = asked
-    whole = (await edge.ask(PROMPT, [fallback], "turn-whole", stream=True)).text
+    found = turns[fallback]
     for name, (failed, itself) in EXPECTED.items():
-        primary = f"wall/{name}"
+        primary, answer = f"wall/{name}", found.answers[name]
         if name == "s13":
-            with pytest.raises(Refused) as caught:
-                await edge.ask(PROMPT, [primary, fallback], f"turn-{name}", stream=True)
-            assert caught.value.reason == "CONTENT_REFUSED"
+            assert isinstance(answer, Refused), answer
+            assert answer.reason == "CONTENT_REFUSED"
             continue
-        answer = await edge.ask(PROMPT, [primary, fallback], f"turn-{name}", stream=True)
-        assert answer.text == whole, name
+        assert isinstance(answer, Answer), f"{name}: {answer!r}"
+        assert answer.text == found.whole, name
         allowed = [tuple(f"{primary}: {error}" for error in failed)]
         if name in AFTER_SILENCE:
             allowed.append((f"{primary}: cancelled",))

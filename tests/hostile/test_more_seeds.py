@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bench.learned_limits import LIMITS
+from libs.types import ErrorClass
 from tests.unit.ratelimit.learning import test_learned_fleet as fleet
 from tests.unit.router.admission import test_queue_simulation as queue
+from tests.unit.router.health import test_return as outages
 
 SEEDS = [2, 3]
 
@@ -51,3 +53,24 @@ def test_an_outage_that_looks_like_a_limit_is_found_out(name: str, routers: int)
 def test_a_true_limit_is_learned_and_kept(name: str, routers: int) -> None:
     """Within four minutes, and well used from then on."""
     fleet.test_a_true_limit_is_learned_and_kept(name, 2, routers)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("phase", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("error", [ErrorClass.OVERLOADED, ErrorClass.TRANSPORT, ErrorClass.SERVER_ERROR])
+@pytest.mark.parametrize("interval", [0.7, 4.0])
+def test_a_flap_of_a_minute(interval: float, error: ErrorClass, phase: float, seed: int) -> None:
+    """Five attempts are wasted at most, and it is over in 16 s."""
+    outages.test_a_flap_of_a_minute_wastes_five_attempts_and_is_over_in_16_s(interval, error, phase, seed)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_a_tenant_that_is_gone_holds_nobody_up_for_long(seed: int) -> None:
+    """It has the first turn at each probe, and does not take it."""
+    outages.test_a_tenant_that_is_gone_holds_nobody_up_for_long(seed)
+
+
+@pytest.mark.parametrize("seed", range(1, 3))
+def test_a_tenant_wastes_no_probe_of_each_router(seed: int) -> None:
+    """Its own requests fail, and eight routers know it."""
+    outages.test_regression_a_tenant_wastes_no_probe_of_each_router(seed)

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from pointsman.router.v1 import router_pb2
 
-from libs.errors import InvalidArgument, PointsmanError, ResourceExhausted
+from libs.errors import DeadlineExceeded, InvalidArgument, PointsmanError, ResourceExhausted
 from libs.intake import CALL_BYTES, BytesInFlight
 from libs.rpc import health
 from libs.rpc.channel import connect, metadata
@@ -279,7 +279,12 @@ async def test_a_call_leaves_nothing_behind_however_it_ends(method: str, how: st
         gc.disable()
         try:
             # A traceback in the log takes a second to be drawn.
-            for _ in range(8 if how == "bug" else 40):
+            if how == "deadline":
+                late = [send(channel, method, message, key, timeout=0.05) for _ in range(40)]
+                assert {type(error) for error in await asyncio.gather(*late, return_exceptions=True)} == {
+                    DeadlineExceeded
+                }
+            for _ in range({"bug": 8, "deadline": 2}.get(how, 40)):
                 seen = servicer.calls["waits"]
                 call = asyncio.create_task(
                     send(channel, method, message, key, timeout=0.05 if how == "deadline" else None)
