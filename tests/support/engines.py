@@ -77,14 +77,18 @@ async def valkey() -> AsyncIterator[RedisServer]:
             yield server
 
 
+#: PostgreSQL's own settings for a server that is neither killed nor kept: it writes what it must, when it likes.
+FLEETING = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
 @asynccontextmanager
-async def postgres() -> AsyncIterator[PostgresServer]:
-    """Likewise."""
+async def postgres(*, durable: bool = True) -> AsyncIterator[PostgresServer]:
+    """Likewise. `durable`: what is committed outlives the server's death; an embedded server is cheaper without."""
     if containers_wanted():
         from tests.support.containers import PostgresContainer
 
         async with PostgresContainer() as container:
             yield container
     else:
-        async with engines.postgres() as server:
+        async with engines.postgres(settings=None if durable else FLEETING) as server:
             yield server

@@ -18,7 +18,7 @@ from tests.support.engines import PostgresServer, postgres
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_server() -> AsyncIterator[PostgresServer]:
     """A server that loses its data at the end of the session."""
-    async with postgres() as server:
+    async with postgres(durable=False) as server:
         yield server
 
 
