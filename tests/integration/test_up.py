@@ -117,8 +117,11 @@ async def until_gone(pids: list[int]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_signal_stops_everything_and_keeps_the_data(tmp_path: Path) -> None:
-    """Within five seconds no process and no port is left, the status is 0, and the directory can be used again."""
+async def test_whatever_ends_a_stack_leaves_nothing_running_and_keeps_the_data(tmp_path: Path) -> None:
+    """A signal: within five seconds no process and no port is left, and the status is 0. A killed supervisor: every
+    child ends by itself, and the command line says so. The next start takes the directory over each time; the last is
+    `make run ARGS=--once`, which shows for both answers who gave them, why, how fast, at what price, and that they are
+    simulated."""
     for number in (signal.SIGINT, signal.SIGTERM):
         async with running(tmp_path) as up:
             pids = list(children(up.process.pid).values())
@@ -130,9 +133,22 @@ async def test_a_signal_stops_everything_and_keeps_the_data(tmp_path: Path) -> N
             addresses = [address for address in up.state.values() if address.startswith("127.")]
             assert all(port_is_free(int(address.rpartition(":")[2])) for address in addresses)
             assert not (tmp_path / "stack.json").exists()
-    again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))
-    _, errors = await again.communicate()
-    assert again.returncode == 0, errors
+    async with running(tmp_path) as up:
+        pids = list(children(up.process.pid).values())
+        assert find("router", None, None, places=(tmp_path,)).target == up.state["router"]
+        up.process.kill()
+        await up.process.wait()
+        with pytest.raises(CliError, match="was killed"):
+            find("router", None, None, places=(tmp_path,))
+        async with asyncio.timeout(10):
+            await until_gone(pids)
+    process = await dev("demo", "--once", "--port-base", "0", "--data", str(tmp_path))
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    text = output.decode()
+    assert "simulator" in text
+    for word in ("provider", "reason", "attempts", "latency", "tokens", "cost"):
+        assert text.count(word) >= 2, word
 
 
 @pytest.mark.parametrize(
@@ -173,22 +189,6 @@ async def test_a_second_stack_on_the_same_data_is_refused(stack: Up) -> None:
     assert stack.process.returncode is None
 
 
-async def test_killing_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
-    """Every child ends by itself, the command line says so, and the next start takes the directory over."""
-    async with running(tmp_path) as up:
-        pids = list(children(up.process.pid).values())
-        assert find("router", None, None, places=(tmp_path,)).target == up.state["router"]
-        up.process.kill()
-        await up.process.wait()
-        with pytest.raises(CliError, match="was killed"):
-            find("router", None, None, places=(tmp_path,))
-        async with asyncio.timeout(10):
-            await until_gone(pids)
-    again = await dev("up", "--once", "--port-base", "0", "--data", str(tmp_path))
-    _, errors = await again.communicate()
-    assert again.returncode == 0, errors
-
-
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     """With what to do about it, and before anything was started."""
     base = next(
@@ -222,18 +222,6 @@ async def test_a_catalog_whose_keys_are_missing_is_named_with_the_variables(tmp_
     assert process.returncode == 1
     assert b"OPENAI_API_KEY" in errors
     assert errors.count(b"\n") == 1
-
-
-async def test_the_demonstration_prints_both_answers_with_their_account(tmp_path: Path) -> None:
-    """`make run ARGS=--once` shows for both answers who gave them, why, how fast, at what price, and that they are
-    simulated."""
-    process = await dev("demo", "--once", "--port-base", "0", "--data", str(tmp_path))
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors
-    text = output.decode()
-    assert "simulator" in text
-    for word in ("provider", "reason", "attempts", "latency", "tokens", "cost"):
-        assert text.count(word) >= 2, word
 
 
 #: With a content type of its own only, and a provider that the format names.

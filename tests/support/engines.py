@@ -77,8 +77,9 @@ async def valkey() -> AsyncIterator[RedisServer]:
             yield server
 
 
-#: PostgreSQL's own settings for a server that is neither killed nor kept: it writes what it must, when it likes.
-FLEETING = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+#: PostgreSQL's own settings for a server that is neither killed nor kept: it writes what it must, when it likes, and
+#: tidies up nothing.
+FLEETING = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 @asynccontextmanager
