@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,19 @@ from tests.support.router import KEY, FakeRouter, fake_router, result, selection
 
 ROOT = Path(__file__).parents[2]
 CODE = "from cli.app import main; raise SystemExit(main())"
+#: Runs several commands in one process, and prints the exit status and the output of each: a process takes as long to
+#: start as ten commands run.
+SEVERAL = """
+import contextlib, io, json, sys
+from cli.app import main
+ended = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    ended.append([code, *(text.buffer.getvalue().decode() for text in (out, err))])
+print(json.dumps(ended))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +69,15 @@ class Ended:
         return error
 
 
-async def start(cwd: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+async def start(
+    cwd: Path, *arguments: str, code: str = CODE, **environment: str
+) -> asyncio.subprocess.Process:
     """The command, with no settings but these."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("POINTSMAN_", "OTEL_", "GRPC_"))}
     return await spawn(
         sys.executable,
         "-c",
-        CODE,
+        code,
         *arguments,
         cwd=cwd,
         env=clean | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"} | environment,
@@ -76,6 +91,13 @@ async def end(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:
     out, err = await process.communicate(stdin)
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def several(cwd: Path, *commands: Sequence[str], **environment: str) -> list[Ended]:
+    """The ends of commands that ran one after the other in one process, with nothing on standard input."""
+    ended = await end(await start(cwd, json.dumps(commands), code=SEVERAL, **environment))
+    assert ended.code == 0, ended.err
+    return [Ended(*each) for each in ended.json]
 
 
 class Shell:
@@ -423,13 +445,8 @@ async def test_bad_input_is_refused_before_anything_is_sent(shell: Shell, router
         "no such option": (("generate", "--nope"), "--nope"),
         "no such command": (("nope",), "nope"),
     }
-    semaphore = asyncio.Semaphore(2)
-
-    async def run(*arguments: str) -> Ended:
-        async with semaphore:
-            return await shell(*arguments, "--json")
-
-    results = await asyncio.gather(*(run(*arguments) for arguments, _ in cases.values()))
+    commands = [(*arguments, "--json") for arguments, _ in cases.values()]
+    results = await several(shell.cwd, *commands, **shell.environment)
     for (name, (_, expected)), ended in zip(cases.items(), results, strict=True):
         assert (ended.code, ended.out) == (2, ""), name
         assert expected in ended.error["message"], name
@@ -630,11 +647,7 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         environment["POINTSMAN_SERVICE_TOKEN"] = KEY
 
         async def both(*arguments: str) -> tuple[str, Any]:
-            shown, parsed = await asyncio.gather(
-                start(tmp_path, *arguments, **environment),
-                start(tmp_path, *arguments, "--json", **environment),
-            )
-            first, second = await asyncio.gather(end(shown), end(parsed))
+            first, second = await several(tmp_path, arguments, (*arguments, "--json"), **environment)
             assert (first.code, second.code) == (0, 0), first.err + second.err
             return first.out, second.json
 
@@ -665,13 +678,13 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert (plan.prices[0].model, plan.prices[0].factor) == ("large", 0.5)
         assert (plan.replacements[0].model, plan.replacements[0].new_provider) == ("large", "beta")
         assert [limit.scope for limit in operations.forecast.limits] == ["tenant:acme"] * 3
-        for wrong in (
+        mistakes = (
             ("forecast", "--price", "alpha"),
             ("costs", "--csv", "--json"),
             ("costs", "--compare", "--interval", "day"),
             ("reliability", "--label", "blue"),
-        ):
-            bad = await end(await start(tmp_path, *wrong, **environment))
+        )
+        for wrong, bad in zip(mistakes, await several(tmp_path, *mistakes, **environment), strict=True):
             assert bad.code == 2
             assert wrong[1] in bad.err
         written = await end(await start(tmp_path, "costs", "--interval", "day", "--csv", **environment))

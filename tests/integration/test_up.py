@@ -119,8 +119,8 @@ async def until_gone(pids: list[int]) -> None:
 
 async def test_whatever_ends_a_stack_leaves_nothing_running_and_keeps_the_data(tmp_path: Path) -> None:
     """A signal: within five seconds no process and no port is left, and the status is 0. A killed supervisor: every
-    child ends by itself, and the command line says so. The next start takes the directory over each time; the last is
-    `make run ARGS=--once`, which shows for both answers who gave them, why, how fast, at what price, and that they are
+    child ends by itself, and the command line says so. The next start takes the directory over each time. The last is
+    `make run ARGS=--once`: it shows for both answers who gave them, why, how fast, at what price, and that they are
     simulated."""
     for number in (signal.SIGINT, signal.SIGTERM):
         async with running(tmp_path) as up:
