@@ -298,7 +298,7 @@ async def test_it_starts_without_postgres_and_recovers_by_itself() -> None:
 async def test_postgres_killed_under_load_loses_and_doubles_nothing() -> None:
     """Four senders, PostgreSQL killed with SIGKILL three times: every acknowledged event is there exactly once, and
     senders get everything through by sending again what was not acknowledged."""
-    batches, size, senders = 60, 20, 4
+    batches, size, senders = 30, 20, 4
     async with postgres() as server, analytics(server.dsn) as service:
         now = time.time()
         work = [
