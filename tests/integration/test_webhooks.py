@@ -279,6 +279,8 @@ class Rebound(AbstractResolver):
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
         "0.0.0.0",
+        "::127.0.0.1",
+        "fec0::1",
     ],
 )
 async def test_a_name_that_leads_inside_is_not_called(receiver: Receiver, address: str) -> None:
@@ -304,4 +306,4 @@ async def test_a_silent_address_is_a_failure_that_names_nothing_of_it() -> None:
             await sender.send(f"https://localhost:{port}/T0KEN", {}, b"{}")
     assert "T0KEN" not in str(caught.value)
     assert str(port) not in str(caught.value)
-    assert "T0KEN" not in repr(Destination("ops", "https://localhost/", b"T0KEN"))
+    assert "T0KEN" not in repr(Destination("ops", "https://localhost/", (b"T0KEN",)))

@@ -97,7 +97,7 @@ class Webhooks:
             return False
         destination = self._destinations[name]
         timestamp = int(self._clock.now())
-        signed = headers(destination.secret, delivery.delivery_id, timestamp, delivery.body)
+        signed = headers(destination.secrets, delivery.delivery_id, timestamp, delivery.body)
         try:
             answer = await self._sender.send(destination.url, signed, delivery.body)
         except SendError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from random import Random
 
@@ -31,8 +32,24 @@ def entry(url: str = "https://hooks.example.com/x", secret: str = SECRET) -> str
 def test_the_signature_is_that_of_the_specification() -> None:
     """Its published example: the secret, the message and the signature that they give."""
     secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    found = headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    found = headers([secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_receiver_that_has_either_of_two_secrets_can_check_the_signature() -> None:
+    """So a secret is replaced without a moment in which alerts are refused: of the signatures, with spaces between,
+    one is by each secret of the setting, over the id, the timestamp and the body as they are sent."""
+    other = "whsec_" + base64.b64encode(bytes(range(100, 164))).decode()
+    (found,) = read_destinations(entry(secret=f" {SECRET}\t{other} "), ())
+    body = '{"sentence": "50 € a day."}'.encode()
+    sent = headers(found.secrets, "msg_1.2", 1_800_000_000, body)
+    signatures = sent["webhook-signature"].split(" ")
+    assert len(signatures) == 2
+    for text in (SECRET, other):
+        key = base64.standard_b64decode(text.partition("_")[2])
+        signed = ".".join((sent["webhook-id"], sent["webhook-timestamp"], body.decode()))
+        digest = hmac.new(key, signed.encode(), "sha256").digest()
+        assert f"v1,{base64.standard_b64encode(digest).decode()}" in signatures
 
 
 @pytest.mark.parametrize(
@@ -50,6 +67,14 @@ def test_the_signature_is_that_of_the_specification() -> None:
         "https://0177.0.0.1/",
         "https://127.1/",
         "https://user@hooks.example.com/",
+        "https://:password@hooks.example.com/",
+        "https://hooks.example.com:443@127.0.0.1/",
+        "https://１２７。0.0.1/",
+        "https://[::127.0.0.1]/",
+        "https://[::ffff:0:127.0.0.1]/",
+        "https://[fec0::1]/",
+        "https://[2002:7f00:1::]/",
+        "https://[64:ff9b:1::7f00:1]/",
         "https:///x",
         "hooks.example.com",
         "https://[",
@@ -66,7 +91,7 @@ def test_addresses_that_must_not_be_called_are_refused(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://hooks.internal/x", "https://10.0.0.7/", "https://[fd00::1]:8443/"])
 def test_hosts_that_are_allowed_by_name_may_be_inside(url: str) -> None:
     (found,) = read_destinations(entry(url), {"hooks.internal", "10.0.0.7", "fd00::1"})
-    assert (found.name, found.url, found.secret) == ("ops", url, KEY)
+    assert (found.name, found.url, found.secrets) == ("ops", url, (KEY,))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +108,9 @@ def test_hosts_that_are_allowed_by_name_may_be_inside(url: str) -> None:
         entry(secret="whsec_" + base64.b64encode(bytes(23)).decode()),
         entry(secret="whsec_" + base64.b64encode(bytes(65)).decode()),
         entry(secret="whsec_not base64 at all!"),
+        entry(secret=" "),
+        entry(secret=" ".join([SECRET] * 5)),
+        entry(secret=f"{SECRET} {base64.b64encode(KEY).decode()}"),
     ],
 )
 def test_a_wrong_setting_is_refused_and_no_secret_is_repeated(text: str) -> None:
