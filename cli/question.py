@@ -130,6 +130,8 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
         key, separator, value = text.partition("=")
         if not key or not separator:
             raise CliError(f"--label: {text!r} is not of the form KEY=VALUE")
+        if key in found:
+            raise CliError(f"--label: {key!r} is given twice")
         found[key] = value
     return found
 

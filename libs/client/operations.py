@@ -16,10 +16,12 @@ from libs.client.connection import ServiceClient
 from libs.client.reports import (
     CostGroup,
     Costs,
+    Failovers,
     Performance,
     Reliability,
     ReportQuestion,
     costs_from_proto,
+    failovers_from_proto,
     performance_from_proto,
     question_to_proto,
     reliability_from_proto,
@@ -205,6 +207,19 @@ class CostClient(ServiceClient):
         self._open()
         request = analytics_pb2.GetReliabilityRequest(query=question_to_proto(by, question))
         return reliability_from_proto(await self._unary(self._stub.GetReliability, request, timeout))
+
+    async def get_failovers(
+        self,
+        by: Sequence[CostGroup] = (),
+        *,
+        timeout: float | None = None,
+        **question: Unpack[ReportQuestion],
+    ) -> Failovers:
+        """Returns what failovers saved and cost in at most 31 days, by at most 3 groups: those of each request's
+        first attempt."""
+        self._open()
+        request = analytics_pb2.GetFailoversRequest(query=question_to_proto(by, question))
+        return failovers_from_proto(await self._unary(self._stub.GetFailovers, request, timeout))
 
     async def get_request(
         self,

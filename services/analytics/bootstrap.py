@@ -114,6 +114,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                 AnalyticsServicer(
                     recorder,
                     reports,
+                    reports,
                     SummaryFeed(reports, count_alerts, settings.time_zone, runtime.clock, runtime.metrics),
                     alerts,
                     AlertWatch(alerts, runtime.clock, runtime.metrics),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 
 import asyncpg
 import grpc
@@ -387,7 +390,7 @@ async def test_a_silence_of_everything_for_ever_or_by_nobody_is_refused(
 
 
 async def test_alerts_on_the_command_line(service: Analytics, database: Database) -> None:
-    """Shown at 80 columns, acknowledged, silenced, and all of it as JSON."""
+    """Shown at 80 columns, acknowledged, silenced, and all of it as JSON and as CSV."""
     now = time.time()
     spend = replace(SPEND, episode=now, as_of=now, raised=now)
     await PostgresAlerts(database).record([spend])
@@ -413,6 +416,13 @@ async def test_alerts_on_the_command_line(service: Analytics, database: Database
         "alerts"
     ]
     assert (listed["acknowledged_by"], listed["silenced"]) == ("ann", True)
+    (row,) = csv.DictReader(io.StringIO(await command("--csv"), newline=""))
+    assert (row["id"], row["subject"], row["amount"], row["unit"], row["cleared"]) == (
+        *(spend.alert_id, "tenant=acme", "31000000", "micro_usd", ""),
+    )
+    assert datetime.fromisoformat(row["raised"]).timestamp() == pytest.approx(now, abs=1e-5)
+    (row,) = csv.DictReader(io.StringIO(await command("silences", "--csv"), newline=""))
+    assert datetime.fromisoformat(row["until"]).timestamp() == pytest.approx(made["until"], abs=1e-5)
     await command("unsilence", made["silence_id"])
     assert "No silences." in await command("silences")
 

@@ -75,6 +75,22 @@ async def test_reports_show_what_was_recorded(postgres_server: PostgresServer) -
             "errors": "overloaded 1",
         }
         assert (success["anthropic"]["failovers"], success["anthropic"]["first try"]) == ("1", "0.0")
+        (saved,) = await rows("failovers", "--since", "30m")
+        assert saved == {
+            "provider": "openai",
+            "first failed": "1",
+            "saved": "1",
+            "in vain": "0",
+            "failed cost": "0.000040",
+            "added p50": "0.0",
+            "added p95": "0.0",
+            "dearer": "",
+        }
+        attempts = await rows("request", "r-a1")
+        assert [(row["number"], row["outcome"], row["cost"]) for row in attempts] == [
+            ("1", "failure", "0.000040"),
+            ("2", "success", "0.000600"),
+        ]
         shown = await command("reliability", "--by", "tenant", "--since", "30m")
         assert "100%" in shown
         assert "last recorded" in shown
