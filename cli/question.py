@@ -115,7 +115,7 @@ def parse_question(
     return Question(groups, asked, zone, {"by": groups, "since": begin, "until": end})
 
 
-def parse_zone(name: str) -> tzinfo:
+def parse_zone(name: str) -> ZoneInfo:
     """Returns the time zone. Raises CliError for one that does not exist."""
     try:
         return ZoneInfo(name)
