@@ -205,8 +205,9 @@ async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(dat
     assert drop.burn_rate == pytest.approx(26.67)
 
 
-async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Database) -> None:
-    """However many tenants and campaigns there are; of rows of hours, of five minutes and of attempts alike."""
+async def test_only_the_foremost_values_of_a_dimension_are_looked_at(database: Database) -> None:
+    """However many tenants and campaigns there are; of rows of hours, of five minutes and of attempts alike. One that
+    costs most, or that fails most, with a single attempt is among them."""
     now = NOW // HOUR * HOUR
     made = [
         an_attempt(
@@ -214,7 +215,8 @@ async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Da
             tenant=f"t{tenant:03}",
             campaign=f"c{tenant:03}",
             started=now - 60,
-            cost_micro_usd=1,
+            cost_micro_usd=1000 if tenant == 3 else 1,
+            outcome=Outcome.FAILURE if tenant == 5 else Outcome.SUCCESS,
         )
         for tenant in range(MOST_VALUES + 20)
         for i in range(2 if tenant >= 20 else 1)
@@ -224,8 +226,9 @@ async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Da
     for dimension, letter in (("tenant", "t"), ("campaign", "c")):
         for width in (HOUR, ROUND, 77.0):
             found = await series.attempts(dimension, [now - width, now])
-            assert set(found) == {f"{letter}{i:03}" for i in range(20, MOST_VALUES + 20)}
-            assert all(uses == [Use(2, Count(2, 0))] for uses in found.values())
+            busiest = range(20, MOST_VALUES + 18)
+            assert set(found) == {f"{letter}{i:03}" for i in (3, 5, *busiest)}
+            assert all(found[f"{letter}{i:03}"] == [Use(2, Count(2, 0))] for i in busiest)
 
 
 async def test_without_history_nothing_is_called_an_anomaly(database: Database) -> None:

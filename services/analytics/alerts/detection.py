@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from operator import attrgetter
 from typing import Final
 
@@ -16,7 +17,16 @@ from libs.clock import Clock
 from libs.errors import DeadlineExceeded, Unavailable
 from libs.telemetry import Metrics, get_logger
 from services.analytics.alerts.alert import DETECTED, Alert, AlertKind, Mover, Subject
-from services.analytics.alerts.anomaly import DAY_HOURS, HISTORY_HOURS, HOUR, WIDTHS, Baseline, Width, median
+from services.analytics.alerts.anomaly import (
+    DAY_HOURS,
+    HISTORY_HOURS,
+    HOUR,
+    LOOK,
+    WIDTHS,
+    Baseline,
+    Width,
+    median,
+)
 from services.analytics.alerts.detect import (
     Condition,
     Finding,
@@ -160,19 +170,24 @@ class Detection:
 
     async def _spend(self, until: float, last: Mapping[Condition, Alert], now: float) -> list[Finding]:
         """Returns the anomalies of the spend of all traffic and of each tenant."""
-        bounds = sorted({until - width.seconds for width in WIDTHS} | {until})
+        ends = {width: [until - look * LOOK for look in range(width.looks)] for width in WIDTHS}
+        bounds = sorted(
+            {bound for width in WIDTHS for end in ends[width] for bound in (end - width.seconds, end)}
+        )
         part = (until - self._hour) / HOUR
         found = []
         for dimension in (None, "tenant"):
             for value, spans in (await self._series.attempts(dimension, bounds)).items():
                 subject = _subject(dimension, value)
+                by = [0, *accumulate(use.cost for use in spans)]
+                cost_until = dict(zip(bounds, by, strict=True))
                 watched = Watched(
                     subject,
                     [
                         (
                             width,
                             baseline,
-                            sum(use.cost for use in spans[bounds.index(until - width.seconds) :]),
+                            [cost_until[end] - cost_until[end - width.seconds] for end in ends[width]],
                         )
                         for width, baseline in self._baselines.get(subject, ())
                     ],

@@ -18,7 +18,7 @@ from yarl import URL
 
 from libs.http.public_addresses import is_internal_literal
 from services.analytics.alerts.sentence import sentence
-from services.analytics.alerts.store import Announcement
+from services.analytics.alerts.store import Announcement, Word
 
 #: Seconds before each next try, as the specification proposes: five seconds to a day, three days in all.
 TRIES: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -139,6 +139,9 @@ def body_of(announcement: Announcement) -> bytes:
     data: dict[str, Any] = msgspec.to_builtins(alert)
     for name in ("episode", "ends"):
         del data[name]
+    if announcement.word is Word.CLEARED and alert.cleared is None:
+        # It was over with its window.
+        data["cleared"] = alert.ends
     for name in ("as_of", "raised", "cleared"):
         data[name] = _instant(data[name])
     data |= {

@@ -263,7 +263,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         check_count("alerts", len(request.alerts), MAX_ALERTS)
         if not request.alerts:
             raise InvalidArgument([FieldViolation("alerts", f"must have 1 to {MAX_ALERTS} entries")])
-        await self._alerts.record(alerts_from_proto(request.alerts))
+        await self._alerts.record(alerts_from_proto(request.alerts, self._clock.now()))
         return pb.RecordQuotaAlertsResponse()
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, context: Context) -> pb.ListAlertsResponse:

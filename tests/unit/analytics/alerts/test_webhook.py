@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from datetime import datetime
 from random import Random
 
 import pytest
@@ -12,12 +13,13 @@ from pydantic import ValidationError
 
 from libs.errors import Unavailable
 from libs.telemetry import Metrics
+from services.analytics.alerts.alert import KeptAlert
 from services.analytics.alerts.http_webhook import retry_after
-from services.analytics.alerts.store import Delivery
-from services.analytics.alerts.webhook import TRIES, headers, next_try, read_destinations
+from services.analytics.alerts.store import Announcement, Delivery, Word
+from services.analytics.alerts.webhook import TRIES, body_of, headers, next_try, read_destinations
 from services.analytics.alerts.webhooks import Answer, SendError, Webhooks
 from services.analytics.settings import AnalyticsSettings
-from tests.support.alerts import SPEND, MemoryAlerts
+from tests.support.alerts import BURN, SPEND, MemoryAlerts
 from tests.support.clock import ManualClock
 from tests.support.ledger import NOW
 
@@ -27,6 +29,14 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 def entry(url: str = "https://hooks.example.com/x", secret: str = SECRET) -> str:
     return json.dumps({"ops": {"url": url, "secret": secret}})
+
+
+def test_an_alert_that_is_over_with_its_window_says_when() -> None:
+    """Nobody has noted an end."""
+    assert BURN.cleared is None
+    told = json.loads(body_of(Announcement(KeptAlert(BURN), "ops", Word.CLEARED)))
+    assert told["type"] == "alert.cleared"
+    assert datetime.fromisoformat(told["data"]["cleared"]).timestamp() == BURN.ends
 
 
 def test_the_signature_is_that_of_the_specification() -> None:
