@@ -29,7 +29,7 @@ from services.analytics.alerts.alert import AlertKind, KeptAlert, Severity
 from services.analytics.alerts.anomaly import HISTORY_HOURS, HOUR
 from services.analytics.alerts.detection import LEASE_NAME, ROUND, SETTLED, Detection
 from services.analytics.alerts.postgres_alerts import PostgresAlerts, instant
-from services.analytics.alerts.postgres_leases import PostgresLeases
+from services.analytics.alerts.postgres_leases import PostgresClock, PostgresLeases
 from services.analytics.alerts.postgres_series import PostgresSeries
 from services.analytics.alerts.shares import Count
 from services.analytics.alerts.store import AlertFilter
@@ -116,6 +116,7 @@ class Bed:
             PostgresSeries(database),
             self.store,
             self.leases,
+            PostgresClock(database),
             self.clock,
             self.metrics,
             holder=holder,
@@ -236,6 +237,21 @@ async def test_without_history_nothing_is_called_an_anomaly(database: Database) 
     await fill(database, bed.until - 3 * 86_400, bed.until, cost=1)
     await fill(database, bed.until - 3600, bed.until, model="o3", cost=10**9)
     assert await bed.look() == []
+
+
+async def test_a_replica_whose_clock_is_wrong_detects_nothing(database: Database) -> None:
+    """It would find no spend, and end what stands; and it leaves the lease to others."""
+    bed = Bed(database)
+    await bed.store.record([replace(SPEND, raised=bed.clock.now(), as_of=bed.clock.now())])
+    running = asyncio.create_task(bed.detection.run())
+    failed = {"result": "failed"}
+    async with asyncio.timeout(30):
+        while not bed.metrics.registry.get_sample_value("pointsman_analytics_alert_rounds_total", failed):
+            await asyncio.sleep(0.05)
+    running.cancel()
+    (kept,) = await bed.store.find(AlertFilter(), bed.clock.now(), None, 10)
+    assert kept.alert.cleared is None
+    assert await bed.leases.hold(LEASE_NAME, "two", time.time(), 60)
 
 
 async def test_one_replica_detects_at_a_time(database: Database) -> None:

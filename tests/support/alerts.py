@@ -70,7 +70,10 @@ class _Row:
 
 
 class MemoryAlerts:
-    """Satisfies `AlertStore` and `Deliveries`."""
+    """Satisfies `AlertStore`, `Deliveries` and `StoreClock`."""
+
+    async def now(self) -> float:
+        return NOW
 
     def __init__(self) -> None:
         self._kept: dict[str, KeptAlert] = {}

@@ -2,7 +2,8 @@
 
 What is ordinary is computed once an hour from four weeks of hours; every five minutes the last quarter of an hour,
 hour, six hours and day are compared with it. A replica that holds the lease goes on with it; one that dies is
-followed within two rounds. A round that finds PostgreSQL away is left out: alerts stand until more is known.
+followed within two rounds. A round that finds PostgreSQL away, or whose clock is not PostgreSQL's, is left out:
+alerts stand until more is known.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from services.analytics.alerts.lease import Leases
 from services.analytics.alerts.sentence import sentence
 from services.analytics.alerts.shares import BURN_PAIRS, ERROR_WINDOW, Count, UsualShare, usual_share
 from services.analytics.alerts.store import AlertFilter, AlertStore
+from services.analytics.alerts.store_clock import StoreClock, check_clock
 from services.analytics.alerts.usage_series import DIMENSIONS, UsageSeries, Use
 
 #: Seconds between two rounds; how long after its end a span is looked at, so that its records have come; how long a
@@ -68,6 +70,7 @@ class Detection:
         series: UsageSeries,
         store: AlertStore,
         leases: Leases,
+        store_clock: StoreClock,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -78,6 +81,7 @@ class Detection:
         self._series = series
         self._store = store
         self._leases = leases
+        self._store_clock = store_clock
         self._clock = clock
         self._holder = holder
         self._objective = objective
@@ -94,7 +98,7 @@ class Detection:
         )
         self._rounds = metrics.counter(
             "analytics_alert_rounds",
-            "Rounds of detection by result: done, or failed as the ledger was away",
+            "Rounds of detection by result: done, or failed as the ledger was away or its clock differs",
             ("result",),
         )
 
@@ -102,6 +106,7 @@ class Detection:
         """Makes rounds until cancelled."""
         while True:
             try:
+                await check_clock(self._clock, self._store_clock)
                 now = self._clock.now()
                 if await self._leases.hold(LEASE_NAME, self._holder, now, LEASE):
                     await self.look()

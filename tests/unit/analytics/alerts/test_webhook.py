@@ -176,7 +176,7 @@ class Away(MemoryAlerts):
 async def test_what_nobody_takes_is_given_up_after_the_last_try() -> None:
     """Ten in all."""
     clock, store, metrics = ManualClock(now=NOW), MemoryAlerts(), Metrics()
-    webhooks = Webhooks(read_destinations(entry(), ()), store, Silent(), clock, Random(1), metrics)
+    webhooks = Webhooks(read_destinations(entry(), ()), store, Silent(), store, clock, Random(1), metrics)
     await store.record([SPEND])
     await webhooks.announce()
     tries = 0
@@ -192,8 +192,7 @@ async def test_what_nobody_takes_is_given_up_after_the_last_try() -> None:
 
 async def test_a_store_that_is_away_is_told_to_the_loop() -> None:
     """Which tries again."""
-    webhooks = Webhooks(
-        read_destinations(entry(), ()), Away(), Silent(), ManualClock(now=NOW), Random(1), Metrics()
-    )
+    clock, away = ManualClock(now=NOW), Away()
+    webhooks = Webhooks(read_destinations(entry(), ()), away, Silent(), away, clock, Random(1), Metrics())
     with pytest.raises(Unavailable):
         await webhooks.send_due("ops")
