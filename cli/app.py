@@ -41,14 +41,11 @@ def build() -> typer.Typer:
     )
     for command in (generate, select, providers, quotas, costs):
         app.command()(command)
-    for name, report in (
-        ("performance", performance),
-        ("reliability", reliability),
-        ("failovers", failovers),
-    ):
+    reports = {"performance": performance, "reliability": reliability, "failovers": failovers}
+    for name, report in reports.items():
         app.command(name)(report)
-    for command in (forecast, recommendations, request, reconcile):
-        app.command()(command)
+    for question in (forecast, recommendations, request, reconcile):
+        app.command()(question)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
     return app

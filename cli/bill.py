@@ -181,7 +181,8 @@ def _columns(heading: Sequence[str], sheet: _Sheet) -> _Columns:
     next(rows)
     return _Columns(
         layout,
-        *map(names.index, chosen),
+        names.index(chosen[0]),
+        names.index(chosen[1]),
         tuple(places),
         next((names.index(name) for name in _CURRENCIES if name in names), None),
         decimal_mark((cells for _, cells in rows), whole, places[-1] or (), sheet.delimiter),

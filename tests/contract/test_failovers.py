@@ -147,7 +147,7 @@ async def test_it_is_what_looking_at_each_request_gives(postgres: PostgresKept, 
         {"group_by": (GroupBy.PROVIDER,), "page_size": 1},
         {"group_by": (GroupBy.PROVIDER,), "page_size": 1, "after": Group(("azure",))},
     ):
-        query = Query(NOW - 1500, NOW - 100, **fields)  # type: ignore[arg-type]
+        query = Query(NOW - 1500, NOW - 100, **fields)
         expected, found = await memory.failovers(query), await postgres.failovers(query)
         assert found.rows == expected.rows
         assert found.next_after == expected.next_after

@@ -259,7 +259,7 @@ def test_a_bill_that_says_what_the_ledger_says_agrees(rows: dict[tuple[date, str
     """Whatever the figures, and differences add up to nothing."""
     found = compare(
         {key: Billed(*row) for key, row in rows.items()},
-        {key: Recorded(*row[:5], cost_micro_usd=row[5]) for key, row in rows.items()},
+        {key: Recorded(row[0], row[1], row[2], row[3], row[4], 0, row[5]) for key, row in rows.items()},
         {},
     )
     assert {row.cause for row in found} <= {Cause.NONE}
