@@ -111,6 +111,9 @@ async def test_reports_show_what_was_recorded(postgres_server: PostgresServer) -
             ("1", "failure", "0.000040"),
             ("2", "success", "0.000600"),
         ]
+        bytes_of_latin_1 = [*("costs", "--tenant", "m\udcfcller"), "--analytics", address]
+        ended = await asyncio.to_thread(CliRunner().invoke, build(), bytes_of_latin_1)
+        assert (ended.exit_code, "UTF-8" in ended.output) == (2, True)
         shown = await command("reliability", "--by", "tenant", "--since", "30m")
         assert "100%" in shown
         assert "last recorded" in shown

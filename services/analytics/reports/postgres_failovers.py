@@ -58,12 +58,15 @@ def failover_statement(query: Query, piece: Piece) -> Statement:
     listed = ", ".join(keys)
     shares = ", ".join(map(str, SHARES))
     statement.sql = f"""
-        WITH crowds AS (
-            SELECT request_id FROM analytics.attempts WHERE {reach} GROUP BY request_id HAVING count(*) > {CROWD}
+        WITH failing AS MATERIALIZED (
+            SELECT DISTINCT request_id FROM analytics.attempts WHERE {reach} AND outcome = 'failure'{where}
+        ), crowds AS (
+            SELECT request_id FROM analytics.attempts WHERE {reach} AND request_id IN (SELECT request_id FROM failing)
+            GROUP BY request_id HAVING count(*) > {CROWD}
         ), told AS (
             SELECT *, {_TARGET} AS target, first_value(attempt_id) OVER of_request AS first
             FROM analytics.attempts WHERE {reach}{where}
-                AND request_id IN (SELECT request_id FROM analytics.attempts WHERE {reach} AND outcome = 'failure')
+                AND request_id IN (SELECT request_id FROM failing)
                 AND request_id NOT IN (SELECT request_id FROM crowds)
             WINDOW of_request AS (PARTITION BY {REQUEST} ORDER BY started, attempt_number, attempt_id)
         ), firsts AS (

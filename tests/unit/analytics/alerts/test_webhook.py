@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
+from dataclasses import replace
 from datetime import datetime
 from random import Random
 
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 
 from libs.errors import Unavailable
 from libs.telemetry import Metrics
-from services.analytics.alerts.alert import KeptAlert
+from services.analytics.alerts.alert import AlertKind, KeptAlert
 from services.analytics.alerts.http_webhook import retry_after
 from services.analytics.alerts.store import Announcement, Delivery, Word
 from services.analytics.alerts.webhook import TRIES, body_of, headers, next_try, read_destinations
@@ -188,6 +190,34 @@ async def test_what_nobody_takes_is_given_up_after_the_last_try() -> None:
     name = "pointsman_analytics_webhook_tries_total"
     assert value(name, {"destination": "ops", "result": "failed"}) == len(TRIES)
     assert value(name, {"destination": "ops", "result": "given_up"}) == 1
+
+
+class Stuck:
+    """A Sender to which one destination never answers."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def send(self, url: str, headers: object, body: bytes) -> Answer:
+        if "stuck" in url:
+            await asyncio.Event().wait()
+        self.heard.append(url)
+        return Answer(204)
+
+
+async def test_a_destination_that_never_answers_holds_up_no_other() -> None:
+    """Each has a task of its own."""
+    hosts = {name: {"url": f"https://{name}.example.com/", "secret": SECRET} for name in ("stuck", "well")}
+    store, sender = MemoryAlerts(), Stuck()
+    destinations = read_destinations(json.dumps(hosts), ())
+    webhooks = Webhooks(destinations, store, sender, store, ManualClock(now=NOW), Random(1), Metrics())
+    await store.record([SPEND, BURN, replace(BURN, kind=AlertKind.BURN_SLOW)])
+    running = asyncio.create_task(webhooks.run())
+    async with asyncio.timeout(30):
+        while len(sender.heard) < 3:
+            await asyncio.sleep(0.05)
+    running.cancel()
+    assert sender.heard == ["https://well.example.com/"] * 3
 
 
 async def test_a_store_that_is_away_is_told_to_the_loop() -> None:
