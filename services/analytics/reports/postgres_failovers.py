@@ -31,6 +31,10 @@ from services.analytics.rollups.contributions_sql import CROWD, REQUEST
 
 #: The longest range, seconds.
 MAX_RANGE: Final = 31 * 86_400.0
+_COLUMNS: Final = (
+    "attempt_id, attempt_number, request_id, tenant, campaign, content_type, labels, provider, model, started, "
+    "outcome, error_class, cost_micro_usd"
+)
 _TARGET: Final = "provider || '/' || model"
 
 
@@ -60,14 +64,12 @@ def failover_statement(query: Query, piece: Piece) -> Statement:
     statement.sql = f"""
         WITH failing AS MATERIALIZED (
             SELECT DISTINCT request_id FROM analytics.attempts WHERE {reach} AND outcome = 'failure'{where}
-        ), crowds AS (
-            SELECT request_id FROM analytics.attempts WHERE {reach} AND request_id IN (SELECT request_id FROM failing)
-            GROUP BY request_id HAVING count(*) > {CROWD}
+        ), near AS (
+            SELECT {_COLUMNS}, count(*) OVER (PARTITION BY request_id) AS times
+            FROM analytics.attempts WHERE {reach} AND request_id IN (SELECT request_id FROM failing)
         ), told AS (
             SELECT *, {_TARGET} AS target, first_value(attempt_id) OVER of_request AS first
-            FROM analytics.attempts WHERE {reach}{where}
-                AND request_id IN (SELECT request_id FROM failing)
-                AND request_id NOT IN (SELECT request_id FROM crowds)
+            FROM near WHERE times <= {CROWD}{where}
             WINDOW of_request AS (PARTITION BY {REQUEST} ORDER BY started, attempt_number, attempt_id)
         ), firsts AS (
             SELECT * FROM told
