@@ -19,11 +19,12 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 from statistics import fmean
 
 from bench.support.series import KINDS, Kind
-from services.analytics.alerts.anomaly import DAY_HOURS, HISTORY_HOURS, HOUR, WIDTHS, Baseline, median
+from services.analytics.alerts.anomaly import DAY_HOURS, HISTORY_HOURS, HOUR, LOOK, WIDTHS, Baseline, median
 from services.analytics.alerts.detect import SAME_WITHIN
 
 WATCHED_DAYS = 30
@@ -53,23 +54,28 @@ CLASSES = (Kind("steady", False, _steady), *KINDS)
 def watch(hours: Sequence[float], first: int, last: int) -> list[float]:
     """Returns the instants, in hours, at which an alarm is raised from hour `first` to `last`."""
     baselines = [(width, Baseline(hours, width)) for width in WIDTHS]
+    by = [0.0, *accumulate(hours)]
+
+    def until(at: float) -> float:
+        whole = math.floor(at)
+        return by[whole] + (at - whole) * (hours[whole] if at > whole else 0.0)
+
     alarms: list[float] = []
-    standing, last_held = False, -math.inf
-    for hour in range(first, min(last, len(hours))):
-        for part in (0.0, 0.5):
-            held = False
-            for width, baseline in baselines:
-                lag = len(hours) - baseline.end
-                ordinary = baseline.ordinary(part, hour - lag)
-                if ordinary is None:
-                    continue
-                full = sum(hours[hour - width.hours : hour])
-                amount = full + part * (hours[hour] - hours[hour - width.hours])
-                held = held or ordinary.is_anomaly(amount, standing=standing)
-            if held and hour + part - last_held > SAME:
-                alarms.append(hour + part)
-            last_held = hour + part if held else last_held
-            standing = held
+    standing, last_held = None, -math.inf
+    for look in range(2 * first, 2 * min(last, len(hours))):
+        at = look / 2
+        held = None
+        for width, baseline in baselines:
+            ends = [at - back * LOOK / HOUR for back in range(width.looks)]
+            amounts = [until(end) - until(end - width.hours) for end in ends]
+            end = look // 2 - (len(hours) - baseline.end)
+            if baseline.exceeded(amounts, at % 1, end, standing=standing == width) is not None:
+                held = width
+                break
+        if held is not None and at - last_held > SAME:
+            alarms.append(at)
+        last_held = at if held is not None else last_held
+        standing = held
     return alarms
 
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.csv_table import write_table
 from cli.failure import CliError, reporting
-from cli.layout import Column, Kind, Table
+from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
 from cli.render import printable, seconds, words
 from cli.terminal import console, write_json
@@ -28,6 +29,10 @@ KINDS = (
     *("reconciliation_difference", "spend_anomaly", "error_anomaly", "reliability_drop"),
 )
 SEVERITIES = ("info", "warning", "critical")
+_FIGURES = (
+    *("id", "kind", "severity", "subject", "sentence", "raised", "cleared", "standing", "amount", "unit"),
+    *("expected", "high", "limit", "percent", "burn rate", "acknowledged by", "silenced"),
+)
 _STYLES = {"critical": "bold red", "warning": "yellow"}
 
 Where = Annotated[
@@ -79,6 +84,7 @@ def alerts(
     timeout: opt.Timeout = 10.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Show alerts that stand: quotas, spend, errors, reliability, and differences from the ledger."""
@@ -86,6 +92,7 @@ def alerts(
         return
     clock = SystemClock()
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         subject = _pairs(where or [], "--where")
         for name in kind or []:
             _check(name, KINDS, "--kind")
@@ -101,6 +108,8 @@ def alerts(
         )
         if as_json:
             write_json({"alerts": [to_builtins(alert) for alert in found]})
+        elif as_csv:
+            write_table(figures(found), as_csv=True)
         elif found:
             console().print(table(found, clock))
         else:
@@ -158,15 +167,19 @@ def silences(
     timeout: opt.Timeout = 10.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
     """Show the silences that are in force or to come."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
         found = _call(endpoint, timeout, lambda c: c.silences())
         if as_json:
             write_json({"silences": [to_builtins(one) for one in found]})
+        elif as_csv:
+            write_table(silence_table(found), as_csv=True)
         elif found:
             console().print(silence_table(found))
         else:
@@ -206,6 +219,8 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
         name, separator, value = text.partition("=")
         if not separator or not name or not value:
             raise CliError(f"{option}: {text!r} is not like tenant=acme")
+        if name in found:
+            raise CliError(f"{option}: {name!r} is given twice")
         found[name] = value
     return found
 
@@ -241,6 +256,29 @@ def table(found: Sequence[Alert], clock: Clock) -> Table:
     return grid
 
 
+def figures(found: Sequence[Alert]) -> Table:
+    """Returns the table of alerts for programs, with a column for each of their figures."""
+    grid = Table(*map(Column, _FIGURES))
+    for alert in found:
+        grid.add_row(
+            *(alert.alert_id, alert.kind, alert.severity),
+            " ".join([f"{name}={value}" for name, value in sorted(alert.subject.items())]),
+            alert.sentence,
+            *map(_instant, (alert.raised, alert.cleared)),
+            Value("", int(alert.standing)),
+            *(Value("", alert.amount), alert.unit),
+            *(Value("", amount) for amount in (alert.expected, alert.high)),
+            *(Value("", amount) for amount in (alert.limit, alert.percent or None, alert.burn_rate)),
+            alert.acknowledged_by,
+            Value("", int(alert.silenced)),
+        )
+    return grid
+
+
+def _instant(at: float | None) -> Value:
+    return Value("", None if at is None else datetime.fromtimestamp(at, UTC).isoformat())
+
+
 def _raised(alert: Alert, now: float) -> str:
     parts = [f"{seconds(max(0.0, now - alert.raised))} ago"]
     if alert.cleared is not None:
@@ -267,7 +305,7 @@ def silence_table(found: Sequence[Silence]) -> Table:
         grid.add_row(
             Text(one.silence_id, "cyan"),
             printable(" ".join([f"{name}={value}" for name, value in sorted(one.matchers.items())])),
-            f"{datetime.fromtimestamp(one.until, UTC):%Y-%m-%d %H:%M} UTC",
+            Value(f"{datetime.fromtimestamp(one.until, UTC):%Y-%m-%d %H:%M} UTC", _instant(one.until).value),
             printable(one.by),
             printable(one.reason),
         )

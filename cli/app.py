@@ -17,6 +17,7 @@ def build() -> typer.Typer:
     from cli import alerts
     from cli.costs import costs
     from cli.export import export_ledger
+    from cli.failovers import failovers
     from cli.forecast import forecast
     from cli.generate import generate
     from cli.performance import performance
@@ -38,9 +39,13 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    reports = (costs, performance, reliability, forecast, recommendations)
-    for command in (generate, select, providers, quotas, *reports, request, reconcile):
+    for command in (generate, select, providers, quotas, costs):
         app.command()(command)
+    reports = {"performance": performance, "reliability": reliability, "failovers": failovers}
+    for name, report in reports.items():
+        app.command(name)(report)
+    for question in (forecast, recommendations, request, reconcile):
+        app.command()(question)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
     return app

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from enum import StrEnum
 
@@ -12,6 +13,7 @@ from cli.bill import Billed
 
 #: A model's name in a bill may be that of a dated version: gpt-4o-2024-08-06, claude-sonnet-4-20250514, m@20250514.
 _VERSION = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|\d{3}|latest)$")
+_BETWEEN = re.compile(r"[ .]+")
 #: Counts and money this near to each other are the same: bills round each line, to the micro-USD or coarser.
 NEAR = 0.001
 
@@ -23,7 +25,10 @@ class Cause(StrEnum):
     NOT_IN_LEDGER = "the ledger has none: called past Pointsman, or the model has another name there"
     NOT_IN_BILL = "the bill has none: not billed, or the model has another name there"
     CACHED = "cached prompt tokens are counted on one side only"
-    DAY = "the other way round on the next day: days are cut in another zone, or calls ran over midnight"
+    REASONING = "tokens of reasoning are counted on one side only"
+    DAY = "the other way round on another day: days are cut in another zone (--time-zone), or calls ran over midnight"
+    TWICE = "one side has everything twice"
+    CREDIT = "the bill's credits are as large"
     NOT_EXACT = "the ledger's share that is not exact is as large"
     REQUESTS = "requests are missing on one side"
     PRICE = "the same tokens at another price"
@@ -40,19 +45,12 @@ class Recorded:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     cost_micro_usd: int = 0
     not_exact_micro_usd: int = 0
 
     def __add__(self, other: Recorded) -> Recorded:
-        return Recorded(
-            self.requests + other.requests,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.cost_micro_usd + other.cost_micro_usd,
-            self.not_exact_micro_usd + other.not_exact_micro_usd,
-        )
+        return Recorded(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +90,10 @@ def compare(
         bill[key] = bill.get(key, Billed()) + row
     keys = sorted({*bill, *recorded})
     gaps = {key: _gap(bill.get(key), recorded.get(key)) for key in keys}
+    moved = _moved(gaps, bill, recorded)
     return [
         Difference(
-            *key, bill.get(key), recorded.get(key), _cause(key, bill.get(key), recorded.get(key), gaps)
+            *key, bill.get(key), recorded.get(key), _cause(bill.get(key), recorded.get(key), key in moved)
         )
         for key in keys
     ]
@@ -102,45 +101,74 @@ def compare(
 
 def ledger_name(model: str, known: Iterable[str]) -> str:
     """Returns the ledger's name of a bill's model: the same, or that of which it is a dated version; else as it is.
-    Providers of several vendors' models put the vendor before it ("openai/gpt-4o")."""
+    Providers of several vendors' models put the vendor before it ("openai/gpt-4o"); bills of money have its title
+    ("Claude Sonnet 4.5")."""
     known = set(known)
     without_vendor = model.rpartition("/")[2]
-    candidates = (model, _VERSION.sub("", model), without_vendor, _VERSION.sub("", without_vendor))
+    plain = _BETWEEN.sub("-", without_vendor.lower())
+    dotted = without_vendor.lower().replace(" ", "-")
+    names = (model, without_vendor, dotted, plain)
+    candidates = [found for name in names for found in (name, _VERSION.sub("", name))]
     return next((name for name in candidates if name in known), model)
 
 
-def _cause(
-    key: tuple[date, str],
-    billed: Billed | None,
-    recorded: Recorded | None,
+def _moved(
     gaps: Mapping[tuple[date, str], int],
-) -> Cause:
-    if not gaps[key] or (billed is not None and recorded is not None and _same(billed, recorded)):
+    bill: Mapping[tuple[date, str], Billed],
+    recorded: Mapping[tuple[date, str], Recorded],
+) -> frozenset[tuple[date, str]]:
+    """Returns the days and models whose difference is that of the next or last day the other way round, or is made up
+    for by all other days of the model."""
+    found = {
+        key
+        for key, gap in gaps.items()
+        for neighbour in (key[0] - timedelta(1), key[0] + timedelta(1))
+        if (other := gaps.get((neighbour, key[1]), 0)) and _near(other, -gap)
+    }
+    by_model: defaultdict[str, list[tuple[date, str]]] = defaultdict(list)
+    for key, gap in gaps.items():
+        if gap:
+            by_model[key[1]].append(key)
+    for keys in by_model.values():
+        theirs = sum((bill[key] for key in keys if key in bill), Billed())
+        ours = sum((recorded[key] for key in keys if key in recorded), Recorded())
+        if len(keys) > 1 and _pairs(theirs, ours) and _same(theirs, ours):
+            found.update(keys)
+    return frozenset(found)
+
+
+def _cause(billed: Billed | None, recorded: Recorded | None, moved: bool) -> Cause:
+    if billed is not None and recorded is not None:
+        return (
+            Cause.NONE if _same(billed, recorded) else Cause.DAY if moved else _cause_within(billed, recorded)
+        )
+    # Attempts that failed are of no bill.
+    if not _gap(billed, recorded):
         return Cause.NONE
-    day, model = key
-    for neighbour in (day - timedelta(1), day + timedelta(1)):
-        other = gaps.get((neighbour, model), 0)
-        if other and _near(other, -gaps[key]):
-            return Cause.DAY
-    if recorded is None:
-        return Cause.NOT_IN_LEDGER
-    if billed is None:
-        return Cause.NOT_IN_BILL
-    return _cause_within(billed, recorded)
+    if moved:
+        return Cause.DAY
+    return Cause.NOT_IN_LEDGER if recorded is None else Cause.NOT_IN_BILL
 
 
 def _cause_within(billed: Billed, recorded: Recorded) -> Cause:
     """Returns the cause of a difference on a day and of a model that both sides have."""
-    cached = recorded.cache_read_tokens + recorded.cache_write_tokens
-    prompt = billed.input_tokens
-    if prompt is not None and cached and _near(abs(prompt - recorded.input_tokens), cached):
+    prompt, answers, money = billed.input_tokens, billed.output_tokens, billed.cost_micro_usd
+    read, write = recorded.cache_read_tokens, recorded.cache_write_tokens
+    apart = None if prompt is None else abs(prompt - recorded.input_tokens)
+    if apart and any(cached and _near(apart, cached) for cached in (read + write, read, write)):
         return Cause.CACHED
-    money = billed.cost_micro_usd
+    thoughts = recorded.reasoning_tokens
+    if answers is not None and thoughts and _near(abs(answers - recorded.output_tokens), thoughts):
+        return Cause.REASONING
+    if _is_twice(billed, recorded):
+        return Cause.TWICE
     gap = None if money is None else money - recorded.cost_micro_usd
+    if gap and billed.credits_micro_usd and _near(gap, billed.credits_micro_usd):
+        return Cause.CREDIT
     tokens = _tokens(billed)
     if tokens is not None and _near(tokens, _recorded_tokens(recorded)):
         return Cause.PRICE if gap else Cause.NONE
-    if recorded.not_exact_micro_usd and (gap is None or abs(gap) <= recorded.not_exact_micro_usd):
+    if gap and abs(gap) <= recorded.not_exact_micro_usd:
         return Cause.NOT_EXACT
     if billed.requests is not None and billed.requests != recorded.requests:
         return Cause.REQUESTS
@@ -160,14 +188,21 @@ def _gap(billed: Billed | None, recorded: Recorded | None) -> int:
     return (billed.requests or 0) - found.requests
 
 
+def _pairs(billed: Billed, recorded: Recorded) -> list[tuple[int, int]]:
+    """Returns what the bill tells, each with what the ledger has."""
+    names = ("requests", "input_tokens", "output_tokens", "cost_micro_usd")
+    pairs = [(getattr(billed, name), getattr(recorded, name)) for name in names]
+    return [(theirs, ours) for theirs, ours in pairs if theirs is not None]
+
+
 def _same(billed: Billed, recorded: Recorded) -> bool:
-    pairs: Sequence[tuple[int | None, int]] = (
-        (billed.requests, recorded.requests),
-        (billed.input_tokens, recorded.input_tokens),
-        (billed.output_tokens, recorded.output_tokens),
-        (billed.cost_micro_usd, recorded.cost_micro_usd),
-    )
-    return all(theirs is None or _near(theirs, ours) for theirs, ours in pairs)
+    return all(_near(theirs, ours) for theirs, ours in _pairs(billed, recorded))
+
+
+def _is_twice(billed: Billed, recorded: Recorded) -> bool:
+    pairs = _pairs(billed, recorded)
+    doubled = [all(_near(a, 2 * b) for a, b in side) for side in (pairs, [(b, a) for a, b in pairs])]
+    return any(doubled) and any(theirs or ours for theirs, ours in pairs)
 
 
 def _near(a: int, b: int) -> bool:

@@ -76,20 +76,29 @@ def reporting(as_json: bool, server: str = "") -> Iterator[None]:
             show_json_error({"type": "Interrupted", "reason": "INTERRUPTED", "message": "interrupted"}, 130)
         raise typer.Exit(INTERRUPTED) from None
     except CliError as error:
-        if as_json:
-            fields: dict[str, Any] = {"type": "CliError", "reason": "BAD_USE", "message": error.message}
-            if error.problems:
-                fields["problems"] = list(error.problems)
-            show_json_error(fields, error.code)
-        else:
-            show_error(error.message, error.problems)
+        _show_bad_use(error, as_json=as_json)
         raise typer.Exit(error.code) from None
+    except UnicodeEncodeError:
+        # Python gives bytes of the command line that are no text as half characters, which no message can hold.
+        wrong = CliError("an option has bytes that are no text in UTF-8")
+        _show_bad_use(wrong, as_json=as_json)
+        raise typer.Exit(wrong.code) from None
     except PointsmanError as error:
         if as_json:
             show_json_error(error_fields(error), FAILED)
         else:
             show_error(*describe(error, server))
         raise typer.Exit(FAILED) from None
+
+
+def _show_bad_use(error: CliError, *, as_json: bool) -> None:
+    if not as_json:
+        show_error(error.message, error.problems)
+        return
+    fields: dict[str, Any] = {"type": "CliError", "reason": "BAD_USE", "message": error.message}
+    if error.problems:
+        fields["problems"] = list(error.problems)
+    show_json_error(fields, error.code)
 
 
 def describe(error: PointsmanError, server: str = "") -> tuple[str, tuple[str, ...]]:

@@ -115,7 +115,7 @@ def parse_question(
     return Question(groups, asked, zone, {"by": groups, "since": begin, "until": end})
 
 
-def parse_zone(name: str) -> tzinfo:
+def parse_zone(name: str) -> ZoneInfo:
     """Returns the time zone. Raises CliError for one that does not exist."""
     try:
         return ZoneInfo(name)
@@ -130,6 +130,8 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
         key, separator, value = text.partition("=")
         if not key or not separator:
             raise CliError(f"--label: {text!r} is not of the form KEY=VALUE")
+        if key in found:
+            raise CliError(f"--label: {key!r} is given twice")
         found[key] = value
     return found
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.text import Text
@@ -17,12 +18,13 @@ from cli.differences import Cause, Difference, Recorded, compare
 from cli.failure import CliError, reporting
 from cli.layout import Column, Kind, Table, Value
 from cli.loop import run
+from cli.question import parse_zone
 from cli.render import money_cell
 from cli.terminal import console, write_json, write_sentence
-from libs.client import CostClient, CostGroup, CostInterval
+from libs.client import CostClient, CostGroup, CostInterval, CostRow
 
-#: Days of a bill, at most: each is a bucket of one question.
-MAX_DAYS = 400
+#: Days of a bill, at most, and those of one question: an answer has 10,000 rows at most.
+MAX_DAYS, DAYS_AT_ONCE = 400, 31
 
 File = Annotated[Path, typer.Argument(help="The usage or cost export (CSV) of the provider's console.")]
 Provider = Annotated[str, typer.Argument(help="The provider's name in the catalog.")]
@@ -34,6 +36,7 @@ Names = Annotated[
         show_default=False,
     ),
 ]
+Zone = Annotated[str, typer.Option(help="IANA time zone of the bill's days.")]
 Everything = Annotated[bool, typer.Option("--all", help="Also days and models without a difference.")]
 
 
@@ -41,6 +44,7 @@ def reconcile(
     provider: Provider,
     file: File,
     model: Names = None,
+    time_zone: Zone = "UTC",
     everything: Everything = False,
     timeout: opt.Timeout = 60.0,
     analytics: opt.Analytics = "",
@@ -48,12 +52,13 @@ def reconcile(
     as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Compare a provider's own usage export with the ledger, by day (UTC) and model, with causes."""
+    """Compare a provider's own usage export with the ledger, by day and model, with causes."""
     with reporting(as_json):
         opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
         names = dict(_name_pair(text) for text in model or ())
-        bill = read_bill(_content(file))
+        zone = parse_zone(time_zone)
+        bill = read_bill(_content(file), zone)
         if not bill.rows:
             raise CliError("the export has no row of a model")
         days = sorted({day for day, _ in bill.rows})
@@ -62,14 +67,16 @@ def reconcile(
                 f"the export spans {(days[-1] - days[0]).days + 1} days, at most {MAX_DAYS} are compared"
             )
     with reporting(as_json, str(endpoint)):
-        recorded = run(_recorded(endpoint, provider, days[0], days[-1], timeout))
+        recorded = run(_recorded(endpoint, provider, days[0], days[-1], zone, timeout))
         found = compare(bill.rows, recorded, names)
         if as_json:
-            write_json({"export": bill.kind, "provider": provider, "rows": [_fields(row) for row in found]})
+            rows = [_fields(row) for row in found]
+            told = {"export": bill.kind, "time_zone": time_zone, "repeated_lines": bill.repeated}
+            write_json({"provider": provider, **told, "rows": rows})
         elif as_csv:
             write_table(table(found), as_csv=True)
         else:
-            _show(bill, found, everything=everything)
+            _show(bill, found, time_zone, everything=everything)
 
 
 def _content(file: Path) -> bytes:
@@ -88,43 +95,57 @@ def _name_pair(text: str) -> tuple[str, str]:
 
 
 async def _recorded(
-    endpoint: Endpoint, provider: str, first: date, last: date, timeout: float
+    endpoint: Endpoint, provider: str, first: date, last: date, zone: ZoneInfo, timeout: float
 ) -> dict[tuple[date, str], Recorded]:
     """Returns what the ledger holds of the provider, by day and model."""
+    rows: list[CostRow] = []
     async with client(CostClient, endpoint, timeout) as connected:
-        costs = await connected.get_costs(
-            [CostGroup.MODEL],
-            since=_midnight(first),
-            until=_midnight(last + timedelta(1)),
-            interval=CostInterval.DAY,
-            provider=provider,
-        )
+        while first <= last:
+            following = min(first + timedelta(DAYS_AT_ONCE), last + timedelta(1))
+            costs = await connected.get_costs(
+                [CostGroup.MODEL],
+                since=_midnight(first, zone),
+                until=_midnight(following, zone),
+                interval=CostInterval.DAY,
+                time_zone=zone.key,
+                provider=provider,
+            )
+            rows += costs.rows
+            first = following
     found: dict[tuple[date, str], Recorded] = {}
-    for row in costs.rows:
-        key = (datetime.fromtimestamp(row.bucket or 0, UTC).date(), row.group[0].removeprefix(f"{provider}/"))
+    for row in rows:
+        key = (
+            datetime.fromtimestamp(row.bucket or 0, zone).date(),
+            row.group[0].removeprefix(f"{provider}/"),
+        )
         found[key] = found.get(key, Recorded()) + Recorded(
             row.attempts,
             row.usage.input_tokens,
             row.usage.output_tokens,
             row.usage.cache_read_tokens,
             row.usage.cache_write_tokens,
+            row.usage.reasoning_tokens,
             row.cost_micro_usd,
             row.estimated_micro_usd + row.uncertain_micro_usd,
         )
     return found
 
 
-def _midnight(day: date) -> float:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+def _midnight(day: date, zone: ZoneInfo) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
-def _show(bill: Bill, found: list[Difference], *, everything: bool) -> None:
+def _show(bill: Bill, found: list[Difference], time_zone: str, *, everything: bool) -> None:
     shown = [row for row in found if everything or row.cause is not Cause.NONE]
     out = console()
     if shown:
         out.print(table(shown))
     same = len(found) - sum(row.cause is not Cause.NONE for row in found)
-    write_sentence(out, f"{same} of {len(found)} days and models agree ({bill.kind}, days in UTC).")
+    write_sentence(out, f"{same} of {len(found)} days and models agree ({bill.kind}, days in {time_zone}).")
+    if bill.repeated:
+        write_sentence(
+            out, f"{bill.repeated:,} lines of the export repeat earlier ones and were counted too."
+        )
 
 
 def table(rows: list[Difference]) -> Table:

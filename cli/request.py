@@ -12,13 +12,19 @@ from rich.text import Text
 
 from cli import options as opt
 from cli.addresses import Endpoint, client, find
+from cli.csv_table import write_table
 from cli.failure import reporting
-from cli.layout import Column, Facts, Kind, Table
+from cli.layout import Column, Facts, Kind, Table, Value
 from cli.loop import run
-from cli.render import money, seconds, tokens, words
+from cli.render import count_cell, money, money_cell, seconds, seconds_cell, tokens, words
 from cli.terminal import console, write_json
 from libs.client import CostClient, RecordedAttempt, RecordedCandidate, RecordedRequest, RequestAccount
 
+_FIGURES = (
+    *("request", "tenant", "campaign", "content type", "number", "attempt", "provider", "model", "started"),
+    *("outcome", "error", "http status", "hedge", "latency", "first token", "input", "output", "from cache"),
+    *("to cache", "reasoning", "cost", "price"),
+)
 RequestId = Annotated[str, typer.Argument(help="The id that the caller gave, or that its answer told.")]
 Attempt = Annotated[bool, typer.Option("--attempt", help="The id is that of an attempt.")]
 Tenant = Annotated[str, typer.Option(help="Only this tenant's.", show_default=False)]
@@ -31,15 +37,20 @@ def request(
     timeout: opt.Timeout = 10.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
+    as_csv: opt.Csv = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Show what was decided for a request, its attempts, waits and prices."""
+    """Show what was decided for a request, its attempts, waits and prices; as CSV its attempts."""
     with reporting(as_json):
+        opt.check_format(as_csv=as_csv, as_json=as_json)
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
         found = run(_call(endpoint, request_id, attempt, tenant, timeout))
         if as_json:
             write_json({"requests": [to_builtins(account) for account in found]})
+            return
+        if as_csv:
+            write_table(figures(found), as_csv=True)
             return
         for number, account in enumerate(found):
             if number:
@@ -185,6 +196,27 @@ def attempts(found: Sequence[RecordedAttempt]) -> Table:
             tokens(attempt.usage),
             money(attempt.cost_micro_usd),
         )
+    return grid
+
+
+def figures(found: Sequence[RequestAccount]) -> Table:
+    """Returns the table of the requests' attempts for programs."""
+    grid = Table(*map(Column, _FIGURES))
+    for account in found:
+        for attempt in account.attempts:
+            usage = attempt.usage
+            started = datetime.fromtimestamp(attempt.started, UTC).isoformat()
+            grid.add_row(
+                *(account.request_id, account.tenant, account.campaign, account.content_type),
+                *(Value("", attempt.number), attempt.attempt_id, attempt.provider, attempt.model, started),
+                *(attempt.outcome, attempt.error_class or "", Value("", attempt.http_status or None)),
+                Value("", int(attempt.hedge)),
+                *map(seconds_cell, (attempt.latency, attempt.time_to_first_token)),
+                *map(count_cell, (usage.input_tokens, usage.output_tokens)),
+                *map(count_cell, (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens)),
+                money_cell(attempt.cost_micro_usd),
+                attempt.price_version,
+            )
     return grid
 
 

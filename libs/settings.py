@@ -112,6 +112,11 @@ def key_of(certificate: str) -> tuple[BeforeValidator, AfterValidator]:
     return BeforeValidator(lambda value: value or None), AfterValidator(check)
 
 
+def names_of(text: str) -> frozenset[str]:
+    """Returns the names of a setting that holds several, with commas between."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
 def shared(name: str) -> AliasChoices:
     """Returns the environment variable of a setting that all services share, without a service prefix."""
     return AliasChoices(f"POINTSMAN_{name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Final, Protocol, TypeVar, Unpack
 
 import grpc
 from pointsman.analytics.v1 import analytics_pb2, analytics_pb2_grpc
@@ -16,15 +16,20 @@ from libs.client.connection import ServiceClient
 from libs.client.reports import (
     CostGroup,
     Costs,
+    Failovers,
     Performance,
     Reliability,
     ReportQuestion,
     costs_from_proto,
+    failovers_from_proto,
     performance_from_proto,
     question_to_proto,
     reliability_from_proto,
 )
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto
+
+#: Rows of a report's page.
+PAGE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +165,24 @@ class QuotaClient(ServiceClient):
         return QuotaForecast(_quota(found.quota), found.rate_per_second, found.probability, *times)
 
 
+class _ReportRequest(Protocol):
+    @property
+    def query(self) -> analytics_pb2.Query: ...
+
+
+class _ReportResponse(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+    @property
+    def rows(self) -> Any: ...
+
+
+_Report = TypeVar("_Report", bound=_ReportResponse)
+
+
 class CostClient(ServiceClient):
-    """Calls analytics."""
+    """Calls analytics. Reports have all their rows, of however many pages; `timeout` is of each."""
 
     service = "pointsman.analytics.v1.Analytics"
     _stub: analytics_pb2_grpc.AnalyticsAsyncStub
@@ -180,7 +201,7 @@ class CostClient(ServiceClient):
         """Returns cost and tokens by at most 3 groups. `compare`: with the change against the period before."""
         self._open()
         request = analytics_pb2.GetCostsRequest(query=question_to_proto(by, question), compare=compare)
-        return costs_from_proto(await self._unary(self._stub.GetCosts, request, timeout))
+        return costs_from_proto(await self._all_pages(self._stub.GetCosts, request, timeout))
 
     async def get_performance(
         self,
@@ -192,7 +213,7 @@ class CostClient(ServiceClient):
         """Returns latency, speed and failovers by at most 3 groups."""
         self._open()
         request = analytics_pb2.GetPerformanceRequest(query=question_to_proto(by, question))
-        return performance_from_proto(await self._unary(self._stub.GetPerformance, request, timeout))
+        return performance_from_proto(await self._all_pages(self._stub.GetPerformance, request, timeout))
 
     async def get_reliability(
         self,
@@ -204,7 +225,35 @@ class CostClient(ServiceClient):
         """Returns outcomes of attempts and of requests by at most 3 groups."""
         self._open()
         request = analytics_pb2.GetReliabilityRequest(query=question_to_proto(by, question))
-        return reliability_from_proto(await self._unary(self._stub.GetReliability, request, timeout))
+        return reliability_from_proto(await self._all_pages(self._stub.GetReliability, request, timeout))
+
+    async def get_failovers(
+        self,
+        by: Sequence[CostGroup] = (),
+        *,
+        timeout: float | None = None,
+        **question: Unpack[ReportQuestion],
+    ) -> Failovers:
+        """Returns what failovers saved and cost in at most 31 days, by at most 3 groups: those of each request's
+        first attempt."""
+        self._open()
+        request = analytics_pb2.GetFailoversRequest(query=question_to_proto(by, question))
+        return failovers_from_proto(await self._all_pages(self._stub.GetFailovers, request, timeout))
+
+    async def _all_pages(
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[Any, _Report],
+        request: _ReportRequest,
+        timeout: float | None,
+    ) -> _Report:
+        """Returns the answer with the rows of all pages."""
+        request.query.page_size = PAGE
+        first = found = await self._unary(call, request, timeout)
+        while found.next_page_token:
+            request.query.page_token = found.next_page_token
+            found = await self._unary(call, request, timeout)
+            first.rows.extend(found.rows)
+        return first
 
     async def get_request(
         self,

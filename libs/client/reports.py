@@ -191,6 +191,34 @@ class Reliability:
     basis: ReportBasis
 
 
+@dataclass(frozen=True, slots=True)
+class FailoverRow:
+    """Failovers of the requests of a group whose first attempt failed. `saved`: another target answered;
+    `in_vain`: none of several did; `failed_micro_usd`: of the attempts that failed, of those in vain beyond the
+    first; `added_latency`: seconds from the first attempt to the one that answered, summed, `added` how they are
+    distributed (None: none was saved); `dearer_micro_usd`: of the `compared` ones' answers beyond what the first
+    target would have taken, by estimates."""
+
+    group: tuple[str, ...]
+    bucket: float | None
+    requests: int
+    saved: int
+    in_vain: int
+    failed_micro_usd: int
+    added_latency: float
+    added: DurationQuantiles | None
+    dearer_micro_usd: int
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failovers:
+    """Rows ordered by bucket, then group."""
+
+    rows: tuple[FailoverRow, ...]
+    basis: ReportBasis
+
+
 def question_to_proto(by: Sequence[CostGroup], question: ReportQuestion) -> pb.Query:
     """Returns the query. Raises ValueError for a group that there is not."""
     interval = question.get("interval")
@@ -224,6 +252,21 @@ def performance_from_proto(response: pb.GetPerformanceResponse) -> Performance:
 def reliability_from_proto(response: pb.GetReliabilityResponse) -> Reliability:
     """Returns the report."""
     return Reliability(tuple(_reliability(row) for row in response.rows), _basis(response.basis))
+
+
+def failovers_from_proto(response: pb.GetFailoversResponse) -> Failovers:
+    """Returns the report."""
+    return Failovers(tuple(_failovers(row) for row in response.rows), _basis(response.basis))
+
+
+def _failovers(item: pb.Failovers) -> FailoverRow:
+    return FailoverRow(
+        *_group(item.group),
+        *(item.requests, item.saved, item.in_vain, item.failed_cost.micro_usd),
+        duration_from_proto(item.added_latency),
+        _quantiles(item.added),
+        *(item.dearer.micro_usd, item.compared),
+    )
 
 
 def _basis(item: pb.Basis) -> ReportBasis:

@@ -9,8 +9,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-#: Addresses that hold one of IPv4 inside: https://datatracker.ietf.org/doc/html/rfc6052, rfc8215.
-_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+#: All unicast addresses of IPv6 that have been given out
+#: (https://www.iana.org/assignments/ipv6-address-space/ipv6-address-space.xhtml). Outside of it lie, beside private
+#: ones that Python knows, those that hold one of IPv4 inside (::/96, ::ffff:0:0:0/96, 64:ff9b::/96) and fec0::/10.
+_UNICAST = IPv6Network("2000::/3")
 
 
 def is_public(address: str) -> bool:
@@ -19,7 +21,7 @@ def is_public(address: str) -> bool:
     if isinstance(found, IPv6Address):
         if found.ipv4_mapped is not None:
             found = found.ipv4_mapped
-        elif found.sixtofour or found.teredo or any(found in network for network in _TRANSLATED):
+        elif found not in _UNICAST or found.sixtofour or found.teredo:
             return False
     return found.is_global and not found.is_multicast
 

@@ -23,7 +23,7 @@ from services.analytics.alerts.detection import Detection
 from services.analytics.alerts.http_webhook import HttpWebhook
 from services.analytics.alerts.postgres_alerts import PostgresAlerts
 from services.analytics.alerts.postgres_deliveries import PostgresDeliveries
-from services.analytics.alerts.postgres_leases import PostgresLeases
+from services.analytics.alerts.postgres_leases import PostgresClock, PostgresLeases
 from services.analytics.alerts.postgres_series import PostgresSeries
 from services.analytics.alerts.store import AlertFilter
 from services.analytics.alerts.watch import AlertWatch
@@ -114,6 +114,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                 AnalyticsServicer(
                     recorder,
                     reports,
+                    reports,
                     SummaryFeed(reports, count_alerts, settings.time_zone, runtime.clock, runtime.metrics),
                     alerts,
                     AlertWatch(alerts, runtime.clock, runtime.metrics),
@@ -139,6 +140,7 @@ async def _detecting(
         PostgresSeries(database),
         alerts,
         PostgresLeases(database),
+        PostgresClock(database),
         runtime.clock,
         runtime.metrics,
         holder=runtime.instance_id,
@@ -161,6 +163,7 @@ async def _announcing(
             settings.destinations,
             PostgresDeliveries(database),
             sender,
+            PostgresClock(database),
             runtime.clock,
             SystemRandom(),
             runtime.metrics,

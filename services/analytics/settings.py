@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from libs.settings import Address, ServiceSettings
+from libs.settings import Address, ServiceSettings, names_of
 from libs.zones import load_zone
 from services.analytics.alerts.webhook import Destination, read_destinations
 
@@ -60,7 +60,7 @@ class AnalyticsSettings(ServiceSettings):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """Returns the hosts in `webhook_hosts`."""
-        return _hosts(self.webhook_hosts)
+        return names_of(self.webhook_hosts)
 
     @cached_property
     def destinations(self) -> tuple[Destination, ...]:
@@ -70,7 +70,7 @@ class AnalyticsSettings(ServiceSettings):
     @field_validator("webhook_hosts")
     @classmethod
     def _hosts_are_names(cls, webhook_hosts: str) -> str:
-        for host in _hosts(webhook_hosts):
+        for host in names_of(webhook_hosts):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host in lower case, such as hooks.internal or 10.0.0.7")
         return webhook_hosts
@@ -78,9 +78,5 @@ class AnalyticsSettings(ServiceSettings):
     @field_validator("webhooks")
     @classmethod
     def _webhooks_can_be_called(cls, webhooks: SecretStr, info: ValidationInfo) -> SecretStr:
-        read_destinations(webhooks.get_secret_value(), _hosts(info.data.get("webhook_hosts", "")))
+        read_destinations(webhooks.get_secret_value(), names_of(info.data.get("webhook_hosts", "")))
         return webhooks
-
-
-def _hosts(text: str) -> frozenset[str]:
-    return frozenset(filter(None, map(str.strip, text.split(","))))

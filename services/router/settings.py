@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from libs.breaker_variables import BreakerVariables
 from libs.intake import CALL_BYTES
-from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of
+from libs.settings import Certificates, OptionalAddress, ServiceSettings, key_of, names_of
 
 #: Bytes that requests being served may hold, as they came, of all tenants and of one. Decoded, as text and written
 #: for a provider they take three times that, and up to sixteen times where a text has one emoji (four bytes for each
@@ -73,12 +73,12 @@ class RouterSettings(BreakerVariables, ServiceSettings):
     @property
     def hosts_to_fetch_from(self) -> frozenset[str]:
         """Returns the names in `fetch_hosts`."""
-        return frozenset(filter(None, map(str.strip, self.fetch_hosts.split(","))))
+        return names_of(self.fetch_hosts)
 
     @field_validator("fetch_hosts")
     @classmethod
     def _hosts_are_names(cls, fetch_hosts: str) -> str:
-        for host in filter(None, map(str.strip, fetch_hosts.split(","))):
+        for host in names_of(fetch_hosts):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host's name in lower case, such as images.example.com")
         return fetch_hosts

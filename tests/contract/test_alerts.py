@@ -115,6 +115,20 @@ async def test_the_next_threshold_is_a_new_turn_that_nobody_has_acknowledged(sto
     assert found == KeptAlert(higher, 2, None)
 
 
+async def test_a_higher_severity_is_a_new_turn_that_nobody_has_acknowledged(store: Store) -> None:
+    """A lower one is none."""
+    await store.record([SPEND])
+    for at, severity, turn in (
+        *((1, Severity.CRITICAL, 2), (2, Severity.WARNING, 2), (3, Severity.INFO, 2)),
+        *((4, Severity.WARNING, 3), (5, Severity.WARNING, 3)),
+    ):
+        await store.acknowledge(SPEND.alert_id, Acknowledged("ann", NOW), NOW)
+        await store.record([replace(SPEND, as_of=NOW + at, severity=severity)])
+        (kept,) = await store.find(ALL, NOW + at, None, 10)
+        assert (kept.turn, kept.alert.severity) == (turn, severity)
+        assert (kept.acknowledged is None) is (at in (1, 4))
+
+
 async def test_those_that_stand_come_first_then_the_latest_and_pages_have_each_once(store: Store) -> None:
     """One that was raised before `since` and is over is left out; an alert does not outlive its window."""
     over = replace(SPEND, subject=(("tenant", "b"),), as_of=NOW + 50, raised=NOW + 40, cleared=NOW + 50)
@@ -245,6 +259,22 @@ async def test_a_silence_puts_off_and_an_acknowledgement_ends_announcements(stor
     assert await words(store) == []
     await store.acknowledge(BURN.alert_id, Acknowledged("ann", NOW), NOW)
     assert await words(store, NOW + 3600) == [("a", Word.RAISED), ("b", Word.RAISED)]
+
+
+async def test_what_was_not_taken_before_it_was_silenced_waits(store: Store) -> None:
+    """Until all silences that match are over; that the alert is over is told all the same."""
+    await store.record([SPEND])
+    await words(store)
+    await store.silence(a_silence("s1", tenant="acme"), NOW)
+    await store.silence(replace(a_silence("s2", kind="spend_anomaly"), until=NOW + 5000), NOW)
+    await store.silence(a_silence("s3", tenant="beta"), NOW)
+    assert await store.claim("a", NOW, 60) is None
+    assert await store.claim("a", NOW + 4000, 60) is None
+    assert await store.claim("a", NOW + 5000, 60) is not None
+    await store.record([replace(SPEND, as_of=NOW + 1, cleared=NOW + 1)])
+    assert await words(store, NOW + 2) == [("a", Word.CLEARED), ("b", Word.CLEARED)]
+    assert await store.claim("b", NOW + 2, 60) is not None
+    assert await store.claim("b", NOW + 2, 60) is None
 
 
 async def test_a_delivery_is_one_senders_until_its_lease_is_over(store: Store) -> None:

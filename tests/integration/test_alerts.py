@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 
 import asyncpg
 import grpc
@@ -26,7 +29,7 @@ from services.analytics.alerts.alert import AlertKind, KeptAlert, Severity
 from services.analytics.alerts.anomaly import HISTORY_HOURS, HOUR
 from services.analytics.alerts.detection import LEASE_NAME, ROUND, SETTLED, Detection
 from services.analytics.alerts.postgres_alerts import PostgresAlerts, instant
-from services.analytics.alerts.postgres_leases import PostgresLeases
+from services.analytics.alerts.postgres_leases import PostgresClock, PostgresLeases
 from services.analytics.alerts.postgres_series import PostgresSeries
 from services.analytics.alerts.shares import Count
 from services.analytics.alerts.store import AlertFilter
@@ -113,6 +116,7 @@ class Bed:
             PostgresSeries(database),
             self.store,
             self.leases,
+            PostgresClock(database),
             self.clock,
             self.metrics,
             holder=holder,
@@ -202,8 +206,9 @@ async def test_failures_of_a_provider_and_errors_that_callers_saw_are_alerts(dat
     assert drop.burn_rate == pytest.approx(26.67)
 
 
-async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Database) -> None:
-    """However many tenants and campaigns there are; of rows of hours, of five minutes and of attempts alike."""
+async def test_only_the_foremost_values_of_a_dimension_are_looked_at(database: Database) -> None:
+    """However many tenants and campaigns there are; of rows of hours, of five minutes and of attempts alike. One that
+    costs most, or that fails most, with a single attempt is among them."""
     now = NOW // HOUR * HOUR
     made = [
         an_attempt(
@@ -211,7 +216,8 @@ async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Da
             tenant=f"t{tenant:03}",
             campaign=f"c{tenant:03}",
             started=now - 60,
-            cost_micro_usd=1,
+            cost_micro_usd=1000 if tenant == 3 else 1,
+            outcome=Outcome.FAILURE if tenant == 5 else Outcome.SUCCESS,
         )
         for tenant in range(MOST_VALUES + 20)
         for i in range(2 if tenant >= 20 else 1)
@@ -221,8 +227,9 @@ async def test_only_the_busiest_values_of_a_dimension_are_looked_at(database: Da
     for dimension, letter in (("tenant", "t"), ("campaign", "c")):
         for width in (HOUR, ROUND, 77.0):
             found = await series.attempts(dimension, [now - width, now])
-            assert set(found) == {f"{letter}{i:03}" for i in range(20, MOST_VALUES + 20)}
-            assert all(uses == [Use(2, Count(2, 0))] for uses in found.values())
+            busiest = range(20, MOST_VALUES + 18)
+            assert set(found) == {f"{letter}{i:03}" for i in (3, 5, *busiest)}
+            assert all(found[f"{letter}{i:03}"] == [Use(2, Count(2, 0))] for i in busiest)
 
 
 async def test_without_history_nothing_is_called_an_anomaly(database: Database) -> None:
@@ -230,6 +237,21 @@ async def test_without_history_nothing_is_called_an_anomaly(database: Database) 
     await fill(database, bed.until - 3 * 86_400, bed.until, cost=1)
     await fill(database, bed.until - 3600, bed.until, model="o3", cost=10**9)
     assert await bed.look() == []
+
+
+async def test_a_replica_whose_clock_is_wrong_detects_nothing(database: Database) -> None:
+    """It would find no spend, and end what stands; and it leaves the lease to others."""
+    bed = Bed(database)
+    await bed.store.record([replace(SPEND, raised=bed.clock.now(), as_of=bed.clock.now())])
+    running = asyncio.create_task(bed.detection.run())
+    failed = {"result": "failed"}
+    async with asyncio.timeout(30):
+        while not bed.metrics.registry.get_sample_value("pointsman_analytics_alert_rounds_total", failed):
+            await asyncio.sleep(0.05)
+    running.cancel()
+    (kept,) = await bed.store.find(AlertFilter(), bed.clock.now(), None, 10)
+    assert kept.alert.cleared is None
+    assert await bed.leases.hold(LEASE_NAME, "two", time.time(), 60)
 
 
 async def test_one_replica_detects_at_a_time(database: Database) -> None:
@@ -387,7 +409,7 @@ async def test_a_silence_of_everything_for_ever_or_by_nobody_is_refused(
 
 
 async def test_alerts_on_the_command_line(service: Analytics, database: Database) -> None:
-    """Shown at 80 columns, acknowledged, silenced, and all of it as JSON."""
+    """Shown at 80 columns, acknowledged, silenced, and all of it as JSON and as CSV."""
     now = time.time()
     spend = replace(SPEND, episode=now, as_of=now, raised=now)
     await PostgresAlerts(database).record([spend])
@@ -413,6 +435,13 @@ async def test_alerts_on_the_command_line(service: Analytics, database: Database
         "alerts"
     ]
     assert (listed["acknowledged_by"], listed["silenced"]) == ("ann", True)
+    (row,) = csv.DictReader(io.StringIO(await command("--csv"), newline=""))
+    assert (row["id"], row["subject"], row["amount"], row["unit"], row["cleared"]) == (
+        *(spend.alert_id, "tenant=acme", "31000000", "micro_usd", ""),
+    )
+    assert datetime.fromisoformat(row["raised"]).timestamp() == pytest.approx(now, abs=1e-5)
+    (row,) = csv.DictReader(io.StringIO(await command("silences", "--csv"), newline=""))
+    assert datetime.fromisoformat(row["until"]).timestamp() == pytest.approx(made["until"], abs=1e-5)
     await command("unsilence", made["silence_id"])
     assert "No silences." in await command("silences")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -81,6 +83,32 @@ def good() -> pb.QuotaAlert:
     )
 
 
+async def test_an_alert_ends_with_its_window_and_is_not_of_the_future(ledger: Analytics) -> None:
+    """A month of 28 days is over after these; a limiter whose clock is a day ahead hides nothing that others send
+    later."""
+    now = int(time.time())
+    alert = good()
+    alert.period = "month"
+    for name, seconds in (("window_start", now - 60), ("window_end", now + 2), ("said", now + 86_400)):
+        getattr(alert, name).CopyFrom(Timestamp(seconds=seconds))
+    alert.raised.CopyFrom(alert.said)
+
+    async def listed() -> pb.Alert:
+        found = await ledger.stub.ListAlerts(pb.ListAlertsRequest(since=Timestamp(seconds=now - 60)))
+        return next(one for one in found.alerts if one.kind == pb.ALERT_KIND_BURN_FAST)
+
+    await ledger.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest(alerts=[alert]))
+    assert (await listed()).raised.seconds <= time.time()
+    await asyncio.sleep(0.01)
+    alert.said.CopyFrom(Timestamp(seconds=now + 86_399))
+    alert.used = 7
+    await ledger.stub.RecordQuotaAlerts(pb.RecordQuotaAlertsRequest(alerts=[alert]))
+    assert (await listed()).amount == 7
+    async with asyncio.timeout(30):
+        while (await listed()).standing:
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -101,6 +129,9 @@ def good() -> pb.QuotaAlert:
         ({"percent": -1}, "percent"),
         ({"difference": 1}, "difference"),
         ({"window_start": Timestamp(seconds=2**40)}, "window_start"),
+        ({"window_end": Timestamp(seconds=1_800_000_000)}, "window_end"),
+        ({"window_end": Timestamp(seconds=1_800_090_001)}, "window_end"),
+        ({"window_end": Timestamp(nanos=-1)}, "window_end"),
         ({"scope": "nobody:acme"}, "scope"),
         ({"scope": "campaign:acme"}, "scope"),
     ],

@@ -7,6 +7,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from typer.testing import CliRunner
 
@@ -15,11 +16,15 @@ from tests.support.analytics import an_event, analytics, send
 from tests.support.engines import PostgresServer
 from tests.support.postgres import fresh_database
 
+#: Hours ahead of UTC or behind it, whichever has another day now.
+FAR = ZoneInfo("Pacific/Kiritimati" if time.gmtime().tm_hour >= 10 else "Pacific/Pago_Pago")
+
 
 async def test_a_bill_is_compared_with_what_the_ledger_recorded(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    """The same usage agrees; a call past Pointsman, and another provider's usage, are told for what they are."""
+    """The same usage agrees, cut by days of any zone; a call past Pointsman, and another provider's usage, are told
+    for what they are."""
     now = time.time()
     day = datetime.fromtimestamp(int(now), UTC).date().isoformat()
     bill = tmp_path / "usage.csv"
@@ -46,6 +51,15 @@ async def test_a_bill_is_compared_with_what_the_ledger_recorded(
             "o3": "not_in_ledger",
         }
         assert rows["o3"]["cost_difference_micro_usd"] == 10_000
-        shown = await command()
+        # The same calls, of the day that it is on the other side of the date line.
+        bill.write_text(bill.read_text().replace(day, f"{datetime.fromtimestamp(int(now), FAR):%Y-%m-%d}"))
+        rows = {
+            row["model"]: row for row in json.loads(await command("--json", "--time-zone", FAR.key))["rows"]
+        }
+        assert {model: row["cause"] for model, row in rows.items()} == {
+            "gpt-4o": "none",
+            "o3": "not_in_ledger",
+        }
+        shown = await command("--time-zone", FAR.key)
         assert "o3" in shown
         assert "1 of 2 days and models agree" in shown

@@ -13,6 +13,7 @@ from pointsman.types.v1 import types_pb2
 from typer.testing import CliRunner
 
 from cli.app import build
+from libs.client import CostClient, CostGroup
 from tests.support.analytics import an_event, analytics, send
 from tests.support.engines import PostgresServer
 from tests.support.postgres import fresh_database
@@ -32,6 +33,25 @@ def events(now: float) -> list[pb.UsageEvent]:
     for event in (first, failed, second, before):
         event.labels["team"] = "=blue"
     return [first, failed, second, before]
+
+
+async def test_a_report_of_many_groups_has_them_all(postgres_server: PostgresServer) -> None:
+    """Of campaigns there may be any number: the client asks page by page."""
+    now, many = time.time(), 11_000
+    batches = []
+    for first in range(0, many, 1000):
+        batch = [an_event(f"a{n:05}", now, cost_micro_usd=1) for n in range(first, first + 1000)]
+        for number, event in enumerate(batch, first):
+            event.campaign = f"c{number:05} ü"
+        batches.append(batch)
+    async with fresh_database(postgres_server) as dsn, analytics(dsn, write_timeout=30.0) as running:
+        await send(running.stub, *batches)
+        async with CostClient(f"127.0.0.1:{running.server.port}", timeout=60.0) as client:
+            found = await client.get_costs([CostGroup.CAMPAIGN], compare=False)
+            speed = await client.get_performance([CostGroup.CAMPAIGN])
+    assert [row.group for row in found.rows] == [(f"c{n:05} ü",) for n in range(many)]
+    assert found.total.cost_micro_usd == many
+    assert len(speed.rows) == many
 
 
 async def test_reports_show_what_was_recorded(postgres_server: PostgresServer) -> None:
@@ -75,6 +95,25 @@ async def test_reports_show_what_was_recorded(postgres_server: PostgresServer) -
             "errors": "overloaded 1",
         }
         assert (success["anthropic"]["failovers"], success["anthropic"]["first try"]) == ("1", "0.0")
+        (saved,) = await rows("failovers", "--since", "30m")
+        assert saved == {
+            "provider": "openai",
+            "first failed": "1",
+            "saved": "1",
+            "in vain": "0",
+            "failed cost": "0.000040",
+            "added p50": "0.0",
+            "added p95": "0.0",
+            "dearer": "",
+        }
+        attempts = await rows("request", "r-a1")
+        assert [(row["number"], row["outcome"], row["cost"]) for row in attempts] == [
+            ("1", "failure", "0.000040"),
+            ("2", "success", "0.000600"),
+        ]
+        bytes_of_latin_1 = [*("costs", "--tenant", "m\udcfcller"), "--analytics", address]
+        ended = await asyncio.to_thread(CliRunner().invoke, build(), bytes_of_latin_1)
+        assert (ended.exit_code, "UTF-8" in ended.output) == (2, True)
         shown = await command("reliability", "--by", "tenant", "--since", "30m")
         assert "100%" in shown
         assert "last recorded" in shown

@@ -22,11 +22,15 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.analytics.v1 import analytics_pb2 as pb
+from structlog.testing import capture_logs
 
+from libs.errors import Unavailable
 from libs.telemetry import Metrics
 from services.analytics.alerts.http_webhook import HttpWebhook
 from services.analytics.alerts.postgres_alerts import PostgresAlerts
 from services.analytics.alerts.postgres_deliveries import PostgresDeliveries
+from services.analytics.alerts.postgres_leases import PostgresClock
+from services.analytics.alerts.store_clock import check_clock
 from services.analytics.alerts.webhook import Destination, read_destinations
 from services.analytics.alerts.webhooks import LEASE, SendError, Webhooks
 from services.analytics.database.postgres_database import Database
@@ -86,7 +90,15 @@ class Replica:
             json.dumps({"ops": {"url": f"https://localhost:{port}/hook", "secret": SECRET}}), {"localhost"}
         )
         self.metrics = Metrics()
-        self.webhooks = Webhooks([self.destination], self.deliveries, sender, clock, Random(1), self.metrics)
+        self.webhooks = Webhooks(
+            [self.destination],
+            self.deliveries,
+            sender,
+            PostgresClock(database),
+            clock,
+            Random(1),
+            self.metrics,
+        )
 
     def tries(self, result: str) -> float:
         name, labels = "pointsman_analytics_webhook_tries_total", {"destination": "ops", "result": result}
@@ -94,17 +106,20 @@ class Replica:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def replicas(
-    postgres_server: PostgresServer, receiver: Receiver
-) -> AsyncIterator[tuple[Replica, Replica]]:
-    clock = ManualClock()
+async def database(postgres_server: PostgresServer) -> AsyncIterator[Database]:
     async with fresh_database(postgres_server) as dsn, Database(dsn, read_migrations()) as database:
         await database.prepare()
-        async with HttpWebhook({"localhost"}, ManualClock(), tls=TRUST) as sender:
-            yield (
-                Replica(database, sender, receiver.port, clock),
-                Replica(database, sender, receiver.port, clock),
-            )
+        yield database
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def replicas(database: Database, receiver: Receiver) -> AsyncIterator[tuple[Replica, Replica]]:
+    clock = ManualClock()
+    async with HttpWebhook({"localhost"}, ManualClock(), tls=TRUST) as sender:
+        yield (
+            Replica(database, sender, receiver.port, clock),
+            Replica(database, sender, receiver.port, clock),
+        )
 
 
 async def test_an_alert_is_sent_with_a_signature_that_its_receiver_can_check(
@@ -176,6 +191,27 @@ async def test_one_that_died_between_sending_and_noting_it_is_followed_by_anothe
     assert not await other.webhooks.send_due("ops")
     assert len(receiver.heard) == 2
     assert len(set(receiver.ids)) == 1
+
+
+async def test_a_replica_whose_clock_is_wrong_sends_nothing(
+    receiver: Receiver, replicas: tuple[Replica, Replica], database: Database
+) -> None:
+    """Receivers would refuse its signature, and its leases hold up the others for as long as it is ahead."""
+    one, _ = replicas
+    await one.alerts.record([SPEND])
+    await one.webhooks.announce()
+    store = PostgresClock(database)
+    for apart in (86_400.0, -86_400.0):
+        with pytest.raises(Unavailable, match="clock"):
+            await check_clock(ManualClock(now=await store.now() + apart), store)
+    await check_clock(ManualClock(now=await store.now() + 60), store)
+    with capture_logs() as told:
+        running = asyncio.create_task(one.webhooks.run())
+        async with asyncio.timeout(30):
+            while not {"webhook_waits", "alerts_not_announced"} <= {line["event"] for line in told}:
+                await asyncio.sleep(0.05)
+        running.cancel()
+    assert not receiver.heard
 
 
 async def test_a_destination_that_is_gone_is_asked_no_more(
@@ -279,6 +315,8 @@ class Rebound(AbstractResolver):
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
         "0.0.0.0",
+        "::127.0.0.1",
+        "fec0::1",
     ],
 )
 async def test_a_name_that_leads_inside_is_not_called(receiver: Receiver, address: str) -> None:
@@ -304,4 +342,4 @@ async def test_a_silent_address_is_a_failure_that_names_nothing_of_it() -> None:
             await sender.send(f"https://localhost:{port}/T0KEN", {}, b"{}")
     assert "T0KEN" not in str(caught.value)
     assert str(port) not in str(caught.value)
-    assert "T0KEN" not in repr(Destination("ops", "https://localhost/", b"T0KEN"))
+    assert "T0KEN" not in repr(Destination("ops", "https://localhost/", (b"T0KEN",)))

@@ -16,6 +16,7 @@ from services.analytics.alerts.alert import (
     Severity,
     Silence,
     is_again,
+    is_worse,
 )
 from services.analytics.alerts.store import (
     MAX_SILENCES,
@@ -69,7 +70,10 @@ class _Row:
 
 
 class MemoryAlerts:
-    """Satisfies `AlertStore` and `Deliveries`."""
+    """Satisfies `AlertStore`, `Deliveries` and `StoreClock`."""
+
+    async def now(self) -> float:
+        return NOW
 
     def __init__(self) -> None:
         self._kept: dict[str, KeptAlert] = {}
@@ -88,7 +92,7 @@ class MemoryAlerts:
                 last = alert
                 if is_again(before, alert):
                     turn += 1
-                    word = None if alert.percent > before.percent else word
+                    word = None if is_worse(before, alert) else word
             last = replace(last, raised=min(alert.raised, before.raised))
             self._kept[alert.alert_id] = KeptAlert(last, turn, word)
 
@@ -173,8 +177,9 @@ class MemoryAlerts:
     async def claim(self, destination: str, now: float, lease: float) -> Delivery | None:
         due = [
             row
-            for row in self._rows.values()
+            for (alert_id, _, _, word), row in self._rows.items()
             if row.delivery.destination == destination and not row.ended and row.due <= now
+            if not (word is Word.RAISED and self._seen(self._kept[alert_id], now).silenced)
         ]
         if not due:
             return None

@@ -17,11 +17,13 @@ from services.analytics.ledger.account import Account, accounts_of
 from services.analytics.ledger.attempt import Attempt, Outcome, best_by_id
 from services.analytics.ledger.ledger import Recorded
 from services.analytics.ledger.request import RequestRecord
+from services.analytics.reports.postgres_failovers import failover_piece
 from services.analytics.reports.query import MAX_ROWS, Group, GroupBy, Interval, Query
 from services.analytics.reports.report import (
     Basis,
     CostReport,
     CostRow,
+    FailoverReport,
     PerformanceReport,
     PerformanceRow,
     Quantiles,
@@ -30,6 +32,7 @@ from services.analytics.reports.report import (
     Waste,
 )
 from services.analytics.rollups.contributions_sql import CROWD
+from tests.support.failovers import failover_row
 
 #: 2027-01-15T08:00:00Z, where ManualClock begins.
 NOW = 1_800_000_000.0
@@ -54,7 +57,8 @@ def an_attempt(attempt_id: str = "a1", **fields: Any) -> Attempt:
 
 
 class MemoryLedger:
-    """Satisfies the ports `Ledger`, `RequestLookup`, `Reports` and `ReportSnapshots`. `gone` makes it UNAVAILABLE."""
+    """Satisfies the ports `Ledger`, `RequestLookup`, `Reports`, `FailoverReports` and `ReportSnapshots`. `gone` makes
+    it UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Attempt] = {}
@@ -111,6 +115,28 @@ class MemoryLedger:
         requests = self._requests(query)
         rows = [_reliability(group, rows, requests) for group, rows in _grouped(query, self._matching(query))]
         return ReliabilityReport(*_page(query, rows, lambda shown: (shown,)))
+
+    async def failovers(self, query: Query) -> FailoverReport:
+        self._check()
+        failover_piece(query)
+        whole = replace(query, provider=None, model=None, group_by=(), group_by_label=None, after=None)
+        times = Counter(a.request_id for a in self.rows.values())
+        in_order = {
+            first: sorted(group, key=lambda a: (a.started, a.attempt_number, a.attempt_id))
+            for first, group in self._requests(whole).items()
+        }
+        firsts = [
+            attempts[0]
+            for attempts in in_order.values()
+            if attempts[0].outcome is Outcome.FAILURE
+            and attempts[0] in self._matching(query)
+            and times[attempts[0].request_id] <= CROWD
+        ]
+        rows = [
+            failover_row(group, [in_order[a.attempt_id] for a in mine], self.requests.values())
+            for group, mine in _grouped(query, firsts)
+        ]
+        return FailoverReport(*_page(query, rows, lambda shown: (shown,)))
 
     def _requests(self, query: Query) -> dict[str, list[Attempt]]:
         """The attempts of each request in each group, by the id of the first of them, whatever the range."""

@@ -194,6 +194,7 @@ def servicer_of(case: Case) -> Any:
     return AnalyticsServicer(
         Recorder(ledger, clock, metrics),
         ledger,
+        ledger,
         SummaryFeed(ledger, no_alerts, "UTC", clock, metrics),
         alerts,
         AlertWatch(alerts, clock, Metrics()),

@@ -148,6 +148,12 @@ class Silence:
 
 
 def is_again(before: Alert, now: Alert) -> bool:
-    """Returns True if a later record of an alert has to be announced anew: it stands again after it was over, or a
-    higher threshold is reached."""
-    return now.cleared is None and (before.cleared is not None or now.percent > before.percent)
+    """Returns True if a later record of an alert has to be announced anew: it stands again after it was over, or is
+    worse."""
+    return now.cleared is None and (before.cleared is not None or is_worse(before, now))
+
+
+def is_worse(before: Alert, now: Alert) -> bool:
+    """Returns True if a higher threshold is reached, or somebody should look with more haste."""
+    severities = list(Severity)
+    return now.percent > before.percent or severities.index(now.severity) > severities.index(before.severity)

@@ -5,9 +5,11 @@ four weeks where that is more or where these weeks agree (a shop that is busy on
 medians, since days of incidents are among them. It is scaled half-way to the level of the last 24 hours, as levels
 wander. How far above it is still ordinary is read off the series itself: for each hour of the last 28 days the ratio
 to what was expected then, and of these the largest of each day. An amount is an anomaly where its ratio exceeds the
-second largest of those days by `margin`, so one earlier incident hides no later one; where it is at least
-`least_ratio` times what was expected and above it by `DEVIATIONS` robust standard deviations (1.4826 times the median
-absolute deviation, which estimates that of a normal distribution: Rousseeuw and Croux, 1993); and where it is above
+second largest of those days by `margin`, so one earlier incident hides no later one, and goes on to do so for an
+hour; or at once where it exceeds it by more, `sudden` times as much as the second largest of those days does the
+fifth: bursts of a series whose largest ones lie far apart may well be larger than any before. It must be at least
+`least_ratio` times what was expected, above it by `DEVIATIONS` robust standard deviations (1.4826 times the median
+absolute deviation, which estimates that of a normal distribution: Rousseeuw and Croux, 1993), and above
 it by a sum that somebody would get up for. A bursty client's own bursts are ordinary in this way and a steady
 client's tripling is not. `python -m bench.alerts` measures false alarms and the delay until a tripling is seen, and
 chose the figures.
@@ -25,6 +27,8 @@ from itertools import accumulate
 from typing import Final
 
 HOUR: Final = 3600.0
+#: Seconds between two looks at whether an amount lasts.
+LOOK: Final = 1800.0
 DAY_HOURS: Final = 24
 #: Days whose same hour is looked at, weeks whose same weekday is, and days whose ratios tell what is ordinary.
 DAYS, WEEKS, JUDGED_DAYS = 14, 4, 28
@@ -46,12 +50,14 @@ CLEARED_AT: Final = 0.5
 @dataclass(frozen=True, slots=True)
 class Width:
     """A span that is looked at. `least_excess`: micro-USD above what was expected that count as something; `margin`:
-    over the most that was ordinary."""
+    over the most that was ordinary, of an amount that lasts for `looks` looks, `sudden` of one that need not."""
 
     hours: int
     least_ratio: float
     margin: float
     least_excess: int
+    looks: int = 1
+    sudden: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -60,17 +66,19 @@ class Width:
 
 
 WIDTHS: Final = (
-    Width(hours=1, least_ratio=2.0, margin=1.5, least_excess=1_000_000),
+    Width(hours=1, least_ratio=2.0, margin=1.1, least_excess=1_000_000, looks=3, sudden=1.5),
     Width(hours=DAY_HOURS, least_ratio=1.5, margin=1.3, least_excess=5_000_000),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Ordinary:
-    """The ordinary amounts of now: the one expected, and the most that is no anomaly."""
+    """The ordinary amounts of now: the one expected, the most that is no anomaly, and the most that is none unless it
+    lasts."""
 
     expected: float
     high: float
+    sudden: float
 
     def is_anomaly(self, amount: float, *, standing: bool) -> bool:
         """Returns True if the amount is an anomaly, or, where one stands, is not clearly over."""
@@ -94,31 +102,51 @@ class Baseline:
         self._ratios: dict[int, float] = {}
         self.end = len(self._sums)
 
+    def exceeded(self, amounts: Sequence[float], part: float, end: int, *, standing: bool) -> Ordinary | None:
+        """Returns what is ordinary where the amounts are an anomaly: those of the spans that end so far (0 to 1) into
+        the hour after the first `end` ones, and a `LOOK` earlier each, as many as the width has looks. `standing`:
+        one stands."""
+        ordinary = self.ordinary(part, end)
+        if ordinary is None or not ordinary.is_anomaly(amounts[0], standing=standing):
+            return None
+        if standing or amounts[0] > ordinary.sudden:
+            return ordinary
+        earlier = [self.ordinary(part - look * LOOK / HOUR, end) for look in range(1, self._width.looks)]
+        lasted = [
+            then is not None and then.is_anomaly(amount, standing=False)
+            for then, amount in zip(earlier, amounts[1:], strict=True)
+        ]
+        return ordinary if all(lasted) else None
+
     def ordinary(self, part: float, end: int) -> Ordinary | None:
-        """Returns what is ordinary of the span that ends so far (0 to 1) into the hour after the first `end` ones;
-        None: not enough history."""
+        """Returns what is ordinary of the span that ends so far into the hour after the first `end` ones, as a part
+        of it, below 0 for hours before; None: not enough history."""
+        if part < 0:
+            part, end = part - math.floor(part), end + math.floor(part)
         if end < MIN_DAYS * DAY_HOURS:
             return None
         expected = (1 - part) * self._expected(end - 1) + part * self._expected(end)
         sigma = max(_sigma(self._same_hours(end - 1)), _sigma(self._same_hours(end)))
-        excess = self._width.least_excess
-        high = max(
-            self._most_ordinary(end) * (expected + excess) - excess,
-            self._width.least_ratio * expected,
-            expected + DEVIATIONS * sigma,
-            expected + excess,
+        width, excess = self._width, self._width.least_excess
+        least = max(width.least_ratio * expected, expected + DEVIATIONS * sigma, expected + excess)
+        most, spread = self._most_ordinary(end)
+        high, sudden = (
+            max(least, margin * most * (expected + excess) - excess)
+            for margin in (width.margin, max(width.margin, width.sudden * spread))
         )
-        return Ordinary(expected, high)
+        return Ordinary(expected, high, sudden)
 
-    def _most_ordinary(self, end: int) -> float:
-        """Returns the ratio to what was expected up to which an amount is ordinary."""
+    def _most_ordinary(self, end: int) -> tuple[float, float]:
+        """Returns the second largest of the days' largest ratios to what was expected, and how many times the fifth
+        it is."""
         # What was expected then is known of hours that have half a week before them.
         first = max(MIN_DAYS * DAY_HOURS // 2, end - JUDGED_DAYS * DAY_HOURS)
         by_day = [
             max(map(self._ratio, range(max(first, last - DAY_HOURS), last)))
             for last in range(end, first, -DAY_HOURS)
         ]
-        return self._width.margin * sorted(by_day)[-2]
+        ranked = sorted(by_day, reverse=True)
+        return ranked[1], ranked[1] / ranked[min(4, len(ranked) - 1)]
 
     def _ratio(self, end: int) -> float:
         found = self._ratios.get(end)

@@ -37,23 +37,25 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The spend of one subject: for each width its baseline and the amount of its last span."""
+    """The spend of one subject: for each width its baseline, and the amounts of its last span and of those that ended
+    a `LOOK` earlier each, as many as it has looks."""
 
     subject: Subject
-    spans: Sequence[tuple[Width, Baseline, float]]
+    spans: Sequence[tuple[Width, Baseline, Sequence[float]]]
 
 
 def find_spend(watched: Watched, part: float, standing: float | None) -> Finding | None:
     """Returns the anomaly of a subject's spend; of two widths that of the shorter. `part`: the part of an hour that
     the spans end after the baselines' series; `standing`: the span of the alert that stands, None: none does."""
-    for width, baseline, amount in watched.spans:
-        ordinary = baseline.ordinary(part, baseline.end)
-        if ordinary is not None and ordinary.is_anomaly(amount, standing=standing == width.seconds):
+    for width, baseline, amounts in watched.spans:
+        stands = standing == width.seconds
+        ordinary = baseline.exceeded(amounts, part, baseline.end, standing=stands)
+        if ordinary is not None:
             return Finding(
                 AlertKind.SPEND_ANOMALY,
                 watched.subject,
                 Severity.WARNING,
-                round(amount),
+                round(amounts[0]),
                 "micro_usd",
                 width.seconds,
                 _expected(ordinary),
@@ -142,9 +144,11 @@ def _go_on(
             movers=known or (),
             burn_rate=finding.burn_rate,
         )
+    # While it stands its severity does not fall, else one that swings would be announced at each rise.
+    ranked = sorted((alert.severity, finding.severity), key=list(Severity).index)
     return replace(
         alert,
-        severity=finding.severity,
+        severity=ranked[-1] if alert.cleared is None else finding.severity,
         as_of=now,
         cleared=None,
         amount=finding.amount,

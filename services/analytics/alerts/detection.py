@@ -2,13 +2,15 @@
 
 What is ordinary is computed once an hour from four weeks of hours; every five minutes the last quarter of an hour,
 hour, six hours and day are compared with it. A replica that holds the lease goes on with it; one that dies is
-followed within two rounds. A round that finds PostgreSQL away is left out: alerts stand until more is known.
+followed within two rounds. A round that finds PostgreSQL away, or whose clock is not PostgreSQL's, is left out:
+alerts stand until more is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from operator import attrgetter
 from typing import Final
 
@@ -16,7 +18,16 @@ from libs.clock import Clock
 from libs.errors import DeadlineExceeded, Unavailable
 from libs.telemetry import Metrics, get_logger
 from services.analytics.alerts.alert import DETECTED, Alert, AlertKind, Mover, Subject
-from services.analytics.alerts.anomaly import DAY_HOURS, HISTORY_HOURS, HOUR, WIDTHS, Baseline, Width, median
+from services.analytics.alerts.anomaly import (
+    DAY_HOURS,
+    HISTORY_HOURS,
+    HOUR,
+    LOOK,
+    WIDTHS,
+    Baseline,
+    Width,
+    median,
+)
 from services.analytics.alerts.detect import (
     Condition,
     Finding,
@@ -33,6 +44,7 @@ from services.analytics.alerts.lease import Leases
 from services.analytics.alerts.sentence import sentence
 from services.analytics.alerts.shares import BURN_PAIRS, ERROR_WINDOW, Count, UsualShare, usual_share
 from services.analytics.alerts.store import AlertFilter, AlertStore
+from services.analytics.alerts.store_clock import StoreClock, check_clock
 from services.analytics.alerts.usage_series import DIMENSIONS, UsageSeries, Use
 
 #: Seconds between two rounds; how long after its end a span is looked at, so that its records have come; how long a
@@ -58,6 +70,7 @@ class Detection:
         series: UsageSeries,
         store: AlertStore,
         leases: Leases,
+        store_clock: StoreClock,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -68,6 +81,7 @@ class Detection:
         self._series = series
         self._store = store
         self._leases = leases
+        self._store_clock = store_clock
         self._clock = clock
         self._holder = holder
         self._objective = objective
@@ -84,7 +98,7 @@ class Detection:
         )
         self._rounds = metrics.counter(
             "analytics_alert_rounds",
-            "Rounds of detection by result: done, or failed as the ledger was away",
+            "Rounds of detection by result: done, or failed as the ledger was away or its clock differs",
             ("result",),
         )
 
@@ -92,6 +106,7 @@ class Detection:
         """Makes rounds until cancelled."""
         while True:
             try:
+                await check_clock(self._clock, self._store_clock)
                 now = self._clock.now()
                 if await self._leases.hold(LEASE_NAME, self._holder, now, LEASE):
                     await self.look()
@@ -160,19 +175,24 @@ class Detection:
 
     async def _spend(self, until: float, last: Mapping[Condition, Alert], now: float) -> list[Finding]:
         """Returns the anomalies of the spend of all traffic and of each tenant."""
-        bounds = sorted({until - width.seconds for width in WIDTHS} | {until})
+        ends = {width: [until - look * LOOK for look in range(width.looks)] for width in WIDTHS}
+        bounds = sorted(
+            {bound for width in WIDTHS for end in ends[width] for bound in (end - width.seconds, end)}
+        )
         part = (until - self._hour) / HOUR
         found = []
         for dimension in (None, "tenant"):
             for value, spans in (await self._series.attempts(dimension, bounds)).items():
                 subject = _subject(dimension, value)
+                by = [0, *accumulate(use.cost for use in spans)]
+                cost_until = dict(zip(bounds, by, strict=True))
                 watched = Watched(
                     subject,
                     [
                         (
                             width,
                             baseline,
-                            sum(use.cost for use in spans[bounds.index(until - width.seconds) :]),
+                            [cost_until[end] - cost_until[end - width.seconds] for end in ends[width]],
                         )
                         for width, baseline in self._baselines.get(subject, ())
                     ],

@@ -21,9 +21,10 @@ SILENCED = (
     "EXISTS (SELECT FROM analytics.alert_silences AS s "
     "WHERE s.since <= $1 AND $1 < s.until AND kept.labels @> s.matchers)"
 )
-#: Of an upsert: the later record counts; it is raised again; a higher threshold is reached.
+#: Of an upsert: the later record counts; it is worse than the last one; it is raised again, or worse.
 _LATER = "excluded.as_of > kept.as_of"
-_HIGHER = "excluded.percent > kept.percent"
+_RANK = f"array_position(ARRAY[{', '.join(map(repr, map(str, Severity)))}], {{}}.labels->>'severity')"
+_HIGHER = f"(excluded.percent > kept.percent OR {_RANK.format('excluded')} > {_RANK.format('kept')})"
 _AGAIN = f"({_LATER} AND excluded.cleared IS NULL AND (kept.cleared IS NOT NULL OR {_HIGHER}))"
 _RECORD = f"""
     INSERT INTO analytics.alerts AS kept

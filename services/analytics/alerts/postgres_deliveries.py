@@ -30,16 +30,19 @@ _UNANNOUNCED = f"""
     ORDER BY kept.raised, kept.alert_id, destination
     LIMIT $3
 """  # noqa: S608  # made of constants
-_CLAIM = """
+#: A raising that was not taken before it was silenced waits like one that was not announced.
+_CLAIM = f"""
     UPDATE analytics.alert_deliveries AS d SET due = $3
     FROM (
-        SELECT delivery_id FROM analytics.alert_deliveries
-        WHERE destination = $1 AND ended IS NULL AND due <= $2
+        SELECT delivery_id FROM analytics.alert_deliveries AS waiting
+        WHERE destination = $2 AND ended IS NULL AND due <= $1 AND NOT (word = 'raised' AND EXISTS (
+            SELECT FROM analytics.alerts AS kept WHERE kept.alert_id = waiting.alert_id AND {SILENCED}
+        ))
         ORDER BY due, made, delivery_id LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS chosen
     WHERE d.delivery_id = chosen.delivery_id
     RETURNING d.delivery_id, d.destination, d.body, d.tries
-"""
+"""  # noqa: S608
 
 
 class PostgresDeliveries:
@@ -78,7 +81,7 @@ class PostgresDeliveries:
     async def claim(self, destination: str, now: float, lease: float) -> Delivery | None:
         """See the port."""
         async with self._database.writing() as connection:
-            row = await connection.fetchrow(_CLAIM, destination, instant(now), instant(now + lease))
+            row = await connection.fetchrow(_CLAIM, instant(now), destination, instant(now + lease))
         return None if row is None else Delivery(*row)
 
     async def retry(self, delivery_id: str, at: float) -> None:

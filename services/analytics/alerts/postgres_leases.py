@@ -1,4 +1,4 @@
-"""Leases in PostgreSQL: a row outlives the connection that wrote it, so a pool of two writers keeps both."""
+"""Leases in PostgreSQL, and its time. A row outlives the connection that wrote it, so a pool of writers keeps all."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ class PostgresLeases:
                 *(name, holder, instant(now), instant(now + seconds)),
             )
         return found is not None
+
+
+class PostgresClock:
+    """Satisfies `StoreClock`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def now(self) -> float:
+        """See the port."""
+        async with self._database.writing() as connection:
+            return float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))

@@ -104,10 +104,16 @@ class PostgresSeries:
     async def _fetch(
         self, statement: str, bounds: Sequence[float], *parameters: object
     ) -> list[tuple[str, int, int, int, int]]:
-        """Returns the rows of a grouped statement, of the MOST_VALUES with most that ended."""
+        """Returns the rows of a grouped statement, of the MOST_VALUES that are foremost."""
         bounded = f"""
-            WITH rows AS MATERIALIZED ({statement}), most AS (
-                SELECT value FROM rows GROUP BY value ORDER BY sum(ended) DESC, value LIMIT {MOST_VALUES}
+            WITH rows AS MATERIALIZED ({statement}), places AS (
+                SELECT value, {_place("ended")} AS by_ended,
+                    CASE WHEN sum(cost) > 0 THEN {_place("cost")} END AS by_cost,
+                    CASE WHEN sum(failed) > 0 THEN {_place("failed")} END AS by_failed
+                FROM rows GROUP BY value
+            ), most AS (
+                SELECT value FROM places
+                ORDER BY least(by_cost, by_ended, by_failed), by_ended, value LIMIT {MOST_VALUES}
             )
             SELECT rows.* FROM rows JOIN most USING (value)
         """
@@ -115,3 +121,8 @@ class PostgresSeries:
         async with self._database.reading() as connection:
             found = await connection.fetch(bounded, ordered, ordered[0], ordered[-1], *parameters)
         return [tuple(row) for row in found]
+
+
+def _place(column: str) -> str:
+    """Returns the SQL of a value's place among all by a sum, from 1."""
+    return f"row_number() OVER (ORDER BY sum({column}) DESC, value)"

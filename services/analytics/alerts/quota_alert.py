@@ -58,6 +58,7 @@ class QuotaAlert:
     p50: float | None = None
     percent: int = 0
     difference: int = 0
+    window_end: float | None = None
 
 
 def alert_faults(alert: QuotaAlert, field: str) -> list[FieldViolation]:
@@ -73,6 +74,13 @@ def alert_faults(alert: QuotaAlert, field: str) -> list[FieldViolation]:
         faults.append(FieldViolation(f"{field}.unit", f"must be one of {', '.join(sorted(UNITS))}"))
     if alert.period not in LONGEST:
         faults.append(FieldViolation(f"{field}.period", "must be day or month"))
+    elif (
+        alert.window_end is not None
+        and not 0 < alert.window_end - alert.window_start <= LONGEST[alert.period]
+    ):
+        faults.append(
+            FieldViolation(f"{field}.window_end", "must be after window_start, and within the period")
+        )
     if not 0 <= alert.limit <= MAX_COUNTER or not 0 <= alert.used <= MAX_COUNTER:
         faults.append(FieldViolation(f"{field}.limit", f"and used must be from 0 to {MAX_COUNTER}"))
     if not 0 <= alert.burn_rate < float("inf"):
@@ -112,7 +120,7 @@ def alert_of(quota: QuotaAlert) -> Alert:
         cleared=quota.cleared,
         amount=quota.difference if compared else quota.used,
         unit=quota.unit,
-        ends=quota.window_start + LONGEST[quota.period],
+        ends=quota.window_end or quota.window_start + LONGEST[quota.period],
         expected=Expectation(0) if compared else None,
         limit=quota.limit,
         percent=quota.percent,

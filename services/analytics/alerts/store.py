@@ -50,7 +50,8 @@ class AlertStore(Protocol):
 
     async def record(self, alerts: Sequence[Alert]) -> None:
         """Keeps the latest record (`as_of`) of each alert, and its earliest raising. Where it is raised again, its
-        turn grows and, at a higher threshold, its acknowledgement ends. Durable when it returns."""
+        turn grows; where it is worse (a higher threshold or severity), its acknowledgement ends too. Durable when it
+        returns."""
         ...
 
     async def find(
@@ -125,8 +126,8 @@ class Deliveries(Protocol):
         ...
 
     async def claim(self, destination: str, now: float, lease: float) -> Delivery | None:
-        """Returns the delivery that is due longest, and keeps it from others for `lease` seconds. None: none is
-        due."""
+        """Returns the delivery that is due longest and is not of the raising of a silenced alert, and keeps it from
+        others for `lease` seconds. None: there is none."""
         ...
 
     async def end(self, delivery_id: str, now: float) -> None:

@@ -11,7 +11,8 @@ from services.analytics.alerts.shares import Count
 
 #: The dimensions by which a change is explained, and of those the ones that have a spend of their own to watch.
 DIMENSIONS = ("tenant", "provider", "model", "content_type", "campaign")
-#: Values of a dimension that are watched, or looked through for an explanation: those with most attempts.
+#: Values of a dimension that are watched, or looked through for an explanation: those that are foremost by what they
+#: cost, by their attempts, or by those that failed.
 MOST_VALUES = 200
 #: Reasons in errors that a caller, its limits or its content are the cause of: they say nothing of reliability.
 CALLERS_OWN = (
@@ -44,7 +45,7 @@ class UsageSeries(Protocol):
         self, dimension: str | None, bounds: Sequence[float], subject: Subject = ()
     ) -> Mapping[str, Sequence[Use]]:
         """Returns the sums of each span by the values of a dimension ("tenant", ..., "error_class"), of the
-        MOST_VALUES with most attempts; None: of all traffic, under "". `subject`: only attempts of it."""
+        MOST_VALUES that are foremost; None: of all traffic, under "". `subject`: only attempts of it."""
         ...
 
     async def requests(self, dimension: str | None, bounds: Sequence[float]) -> Mapping[str, Sequence[Count]]:

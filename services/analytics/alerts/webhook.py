@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -18,7 +18,7 @@ from yarl import URL
 
 from libs.http.public_addresses import is_internal_literal
 from services.analytics.alerts.sentence import sentence
-from services.analytics.alerts.store import Announcement
+from services.analytics.alerts.store import Announcement, Word
 
 #: Seconds before each next try, as the specification proposes: five seconds to a day, three days in all.
 TRIES: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -28,6 +28,8 @@ JITTER: Final = 0.1
 MAX_RETRY_AFTER: Final = 86_400.0
 #: Bytes of a secret, by the specification.
 MIN_SECRET, MAX_SECRET = 24, 64
+#: Secrets of one webhook.
+MAX_SECRETS: Final = 4
 _PREFIX: Final = "whsec_"
 MAX_DESTINATIONS: Final = 16
 SUCCESS: Final = range(200, 300)
@@ -36,11 +38,12 @@ GONE: Final = 410
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One webhook of the operator. `secret`: the bytes that it is signed with."""
+    """One webhook of the operator. `secrets`: the bytes that it is signed with, several while one takes the place of
+    another."""
 
     name: str
     url: str
-    secret: bytes = field(repr=False)
+    secrets: tuple[bytes, ...] = field(repr=False)
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +52,8 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_destinations(text: str, allowed_hosts: Collection[str]) -> tuple[Destination, ...]:
-    """Returns the webhooks of a setting: JSON, `{"name": {"url": "https://…", "secret": "whsec_…"}}`; empty: none.
+    """Returns the webhooks of a setting: JSON, `{"name": {"url": "https://…", "secret": "whsec_…"}}`, or of several
+    secrets with spaces between; empty: none.
     Raises ValueError with a sentence that repeats neither address nor secret."""
     if not text.strip():
         return ()
@@ -62,7 +66,7 @@ def read_destinations(text: str, allowed_hosts: Collection[str]) -> tuple[Destin
     if len(entries) > MAX_DESTINATIONS:
         raise ValueError(f"must have at most {MAX_DESTINATIONS} webhooks")
     return tuple(
-        Destination(_name(name), _url(name, entry.url, allowed_hosts), _secret(name, entry.secret))
+        Destination(_name(name), _url(name, entry.url, allowed_hosts), _secrets(name, entry.secret))
         for name, entry in entries.items()
     )
 
@@ -80,7 +84,7 @@ def _url(name: str, text: str, allowed_hosts: Collection[str]) -> str:
     except ValueError:
         raise ValueError(f"webhook {name!r}: its url is none") from None
     host = url.raw_host
-    if not host or not port or url.user is not None:
+    if not host or not port or url.user is not None or url.password is not None:
         raise ValueError(f"webhook {name!r}: its url must have a host, and no user")
     if host in allowed_hosts:
         if url.scheme not in ("http", "https"):
@@ -93,6 +97,13 @@ def _url(name: str, text: str, allowed_hosts: Collection[str]) -> str:
             f"webhook {name!r}: its url leads to an internal address that is not allowed by name"
         )
     return text
+
+
+def _secrets(name: str, text: str) -> tuple[bytes, ...]:
+    found = text.split()
+    if not 1 <= len(found) <= MAX_SECRETS:
+        raise ValueError(f"webhook {name!r}: must have 1 to {MAX_SECRETS} secrets, with spaces between")
+    return tuple(_secret(name, one) for one in found)
 
 
 def _secret(name: str, text: str) -> bytes:
@@ -108,15 +119,16 @@ def _secret(name: str, text: str) -> bytes:
     return secret
 
 
-def headers(secret: bytes, delivery_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Returns the headers of one try. `timestamp`: epoch seconds of the try, which receivers compare with theirs."""
+def headers(secrets: Sequence[bytes], delivery_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Returns the headers of one try, with a signature by each secret. `timestamp`: epoch seconds of the try, which
+    receivers compare with theirs."""
     signed = b"%s.%d.%s" % (delivery_id.encode(), timestamp, body)
-    signature = base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
+    digests = [hmac.digest(secret, signed, hashlib.sha256) for secret in secrets]
     return {
         "content-type": "application/json",
         "webhook-id": delivery_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{signature}",
+        "webhook-signature": " ".join([f"v1,{base64.b64encode(digest).decode()}" for digest in digests]),
     }
 
 
@@ -127,6 +139,9 @@ def body_of(announcement: Announcement) -> bytes:
     data: dict[str, Any] = msgspec.to_builtins(alert)
     for name in ("episode", "ends"):
         del data[name]
+    if announcement.word is Word.CLEARED and alert.cleared is None:
+        # It was over with its window.
+        data["cleared"] = alert.ends
     for name in ("as_of", "raised", "cleared"):
         data[name] = _instant(data[name])
     data |= {

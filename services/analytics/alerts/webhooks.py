@@ -19,6 +19,7 @@ from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.telemetry import Metrics, get_logger
 from services.analytics.alerts.store import Deliveries, Delivery
+from services.analytics.alerts.store_clock import StoreClock, check_clock
 from services.analytics.alerts.webhook import GONE, SUCCESS, Destination, body_of, headers, next_try
 
 #: Seconds between two looks for something to send; before the next one where PostgreSQL was away; and for which a
@@ -58,6 +59,7 @@ class Webhooks:
         destinations: Sequence[Destination],
         deliveries: Deliveries,
         sender: Sender,
+        store_clock: StoreClock,
         clock: Clock,
         rng: Random,
         metrics: Metrics,
@@ -65,6 +67,7 @@ class Webhooks:
         self._destinations = {destination.name: destination for destination in destinations}
         self._deliveries = deliveries
         self._sender = sender
+        self._store_clock = store_clock
         self._clock = clock
         self._rng = rng
         #: Names of destinations that answered 410.
@@ -97,7 +100,7 @@ class Webhooks:
             return False
         destination = self._destinations[name]
         timestamp = int(self._clock.now())
-        signed = headers(destination.secret, delivery.delivery_id, timestamp, delivery.body)
+        signed = headers(destination.secrets, delivery.delivery_id, timestamp, delivery.body)
         try:
             answer = await self._sender.send(destination.url, signed, delivery.body)
         except SendError as error:
@@ -135,6 +138,7 @@ class Webhooks:
     async def _keep_announcing(self) -> None:
         while True:
             try:
+                await check_clock(self._clock, self._store_clock)
                 await self.announce()
             except Unavailable as error:
                 log.warning("alerts_not_announced", error=error.message)
@@ -144,6 +148,7 @@ class Webhooks:
     async def _keep_sending(self, name: str) -> None:
         while name not in self.gone:
             try:
+                await check_clock(self._clock, self._store_clock)
                 sent = await self.send_due(name)
             except Unavailable as error:
                 log.warning("webhook_waits", destination=name, error=error.message)

@@ -23,25 +23,27 @@ MAX_KINDS, MAX_MATCHERS, MAX_MATCHER = 16, 8, 256
 #: Characters of a note or a reason, and seconds of a silence.
 MAX_NOTE, LONGEST_SILENCE = 1024, 366 * 86_400.0
 
+_OPTIONAL = ("cleared", "window_end")
 _QUOTA_KINDS = {pb.QuotaAlertKind.Value(f"QUOTA_ALERT_KIND_{item.name}"): item for item in QuotaAlertKind}
 _KINDS = {pb.AlertKind.Value(f"ALERT_KIND_{item.name}"): item for item in AlertKind}
 _SEVERITIES = {pb.AlertSeverity.Value(f"ALERT_SEVERITY_{item.name}"): item for item in Severity}
 
 
-def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[Alert]:
-    """Returns the alerts that a limiter sends. Raises InvalidArgument naming each wrong field."""
+def alerts_from_proto(alerts: Sequence[pb.QuotaAlert], now: float) -> list[Alert]:
+    """Returns the alerts that a limiter sends, as of `now` where its clock is ahead: a record of the future would
+    hide all that come before it. Raises InvalidArgument naming each wrong field."""
     faults: list[FieldViolation] = []
     found = []
     for i, alert in enumerate(alerts):
         field = f"alerts[{i}]"
         instants = {
             name: bounded_instant_from_proto(getattr(alert, name))
-            for name in ("window_start", "said", "raised", "cleared")
+            for name in ("window_start", "said", "raised", "cleared", "window_end")
         }
         missing = [
             FieldViolation(f"{field}.{name}", "must be a timestamp from 1970 to 2200")
             for name in instants
-            if instants[name] is None or (name != "cleared" and not alert.HasField(name))
+            if instants[name] is None or (name not in _OPTIONAL and not alert.HasField(name))
         ]
         if alert.kind not in _QUOTA_KINDS:
             missing.append(FieldViolation(f"{field}.kind", "must be set to a known value"))
@@ -54,9 +56,9 @@ def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[Alert]:
             alert.period,
             _QUOTA_KINDS[alert.kind],
             instants["window_start"] or 0.0,
-            instants["said"] or 0.0,
-            instants["raised"] or 0.0,
-            instants["cleared"] if alert.HasField("cleared") else None,
+            min(now, instants["said"] or 0.0),
+            min(now, instants["raised"] or 0.0),
+            min(now, instants["cleared"] or 0.0) if alert.HasField("cleared") else None,
             alert.limit,
             alert.used,
             alert.burn_rate,
@@ -66,6 +68,7 @@ def alerts_from_proto(alerts: Sequence[pb.QuotaAlert]) -> list[Alert]:
             else None,
             alert.percent,
             alert.difference,
+            instants["window_end"] if alert.HasField("window_end") else None,
         )
         wrong = alert_faults(parsed, field)
         faults += wrong

@@ -23,7 +23,14 @@ from services.analytics.reports.query import (
     Query,
     default_range,
 )
-from services.analytics.reports.report import Basis, CostRow, PerformanceRow, Quantiles, ReliabilityRow
+from services.analytics.reports.report import (
+    Basis,
+    CostRow,
+    FailoverRow,
+    PerformanceRow,
+    Quantiles,
+    ReliabilityRow,
+)
 from services.analytics.reports.sources import Source
 
 #: The proto's name of a dimension.
@@ -157,6 +164,20 @@ def performance_to_proto(row: PerformanceRow) -> pb.Performance:
         latency=_quantiles(row.latency),
         time_to_first_token=_quantiles(row.time_to_first_token),
         output_tokens_per_second=row.output_tokens_per_second,
+    )
+
+
+def failovers_to_proto(row: FailoverRow) -> pb.Failovers:
+    return pb.Failovers(
+        group=_group(row.group),
+        requests=row.requests,
+        saved=row.saved,
+        in_vain=row.in_vain,
+        failed_cost=_money(row.failed_micro_usd),
+        added_latency=duration_to_proto(row.added_latency),
+        added=_quantiles(row.added),
+        dearer=_money(row.dearer_micro_usd),
+        compared=row.compared,
     )
 
 

@@ -42,6 +42,7 @@ from services.analytics.api.proto_reports import (
     basis_to_proto,
     change_to_proto,
     cost_to_proto,
+    failovers_to_proto,
     page_token,
     performance_to_proto,
     query_from_proto,
@@ -58,7 +59,7 @@ from services.analytics.ledger.recorder import Recorder
 from services.analytics.ledger.request import RequestRecord
 from services.analytics.recommendations.adviser import Adviser
 from services.analytics.reports.change import compare_costs
-from services.analytics.reports.reports import Reports
+from services.analytics.reports.reports import FailoverReports, Reports
 from services.analytics.rollups.rollups import Rollups
 from services.analytics.summary.feed import SummaryFeed
 
@@ -87,6 +88,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self,
         recorder: Recorder,
         reports: Reports,
+        failovers: FailoverReports,
         summary: SummaryFeed,
         alerts: AlertStore,
         alert_watch: AlertWatch,
@@ -99,6 +101,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
     ) -> None:
         self._recorder = recorder
         self._reports = reports
+        self._failovers = failovers
         self._summary = summary
         self._summary_messages = SummaryMessages()
         self._alerts = alerts
@@ -176,6 +179,18 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
             next_page_token=page_token(request.query, query, report.next_after),
         )
 
+    async def GetFailovers(
+        self, request: pb.GetFailoversRequest, context: Context
+    ) -> pb.GetFailoversResponse:
+        """See the proto."""
+        query = query_from_proto(request.query, self._clock.now())
+        report = await self._failovers.failovers(query)
+        return pb.GetFailoversResponse(
+            rows=[failovers_to_proto(row) for row in report.rows],
+            basis=basis_to_proto(report.basis),
+            next_page_token=page_token(request.query, query, report.next_after),
+        )
+
     async def WatchSummary(
         self, request: pb.WatchSummaryRequest, context: Context
     ) -> AsyncIterator[pb.WatchSummaryResponse]:
@@ -248,7 +263,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         check_count("alerts", len(request.alerts), MAX_ALERTS)
         if not request.alerts:
             raise InvalidArgument([FieldViolation("alerts", f"must have 1 to {MAX_ALERTS} entries")])
-        await self._alerts.record(alerts_from_proto(request.alerts))
+        await self._alerts.record(alerts_from_proto(request.alerts, self._clock.now()))
         return pb.RecordQuotaAlertsResponse()
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, context: Context) -> pb.ListAlertsResponse:

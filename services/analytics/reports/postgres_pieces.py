@@ -215,6 +215,16 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
     )"""
 
 
+def attempt_keys(query: Query, statement: Statement) -> list[str]:
+    """Returns the key columns of an attempt, with their names."""
+    return _key_columns(query, statement, "started", {})
+
+
+def attempt_conditions(query: Query, statement: Statement) -> list[str]:
+    """Returns the conditions of the query's filters on an attempt."""
+    return _conditions(query, statement, {})
+
+
 def union(pieces: Sequence[str]) -> str:
     """Returns the rows of all pieces as a source."""
     return f"({' UNION ALL '.join(pieces)}) AS pieces"

@@ -9,6 +9,7 @@ import asyncpg
 
 from libs.errors import FieldViolation, InvalidArgument
 from services.analytics.database.postgres_database import Connection, Database
+from services.analytics.reports.postgres_failovers import failover_piece, failover_report, failover_statement
 from services.analytics.reports.postgres_pieces import Statement
 from services.analytics.reports.postgres_rows import (
     cost_report,
@@ -27,14 +28,21 @@ from services.analytics.reports.postgres_statements import (
     reliability_statement,
 )
 from services.analytics.reports.query import Query
-from services.analytics.reports.report import Basis, CostReport, PerformanceReport, ReliabilityReport
+from services.analytics.reports.report import (
+    Basis,
+    CostReport,
+    FailoverReport,
+    PerformanceReport,
+    ReliabilityReport,
+)
 from services.analytics.reports.sources import Piece, plan_pieces
 from services.analytics.rollups.postgres_rollups import read_state
 from services.analytics.rollups.state import RollupState
 
 
 class PostgresReports:
-    """Satisfies `Reports` and `ReportSnapshots`: without a snapshot each answer is as of its own moment."""
+    """Satisfies `Reports`, `FailoverReports` and `ReportSnapshots`: without a snapshot each answer is as of its own
+    moment."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,6 +61,12 @@ class PostgresReports:
         """See the port."""
         async with self.snapshot() as reports:
             return await reports.reliability(query)
+
+    async def failovers(self, query: Query) -> FailoverReport:
+        """See the port."""
+        piece = failover_piece(query)
+        async with self.snapshot() as reports:
+            return await reports.failovers(query, piece)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
@@ -96,6 +110,11 @@ class PostgresSnapshot:
         rows = await _fetch(self._connection, reliability_statement(query, pieces))
         errors = await _fetch(self._connection, errors_statement(query, pieces))
         return reliability_report(query, rows, errors, _basis(self._state, pieces))
+
+    async def failovers(self, query: Query, piece: Piece) -> FailoverReport:
+        """Answers `FailoverReports.failovers` from its piece."""
+        rows = await _fetch(self._connection, failover_statement(query, piece))
+        return failover_report(query, rows, _basis(self._state, [piece]))
 
 
 def _basis(state: RollupState, pieces: Sequence[Piece]) -> Basis:

@@ -17,6 +17,7 @@ from services.analytics.reports.report import (
     Basis,
     CostReport,
     CostRow,
+    FailoverRow,
     PerformanceReport,
     PerformanceRow,
     Quantiles,
@@ -27,7 +28,7 @@ from services.analytics.reports.report import (
 from services.analytics.rollups.histogram import quantiles
 from services.analytics.rollups.tables import Measure
 
-_Row = TypeVar("_Row", CostRow, PerformanceRow, ReliabilityRow)
+_Row = TypeVar("_Row", CostRow, FailoverRow, PerformanceRow, ReliabilityRow)
 
 
 def cost_report(query: Query, records: Sequence[asyncpg.Record], basis: Basis) -> CostReport:
@@ -38,9 +39,9 @@ def cost_report(query: Query, records: Sequence[asyncpg.Record], basis: Basis) -
     if not keys_of(query):
         return CostReport((total,) if total.attempts else (), total, basis)
     rows = [
-        _cost_row(record, _group(query, record), "requests") for record in records if not record["is_total"]
+        _cost_row(record, group_of(query, record), "requests") for record in records if not record["is_total"]
     ]
-    shown, following = _page(query, rows)
+    shown, following = page_of(query, rows)
     return CostReport(shown, total, basis, following)
 
 
@@ -56,7 +57,7 @@ def performance_report(
     found = _exact(query, distributions) if exact else _from_histograms(query, distributions)
     rows = []
     for record in records:
-        group = _group(query, record)
+        group = group_of(query, record)
         timed_us = int(record["timed_us"])
         rows.append(
             PerformanceRow(
@@ -70,7 +71,7 @@ def performance_report(
                 output_tokens_per_second=int(record["timed_tokens"]) / (timed_us / 1e6) if timed_us else None,
             )
         )
-    shown, following = _page(query, rows)
+    shown, following = page_of(query, rows)
     return PerformanceReport(shown, basis, following)
 
 
@@ -81,10 +82,10 @@ def reliability_report(
     classes: defaultdict[Group, dict[ErrorClass | None, int]] = defaultdict(dict)
     for record in errors:
         error = ErrorClass(record["class"]) if record["class"] else None
-        classes[_group(query, record)][error] = record["failures"]
+        classes[group_of(query, record)][error] = record["failures"]
     rows = []
     for record in records:
-        group = _group(query, record)
+        group = group_of(query, record)
         rows.append(
             ReliabilityRow(
                 group=group,
@@ -100,16 +101,18 @@ def reliability_report(
                 failovers=int(record["failovers"]),
             )
         )
-    shown, following = _page(query, rows)
+    shown, following = page_of(query, rows)
     return ReliabilityReport(shown, basis, following)
 
 
-def _group(query: Query, record: asyncpg.Record) -> Group:
+def group_of(query: Query, record: asyncpg.Record) -> Group:
+    """Returns the group of a row."""
     bucket = record["bucket"].timestamp() if query.interval is not None else None
     return Group(tuple(record[key] for key in group_keys(query)), bucket)
 
 
-def _page(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group | None]:
+def page_of(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group | None]:
+    """Returns the rows of the page, and the last one's group where there are more. Raises FailedPrecondition."""
     if query.page_size is None:
         if len(rows) > MAX_ROWS:
             raise FailedPrecondition(
@@ -127,7 +130,7 @@ _Found = Mapping[tuple[Group, int], Quantiles | None]
 
 def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
     return {
-        (_group(query, record), record["measure"]): Quantiles(*(value / 1e6 for value in record["values"]))
+        (group_of(query, record), record["measure"]): Quantiles(*(value / 1e6 for value in record["values"]))
         for record in records
     }
 
@@ -135,7 +138,7 @@ def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
 def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
     added: defaultdict[tuple[Group, int], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     for record in records:
-        counts = added[_group(query, record), record["measure"]]
+        counts = added[group_of(query, record), record["measure"]]
         for number, attempts in zip(record["bins"], record["counts"], strict=True):
             counts[number] += attempts
     found: dict[tuple[Group, int], Quantiles | None] = {}

@@ -82,9 +82,9 @@ def cost_statement(query: Query, pieces: Sequence[Piece], dearest: int | None = 
             SELECT {listed}, GROUPING({listed}) AS is_total, {sums} FROM {source}
             GROUP BY GROUPING SETS (({listed}), ())
         ) AS summed
-        WHERE is_total <> 0 OR (attempts <> 0 AND {_after(query, statement)})
+        WHERE is_total <> 0 OR (attempts <> 0 AND {after_sql(query, statement)})
         ORDER BY is_total DESC, {"cost DESC, " if dearest is not None else ""}{listed}
-        LIMIT {_limit(query) if dearest is None else dearest} + 1
+        LIMIT {limit_of(query) if dearest is None else dearest} + 1
     """
     return statement
 
@@ -106,8 +106,8 @@ def _rows_statement(query: Query, pieces: Sequence[Piece], sums: Mapping[str, st
     grouped = f"GROUP BY {listed}" if listed else ""
     statement.sql = f"""
         SELECT * FROM (SELECT {listed + "," if listed else ""} {_sums(sums)} FROM {source} {grouped}) AS summed
-        WHERE attempts <> 0 AND {_after(query, statement)}
-        {f"ORDER BY {listed}" if listed else ""} LIMIT {_limit(query)}
+        WHERE attempts <> 0 AND {after_sql(query, statement)}
+        {f"ORDER BY {listed}" if listed else ""} LIMIT {limit_of(query)}
     """
     return statement
 
@@ -130,7 +130,7 @@ def errors_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
             )
     statement.sql = f"""
         SELECT {keys}, sum(failures)::bigint AS failures FROM {union(parts)}
-        WHERE {_after(query, statement)} GROUP BY {keys} HAVING sum(failures) <> 0
+        WHERE {after_sql(query, statement)} GROUP BY {keys} HAVING sum(failures) <> 0
     """
     return statement
 
@@ -151,7 +151,7 @@ def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
         statement.sql = f"""
             SELECT {keys}, percentile_disc(ARRAY[{shares}]) WITHIN GROUP (ORDER BY value) AS values
             FROM {attempts_sql(query, statement, pieces[0])} AS rows, LATERAL {measured}
-            WHERE {known} AND {_after(query, statement)} GROUP BY {keys}
+            WHERE {known} AND {after_sql(query, statement)} GROUP BY {keys}
         """
         return statement
     slice_ = slice_of(query)
@@ -168,7 +168,7 @@ def quantiles_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
             parts.append(histograms_piece(query, statement, piece, slice_))
     statement.sql = f"""
         SELECT * FROM ({" UNION ALL ".join(parts)}) AS pieces ({keys}, bins, counts)
-        WHERE {_after(query, statement)}
+        WHERE {after_sql(query, statement)}
     """
     return statement
 
@@ -212,12 +212,12 @@ def _listed(query: Query) -> str:
     return "".join(f"{key}, " for key in keys_of(query))
 
 
-def _limit(query: Query) -> int:
+def limit_of(query: Query) -> int:
     """Returns one row more than there may be, which tells that there are more."""
     return (MAX_ROWS if query.page_size is None else query.page_size) + 1
 
 
-def _after(query: Query, statement: Statement) -> str:
+def after_sql(query: Query, statement: Statement) -> str:
     """Returns the condition for rows of this page and later ones."""
     after = query.after
     keys = keys_of(query)

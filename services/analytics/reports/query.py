@@ -120,8 +120,9 @@ class Query:
             for name, instant in (("from_time", self.since), ("to_time", self.until))
             if not 0 <= instant <= MAX_INSTANT
         ]
-        if not faults and self.since >= self.until:
-            faults.append(FieldViolation("query.to_time", "must be after from_time"))
+        # The ledger's instants are of microseconds.
+        if not faults and round(self.since * 1e6) >= round(self.until * 1e6):
+            faults.append(FieldViolation("query.to_time", "must be a microsecond or more after from_time"))
         return faults
 
     def _group_faults(self) -> list[FieldViolation]:

@@ -140,5 +140,33 @@ class ReliabilityReport:
     next_after: Group | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FailoverRow:
+    """Failovers of the requests of a group whose first attempt failed. Money in micro-USD. `saved`: another
+    target answered; `in_vain`: none of several did; `failed_micro_usd`: of the attempts that failed, of those in vain
+    beyond the first; `added_latency`: seconds from the first attempt to the one that answered, summed, `added` how
+    they are distributed (None: none was saved); `dearer_micro_usd`: of the `compared` ones' answers beyond what the
+    first target would have taken."""
+
+    group: Group
+    requests: int
+    saved: int
+    in_vain: int
+    failed_micro_usd: int
+    added_latency: float
+    added: Quantiles | None
+    dearer_micro_usd: int
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverReport:
+    """As `CostReport`."""
+
+    rows: tuple[FailoverRow, ...]
+    basis: Basis = field(default_factory=Basis)
+    next_after: Group | None = None
+
+
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None

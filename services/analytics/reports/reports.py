@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.analytics.reports.query import Query
-from services.analytics.reports.report import CostReport, PerformanceReport, ReliabilityReport
+from services.analytics.reports.report import CostReport, FailoverReport, PerformanceReport, ReliabilityReport
 
 
 class Reports(Protocol):
@@ -24,6 +24,14 @@ class Reports(Protocol):
 
     async def reliability(self, query: Query) -> ReliabilityReport:
         """Reports outcomes of attempts and of requests."""
+        ...
+
+
+class FailoverReports(Protocol):
+    """Answers questions about failovers. Raises as `Reports`; InvalidArgument for a range of more than MAX_RANGE."""
+
+    async def failovers(self, query: Query) -> FailoverReport:
+        """Reports what failovers saved and cost."""
         ...
 
 

@@ -39,13 +39,20 @@ class Piece:
     until: datetime
 
 
+def attempts_of(query: Query) -> Piece:
+    """Returns the attempts of the query's whole range."""
+    since, until = (_EPOCH + timedelta(microseconds=round(at * 1e6)) for at in (query.since, query.until))
+    return Piece(Source.ATTEMPTS, since, until)
+
+
 def plan_pieces(query: Query, state: RollupState, *, rolled_up: bool) -> tuple[Piece, ...]:
     """Returns pieces that cover the query's range once, in no order, of as few rows as can be. `rolled_up`: a rollup
     table has the query's dimensions."""
-    since, until = (_EPOCH + timedelta(microseconds=round(at * 1e6)) for at in (query.since, query.until))
+    attempts = attempts_of(query)
+    since, until = attempts.since, attempts.until
     sources = _sources(query, state, since, until) if rolled_up else ()
     if not sources:
-        return (Piece(Source.ATTEMPTS, since, until),)
+        return (attempts,)
     start, end = state.rebuild_next, state.rebuild_until
     if start is None or end is None or not (start < until and end > since):
         return tuple(_cover(since, until, sources, state))

@@ -139,7 +139,10 @@ class Alerts:
         found = alert_conditions(state, window, trend, standing, probability)
         mean = state.used * window[0] / (max(1.0, window[0] - window[1]) * max(1, limit.limit))
         settled = reading.level - reading.outstanding
-        percent = threshold_reached(settled, limit.limit, self._thresholds().get(key, ()))
+        told = standing.get(AlertKind.BUDGET_THRESHOLD)
+        percent = threshold_reached(
+            settled, limit.limit, self._thresholds().get(key, ()), told.percent if told is not None else 0
+        )
         if percent and state.used < limit.limit:
             found[AlertKind.BUDGET_THRESHOLD] = mean
         difference = self._differences().get(key, 0)
@@ -148,16 +151,21 @@ class Alerts:
         self._clear(key, set(found), now)
         for kind, rate in found.items():
             before = standing.get(kind)
-            higher = kind is AlertKind.BUDGET_THRESHOLD and before is not None and percent > before.percent
-            if before is None or higher:
+            moved = kind is AlertKind.BUDGET_THRESHOLD and before is not None and percent != before.percent
+            if before is None or moved:
                 alert = Alert(
                     *(key, kind, reading.start, now, now, None, limit.limit, state.used, rate),
                     *(probability, coming.p50 if coming is not None else None),
                     percent=percent if kind is AlertKind.BUDGET_THRESHOLD else 0,
                     difference=difference if kind is AlertKind.LEDGER_DIFFERENCE else 0,
+                    window_end=reading.finish,
                 )
                 self._standing.setdefault(key, {})[kind] = alert
-                self._record(alert)
+                if before is None or percent > before.percent:
+                    self._record(alert)
+                else:
+                    # Something was given back, or the limit raised: no news, but the next rise is.
+                    self._send_later(alert)
         return forecasting
 
     def _clear(self, key: LimitKey, still: set[AlertKind], now: float) -> None:
@@ -183,6 +191,9 @@ class Alerts:
             percent=alert.percent,
             difference=alert.difference,
         )
+        self._send_later(alert)
+
+    def _send_later(self, alert: Alert) -> None:
         if self._sink is None:
             return
         self._waiting.append(alert)

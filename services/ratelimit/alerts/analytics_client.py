@@ -54,4 +54,5 @@ def _alert(alert: Alert) -> pb.QuotaAlert:
         time_to_exhaustion_p50=duration_to_proto(alert.p50),
         percent=alert.percent,
         difference=alert.difference,
+        window_end=timestamp_to_proto(alert.window_end),
     )

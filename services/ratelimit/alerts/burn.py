@@ -44,6 +44,8 @@ PAIRS: Final = {
 }
 #: Probabilities of exhaustion from which one is likely, and below which it is not any more.
 LIKELY, UNLIKELY = 0.5, 0.3
+#: Percent of a budget by which its use must fall below a threshold that was told before it is told again.
+FALLEN: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Alert:
     """An alert on one quota in the window that began at `window_start`, as it was at `as_of`. Instants are epoch
     seconds; `cleared` None: it stands. `burn_rate`: over the kind's long window, over the quota's window so far where
     it has none. `probability` None: no forecast was made. `percent`: of a budget's threshold; `difference`: of
-    LEDGER_DIFFERENCE, used less the ledger's."""
+    LEDGER_DIFFERENCE, used less the ledger's; `window_end` None: not known."""
 
     key: LimitKey
     kind: AlertKind
@@ -66,11 +68,18 @@ class Alert:
     p50: float | None
     percent: int = 0
     difference: int = 0
+    window_end: float | None = None
 
 
-def threshold_reached(used: int, limit: int, thresholds: Sequence[int]) -> int:
-    """Returns the highest of a budget's thresholds (percent) that is reached; 0: none is, or nothing is admitted."""
-    return max([percent for percent in thresholds if 0 < limit * percent <= used * 100], default=0)
+def threshold_reached(used: int, limit: int, thresholds: Sequence[int], standing: int = 0) -> int:
+    """Returns the highest of a budget's thresholds (percent) that is reached; 0: none is, or nothing is admitted.
+    `standing`: the one that was told; it is no longer reached when `FALLEN` below it, since corrections of what was
+    used swing."""
+    below = {standing: FALLEN}
+    return max(
+        [percent for percent in thresholds if 0 < limit * (percent - below.get(percent, 0)) <= used * 100],
+        default=0,
+    )
 
 
 def burn_rate(trend: Trend, limit: int, period: float, part: float) -> float:

@@ -31,6 +31,7 @@ FILTERS = ["tenant", "provider", "model", "content_type", "campaign"]
     [
         ({"since": NOW, "until": NOW}, ["query.to_time"]),
         ({"since": NOW, "until": NOW - 1}, ["query.to_time"]),
+        ({"since": 0.0, "until": 1e-7}, ["query.to_time"]),
         ({"since": -1.0}, ["query.from_time"]),
         ({"until": MAX_INSTANT + 1}, ["query.to_time"]),
         ({"since": math.nan, "until": math.inf}, ["query.from_time", "query.to_time"]),

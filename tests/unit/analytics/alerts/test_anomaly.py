@@ -68,6 +68,27 @@ def test_a_steady_series_that_more_than_doubles_is_an_anomaly(
     assert not ordinary.is_anomaly(amount(width, end), standing=True)
 
 
+def test_a_burst_beyond_the_second_largest_must_last_an_hour_unless_it_is_far_beyond() -> None:
+    """A series with bursts of all sizes may have a larger one: of amounts a little above, half an hour ago and an
+    hour ago tell. A steady series leaves no such doubt."""
+    bursts = {-day * DAY_HOURS: 1 + 2 * rank for rank, day in enumerate((3, 17, 11, 22, 6, 14))}
+    hours = [10e6 * bursts.get(h - HISTORY_HOURS, 1) for h in range(HISTORY_HOURS)]
+    bursty, steady = Baseline(hours, HOURLY), Baseline([10e6] * HISTORY_HOURS, HOURLY)
+
+    def finds(baseline: Baseline, *amounts: float, standing: bool = False) -> bool:
+        spans = [10e6 * amount for amount in amounts]
+        return baseline.exceeded(spans, 0.25, baseline.end, standing=standing) is not None
+
+    # The second largest burst is of nine times, the fifth of three.
+    assert not finds(bursty, 14, 1, 1)
+    assert not finds(bursty, 14, 14, 1)
+    assert finds(bursty, 14, 14, 14)
+    assert not finds(bursty, 9, 9, 9)
+    assert finds(bursty, 50, 1, 1)
+    assert finds(bursty, 9, 1, 1, standing=True)
+    assert finds(steady, 2.5, 1, 1)
+
+
 @both
 def test_an_alert_is_over_half_way_back(width: Width) -> None:
     """An amount that would raise none may still keep one."""

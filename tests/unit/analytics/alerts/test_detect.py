@@ -41,6 +41,18 @@ def test_a_condition_is_one_alert_from_its_raising_to_its_end() -> None:
     assert changes([], after([over], last), {}, NOW + 900) == []
 
 
+def test_the_severity_of_what_stands_does_not_fall() -> None:
+    """So one that swings is announced once; when it is over and raised again it is what it is then."""
+    finding = a_finding(AlertKind.RELIABILITY_DROP)
+    (raised,) = changes([finding], {}, {}, NOW)
+    (worse,) = changes([replace(finding, severity=Severity.CRITICAL)], after([raised], {}), {}, NOW + 300)
+    (again,) = changes([finding], after([worse], {}), {}, NOW + 600)
+    assert [alert.severity for alert in (raised, worse, again)] == ["warning", "critical", "critical"]
+    (over,) = changes([], after([again], {}), {}, NOW + 900)
+    (back,) = changes([finding], after([over], {}), {}, NOW + 1200)
+    assert back.severity is Severity.WARNING
+
+
 @given(st.floats(1, 10 * SAME_WITHIN))
 def test_the_same_within_a_day_is_the_same_alert_and_later_a_new_one(wait: float) -> None:
     ended = replace(SPEND, as_of=NOW + 60, cleared=NOW + 60)

@@ -230,6 +230,27 @@ async def test_each_threshold_of_a_budget_is_told_once_until_it_is_used_up() -> 
     assert (EXHAUSTED, True) in bed.words()
 
 
+async def test_a_threshold_that_is_crossed_backwards_is_told_when_it_is_reached_again() -> None:
+    """As after a correction of what was used: analytics learns of it without news, and swings about the threshold are
+    none. The window's end goes with each."""
+    bed = Bed(limit("requests", "day", 1000))
+    bed.thresholds = {bed.limits[0].key: [50, 80]}
+    bed.replica.trends.follow(bed.limits)
+    raised = bed.replica.metrics.registry.get_sample_value
+    told = []
+    for amount in (810, -15, 15, -200, 195, -500, 100, 200):
+        await bed.use(amount)
+        await bed.live(20)
+        kinds = {"kind": THRESHOLD.value, "word": "raised"}
+        heard = [(a.percent, a.cleared is None) for a in bed.sink.heard if a.kind is THRESHOLD]
+        told.append((heard[-1], raised("pointsman_quota_alerts_total", kinds)))
+    assert told == [
+        *(((80, True), 1), ((80, True), 1), ((80, True), 1), ((50, True), 1), ((80, True), 2)),
+        *(((80, False), 2), ((80, False), 2), ((50, True), 3)),
+    ]
+    assert all(a.window_end == a.window_start + DAY for a in bed.sink.heard)
+
+
 @pytest.mark.parametrize(
     ("used", "reached"), [(0, 0), (499, 0), (500, 50), (799, 50), (800, 80), (1000, 80), (5000, 80)]
 )
