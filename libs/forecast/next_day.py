@@ -2,7 +2,8 @@
 
 Each method forecasts up to TRIED past days from what came before them. The blend of profiles is the rule; another one
 takes its place where its error was clearly smaller, and the seasonal-naive one (the last day again) where the blend
-did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one.
+did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one, unless the same
+weekday was the better forecast.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from libs.forecast.profile import (
     NotEnoughHistory,
     Profiles,
     profiles,
+    same_weekday,
     split_days,
     weekday_weights,
 )
@@ -45,6 +47,7 @@ class Method(StrEnum):
     BLEND = "blend"
     MEDIAN = "median"
     WEEKLY_BLEND = "weekly_blend"
+    SAME_WEEKDAY = "same_weekday"
     LEVELS = "levels"
 
 
@@ -108,7 +111,7 @@ class DayByDay:
         if tried >= _MIN_TRIED:
             found.append(Method.MEDIAN)
         if count >= MIN_WEEKS * WEEK:
-            found.append(Method.WEEKLY_BLEND)
+            found += [Method.WEEKLY_BLEND, Method.SAME_WEEKDAY]
         return found
 
     def _error(self, method: Method, tried: Sequence[int]) -> float:
@@ -129,6 +132,8 @@ class DayByDay:
     def _forecast_by(self, method: Method, after: int) -> Day:
         if method is Method.SEASONAL_NAIVE:
             return self._days[after - 1]
+        if method is Method.SAME_WEEKDAY:
+            return same_weekday(self._days[max(0, after - LOOK_BACK) : after])
         found = self._profiles_of(after, weekly=method is Method.WEEKLY_BLEND)
         return found.median if method is Method.MEDIAN else found.blend
 
