@@ -37,7 +37,7 @@ from libs.client import (
     QuotaState,
 )
 from libs.clock import SystemClock
-from libs.limits import ScopeKind, scope_of
+from libs.limits import Scope, ScopeKind, scope_of
 
 Measure = Annotated[ForecastMeasure, typer.Option(help="The amount to forecast.", case_sensitive=False)]
 By = Annotated[
@@ -75,8 +75,7 @@ Replace = Annotated[
 Ratelimit = Annotated[
     str, typer.Option(envvar="POINTSMAN_RATELIMIT", help="The rate limiter, host:port.", show_default=False)
 ]
-#: Kinds of scopes whose use analytics can tell apart, and limits of one question.
-_COMPARED = (ScopeKind.TENANT, ScopeKind.PROVIDER, ScopeKind.MODEL)
+#: Limits of one question.
 _MOST_LIMITS = 100
 
 
@@ -126,7 +125,7 @@ async def _call(
 ) -> Forecasts:
     if limiter is not None:
         async with client(QuotaClient, limiter, timeout) as quotas:
-            limits = compared(await quotas.list_quotas())
+            limits = compared(await quotas.list_quotas(), question)
         question = ForecastQuestion(
             *(question.measure, question.by, question.tenant, question.provider, question.model),
             *(question.time_zone, question.until, limits, question.plan),
@@ -135,17 +134,26 @@ async def _call(
         return await connected.get_forecast(question)
 
 
-def compared(states: Iterable[QuotaState]) -> tuple[ForecastLimit, ...]:
-    """Returns the limits that analytics can compare with use. Raises CliError where they are too many for a
-    question."""
+def compared(states: Iterable[QuotaState], question: ForecastQuestion) -> tuple[ForecastLimit, ...]:
+    """Returns the limits that analytics can compare with use: not those of which the question's tenant or provider
+    has a part only. Raises CliError where they are too many for a question."""
     found = tuple(
         ForecastLimit(state.scope, state.unit, state.period, state.limit)
         for state in states
-        if scope_of(state.scope).kind in _COMPARED and state.period and state.limit > 0
+        if _is_whole(scope_of(state.scope), question) and state.period and state.limit > 0
     )
     if len(found) > _MOST_LIMITS:
         raise CliError(f"--limits: there are {len(found)} limits, at most {_MOST_LIMITS} can be compared")
     return found
+
+
+def _is_whole(scope: Scope, question: ForecastQuestion) -> bool:
+    if scope.kind is ScopeKind.TENANT:
+        return question.tenant in ("", scope.name) and not question.provider
+    if scope.kind is ScopeKind.PROVIDER:
+        return question.provider in ("", scope.name) and not question.tenant
+    of_provider = not question.provider or scope.name.startswith(f"{question.provider}/")
+    return scope.kind is ScopeKind.MODEL and of_provider and not question.tenant
 
 
 def parse_plan(

@@ -5,8 +5,8 @@ is drawn towards none by as much as its standard error is of it (James and Stein
 chance is no growth. Days are correlated, so the line is known as from a sixth as many of them.
 
 Lines that are likely too turn around the middle of the past, where the line is known best, so a steeper one also
-stands higher today. Less steep ones are spread below the drawn slope, steeper ones above the slope as it was seen: the
-median believes no growth that may be chance, and the early end of the interval does not deny it.
+stands higher today. Less steep ones are spread below the drawn slope, steeper ones above the slope as it was seen:
+the median believes no growth that may be chance, and the early end of the interval does not deny it.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _first_days(
     left: Sequence[float], middle: float, slopes: Sequence[float], noise: float
 ) -> tuple[int | None, int | None, int | None]:
     """Returns the days by which the limit has been reached with a chance of 10, 50 and 90 %. `left`: what is left of
-    it on each weekday, today's first, as the logarithm of a factor, were the level that of the `middle` of the past (a
-    day below 0). A slope stands for all days; the noise is drawn anew for each."""
+    it on each weekday, today's first, as the logarithm of a factor, were the level that of the past's `middle` (a day
+    below 0). A slope stands for all days; the noise is drawn anew for each."""
     kept = [1.0] * _SLOPES
     found: list[int | None] = [None, None, None]
     for day in range(MOST_DAYS + 1):

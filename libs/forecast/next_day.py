@@ -2,8 +2,8 @@
 
 Each method forecasts up to TRIED past days from what came before them. The blend of profiles is the rule; another one
 takes its place where its error was clearly smaller, and the seasonal-naive one (the last day again) where the blend
-did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one, unless the same
-weekday was the better forecast.
+did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one, unless its
+weekday never has any.
 """
 
 from __future__ import annotations
@@ -132,10 +132,15 @@ class DayByDay:
     def _forecast_by(self, method: Method, after: int) -> Day:
         if method is Method.SEASONAL_NAIVE:
             return self._days[after - 1]
-        if method is Method.SAME_WEEKDAY:
+        if method is Method.SAME_WEEKDAY and not self._idle(after):
             return same_weekday(self._days[max(0, after - LOOK_BACK) : after])
         found = self._profiles_of(after, weekly=method is Method.WEEKLY_BLEND)
         return found.median if method is Method.MEDIAN else found.blend
+
+    def _idle(self, after: int) -> bool:
+        """Returns True if the last of the first `after` days had no use, and its weekday had some a week before."""
+        before = self._days[max(0, after - 1 - WEEK) : after - WEEK]
+        return not any(self._days[after - 1]) and any(map(any, before))
 
     def _profiles_of(self, after: int, *, weekly: bool) -> Profiles:
         key = (after, weekly)

@@ -72,6 +72,12 @@ class Question:
                 faults.append(FieldViolation(f"limits[{i}].unit", "must be counted per period"))
             if limit.limit < 1:
                 faults.append(FieldViolation(f"limits[{i}].limit", "must be at least 1"))
+            if not self.filters.take_all(limit.key.scope):
+                faults.append(
+                    FieldViolation(
+                        f"limits[{i}].scope", "must be one whose use tenant, provider and model leave whole"
+                    )
+                )
         if faults:
             raise InvalidArgument(faults)
 
@@ -87,6 +93,12 @@ class Question:
         """Returns the history's first hour since the epoch, and the one that it ends before."""
         end = int(self.now // HOUR)
         return end - HISTORY_DAYS * 24, end
+
+    @property
+    def read_filters(self) -> Filters:
+        """Returns the filters of what is read: a plan that moves use from one model to another needs both."""
+        moved = self.what_if is not None and self.what_if.by_model
+        return Filters(tenant=self.filters.tenant) if moved else self.filters
 
     @property
     def end(self) -> float:

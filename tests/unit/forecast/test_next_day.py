@@ -70,8 +70,8 @@ def test_noise_is_averaged_and_covered() -> None:
 
 
 def test_weekdays_count_once_there_are_three_weeks() -> None:
-    """Before a weekend that is a tenth of a weekday, a method that knows weekdays is taken and forecasts a tenth; with
-    two weeks all days weigh the same."""
+    """Before a weekend that is a tenth of a weekday, a method that knows weekdays is taken and forecasts a tenth;
+    with two weeks all days weigh the same."""
     found = forecast(noisy(7 * 5 + 5, weekend=0.1))
     assert found.method in (Method.WEEKLY_BLEND, Method.SAME_WEEKDAY)
     assert sum(band.p50 for band in found.hours) < 0.4 * sum(SHAPE)
