@@ -75,6 +75,10 @@ Replace = Annotated[
 Ratelimit = Annotated[
     str, typer.Option(envvar="POINTSMAN_RATELIMIT", help="The rate limiter, host:port.", show_default=False)
 ]
+_ABOUT_LIMITS = (
+    " Limits: the highest peak so far; the chance that this day's or month's is used up, and in what time; the days "
+    "until a peak first reaches it, with 10 to 90 %."
+)
 #: Limits of one question.
 _MOST_LIMITS = 100
 
@@ -197,11 +201,23 @@ def report(
         parts += [Text("what if", "bold"), table(found.planned, measure, by)]
     if found.limits:
         parts.append(limits_table(found.limits))
+    used = f"used: since the month began, up to {as_of:%Y-%m-%d %H:%M}"
+    coming = f"the rest: what that will be by {until:%Y-%m-%d %H:%M} {until:%Z}, low to high with 80 %"
+    tried = (
+        "error: of such forecasts in the past, against the week before again, below 1 is better; inside: the share "
+        "of what then came that was between low and high"
+    )
+    short = any(row.too_short is not None for row in (*found.rows, *found.planned))
     parts.append(
         Text(
-            f"This month's {words(measure)} until {until:%Y-%m-%d %H:%M}, from {found.history_days} days of history "
-            f"up to {as_of:%Y-%m-%d %H:%M}. 80 % of what comes is between low and high. Error: against the week "
-            "before again, in the past; below 1 is better.",
+            f"{words(measure).capitalize()}, from {found.history_days} days of history; {used}; {coming}; {tried}."
+            + (
+                " Where days stand instead, so many of those that a forecast needs are there."
+                if short
+                else ""
+            )
+            + (" What if: used stays, the rest changes." if found.planned else "")
+            + (_ABOUT_LIMITS if found.limits else ""),
             "dim",
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -29,6 +29,10 @@ Decide = Annotated[
 By = Annotated[str, typer.Option(help="Who decides.", show_default="the user's name")]
 Note = Annotated[str, typer.Option(help="Why.", show_default=False)]
 Until = Annotated[str, typer.Option(help="Of a snooze: until when, 2026-12-24.", show_default=False)]
+
+_TOO_SHORT = (
+    "Too short a past: {0.days} of the {0.days_needed} whole days of use that a recommendation needs."
+)
 
 
 def recommendations(
@@ -107,12 +111,16 @@ def report(state: OptimizationState, found: tuple[Advice, ...]) -> RenderableTyp
             )
         parts.append(grid)
     else:
-        parts.append(Text("Nothing stands out that would save anything."))
+        short = state.days < state.days_needed
+        parts.append(
+            Text(_TOO_SHORT.format(state) if short else "Nothing stands out that would save anything.")
+        )
+    seen = datetime.fromtimestamp(state.as_of, UTC)
     parts.append(
         Text(
             f"Spend in 30 days {money(state.spend)}; saved now {money(state.current_saving)}, could be saved "
-            f"{money(state.potential_saving)}; strategy {words(state.strategy) if state.strategy else '—'}. From "
-            f"{state.days} days.",
+            f"{money(state.potential_saving)}; strategy {words(state.strategy) if state.strategy else '—'}. By "
+            f"{state.days} whole days of use, looked at {seen:%Y-%m-%d %H:%M} UTC.",
             "dim",
         )
     )
