@@ -76,7 +76,7 @@ Ratelimit = Annotated[
     str, typer.Option(envvar="POINTSMAN_RATELIMIT", help="The rate limiter, host:port.", show_default=False)
 ]
 _ABOUT_LIMITS = (
-    " Limits: the highest peak so far; the chance that this day's or month's is used up, and in what time; the days "
+    "Limits: the highest peak so far; the chance that this day's or month's is used up, and in what time; the days "
     "until a peak first reaches it, with 10 to 90 %."
 )
 #: Limits of one question.
@@ -142,7 +142,7 @@ def compared(states: Iterable[QuotaState], question: ForecastQuestion) -> tuple[
     """Returns the limits that analytics can compare with use: not those of which the question's tenant or provider
     has a part only. Raises CliError where they are too many for a question."""
     found = tuple(
-        ForecastLimit(state.scope, state.unit, state.period, state.limit)
+        ForecastLimit(state.scope, state.unit, state.period, state.limit, state.time_zone)
         for state in states
         if _is_whole(scope_of(state.scope), question) and state.period and state.limit > 0
     )
@@ -201,26 +201,20 @@ def report(
         parts += [Text("what if", "bold"), table(found.planned, measure, by)]
     if found.limits:
         parts.append(limits_table(found.limits))
-    used = f"used: since the month began, up to {as_of:%Y-%m-%d %H:%M}"
-    coming = f"the rest: what that will be by {until:%Y-%m-%d %H:%M} {until:%Z}, low to high with 80 %"
-    tried = (
-        "error: of such forecasts in the past, against the week before again, below 1 is better; inside: the share "
-        "of what then came that was between low and high"
-    )
-    short = any(row.too_short is not None for row in (*found.rows, *found.planned))
-    parts.append(
-        Text(
-            f"{words(measure).capitalize()}, from {found.history_days} days of history; {used}; {coming}; {tried}."
-            + (
-                " Where days stand instead, so many of those that a forecast needs are there."
-                if short
-                else ""
-            )
-            + (" What if: used stays, the rest changes." if found.planned else "")
-            + (_ABOUT_LIMITS if found.limits else ""),
-            "dim",
-        )
-    )
+    notes = [
+        f"{words(measure).capitalize()}, from {found.history_days} days of history up to {as_of:%Y-%m-%d %H:%M %Z}.",
+        f"Used: since the month began. Low, expected, high: that and what comes until {until:%Y-%m-%d %H:%M %Z}; "
+        "80 % of what comes is between low and high.",
+        "Error: of such forecasts in the past, against the week before again; below 1 is better. Inside: the share "
+        "of what then came that was between low and high.",
+    ]
+    if any(row.too_short is not None for row in (*found.rows, *found.planned)):
+        notes.append("Days in place of amounts: how many there are of those that a forecast needs.")
+    if found.planned:
+        notes.append("What if: what was used stays, the rest changes.")
+    if found.limits:
+        notes.append(_ABOUT_LIMITS)
+    parts += [Text(note, "dim") for note in notes]
     return Group(*parts)
 
 

@@ -50,6 +50,8 @@ def recommendations(
     with reporting(as_json):
         if decide is not None and not recommendation:
             raise CliError("--decide: name the recommendation too")
+        if decide is AdviceVerdict.SNOOZE and not until:
+            raise CliError("--decide snooze: say until when with --until")
         endpoint = find("analytics", analytics, token)
         end = opt.parse_time(until, SystemClock().now(), UTC, "--until") if until else None
         name = by or (getpass.getuser() if decide is not None else "")
@@ -138,6 +140,7 @@ def details(item: Advice) -> RenderableType:
     grid.add_row("about", about(item))
     grid.add_row("change", change(item))
     grid.add_row("saves in 30 days", _band(item.saving, item.unit))
+    grid.add_row("computed from", f"{item.days} days")
     for name, value in item.evidence.items():
         grid.add_row(words(name), money(round(value)) if name.startswith("spent") else f"{value:,.6g}")
     grid.add_row("risk", f"{item.risk}: {', '.join(words(risk) for risk in item.risks)}")

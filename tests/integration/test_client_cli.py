@@ -667,6 +667,7 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert [limit.scope for limit in operations.forecast.limits] == ["tenant:acme"] * 3
         for wrong in (
             ("forecast", "--price", "alpha"),
+            ("recommendations", "--decide", "snooze", "some-id"),
             ("costs", "--csv", "--json"),
             ("costs", "--compare", "--interval", "day"),
             ("reliability", "--label", "blue"),

@@ -208,7 +208,7 @@ def _limit(limit: Limit, past: History, coming: History, as_of: float, question:
         peaks = [max(day) * period.seconds / HOUR for day in days]
     used, exhaustion = 0.0, None
     if period.calendar:
-        now, zone, monthly = question.now, question.zone, period is Period.MONTH
+        now, zone, monthly = question.now, question.zone_of(limit), period is Period.MONTH
         start = month_start(now, zone) if monthly else day_start(now, zone)
         end = month_end(now, zone) if monthly else day_ends(now, now + _LONGEST_DAY, zone)[0]
         used = _since(past.total(measure, filter(mine, past.series)), past.first, start)

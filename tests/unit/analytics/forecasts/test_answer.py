@@ -163,6 +163,18 @@ def test_a_limit_is_compared_with_all_use_of_its_scope_or_not_at_all(
         assert [fault.field for fault in refused.value.violations] == ["limits[0].scope"], scope
 
 
+def test_a_limits_day_begins_in_its_own_zone() -> None:
+    """At 15:30 UTC a day has 15 whole hours there, and in Auckland four since its midnight at 11:00 UTC."""
+    key = LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.DAY)
+    limits = (Limit(key, 10**6), Limit(key, 10**6, "Pacific/Auckland"))
+    even = [HourOfUse(row.key, row.hour, (100.0,) * 5) for row in rows(ACME, 20)]
+    found = ask(Question(NOW, limits=limits), even).limits
+    assert [item.used for item in found] == [1500, 400]
+    with pytest.raises(InvalidArgument) as refused:
+        Question(NOW, limits=(Limit(key, 1, "Mars/Olympus"),))
+    assert [fault.field for fault in refused.value.violations] == ["limits[0].time_zone"]
+
+
 def test_a_month_that_begins_within_the_hour_holds_no_other_months_use() -> None:
     """At ten past midnight in a zone half an hour off, the history ends in the month before: nothing is used of this
     one, nor of the day, and the total is that of 31 days."""
