@@ -126,8 +126,8 @@ def test_nobody_is_sent_to_a_provider_that_fails() -> None:
 
 
 def test_longer_answers_of_the_cheaper_model_are_counted() -> None:
-    """Where it answered three times as long on the same days, it saves a quarter less; at twelve times nothing.
-    Shorter answers, as to easier requests, and those to a few calls change nothing."""
+    """Three times as long on the same days they save a third less, twelve times as long nothing. Shorter ones, as to
+    easier requests, and those to a few calls change nothing."""
 
     def found(calls: int, answer: float) -> float | None:
         uses = use_of_dear(random.Random(1), WINDOW_DAYS)
