@@ -1,10 +1,10 @@
 """Forecasts the use until an instant days ahead as one amount, with its interval.
 
-Day totals, each over the weight of its weekday, are the equal intervals of a `LevelForecast`; the part of a day that
-an instant cuts off has the usual shape of a day. The median is half-way between theirs and the last week again (the
-seasonal-naive forecast); where that was worse than the last week alone over totals of the past, it is the last
-week's. Either is as wide as the levels are, within bounds: a distribution whose median is a millionth of its mean
-says that nothing is known, and moved to another median it would say a million times too much.
+Day totals without spikes, each over the weight of its weekday, are the equal intervals of a `LevelForecast`; the
+part of a day that an instant cuts off has the usual shape of a day. The median is half-way between theirs and the
+last week again (the seasonal-naive forecast); where that was worse than the last week alone over totals of the past,
+it is the last week's. Either is as wide as the levels are, within bounds: a distribution whose median is a millionth
+of its mean says that nothing is known, and moved to another median it would say a million times too much.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from libs.forecast.gamma import Gamma
 from libs.forecast.intervals import Band
 from libs.forecast.level_forecast import MIN_INTERVALS, LevelForecast
 from libs.forecast.next_day import Backtest, Method
-from libs.forecast.profile import HOURS, WEEK, Day, NotEnoughHistory, profiles, split_days, weekday_weights
+from libs.forecast.profile import (
+    HOURS,
+    WEEK,
+    Day,
+    NotEnoughHistory,
+    profiles,
+    split_days,
+    weekday_weights,
+    without_spikes,
+)
 
 DAY_SECONDS: Final = 86_400.0
 #: Days before a total is forecast.
@@ -43,7 +52,7 @@ class DaysAhead:
         """`days`: at least MIN_TOTAL_DAYS; `seconds` that are to be forecast."""
         self._first = len(days)
         self._weekdays = weekday_weights(days)
-        even = [sum(day) / self._weekdays[i % WEEK] for i, day in enumerate(days)]
+        even = without_spikes([sum(day) / self._weekdays[i % WEEK] for i, day in enumerate(days)])
         self._levels = LevelForecast(even, DAY_SECONDS, seconds)
         shape = profiles([day for day in days if any(day)]).mean
         self._reached = [0.0, *(amount / (sum(shape) or 1.0) for amount in accumulate(shape))]

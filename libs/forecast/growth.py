@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from libs.forecast.profile import WEEK, NotEnoughHistory
+from libs.forecast.profile import WEEK, NotEnoughHistory, without_spikes
 
 #: Days before growth is told from noise, and the days that are looked back to: growth of last quarter is no more
 #: news.
@@ -47,8 +47,8 @@ class Growth:
 
 def forecast_growth(peaks: Sequence[float], limit: float) -> Growth | NotEnoughHistory:
     """Forecasts when a day's peak reaches `limit`, from the peaks of the days so far, oldest first. Days without use
-    are left out; after a week of them nothing is known of what comes."""
-    recent = peaks[-LOOK_BACK_DAYS:]
+    are left out, spikes are cut; after a week of them nothing is known of what comes."""
+    recent = without_spikes(peaks)[-LOOK_BACK_DAYS:]
     if not any(recent[-WEEK:]):
         return NotEnoughHistory(0, MIN_GROWTH_DAYS)
     points = [(i - len(recent) + 1, math.log(peak)) for i, peak in enumerate(recent) if peak > 0]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.forecast.days_ahead import DAY_SECONDS, DaysAhead, forecast_days_ahead
+from libs.forecast.growth import Growth, forecast_growth
 from libs.forecast.next_day import MIN_DAYS, Method, NextDay, forecast_next_day
 from libs.forecast.profile import EVEN, HOURS, NotEnoughHistory, split_days, weekday_weights
 
@@ -76,6 +78,24 @@ def test_weekdays_count_once_there_are_three_weeks() -> None:
     assert found.method in (Method.WEEKLY_BLEND, Method.SAME_WEEKDAY)
     assert sum(band.p50 for band in found.hours) < 0.4 * sum(SHAPE)
     assert weekday_weights(split_days(noisy(20, weekend=0.1))) == EVEN
+
+
+@pytest.mark.parametrize("ago", [0, 3])
+def test_a_spike_is_no_new_level(ago: int) -> None:
+    """After one day of a thousandfold use neither a day, nor a month, nor growth is forecast at that level; once use
+    has stayed there for three days, it is."""
+    spike = [1000 * amount for amount in noisy(1, seed=3)]
+    hours = noisy(20) + spike + noisy(ago, seed=2)
+    assert sum(band.p50 for band in forecast(hours).hours) < 3 * sum(SHAPE)
+    month = forecast_days_ahead(hours, 30 * DAY_SECONDS)
+    assert isinstance(month, DaysAhead)
+    assert month.band(30 * DAY_SECONDS).p50 < 3 * 30 * sum(SHAPE)
+    totals = [sum(hours[i : i + HOURS]) for i in range(0, len(hours), HOURS)]
+    growth = forecast_growth(totals, 5 * sum(SHAPE))
+    assert isinstance(growth, Growth)
+    assert growth.p50 is None
+    stayed = noisy(20) + [1000 * amount for amount in noisy(3, seed=3)]
+    assert sum(band.p50 for band in forecast(stayed).hours) > 300 * sum(SHAPE)
 
 
 @pytest.mark.parametrize("weeks", [3, 6])
