@@ -37,7 +37,7 @@ from libs.client import (
     QuotaState,
 )
 from libs.clock import SystemClock
-from libs.limits import ScopeKind, scope_of
+from libs.limits import Scope, ScopeKind, scope_of
 
 Measure = Annotated[ForecastMeasure, typer.Option(help="The amount to forecast.", case_sensitive=False)]
 By = Annotated[
@@ -75,8 +75,11 @@ Replace = Annotated[
 Ratelimit = Annotated[
     str, typer.Option(envvar="POINTSMAN_RATELIMIT", help="The rate limiter, host:port.", show_default=False)
 ]
-#: Kinds of scopes whose use analytics can tell apart, and limits of one question.
-_COMPARED = (ScopeKind.TENANT, ScopeKind.PROVIDER, ScopeKind.MODEL)
+_ABOUT_LIMITS = (
+    "Limits: the highest peak so far; the chance that this day's or month's is used up, and in what time; the days "
+    "until a peak first reaches it, with 10 to 90 %."
+)
+#: Limits of one question.
 _MOST_LIMITS = 100
 
 
@@ -126,7 +129,7 @@ async def _call(
 ) -> Forecasts:
     if limiter is not None:
         async with client(QuotaClient, limiter, timeout) as quotas:
-            limits = compared(await quotas.list_quotas())
+            limits = compared(await quotas.list_quotas(), question)
         question = ForecastQuestion(
             *(question.measure, question.by, question.tenant, question.provider, question.model),
             *(question.time_zone, question.until, limits, question.plan),
@@ -135,17 +138,26 @@ async def _call(
         return await connected.get_forecast(question)
 
 
-def compared(states: Iterable[QuotaState]) -> tuple[ForecastLimit, ...]:
-    """Returns the limits that analytics can compare with use. Raises CliError where they are too many for a
-    question."""
+def compared(states: Iterable[QuotaState], question: ForecastQuestion) -> tuple[ForecastLimit, ...]:
+    """Returns the limits that analytics can compare with use: not those of which the question's tenant or provider
+    has a part only. Raises CliError where they are too many for a question."""
     found = tuple(
-        ForecastLimit(state.scope, state.unit, state.period, state.limit)
+        ForecastLimit(state.scope, state.unit, state.period, state.limit, state.time_zone)
         for state in states
-        if scope_of(state.scope).kind in _COMPARED and state.period and state.limit > 0
+        if _is_whole(scope_of(state.scope), question) and state.period and state.limit > 0
     )
     if len(found) > _MOST_LIMITS:
         raise CliError(f"--limits: there are {len(found)} limits, at most {_MOST_LIMITS} can be compared")
     return found
+
+
+def _is_whole(scope: Scope, question: ForecastQuestion) -> bool:
+    if scope.kind is ScopeKind.TENANT:
+        return question.tenant in ("", scope.name) and not question.provider
+    if scope.kind is ScopeKind.PROVIDER:
+        return question.provider in ("", scope.name) and not question.tenant
+    of_provider = not question.provider or scope.name.startswith(f"{question.provider}/")
+    return scope.kind is ScopeKind.MODEL and of_provider and not question.tenant
 
 
 def parse_plan(
@@ -189,14 +201,20 @@ def report(
         parts += [Text("what if", "bold"), table(found.planned, measure, by)]
     if found.limits:
         parts.append(limits_table(found.limits))
-    parts.append(
-        Text(
-            f"This month's {words(measure)} until {until:%Y-%m-%d %H:%M}, from {found.history_days} days of history "
-            f"up to {as_of:%Y-%m-%d %H:%M}. 80 % of what comes is between low and high. Error: against the week "
-            "before again, in the past; below 1 is better.",
-            "dim",
-        )
-    )
+    notes = [
+        f"{words(measure).capitalize()}, from {found.history_days} days of history up to {as_of:%Y-%m-%d %H:%M %Z}.",
+        f"Used: since the month began. Low, expected, high: that and what comes until {until:%Y-%m-%d %H:%M %Z}; "
+        "80 % of what comes is between low and high.",
+        "Error: of such forecasts in the past, against the week before again; below 1 is better. Inside: the share "
+        "of what then came that was between low and high.",
+    ]
+    if any(row.too_short is not None for row in (*found.rows, *found.planned)):
+        notes.append("Days in place of amounts: how many there are of those that a forecast needs.")
+    if found.planned:
+        notes.append("What if: what was used stays, the rest changes.")
+    if found.limits:
+        notes.append(_ABOUT_LIMITS)
+    parts += [Text(note, "dim") for note in notes]
     return Group(*parts)
 
 

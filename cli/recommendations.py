@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -30,6 +30,10 @@ By = Annotated[str, typer.Option(help="Who decides.", show_default="the user's n
 Note = Annotated[str, typer.Option(help="Why.", show_default=False)]
 Until = Annotated[str, typer.Option(help="Of a snooze: until when, 2026-12-24.", show_default=False)]
 
+_TOO_SHORT = (
+    "Too short a past: {0.days} of the {0.days_needed} whole days of use that a recommendation needs."
+)
+
 
 def recommendations(
     recommendation: Id = "",
@@ -46,6 +50,8 @@ def recommendations(
     with reporting(as_json):
         if decide is not None and not recommendation:
             raise CliError("--decide: name the recommendation too")
+        if decide is AdviceVerdict.SNOOZE and not until:
+            raise CliError("--decide snooze: say until when with --until")
         endpoint = find("analytics", analytics, token)
         end = opt.parse_time(until, SystemClock().now(), UTC, "--until") if until else None
         name = by or (getpass.getuser() if decide is not None else "")
@@ -107,12 +113,16 @@ def report(state: OptimizationState, found: tuple[Advice, ...]) -> RenderableTyp
             )
         parts.append(grid)
     else:
-        parts.append(Text("Nothing stands out that would save anything."))
+        short = state.days < state.days_needed
+        parts.append(
+            Text(_TOO_SHORT.format(state) if short else "Nothing stands out that would save anything.")
+        )
+    seen = datetime.fromtimestamp(state.as_of, UTC)
     parts.append(
         Text(
             f"Spend in 30 days {money(state.spend)}; saved now {money(state.current_saving)}, could be saved "
-            f"{money(state.potential_saving)}; strategy {words(state.strategy) if state.strategy else '—'}. From "
-            f"{state.days} days.",
+            f"{money(state.potential_saving)}; strategy {words(state.strategy) if state.strategy else '—'}. By "
+            f"{state.days} whole days of use, looked at {seen:%Y-%m-%d %H:%M} UTC.",
             "dim",
         )
     )
@@ -130,6 +140,7 @@ def details(item: Advice) -> RenderableType:
     grid.add_row("about", about(item))
     grid.add_row("change", change(item))
     grid.add_row("saves in 30 days", _band(item.saving, item.unit))
+    grid.add_row("computed from", f"{item.days} days")
     for name, value in item.evidence.items():
         grid.add_row(words(name), money(round(value)) if name.startswith("spent") else f"{value:,.6g}")
     grid.add_row("risk", f"{item.risk}: {', '.join(words(risk) for risk in item.risks)}")

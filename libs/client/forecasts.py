@@ -33,12 +33,13 @@ class ForecastGroup(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ForecastLimit:
-    """A limit to compare with; names as of QuotaState."""
+    """A limit to compare with; names as of QuotaState. `time_zone`: of its day or month, "": the question's."""
 
     scope: str
     unit: str
     period: str
     limit: int
+    time_zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,13 @@ class ForecastClient(ServiceClient):
             time_zone=question.time_zone,
             until=timestamp_to_proto(question.until),
             limits=[
-                pb.ForecastLimit(scope=one.scope, unit=one.unit, period=one.period, limit=one.limit)
+                pb.ForecastLimit(
+                    scope=one.scope,
+                    unit=one.unit,
+                    period=one.period,
+                    limit=one.limit,
+                    time_zone=one.time_zone,
+                )
                 for one in question.limits
             ],
             what_if=_plan(question.plan) if question.plan is not None else None,
@@ -275,7 +282,7 @@ def _too_short(found: pb.NotEnoughHistory) -> HistoryTooShort:
 def _limit(item: pb.LimitForecast) -> LimitForecast:
     limit = item.limit
     return LimitForecast(
-        ForecastLimit(limit.scope, limit.unit, limit.period, limit.limit),
+        ForecastLimit(limit.scope, limit.unit, limit.period, limit.limit, limit.time_zone),
         item.used,
         item.peak,
         item.probability if item.HasField("probability") else None,

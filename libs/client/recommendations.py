@@ -107,7 +107,7 @@ class ContentUse:
 @dataclass(frozen=True, slots=True)
 class OptimizationState:
     """Money in micro-USD for 30 days. `strategies`: requests by strategy, most used first; `last_optimized`: epoch
-    seconds, None: nothing is accepted."""
+    seconds, None: nothing is accepted; `days`: looked at, of `days_needed` for a recommendation."""
 
     strategy: str
     strategies: dict[str, int]
@@ -120,6 +120,7 @@ class OptimizationState:
     busiest_hour: int | None
     last_optimized: float | None
     days: int
+    days_needed: int
     as_of: float
     skipped: tuple[str, ...]
 
@@ -189,6 +190,7 @@ class RecommendationClient(ServiceClient):
             found.busiest_hour if found.HasField("busiest_hour") else None,
             timestamp_from_proto(found.last_optimized) if found.HasField("last_optimized") else None,
             found.days,
+            found.days_needed,
             timestamp_from_proto(found.as_of),
             _kinds(found.skipped),
         )

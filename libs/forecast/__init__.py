@@ -7,6 +7,6 @@ method is chosen by forecasts of the past, and is the seasonal-naive one (as a d
 `gamma`) from day to day, each day weighed by its weekday. `exhaustion` and `growth` ask when that meets a limit.
 Amounts may be of any unit; too short a past gives `NotEnoughHistory`, which is an answer and no error.
 
-Every constant says where it comes from; "bench" is `python -m bench.forecasts`, whose series are made from published
-studies of such traffic.
+Every constant says where it comes from; "bench" is `python -m bench.forecasts`, whose series are made after published
+studies of such traffic, with our own measurements where these give no figures.
 """

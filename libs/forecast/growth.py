@@ -3,6 +3,10 @@
 The logarithms of the peaks follow a line, with a distance from it for each weekday and noise around both. Its slope
 is drawn towards none by as much as its standard error is of it (James and Stein, 1961): what cannot be told from
 chance is no growth. Days are correlated, so the line is known as from a sixth as many of them.
+
+Lines that are likely too turn around the middle of the past, where the line is known best, so a steeper one also
+stands higher today. Less steep ones are spread below the drawn slope, steeper ones above the slope as it was seen:
+the median believes no growth that may be chance, and the early end of the interval does not deny it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from libs.forecast.profile import WEEK, NotEnoughHistory
+from libs.forecast.profile import WEEK, NotEnoughHistory, without_spikes
 
 #: Days before growth is told from noise, and the days that are looked back to: growth of last quarter is no more
 #: news.
@@ -43,8 +47,10 @@ class Growth:
 
 def forecast_growth(peaks: Sequence[float], limit: float) -> Growth | NotEnoughHistory:
     """Forecasts when a day's peak reaches `limit`, from the peaks of the days so far, oldest first. Days without use
-    are left out."""
-    recent = peaks[-LOOK_BACK_DAYS:]
+    are left out, spikes are cut; after a week of them nothing is known of what comes."""
+    recent = without_spikes(peaks)[-LOOK_BACK_DAYS:]
+    if not any(recent[-WEEK:]):
+        return NotEnoughHistory(0, MIN_GROWTH_DAYS)
     points = [(i - len(recent) + 1, math.log(peak)) for i, peak in enumerate(recent) if peak > 0]
     count = len(points)
     if count < MIN_GROWTH_DAYS:
@@ -52,17 +58,19 @@ def forecast_growth(peaks: Sequence[float], limit: float) -> Growth | NotEnoughH
     middle = sum(day for day, _ in points) / count
     mean = sum(log for _, log in points) / count
     spread = sum((day - middle) ** 2 for day, _ in points)
-    slope = sum((day - middle) * (log - mean) for day, log in points) / spread
-    over = [(day % WEEK, log - mean - slope * (day - middle)) for day, log in points]
+    seen = sum((day - middle) * (log - mean) for day, log in points) / spread
+    over = [(day % WEEK, log - mean - seen * (day - middle)) for day, log in points]
     weekdays = [_effect([rest for weekday, rest in over if weekday == one]) for one in range(WEEK)]
     noise = sum((rest - weekdays[weekday]) ** 2 for weekday, rest in over) / (count - 2)
-    error = noise * _CORRELATED / spread
-    slope *= max(0.0, 1 - error / slope**2) if slope else 0.0
-    now = mean - slope * middle
+    variance = noise * _CORRELATED / spread
+    slope = seen * max(0.0, 1 - variance / seen**2) if seen**2 > 0 else 0.0
     first = _first_days(
-        [math.log(limit) - now - one for one in weekdays], slope, math.sqrt(error), math.sqrt(noise)
+        [math.log(limit) - mean - one for one in weekdays],
+        middle,
+        _likely_slopes(slope, seen, math.sqrt(variance)),
+        math.sqrt(noise),
     )
-    return Growth(math.exp(now), math.exp(slope), *first)
+    return Growth(math.exp(mean - slope * middle), math.exp(slope), *first)
 
 
 def _effect(rests: Sequence[float]) -> float:
@@ -70,18 +78,23 @@ def _effect(rests: Sequence[float]) -> float:
     return sum(rests) / (len(rests) + 1)
 
 
+def _likely_slopes(drawn: float, seen: float, error: float) -> list[float]:
+    """Returns slopes as likely as one another."""
+    scores = [_NORMAL.inv_cdf((i + 0.5) / _SLOPES) for i in range(_SLOPES)]
+    return [(max(drawn, seen) if score > 0 else drawn) + error * score for score in scores]
+
+
 def _first_days(
-    left: Sequence[float], slope: float, error: float, noise: float
+    left: Sequence[float], middle: float, slopes: Sequence[float], noise: float
 ) -> tuple[int | None, int | None, int | None]:
     """Returns the days by which the limit has been reached with a chance of 10, 50 and 90 %. `left`: what is left of
-    it on each weekday, today's first, as the logarithm of a factor. The slope, which is known to `error`, stands for
-    all days; the noise is drawn anew for each."""
-    slopes = [slope + error * _NORMAL.inv_cdf((i + 0.5) / _SLOPES) for i in range(_SLOPES)]
+    it on each weekday, today's first, as the logarithm of a factor, were the level that of the past's `middle` (a day
+    below 0). A slope stands for all days; the noise is drawn anew for each."""
     kept = [1.0] * _SLOPES
     found: list[int | None] = [None, None, None]
     for day in range(MOST_DAYS + 1):
         for i, one in enumerate(slopes):
-            over = left[day % WEEK] - one * day
+            over = left[day % WEEK] - one * (day - middle)
             below = _NORMAL.cdf(over / noise) if noise else float(over > 0)
             kept[i] *= below
         reached = 1 - sum(kept) / _SLOPES

@@ -2,7 +2,8 @@
 
 Each method forecasts up to TRIED past days from what came before them. The blend of profiles is the rule; another one
 takes its place where its error was clearly smaller, and the seasonal-naive one (the last day again) where the blend
-did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one.
+did not win: so a forecast is rarely worse than it. A last day without any use forecasts another one, unless its
+weekday never has any.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from libs.forecast.profile import (
     NotEnoughHistory,
     Profiles,
     profiles,
+    same_weekday,
     split_days,
     weekday_weights,
 )
@@ -45,6 +47,7 @@ class Method(StrEnum):
     BLEND = "blend"
     MEDIAN = "median"
     WEEKLY_BLEND = "weekly_blend"
+    SAME_WEEKDAY = "same_weekday"
     LEVELS = "levels"
 
 
@@ -108,7 +111,7 @@ class DayByDay:
         if tried >= _MIN_TRIED:
             found.append(Method.MEDIAN)
         if count >= MIN_WEEKS * WEEK:
-            found.append(Method.WEEKLY_BLEND)
+            found += [Method.WEEKLY_BLEND, Method.SAME_WEEKDAY]
         return found
 
     def _error(self, method: Method, tried: Sequence[int]) -> float:
@@ -129,8 +132,15 @@ class DayByDay:
     def _forecast_by(self, method: Method, after: int) -> Day:
         if method is Method.SEASONAL_NAIVE:
             return self._days[after - 1]
+        if method is Method.SAME_WEEKDAY and not self._idle(after):
+            return same_weekday(self._days[max(0, after - LOOK_BACK) : after])
         found = self._profiles_of(after, weekly=method is Method.WEEKLY_BLEND)
         return found.median if method is Method.MEDIAN else found.blend
+
+    def _idle(self, after: int) -> bool:
+        """Returns True if the last of the first `after` days had no use, and its weekday had some a week before."""
+        before = self._days[max(0, after - 1 - WEEK) : after - WEEK]
+        return not any(self._days[after - 1]) and any(map(any, before))
 
     def _profiles_of(self, after: int, *, weekly: bool) -> Profiles:
         key = (after, weekly)

@@ -22,9 +22,13 @@ LOOK_BACK: Final = 28
 #: Part of the last day in the (geometric) level of the next one. Half-way won on public production traces; bench:
 #: from 0.3 to 0.7 within 3 %.
 LAST_DAY: Final = 0.5
+#: A day's use is believed up to so many times the most of the four weeks before, once there is a week before it.
+MOST_RISE: Final = 3.0
 #: Whole weeks before weekdays are told apart, weeks looked back to, and the weeks' worth of "no different" that each
 #: weekday's weight begins with. Bench: with two weeks weekday weights lose as often as they win.
 MIN_WEEKS, WEEKS, PRIOR_WEEKS = 3, 8, 1.0
+#: Weeks after which the same weekday weighs half as much.
+WEEKS_HALF_LIFE: Final = 2.0
 #: The least weight of a weekday: none is expected to be without any use for ever.
 _LEAST_WEIGHT = 0.02
 
@@ -76,6 +80,39 @@ def _drawn(ratios: Sequence[float]) -> float:
     return max(_LEAST_WEIGHT, 1 + (median(ratios) - 1) * count / (count + PRIOR_WEEKS))
 
 
+def same_weekday(days: Sequence[Day]) -> Day:
+    """Returns the day after `days` (at least a week) as the same weekday was in the last weeks, the later the more,
+    each half-way to the level of the last week. Where a weekend has another shape than a weekday, and not a smaller
+    one only, nothing else shows it (on hourly taxi rides of six weeks the error is 0.6 of the other methods')."""
+    level = _mean_total(days[-WEEK:])
+    found, whole = [0.0] * HOURS, 0.0
+    for back in range(WEEK, min(len(days), LOOK_BACK) + 1, WEEK):
+        place = len(days) - back
+        then = _mean_total(days[max(0, place - WEEK // 2) : place + WEEK // 2 + 1])
+        if then <= 0:
+            continue
+        weight = 0.5 ** ((back / WEEK - 1) / WEEKS_HALF_LIFE)
+        factor = weight * math.sqrt(level / then)
+        whole += weight
+        for hour, amount in enumerate(days[place]):
+            found[hour] += factor * amount
+    return tuple(amount / (whole or 1.0) for amount in found)
+
+
+def _mean_total(days: Sequence[Day]) -> float:
+    return sum(map(sum, days)) / len(days)
+
+
+def without_spikes(amounts: Sequence[float]) -> list[float]:
+    """Returns daily amounts with each at most MOST_RISE times the highest of the LOOK_BACK days before it. More is a
+    mistake or an event rather than a new level; if it is a new level, the next day tells so and is believed."""
+    found = []
+    for i, amount in enumerate(amounts):
+        most = max(amounts[max(0, i - LOOK_BACK) : i], default=0.0)
+        found.append(min(amount, MOST_RISE * most) if i >= WEEK and most > 0 else amount)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Profiles:
     """The next day by three views of the past: the usual shape as the `mean` and as the `median` of the last days',
@@ -97,13 +134,15 @@ class Profiles:
 
 def profiles(days: Sequence[Day], weekdays: Weekdays = EVEN) -> Profiles:
     """Returns the profiles of the day after `days` (at least one). Days without any use are no evidence of the shape;
-    where the last one is such a day, so is the next."""
+    where the last one is such a day, so is the next. A spike on the last day is believed in part."""
     first = max(0, len(days) - LOOK_BACK)
     number = len(days)
     totals = [sum(days[i]) / weekdays[i % WEEK] for i in range(first, number)]
     if totals[-1] <= 0:
         none = (0.0,) * HOURS
         return Profiles(none, none, none)
+    believed = without_spikes(totals)[-1] / totals[-1]
+    totals[-1] *= believed
     weights, shapes, logs = [], [], []
     for i, total in zip(range(first, number), totals, strict=True):
         if total > 0:
@@ -116,7 +155,7 @@ def profiles(days: Sequence[Day], weekdays: Weekdays = EVEN) -> Profiles:
     weekday = weekdays[number % WEEK]
     level = weekday * math.exp(usual * (1 - LAST_DAY) + math.log(totals[-1]) * LAST_DAY)
     by_hour = [list(column) for column in zip(*shapes, strict=True)]
-    last = weekday / weekdays[(number - 1) % WEEK]
+    last = believed * weekday / weekdays[(number - 1) % WEEK]
     return Profiles(
         tuple(
             level * sum(w * part for w, part in zip(weights, parts, strict=True)) / whole for parts in by_hour

@@ -108,6 +108,16 @@ async def test_undone_it_is_open_again(store: RecommendationStore) -> None:
     assert await store.all() == [KeptRecommendation(BLOG, NOW, NOW, Standing.OPEN, 2, undo)]
     await store.keep([], NOW + 100, b"")
     assert await store.all() == []
+    with pytest.raises(NotFound):
+        await store.decide(decided(Verdict.REJECT, 2))
+
+
+async def test_after_its_snooze_it_is_decided_about_again(store: RecommendationStore) -> None:
+    """By whoever sees it open."""
+    await store.keep([BLOG], NOW, b"")
+    await store.decide(decided(Verdict.SNOOZE, until=NOW + 100))
+    later = replace(decided(Verdict.ACCEPT, 1), at=NOW + 200)
+    assert (await store.decide(later)).standing is Standing.ACCEPTED
 
 
 async def test_of_two_who_decide_at_once_one_is_told(store: RecommendationStore) -> None:

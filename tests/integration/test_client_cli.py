@@ -680,6 +680,7 @@ async def test_providers_quotas_and_costs(tmp_path: Path) -> None:
         assert [limit.scope for limit in operations.forecast.limits] == ["tenant:acme"] * 3
         mistakes = (
             ("forecast", "--price", "alpha"),
+            ("recommendations", "--decide", "snooze", "some-id"),
             ("costs", "--csv", "--json"),
             ("costs", "--compare", "--interval", "day"),
             ("reliability", "--label", "blue"),

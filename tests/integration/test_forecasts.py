@@ -20,6 +20,7 @@ from libs.client import (
     ForecastMeasure,
     ForecastPlan,
     ForecastQuestion,
+    ForecastRow,
     ModelReplacement,
     PlannedModel,
 )
@@ -72,6 +73,12 @@ async def client(postgres_server: PostgresServer) -> AsyncIterator[ForecastClien
             yield connected
 
 
+def coming(row: ForecastRow) -> float:
+    """Returns the median of the use after now."""
+    assert row.projection is not None
+    return row.projection.totals[-1].amount.p50 - row.used
+
+
 async def test_cost_by_provider_until_a_day_ahead(client: ForecastClient) -> None:
     """The next 20 days cost what 20 such days did, each provider and both; the command shows it in 80
     columns."""
@@ -95,15 +102,14 @@ async def test_cost_by_provider_until_a_day_ahead(client: ForecastClient) -> Non
 
 
 async def test_plans_and_limits(client: ForecastClient) -> None:
-    """Without the dear provider everything is paid at the cheap one's price; its limit is then overrun."""
+    """Without the dear provider all that comes is paid at the cheap one's price; its limit is then overrun."""
     until = time.time() + 10 * 86_400
     limit = ForecastLimit("provider:anthropic", "total_tokens", "day", 30_000)
     plan = ForecastPlan(lost_providers=("openai",))
     found = await client.get_forecast(ForecastQuestion(until=until, limits=[limit], plan=plan))
     (before,), (after,) = found.rows, found.planned
-    assert before.projection is not None
-    assert after.projection is not None
-    ratio = after.projection.totals[-1].amount.p50 / before.projection.totals[-1].amount.p50
+    assert after.used == before.used
+    ratio = coming(after) / coming(before)
     assert ratio == pytest.approx(2 / 3, rel=0.05)
     (compared,) = found.limits
     assert compared.limit == limit
@@ -114,7 +120,10 @@ async def test_plans_and_limits(client: ForecastClient) -> None:
         replacements=[ModelReplacement(PlannedModel("openai"), PlannedModel("mistral", "new"), 500_000)]
     )
     found = await client.get_forecast(ForecastQuestion(until=until, plan=replaced))
-    assert found.planned[0].used == pytest.approx(found.rows[0].used * 1.5 / 3, rel=0.05)
+    assert coming(found.planned[0]) == pytest.approx(coming(found.rows[0]) * 1.5 / 3, rel=0.05)
+    asked = ForecastQuestion(provider="anthropic", until=until, plan=plan)
+    moved = await client.get_forecast(asked)
+    assert coming(moved.planned[0]) == pytest.approx(2 * coming(moved.rows[0]), rel=0.05)
 
 
 async def test_plans_that_do_not_fit_are_refused_by_name(client: ForecastClient) -> None:

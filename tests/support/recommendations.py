@@ -125,9 +125,9 @@ class MemoryRecommendations:
 
     async def decide(self, decision: Decision) -> KeptRecommendation:
         kept = self._rows.get(decision.id)
-        if kept is None:
+        if kept is None or self._look is None:
             raise no_such(decision.id)
-        self._rows[decision.id] = decide(kept, decision)
+        self._rows[decision.id] = decide(kept, decision, self._look[0])
         return self._rows[decision.id]
 
 

@@ -69,7 +69,7 @@ def _limits(limits: Sequence[pb.ForecastLimit], faults: list[FieldViolation]) ->
         except ValueError as error:
             faults.append(FieldViolation(f"limits[{i}]", str(error)))
         else:
-            found.append(Limit(key, limit.limit))
+            found.append(Limit(key, limit.limit, limit.time_zone))
     return tuple(found)
 
 
@@ -151,7 +151,11 @@ def _limit(item: LimitOutlook) -> pb.LimitForecast:
     key = item.limit.key
     found = pb.LimitForecast(
         limit=pb.ForecastLimit(
-            scope=str(key.scope), unit=key.unit, period=key.period, limit=item.limit.limit
+            scope=str(key.scope),
+            unit=key.unit,
+            period=key.period,
+            limit=item.limit.limit,
+            time_zone=item.limit.time_zone,
         ),
         used=item.used,
         peak=item.peak,

@@ -20,6 +20,7 @@ from services.analytics.recommendations.recommendation import (
     RiskLevel,
     SavedUnit,
 )
+from services.analytics.recommendations.saving import MIN_DAYS
 
 _KINDS = {item: f"RECOMMENDATION_KIND_{item.name}" for item in RecommendationKind}
 _UNITS = {item: f"SAVED_UNIT_{item.name}" for item in SavedUnit}
@@ -91,6 +92,7 @@ def optimization_to_proto(advice: Advice) -> pb.GetOptimizationResponse:
         busiest_hour=summary.busiest_hour,
         last_optimized=timestamp_to_proto(found.last_optimized),
         days=summary.days,
+        days_needed=MIN_DAYS,
         as_of=timestamp_to_proto(advice.as_of),
         skipped=[_KINDS[kind] for kind in summary.skipped],
     )

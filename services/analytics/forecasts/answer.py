@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from libs.forecast.days_ahead import DaysAhead, forecast_days_ahead
 from libs.forecast.exhaustion import TimeToExhaustion, time_to_exhaustion
@@ -43,7 +43,7 @@ _MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The use from the beginning of the month of `as_of` until an instant (epoch seconds)."""
+    """The use from the beginning of the present month until an instant (epoch seconds)."""
 
     at: float
     band: Band
@@ -63,7 +63,7 @@ class Projection:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A group's forecast. `group` None: all of it. `others`: groups that this one sums up, 0: it is one. `used`:
-    since the month's beginning, up to the history's end; micro-USD, tokens or requests."""
+    since the month's beginning, up to the history's end, whatever the plan; micro-USD, tokens or requests."""
 
     group: str | None
     others: int
@@ -73,9 +73,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LimitOutlook:
-    """A limit against use. `peak`: the most used in one period so far (of a limit per second or minute: the mean over
-    the busiest hour). `exhaustion`: of the present day or month, None: it has another period. `growth`: when a day's
-    peak reaches the limit, by the trend."""
+    """A limit against use. `used`: as it was, whatever the plan. `peak`: the most used in one period so far, under
+    the plan (of a limit per second or minute: the mean over the busiest hour). `exhaustion`: of the present day or
+    month, None: it has another period. `growth`: when a day's peak reaches the limit, by the trend."""
 
     limit: Limit
     used: float
@@ -102,46 +102,55 @@ def answer(question: Question, history: History) -> Answer:
     """Forecasts. Takes some 100 ms a group. Raises InvalidArgument and FailedPrecondition for a plan that does not
     fit the history."""
     as_of = float(question.hours[1] * HOUR)
-    planned = change(history, question.what_if) if question.what_if is not None else None
-    everything = history.total(Measure.ATTEMPTS, history.series)
+    plan = question.what_if
+    asked = history
+    planned = coming = None
+    if plan is not None:
+        planned = change(history, plan)
+        coming = planned
+        if plan.by_model:
+            asked, coming = history.taken(question.filters), planned.taken(question.filters)
+    everything = asked.total(Measure.ATTEMPTS, asked.series)
     first = next((i for i, amount in enumerate(everything) if amount), len(everything))
     return Answer(
         as_of,
         question.end,
         (len(everything) - first) // 24,
-        tuple(_rows(question, history, as_of)),
-        tuple(_rows(question, planned, as_of)) if planned is not None else (),
-        tuple(
-            _limit(limit, history if planned is None else planned, as_of, question.zone)
-            for limit in question.limits
-        ),
+        tuple(_rows(question, asked, asked, as_of)),
+        tuple(_rows(question, asked, coming, as_of)) if coming is not None else (),
+        tuple(_limit(limit, history, planned or history, as_of, question) for limit in question.limits),
     )
 
 
-def _rows(question: Question, history: History, as_of: float) -> Iterator[Row]:
-    def row(group: str | None, keys: Sequence[UseKey], others: int = 0) -> Row:
-        hours = history.total(question.measure, keys)
-        start = month_start(as_of, question.zone)
-        used = _since(hours, history.first, start)
-        return Row(group, others, used, _projection(hours, used, as_of, question))
+def _rows(question: Question, past: History, coming: History, as_of: float) -> Iterator[Row]:
+    """Yields the rows: used as in the `past`, forecast from `coming`, the same one or what a plan makes of it."""
 
-    yield row(None, list(history.series))
+    def row(group: str | None, named: Collection[str] | None, others: int = 0) -> Row:
+        def hours(history: History) -> list[float]:
+            keys = [key for key in history.series if named is None or _name(key, question.by) in named]
+            return history.total(question.measure, keys)
+
+        used = _since(hours(past), past.first, month_start(question.now, question.zone))
+        return Row(group, others, used, _projection(hours(coming), used, as_of, question))
+
+    yield row(None, None)
     if question.by is None:
         return
-    groups: dict[str, list[UseKey]] = {}
-    for key in history.series:
-        groups.setdefault(_name(key, question.by), []).append(key)
-    weight = {name: sum(history.total(question.measure, keys)) for name, keys in groups.items()}
-    ranked = sorted(groups, key=lambda name: (-weight[name], name))
+    weight: defaultdict[str, float] = defaultdict(float)
+    for key in coming.series:
+        weight[_name(key, question.by)] += sum(coming.total(question.measure, [key]))
+    ranked = sorted(weight, key=lambda name: (-weight[name], name))
     shown = ranked if len(ranked) <= MAX_GROUPS else ranked[: MAX_GROUPS - 1]
     for name in shown:
-        yield row(name, groups[name])
+        yield row(name, {name})
     rest = ranked[len(shown) :]
     if rest:
-        yield row("", [key for name in rest for key in groups[name]], len(rest))
+        yield row("", set(rest), len(rest))
 
 
-def _name(key: UseKey, part: Part) -> str:
+def _name(key: UseKey, part: Part | None) -> str:
+    if part is None:
+        return ""
     if part is Part.TENANT:
         return key.tenant
     return key.provider if part is Part.PROVIDER else f"{key.provider}/{key.model}"
@@ -159,22 +168,24 @@ def _since(hours: Sequence[float], first: int, start: float) -> float:
 def _projection(
     hours: Sequence[float], used: float, as_of: float, question: Question
 ) -> Projection | NotEnoughHistory:
-    ahead = forecast_days_ahead(hours, question.end - as_of)
+    # In zones that are half an hour off, the month may have begun after the history's end.
+    begun = max(as_of, month_start(question.now, question.zone))
+    ahead = forecast_days_ahead(hours, question.end - begun)
     next_day = forecast_next_day(hours)
     if isinstance(ahead, NotEnoughHistory):
         return ahead
     if isinstance(next_day, NotEnoughHistory):
         return next_day
-    return Projection(tuple(_totals(ahead, used, as_of, question)), ahead.method, ahead.backtest, next_day)
+    return Projection(tuple(_totals(ahead, used, begun, question)), ahead.method, ahead.backtest, next_day)
 
 
-def _totals(ahead: DaysAhead, used: float, as_of: float, question: Question) -> Iterator[Total]:
-    for end in day_ends(as_of, question.end, question.zone):
-        band = ahead.band(end - as_of)
+def _totals(ahead: DaysAhead, used: float, begun: float, question: Question) -> Iterator[Total]:
+    for end in day_ends(begun, question.end, question.zone):
+        band = ahead.band(end - begun)
         yield Total(end, Band(used + band.p10, used + band.p50, used + band.p90))
 
 
-def _limit(limit: Limit, history: History, as_of: float, zone: ZoneInfo) -> LimitOutlook:
+def _limit(limit: Limit, past: History, coming: History, as_of: float, question: Question) -> LimitOutlook:
     scope, period = limit.key.scope, limit.key.period
     measure = _MEASURES[limit.key.unit]
     if measure is Measure.ATTEMPTS and scope.kind is ScopeKind.TENANT:
@@ -184,7 +195,8 @@ def _limit(limit: Limit, history: History, as_of: float, zone: ZoneInfo) -> Limi
         ScopeKind.PROVIDER: lambda key: key.provider == scope.name,
         ScopeKind.MODEL: lambda key: f"{key.provider}/{key.model}" == scope.name,
     }
-    hours = history.total(measure, filter(belongs[scope.kind], history.series))
+    mine = belongs[scope.kind]
+    hours = coming.total(measure, filter(mine, coming.series))
     begun = next((i for i, amount in enumerate(hours) if amount), len(hours))
     days = [hours[max(begun, end - 24) : end] for end in range(len(hours), begun, -24)][::-1]
     if days and len(days[0]) < 24:
@@ -196,13 +208,15 @@ def _limit(limit: Limit, history: History, as_of: float, zone: ZoneInfo) -> Limi
         peaks = [max(day) * period.seconds / HOUR for day in days]
     used, exhaustion = 0.0, None
     if period.calendar:
-        monthly = period is Period.MONTH
-        used = _since(hours, history.first, month_start(as_of, zone) if monthly else day_start(as_of, zone))
-        end = month_end(as_of, zone) if monthly else day_ends(as_of, as_of + _LONGEST_DAY, zone)[0]
-        ahead = forecast_days_ahead(hours, end - as_of)
+        now, zone, monthly = question.now, question.zone_of(limit), period is Period.MONTH
+        start = month_start(now, zone) if monthly else day_start(now, zone)
+        end = month_end(now, zone) if monthly else day_ends(now, now + _LONGEST_DAY, zone)[0]
+        used = _since(past.total(measure, filter(mine, past.series)), past.first, start)
+        horizon = end - max(as_of, start)
+        ahead = forecast_days_ahead(hours, horizon)
         exhaustion = (
             ahead
             if isinstance(ahead, NotEnoughHistory)
-            else time_to_exhaustion(ahead.use, limit.limit - used, 0.0, end - as_of)
+            else time_to_exhaustion(ahead.use, limit.limit - used, 0.0, horizon)
         )
     return LimitOutlook(limit, used, max(peaks, default=0.0), exhaustion, forecast_growth(peaks, limit.limit))

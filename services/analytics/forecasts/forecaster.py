@@ -20,6 +20,6 @@ class Forecaster:
     async def forecast(self, question: Question) -> Answer:
         """Forecasts. Raises InvalidArgument, FailedPrecondition, Unavailable, DeadlineExceeded."""
         first, end = question.hours
-        rows = await self._history.hours(first, end, question.parts, question.filters)
+        rows = await self._history.hours(first, end, question.parts, question.read_filters)
         async with self._turn:
             return await asyncio.to_thread(lambda: answer(question, history_of(rows, first, end)))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from libs.limits import Scope, ScopeKind
+
 HOUR: Final = 3600
 #: Days of the past that are read.
 HISTORY_DAYS: Final = 60
@@ -63,11 +65,33 @@ class HourOfUse:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Only the use of these; None takes all."""
+    """Only the use of these; None takes all. `model`: by its name, or as "provider/model"."""
 
     tenant: str | None = None
     provider: str | None = None
     model: str | None = None
+
+    def take(self, key: UseKey) -> bool:
+        """Returns True if they take use by provider and model; of tenants nothing is asked."""
+        return self.provider in (None, key.provider) and self.model in (
+            None,
+            key.model,
+            f"{key.provider}/{key.model}",
+        )
+
+    def take_all(self, scope: Scope) -> bool:
+        """Returns True if they take all use of a tenant, provider or model: a limit can be compared with it."""
+        if self.tenant is not None and (scope.kind is not ScopeKind.TENANT or scope.name != self.tenant):
+            return False
+        if self.model is not None:
+            named = scope.name in (self.model, f"{self.provider}/{self.model}")
+            return scope.kind is ScopeKind.MODEL and (
+                named or (self.provider is None and scope.name.endswith(f"/{self.model}"))
+            )
+        if self.provider is None:
+            return True
+        whole = scope.kind is ScopeKind.PROVIDER and scope.name == self.provider
+        return whole or (scope.kind is ScopeKind.MODEL and scope.name.startswith(f"{self.provider}/"))
 
 
 class UseHistory(Protocol):
@@ -95,6 +119,11 @@ class History:
         own = self.series.setdefault(key, {one: [0.0] * self.count for one in COUNTED})[measure]
         for i, amount in enumerate(amounts):
             own[i] += amount
+
+    def taken(self, filters: Filters) -> History:
+        """Returns the history of the providers and models that filters take."""
+        chosen = {key: series for key, series in self.series.items() if filters.take(key)}
+        return History(self.first, self.count, chosen)
 
     def total(self, measure: Measure, keys: Iterable[UseKey]) -> list[float]:
         """Returns the sum over some of its keys, hour by hour."""

@@ -26,10 +26,12 @@ _KINDS = (ScopeKind.TENANT, ScopeKind.PROVIDER, ScopeKind.MODEL)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit to compare use with, in its unit per period."""
+    """A limit to compare use with, in its unit per period, whose day or month is of a `time_zone`; "": of the
+    question's."""
 
     key: LimitKey
     limit: int
+    time_zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +74,37 @@ class Question:
                 faults.append(FieldViolation(f"limits[{i}].unit", "must be counted per period"))
             if limit.limit < 1:
                 faults.append(FieldViolation(f"limits[{i}].limit", "must be at least 1"))
+            if limit.time_zone and load_zone(limit.time_zone) is None:
+                faults.append(FieldViolation(f"limits[{i}].time_zone", "must be an IANA time zone name"))
+            if not self.filters.take_all(limit.key.scope):
+                faults.append(
+                    FieldViolation(
+                        f"limits[{i}].scope", "must be one whose use tenant, provider and model leave whole"
+                    )
+                )
         if faults:
             raise InvalidArgument(faults)
 
     @property
     def zone(self) -> ZoneInfo:
         """Returns the zone of days and months."""
-        zone = load_zone(self.time_zone)
-        assert zone is not None, "checked when it was made"
-        return zone
+        return _checked(self.time_zone)
+
+    def zone_of(self, limit: Limit) -> ZoneInfo:
+        """Returns the zone of a limit's day or month."""
+        return _checked(limit.time_zone or self.time_zone)
 
     @property
     def hours(self) -> tuple[int, int]:
         """Returns the history's first hour since the epoch, and the one that it ends before."""
         end = int(self.now // HOUR)
         return end - HISTORY_DAYS * 24, end
+
+    @property
+    def read_filters(self) -> Filters:
+        """Returns the filters of what is read: a plan that moves use from one model to another needs both."""
+        moved = self.what_if is not None and self.what_if.by_model
+        return Filters(tenant=self.filters.tenant) if moved else self.filters
 
     @property
     def end(self) -> float:
@@ -105,6 +123,12 @@ class Question:
         if ScopeKind.MODEL in kinds or (self.what_if is not None and self.what_if.by_model):
             found.add(Part.MODEL)
         return frozenset(found)
+
+
+def _checked(name: str) -> ZoneInfo:
+    zone = load_zone(name)
+    assert zone is not None, "checked when the question was made"
+    return zone
 
 
 def month_start(at: float, zone: ZoneInfo) -> float:

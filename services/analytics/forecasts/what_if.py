@@ -76,6 +76,8 @@ class WhatIf:
             field = f"what_if.replacements[{i}]"
             if not one.new.provider or not one.new.model:
                 faults.append(FieldViolation(f"{field}.new", "must name a provider and a model"))
+            elif one.new == one.old:
+                faults.append(FieldViolation(f"{field}.new", "must be another model"))
             if one.price is not None and not 0 <= one.price < math.inf:
                 faults.append(FieldViolation(f"{field}.price", "must be at least 0"))
         if faults:
@@ -106,20 +108,23 @@ def change(history: History, plan: WhatIf) -> History:
 
 
 def _check_used(history: History, plan: WhatIf) -> None:
+    used = set(history.series)
+    # Models are replaced first: what is named after that may be one that has only then any use.
+    then = used | {UseKey("", one.new.provider, one.new.model) for one in plan.replacements}
     named = [
-        *((f"what_if.lost_providers[{i}]", Target(name)) for i, name in enumerate(plan.lost_providers)),
-        *((f"what_if.prices[{i}]", item.target) for i, item in enumerate(plan.prices)),
-        *((f"what_if.replacements[{i}].old", item.old) for i, item in enumerate(plan.replacements)),
+        *((f"what_if.lost_providers[{i}]", Target(name), then) for i, name in enumerate(plan.lost_providers)),
+        *((f"what_if.prices[{i}]", item.target, then) for i, item in enumerate(plan.prices)),
+        *((f"what_if.replacements[{i}].old", item.old, used) for i, item in enumerate(plan.replacements)),
         *(
-            (f"what_if.replacements[{i}].new", item.new)
+            (f"what_if.replacements[{i}].new", item.new, used)
             for i, item in enumerate(plan.replacements)
             if item.price is None
         ),
     ]
     faults = [
         FieldViolation(field, "has no use in the history")
-        for field, target in named
-        if not any(target.matches(key) for key in history.series)
+        for field, target, keys in named
+        if not any(target.matches(key) for key in keys)
     ]
     if faults:
         raise InvalidArgument(faults)

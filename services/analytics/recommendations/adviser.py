@@ -75,7 +75,7 @@ class Adviser:
         """Returns what there is to recommend. Raises Unavailable, DeadlineExceeded, FailedPrecondition."""
         as_of, summary = await self._look()
         now = self._clock.now()
-        kept = await self._store.all()
+        kept = [one for one in await self._store.all() if not one.is_gone(now, as_of)]
         measured = await self._measure(kept, now)
         items = tuple(
             AdvisedItem(one, one.standing_at(now), measured.get(one.recommendation.id)) for one in kept
@@ -89,7 +89,8 @@ class Adviser:
 
     async def _look(self) -> tuple[float, LookSummary]:
         async with self._turn:
-            now = self._clock.now()
+            # As it is kept, to the microsecond.
+            now = round(self._clock.now(), 6)
             last = await self._store.last_look()
             if last is not None and now < last[0] + LOOK_EVERY:
                 return last[0], _SUMMARY.decode(last[1])

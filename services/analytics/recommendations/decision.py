@@ -78,6 +78,11 @@ class Decision:
         if self.until is not None:
             object.__setattr__(self, "until", round(self.until, _MICROSECONDS))
 
+    @property
+    def said(self) -> tuple[str, int, Verdict, str, str, float | None]:
+        """Returns all but the instant: a repeated call has the same."""
+        return self.id, self.version, self.verdict, self.by, self.note, self.until
+
 
 @dataclass(frozen=True, slots=True)
 class KeptRecommendation:
@@ -99,13 +104,21 @@ class KeptRecommendation:
             return Standing.OPEN
         return self.standing
 
+    def is_gone(self, now: float, looked: float) -> bool:
+        """Returns True if it is open and the last look, at `looked`, did not find it: what spoke for it holds no
+        more."""
+        return self.standing_at(now) is Standing.OPEN and self.seen < looked
 
-def decide(kept: KeptRecommendation, decision: Decision) -> KeptRecommendation:
+
+def decide(kept: KeptRecommendation, decision: Decision, looked: float) -> KeptRecommendation:
     """Returns the recommendation after a decision; as it is where that was made already, so a repeated call does no
-    harm. Raises Aborted where it has changed since, FailedPrecondition for what cannot follow its state."""
+    harm. `looked`: epoch seconds of the last look. Raises NotFound where it is gone, Aborted where it has changed
+    since, FailedPrecondition for what cannot follow its state."""
     last = kept.last
-    if last is not None and replace(last, at=decision.at) == decision:
+    if last is not None and last.said == decision.said:
         return kept
+    if kept.is_gone(decision.at, looked):
+        raise no_such(decision.id)
     if decision.version != kept.version:
         raise Aborted(
             f"Somebody has decided about this recommendation: it is {kept.standing} at version {kept.version}; read "
@@ -126,7 +139,7 @@ def decide(kept: KeptRecommendation, decision: Decision) -> KeptRecommendation:
 
 
 def no_such(recommendation_id: str) -> NotFound:
-    """Returns the error for an id that names no recommendation."""
+    """Returns the error for an id that names no recommendation, or one that the last look did not find again."""
     return NotFound(f"There is no recommendation {recommendation_id!r}", reason="RECOMMENDATION_NOT_FOUND")
 
 
@@ -149,7 +162,8 @@ class RecommendationStore(Protocol):
         ...
 
     async def all(self) -> list[KeptRecommendation]:
-        """Returns those of the last look, and all that were decided about; the largest saving first within a unit."""
+        """Returns those of the last look, and all that were decided about and are open no more, or were snoozed; the
+        largest saving first within a unit."""
         ...
 
     async def decide(self, decision: Decision) -> KeptRecommendation:

@@ -35,7 +35,7 @@ class ProviderCalls:
 
 @dataclass(frozen=True, slots=True)
 class TenantUse:
-    """Requests of a tenant for a content type on one day that reached a provider."""
+    """Requests of a tenant for a content type on one day that reached a provider; `cost` in micro-USD."""
 
     day: int
     tenant: str
@@ -43,6 +43,7 @@ class TenantUse:
     requests: int
     input_tokens: int
     output_tokens: int
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)

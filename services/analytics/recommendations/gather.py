@@ -87,6 +87,7 @@ async def gather(sources: Sources, window: Window) -> Evidence:
             row.requests,
             row.usage.input_tokens,
             row.usage.output_tokens,
+            row.cost_micro_usd,
         )
         for row in await _pages(
             sources.reports.costs, replace(query, group_by=(GroupBy.TENANT, GroupBy.CONTENT_TYPE))

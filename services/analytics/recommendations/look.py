@@ -30,8 +30,9 @@ class UsagePattern:
 
 @dataclass(frozen=True, slots=True)
 class LookSummary:
-    """The summary of a look. `days` were looked at; money in micro-USD over them. `skipped`: kinds that could not be
-    looked for without the catalog; `busiest_hour`: of the owner's day, by cost, None: nothing cost anything."""
+    """The summary of a look. `days`: those looked at from the first with use on, 0: none had any; money in micro-USD
+    over them. `skipped`: kinds that could not be looked for without the catalog; `busiest_hour`: of the owner's day,
+    by cost, None: nothing cost anything."""
 
     days: int
     cost: int
@@ -43,14 +44,15 @@ class LookSummary:
 
     def per_horizon(self, amount: float) -> float:
         """Returns an amount of the window for as many days as savings are stated for."""
-        return amount / self.days * HORIZON_DAYS
+        return amount / max(1, self.days) * HORIZON_DAYS
 
 
 def summarise(evidence: Evidence, has_catalog: bool) -> LookSummary:
     """Returns the summary of a look at the evidence."""
     hours = {hour: cost for hour, cost in evidence.hours.items() if cost}
+    begun = min((use.day for use in evidence.models), default=evidence.days)
     return LookSummary(
-        evidence.days,
+        evidence.days - begun,
         evidence.cost,
         evidence.cache_saving,
         tuple(sorted(evidence.details.strategies, key=lambda use: (-use.requests, use.strategy))),

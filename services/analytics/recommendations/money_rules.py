@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
+
 from libs.types import Usage
 from services.analytics.recommendations.evidence import Evidence, ModelUse, TenantUse
 from services.analytics.recommendations.market import Market
@@ -46,7 +48,8 @@ def cheaper_models(
     evidence: Evidence, market: Market, failing: Collection[tuple[str, str]] = ()
 ) -> Iterator[Recommendation]:
     """Yields for each content type and model the cheapest that is declared as good. A day's saving is paired: the
-    same tokens at the prices of both. `failing`: (content type, provider) that nobody should be sent to."""
+    same tokens at the prices of both; where the other's answers were longer, so many more. `failing`: (content type,
+    provider) that nobody should be sent to."""
     by_model: defaultdict[tuple[str, str], list[ModelUse]] = defaultdict(list)
     for use in evidence.models:
         by_model[use.content_type, use.model].append(use)
@@ -60,13 +63,15 @@ def cheaper_models(
         for other in market.replacements(model, content_type):
             if (content_type, other.provider) in failing:
                 continue
-            instead = market.cost(other, calls, usage)
+            longer = _longer_answers(uses, by_model.get((content_type, other.id), []))
+            instead = market.cost(other, calls, _lengthened(usage, longer))
             now = market.cost(model, calls, usage)
             if instead is None or now is None or instead >= now:
                 continue
             daily = [0.0] * evidence.days
             for use in uses:
-                mine, theirs = (market.cost(one, use.calls, use.usage) or 0.0 for one in (model, other))
+                mine = market.cost(model, use.calls, use.usage) or 0.0
+                theirs = market.cost(other, use.calls, _lengthened(use.usage, longer)) or 0.0
                 daily[use.day] += mine - theirs
             saving = _worthwhile(daily, evidence)
             if saving is None or (best is not None and best.saving.p50 >= saving.band.p50):
@@ -91,9 +96,29 @@ def cheaper_models(
             yield best
 
 
+def _longer_answers(mine: Sequence[ModelUse], theirs: Sequence[ModelUse]) -> float:
+    """Returns how many times as many tokens the other model's answers had, on days when both answered, at least 1.
+    Shorter ones are not believed: it may have been given the easier requests."""
+    days = {use.day for use in mine} & {use.day for use in theirs}
+    means = []
+    for uses in (mine, theirs):
+        chosen = [use for use in uses if use.day in days]
+        calls, tokens = sum(use.calls for use in chosen), sum(use.usage.output_tokens for use in chosen)
+        if calls < MIN_REQUESTS or not tokens:
+            return 1.0
+        means.append(tokens / calls)
+    return max(1.0, means[1] / means[0])
+
+
+def _lengthened(usage: Usage, factor: float) -> Usage:
+    output, reasoning = round(usage.output_tokens * factor), round(usage.reasoning_tokens * factor)
+    return replace(usage, output_tokens=output, reasoning_tokens=reasoning)
+
+
 def long_prompts(evidence: Evidence, market: Market) -> Iterator[Recommendation]:
     """Yields tenants whose prompts for a content type are much longer than the other tenants' and bring no longer
-    answers. A day's saving: the tokens above the others' median, at the mean price of input for the content type."""
+    answers. A day's saving: the tokens above the others' median, at the mean price of input for the content type, or
+    at what the tenant pays for a token of any kind where that is less."""
     totals: defaultdict[str, dict[str, list[TenantUse]]] = defaultdict(lambda: defaultdict(list))
     for use in evidence.tenants:
         totals[use.content_type][use.tenant].append(use)
@@ -111,9 +136,12 @@ def long_prompts(evidence: Evidence, market: Market) -> Iterator[Recommendation]
             usual = median(mean for mean, _ in others)
             if prompt < LONG_PROMPTS * usual or answer > _AS_LONG * median(mean for _, mean in others):
                 continue
+            uses = tenants[tenant]
+            tokens = sum(use.input_tokens + use.output_tokens for use in uses)
+            paid = sum(use.cost for use in uses) / max(1, tokens)
             daily = [0.0] * evidence.days
-            for use in tenants[tenant]:
-                daily[use.day] += (use.input_tokens - use.requests * usual) * price
+            for use in uses:
+                daily[use.day] += (use.input_tokens - use.requests * usual) * min(price, paid)
             saving = _worthwhile(daily, evidence)
             if saving is not None:
                 yield _recommendation(
@@ -122,7 +150,7 @@ def long_prompts(evidence: Evidence, market: Market) -> Iterator[Recommendation]
                     Proposal(tokens_per_request=round(usual)),
                     saving,
                     {
-                        FactKind.REQUESTS: sum(use.requests for use in tenants[tenant]),
+                        FactKind.REQUESTS: sum(use.requests for use in uses),
                         FactKind.TOKENS_PER_REQUEST: prompt,
                         FactKind.TOKENS_PER_REQUEST_OF_OTHERS: usual,
                     },

@@ -46,7 +46,10 @@ _ALL = f"""
     WHERE r.standing <> 'open' OR r.seen = (SELECT as_of FROM analytics.recommendation_look)
 """  # noqa: S608  # made of constants
 _LOCK = "SELECT id FROM analytics.recommendations WHERE id = $1 FOR UPDATE"
-_ONE = f"SELECT {_COLUMNS} FROM analytics.recommendations AS r {_LAST} WHERE r.id = $1"  # noqa: S608
+_ONE = f"""
+    SELECT {_COLUMNS}, (SELECT as_of FROM analytics.recommendation_look) AS looked
+    FROM analytics.recommendations AS r {_LAST} WHERE r.id = $1
+"""  # noqa: S608
 _DECIDED = "UPDATE analytics.recommendations SET standing = $2, version = $3 WHERE id = $1"
 _DECISION = """
     INSERT INTO analytics.recommendation_decisions (id, version, verdict, decided_by, decided_at, note, snoozed_until)
@@ -92,7 +95,7 @@ class PostgresRecommendations:
             row = await connection.fetchrow(_ONE, decision.id)
             assert row is not None, "locked"
             kept = _kept(row)
-            after = decide(kept, decision)
+            after = decide(kept, decision, row["looked"].timestamp())
             if after is not kept:
                 await connection.execute(_DECIDED, decision.id, after.standing, after.version)
                 await connection.execute(

@@ -26,6 +26,8 @@ from services.analytics.recommendations.saving import HORIZON_DAYS, expect_savin
 MIN_CALLS: Final = 10
 #: The share of its calls that a provider must fail more often than the others.
 MIN_EXCESS: Final = 0.01
+#: The most that a limit is raised by at once: requests that are refused are often sent again.
+MOST_RAISE: Final = 3.0
 #: Windows that a quota per day must have been used up in.
 MIN_WINDOWS: Final = 2
 
@@ -77,7 +79,8 @@ def failing_providers(evidence: Evidence, market: Market | None) -> Iterator[Rec
 
 def tight_limits(evidence: Evidence) -> Iterator[Recommendation]:
     """Yields quotas of tenants that were used up again and again while requests were refused. A day's saving: the
-    tenant's refused requests of a day on which the quota was used up. The new limit has room for them."""
+    tenant's refused requests of a day on which the quota was used up. The new limit has room for them, up to
+    MOST_RAISE times the present one."""
     for quota in evidence.quotas:
         scope = scope_of(quota.scope)
         tenant = _tenant(scope)
@@ -121,7 +124,7 @@ def _subject(scope: Scope, tenant: str) -> Subject:
 
 def _raised(quota: ExhaustedQuota, refused: list[float], served: list[int]) -> LimitChange:
     ratios = [more / had for more, had in zip(refused, served, strict=True) if more and had]
-    wanted = quota.limit * (1 + (max(ratios) if ratios else 1.0))
+    wanted = quota.limit * min(MOST_RAISE, 1 + (max(ratios) if ratios else 1.0))
     step = 10 ** max(0, floor(log10(max(1.0, wanted))) - 1)
     new = max(quota.limit + 1, ceil(wanted / step) * step)
     return LimitChange(quota.scope, quota.unit, quota.period, quota.limit, new)

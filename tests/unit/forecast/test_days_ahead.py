@@ -62,6 +62,18 @@ def test_four_in_five_weeks_are_inside() -> None:
     assert 42 <= inside <= 57
 
 
+def test_the_high_end_stays_near_what_was_ever_used() -> None:
+    """Of clients of two weeks that come and go, with nothing for days and bursts of a thousandfold, none is told to
+    use a hundred times its mean in a month; a month's interval is in order and not empty."""
+    for seed in range(60):
+        rng = random.Random(seed)
+        days = [rng.paretovariate(0.6) if rng.random() < 0.5 else 0.0 for _ in range(13)]
+        hours = [10 * max(0.01, day) * amount for day in [1.0, *days] for amount in SHAPE]
+        band = ahead(hours, 30).band(30 * DAY_SECONDS)
+        assert 0 <= band.p10 < band.p50 < band.p90
+        assert band.p90 <= 100 * sum(hours) / len(hours) * 24 * 30, seed
+
+
 def test_where_the_last_week_was_better_it_is_taken() -> None:
     """Then the backtest's error is that of the seasonal-naive forecast, and the median the last week again."""
     for seed in range(40):

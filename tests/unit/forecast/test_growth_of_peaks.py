@@ -56,17 +56,24 @@ def test_most_series_without_growth_reach_nothing() -> None:
     assert growth_of([100.0] * 56, 101).p10 is None
 
 
-def test_the_day_lies_between_the_chances_mostly() -> None:
-    """Of 100 growing series the day on which the limit was first reached is between p10 and p90 in at least 55, and
+def test_what_ended_a_week_ago_outgrows_nothing() -> None:
+    """Days of use that came before an idle week say nothing of a limit that they would have met."""
+    assert forecast_growth([200.0] * 28 + [0.0] * 7, 100) == NotEnoughHistory(0, 14)
+    assert growth_of([200.0] * 28 + [0.0] * 6, 100).p50 == 0
+
+
+@pytest.mark.parametrize("days", [28, 56])
+def test_the_day_lies_between_the_chances_mostly(days: int) -> None:
+    """Of 100 growing series the day on which the limit was first reached is between p10 and p90 in 70 to 90, and
     they are in order in all."""
     inside = 0
     for seed in range(100):
         growth = random.Random(seed).uniform(0.01, 0.04)
-        series = peaks(56 + MOST_DAYS, growth, seed)
-        limit = 2 * max(series[49:56])
-        first = next(i - 55 for i in range(56, len(series)) if series[i] >= limit)
-        found = growth_of(series[:56], limit)
-        days = [day if day is not None else MOST_DAYS + 1 for day in (found.p10, found.p50, found.p90)]
-        assert days == sorted(days)
-        inside += days[0] <= first <= days[2]
-    assert inside >= 55
+        series = peaks(days + MOST_DAYS, growth, seed)
+        limit = 2 * max(series[days - 7 : days])
+        first = next(i - days + 1 for i in range(days, len(series)) if series[i] >= limit)
+        found = growth_of(series[:days], limit)
+        told = [day if day is not None else MOST_DAYS + 1 for day in (found.p10, found.p50, found.p90)]
+        assert told == sorted(told)
+        inside += told[0] <= first <= told[2]
+    assert 70 <= inside <= 90

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.forecast.days_ahead import DAY_SECONDS, DaysAhead, forecast_days_ahead
+from libs.forecast.growth import Growth, forecast_growth
 from libs.forecast.next_day import MIN_DAYS, Method, NextDay, forecast_next_day
 from libs.forecast.profile import EVEN, HOURS, NotEnoughHistory, split_days, weekday_weights
 
@@ -70,12 +72,47 @@ def test_noise_is_averaged_and_covered() -> None:
 
 
 def test_weekdays_count_once_there_are_three_weeks() -> None:
-    """Before a weekend that is a tenth of a weekday, the weekly blend is taken and forecasts a tenth; with two weeks
-    all days weigh the same."""
+    """Before a weekend that is a tenth of a weekday, a method that knows weekdays is taken and forecasts a tenth;
+    with two weeks all days weigh the same."""
     found = forecast(noisy(7 * 5 + 5, weekend=0.1))
-    assert found.method is Method.WEEKLY_BLEND
+    assert found.method in (Method.WEEKLY_BLEND, Method.SAME_WEEKDAY)
     assert sum(band.p50 for band in found.hours) < 0.4 * sum(SHAPE)
     assert weekday_weights(split_days(noisy(20, weekend=0.1))) == EVEN
+
+
+@pytest.mark.parametrize("ago", [0, 3])
+def test_a_spike_is_no_new_level(ago: int) -> None:
+    """After one day of a thousandfold use neither a day, nor a month, nor growth is forecast at that level; once use
+    has stayed there for three days, it is."""
+    spike = [1000 * amount for amount in noisy(1, seed=3)]
+    hours = noisy(20) + spike + noisy(ago, seed=2)
+    assert sum(band.p50 for band in forecast(hours).hours) < 3 * sum(SHAPE)
+    month = forecast_days_ahead(hours, 30 * DAY_SECONDS)
+    assert isinstance(month, DaysAhead)
+    assert month.band(30 * DAY_SECONDS).p50 < 3 * 30 * sum(SHAPE)
+    totals = [sum(hours[i : i + HOURS]) for i in range(0, len(hours), HOURS)]
+    growth = forecast_growth(totals, 5 * sum(SHAPE))
+    assert isinstance(growth, Growth)
+    assert growth.p50 is None
+    stayed = noisy(20) + [1000 * amount for amount in noisy(3, seed=3)]
+    assert sum(band.p50 for band in forecast(stayed).hours) > 300 * sum(SHAPE)
+
+
+@pytest.mark.parametrize("weeks", [3, 6])
+def test_a_weekend_of_another_shape_is_not_taken_for_a_weekday(weeks: int) -> None:
+    """Nights that are busy at weekends and no other are forecast for the weekend; the Monday after days without any
+    use is forecast as Mondays were."""
+    other = SHAPE[12:] + SHAPE[:12]
+    week = [SHAPE] * 5 + [other] * 2
+    rng = random.Random(3)
+    past = [rng.gammavariate(30, 1 / 30) * amount for _ in range(weeks) for day in week for amount in day]
+    past += [rng.gammavariate(30, 1 / 30) * amount for day in week[:5] for amount in day]
+    found = forecast(past)
+    assert found.method is Method.SAME_WEEKDAY
+    assert [band.p50 for band in found.hours] == pytest.approx(other, rel=0.4)
+    closed = [[0.0] * HOURS if day is other else day for day in week]
+    past = [rng.gammavariate(30, 1 / 30) * amount for _ in range(weeks) for day in closed for amount in day]
+    assert sum(band.p50 for band in forecast(past).hours) == pytest.approx(sum(SHAPE), rel=0.1)
 
 
 def test_an_idle_week_is_no_evidence_of_the_shape() -> None:

@@ -101,18 +101,97 @@ def test_many_groups_are_bounded_and_add_up() -> None:
 
 
 def test_a_plan_stands_beside_what_holds() -> None:
-    """Twice the traffic is twice the total; limits are compared with the plan."""
-    limit = Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.DAY), 3500)
+    """Twice the traffic is twice what comes; what was used stays, and limits are compared with the plan."""
+    limit = Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.DAY), 2850)
     found = ask(Question(NOW, limits=(limit,), what_if=WhatIf(growth=2)), rows(ACME, 40))
     made = found.planned[0].projection
     assert isinstance(made, Projection)
-    assert made.totals[-1].band.p50 == pytest.approx(2 * projection(found).totals[-1].band.p50, rel=0.02)
+    used = found.rows[0].used
+    assert found.planned[0].used == used
+    rest = projection(found).totals[-1].band.p50 - used
+    assert made.totals[-1].band.p50 - used == pytest.approx(2 * rest, rel=0.02)
     (item,) = found.limits
     assert isinstance(item.exhaustion, TimeToExhaustion)
     assert item.exhaustion.probability > 0.9
     alone = ask(Question(NOW, limits=(limit,)), rows(ACME, 40)).limits[0].exhaustion
     assert isinstance(alone, TimeToExhaustion)
     assert alone.probability < 0.05
+
+
+def test_a_plan_brings_a_provider_what_another_loses() -> None:
+    """Asked about one provider alone, the tokens of the lost one arrive there; nothing else is shown."""
+    dear, cheap = UseKey("", "openai", "large"), UseKey("", "anthropic", "haiku")
+    both = [*rows(dear, 40), *rows(cheap, 40)]
+    question = Question(
+        NOW, filters=Filters(provider="anthropic"), what_if=WhatIf(lost_providers=("openai",)), by=Part.MODEL
+    )
+    assert question.read_filters == Filters()
+    found = ask(question, both)
+    assert [row.group for row in found.planned] == [None, "anthropic/haiku"]
+    (alone,) = ask(Question(NOW), rows(cheap, 40)).rows
+    assert found.rows[0].used == pytest.approx(alone.used)
+    rest = projection(found).totals[-1].band.p50 - alone.used
+    planned = found.planned[0].projection
+    assert isinstance(planned, Projection)
+    assert planned.totals[-1].band.p50 - alone.used == pytest.approx(2 * rest, rel=0.05)
+    assert Question(NOW, filters=Filters("t", "p", "m")).read_filters == Filters("t", "p", "m")
+
+
+@pytest.mark.parametrize(
+    ("filters", "whole"),
+    [
+        (Filters(), {"tenant:acme", "tenant:globex", "provider:p", "model:p/m", "model:p/a/m"}),
+        (Filters(tenant="acme"), {"tenant:acme"}),
+        (Filters(provider="p"), {"provider:p", "model:p/m", "model:p/a/m"}),
+        (Filters(model="m"), {"model:p/m", "model:p/a/m"}),
+        (Filters(model="p/m"), {"model:p/m"}),
+        (Filters(provider="p", model="a/m"), {"model:p/a/m"}),
+        (Filters(tenant="acme", provider="p"), set()),
+    ],
+)
+def test_a_limit_is_compared_with_all_use_of_its_scope_or_not_at_all(
+    filters: Filters, whole: set[str]
+) -> None:
+    """A provider's limit beside one tenant's use of it would seem to have room."""
+    for scope in ("tenant:acme", "tenant:globex", "provider:p", "model:p/m", "model:p/a/m"):
+        limit = Limit(LimitKey(scope_of(scope), Unit.REQUESTS, Period.DAY), 5)
+        if scope in whole:
+            assert Question(NOW, filters=filters, limits=(limit,)).limits == (limit,)
+            continue
+        with pytest.raises(InvalidArgument) as refused:
+            Question(NOW, filters=filters, limits=(limit,))
+        assert [fault.field for fault in refused.value.violations] == ["limits[0].scope"], scope
+
+
+def test_a_limits_day_begins_in_its_own_zone() -> None:
+    """At 15:30 UTC a day has 15 whole hours there, and in Auckland four since its midnight at 11:00 UTC."""
+    key = LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, Period.DAY)
+    limits = (Limit(key, 10**6), Limit(key, 10**6, "Pacific/Auckland"))
+    even = [HourOfUse(row.key, row.hour, (100.0,) * 5) for row in rows(ACME, 20)]
+    found = ask(Question(NOW, limits=limits), even).limits
+    assert [item.used for item in found] == [1500, 400]
+    with pytest.raises(InvalidArgument) as refused:
+        Question(NOW, limits=(Limit(key, 1, "Mars/Olympus"),))
+    assert [fault.field for fault in refused.value.violations] == ["limits[0].time_zone"]
+
+
+def test_a_month_that_begins_within_the_hour_holds_no_other_months_use() -> None:
+    """At ten past midnight in a zone half an hour off, the history ends in the month before: nothing is used of this
+    one, nor of the day, and the total is that of 31 days."""
+    now = datetime(2026, 12, 1, 0, 10, tzinfo=ZoneInfo("Asia/Kolkata")).timestamp()
+    end = int(now // HOUR)
+    past = [HourOfUse(ACME, hour, (100.0, 50.0, 50.0, 10.0, 10.0)) for hour in range(end - 24 * 40, end)]
+    limits = tuple(
+        Limit(LimitKey(scope_of("tenant:acme"), Unit.MICRO_USD, period), 10**6)
+        for period in (Period.DAY, Period.MONTH)
+    )
+    found = ask(Question(now, time_zone="Asia/Kolkata", limits=limits), past)
+    assert found.rows[0].used == 0
+    totals = projection(found).totals
+    assert len(totals) == 31
+    assert totals[0].band.p50 == pytest.approx(2400, rel=0.01)
+    assert totals[-1].band.p50 == pytest.approx(31 * 2400, rel=0.01)
+    assert [item.used for item in found.limits] == [0, 0]
 
 
 @pytest.mark.parametrize(

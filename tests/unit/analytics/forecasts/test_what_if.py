@@ -108,6 +108,16 @@ def test_what_had_no_use_is_named(plan: WhatIf, field: str) -> None:
     assert [fault.field for fault in refused.value.violations] == [field]
 
 
+def test_a_new_models_price_may_change_in_the_same_plan() -> None:
+    """Models are replaced before prices change; a model in its own place is refused."""
+    new = Replacement(Target("openai", "large"), Target("mistral", "new"), price=3_000_000)
+    plan = WhatIf(replacements=(new,), prices=(PriceChange(Target("mistral", "new"), 0.5),))
+    assert sums(change(history(), plan), UseKey("acme", "mistral", "new"))[Measure.COST] == 3 * 1500
+    with pytest.raises(InvalidArgument) as refused:
+        WhatIf(replacements=(new, Replacement(Target("openai", "large"), Target("openai", "large"))))
+    assert [fault.field for fault in refused.value.violations] == ["what_if.replacements[1].new"]
+
+
 @pytest.mark.parametrize("growth", [0.0, -1.0, math.nan, math.inf, 1001.0])
 def test_factors_out_of_bounds_are_refused(growth: float) -> None:
     """Of traffic and of prices, and more changes than a plan may have."""

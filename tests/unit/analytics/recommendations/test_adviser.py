@@ -116,6 +116,21 @@ async def test_the_state_of_optimisation() -> None:
     assert [pattern.content_type for pattern in accepted.summary.patterns] == ["blog"]
 
 
+async def test_a_snooze_that_ends_shows_what_is_still_found() -> None:
+    """One whose evidence is gone by then is neither shown nor counted as a saving."""
+    clock, ledger = ManualClock(now=NOW), await month_of_use()
+    advising = adviser(clock, ledger, catalog=priced_catalog())
+    for item in (await advising.advise()).items:
+        snoozed = Decision(item.kept.recommendation.id, 0, Verdict.SNOOZE, "ann", NOW, until=NOW + 2000)
+        await advising.decide(snoozed)
+    ledger.rows = {}
+    clock.advance(1000)
+    before = await advising.advise()
+    assert [item.standing for item in before.items] == [Standing.SNOOZED]
+    clock.advance(1000)
+    assert (await advising.advise()).items == ()
+
+
 def test_a_window_is_of_whole_days_of_the_zone() -> None:
     """Four weeks up to last midnight there; the day on which clocks change has 23 hours, and is one day."""
     window = window_at(1_743_500_000.0, ZoneInfo("Europe/Vienna"))

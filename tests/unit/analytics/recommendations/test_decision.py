@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import Aborted, FailedPrecondition, InvalidArgument
+from libs.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from services.analytics.recommendations.decision import (
     Decision,
     KeptRecommendation,
@@ -31,7 +31,7 @@ def by_ann(verdict: Verdict, version: int, at: float = NOW) -> Decision:
 def after(*verdicts: Verdict) -> KeptRecommendation:
     kept = OPEN
     for verdict in verdicts:
-        kept = decide(kept, by_ann(verdict, kept.version))
+        kept = decide(kept, by_ann(verdict, kept.version), NOW)
     return kept
 
 
@@ -47,7 +47,7 @@ def test_each_verdict_may_be_undone(verdict: Verdict, standing: Standing) -> Non
     """It is open again, by who and when; each decision counts."""
     decided = after(verdict)
     assert (decided.standing, decided.version) == (standing, 1)
-    undone = decide(decided, by_ann(Verdict.UNDO, 1))
+    undone = decide(decided, by_ann(Verdict.UNDO, 1), NOW)
     assert (undone.standing, undone.version) == (Standing.OPEN, 2)
     assert undone.last == by_ann(Verdict.UNDO, 1)
 
@@ -65,14 +65,14 @@ def test_each_verdict_may_be_undone(verdict: Verdict, standing: Standing) -> Non
 def test_what_cannot_follow_is_refused(kept: KeptRecommendation, verdict: Verdict) -> None:
     """An accepted or rejected one is undone first, and what is open cannot be."""
     with pytest.raises(FailedPrecondition) as refused:
-        decide(kept, by_ann(verdict, kept.version))
+        decide(kept, by_ann(verdict, kept.version), NOW)
     assert refused.value.reason == "RECOMMENDATION_DECIDED"
 
 
 def test_who_decides_on_an_old_version_reads_again() -> None:
     """ABORTED names the version that there is now."""
     with pytest.raises(Aborted) as aborted:
-        decide(after(Verdict.SNOOZE), replace(by_ann(Verdict.ACCEPT, 0), by="bob"))
+        decide(after(Verdict.SNOOZE), replace(by_ann(Verdict.ACCEPT, 0), by="bob"), NOW)
     assert (aborted.value.reason, aborted.value.metadata) == ("RECOMMENDATION_CHANGED", {"version": "1"})
 
 
@@ -81,7 +81,27 @@ def test_a_snooze_ends_by_itself() -> None:
     snoozed = after(Verdict.SNOOZE)
     assert snoozed.standing_at(NOW + 99) is Standing.SNOOZED
     assert snoozed.standing_at(NOW + 100) is Standing.OPEN
-    assert decide(snoozed, by_ann(Verdict.ACCEPT, 1)).standing is Standing.ACCEPTED
+    for at in (NOW, NOW + 100, NOW + 400 * 86_400):
+        assert decide(snoozed, by_ann(Verdict.ACCEPT, 1, at), NOW).standing is Standing.ACCEPTED
+
+
+def test_nobody_decides_on_what_the_last_look_did_not_find() -> None:
+    """An open one, or one whose snooze has ended, is gone with its evidence; the same call again, and what undoes a
+    decision, are as before."""
+    later = NOW + 50
+    for kept, at in (
+        (OPEN, NOW),
+        (after(Verdict.SNOOZE), NOW + 200),
+        (after(Verdict.ACCEPT, Verdict.UNDO), NOW),
+    ):
+        assert kept.is_gone(at, later)
+        with pytest.raises(NotFound):
+            decide(kept, replace(by_ann(Verdict.REJECT, kept.version), at=at), later)
+    accepted = after(Verdict.ACCEPT)
+    assert not accepted.is_gone(NOW, later)
+    assert decide(accepted, by_ann(Verdict.ACCEPT, 0), later) is accepted
+    assert decide(accepted, by_ann(Verdict.UNDO, 1), later).standing is Standing.OPEN
+    assert decide(after(Verdict.SNOOZE), by_ann(Verdict.ACCEPT, 1), later).standing is Standing.ACCEPTED
 
 
 @given(st.lists(st.sampled_from(Verdict), max_size=8))
@@ -91,10 +111,10 @@ def test_a_repeated_decision_changes_nothing(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         decision = by_ann(verdict, kept.version)
         try:
-            kept = decide(kept, decision)
+            kept = decide(kept, decision, NOW)
         except FailedPrecondition:
             continue
-        assert decide(kept, replace(decision, at=NOW + 50)) is kept
+        assert decide(kept, replace(decision, at=NOW + 50), NOW) is kept
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,26 @@ def test_nobody_is_sent_to_a_provider_that_fails() -> None:
     assert list(cheaper_models(evidence, market(), {("ad", "b")})) != []
 
 
+def test_longer_answers_of_the_cheaper_model_are_counted() -> None:
+    """Three times as long on the same days they save a third less, twelve times as long nothing. Shorter ones, as to
+    easier requests, and those to a few calls change nothing."""
+
+    def found(calls: int, answer: float) -> float | None:
+        uses = use_of_dear(random.Random(1), WINDOW_DAYS)
+        uses = [replace(use, usage=Usage(use.calls * 300, use.calls * 300)) for use in uses]
+        cheap = Usage(calls * 300, round(calls * 300 * answer))
+        uses += [ModelUse(day, "blog", "b/cheap", calls, 1, cheap) for day in DAYS]
+        one = next(cheaper_models(Evidence(WINDOW_DAYS, uses), market()), None)
+        return None if one is None else one.saving.p50
+
+    alike = found(50, 1.0)
+    assert alike is not None
+    assert found(50, 3.0) == pytest.approx(alike * (8 - 4) / (8 - 2))
+    assert found(50, 12.0) is None
+    assert found(50, 0.3) == pytest.approx(alike)
+    assert found(1, 12.0) == pytest.approx(alike)
+
+
 def test_prices_that_step_up_with_the_input_are_those_of_a_single_call() -> None:
     """A day's tokens in one would be priced as one huge prompt."""
     seen: list[int] = []
@@ -138,11 +158,16 @@ def test_prices_that_step_up_with_the_input_are_those_of_a_single_call() -> None
     assert (found, seen) == (calls * 20_000, [20_000])
 
 
-def tenants(prompts: Sequence[int], answer: Callable[[int], int] = lambda place: 100) -> list[TenantUse]:
-    """Ten requests a day of each tenant t0, t1 …, with prompts of so many tokens."""
+def tenants(
+    prompts: Sequence[int], answer: Callable[[int], int] = lambda place: 100, price: float = 4.0
+) -> list[TenantUse]:
+    """Ten requests a day of each tenant t0, t1 …, with prompts of so many tokens, a token at so many micro-USD."""
     rng = random.Random(4)
     return [
-        TenantUse(day, f"t{place}", "blog", requests, requests * tokens, requests * answer(place))
+        TenantUse(
+            *(day, f"t{place}", "blog", requests, requests * tokens, requests * answer(place)),
+            round(requests * (tokens + answer(place)) * price),
+        )
         for day in DAYS
         for place, tokens in enumerate(prompts)
         for requests in [rng.randrange(8, 13)]
@@ -161,6 +186,16 @@ def test_long_prompts_are_those_far_above_the_others() -> None:
     assert found.subject == Subject("t3", "blog")
     assert found.proposal.tokens_per_request == 1000
     assert found.saving.p50 == pytest.approx(requests * 4000 * 4 / WINDOW_DAYS * 30)
+
+
+def test_no_more_is_saved_by_shorter_prompts_than_is_paid_for_them() -> None:
+    """A tenant served by a cheap model pays its price for its long prompts, whatever the others pay."""
+    rows = tenants([900, 1000, 1100, 5000], price=0.01)
+    spent = sum(use.cost for use in rows if use.tenant == "t3")
+    evidence = Evidence(WINDOW_DAYS, [], tenants=rows)
+    cheap = [ModelUse(use.day, "blog", "a/dear", 1, 1000, Usage(1000, 10)) for use in rows]
+    (found,) = long_prompts(replace(evidence, models=cheap), market())
+    assert 0.7 * spent < found.saving.p50 / 30 * WINDOW_DAYS < spent
 
 
 @pytest.mark.parametrize(

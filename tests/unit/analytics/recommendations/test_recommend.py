@@ -50,7 +50,7 @@ def evidence(rng: random.Random) -> Evidence:
         for tenant in ("t0", "t1", "t2", "t3", "t4"):
             requests = some(50)
             tenants.append(
-                TenantUse(day, tenant, "blog", requests, requests * some(9000), requests * some(300))
+                TenantUse(day, tenant, "blog", requests, requests * some(9000), requests * some(300), 10**9)
             )
             cut.append(CutAnswers(day, tenant, "blog", some(requests), some(100_000)))
             refusals.append(Refusals(day, tenant, some(100)))

@@ -85,7 +85,7 @@ def evidence_of(scope: str, refused: int, windows: int = 20) -> Evidence:
     days = frozenset(DAYS[WINDOW_DAYS - windows :])
     return Evidence(
         WINDOW_DAYS,
-        tenants=[TenantUse(day, "acme", "blog", 1000, 0, 0) for day in DAYS],
+        tenants=[TenantUse(day, "acme", "blog", 1000, 0, 0, 0) for day in DAYS],
         quotas=[ExhaustedQuota(scope, "requests", "day", 1000, windows, days)],
         details=Details(refusals=[Refusals(day, "acme", refused + day % 3) for day in DAYS if refused]),
     )
@@ -102,6 +102,12 @@ def test_a_limit_to_raise_has_room_for_what_was_refused(scope: str) -> None:
     assert facts[FactKind.WINDOWS_EXHAUSTED] == 20
     assert 200 * 20 <= facts[FactKind.REQUESTS_REFUSED] <= 202 * 20
     assert found.saving.p50 > 0
+
+
+def test_requests_that_are_refused_again_and_again_raise_a_limit_in_steps() -> None:
+    """A caller that tries a refused request fifty times is not told to need fifty times the limit."""
+    (found,) = tight_limits(evidence_of("tenant:acme", 50_000))
+    assert found.proposal.limit == LimitChange("tenant:acme", "requests", "day", 1000, 3000)
 
 
 @pytest.mark.parametrize(
