@@ -13,9 +13,11 @@ from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
     RollupState,
+    floor_day,
     floor_five_minutes,
     floor_hour,
     floor_month,
+    next_day,
     whole_hours,
 )
 
@@ -114,8 +116,7 @@ def _floor(source: Source, instant: datetime, state: RollupState) -> datetime:
         return floor_hour(instant)
     zone = ZoneInfo(state.zone)
     if source is Source.DAYS:
-        local = instant.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-        return local.astimezone(UTC)
+        return floor_day(instant, zone).astimezone(UTC)
     return floor_month(instant, zone).astimezone(UTC)
 
 
@@ -129,6 +130,4 @@ def _ceiling(source: Source, instant: datetime, state: RollupState) -> datetime:
         return floor + HOUR
     if source is Source.MONTHS:
         return _floor(source, floor + timedelta(days=40), state)
-    zone = ZoneInfo(state.zone)
-    following = floor.astimezone(zone).date() + timedelta(days=1)
-    return datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+    return next_day(instant, ZoneInfo(state.zone))

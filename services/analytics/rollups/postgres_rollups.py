@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,11 @@ from libs.errors import Unavailable
 from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.ledger.attempt import Attempt
 from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
-from services.analytics.ledger.postgres_ledger import Changes
+from services.analytics.ledger.postgres_ledger import Changes, Replaced
 from services.analytics.rollups.contributions_sql import (
+    ATTEMPTS_OF,
     COUNTED_OF_RANGE,
-    CROWDED,
+    CROWD,
     add_sql,
     counted_alone_sql,
     counted_sql,
@@ -32,6 +34,7 @@ from services.analytics.rollups.state import (
     HOUR,
     KEPT,
     RollupState,
+    floor_day,
     floor_five_minutes,
     floor_hour,
     floor_month,
@@ -61,10 +64,32 @@ _BEFORE = f"""(
     UNION ALL {_given(3)}
 ) AS attempts"""
 _SUBTRACT = add_sql(counted_sql(_BEFORE), sign="-1")
-_ADD = add_sql(counted_sql(f"({_OF_REQUESTS}) AS attempts"))
 _SUBTRACT_ALONE = add_sql(counted_alone_sql(f"({_given(1)}) AS attempts"), sign="-1")
-#: The attempts of the requests $1, and those named in $2.
-_ADD_ALONE = add_sql(counted_alone_sql(f"({_OF_REQUESTS} OR attempt_id = ANY($2::text[])) AS attempts"))
+#: The attempts of the requests $1, and as a request each those named in $2, and those of the ids $3. The bounds of what
+#: is named choose its partitions.
+_ADD = add_sql(
+    " UNION ALL ".join(
+        (
+            counted_sql(f"({_OF_REQUESTS}) AS attempts"),
+            counted_alone_sql(
+                "(SELECT * FROM analytics.attempts WHERE attempt_id = ANY($2::text[]) "
+                "AND attempt_id >= (SELECT min(id) FROM unnest($2::text[]) AS named (id)) "
+                "AND attempt_id <= (SELECT max(id) FROM unnest($2::text[]) AS named (id))) AS attempts"
+            ),
+            counted_alone_sql(
+                "(SELECT * FROM analytics.attempts WHERE request_id = ANY($3::text[])) AS attempts"
+            ),
+        )
+    )
+)
+#: One look at the index for those of the ids $1 that have more than one attempt, as far as $2 attempts show it.
+_SEVERAL = """
+    WITH found AS MATERIALIZED (
+        SELECT request_id FROM analytics.attempts WHERE request_id = ANY($1::text[]) LIMIT $2
+    )
+    SELECT (SELECT count(*) FROM found) AS seen,
+        ARRAY(SELECT request_id FROM found GROUP BY request_id HAVING count(*) > 1) AS ids
+"""
 _IN_RANGE = "started >= $1 AND started < $2"
 _RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
 _RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
@@ -90,24 +115,39 @@ class PostgresRollups:
             return
         oldest_end = min(attempt.started + (attempt.latency or 0.0) for attempt in after)
         await connection.execute(_COMMIT, datetime.fromtimestamp(oldest_end, UTC))
-        requests = sorted({attempt.request_id for attempt in (*before, *after)})
-        written = [attempt.attempt_id for attempt in after]
-        crowded = await connection.fetch(
-            CROWDED, requests, [attempt.attempt_id for attempt in changes.inserted]
+        came = Counter(attempt.request_id for attempt in changes.inserted)
+        left: Counter[str] = Counter()
+        for change in changes.replaced:
+            moved = change.before.request_id != change.after.request_id
+            came[change.after.request_id] += moved
+            left[change.before.request_id] += moved
+        fresh = await _fresh(connection, came, changes.replaced)
+        known: list[str] = []  # had attempts before, and are no crowd
+        together: list[str] = []
+        grown: list[str] = []
+        crowded: set[str] = set()
+        looked_at = sorted((came.keys() | left.keys()) - fresh)
+        for row in await connection.fetch(ATTEMPTS_OF, looked_at, [came[id_] for id_ in looked_at]):
+            request, attempts = row["id"], row["attempts"]
+            attempts_before = attempts - came[request] + left[request]
+            if attempts_before > CROWD:
+                crowded.add(request)
+                continue
+            if attempts_before:
+                known.append(request)
+            (grown if attempts > CROWD else together).append(request)
+        if known:
+            replaced = [attempt for attempt in before if attempt.request_id not in crowded]
+            written_ids = [attempt.attempt_id for attempt in after]
+            await connection.execute(_SUBTRACT, known, written_ids, *_arrays(replaced))
+        if any(attempt.request_id in crowded for attempt in before):
+            await connection.execute(
+                _SUBTRACT_ALONE, *_arrays([attempt for attempt in before if attempt.request_id in crowded])
+            )
+        alone = crowded | fresh
+        await connection.execute(
+            _ADD, together, [a.attempt_id for a in after if a.request_id in alone], grown
         )
-        alone = {row["id"] for row in crowded if row["before"]}
-        grown = {row["id"] for row in crowded} - alone
-        together = [request for request in requests if request not in alone]
-        replaced = [attempt for attempt in before if attempt.request_id not in alone]
-        await connection.execute(_SUBTRACT, together, written, *_arrays(replaced))
-        await connection.execute(_ADD, [request for request in together if request not in grown])
-        if crowded:
-            await connection.execute(
-                _SUBTRACT_ALONE, *_arrays([attempt for attempt in before if attempt.request_id in alone])
-            )
-            await connection.execute(
-                _ADD_ALONE, sorted(grown), [a.attempt_id for a in after if a.request_id in alone]
-            )
 
     async def state(self) -> RollupState:
         """See the port."""
@@ -127,21 +167,22 @@ class PostgresRollups:
         """See the port."""
         async with self._locked() as (connection, state):
             if (end := state.hours_due(datetime.fromtimestamp(now, UTC))) is not None:
-                hour = "date_trunc('hour', bucket, 'UTC')"
-                await _fold(connection, Width.FIVE_MINUTES, Width.HOUR, hour, state.hours_until, end)
+                start = state.hours_until
+                await _fold(connection, Width.FIVE_MINUTES, {Width.HOUR: start}, start, end)
                 await connection.execute("UPDATE analytics.rollup_state SET hours_until = $1", end)
                 return True
             if (end := state.days_due()) is None:
                 return False
-            if not whole_hours(state.days_until, end, ZoneInfo(state.zone)):
+            zone = ZoneInfo(state.zone)
+            if not whole_hours(state.days_until, end, zone):
                 end = min(end, state.days_until + HOUR)
                 await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
                 await connection.execute(_RECOUNT_DAYS, state.days_until, end)
                 return True
             await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
-            for width, unit in ((Width.DAY, "day"), (Width.MONTH, "month")):
-                bucket = f"date_trunc('{unit}', bucket, (SELECT zone FROM analytics.rollup_state))"
-                await _fold(connection, Width.HOUR, width, bucket, state.days_until, end)
+            start = state.days_until
+            buckets = {Width.DAY: floor_day(start, zone), Width.MONTH: floor_month(start, zone)}
+            await _fold(connection, Width.HOUR, buckets, start, end)
             return True
 
     async def forget(self, now: float) -> bool:
@@ -302,6 +343,20 @@ def _state(row: asyncpg.Record) -> RollupState:
     )
 
 
+async def _fresh(
+    connection: Connection, came: Mapping[str, int], replaced: Sequence[Replaced]
+) -> set[str]:
+    """Returns ids of which one attempt came, and none was there before: all or most of them."""
+    of_replaced = {attempt.request_id for change in replaced for attempt in (change.before, change.after)}
+    once = sorted({id_ for id_, times in came.items() if times == 1} - of_replaced)
+    if not once:
+        return set()
+    most = 2 * len(once) + 1
+    row = await connection.fetchrow(_SEVERAL, once, most)
+    assert row is not None, "a SELECT without FROM gives a row"
+    return set() if row["seen"] == most else set(once).difference(row["ids"])
+
+
 def _arrays(attempts: Sequence[Attempt]) -> list[list[object]]:
     return [[value(attempt) for attempt in attempts] for _, _, value in COLUMNS]
 
@@ -311,7 +366,12 @@ def _instant(seconds: float | None) -> datetime | None:
 
 
 async def _fold(
-    connection: Connection, source: Width, target: Width, bucket: str, start: datetime, end: datetime
+    connection: Connection,
+    source: Width,
+    buckets: Mapping[Width, datetime],
+    start: datetime,
+    end: datetime,
 ) -> None:
+    """Adds the rows of a width in [start, end) to the bucket of each wider one."""
     for table in TABLES:
-        await connection.execute(fold_sql(table, source, target, bucket), start, end)
+        await connection.execute(fold_sql(table, source, list(buckets)), start, end, *buckets.values())
