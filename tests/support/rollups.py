@@ -157,7 +157,10 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
         for measure, seconds in ((1, a.latency), (2, first_token)):
             if seconds is not None:
                 number = _bin(round(seconds * 1e6))
-                slices = ((1, a.provider, a.model), (2, a.tenant, ""), (3, a.content_type, ""))
+                slices = (
+                    *((1, a.provider, a.model), (2, a.tenant, ""), (3, a.content_type, "")),
+                    *((4, a.provider, ""), (5, "", "")),
+                )
                 for slice_ in slices:
                     yield DURATIONS.name, (*slice_, measure), {str(number): 1}
 

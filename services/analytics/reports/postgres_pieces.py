@@ -104,11 +104,14 @@ def table_of(query: Query, *, money: bool) -> Table | None:
 def slice_of(query: Query) -> Slice | None:
     """Returns the histograms that have the query's dimensions; None: attempts alone do."""
     dimensions = dimensions_of(query)
-    if dimensions <= {GroupBy.PROVIDER, GroupBy.MODEL}:
+    if dimensions <= {GroupBy.PROVIDER, GroupBy.MODEL} and GroupBy.MODEL in dimensions:
         return Slice.MODEL
-    if dimensions == {GroupBy.TENANT}:
-        return Slice.TENANT
-    return Slice.CONTENT_TYPE if dimensions == {GroupBy.CONTENT_TYPE} else None
+    return {
+        frozenset[GroupBy](): Slice.ALL,
+        frozenset({GroupBy.PROVIDER}): Slice.PROVIDER,
+        frozenset({GroupBy.TENANT}): Slice.TENANT,
+        frozenset({GroupBy.CONTENT_TYPE}): Slice.CONTENT_TYPE,
+    }.get(dimensions)
 
 
 def level_of(dimensions: frozenset[GroupBy]) -> str:
@@ -140,15 +143,15 @@ def rollup_piece(
     """Returns the SELECT of a piece from a rollup; `sums` maps names to its columns, `more_keys` are keys beside the
     query's."""
     keys = [*_key_columns(query, statement, "bucket", {}), *more_keys]
-    selected = ", ".join([*keys, *(f"sum({column}) AS {name}" for name, column in sums.items())])
+    selected = ", ".join([*keys, *(f"sum({column})::bigint AS {name}" for name, column in sums.items())])
     return f"SELECT {selected} {_rollup_rows(query, statement, piece, table, {})}{_group_by(len(keys))}"
 
 
 def histograms_piece(query: Query, statement: Statement, piece: Piece, slice_: Slice) -> str:
     """Returns the SELECT of a piece's histograms: keys, measure, bins and counts, several rows for a group."""
-    columns = {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name"}
+    columns = {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name", GroupBy.PROVIDER: "name"}
     if slice_ is Slice.MODEL:
-        columns = {GroupBy.PROVIDER: "name", GroupBy.MODEL: "name || '/' || model"}
+        columns[GroupBy.MODEL] = "name || '/' || model"
     keys = ", ".join([*_key_columns(query, statement, "bucket", columns), "measure"])
     rows = _rollup_rows(query, statement, piece, DURATIONS, columns)
     return f"SELECT {keys}, bins, counts {rows} AND slice = {slice_.value}"

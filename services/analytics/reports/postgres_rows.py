@@ -10,7 +10,7 @@ import asyncpg
 
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, Usage, UsageAccuracy
-from services.analytics.reports.postgres_pieces import group_keys, keys_of
+from services.analytics.reports.postgres_pieces import keys_of
 from services.analytics.reports.postgres_statements import SHARES
 from services.analytics.reports.query import MAX_ROWS, Group, Query
 from services.analytics.reports.report import (
@@ -105,8 +105,11 @@ def reliability_report(
 
 
 def _group(query: Query, record: asyncpg.Record) -> Group:
-    bucket = record["bucket"].timestamp() if query.interval is not None else None
-    return Group(tuple(record[key] for key in group_keys(query)), bucket)
+    # The keys come first.
+    groups = len(query.group_by) + (query.group_by_label is not None)
+    if query.interval is None:
+        return Group(record[:groups])
+    return Group(record[1 : groups + 1], record[0].timestamp())
 
 
 def _page(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group | None]:
@@ -133,15 +136,25 @@ def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
 
 
 def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
-    added: defaultdict[tuple[Group, int], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    keys = len(keys_of(query)) + 1
+    first: dict[tuple[object, ...], asyncpg.Record] = {}
+    added: dict[tuple[object, ...], dict[int, int]] = {}
     for record in records:
-        counts = added[_group(query, record), record["measure"]]
-        for number, attempts in zip(record["bins"], record["counts"], strict=True):
-            counts[number] += attempts
+        key = record[:keys]
+        first.setdefault(key, record)
+        bins, counts = record[keys], record[keys + 1]
+        total = added.get(key)
+        if total is None:
+            added[key] = dict(zip(bins, counts, strict=True))
+            continue
+        for number, attempts in zip(bins, counts, strict=True):
+            total[number] = total.get(number, 0) + attempts
     found: dict[tuple[Group, int], Quantiles | None] = {}
-    for key, counts in added.items():
-        values = quantiles(counts, SHARES)
-        found[key] = None if values is None else Quantiles(*(value / 1e6 for value in values))
+    for key, record in first.items():
+        values = quantiles(added[key], SHARES)
+        found[_group(query, record), record["measure"]] = (
+            None if values is None else Quantiles(*(value / 1e6 for value in values))
+        )
     return found
 
 

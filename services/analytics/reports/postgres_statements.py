@@ -205,7 +205,7 @@ def _summed(
 
 
 def _sums(names: Mapping[str, str] | Sequence[str]) -> str:
-    return ", ".join(f"coalesce(sum({name}), 0)::numeric AS {name}" for name in names)
+    return ", ".join(f"coalesce(sum({name}), 0)::bigint AS {name}" for name in names)
 
 
 def _listed(query: Query) -> str:

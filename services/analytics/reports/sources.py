@@ -90,22 +90,23 @@ def _cover(
         yield Piece(Source.ATTEMPTS, since, until)
         return
     source, narrower = sources[0], sources[1:]
-    begin, end = _ceiling(source, since, state), _floor(source, until, state)
+    begin, mark = _ceiling(source, since, state), _there_until(source, state)
+    # The row that the mark lies in holds what began before it, which is all that a range beyond the mark needs of it.
+    end = mark if mark is not None and mark <= until else _floor(source, until, state)
     if source is Source.FIVE_MINUTES:
         begin = max(begin, state.kept_from)
     if begin >= end:
         yield from _cover(since, until, narrower, state)
         return
     yield from _cover(since, begin, narrower, state)
-    there_until = _there_until(source, end, state)
-    if begin < there_until:
-        yield Piece(source, begin, end)
-    yield from _cover(max(begin, min(there_until, end)), until, narrower, state)
+    yield Piece(source, begin, _ceiling(source, end, state))
+    yield from _cover(end, until, narrower, state)
 
 
-def _there_until(source: Source, end: datetime, state: RollupState) -> datetime:
+def _there_until(source: Source, state: RollupState) -> datetime | None:
+    """Returns the instant up to which there are rows; None: up to now."""
     if source is Source.FIVE_MINUTES:
-        return end
+        return None
     return state.hours_until if source is Source.HOURS else state.days_until
 
 

@@ -60,8 +60,8 @@ def crowded_sql(request_id: str) -> str:
     return f"EXISTS (SELECT FROM analytics.attempts WHERE request_id = {request_id} OFFSET {CROWD})"
 
 
-#: For each of the request ids $1 (text[]) the number of its attempts, counted up to CROWD and one more beyond its share
-#: of $2 (integer[]).
+#: For each of the request ids $1 (text[]) the number of its attempts, counted up to CROWD and one more beyond its
+#: share of $2 (integer[]).
 ATTEMPTS_OF = f"""
     SELECT id, (
         SELECT count(*) FROM (
@@ -72,10 +72,11 @@ ATTEMPTS_OF = f"""
 """
 _IN_RANGE = "started >= $1 AND started < $2"
 _ALL_COLUMNS = f"attempt_id, request_id, attempt_number, {_COLUMNS}"
-#: Attempts outside of a range that a recount reads at most to see which ids are crowded; with more it looks at each id.
+#: Attempts outside of a range that a recount reads at most to see which ids are crowded; with more it looks at each
+#: id.
 _OUTSIDE = 50_000
-#: The attempts that began in [$1, $2), and all others of their requests. Most requests have one attempt, which needs no
-#: window. The others are found by an array, which their index takes as one; a join would read whole tables.
+#: The attempts that began in [$1, $2), and all others of their requests. Most requests have one attempt, which needs
+#: no window. The others are found by an array, which their index takes as one; a join would read whole tables.
 COUNTED_OF_RANGE = f"""
     WITH within AS MATERIALIZED (
         SELECT {_ALL_COLUMNS} FROM analytics.attempts WHERE {_IN_RANGE}
@@ -159,7 +160,9 @@ def _insert(table: Table, sign: str) -> str:
     elif table is SERVED:
         rows = f"SELECT {keys}, {columns} FROM served"
     elif table.sums is SERVED.sums:
-        rows = f"SELECT {keys}, {', '.join(f'sum({name})' for name in table.sums)} FROM served GROUP BY {keys}"
+        rows = (
+            f"SELECT {keys}, {', '.join(f'sum({name})' for name in table.sums)} FROM served GROUP BY {keys}"
+        )
     else:
         rows = _summed("placed", table, sign)
     return f"INSERT INTO analytics.{table.name} AS kept ({keys}, {columns}) {rows} {on_conflict_add(table)}"
@@ -219,8 +222,8 @@ def on_conflict_add(table: Table) -> str:
 
 
 def fold_sql(table: Table, source: Width, targets: Sequence[Width]) -> str:
-    """Returns the statement that adds the rows of a width in [$1, $2) to those of wider ones, whose buckets are $3 and
-    following."""
+    """Returns the statement that adds the rows of a width in [$1, $2) to those of wider ones, whose buckets are $3
+    and following."""
     keys = ", ".join(table.keys)
     rows = f"FROM analytics.{table.name} WHERE width = {source} AND bucket >= $1 AND bucket < $2"
     if table is DURATIONS:
@@ -252,27 +255,37 @@ def fold_sql(table: Table, source: Width, targets: Sequence[Width]) -> str:
     return f"WITH summed AS MATERIALIZED ({summed}), {inserts} SELECT count(*) FROM summed"
 
 
-#: The dimensions of each slice: the columns that name it.
-_SLICES = {Slice.MODEL: ("provider", "model"), Slice.TENANT: ("tenant",), Slice.CONTENT_TYPE: ("content_type",)}
+#: The columns that name each slice; a slice comes before those whose columns are among its own.
+_SLICES = {
+    Slice.MODEL: ("model", "provider"),
+    Slice.PROVIDER: ("provider",),
+    Slice.TENANT: ("tenant",),
+    Slice.CONTENT_TYPE: ("content_type",),
+    Slice.ALL: (),
+}
 
 
 def _histograms_of(source: str, keys: Sequence[str], sign: str) -> str:
     """Returns the rows of histograms of a source's attempts by `keys`: those, slice, name, model, measure, bins and
-    counts times `sign`. Bins are gathered first and counted group by group, since to sort all by names takes longest."""
+    counts times `sign`. Bins are gathered first and counted group by group: to sort all by names takes longest."""
     sets = ", ".join(f"({', '.join((*keys, *columns))})" for columns in _SLICES.values())
-    slices = " ".join(f"WHEN GROUPING({columns[0]}) = 0 THEN {slice_}" for slice_, columns in _SLICES.items())
+    slices = " ".join(
+        f"WHEN GROUPING({columns[0]}) = 0 THEN {slice_}" for slice_, columns in _SLICES.items() if columns
+    )
     listed = ", ".join(keys)
     return f"""
-        SELECT {listed}, slice, coalesce(provider, tenant, content_type), coalesce(model, ''),
-            measure, histogram.bins, histogram.counts
+        SELECT {listed}, slice, coalesce(provider, tenant, content_type, ''), coalesce(model, ''), measure,
+            histogram.bins, histogram.counts
         FROM (
             SELECT {listed}, provider, model, tenant, content_type,
-                CASE {slices} END AS slice,
+                CASE {slices} ELSE {Slice.ALL} END AS slice,
                 array_agg({bin_sql("latency_us")}) FILTER (WHERE latency_us IS NOT NULL) AS latencies,
                 array_agg({bin_sql("ttft_us")}) FILTER (WHERE streamed AND ttft_us IS NOT NULL) AS first_tokens
             FROM {source} WHERE outcome = 'success' GROUP BY GROUPING SETS ({sets})
         ) AS gathered,
-        LATERAL (VALUES ({Measure.LATENCY}, latencies), ({Measure.FIRST_TOKEN}, first_tokens)) AS measured (measure, found),
+        LATERAL (
+            VALUES ({Measure.LATENCY}, latencies), ({Measure.FIRST_TOKEN}, first_tokens)
+        ) AS measured (measure, found),
         LATERAL (
             SELECT array_agg(bin ORDER BY bin) AS bins, array_agg(n ORDER BY bin) AS counts
             FROM (SELECT bin, {sign} * count(*)::integer AS n FROM unnest(found) AS bin GROUP BY bin) AS one

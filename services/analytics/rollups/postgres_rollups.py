@@ -65,8 +65,8 @@ _BEFORE = f"""(
 ) AS attempts"""
 _SUBTRACT = add_sql(counted_sql(_BEFORE), sign="-1")
 _SUBTRACT_ALONE = add_sql(counted_alone_sql(f"({_given(1)}) AS attempts"), sign="-1")
-#: The attempts of the requests $1, and as a request each those named in $2, and those of the ids $3. The bounds of what
-#: is named choose its partitions.
+#: The attempts of the requests $1, and as a request each those named in $2, and those of the ids $3. The bounds of
+#: what is named choose its partitions.
 _ADD = add_sql(
     " UNION ALL ".join(
         (
@@ -343,9 +343,7 @@ def _state(row: asyncpg.Record) -> RollupState:
     )
 
 
-async def _fresh(
-    connection: Connection, came: Mapping[str, int], replaced: Sequence[Replaced]
-) -> set[str]:
+async def _fresh(connection: Connection, came: Mapping[str, int], replaced: Sequence[Replaced]) -> set[str]:
     """Returns ids of which one attempt came, and none was there before: all or most of them."""
     of_replaced = {attempt.request_id for change in replaced for attempt in (change.before, change.after)}
     once = sorted({id_ for id_, times in came.items() if times == 1} - of_replaced)

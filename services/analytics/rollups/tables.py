@@ -24,6 +24,9 @@ class Slice(IntEnum):
     MODEL = 1
     TENANT = 2
     CONTENT_TYPE = 3
+    PROVIDER = 4
+    #: Of everything.
+    ALL = 5
 
 
 class Measure(IntEnum):
