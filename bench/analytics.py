@@ -7,7 +7,8 @@ tenants, campaigns, content types and models; arrivals within an hour, and token
 TIMESTAMP,ContextTokens,GeneratedTokens), without one of an own shape: bursts, and log-normal tokens. Days have a
 daily and weekly rhythm, and 4 % of requests fail over. Rollups are counted by the rebuild that a first start runs.
 Prints for each size: seconds to load and to rebuild, milliseconds of each question (p50, p95, and CPU of both
-processes), what it was computed from, and attempts a second with CPU a row; last the same as JSON.
+processes), what it was computed from, and attempts a second with CPU a row; then how all of it grows from the
+smallest to the largest; last the same as JSON. 1 and 10 million take a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ _LOAD = f"""
         FROM numbered
     ), timed AS (
         SELECT *, ($3::timestamptz[])[1 + width_bucket(share::float8, $4::float8[])]
-            + interval '1 second' * (($5::float8[])[arrival] + CASE WHEN retry THEN 2 ELSE 0 END) AS at,
+            + interval '1 second' * ($5::float8[])[arrival] AS began,
+            interval '1 second' * CASE WHEN retry THEN 2 ELSE 0 END AS later,
             ($6::bigint[])[arrival] AS input, ($7::bigint[])[arrival] AS output,
             string_to_array(($9::text[])[1 + (hashint8(i + 11) & 65535) % cardinality($9::text[])], '/') AS model
         FROM placed
@@ -78,11 +80,12 @@ _LOAD = f"""
         model, started, latency_us, ttft_us, outcome, error_class, http_status, input_tokens, output_tokens,
         cache_read_tokens, cache_write_tokens, reasoning_tokens, accuracy, cost_micro_usd, finish_reason, streamed,
         hedge, trace_id, rank)
-    SELECT 't' || lpad((extract(epoch FROM at) * 1000)::bigint::text, 13, '0') || lpad(to_hex(i), 18, '0'),
-        't' || lpad(to_hex(request), 31, '0'),
+    SELECT 't' || lpad((extract(epoch FROM began + later) * 1000)::bigint::text, 13, '0') || lpad(to_hex(i), 18, '0'),
+        't' || lpad((extract(epoch FROM began) * 1000)::bigint::text, 13, '0') || lpad(to_hex(request), 18, '0'),
         CASE WHEN retry THEN 2 ELSE 1 END,
         'tenant-' || tenant, 'campaign-' || tenant || '-' || campaign,
-        ($8::text[])[1 + (hashint8(request + 3) & 65535) % cardinality($8::text[])], model[1], model[2], at,
+        ($8::text[])[1 + (hashint8(request + 3) & 65535) % cardinality($8::text[])], model[1], model[2],
+        began + later,
         (1000000 * exp(spread) * (0.3 + output / 100.0))::bigint, (300000 * exp(spread))::bigint,
         CASE WHEN fails THEN 'failure' WHEN i % 97 = 0 THEN 'cancelled' ELSE 'success' END,
         CASE WHEN fails THEN (ARRAY['overloaded', 'rate_limited', 'timeout'])[1 + i % 3] ELSE '' END,
@@ -90,7 +93,7 @@ _LOAD = f"""
         input / 3, 0, 0, 'exact',
         CASE WHEN fails THEN 0 ELSE input * 2 + output * 8 END, CASE WHEN fails THEN '' ELSE 'stop' END,
         i % 3 <> 0, i % 211 = 0, '', 7
-    FROM timed ORDER BY at ON CONFLICT DO NOTHING
+    FROM timed ORDER BY began + later ON CONFLICT DO NOTHING
 """
 #: Attempts in one statement.
 _CHUNK = 250_000
@@ -384,10 +387,14 @@ async def measure(
         await prepare(server.dsn, start, end)
         loaded = 0
         for size in sorted(sizes):
-            figures: dict[str, object] = {
-                "load_seconds": round(await load(server.dsn, arrivals, start, end, loaded, size)),
-                "rebuild_seconds": round(await rebuild(server.dsn)),
+            figures: dict[str, Any] = {
+                "load_seconds": round(await load(server.dsn, arrivals, start, end, loaded, size))
             }
+            before = cpu_seconds(server.pid)
+            figures["rebuild_seconds"] = round(await rebuild(server.dsn))
+            # That of its connections, which have ended.
+            spent = cpu_seconds(server.pid) - before
+            figures["rebuild_cpu_us_per_attempt"] = round(spent / size * 1e6, 1)
             loaded = size
             print(f"{size} attempts over {days} days: {figures}", flush=True)
             async with service(server) as (pid, channel):
@@ -399,6 +406,8 @@ async def measure(
                 asked = await ask_all(stub, cpu)
                 figures["ingestion"] = await ingest(stub, pid, server, arrivals)
             figures["questions"] = asked
+            slow = [name for name, times in asked.items() if times["p95_ms"] >= 100]
+            print(f"  {len(slow)} of {len(asked)} questions at 100 ms or more (p95)")
             for name, times in asked.items():
                 sources = ", ".join(map(str, times["from"]))
                 print(
@@ -408,6 +417,30 @@ async def measure(
             print(f"  ingestion: {figures['ingestion']}", flush=True)
             found[str(size)] = figures
     return found
+
+
+def growth(figures: dict[str, Any]) -> dict[str, Any]:
+    """Returns the figures of the largest ledger over those of the smallest."""
+    few, many = (figures[str(size)] for size in (min(map(int, figures)), max(map(int, figures))))
+    return {
+        "of": int(max(map(int, figures)) / min(map(int, figures))),
+        "postgres_cpu_per_attempt": _ratio(many, few, "ingestion", "postgres_cpu_us_per_attempt"),
+        "service_cpu_per_attempt": _ratio(many, few, "ingestion", "service_cpu_us_per_attempt"),
+        "rebuild_cpu_per_attempt": _ratio(many, few, "rebuild_cpu_us_per_attempt"),
+        "question_cpu": {name: _ratio(many, few, "questions", name, "cpu_ms") for name in few["questions"]},
+        "question_cpu_of_all": round(
+            sum(q["cpu_ms"] for q in many["questions"].values())
+            / sum(q["cpu_ms"] for q in few["questions"].values()),
+            2,
+        ),
+    }
+
+
+def _ratio(many: Any, few: Any, *path: str) -> float | None:
+    """Returns None where the smaller one is too small to be measured."""
+    for name in path:
+        many, few = many[name], few[name]
+    return round(many / few, 2) if few else None
 
 
 def main() -> None:
@@ -428,7 +461,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as temporary:
         directory = given.data or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        print(json.dumps({"analytics": asyncio.run(measure(given.rows, given.days, arrivals, directory))}))
+        figures = asyncio.run(measure(given.rows, given.days, arrivals, directory))
+        if len(figures) > 1:
+            print(f"growth: {growth(figures)}")
+        print(json.dumps({"analytics": figures}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.sources import Piece, Source
-from services.analytics.rollups.contributions_sql import CROWD, REQUEST, crowded_sql
+from services.analytics.rollups.contributions_sql import CROWD, REQUEST, requests_ctes
 from services.analytics.rollups.tables import (
     DURATIONS,
     MODELS,
@@ -189,22 +189,22 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
     all_attempts = "FROM analytics.attempts WHERE"
     where = "".join(f" AND {condition}" for condition in conditions)
     if piece.until - piece.since <= _SHORT:
-        ids = f"(SELECT DISTINCT request_id AS id {all_attempts} {in_piece}{where}) AS ids"
-        crowds = f"SELECT id FROM {ids} WHERE {crowded_sql('id')}"
-        others = f"SELECT id FROM {ids} WHERE NOT {crowded_sql('id')}"
+        with_requests = f"WITH {requests_ctes(f'{in_piece}{where}')}"
         attempts = (
-            f"SELECT {keys}, NULL AS alone {all_attempts} request_id = ANY(ARRAY({others})){where} UNION ALL "
-            f"SELECT {keys}, attempt_id {all_attempts} {in_piece}{where} AND request_id = ANY(ARRAY({crowds}))"
+            f"SELECT {keys}, NULL AS alone FROM of_requests WHERE true{where} UNION ALL "
+            f"SELECT {keys}, attempt_id {all_attempts} {in_piece}{where} "
+            "AND request_id = ANY(ARRAY(SELECT id FROM crowds))"
         )
     else:
         margin = f"{statement.bind(REQUEST_SPAN)}::interval"
         reach = f"started >= {since} - {margin} AND started < {until} + {margin}"
         crowds = f"SELECT request_id {all_attempts} {reach} GROUP BY request_id HAVING count(*) > {CROWD}"
         alone = f"CASE WHEN request_id = ANY(ARRAY({crowds})) THEN attempt_id END AS alone"
+        with_requests = ""
         attempts = f"SELECT {keys}, {alone} {all_attempts} {reach}{where}"
     order = "ORDER BY started, attempt_number, attempt_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
     of_group = ", ".join([REQUEST, "alone", *group_keys(query)])
-    return f"""(
+    return f"""({with_requests}
         SELECT * FROM (
             SELECT *,
                 first_value(attempt_id) OVER of_group = attempt_id AS first,

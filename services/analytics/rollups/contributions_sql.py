@@ -70,43 +70,58 @@ ATTEMPTS_OF = f"""
     ) AS attempts
     FROM unnest($1::text[], $2::integer[]) AS asked (id, written)
 """
+#: Attempts that are read at most to see which of their ids are crowded; beyond that each id is looked at by itself.
+_FOUND = 300_000
+
+
+def requests_ctes(within: str) -> str:
+    """Returns the CTEs that find the requests which have attempts that meet the condition `within`: `crowds`, the ids
+    with more than CROWD attempts, and `of_requests`, all attempts of the others. They are found by an array, which
+    their index takes in one go; a join would read whole tables, and to look at each id takes ten times as long."""
+    attempts = "FROM analytics.attempts WHERE"
+    whole = "(SELECT whole FROM is_whole)"
+    return f"""
+        ids AS MATERIALIZED (SELECT request_id AS id, count(*) AS n {attempts} {within} GROUP BY request_id),
+        found AS MATERIALIZED (
+            SELECT * {attempts} request_id = ANY(ARRAY(SELECT id FROM ids WHERE n <= {CROWD})) LIMIT {_FOUND}
+        ),
+        is_whole AS MATERIALIZED (SELECT count(*) < {_FOUND} AS whole FROM found),
+        crowds AS MATERIALIZED (
+            SELECT id FROM ids WHERE n > {CROWD}
+            UNION SELECT request_id FROM found GROUP BY request_id HAVING count(*) > {CROWD}
+            UNION SELECT id FROM ids WHERE NOT {whole} AND {crowded_sql("id")}
+        ),
+        of_requests AS MATERIALIZED (
+            SELECT * FROM found
+            WHERE {whole} AND NOT EXISTS (SELECT FROM crowds WHERE id = request_id)
+            UNION ALL SELECT * {attempts} NOT {whole} AND request_id = ANY(
+                ARRAY(SELECT id FROM ids WHERE NOT EXISTS (SELECT FROM crowds WHERE crowds.id = ids.id))
+            )
+        )
+    """
+
+
 _IN_RANGE = "started >= $1 AND started < $2"
-_ALL_COLUMNS = f"attempt_id, request_id, attempt_number, {_COLUMNS}"
-#: Attempts outside of a range that a recount reads at most to see which ids are crowded; with more it looks at each
-#: id.
-_OUTSIDE = 50_000
 #: The attempts that began in [$1, $2), and all others of their requests. Most requests have one attempt, which needs
-#: no window. The others are found by an array, which their index takes as one; a join would read whole tables.
+#: no window.
 COUNTED_OF_RANGE = f"""
-    WITH within AS MATERIALIZED (
-        SELECT {_ALL_COLUMNS} FROM analytics.attempts WHERE {_IN_RANGE}
-    ), ids AS MATERIALIZED (
-        SELECT request_id, count(*) AS n FROM within GROUP BY request_id
-    ), outside AS MATERIALIZED (
-        SELECT {_ALL_COLUMNS} FROM analytics.attempts
-        WHERE request_id = ANY(ARRAY(SELECT request_id FROM ids WHERE n <= {CROWD})) AND NOT ({_IN_RANGE})
-        LIMIT {_OUTSIDE}
-    ), seen AS MATERIALIZED (
-        SELECT count(*) < {_OUTSIDE} AS all_of_it FROM outside
-    ), sizes AS MATERIALIZED (
-        SELECT request_id, sum(n) AS n FROM (
-            SELECT request_id, n FROM ids
-            UNION ALL SELECT request_id, count(*) FROM outside GROUP BY request_id
-        ) AS parts GROUP BY request_id
-    ), together AS MATERIALIZED (
-        SELECT request_id FROM sizes WHERE n BETWEEN 2 AND {CROWD} AND (SELECT all_of_it FROM seen)
-        UNION ALL SELECT request_id FROM ids
-        WHERE NOT (SELECT all_of_it FROM seen) AND NOT {crowded_sql("ids.request_id")}
-    ), shared AS MATERIALIZED (
-        SELECT within.* FROM within JOIN together USING (request_id)
-        UNION ALL SELECT outside.* FROM outside JOIN together USING (request_id) WHERE (SELECT all_of_it FROM seen)
-        UNION ALL SELECT {_ALL_COLUMNS} FROM analytics.attempts
-        WHERE NOT (SELECT all_of_it FROM seen) AND NOT ({_IN_RANGE})
-            AND request_id = ANY(ARRAY(SELECT request_id FROM together))
-    ), alone AS MATERIALIZED (
-        SELECT * FROM within WHERE NOT EXISTS (SELECT FROM together WHERE together.request_id = within.request_id)
+    WITH {requests_ctes(_IN_RANGE)}, shared AS MATERIALIZED (
+        SELECT request_id AS id FROM of_requests GROUP BY request_id HAVING count(*) > 1
     )
-    {counted_sql("shared")} UNION ALL {counted_alone_sql("alone")}
+    {
+    counted_sql("(SELECT * FROM of_requests WHERE EXISTS (SELECT FROM shared WHERE id = request_id)) AS one")
+}
+    UNION ALL {
+    counted_alone_sql(
+        "(SELECT * FROM of_requests WHERE NOT EXISTS (SELECT FROM shared WHERE id = request_id)) AS one"
+    )
+}
+    UNION ALL {
+    counted_alone_sql(
+        f"(SELECT * FROM analytics.attempts WHERE {_IN_RANGE} AND EXISTS (SELECT FROM crowds) "
+        "AND request_id = ANY(ARRAY(SELECT id FROM crowds))) AS one"
+    )
+}
 """
 
 _BUCKETS = {

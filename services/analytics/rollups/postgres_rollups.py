@@ -93,6 +93,14 @@ _SEVERAL = """
 _IN_RANGE = "started >= $1 AND started < $2"
 _RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
 _RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
+#: Each width by itself, which its index answers with one row.
+_NEXT_ROW = "SELECT least({}, {})".format(
+    *(
+        "(SELECT min(bucket) FROM analytics.rollup_served "
+        f"WHERE width = {width} AND bucket >= $1 AND bucket < $2)"
+        for width in (Width.FIVE_MINUTES, Width.HOUR)
+    )
+)
 #: Attempts that a check recounts at most.
 _CHECK_ATTEMPTS = 50_000
 #: Rows deleted in one transaction.
@@ -258,11 +266,7 @@ class PostgresRollups:
                 "SELECT min(started) FROM analytics.attempts WHERE started >= $1 AND started < $2", end, until
             )
             # An hour in between that has rows and no attempts must lose them, so none is skipped but empty ones.
-            rows = await connection.fetchval(
-                "SELECT min(bucket) FROM analytics.rollup_served "
-                "WHERE width IN (1, 2) AND bucket >= $1 AND bucket < $2",
-                *(floor_hour(end), until),
-            )
+            rows = await connection.fetchval(_NEXT_ROW, floor_hour(end), until)
             following = min((floor_hour(at) for at in (following, rows) if at is not None), default=None)
             after = None if following is None or end >= until else max(end, following)
             await connection.execute(
@@ -308,6 +312,8 @@ class PostgresRollups:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[tuple[Connection, RollupState]]:
         async with self._database.writing() as connection, connection.transaction():
+            # Thousands of groups are added up at once, which shall not go through files.
+            await connection.execute("SET LOCAL work_mem = '64MB'")
             row = await connection.fetchrow(f"{_STATE} FOR UPDATE")
             assert row is not None, "the migration makes the row"
             yield connection, _state(row)
