@@ -70,22 +70,23 @@ ATTEMPTS_OF = f"""
     ) AS attempts
     FROM unnest($1::text[], $2::integer[]) AS asked (id, written)
 """
-#: Attempts that are read at most to see which of their ids are crowded; beyond that each id is looked at by itself.
+#: More than the attempts of a step of a rebuild, or of an hour that a question reads, unless ids are crowded.
 _FOUND = 300_000
 
 
-def requests_ctes(within: str) -> str:
+def requests_ctes(within: str, most: int = _FOUND) -> str:
     """Returns the CTEs that find the requests which have attempts that meet the condition `within`: `crowds`, the ids
     with more than CROWD attempts, and `of_requests`, all attempts of the others. They are found by an array, which
-    their index takes in one go; a join would read whole tables, and to look at each id takes ten times as long."""
+    their index takes in one go; a join would read whole tables, and to look at each id takes ten times as long.
+    `most`: attempts that are read so; where there are more, each id is looked at."""
     attempts = "FROM analytics.attempts WHERE"
     whole = "(SELECT whole FROM is_whole)"
     return f"""
         ids AS MATERIALIZED (SELECT request_id AS id, count(*) AS n {attempts} {within} GROUP BY request_id),
         found AS MATERIALIZED (
-            SELECT * {attempts} request_id = ANY(ARRAY(SELECT id FROM ids WHERE n <= {CROWD})) LIMIT {_FOUND}
+            SELECT * {attempts} request_id = ANY(ARRAY(SELECT id FROM ids WHERE n <= {CROWD})) LIMIT {most}
         ),
-        is_whole AS MATERIALIZED (SELECT count(*) < {_FOUND} AS whole FROM found),
+        is_whole AS MATERIALIZED (SELECT count(*) < {most} AS whole FROM found),
         crowds AS MATERIALIZED (
             SELECT id FROM ids WHERE n > {CROWD}
             UNION SELECT request_id FROM found GROUP BY request_id HAVING count(*) > {CROWD}

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -15,19 +14,14 @@ import asyncpg
 
 from libs.errors import Unavailable
 from services.analytics.database.postgres_database import Connection, Database
-from services.analytics.ledger.attempt import Attempt
-from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
-from services.analytics.ledger.postgres_ledger import Changes, Replaced
+from services.analytics.ledger.postgres_ledger import Changes
 from services.analytics.rollups.contributions_sql import (
-    ATTEMPTS_OF,
     COUNTED_OF_RANGE,
-    CROWD,
     add_sql,
-    counted_alone_sql,
-    counted_sql,
     difference_sql,
     fold_sql,
 )
+from services.analytics.rollups.postgres_follow import follow_changes
 from services.analytics.rollups.postgres_stretch import StepSize, exceed, stretch
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
@@ -43,53 +37,6 @@ from services.analytics.rollups.state import (
 from services.analytics.rollups.tables import TABLES, Width
 
 _STATE = "SELECT * FROM analytics.rollup_state"
-_COMMIT = """
-    UPDATE analytics.rollup_state SET last_commit = clock_timestamp(),
-        last_lag_us = greatest(0, extract(epoch FROM clock_timestamp() - $1::timestamptz) * 1000000)::bigint
-"""
-_NAMES = [name for name, _, _ in COLUMNS]
-
-
-def _given(first: int) -> str:
-    """Returns the SELECT of attempts that are parameters, an array a column, from the parameter `first` on."""
-    arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, first))
-    columns = ", ".join(f"{CASTS.get(name, name)} AS {name}" for name in _NAMES)
-    return f"SELECT {columns} FROM unnest({arrays}) AS given ({', '.join(_NAMES)})"
-
-
-_OF_REQUESTS = f"SELECT {', '.join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])"
-#: Attempts of the requests $1 as they were before those named in $2 were written; from $3 on: the replaced ones.
-_BEFORE = f"""(
-    {_OF_REQUESTS} AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
-    UNION ALL {_given(3)}
-) AS attempts"""
-_SUBTRACT = add_sql(counted_sql(_BEFORE), sign="-1")
-_SUBTRACT_ALONE = add_sql(counted_alone_sql(f"({_given(1)}) AS attempts"), sign="-1")
-#: The attempts of the requests $1, and as a request each those named in $2, and those of the ids $3. The bounds of
-#: what is named choose its partitions.
-_ADD = add_sql(
-    " UNION ALL ".join(
-        (
-            counted_sql(f"({_OF_REQUESTS}) AS attempts"),
-            counted_alone_sql(
-                "(SELECT * FROM analytics.attempts WHERE attempt_id = ANY($2::text[]) "
-                "AND attempt_id >= (SELECT min(id) FROM unnest($2::text[]) AS named (id)) "
-                "AND attempt_id <= (SELECT max(id) FROM unnest($2::text[]) AS named (id))) AS attempts"
-            ),
-            counted_alone_sql(
-                "(SELECT * FROM analytics.attempts WHERE request_id = ANY($3::text[])) AS attempts"
-            ),
-        )
-    )
-)
-#: One look at the index for those of the ids $1 that have more than one attempt, as far as $2 attempts show it.
-_SEVERAL = """
-    WITH found AS MATERIALIZED (
-        SELECT request_id FROM analytics.attempts WHERE request_id = ANY($1::text[]) LIMIT $2
-    )
-    SELECT (SELECT count(*) FROM found) AS seen,
-        ARRAY(SELECT request_id FROM found GROUP BY request_id HAVING count(*) > 1) AS ids
-"""
 _IN_RANGE = "started >= $1 AND started < $2"
 _RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
 _RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
@@ -117,45 +64,7 @@ class PostgresRollups:
     async def follow(self, connection: Connection, changes: Changes) -> None:
         """Counts what a transaction has changed in the ledger; it is `on_change` of the ledger. From here to their
         ends, the transactions of all replicas stand in one line."""
-        before = [change.before for change in changes.replaced]
-        after = [*changes.inserted, *(change.after for change in changes.replaced)]
-        if not after:
-            return
-        oldest_end = min(attempt.started + (attempt.latency or 0.0) for attempt in after)
-        await connection.execute(_COMMIT, datetime.fromtimestamp(oldest_end, UTC))
-        came = Counter(attempt.request_id for attempt in changes.inserted)
-        left: Counter[str] = Counter()
-        for change in changes.replaced:
-            moved = change.before.request_id != change.after.request_id
-            came[change.after.request_id] += moved
-            left[change.before.request_id] += moved
-        fresh = await _fresh(connection, came, changes.replaced)
-        known: list[str] = []  # had attempts before, and are no crowd
-        together: list[str] = []
-        grown: list[str] = []
-        crowded: set[str] = set()
-        looked_at = sorted((came.keys() | left.keys()) - fresh)
-        for row in await connection.fetch(ATTEMPTS_OF, looked_at, [came[id_] for id_ in looked_at]):
-            request, attempts = row["id"], row["attempts"]
-            attempts_before = attempts - came[request] + left[request]
-            if attempts_before > CROWD:
-                crowded.add(request)
-                continue
-            if attempts_before:
-                known.append(request)
-            (grown if attempts > CROWD else together).append(request)
-        if known:
-            replaced = [attempt for attempt in before if attempt.request_id not in crowded]
-            written_ids = [attempt.attempt_id for attempt in after]
-            await connection.execute(_SUBTRACT, known, written_ids, *_arrays(replaced))
-        if any(attempt.request_id in crowded for attempt in before):
-            await connection.execute(
-                _SUBTRACT_ALONE, *_arrays([attempt for attempt in before if attempt.request_id in crowded])
-            )
-        alone = crowded | fresh
-        await connection.execute(
-            _ADD, together, [a.attempt_id for a in after if a.request_id in alone], grown
-        )
+        await follow_changes(connection, changes)
 
     async def state(self) -> RollupState:
         """See the port."""
@@ -347,22 +256,6 @@ def _state(row: asyncpg.Record) -> RollupState:
         *(row["rebuild_next"], row["rebuild_until"], row["last_commit"]),
         None if lag is None else lag / 1e6,
     )
-
-
-async def _fresh(connection: Connection, came: Mapping[str, int], replaced: Sequence[Replaced]) -> set[str]:
-    """Returns ids of which one attempt came, and none was there before: all or most of them."""
-    of_replaced = {attempt.request_id for change in replaced for attempt in (change.before, change.after)}
-    once = sorted({id_ for id_, times in came.items() if times == 1} - of_replaced)
-    if not once:
-        return set()
-    most = 2 * len(once) + 1
-    row = await connection.fetchrow(_SEVERAL, once, most)
-    assert row is not None, "a SELECT without FROM gives a row"
-    return set() if row["seen"] == most else set(once).difference(row["ids"])
-
-
-def _arrays(attempts: Sequence[Attempt]) -> list[list[object]]:
-    return [[value(attempt) for attempt in attempts] for _, _, value in COLUMNS]
 
 
 def _instant(seconds: float | None) -> datetime | None:
