@@ -88,7 +88,7 @@ async def test_histograms_of_an_earlier_version_are_added_up_by_the_migration(ds
 
 
 async def test_a_commit_of_fresh_requests_reads_each_attempt_twice(dsn: str) -> None:
-    """Once to see that it is alone, once to count it. It was read four times, each time id by id in each partition."""
+    """Once to see that it is alone, once to count it. It was read three times, once id by id in each partition."""
     read: list[int] = []
     sql = (
         "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables "

@@ -1,4 +1,4 @@
-"""What a commit changes in the rollups of five minutes, and in wider ones for what comes late.
+"""Follows a commit: changes the rollups of five minutes, and wider ones for what comes late.
 
 Most requests of a commit are fresh: one attempt, and none before. One look at the index tells them from the others;
 they count by themselves, and nothing is there to be subtracted.
