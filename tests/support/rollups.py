@@ -23,6 +23,7 @@ from services.analytics.rollups.tables import (
     PROVIDERS,
     SERVED,
     TABLES,
+    TENANT_PROVIDERS,
     TENANTS,
     Width,
 )
@@ -146,6 +147,7 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
     for table, keys in (
         (SERVED, served),
         (TENANTS, served[:2]),
+        (TENANT_PROVIDERS, served[0:3:2]),
         (MODELS, served[1:]),
         (PROVIDERS, served[2:]),
     ):

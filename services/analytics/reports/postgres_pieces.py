@@ -19,6 +19,7 @@ from services.analytics.rollups.tables import (
     PAID,
     PROVIDERS,
     SERVED,
+    TENANT_PROVIDERS,
     TENANTS,
     Slice,
     Table,
@@ -80,6 +81,7 @@ _TABLES = (
     (PROVIDERS, {GroupBy.PROVIDER, GroupBy.MODEL}),
     (MODELS, {GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
     (TENANTS, {GroupBy.TENANT, GroupBy.CONTENT_TYPE}),
+    (TENANT_PROVIDERS, {GroupBy.TENANT, GroupBy.PROVIDER}),
     (SERVED, {GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
 )
 _PAID = {GroupBy.TENANT, GroupBy.CAMPAIGN}

@@ -24,7 +24,7 @@ from services.analytics.reports.report import (
     ReliabilityRow,
     Waste,
 )
-from services.analytics.rollups.histogram import quantiles
+from services.analytics.rollups.histogram import quantiles, quantiles_of_row
 from services.analytics.rollups.tables import Measure
 
 _Row = TypeVar("_Row", CostRow, PerformanceRow, ReliabilityRow)
@@ -54,6 +54,7 @@ def performance_report(
 ) -> PerformanceReport:
     """Reads the rows of `performance_statement` and `quantiles_statement`."""
     found = _exact(query, distributions) if exact else _from_histograms(query, distributions)
+    keys = len(keys_of(query))
     rows = []
     for record in records:
         group = _group(query, record)
@@ -65,8 +66,8 @@ def performance_report(
                 successes=int(record["successes"]),
                 requests=int(record["requests"]),
                 failovers=int(record["failovers"]),
-                latency=found.get((group, Measure.LATENCY)),
-                time_to_first_token=found.get((group, Measure.FIRST_TOKEN)),
+                latency=found.get((*record[:keys], Measure.LATENCY)),
+                time_to_first_token=found.get((*record[:keys], Measure.FIRST_TOKEN)),
                 output_tokens_per_second=int(record["timed_tokens"]) / (timed_us / 1e6) if timed_us else None,
             )
         )
@@ -125,37 +126,40 @@ def _page(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group |
     return shown, shown[-1].group if len(rows) > len(shown) else None
 
 
-_Found = Mapping[tuple[Group, int], Quantiles | None]
+#: By the keys of a row and the measure.
+_Found = Mapping[tuple[object, ...], Quantiles | None]
 
 
 def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
-    return {
-        (_group(query, record), record["measure"]): Quantiles(*(value / 1e6 for value in record["values"]))
-        for record in records
-    }
+    keys = len(keys_of(query)) + 1
+    return {record[:keys]: _in_seconds(record["values"]) for record in records}
 
 
 def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
+    """Adds up the histograms of each group. Most groups have one, of which nothing is made but its quantiles."""
     keys = len(keys_of(query)) + 1
-    first: dict[tuple[object, ...], asyncpg.Record] = {}
+    single: dict[tuple[object, ...], asyncpg.Record] = {}
     added: dict[tuple[object, ...], dict[int, int]] = {}
     for record in records:
         key = record[:keys]
-        first.setdefault(key, record)
-        bins, counts = record[keys], record[keys + 1]
+        first = single.setdefault(key, record)
+        if first is record:
+            continue
         total = added.get(key)
         if total is None:
-            added[key] = dict(zip(bins, counts, strict=True))
-            continue
-        for number, attempts in zip(bins, counts, strict=True):
+            total = added[key] = dict(zip(*first[keys:], strict=True))
+        for number, attempts in zip(*record[keys:], strict=True):
             total[number] = total.get(number, 0) + attempts
-    found: dict[tuple[Group, int], Quantiles | None] = {}
-    for key, record in first.items():
-        values = quantiles(added[key], SHARES)
-        found[_group(query, record), record["measure"]] = (
-            None if values is None else Quantiles(*(value / 1e6 for value in values))
+    return {
+        key: _in_seconds(
+            quantiles(added[key], SHARES) if key in added else quantiles_of_row(*record[keys:], SHARES)
         )
-    return found
+        for key, record in single.items()
+    }
+
+
+def _in_seconds(values: Sequence[float] | None) -> Quantiles | None:
+    return None if values is None else Quantiles(*[value / 1e6 for value in values])
 
 
 def _cost_row(record: asyncpg.Record, group: Group, requests: str) -> CostRow:

@@ -29,8 +29,15 @@ def quantiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float]
     """Returns for each share (rising, 0 to 1) the value of the bin that holds the lowest element which at least that
     share does not exceed; None without elements. Work is linear in the bins."""
     numbers = sorted(counts)
-    passed = list(accumulate(map(counts.__getitem__, numbers)))
+    return quantiles_of_row(numbers, [counts[number] for number in numbers], shares)
+
+
+def quantiles_of_row(
+    bins: Sequence[int], counts: Sequence[int], shares: Sequence[float]
+) -> list[float] | None:
+    """Returns the same of one histogram; `bins` rise."""
+    passed = list(accumulate(counts))
     if not passed or not passed[-1]:
         return None
-    wanted = [max(1, math.ceil(share * passed[-1])) for share in shares]
-    return [bin_value(numbers[bisect_left(passed, least)]) for least in wanted]
+    total = passed[-1]
+    return [bin_value(bins[bisect_left(passed, max(1, math.ceil(share * total)))]) for share in shares]
