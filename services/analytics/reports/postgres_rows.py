@@ -152,7 +152,9 @@ def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
             total[number] = total.get(number, 0) + attempts
     return {
         key: _in_seconds(
-            quantiles(added[key], SHARES) if key in added else quantiles_of_row(*record[keys:], SHARES)
+            quantiles(added[key], SHARES)
+            if key in added
+            else quantiles_of_row(record[keys], record[keys + 1], SHARES)
         )
         for key, record in single.items()
     }

@@ -38,7 +38,9 @@ from services.analytics.rollups.tables import TABLES, Width
 
 _STATE = "SELECT * FROM analytics.rollup_state"
 _IN_RANGE = "started >= $1 AND started < $2"
-_RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
+_REBUILT_WIDTHS = (Width.FIVE_MINUTES, Width.HOUR)
+_RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=_REBUILT_WIDTHS)
+_RECOUNT_HOURS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=_REBUILT_WIDTHS, into_empty=True)
 _RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
 #: Each width by itself, which its index answers with one row.
 _NEXT_ROW = "SELECT least({}, {})".format(
@@ -183,7 +185,9 @@ class PostgresRollups:
                 "rebuild_until = CASE WHEN $1 IS NULL THEN NULL ELSE rebuild_until END",
                 after,
             )
-            await connection.execute(_RECOUNT, start, end)
+            # Rows of whole hours have just been deleted.
+            whole = floor_hour(start) == start and floor_hour(end) == end
+            await connection.execute(_RECOUNT_HOURS if whole else _RECOUNT, start, end)
             return True
 
     async def check(self, rng: Random) -> Mapping[str, int] | None:
