@@ -14,6 +14,7 @@ from services.analytics.database.postgres_database import Connection, Database
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.postgres_ledger import Changes, PostgresLedger
 from services.analytics.rollups.contributions_sql import requests_ctes
+from services.analytics.rollups.postgres_follow import fresh_requests
 from services.analytics.rollups.postgres_rollups import PostgresRollups, read_state
 from tests.support.engines import PostgresServer
 from tests.support.ledger import an_attempt
@@ -109,3 +110,16 @@ async def test_a_commit_of_fresh_requests_reads_each_attempt_twice(dsn: str) -> 
         ledger = PostgresLedger(database, follow)
         await ledger.record([an_attempt(f"a{i}", request_id=f"r{i}") for i in range(200)])
     assert read[0] <= 400
+
+
+async def test_an_id_of_thousands_of_attempts_makes_no_others_be_looked_up_one_by_one(dsn: str) -> None:
+    """A caller with one id for all of its requests sends one of them with each commit of others."""
+    async with Database(dsn, read_migrations()) as database:
+        await database.prepare()
+        ledger = PostgresLedger(database, PostgresRollups(database).follow)
+        await ledger.record([an_attempt(f"old{i}", request_id="same") for i in range(1000)])
+        others = [f"r{i}" for i in range(50)]
+        await ledger.record([an_attempt(f"a{id_}", request_id=id_) for id_ in others])
+        async with database.reading() as connection:
+            found = await fresh_requests(connection, dict.fromkeys([*others, "same"], 1), ())
+    assert found == set(others)

@@ -64,14 +64,18 @@ _ADD = add_sql(
         )
     )
 )
-#: One look at the index for those of the ids $1 that have more than one attempt, as far as $2 attempts show it.
-_SEVERAL = """
+#: One look at the index for those of the ids $1 that have more than one attempt, and more than CROWD, as far as $2
+#: attempts show it.
+_SEVERAL = f"""
     WITH found AS MATERIALIZED (
         SELECT request_id FROM analytics.attempts WHERE request_id = ANY($1::text[]) LIMIT $2
     )
     SELECT (SELECT count(*) FROM found) AS seen,
-        ARRAY(SELECT request_id FROM found GROUP BY request_id HAVING count(*) > 1) AS ids
+        ARRAY(SELECT request_id FROM found GROUP BY request_id HAVING count(*) > 1) AS several,
+        ARRAY(SELECT request_id FROM found GROUP BY request_id HAVING count(*) > {CROWD}) AS crowded
 """
+#: Looks at the index for a commit: the first may meet crowded ids, which the next leaves out.
+_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ async def _look_up(connection: Connection, changes: Changes) -> Requests:
         moved = change.before.request_id != change.after.request_id
         came[change.after.request_id] += moved
         left[change.before.request_id] += moved
-    found = Requests(await _fresh(connection, came, changes.replaced))
+    found = Requests(await fresh_requests(connection, came, changes.replaced))
     others = sorted((came.keys() | left.keys()) - found.fresh)
     if not others:
         return found
@@ -136,19 +140,23 @@ async def _look_up(connection: Connection, changes: Changes) -> Requests:
     return found
 
 
-async def _fresh(
+async def fresh_requests(
     connection: Connection, came: Mapping[str, int], replaced: Sequence[Replaced]
 ) -> frozenset[str]:
-    """Returns ids of which one attempt came, and none was there before: all of them, but none where the index has
+    """Returns ids of which one attempt came, and none was there before: all of them, or none where the index has too
     many more attempts of some."""
     of_replaced = {attempt.request_id for change in replaced for attempt in (change.before, change.after)}
     once = frozenset(request for request, times in came.items() if times == 1) - of_replaced
-    if not once:
-        return once
-    most = 2 * len(once) + 1
-    row = await connection.fetchrow(_SEVERAL, sorted(once), most)
-    assert row is not None, "a SELECT without FROM gives a row"
-    return frozenset() if row["seen"] == most else once.difference(row["ids"])
+    for _ in range(_LOOKS):
+        if not once:
+            break
+        most = 2 * len(once) + CROWD
+        row = await connection.fetchrow(_SEVERAL, sorted(once), most)
+        assert row is not None, "a SELECT without FROM gives a row"
+        if row["seen"] < most:
+            return once.difference(row["several"])
+        once = once.difference(row["crowded"])
+    return frozenset()
 
 
 def _arrays(attempts: Sequence[Attempt]) -> list[list[object]]:
