@@ -69,9 +69,9 @@ async def test_requests_are_found_alike_whether_all_are_read_or_each_is_looked_a
     assert all(found[0])
 
 
-async def test_sums_that_an_earlier_version_had_not_are_added_up_by_the_migrations(dsn: str) -> None:
-    """Histograms by provider and of everything, and sums by tenant and provider; of every width, as if they had been
-    kept from the beginning."""
+async def test_sums_that_an_earlier_version_had_not_are_added_up_by_the_migration(dsn: str) -> None:
+    """Histograms by provider and of everything, sums by tenant and provider, failures by model; of every width, as if
+    they had been kept from the beginning."""
     history = History(random.Random(5))
     async with Database(dsn, read_migrations()) as database:
         await database.prepare()
@@ -81,8 +81,8 @@ async def test_sums_that_an_earlier_version_had_not_are_added_up_by_the_migratio
             pass
     connection = await asyncpg.connect(dsn)
     assert await connection.execute("DELETE FROM analytics.rollup_durations WHERE slice > 3") != "DELETE 0"
-    await connection.execute("DROP TABLE analytics.rollup_tenant_providers")
-    await connection.execute("DELETE FROM analytics.migrations WHERE version IN (8, 9)")
+    await connection.execute("DROP TABLE analytics.rollup_tenant_providers, analytics.rollup_model_failures")
+    await connection.execute("DELETE FROM analytics.migrations WHERE version = 8")
     async with Database(dsn, read_migrations()) as database:
         await database.prepare()
     async with connection.transaction(isolation="repeatable_read"):

@@ -18,6 +18,7 @@ from services.analytics.rollups.state import RollupState
 from services.analytics.rollups.tables import (
     DURATIONS,
     FAILURES,
+    MODEL_FAILURES,
     MODELS,
     PAID,
     PROVIDERS,
@@ -154,6 +155,7 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
         yield table.name, keys, sums | outcomes | dict(said)
     if a.outcome is Outcome.FAILURE:
         yield FAILURES.name, (*served, a.error_class or ""), {"failures": 1}
+        yield MODEL_FAILURES.name, (*served[2:], a.error_class or ""), {"failures": 1}
     if good:
         first_token = a.time_to_first_token if a.streamed else None
         for measure, seconds in ((1, a.latency), (2, first_token)):

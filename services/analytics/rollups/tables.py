@@ -136,6 +136,13 @@ FAILURES = Table(
     "outcome = 'failure'",
     "failures",
 )
+MODEL_FAILURES = Table(
+    "rollup_model_failures",
+    ("provider", "model", "error_class"),
+    FAILURES.sums,
+    FAILURES.where,
+    FAILURES.filled,
+)
 #: Its rows have a histogram in place of sums.
 DURATIONS = Table("rollup_durations", ("slice", "name", "model", "measure"), {}, filled="cardinality(bins)")
-TABLES = (SERVED, TENANTS, TENANT_PROVIDERS, MODELS, PROVIDERS, PAID, FAILURES, DURATIONS)
+TABLES = (SERVED, TENANTS, TENANT_PROVIDERS, MODELS, PROVIDERS, PAID, FAILURES, MODEL_FAILURES, DURATIONS)
