@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -44,8 +44,12 @@ def cpu_seconds(pid: int) -> float:
 
 def family_cpu_seconds(pid: int) -> float:
     """Returns the same with the children that live."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)
+    found = 0.0
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        # One that ends meanwhile is counted with its parent, which is read last.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += cpu_seconds(int(child))
+    return found + cpu_seconds(pid)
 
 
 @asynccontextmanager

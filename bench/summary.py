@@ -24,8 +24,9 @@ import grpc
 from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.analytics.v1 import analytics_pb2_grpc
 
-from bench.analytics import SETTINGS, Arrival, batches, load, own_shape, prepare, rebuild
+from bench.analytics import SETTINGS, batches, rebuild
 from bench.ledger import cpu_seconds, family_cpu_seconds, service
+from bench.support.attempts import Arrival, load, own_shape, prepare
 from dev.engines import postgres
 from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations

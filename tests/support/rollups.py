@@ -18,11 +18,13 @@ from services.analytics.rollups.state import RollupState
 from services.analytics.rollups.tables import (
     DURATIONS,
     FAILURES,
+    MODEL_FAILURES,
     MODELS,
     PAID,
     PROVIDERS,
     SERVED,
     TABLES,
+    TENANT_PROVIDERS,
     TENANTS,
     Width,
 )
@@ -146,18 +148,23 @@ def _contributions(a: Attempt, said: Counter[str]) -> Iterable[tuple[str, Key, d
     for table, keys in (
         (SERVED, served),
         (TENANTS, served[:2]),
+        (TENANT_PROVIDERS, served[0:3:2]),
         (MODELS, served[1:]),
         (PROVIDERS, served[2:]),
     ):
         yield table.name, keys, sums | outcomes | dict(said)
     if a.outcome is Outcome.FAILURE:
         yield FAILURES.name, (*served, a.error_class or ""), {"failures": 1}
+        yield MODEL_FAILURES.name, (*served[2:], a.error_class or ""), {"failures": 1}
     if good:
         first_token = a.time_to_first_token if a.streamed else None
         for measure, seconds in ((1, a.latency), (2, first_token)):
             if seconds is not None:
                 number = _bin(round(seconds * 1e6))
-                slices = ((1, a.provider, a.model), (2, a.tenant, ""), (3, a.content_type, ""))
+                slices = (
+                    *((1, a.provider, a.model), (2, a.tenant, ""), (3, a.content_type, "")),
+                    *((4, a.provider, ""), (5, "", "")),
+                )
                 for slice_ in slices:
                     yield DURATIONS.name, (*slice_, measure), {str(number): 1}
 

@@ -42,11 +42,12 @@ from services.analytics.api.proto_reports import (
     basis_to_proto,
     change_to_proto,
     cost_to_proto,
-    failovers_to_proto,
+    fill_cost,
+    fill_failovers,
+    fill_performance,
+    fill_reliability,
     page_token,
-    performance_to_proto,
     query_from_proto,
-    reliability_to_proto,
 )
 from services.analytics.api.proto_summary import SummaryMessages
 from services.analytics.api.proto_time import bounded_instant_from_proto
@@ -142,18 +143,20 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         query = query_from_proto(request.query, self._clock.now())
         compared = await compare_costs(self._reports, query) if request.compare else None
         report = await self._reports.costs(query) if compared is None else compared.report
-        rows, total = [cost_to_proto(row) for row in report.rows], cost_to_proto(report.total)
-        if compared is not None:
-            for row, proto in zip(report.rows, rows, strict=True):
-                proto.change.CopyFrom(change_to_proto(compared.changes[row.group]))
-            total.change.CopyFrom(change_to_proto(compared.total))
-        total.ClearField("group")
-        return pb.GetCostsResponse(
-            rows=rows,
-            total=total,
+        response = pb.GetCostsResponse(
+            total=cost_to_proto(report.total),
             basis=basis_to_proto(report.basis),
             next_page_token=page_token(request.query, query, report.next_after),
         )
+        response.total.ClearField("group")
+        if compared is not None:
+            response.total.change.CopyFrom(change_to_proto(compared.total))
+        for row in report.rows:
+            proto = response.rows.add()
+            fill_cost(proto, row)
+            if compared is not None:
+                proto.change.CopyFrom(change_to_proto(compared.changes[row.group]))
+        return response
 
     async def GetPerformance(
         self, request: pb.GetPerformanceRequest, context: Context
@@ -161,11 +164,13 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         query = query_from_proto(request.query, self._clock.now())
         report = await self._reports.performance(query)
-        return pb.GetPerformanceResponse(
-            rows=[performance_to_proto(row) for row in report.rows],
+        response = pb.GetPerformanceResponse(
             basis=basis_to_proto(report.basis),
             next_page_token=page_token(request.query, query, report.next_after),
         )
+        for row in report.rows:
+            fill_performance(response.rows.add(), row)
+        return response
 
     async def GetReliability(
         self, request: pb.GetReliabilityRequest, context: Context
@@ -173,11 +178,13 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         query = query_from_proto(request.query, self._clock.now())
         report = await self._reports.reliability(query)
-        return pb.GetReliabilityResponse(
-            rows=[reliability_to_proto(row) for row in report.rows],
+        response = pb.GetReliabilityResponse(
             basis=basis_to_proto(report.basis),
             next_page_token=page_token(request.query, query, report.next_after),
         )
+        for row in report.rows:
+            fill_reliability(response.rows.add(), row)
+        return response
 
     async def GetFailovers(
         self, request: pb.GetFailoversRequest, context: Context
@@ -185,11 +192,13 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         """See the proto."""
         query = query_from_proto(request.query, self._clock.now())
         report = await self._failovers.failovers(query)
-        return pb.GetFailoversResponse(
-            rows=[failovers_to_proto(row) for row in report.rows],
+        response = pb.GetFailoversResponse(
             basis=basis_to_proto(report.basis),
             next_page_token=page_token(request.query, query, report.next_after),
         )
+        for row in report.rows:
+            fill_failovers(response.rows.add(), row)
+        return response
 
     async def WatchSummary(
         self, request: pb.WatchSummaryRequest, context: Context

@@ -12,13 +12,14 @@ from typing import Any
 
 from services.analytics.reports.query import GroupBy, Interval, Query
 from services.analytics.reports.sources import Piece, Source
-from services.analytics.rollups.contributions_sql import CROWD, REQUEST, crowded_sql
+from services.analytics.rollups.contributions_sql import CROWD, REQUEST, requests_ctes
 from services.analytics.rollups.tables import (
     DURATIONS,
     MODELS,
     PAID,
     PROVIDERS,
     SERVED,
+    TENANT_PROVIDERS,
     TENANTS,
     Slice,
     Table,
@@ -80,6 +81,7 @@ _TABLES = (
     (PROVIDERS, {GroupBy.PROVIDER, GroupBy.MODEL}),
     (MODELS, {GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
     (TENANTS, {GroupBy.TENANT, GroupBy.CONTENT_TYPE}),
+    (TENANT_PROVIDERS, {GroupBy.TENANT, GroupBy.PROVIDER}),
     (SERVED, {GroupBy.TENANT, GroupBy.CONTENT_TYPE, GroupBy.PROVIDER, GroupBy.MODEL}),
 )
 _PAID = {GroupBy.TENANT, GroupBy.CAMPAIGN}
@@ -104,11 +106,14 @@ def table_of(query: Query, *, money: bool) -> Table | None:
 def slice_of(query: Query) -> Slice | None:
     """Returns the histograms that have the query's dimensions; None: attempts alone do."""
     dimensions = dimensions_of(query)
-    if dimensions <= {GroupBy.PROVIDER, GroupBy.MODEL}:
+    if dimensions <= {GroupBy.PROVIDER, GroupBy.MODEL} and GroupBy.MODEL in dimensions:
         return Slice.MODEL
-    if dimensions == {GroupBy.TENANT}:
-        return Slice.TENANT
-    return Slice.CONTENT_TYPE if dimensions == {GroupBy.CONTENT_TYPE} else None
+    return {
+        frozenset[GroupBy](): Slice.ALL,
+        frozenset({GroupBy.PROVIDER}): Slice.PROVIDER,
+        frozenset({GroupBy.TENANT}): Slice.TENANT,
+        frozenset({GroupBy.CONTENT_TYPE}): Slice.CONTENT_TYPE,
+    }.get(dimensions)
 
 
 def level_of(dimensions: frozenset[GroupBy]) -> str:
@@ -140,15 +145,15 @@ def rollup_piece(
     """Returns the SELECT of a piece from a rollup; `sums` maps names to its columns, `more_keys` are keys beside the
     query's."""
     keys = [*_key_columns(query, statement, "bucket", {}), *more_keys]
-    selected = ", ".join([*keys, *(f"sum({column}) AS {name}" for name, column in sums.items())])
+    selected = ", ".join([*keys, *(f"sum({column})::bigint AS {name}" for name, column in sums.items())])
     return f"SELECT {selected} {_rollup_rows(query, statement, piece, table, {})}{_group_by(len(keys))}"
 
 
 def histograms_piece(query: Query, statement: Statement, piece: Piece, slice_: Slice) -> str:
     """Returns the SELECT of a piece's histograms: keys, measure, bins and counts, several rows for a group."""
-    columns = {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name"}
+    columns = {GroupBy.TENANT: "name", GroupBy.CONTENT_TYPE: "name", GroupBy.PROVIDER: "name"}
     if slice_ is Slice.MODEL:
-        columns = {GroupBy.PROVIDER: "name", GroupBy.MODEL: "name || '/' || model"}
+        columns[GroupBy.MODEL] = "name || '/' || model"
     keys = ", ".join([*_key_columns(query, statement, "bucket", columns), "measure"])
     rows = _rollup_rows(query, statement, piece, DURATIONS, columns)
     return f"SELECT {keys}, bins, counts {rows} AND slice = {slice_.value}"
@@ -186,22 +191,22 @@ def attempts_sql(query: Query, statement: Statement, piece: Piece, *, said: bool
     all_attempts = "FROM analytics.attempts WHERE"
     where = "".join(f" AND {condition}" for condition in conditions)
     if piece.until - piece.since <= _SHORT:
-        ids = f"(SELECT DISTINCT request_id AS id {all_attempts} {in_piece}{where}) AS ids"
-        crowds = f"SELECT id FROM {ids} WHERE {crowded_sql('id')}"
-        others = f"SELECT id FROM {ids} WHERE NOT {crowded_sql('id')}"
+        with_requests = f"WITH {requests_ctes(f'{in_piece}{where}')}"
         attempts = (
-            f"SELECT {keys}, NULL AS alone {all_attempts} request_id = ANY(ARRAY({others})){where} UNION ALL "
-            f"SELECT {keys}, attempt_id {all_attempts} {in_piece}{where} AND request_id = ANY(ARRAY({crowds}))"
+            f"SELECT {keys}, NULL AS alone FROM of_requests WHERE true{where} UNION ALL "
+            f"SELECT {keys}, attempt_id {all_attempts} {in_piece}{where} "
+            "AND request_id = ANY(ARRAY(SELECT id FROM crowds))"
         )
     else:
         margin = f"{statement.bind(REQUEST_SPAN)}::interval"
         reach = f"started >= {since} - {margin} AND started < {until} + {margin}"
         crowds = f"SELECT request_id {all_attempts} {reach} GROUP BY request_id HAVING count(*) > {CROWD}"
         alone = f"CASE WHEN request_id = ANY(ARRAY({crowds})) THEN attempt_id END AS alone"
+        with_requests = ""
         attempts = f"SELECT {keys}, {alone} {all_attempts} {reach}{where}"
     order = "ORDER BY started, attempt_number, attempt_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
     of_group = ", ".join([REQUEST, "alone", *group_keys(query)])
-    return f"""(
+    return f"""({with_requests}
         SELECT * FROM (
             SELECT *,
                 first_value(attempt_id) OVER of_group = attempt_id AS first,

@@ -10,7 +10,7 @@ import asyncpg
 
 from libs.errors import FailedPrecondition
 from libs.types import ErrorClass, Usage, UsageAccuracy
-from services.analytics.reports.postgres_pieces import group_keys, keys_of
+from services.analytics.reports.postgres_pieces import keys_of
 from services.analytics.reports.postgres_statements import SHARES
 from services.analytics.reports.query import MAX_ROWS, Group, Query
 from services.analytics.reports.report import (
@@ -25,7 +25,7 @@ from services.analytics.reports.report import (
     ReliabilityRow,
     Waste,
 )
-from services.analytics.rollups.histogram import quantiles
+from services.analytics.rollups.histogram import quantiles, quantiles_of_row
 from services.analytics.rollups.tables import Measure
 
 _Row = TypeVar("_Row", CostRow, FailoverRow, PerformanceRow, ReliabilityRow)
@@ -55,6 +55,7 @@ def performance_report(
 ) -> PerformanceReport:
     """Reads the rows of `performance_statement` and `quantiles_statement`."""
     found = _exact(query, distributions) if exact else _from_histograms(query, distributions)
+    keys = len(keys_of(query))
     rows = []
     for record in records:
         group = group_of(query, record)
@@ -66,8 +67,8 @@ def performance_report(
                 successes=int(record["successes"]),
                 requests=int(record["requests"]),
                 failovers=int(record["failovers"]),
-                latency=found.get((group, Measure.LATENCY)),
-                time_to_first_token=found.get((group, Measure.FIRST_TOKEN)),
+                latency=found.get((*record[:keys], Measure.LATENCY)),
+                time_to_first_token=found.get((*record[:keys], Measure.FIRST_TOKEN)),
                 output_tokens_per_second=int(record["timed_tokens"]) / (timed_us / 1e6) if timed_us else None,
             )
         )
@@ -106,9 +107,11 @@ def reliability_report(
 
 
 def group_of(query: Query, record: asyncpg.Record) -> Group:
-    """Returns the group of a row."""
-    bucket = record["bucket"].timestamp() if query.interval is not None else None
-    return Group(tuple(record[key] for key in group_keys(query)), bucket)
+    """Returns the group of a row, whose keys come first."""
+    groups = len(query.group_by) + (query.group_by_label is not None)
+    if query.interval is None:
+        return Group(record[:groups])
+    return Group(record[1 : groups + 1], record[0].timestamp())
 
 
 def page_of(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group | None]:
@@ -125,27 +128,42 @@ def page_of(query: Query, rows: Sequence[_Row]) -> tuple[tuple[_Row, ...], Group
     return shown, shown[-1].group if len(rows) > len(shown) else None
 
 
-_Found = Mapping[tuple[Group, int], Quantiles | None]
+#: By the keys of a row and the measure.
+_Found = Mapping[tuple[object, ...], Quantiles | None]
 
 
 def _exact(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
-    return {
-        (group_of(query, record), record["measure"]): Quantiles(*(value / 1e6 for value in record["values"]))
-        for record in records
-    }
+    keys = len(keys_of(query)) + 1
+    return {record[:keys]: _in_seconds(record["values"]) for record in records}
 
 
 def _from_histograms(query: Query, records: Sequence[asyncpg.Record]) -> _Found:
-    added: defaultdict[tuple[Group, int], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    """Adds up the histograms of each group. Most groups have one, of which nothing is made but its quantiles."""
+    keys = len(keys_of(query)) + 1
+    single: dict[tuple[object, ...], asyncpg.Record] = {}
+    added: dict[tuple[object, ...], dict[int, int]] = {}
     for record in records:
-        counts = added[group_of(query, record), record["measure"]]
-        for number, attempts in zip(record["bins"], record["counts"], strict=True):
-            counts[number] += attempts
-    found: dict[tuple[Group, int], Quantiles | None] = {}
-    for key, counts in added.items():
-        values = quantiles(counts, SHARES)
-        found[key] = None if values is None else Quantiles(*(value / 1e6 for value in values))
-    return found
+        key = record[:keys]
+        first = single.setdefault(key, record)
+        if first is record:
+            continue
+        total = added.get(key)
+        if total is None:
+            total = added[key] = dict(zip(*first[keys:], strict=True))
+        for number, attempts in zip(*record[keys:], strict=True):
+            total[number] = total.get(number, 0) + attempts
+    return {
+        key: _in_seconds(
+            quantiles(added[key], SHARES)
+            if key in added
+            else quantiles_of_row(record[keys], record[keys + 1], SHARES)
+        )
+        for key, record in single.items()
+    }
+
+
+def _in_seconds(values: Sequence[float] | None) -> Quantiles | None:
+    return None if values is None else Quantiles(*[value / 1e6 for value in values])
 
 
 def _cost_row(record: asyncpg.Record, group: Group, requests: str) -> CostRow:

@@ -20,13 +20,14 @@ from services.analytics.reports.postgres_pieces import (
     table_of,
     union,
 )
-from services.analytics.reports.query import MAX_ROWS, Query
+from services.analytics.reports.query import MAX_ROWS, GroupBy, Query
 from services.analytics.reports.sources import Piece, Source
 from services.analytics.rollups.contributions_sql import histograms_sql
 from services.analytics.rollups.histogram import bin_sql
 from services.analytics.rollups.tables import (
     COUNTS,
     FAILURES,
+    MODEL_FAILURES,
     MONEY,
     OUTCOMES,
     SPEED,
@@ -116,6 +117,7 @@ def errors_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
     """Returns the statement for the failed attempts of each group and class of error."""
     statement = Statement()
     keys = ", ".join([*keys_of(query), "class"])
+    table = MODEL_FAILURES if dimensions_of(query) <= {GroupBy.PROVIDER, GroupBy.MODEL} else FAILURES
     parts = []
     for piece in pieces:
         if piece.source is Source.ATTEMPTS:
@@ -126,7 +128,7 @@ def errors_statement(query: Query, pieces: Sequence[Piece]) -> Statement:
         else:
             sums = {"failures": "failures"}
             parts.append(
-                rollup_piece(query, statement, piece, FAILURES, sums, more_keys=("error_class AS class",))
+                rollup_piece(query, statement, piece, table, sums, more_keys=("error_class AS class",))
             )
     statement.sql = f"""
         SELECT {keys}, sum(failures)::bigint AS failures FROM {union(parts)}
@@ -205,7 +207,7 @@ def _summed(
 
 
 def _sums(names: Mapping[str, str] | Sequence[str]) -> str:
-    return ", ".join(f"coalesce(sum({name}), 0)::numeric AS {name}" for name in names)
+    return ", ".join(f"coalesce(sum({name}), 0)::bigint AS {name}" for name in names)
 
 
 def _listed(query: Query) -> str:

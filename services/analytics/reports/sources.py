@@ -13,9 +13,11 @@ from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
     RollupState,
+    floor_day,
     floor_five_minutes,
     floor_hour,
     floor_month,
+    next_day,
     whole_hours,
 )
 
@@ -95,22 +97,23 @@ def _cover(
         yield Piece(Source.ATTEMPTS, since, until)
         return
     source, narrower = sources[0], sources[1:]
-    begin, end = _ceiling(source, since, state), _floor(source, until, state)
+    begin, mark = _ceiling(source, since, state), _there_until(source, state)
+    # The row that the mark lies in holds what began before it, which is all that a range beyond the mark needs of it.
+    end = mark if mark is not None and mark <= until else _floor(source, until, state)
     if source is Source.FIVE_MINUTES:
         begin = max(begin, state.kept_from)
     if begin >= end:
         yield from _cover(since, until, narrower, state)
         return
     yield from _cover(since, begin, narrower, state)
-    there_until = _there_until(source, end, state)
-    if begin < there_until:
-        yield Piece(source, begin, end)
-    yield from _cover(max(begin, min(there_until, end)), until, narrower, state)
+    yield Piece(source, begin, _ceiling(source, end, state))
+    yield from _cover(end, until, narrower, state)
 
 
-def _there_until(source: Source, end: datetime, state: RollupState) -> datetime:
+def _there_until(source: Source, state: RollupState) -> datetime | None:
+    """Returns the instant up to which there are rows; None: up to now."""
     if source is Source.FIVE_MINUTES:
-        return end
+        return None
     return state.hours_until if source is Source.HOURS else state.days_until
 
 
@@ -121,8 +124,7 @@ def _floor(source: Source, instant: datetime, state: RollupState) -> datetime:
         return floor_hour(instant)
     zone = ZoneInfo(state.zone)
     if source is Source.DAYS:
-        local = instant.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-        return local.astimezone(UTC)
+        return floor_day(instant, zone).astimezone(UTC)
     return floor_month(instant, zone).astimezone(UTC)
 
 
@@ -136,6 +138,4 @@ def _ceiling(source: Source, instant: datetime, state: RollupState) -> datetime:
         return floor + HOUR
     if source is Source.MONTHS:
         return _floor(source, floor + timedelta(days=40), state)
-    zone = ZoneInfo(state.zone)
-    following = floor.astimezone(zone).date() + timedelta(days=1)
-    return datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+    return next_day(instant, ZoneInfo(state.zone))

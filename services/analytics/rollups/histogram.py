@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from services.analytics.rollups.tables import GAMMA
 
@@ -26,14 +28,16 @@ def bin_value(number: int) -> float:
 def quantiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:
     """Returns for each share (rising, 0 to 1) the value of the bin that holds the lowest element which at least that
     share does not exceed; None without elements. Work is linear in the bins."""
-    total = sum(counts.values())
-    if not total:
+    numbers = sorted(counts)
+    return quantiles_of_row(numbers, [counts[number] for number in numbers], shares)
+
+
+def quantiles_of_row(
+    bins: Sequence[int], counts: Sequence[int], shares: Sequence[float]
+) -> list[float] | None:
+    """Returns the same of one histogram; `bins` rise."""
+    passed = list(accumulate(counts))
+    if not passed or not passed[-1]:
         return None
-    found: list[float] = []
-    passed = 0
-    wanted = [max(1, math.ceil(share * total)) for share in shares]
-    for number in sorted(counts):
-        passed += counts[number]
-        while len(found) < len(wanted) and passed >= wanted[len(found)]:
-            found.append(bin_value(number))
-    return found
+    total = passed[-1]
+    return [bin_value(bins[bisect_left(passed, max(1, math.ceil(share * total)))]) for share in shares]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -14,24 +14,21 @@ import asyncpg
 
 from libs.errors import Unavailable
 from services.analytics.database.postgres_database import Connection, Database
-from services.analytics.ledger.attempt import Attempt
-from services.analytics.ledger.postgres_attempts import CASTS, COLUMNS
 from services.analytics.ledger.postgres_ledger import Changes
 from services.analytics.rollups.contributions_sql import (
     COUNTED_OF_RANGE,
-    CROWDED,
     add_sql,
-    counted_alone_sql,
-    counted_sql,
     difference_sql,
     fold_sql,
 )
+from services.analytics.rollups.postgres_follow import follow_changes
 from services.analytics.rollups.postgres_stretch import StepSize, exceed, stretch
 from services.analytics.rollups.state import (
     FIVE_MINUTES,
     HOUR,
     KEPT,
     RollupState,
+    floor_day,
     floor_five_minutes,
     floor_hour,
     floor_month,
@@ -40,34 +37,19 @@ from services.analytics.rollups.state import (
 from services.analytics.rollups.tables import TABLES, Width
 
 _STATE = "SELECT * FROM analytics.rollup_state"
-_COMMIT = """
-    UPDATE analytics.rollup_state SET last_commit = clock_timestamp(),
-        last_lag_us = greatest(0, extract(epoch FROM clock_timestamp() - $1::timestamptz) * 1000000)::bigint
-"""
-_NAMES = [name for name, _, _ in COLUMNS]
-
-
-def _given(first: int) -> str:
-    """Returns the SELECT of attempts that are parameters, an array a column, from the parameter `first` on."""
-    arrays = ", ".join(f"${i}::{kind}[]" for i, (_, kind, _) in enumerate(COLUMNS, first))
-    columns = ", ".join(f"{CASTS.get(name, name)} AS {name}" for name in _NAMES)
-    return f"SELECT {columns} FROM unnest({arrays}) AS given ({', '.join(_NAMES)})"
-
-
-_OF_REQUESTS = f"SELECT {', '.join(_NAMES)} FROM analytics.attempts WHERE request_id = ANY($1::text[])"
-#: Attempts of the requests $1 as they were before those named in $2 were written; from $3 on: the replaced ones.
-_BEFORE = f"""(
-    {_OF_REQUESTS} AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS written (id) WHERE id = attempt_id)
-    UNION ALL {_given(3)}
-) AS attempts"""
-_SUBTRACT = add_sql(counted_sql(_BEFORE), sign="-1")
-_ADD = add_sql(counted_sql(f"({_OF_REQUESTS}) AS attempts"))
-_SUBTRACT_ALONE = add_sql(counted_alone_sql(f"({_given(1)}) AS attempts"), sign="-1")
-#: The attempts of the requests $1, and those named in $2.
-_ADD_ALONE = add_sql(counted_alone_sql(f"({_OF_REQUESTS} OR attempt_id = ANY($2::text[])) AS attempts"))
 _IN_RANGE = "started >= $1 AND started < $2"
-_RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.FIVE_MINUTES, Width.HOUR))
+_REBUILT_WIDTHS = (Width.FIVE_MINUTES, Width.HOUR)
+_RECOUNT = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=_REBUILT_WIDTHS)
+_RECOUNT_HOURS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=_REBUILT_WIDTHS, into_empty=True)
 _RECOUNT_DAYS = add_sql(COUNTED_OF_RANGE, where=_IN_RANGE, widths=(Width.DAY, Width.MONTH))
+#: Each width by itself, which its index answers with one row.
+_NEXT_ROW = "SELECT least({}, {})".format(
+    *(
+        "(SELECT min(bucket) FROM analytics.rollup_served "
+        f"WHERE width = {width} AND bucket >= $1 AND bucket < $2)"
+        for width in (Width.FIVE_MINUTES, Width.HOUR)
+    )
+)
 #: Attempts that a check recounts at most.
 _CHECK_ATTEMPTS = 50_000
 #: Rows deleted in one transaction.
@@ -84,30 +66,7 @@ class PostgresRollups:
     async def follow(self, connection: Connection, changes: Changes) -> None:
         """Counts what a transaction has changed in the ledger; it is `on_change` of the ledger. From here to their
         ends, the transactions of all replicas stand in one line."""
-        before = [change.before for change in changes.replaced]
-        after = [*changes.inserted, *(change.after for change in changes.replaced)]
-        if not after:
-            return
-        oldest_end = min(attempt.started + (attempt.latency or 0.0) for attempt in after)
-        await connection.execute(_COMMIT, datetime.fromtimestamp(oldest_end, UTC))
-        requests = sorted({attempt.request_id for attempt in (*before, *after)})
-        written = [attempt.attempt_id for attempt in after]
-        crowded = await connection.fetch(
-            CROWDED, requests, [attempt.attempt_id for attempt in changes.inserted]
-        )
-        alone = {row["id"] for row in crowded if row["before"]}
-        grown = {row["id"] for row in crowded} - alone
-        together = [request for request in requests if request not in alone]
-        replaced = [attempt for attempt in before if attempt.request_id not in alone]
-        await connection.execute(_SUBTRACT, together, written, *_arrays(replaced))
-        await connection.execute(_ADD, [request for request in together if request not in grown])
-        if crowded:
-            await connection.execute(
-                _SUBTRACT_ALONE, *_arrays([attempt for attempt in before if attempt.request_id in alone])
-            )
-            await connection.execute(
-                _ADD_ALONE, sorted(grown), [a.attempt_id for a in after if a.request_id in alone]
-            )
+        await follow_changes(connection, changes)
 
     async def state(self) -> RollupState:
         """See the port."""
@@ -127,21 +86,22 @@ class PostgresRollups:
         """See the port."""
         async with self._locked() as (connection, state):
             if (end := state.hours_due(datetime.fromtimestamp(now, UTC))) is not None:
-                hour = "date_trunc('hour', bucket, 'UTC')"
-                await _fold(connection, Width.FIVE_MINUTES, Width.HOUR, hour, state.hours_until, end)
+                start = state.hours_until
+                await _fold(connection, Width.FIVE_MINUTES, {Width.HOUR: start}, start, end)
                 await connection.execute("UPDATE analytics.rollup_state SET hours_until = $1", end)
                 return True
             if (end := state.days_due()) is None:
                 return False
-            if not whole_hours(state.days_until, end, ZoneInfo(state.zone)):
+            zone = ZoneInfo(state.zone)
+            if not whole_hours(state.days_until, end, zone):
                 end = min(end, state.days_until + HOUR)
                 await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
                 await connection.execute(_RECOUNT_DAYS, state.days_until, end)
                 return True
             await connection.execute("UPDATE analytics.rollup_state SET days_until = $1", end)
-            for width, unit in ((Width.DAY, "day"), (Width.MONTH, "month")):
-                bucket = f"date_trunc('{unit}', bucket, (SELECT zone FROM analytics.rollup_state))"
-                await _fold(connection, Width.HOUR, width, bucket, state.days_until, end)
+            start = state.days_until
+            buckets = {Width.DAY: floor_day(start, zone), Width.MONTH: floor_month(start, zone)}
+            await _fold(connection, Width.HOUR, buckets, start, end)
             return True
 
     async def forget(self, now: float) -> bool:
@@ -217,11 +177,7 @@ class PostgresRollups:
                 "SELECT min(started) FROM analytics.attempts WHERE started >= $1 AND started < $2", end, until
             )
             # An hour in between that has rows and no attempts must lose them, so none is skipped but empty ones.
-            rows = await connection.fetchval(
-                "SELECT min(bucket) FROM analytics.rollup_served "
-                "WHERE width IN (1, 2) AND bucket >= $1 AND bucket < $2",
-                *(floor_hour(end), until),
-            )
+            rows = await connection.fetchval(_NEXT_ROW, floor_hour(end), until)
             following = min((floor_hour(at) for at in (following, rows) if at is not None), default=None)
             after = None if following is None or end >= until else max(end, following)
             await connection.execute(
@@ -229,7 +185,9 @@ class PostgresRollups:
                 "rebuild_until = CASE WHEN $1 IS NULL THEN NULL ELSE rebuild_until END",
                 after,
             )
-            await connection.execute(_RECOUNT, start, end)
+            # Rows of whole hours have just been deleted.
+            whole = floor_hour(start) == start and floor_hour(end) == end
+            await connection.execute(_RECOUNT_HOURS if whole else _RECOUNT, start, end)
             return True
 
     async def check(self, rng: Random) -> Mapping[str, int] | None:
@@ -267,6 +225,8 @@ class PostgresRollups:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[tuple[Connection, RollupState]]:
         async with self._database.writing() as connection, connection.transaction():
+            # Thousands of groups are added up at once, which shall not go through files.
+            await connection.execute("SET LOCAL work_mem = '64MB'")
             row = await connection.fetchrow(f"{_STATE} FOR UPDATE")
             assert row is not None, "the migration makes the row"
             yield connection, _state(row)
@@ -302,16 +262,17 @@ def _state(row: asyncpg.Record) -> RollupState:
     )
 
 
-def _arrays(attempts: Sequence[Attempt]) -> list[list[object]]:
-    return [[value(attempt) for attempt in attempts] for _, _, value in COLUMNS]
-
-
 def _instant(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 async def _fold(
-    connection: Connection, source: Width, target: Width, bucket: str, start: datetime, end: datetime
+    connection: Connection,
+    source: Width,
+    buckets: Mapping[Width, datetime],
+    start: datetime,
+    end: datetime,
 ) -> None:
+    """Adds the rows of a width in [start, end) to the bucket of each wider one."""
     for table in TABLES:
-        await connection.execute(fold_sql(table, source, target, bucket), start, end)
+        await connection.execute(fold_sql(table, source, list(buckets)), start, end, *buckets.values())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from services.analytics.database.postgres_database import Connection
 from services.analytics.rollups.state import FIVE_MINUTES, HOUR
 
-_STEPS = (24 * HOUR, 6 * HOUR, HOUR, FIVE_MINUTES, timedelta(seconds=10))
+_STEPS = (24 * HOUR, 12 * HOUR, 6 * HOUR, HOUR, FIVE_MINUTES, timedelta(seconds=10))
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -15,7 +15,7 @@ class StepSize:
     """The attempts that a step of a rebuild may count, while which commits wait: fewer after a step that failed,
     perhaps because it took too long, and more again by and by."""
 
-    MOST, LEAST = 20_000, 500
+    MOST, LEAST = 50_000, 500
 
     def __init__(self) -> None:
         self.attempts = self.MOST
@@ -30,8 +30,8 @@ class StepSize:
 
 
 async def stretch(connection: Connection, start: datetime, most: int) -> timedelta:
-    """Returns how much to recount at once from `start` on: up to the end of its day, quarter of a day, hour, five
-    minutes or ten seconds, the longest with at most so many attempts."""
+    """Returns how much to recount at once from `start` on: up to the end of its day, half or quarter of a day, hour,
+    five minutes or ten seconds, the longest with at most so many attempts."""
     for step in _STEPS[:-1]:
         end = start - (start - _EPOCH) % step + step
         if not await exceed(connection, start, end, most):

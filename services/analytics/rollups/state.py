@@ -34,8 +34,9 @@ class RollupState:
         return end if end + SETTLED <= now else None
 
     def days_due(self) -> datetime | None:
-        """Returns the end of the next stretch, a day at most, to add to the rows of days; None: there is none."""
-        end = min(self.hours_until, self.days_until + _DAY)
+        """Returns the end of the next stretch, of one day of the zone, to add to the rows of days; None: there is
+        none."""
+        end = min(self.hours_until, next_day(self.days_until, ZoneInfo(self.zone)))
         if self.rebuild_next is not None:
             end = min(end, self.rebuild_next)
         return end if end > self.days_until else None
@@ -56,6 +57,17 @@ def floor_five_minutes(instant: datetime) -> datetime:
     """Returns the beginning of the five minutes of UTC."""
     instant = instant.astimezone(UTC)
     return instant.replace(minute=instant.minute // 5 * 5, second=0, microsecond=0)
+
+
+def floor_day(instant: datetime, zone: ZoneInfo) -> datetime:
+    """Returns the beginning of the zone's day."""
+    return instant.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+
+
+def next_day(instant: datetime, zone: ZoneInfo) -> datetime:
+    """Returns the beginning of the zone's following day."""
+    following = instant.astimezone(zone).date() + timedelta(days=1)
+    return datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
 
 
 def floor_month(instant: datetime, zone: ZoneInfo) -> datetime:

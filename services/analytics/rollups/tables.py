@@ -24,6 +24,9 @@ class Slice(IntEnum):
     MODEL = 1
     TENANT = 2
     CONTENT_TYPE = 3
+    PROVIDER = 4
+    #: Of everything.
+    ALL = 5
 
 
 class Measure(IntEnum):
@@ -118,6 +121,7 @@ _ALL = {
 }
 SERVED = Table("rollup_served", ("tenant", "content_type", "provider", "model"), _ALL)
 TENANTS = Table("rollup_tenants", ("tenant", "content_type"), _ALL)
+TENANT_PROVIDERS = Table("rollup_tenant_providers", ("tenant", "provider"), _ALL)
 MODELS = Table("rollup_models", ("content_type", "provider", "model"), _ALL)
 PROVIDERS = Table("rollup_providers", ("provider", "model"), _ALL)
 PAID = Table(
@@ -132,6 +136,13 @@ FAILURES = Table(
     "outcome = 'failure'",
     "failures",
 )
+MODEL_FAILURES = Table(
+    "rollup_model_failures",
+    ("provider", "model", "error_class"),
+    FAILURES.sums,
+    FAILURES.where,
+    FAILURES.filled,
+)
 #: Its rows have a histogram in place of sums.
 DURATIONS = Table("rollup_durations", ("slice", "name", "model", "measure"), {}, filled="cardinality(bins)")
-TABLES = (SERVED, TENANTS, MODELS, PROVIDERS, PAID, FAILURES, DURATIONS)
+TABLES = (SERVED, TENANTS, TENANT_PROVIDERS, MODELS, PROVIDERS, PAID, FAILURES, MODEL_FAILURES, DURATIONS)

@@ -115,7 +115,7 @@ def assert_in_one_bucket(piece: Piece, query: Query, state: RollupState) -> None
             datetime(2026, 10, 1, tzinfo=ZoneInfo("Europe/Berlin")),
             Interval.DAY,
             "Europe/Berlin",
-            {Source.DAYS, Source.HOURS, Source.FIVE_MINUTES},
+            {Source.DAYS, Source.FIVE_MINUTES},
         ),
         # Days of another zone are made of hours, and where its hours begin elsewhere, of five minutes and attempts.
         (datetime(2026, 10, 1, tzinfo=UTC), Interval.DAY, "UTC", {Source.HOURS, Source.FIVE_MINUTES}),
