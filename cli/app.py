@@ -15,6 +15,7 @@ from cli.terminal import configure_output
 def build() -> typer.Typer:
     """Returns the command line with all commands."""
     from cli import alerts
+    from cli.connectivity import connectivity
     from cli.costs import costs
     from cli.export import export_ledger
     from cli.forecast import forecast
@@ -43,6 +44,7 @@ def build() -> typer.Typer:
         app.command()(command)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
+    app.command("test")(connectivity)
     return app
 
 

@@ -1,6 +1,6 @@
-"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
-`ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with
-the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `ProviderTestClient`, `SetAsideClient`, `QuotaClient`,
+`CostClient`, `ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of
+`libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -49,6 +49,7 @@ from libs.client.operations import (
     QuotaForecast,
     QuotaState,
 )
+from libs.client.provider_tests import ProviderTestClient
 from libs.client.recommendations import (
     Advice,
     AdviceChange,
@@ -163,6 +164,7 @@ __all__ = [
     "PlannedModel",
     "Prompt",
     "ProviderState",
+    "ProviderTestClient",
     "QuotaClient",
     "QuotaForecast",
     "QuotaState",
