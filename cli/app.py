@@ -17,6 +17,7 @@ def build() -> typer.Typer:
     from cli import alerts
     from cli.connectivity import connectivity
     from cli.costs import costs
+    from cli.doctor import doctor
     from cli.export import export_ledger
     from cli.forecast import forecast
     from cli.generate import generate
@@ -45,6 +46,7 @@ def build() -> typer.Typer:
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
     app.command("test")(connectivity)
+    app.command()(doctor)
     return app
 
 

@@ -17,7 +17,9 @@ from redis.backoff import NoBackoff
 from libs.catalog.faults import CatalogError
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
+from libs.diagnosis import Store, StoreKind
 from libs.lifecycle import Runtime, StartError, background, run
+from libs.redis_diagnosis import ask_redis
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.health.adapters.http_endpoints import HttpEndpoints
@@ -58,6 +60,8 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             retry=Retry(NoBackoff(), 1),
         )
         stack.push_async_callback(redis.aclose)
+        runtime.catalog_version = lambda: catalog.current.version
+        runtime.stores.append(Store(StoreKind.VALKEY, "health", lambda: ask_redis(redis, clock)))
         store = RedisHealthStore(
             redis,
             catalog.current.domain,

@@ -12,6 +12,7 @@ from libs.client import CostClient
 from tests.e2e.catalogs import OPENAI_SECRET, TENANT_KEY
 from tests.e2e.conftest import Shared
 from tests.integration.test_client_cli import Ended, end, start
+from tests.support.tls_server import closed_port
 
 
 def environment(shared: Shared) -> dict[str, str]:
@@ -89,3 +90,52 @@ async def test_a_failing_trial_is_told_beside_the_others(shared: Shared, tmp_pat
     assert {trial["verdict"] for trial in ended.json["generations"]} == {"failed"}
     assert all(trial["reason"] for trial in ended.json["generations"])
     assert json.dumps(ended.json)
+
+
+async def test_a_doctor_finds_a_sound_system_sound(shared: Shared, tmp_path: Path) -> None:
+    """All services, stores with version and schema, clocks and providers; nothing fails and nothing is generated."""
+    ended = await command(shared, tmp_path, "doctor", "--json")
+    assert ended.code == 0, ended.out + ended.err
+    checks = ended.json["checks"]
+    assert {check["area"] for check in checks} == {"service", "settings", "store", "clock"}
+    assert not [check for check in checks if check["verdict"] != "passed"]
+    stores = {check["name"]: check for check in checks if check["area"] == "store"}
+    assert set(stores) == {"health", "ratelimit limits", "analytics ledger"}
+    assert all(stores[name]["version"] for name in stores)
+    for name in ("ratelimit limits", "analytics ledger"):
+        assert stores[name]["schema"] == stores[name]["schema_wanted"] > 0
+    assert set(ended.json["providers"]) == {"openai", "anthropic", "gemini"}
+    shown = await command(shared, tmp_path, "doctor")
+    assert shown.code == 0
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert (await shared.stack.simulator.counters("openai"))["requests"] == 0
+
+
+async def test_a_doctor_names_what_is_not_there(shared: Shared, tmp_path: Path) -> None:
+    """A service that does not answer and a provider whose key is refused fail; all else is examined all the same; a
+    tenant's key is no operator's."""
+    await shared.stack.simulator.set("openai", expect_key="another")
+    with closed_port() as port:
+        ended = await command(shared, tmp_path, "doctor", "--json", "--analytics", f"127.0.0.1:{port}")
+    assert ended.code == 1
+    failed = [check for check in ended.json["checks"] if check["verdict"] == "failed"]
+    assert [(check["area"], check["ailment"]) for check in failed] == [("service", "no_answer")]
+    (endpoint,) = ended.json["providers"]["openai"]
+    assert ("authentication", "failed", "key_refused") in ends(endpoint)
+    ended = await command(
+        shared,
+        tmp_path,
+        "doctor",
+        "--json",
+        "--token",
+        TENANT_KEY,
+        "--router",
+        shared.stack.addresses["router"],
+    )
+    reasons = {check["name"].split()[0]: check["reason"] for check in ended.json["checks"]}
+    assert reasons == {
+        "router": "OPERATORS_ONLY",
+        "health": "SERVICE_TOKEN_REQUIRED",
+        "ratelimit": "SERVICE_TOKEN_REQUIRED",
+        "analytics": "SERVICE_TOKEN_REQUIRED",
+    }
