@@ -22,12 +22,18 @@ from libs.connectivity import (
     ModelState,
     Step,
     StepName,
-    Verdict,
+    StepVerdict,
 )
 
-COLORS = {Verdict.PASSED: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: "dim"}
+COLORS = {
+    StepVerdict.PASSED: "green",
+    StepVerdict.WARNING: "yellow",
+    StepVerdict.FAILED: "red",
+    StepVerdict.SKIPPED: "dim",
+}
 _DAY = 86_400
 
+_STEPS = {name: "TLS" if name is StepName.TLS else words(name.value) for name in StepName}
 _SENTENCES = {
     Cause.EARLIER_STEP_FAILED: "not tried, because of the step before",
     Cause.NOT_OFFERED: "the vendor has no free endpoint for this; --generate tells",
@@ -55,7 +61,7 @@ _SENTENCES = {
 }
 
 
-def verdict_cell(verdict: Verdict | None) -> Value:
+def verdict_cell(verdict: StepVerdict | None) -> Value:
     """Returns the cell of a verdict; None is one of a later version."""
     if verdict is None:
         return Value(Text("unknown", "yellow"), None)
@@ -74,8 +80,8 @@ def table(tests: Sequence[tuple[str, EndpointTest]], now: float) -> Table:
         key = f", key {tested.key_name}" if tested.key_name else ""
         grid.add_row(Text(provider, "bold cyan"), "", "", Text(printable(f"{tested.base_url}{key}"), "dim"))
         for step in tested.steps:
-            name = words(step.name.value) if step.name is not None else "unknown"
-            ran = step.verdict is not Verdict.SKIPPED
+            name = _STEPS[step.name] if step.name is not None else "unknown"
+            ran = step.verdict is not StepVerdict.SKIPPED
             grid.add_row(
                 Value(f"  {name}", f"{provider}/{name}"),
                 verdict_cell(step.verdict),

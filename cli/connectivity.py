@@ -16,7 +16,7 @@ from cli.loop import run
 from cli.terminal import console, write_json
 from libs.client import Client, ProviderTestClient
 from libs.clock import SystemClock
-from libs.connectivity import EndpointTest, Verdict
+from libs.connectivity import EndpointTest, StepVerdict
 
 Name = Annotated[str, typer.Argument(help="The provider, by its name in the catalog.")]
 Health = Annotated[
@@ -57,7 +57,7 @@ def connectivity(
     if routing is not None:
         with reporting(as_json, str(routing)):
             tried = run(_try(routing, provider, campaign, most, timeout))
-    failed = any(tested.failed for tested in tests) or any(t.verdict is Verdict.FAILED for t in tried)
+    failed = any(tested.failed for tested in tests) or any(t.verdict is StepVerdict.FAILED for t in tried)
     if as_json:
         fields = {
             "provider": provider,

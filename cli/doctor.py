@@ -21,7 +21,7 @@ from cli.render import printable, seconds_cell
 from cli.terminal import console, write_json
 from libs.client import DiagnosisClient, ProviderTestClient
 from libs.clock import Clock, SystemClock
-from libs.connectivity import EndpointTest, Verdict
+from libs.connectivity import EndpointTest, StepVerdict
 from libs.errors import PointsmanError
 
 #: Providers that are tested at once.
@@ -67,7 +67,7 @@ def doctor(
         others = [find("ratelimit", ratelimit, token), find("analytics", analytics, token)]
         clock = SystemClock()
         checks, tests = run(_examine([routing, monitor, *others], monitor, timeout, clock))
-    failed = any(check.verdict is Verdict.FAILED for check in checks) or any(
+    failed = any(check.verdict is StepVerdict.FAILED for check in checks) or any(
         tested.failed for _, endpoints in tests for tested in endpoints
     )
     if as_json:
@@ -135,7 +135,7 @@ def _untested(name: str, error: PointsmanError) -> Check:
     return Check(
         Area.PROVIDER,
         name,
-        Verdict.FAILED,
+        StepVerdict.FAILED,
         Ailment.NOT_TESTED,
         reason=error.reason,
         message=error.message,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import median_low
 
-from libs.connectivity import Verdict
+from libs.connectivity import StepVerdict
 from libs.diagnosis import ServiceDiagnosis, SettingRemark, StoreDiagnosis
 
 #: Seconds that a clock may be apart from the others before somebody should look, and before it does harm: leases last
@@ -40,7 +40,7 @@ class Ailment(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one service said: between `sent` and `received`, epoch seconds of this machine's clock. `diagnosis` None:
+    """One service's answer: between `sent` and `received`, epoch seconds of this machine's clock. `diagnosis` None:
     there was no answer, and `reason` and `message` are the error's."""
 
     service: str
@@ -59,7 +59,7 @@ class Check:
 
     area: Area
     name: str
-    verdict: Verdict
+    verdict: StepVerdict
     ailment: Ailment | None = None
     duration: float | None = None
     version: str = ""
@@ -83,12 +83,12 @@ def _service(answer: Answered) -> Check:
         return Check(
             Area.SERVICE,
             f"{answer.service} {answer.target}",
-            Verdict.FAILED,
+            StepVerdict.FAILED,
             Ailment.NO_ANSWER,
             reason=answer.reason,
             message=answer.message,
         )
-    return Check(Area.SERVICE, f"{answer.service} {answer.target}", Verdict.PASSED, duration=seconds)
+    return Check(Area.SERVICE, f"{answer.service} {answer.target}", StepVerdict.PASSED, duration=seconds)
 
 
 _REMARKS = {
@@ -101,14 +101,14 @@ def _settings(answers: Sequence[Answered]) -> Iterable[Check]:
     found = [answer.diagnosis for answer in answers if answer.diagnosis is not None]
     for diagnosis in found:
         for remark in diagnosis.remarks:
-            yield Check(Area.SETTINGS, diagnosis.service, Verdict.WARNING, _REMARKS[remark])
+            yield Check(Area.SETTINGS, diagnosis.service, StepVerdict.WARNING, _REMARKS[remark])
     versions = tuple((each.service, each.catalog_version) for each in found if each.catalog_version)
     if versions:
         same = len({version for _, version in versions}) == 1
         yield Check(
             Area.SETTINGS,
             "catalog",
-            Verdict.PASSED if same else Verdict.WARNING,
+            StepVerdict.PASSED if same else StepVerdict.WARNING,
             None if same else Ailment.CATALOGS_DIFFER,
             version=versions[0][1] if same else "",
             versions=() if same else versions,
@@ -124,11 +124,11 @@ def _stores(answers: Sequence[Answered]) -> Iterable[Check]:
 def _store(service: str, store: StoreDiagnosis) -> Check:
     name = _store_name(service, store)
     if store.answer is None:
-        return Check(Area.STORE, name, Verdict.FAILED, Ailment.STORE_UNREACHABLE, duration=store.duration)
+        return Check(Area.STORE, name, StepVerdict.FAILED, Ailment.STORE_UNREACHABLE, duration=store.duration)
     return Check(
         Area.STORE,
         name,
-        Verdict.PASSED if store.ready else Verdict.FAILED,
+        StepVerdict.PASSED if store.ready else StepVerdict.FAILED,
         None if store.ready else Ailment.SCHEMA_BEHIND,
         store.duration,
         store.answer.version,
@@ -165,11 +165,11 @@ def _clocks(answers: Sequence[Answered]) -> Iterable[Check]:
     for name, offset, uncertainty in [*offsets, ("this machine", 0.0, 0.0)]:
         apart = abs(offset - middle) - uncertainty
         harmless = name == "this machine" or apart <= FAR_APART
-        worst = Verdict.WARNING if harmless else Verdict.FAILED
+        worst = StepVerdict.WARNING if harmless else StepVerdict.FAILED
         yield Check(
             Area.CLOCK,
             name,
-            Verdict.PASSED if apart <= APART else worst,
+            StepVerdict.PASSED if apart <= APART else worst,
             None if apart <= APART else Ailment.CLOCK_APART,
             offset=offset - middle,
             uncertainty=uncertainty,

@@ -13,7 +13,7 @@ from cli.checklist import verdict_cell
 from cli.layout import Column, Kind, Table, Value
 from cli.render import money_cell, printable, seconds_cell, tokens
 from libs.client import Client, Completed, ListedModel, Options, Result
-from libs.connectivity import Verdict
+from libs.connectivity import StepVerdict
 from libs.errors import PointsmanError
 from libs.types import Usage
 
@@ -31,7 +31,7 @@ class Trial:
 
     model: str
     streamed: bool
-    verdict: Verdict
+    verdict: StepVerdict
     request_id: str = ""
     duration: float = 0.0
     time_to_first_token: float | None = None
@@ -62,7 +62,7 @@ async def _try(client: Client, model: str, options: Options, *, streamed: bool) 
     try:
         result = await (_streamed(client, options) if streamed else client.generate(PROMPT, **options))
     except PointsmanError as error:
-        return Trial(model, streamed, Verdict.FAILED, reason=error.reason, message=error.message)
+        return Trial(model, streamed, StepVerdict.FAILED, reason=error.reason, message=error.message)
     return judge(model, streamed, result)
 
 
@@ -82,7 +82,7 @@ def judge(model: str, streamed: bool, result: Result) -> Trial:
     return Trial(
         model,
         streamed,
-        Verdict.PASSED if fresh else Verdict.FAILED,
+        StepVerdict.PASSED if fresh else StepVerdict.FAILED,
         result.request_id,
         result.latency,
         result.time_to_first_token,
@@ -104,7 +104,7 @@ def table(trials: Sequence[Trial]) -> Table:
     )
     for trial in trials:
         way = "streamed" if trial.streamed else "whole"
-        failed = trial.verdict is Verdict.FAILED
+        failed = trial.verdict is StepVerdict.FAILED
         grid.add_row(
             Value(f"{trial.model} {way}", f"{trial.model} {way}"),
             verdict_cell(trial.verdict),

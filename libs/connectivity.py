@@ -18,7 +18,7 @@ class StepName(Enum):
     MODELS = "models"
 
 
-class Verdict(Enum):
+class StepVerdict(Enum):
     """The end of a step. WARNING: it works, but somebody should look at it, or it could not be proven. SKIPPED: it
     did not run."""
 
@@ -121,12 +121,12 @@ Detail = AddressesDetail | ConnectionDetail | CertificateDetail | HttpDetail | M
 class Finding:
     """The end of a step, without its name and duration."""
 
-    verdict: Verdict
+    verdict: StepVerdict
     cause: Cause | None = None
     detail: Detail | None = None
 
     def __post_init__(self) -> None:
-        if (self.verdict is Verdict.PASSED) != (self.cause is None):
+        if (self.verdict is StepVerdict.PASSED) != (self.cause is None):
             raise ValueError("a step has a cause exactly if it did not pass")
 
 
@@ -135,7 +135,7 @@ class Step:
     """One step. `name` None, like a verdict or cause of None: of a later version's server."""
 
     name: StepName | None
-    verdict: Verdict | None
+    verdict: StepVerdict | None
     duration: float
     cause: Cause | None = None
     detail: Detail | None = None
@@ -153,4 +153,4 @@ class EndpointTest:
     @property
     def failed(self) -> bool:
         """Returns True if a step failed."""
-        return any(step.verdict is Verdict.FAILED for step in self.steps)
+        return any(step.verdict is StepVerdict.FAILED for step in self.steps)

@@ -68,8 +68,8 @@ class StoreDiagnosis:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDiagnosis:
-    """What a process says about itself. `duration`: from the call's arrival to `now`. `catalog_version` empty: it
-    uses none."""
+    """A process's account of itself. `duration`: from the call's arrival to `now`. `catalog_version` empty: it uses
+    none."""
 
     service: str
     instance_id: str

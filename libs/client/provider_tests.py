@@ -20,12 +20,12 @@ from libs.connectivity import (
     ModelState,
     Step,
     StepName,
-    Verdict,
+    StepVerdict,
 )
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 
 _NAME = {pb.TestStepName.Value(f"TEST_STEP_NAME_{item.name}"): item for item in StepName}
-_VERDICT = {pb.TestVerdict.Value(f"TEST_VERDICT_{item.name}"): item for item in Verdict}
+_VERDICT = {pb.TestVerdict.Value(f"TEST_VERDICT_{item.name}"): item for item in StepVerdict}
 _CAUSE = {pb.TestCause.Value(f"TEST_CAUSE_{item.name}"): item for item in Cause}
 _STATE = {pb.ModelState.Value(f"MODEL_STATE_{item.name}"): item for item in ModelState}
 
@@ -44,16 +44,18 @@ class ProviderTestClient(ServiceClient):
         self._open()
         request = pb.TestProviderRequest(provider=provider)
         response = await self._unary(self._stub.TestProvider, request, timeout)
-        return tuple(
-            EndpointTest(item.base_url, item.key_name, tuple(map(_step, item.steps)))
-            for item in response.endpoints
-        )
+        return tuple(map(endpoint_test_from_proto, response.endpoints))
 
     async def provider_names(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Returns the names of all providers of the health monitor's catalog."""
         self._open()
         response = await self._unary(self._stub.ListProviders, pb.ListProvidersRequest(), timeout)
         return tuple(sorted({item.provider for item in response.providers}))
+
+
+def endpoint_test_from_proto(item: pb.EndpointTest) -> EndpointTest:
+    """Returns a test; names, verdicts and causes of later versions are None."""
+    return EndpointTest(item.base_url, item.key_name, tuple(map(_step, item.steps)))
 
 
 def _step(item: pb.TestStep) -> Step:

@@ -1,4 +1,4 @@
-"""What services say about themselves, over gRPC, with real stores and with stores that fail."""
+"""Services' accounts of themselves, over gRPC, with real stores and with stores that fail."""
 
 from __future__ import annotations
 

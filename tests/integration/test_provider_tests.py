@@ -19,7 +19,7 @@ from libs.connectivity import (
     ModelFinding,
     ModelsDetail,
     ModelState,
-    Verdict,
+    StepVerdict,
 )
 from services.health.connectivity.http_network import HttpNetwork
 from services.health.connectivity.tester import ProviderTester
@@ -39,9 +39,9 @@ from tests.support.tls_server import (
 )
 
 SECRET = "sk-very-secret"
-SKIPPED = (Verdict.SKIPPED, Cause.EARLIER_STEP_FAILED)
-PASSED = (Verdict.PASSED, None)
-NO_TLS = (Verdict.SKIPPED, Cause.NOT_OFFERED)
+SKIPPED = (StepVerdict.SKIPPED, Cause.EARLIER_STEP_FAILED)
+PASSED = (StepVerdict.PASSED, None)
+NO_TLS = (StepVerdict.SKIPPED, Cause.NOT_OFFERED)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ async def examine(
     return found
 
 
-def ends(found: EndpointTest) -> list[tuple[Verdict | None, Cause | None]]:
+def ends(found: EndpointTest) -> list[tuple[StepVerdict | None, Cause | None]]:
     return [(step.verdict, step.cause) for step in found.steps]
 
 
@@ -93,10 +93,10 @@ async def test_keys_and_models_at_a_simulated_vendor(simulator: Simulator, kind:
     await simulator.set(name, expect_key=SECRET, models=["large", "small"])
     assert ends(await examine(base_url, kind)) == [PASSED, PASSED, NO_TLS, PASSED, PASSED]
     wrong = await examine(base_url, kind, key="sk-wrong-secret")
-    assert ends(wrong)[3:] == [(Verdict.FAILED, Cause.KEY_REFUSED), SKIPPED]
+    assert ends(wrong)[3:] == [(StepVerdict.FAILED, Cause.KEY_REFUSED), SKIPPED]
     await simulator.set(name, expect_key=SECRET, models=["large", "other"])
     found = await examine(base_url, kind)
-    assert ends(found)[4] == (Verdict.FAILED, Cause.MODELS_MISSING)
+    assert ends(found)[4] == (StepVerdict.FAILED, Cause.MODELS_MISSING)
     missing = ModelFinding("small", "small", ModelState.MISSING)
     assert found.steps[4].detail == ModelsDetail(2, 2, (missing,))
     assert (await simulator.counters(name))["requests"] == 0
@@ -106,28 +106,28 @@ async def test_a_slow_step_is_ended_and_told(simulator: Simulator) -> None:
     """A vendor that hangs is a timeout of that step alone, and what follows is skipped."""
     await simulator.set("hanging", faults=[{"kind": "silence", "when": {"endpoint": "models"}}])
     found = await examine(simulator.base("hanging") + "/v1", timeout=0.3)
-    assert ends(found)[3:] == [(Verdict.FAILED, Cause.TIMED_OUT), SKIPPED]
+    assert ends(found)[3:] == [(StepVerdict.FAILED, Cause.TIMED_OUT), SKIPPED]
 
 
 async def test_names_and_ports() -> None:
     """An unresolvable name, a closed port, and a black hole each have a verdict of their own."""
     found = await examine("https://no-such-host.invalid/v1")
-    assert ends(found) == [(Verdict.FAILED, Cause.NAME_UNKNOWN), *[SKIPPED] * 4]
+    assert ends(found) == [(StepVerdict.FAILED, Cause.NAME_UNKNOWN), *[SKIPPED] * 4]
     with closed_port() as port:
         found = await examine(f"http://127.0.0.1:{port}")
-    assert ends(found) == [PASSED, (Verdict.FAILED, Cause.CONNECTION_REFUSED), *[SKIPPED] * 3]
+    assert ends(found) == [PASSED, (StepVerdict.FAILED, Cause.CONNECTION_REFUSED), *[SKIPPED] * 3]
     with black_hole() as port:
         found = await examine(f"http://127.0.0.1:{port}", timeout=0.3)
-    assert ends(found) == [PASSED, (Verdict.FAILED, Cause.TIMED_OUT), *[SKIPPED] * 3]
+    assert ends(found) == [PASSED, (StepVerdict.FAILED, Cause.TIMED_OUT), *[SKIPPED] * 3]
 
 
 async def test_a_port_that_takes_connections_and_says_nothing() -> None:
     """The connection passes; the handshake, or without TLS the answer, runs out of time."""
     with mute_port() as port:
         found = await examine(f"https://localhost:{port}", timeout=0.3)
-        assert ends(found)[1:] == [PASSED, (Verdict.FAILED, Cause.TIMED_OUT), SKIPPED, SKIPPED]
+        assert ends(found)[1:] == [PASSED, (StepVerdict.FAILED, Cause.TIMED_OUT), SKIPPED, SKIPPED]
         found = await examine(f"http://localhost:{port}", timeout=0.3)
-        assert ends(found)[1:] == [PASSED, NO_TLS, (Verdict.FAILED, Cause.TIMED_OUT), SKIPPED]
+        assert ends(found)[1:] == [PASSED, NO_TLS, (StepVerdict.FAILED, Cause.TIMED_OUT), SKIPPED]
 
 
 SUPPORT = CERTIFICATES.parent
@@ -145,7 +145,7 @@ async def test_a_bad_certificate(certificate: Path, key: Path | None, cause: Cau
     """Its end is told, and no key is sent to whoever shows it."""
     async with serving(certificate, key) as port:
         found = await examine(f"https://localhost:{port}")
-    assert ends(found)[2:] == [(Verdict.FAILED, cause), SKIPPED, SKIPPED]
+    assert ends(found)[2:] == [(StepVerdict.FAILED, cause), SKIPPED, SKIPPED]
     detail = found.steps[2].detail
     assert isinstance(detail, CertificateDetail)
     assert detail.ends is not None
@@ -162,13 +162,16 @@ async def test_a_good_certificate_and_its_last_days() -> None:
         assert isinstance(early.steps[2].detail, CertificateDetail)
         assert early.steps[2].detail.ends == GOOD_ENDS
         late = await examine(url, clock=ManualClock(now=GOOD_ENDS - 5 * 86_400))
-    assert ends(late)[2] == (Verdict.WARNING, Cause.CERTIFICATE_ENDS_SOON)
-    assert ends(late)[3] == (Verdict.WARNING, Cause.KEY_NOT_PROVEN)
+    assert ends(late)[2] == (StepVerdict.WARNING, Cause.CERTIFICATE_ENDS_SOON)
+    assert ends(late)[3] == (StepVerdict.WARNING, Cause.KEY_NOT_PROVEN)
 
 
 async def test_what_speaks_no_tls_or_no_http(simulator: Simulator) -> None:
     """Plain HTTP where TLS is expected, and the other way round."""
     plain = simulator.base("plain").replace("http:", "https:")
-    assert ends(await examine(plain))[2] == (Verdict.FAILED, Cause.TLS_FAILED)
+    assert ends(await examine(plain))[2] == (StepVerdict.FAILED, Cause.TLS_FAILED)
     async with serving(CERTIFICATES / "good.pem") as port:
-        assert ends(await examine(f"http://localhost:{port}"))[3] == (Verdict.FAILED, Cause.CONNECTION_LOST)
+        assert ends(await examine(f"http://localhost:{port}"))[3] == (
+            StepVerdict.FAILED,
+            Cause.CONNECTION_LOST,
+        )

@@ -17,12 +17,12 @@ from libs.connectivity import (
     ModelState,
     Step,
     StepName,
-    Verdict,
+    StepVerdict,
 )
 from libs.rpc.convert import duration_to_proto, timestamp_to_proto
 
 _NAME = {item: pb.TestStepName.Value(f"TEST_STEP_NAME_{item.name}") for item in StepName}
-_VERDICT = {item: pb.TestVerdict.Value(f"TEST_VERDICT_{item.name}") for item in Verdict}
+_VERDICT = {item: pb.TestVerdict.Value(f"TEST_VERDICT_{item.name}") for item in StepVerdict}
 _CAUSE = {item: pb.TestCause.Value(f"TEST_CAUSE_{item.name}") for item in Cause}
 _STATE = {item: pb.ModelState.Value(f"MODEL_STATE_{item.name}") for item in ModelState}
 

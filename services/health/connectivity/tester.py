@@ -24,7 +24,7 @@ from libs.connectivity import (
     ModelState,
     Step,
     StepName,
-    Verdict,
+    StepVerdict,
 )
 from libs.errors import NotFound
 from libs.types import ErrorClass
@@ -88,8 +88,8 @@ class ProviderTester:
         steps: list[Step] = []
         try:
             for name, work in run.works():
-                if any(step.verdict is Verdict.FAILED for step in steps):
-                    skipped = Step(name, Verdict.SKIPPED, 0.0, Cause.EARLIER_STEP_FAILED)
+                if any(step.verdict is StepVerdict.FAILED for step in steps):
+                    skipped = Step(name, StepVerdict.SKIPPED, 0.0, Cause.EARLIER_STEP_FAILED)
                     steps.append(skipped)
                     continue
                 began = self._clock.monotonic()
@@ -105,9 +105,9 @@ class ProviderTester:
             async with asyncio.timeout(self._timeout):
                 return await work()
         except TimeoutError:
-            return Finding(Verdict.FAILED, Cause.TIMED_OUT)
+            return Finding(StepVerdict.FAILED, Cause.TIMED_OUT)
         except StepFailed as failure:
-            return Finding(Verdict.FAILED, failure.cause, failure.certificate)
+            return Finding(StepVerdict.FAILED, failure.cause, failure.certificate)
 
 
 class _Run:
@@ -155,21 +155,21 @@ class _Run:
     async def _resolve(self) -> Finding:
         self._addresses = await self._network.resolve(self._host, self._port)
         found = tuple(address.ip for address in self._addresses)
-        return Finding(Verdict.PASSED, detail=AddressesDetail(found))
+        return Finding(StepVerdict.PASSED, detail=AddressesDetail(found))
 
     async def _connect(self) -> Finding:
         self._connection = await self._network.connect(self._addresses)
-        return Finding(Verdict.PASSED, detail=ConnectionDetail(self._connection.address.ip))
+        return Finding(StepVerdict.PASSED, detail=ConnectionDetail(self._connection.address.ip))
 
     async def _handshake(self) -> Finding:
         if not self._secure:
-            return Finding(Verdict.SKIPPED, Cause.NOT_OFFERED)
+            return Finding(StepVerdict.SKIPPED, Cause.NOT_OFFERED)
         assert self._connection is not None
         shown = await self._connection.secure(self._host)
         detail = CertificateDetail(shown.ends, shown.issuer, shown.protocol)
         if ends_soon(shown, self._clock.now()):
-            return Finding(Verdict.WARNING, Cause.CERTIFICATE_ENDS_SOON, detail)
-        return Finding(Verdict.PASSED, detail=detail)
+            return Finding(StepVerdict.WARNING, Cause.CERTIFICATE_ENDS_SOON, detail)
+        return Finding(StepVerdict.PASSED, detail=detail)
 
     async def _authenticate(self) -> Finding:
         answer = await self._get(self._endpoint.least, self._key, _ANSWER_BYTES)
@@ -179,24 +179,24 @@ class _Run:
         if trouble is not None and trouble.cause is Cause.SERVER_FAULT:
             return trouble
         if not self._endpoint.lists:
-            return Finding(Verdict.SKIPPED, Cause.NOT_OFFERED, detail)
+            return Finding(StepVerdict.SKIPPED, Cause.NOT_OFFERED, detail)
         if self._key is None:
-            return Finding(Verdict.WARNING, Cause.KEY_NOT_SET, detail)
+            return Finding(StepVerdict.WARNING, Cause.KEY_NOT_SET, detail)
         if trouble is not None:
             return trouble
         if not self._key:
-            return Finding(Verdict.SKIPPED, Cause.NO_KEY_NEEDED, detail)
+            return Finding(StepVerdict.SKIPPED, Cause.NO_KEY_NEEDED, detail)
         if (await self._get(self._endpoint.least, None, _ANSWER_BYTES)).status == answer.status:
-            return Finding(Verdict.WARNING, Cause.KEY_NOT_PROVEN, detail)
-        return Finding(Verdict.PASSED, detail=detail)
+            return Finding(StepVerdict.WARNING, Cause.KEY_NOT_PROVEN, detail)
+        return Finding(StepVerdict.PASSED, detail=detail)
 
     async def _compare(self) -> Finding:
         if not self._endpoint.lists:
-            return Finding(Verdict.SKIPPED, Cause.NOT_OFFERED)
+            return Finding(StepVerdict.SKIPPED, Cause.NOT_OFFERED)
         if self._key is None and self._status in _REFUSED:
-            return Finding(Verdict.SKIPPED, Cause.KEY_NOT_SET)
+            return Finding(StepVerdict.SKIPPED, Cause.KEY_NOT_SET)
         if not self._endpoint.comparable:
-            return Finding(Verdict.SKIPPED, Cause.NOT_COMPARABLE)
+            return Finding(StepVerdict.SKIPPED, Cause.NOT_COMPARABLE)
         answer = await self._get(self._endpoint.whole, self._key, _LIST_BYTES)
         detail = HttpDetail(answer.status)
         trouble = _trouble(answer, detail)
@@ -204,7 +204,7 @@ class _Run:
             return trouble
         listed = read_list(answer.body) if answer.body is not None else None
         if listed is None:
-            return Finding(Verdict.WARNING, Cause.UNEXPECTED_ANSWER, detail)
+            return Finding(StepVerdict.WARNING, Cause.UNEXPECTED_ANSWER, detail)
         found = find_listed(listed, self._models)
         if self._endpoint.by_name:
             more = await self._find_by_name([m for m in self._models if m.wire_name not in found])
@@ -214,10 +214,10 @@ class _Run:
         named = findings(self._models, found)
         compared = ModelsDetail(len(listed), len(self._models), named)
         if any(finding.state is ModelState.MISSING for finding in named):
-            return Finding(Verdict.FAILED, Cause.MODELS_MISSING, compared)
+            return Finding(StepVerdict.FAILED, Cause.MODELS_MISSING, compared)
         if named:
-            return Finding(Verdict.WARNING, Cause.MODELS_RETIRING, compared)
-        return Finding(Verdict.PASSED, detail=compared)
+            return Finding(StepVerdict.WARNING, Cause.MODELS_RETIRING, compared)
+        return Finding(StepVerdict.PASSED, detail=compared)
 
     async def _find_by_name(self, models: Sequence[Model]) -> dict[str, ListedModel] | Finding:
         """Returns those of the models that the vendor has all the same, by the name in requests; the trouble where it
@@ -230,7 +230,7 @@ class _Run:
                 async with slots:
                     answer = await self._get(path, self._key, _ANSWER_BYTES)
             except StepFailed as failure:
-                return Finding(Verdict.FAILED, failure.cause)
+                return Finding(StepVerdict.FAILED, failure.cause)
             if answer.status == 200:
                 return read_model(answer.body) if answer.body is not None else None
             trouble = _trouble(answer, HttpDetail(answer.status))
@@ -261,11 +261,11 @@ def _trouble(answer: Answer, detail: HttpDetail) -> Finding | None:
     if 200 <= status < 300:
         return None
     if status in (401, 407) or (status == 400 and _names_bad_key(answer.body)):
-        return Finding(Verdict.FAILED, Cause.KEY_REFUSED, detail)
+        return Finding(StepVerdict.FAILED, Cause.KEY_REFUSED, detail)
     if status >= 500:
-        return Finding(Verdict.FAILED, Cause.SERVER_FAULT, detail)
+        return Finding(StepVerdict.FAILED, Cause.SERVER_FAULT, detail)
     others = {403: Cause.LIST_FORBIDDEN, 429: Cause.RATE_LIMITED}
-    return Finding(Verdict.WARNING, others.get(status, Cause.UNEXPECTED_ANSWER), detail)
+    return Finding(StepVerdict.WARNING, others.get(status, Cause.UNEXPECTED_ANSWER), detail)
 
 
 def _names_bad_key(body: bytes | None) -> bool:
@@ -288,7 +288,7 @@ def evidence(provider: str, tested: EndpointTest) -> ProbeResult:
     """Returns the test as a probe's result. A model that is missing is no fault of the provider as a whole."""
     seconds = sum(step.duration for step in tested.steps)
     for step in tested.steps:
-        if step.verdict is Verdict.FAILED and step.name is not StepName.MODELS:
+        if step.verdict is StepVerdict.FAILED and step.name is not StepName.MODELS:
             assert step.name is not None
             assert step.cause is not None
             sentence = f"test of {step.name.value}: {step.cause.value}".replace("_", " ")

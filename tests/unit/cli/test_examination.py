@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cli.examination import APART, FAR_APART, Ailment, Answered, Area, Check, examine
-from libs.connectivity import Verdict
+from libs.connectivity import StepVerdict
 from libs.diagnosis import ServiceDiagnosis, SettingRemark, StoreAnswer, StoreDiagnosis, StoreKind
 
 NOW = 1_800_000_000.0
@@ -30,12 +30,12 @@ def store(answer: StoreAnswer | None, wanted: int | None = None) -> StoreDiagnos
     return StoreDiagnosis(StoreKind.POSTGRESQL, "ledger", 0.01, answer, wanted)
 
 
-def of(checks: list[Check], area: Area) -> dict[str, tuple[Verdict, Ailment | None]]:
+def of(checks: list[Check], area: Area) -> dict[str, tuple[StepVerdict, Ailment | None]]:
     return {check.name: (check.verdict, check.ailment) for check in checks if check.area is area}
 
 
 def bad(checks: list[Check]) -> set[tuple[str, Ailment | None]]:
-    return {(check.name, check.ailment) for check in checks if check.verdict is not Verdict.PASSED}
+    return {(check.name, check.ailment) for check in checks if check.verdict is not StepVerdict.PASSED}
 
 
 def test_a_sound_system() -> None:
@@ -64,7 +64,7 @@ def test_schemas(schema: int | None, wanted: int | None, good: bool) -> None:
     checks = examine(
         [answered("analytics", stores=(store(StoreAnswer("PostgreSQL 15", 0.0, schema), wanted),))]
     )
-    expected = (Verdict.PASSED, None) if good else (Verdict.FAILED, Ailment.SCHEMA_BEHIND)
+    expected = (StepVerdict.PASSED, None) if good else (StepVerdict.FAILED, Ailment.SCHEMA_BEHIND)
     assert of(checks, Area.STORE) == {"analytics ledger": expected}
 
 
@@ -78,24 +78,24 @@ def test_a_store_that_does_not_answer() -> None:
 @pytest.mark.parametrize(
     ("ahead", "verdict"),
     [
-        (APART * 0.9, Verdict.PASSED),
-        (-APART * 1.1, Verdict.WARNING),
-        (FAR_APART * 1.1, Verdict.FAILED),
-        (-FAR_APART * 1.1, Verdict.FAILED),
+        (APART * 0.9, StepVerdict.PASSED),
+        (-APART * 1.1, StepVerdict.WARNING),
+        (FAR_APART * 1.1, StepVerdict.FAILED),
+        (-FAR_APART * 1.1, StepVerdict.FAILED),
     ],
 )
-def test_the_one_clock_that_is_apart_is_named(ahead: float, verdict: Verdict) -> None:
+def test_the_one_clock_that_is_apart_is_named(ahead: float, verdict: StepVerdict) -> None:
     """Against the middle one of all, in both directions."""
     checks = examine([answered("a"), answered("b"), answered("c", ahead=ahead)])
     clocks = of(checks, Area.CLOCK)
     assert clocks.pop("c")[0] is verdict
-    assert {found[0] for found in clocks.values()} == {Verdict.PASSED}
+    assert {found[0] for found in clocks.values()} == {StepVerdict.PASSED}
 
 
 def test_a_wrong_clock_of_this_machine_is_not_blamed_on_services() -> None:
     """It alone is named, and is no failure of the system."""
     checks = examine([answered(name, ahead=3600.0) for name in "abc"])
-    assert of(checks, Area.CLOCK)["this machine"] == (Verdict.WARNING, Ailment.CLOCK_APART)
+    assert of(checks, Area.CLOCK)["this machine"] == (StepVerdict.WARNING, Ailment.CLOCK_APART)
     assert bad(checks) == {("this machine", Ailment.CLOCK_APART)}
 
 
@@ -107,7 +107,7 @@ def test_a_stores_clock_counts_from_its_services() -> None:
 
 
 def test_a_slow_way_is_no_proof_of_a_wrong_clock() -> None:
-    """What the way may have taken is not held against a clock."""
+    """A clock is not blamed for time that the way may have taken."""
     far = answered("c", ahead=4.0, way=8.0)
     assert not bad(examine([answered("a"), answered("b"), far]))
 
@@ -127,6 +127,6 @@ def test_settings_and_catalogs() -> None:
     two = replace(two, diagnosis=replace(two.diagnosis, catalog_version="def"))
     (differing,) = [check for check in examine([one, two, three]) if check.name == "catalog"]
     assert (differing.verdict, differing.versions) == (
-        Verdict.WARNING,
+        StepVerdict.WARNING,
         (("router", "abc"), ("health", "def")),
     )

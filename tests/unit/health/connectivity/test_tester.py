@@ -23,7 +23,7 @@ from libs.connectivity import (
     ModelState,
     Step,
     StepName,
-    Verdict,
+    StepVerdict,
 )
 from libs.errors import NotFound
 from libs.types import ErrorClass
@@ -70,12 +70,12 @@ class Bench:
         return tested.steps
 
 
-def ends(steps: tuple[Step, ...]) -> list[tuple[Verdict | None, Cause | None]]:
+def ends(steps: tuple[Step, ...]) -> list[tuple[StepVerdict | None, Cause | None]]:
     return [(step.verdict, step.cause) for step in steps]
 
 
-PASSED = (Verdict.PASSED, None)
-AFTER = (Verdict.SKIPPED, Cause.EARLIER_STEP_FAILED)
+PASSED = (StepVerdict.PASSED, None)
+AFTER = (StepVerdict.SKIPPED, Cause.EARLIER_STEP_FAILED)
 
 
 async def test_all_is_well() -> None:
@@ -106,7 +106,7 @@ async def test_a_step_without_end_is_ended_and_what_follows_is_skipped(silent: s
     bench = Bench()
     bench.network.silent = silent
     steps = await bench.steps()
-    assert ends(steps)[position] == (Verdict.FAILED, Cause.TIMED_OUT)
+    assert ends(steps)[position] == (StepVerdict.FAILED, Cause.TIMED_OUT)
     assert ends(steps)[:position] == [PASSED] * position
     assert ends(steps)[position + 1 :] == [AFTER] * (4 - position)
     assert [found.error for found in bench.evidence] == [ErrorClass.TIMEOUT]
@@ -116,13 +116,13 @@ async def test_names_ports_and_certificates_have_causes_of_their_own() -> None:
     """Nothing is sent to a server whose certificate is not trusted; its end is told."""
     bench = Bench()
     bench.network.names = {}
-    assert ends(await bench.steps()) == [(Verdict.FAILED, Cause.NAME_UNKNOWN), *[AFTER] * 4]
+    assert ends(await bench.steps()) == [(StepVerdict.FAILED, Cause.NAME_UNKNOWN), *[AFTER] * 4]
     bench.network.names, bench.network.refusing = None, True
-    assert ends(await bench.steps())[1] == (Verdict.FAILED, Cause.CONNECTION_REFUSED)
+    assert ends(await bench.steps())[1] == (StepVerdict.FAILED, Cause.CONNECTION_REFUSED)
     bench.network.refusing = False
     bench.network.certificate = untrusted(Cause.CERTIFICATE_EXPIRED, -DAY)
     steps = await bench.steps()
-    assert ends(steps)[2:] == [(Verdict.FAILED, Cause.CERTIFICATE_EXPIRED), AFTER, AFTER]
+    assert ends(steps)[2:] == [(StepVerdict.FAILED, Cause.CERTIFICATE_EXPIRED), AFTER, AFTER]
     assert steps[2].detail == CertificateDetail(-DAY, "Nobody")
     assert not bench.network.gotten
     assert {found.error for found in bench.evidence} == {ErrorClass.TRANSPORT}
@@ -142,28 +142,28 @@ async def test_a_certificate_that_should_have_been_renewed(life: float, left: fl
     bench = Bench()
     end = bench.clock.now() + left
     bench.network.certificate = Certificate(end - life, end, "Fake Trust", "TLSv1.3")
-    expected = (Verdict.WARNING, Cause.CERTIFICATE_ENDS_SOON) if soon else PASSED
+    expected = (StepVerdict.WARNING, Cause.CERTIFICATE_ENDS_SOON) if soon else PASSED
     assert ends(await bench.steps())[2:] == [expected, PASSED, PASSED]
 
 
 async def test_what_is_found_of_a_key() -> None:
     """A wrong key fails; one that is not set here, or that everybody could do without, is a warning; where none is
     needed, or no endpoint takes it, nothing is proven either way."""
-    assert ends(await Bench(env="WRONG_KEY").steps())[3:] == [(Verdict.FAILED, Cause.KEY_REFUSED), AFTER]
+    assert ends(await Bench(env="WRONG_KEY").steps())[3:] == [(StepVerdict.FAILED, Cause.KEY_REFUSED), AFTER]
     missing = Bench(env="ELSEWHERE")
     assert ends(await missing.steps())[3:] == [
-        (Verdict.WARNING, Cause.KEY_NOT_SET),
-        (Verdict.SKIPPED, Cause.KEY_NOT_SET),
+        (StepVerdict.WARNING, Cause.KEY_NOT_SET),
+        (StepVerdict.SKIPPED, Cause.KEY_NOT_SET),
     ]
     assert [found.error for found in missing.evidence] == [None]
-    assert ends(await Bench(key="").steps())[3:] == [(Verdict.WARNING, Cause.KEY_NOT_PROVEN), PASSED]
+    assert ends(await Bench(key="").steps())[3:] == [(StepVerdict.WARNING, Cause.KEY_NOT_PROVEN), PASSED]
     none_needed = Bench("vllm", key="", env="", scheme="http")
     assert ends(await none_needed.steps())[2:] == [
-        (Verdict.SKIPPED, Cause.NOT_OFFERED),
-        (Verdict.SKIPPED, Cause.NO_KEY_NEEDED),
+        (StepVerdict.SKIPPED, Cause.NOT_OFFERED),
+        (StepVerdict.SKIPPED, Cause.NO_KEY_NEEDED),
         PASSED,
     ]
-    assert ends(await Bench("bedrock").steps())[3:] == [(Verdict.SKIPPED, Cause.NOT_OFFERED)] * 2
+    assert ends(await Bench("bedrock").steps())[3:] == [(StepVerdict.SKIPPED, Cause.NOT_OFFERED)] * 2
 
 
 GOOGLE = b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}'
@@ -172,18 +172,18 @@ GOOGLE = b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}'
 @pytest.mark.parametrize(
     ("answer", "verdict", "cause", "error"),
     [
-        (Answer(401, b""), Verdict.FAILED, Cause.KEY_REFUSED, ErrorClass.AUTHENTICATION),
-        (Answer(400, GOOGLE), Verdict.FAILED, Cause.KEY_REFUSED, ErrorClass.AUTHENTICATION),
-        (Answer(400, b"[" * 5000), Verdict.WARNING, Cause.UNEXPECTED_ANSWER, None),
-        (Answer(403, None), Verdict.WARNING, Cause.LIST_FORBIDDEN, None),
-        (Answer(404, b'{"error":[]}'), Verdict.WARNING, Cause.UNEXPECTED_ANSWER, None),
-        (Answer(429, b""), Verdict.WARNING, Cause.RATE_LIMITED, None),
-        (Answer(500, b""), Verdict.FAILED, Cause.SERVER_FAULT, ErrorClass.SERVER_ERROR),
-        (Answer(529, b""), Verdict.FAILED, Cause.SERVER_FAULT, ErrorClass.OVERLOADED),
+        (Answer(401, b""), StepVerdict.FAILED, Cause.KEY_REFUSED, ErrorClass.AUTHENTICATION),
+        (Answer(400, GOOGLE), StepVerdict.FAILED, Cause.KEY_REFUSED, ErrorClass.AUTHENTICATION),
+        (Answer(400, b"[" * 5000), StepVerdict.WARNING, Cause.UNEXPECTED_ANSWER, None),
+        (Answer(403, None), StepVerdict.WARNING, Cause.LIST_FORBIDDEN, None),
+        (Answer(404, b'{"error":[]}'), StepVerdict.WARNING, Cause.UNEXPECTED_ANSWER, None),
+        (Answer(429, b""), StepVerdict.WARNING, Cause.RATE_LIMITED, None),
+        (Answer(500, b""), StepVerdict.FAILED, Cause.SERVER_FAULT, ErrorClass.SERVER_ERROR),
+        (Answer(529, b""), StepVerdict.FAILED, Cause.SERVER_FAULT, ErrorClass.OVERLOADED),
     ],
 )
 async def test_what_a_status_says_of_a_key(
-    answer: Answer, verdict: Verdict, cause: Cause, error: ErrorClass | None
+    answer: Answer, verdict: StepVerdict, cause: Cause, error: ErrorClass | None
 ) -> None:
     """Only a refusal and a fault of the server are failures, and evidence."""
     bench = Bench()
@@ -201,7 +201,7 @@ async def test_a_model_that_the_vendor_does_not_have_is_named() -> None:
     bench.serve("large")
     steps = await bench.steps()
     missing = ModelFinding("small", "small", ModelState.MISSING)
-    assert ends(steps)[4] == (Verdict.FAILED, Cause.MODELS_MISSING)
+    assert ends(steps)[4] == (StepVerdict.FAILED, Cause.MODELS_MISSING)
     assert steps[4].detail == ModelsDetail(1, 2, (missing,))
     assert [found.error for found in bench.evidence] == [None]
     bench.network.answers["/models/small"] = Answer(200, b'{"id":"small-20260101"}')
@@ -213,8 +213,8 @@ async def test_who_does_not_say_whether_there_is_a_model_is_not_taken_at_a_word(
     bench = Bench()
     bench.serve("large")
     for status, end in (
-        (500, (Verdict.FAILED, Cause.SERVER_FAULT)),
-        (429, (Verdict.WARNING, Cause.RATE_LIMITED)),
+        (500, (StepVerdict.FAILED, Cause.SERVER_FAULT)),
+        (429, (StepVerdict.WARNING, Cause.RATE_LIMITED)),
     ):
         bench.network.answers["/models/small"] = Answer(status, b"")
         assert ends(await bench.steps())[4] == end
@@ -233,7 +233,7 @@ async def test_a_model_on_its_way_out_is_named(fields: dict[str, Any], end: floa
     bench = Bench()
     bench.serve("large", "small", **fields)
     steps = await bench.steps()
-    assert ends(steps)[4] == (Verdict.WARNING, Cause.MODELS_RETIRING)
+    assert ends(steps)[4] == (StepVerdict.WARNING, Cause.MODELS_RETIRING)
     assert isinstance(steps[4].detail, ModelsDetail)
     assert {found.ends for found in steps[4].detail.findings} == {end}
 
@@ -246,7 +246,7 @@ async def test_a_list_that_is_none(body: bytes) -> None:
     """Nesting, sizes and shapes that no vendor sends are an unexpected answer, not an exception."""
     bench = Bench()
     bench.network.answers["/models"] = Answer(200, body)
-    assert ends(await bench.steps())[4] == (Verdict.WARNING, Cause.UNEXPECTED_ANSWER)
+    assert ends(await bench.steps())[4] == (StepVerdict.WARNING, Cause.UNEXPECTED_ANSWER)
 
 
 async def test_entries_that_are_none_are_left_out() -> None:
