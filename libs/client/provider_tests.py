@@ -22,6 +22,7 @@ from libs.connectivity import (
     StepName,
     StepVerdict,
 )
+from libs.errors import FailedPrecondition
 from libs.rpc.convert import duration_from_proto, timestamp_from_proto
 
 _NAME = {pb.TestStepName.Value(f"TEST_STEP_NAME_{item.name}"): item for item in StepName}
@@ -40,10 +41,16 @@ class ProviderTestClient(ServiceClient):
         self._stub = health_pb2_grpc.ProviderHealthStub(channel)
 
     async def test_provider(self, provider: str, *, timeout: float | None = None) -> tuple[EndpointTest, ...]:
-        """Tests every endpoint of a provider; costs nothing. Raises NotFound."""
+        """Tests every endpoint of a provider; costs nothing. Raises NotFound, and FailedPrecondition where the server
+        is of an earlier version, which does not tell steps."""
         self._open()
         request = pb.TestProviderRequest(provider=provider)
         response = await self._unary(self._stub.TestProvider, request, timeout)
+        if not response.endpoints:
+            raise FailedPrecondition(
+                "The health monitor is of an earlier version, which does not test in steps",
+                reason="NO_TEST_STEPS",
+            )
         return tuple(map(endpoint_test_from_proto, response.endpoints))
 
     async def provider_names(self, *, timeout: float | None = None) -> tuple[str, ...]:

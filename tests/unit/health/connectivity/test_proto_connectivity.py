@@ -54,7 +54,7 @@ def test_every_step_arrives_as_it_was(detail: Detail | None, cause: Cause | None
 def test_what_a_later_version_says_is_left_open() -> None:
     """Numbers that are not known here are None, and a finding without a known state is left out."""
     step = pb.TestStep(name=99, verdict=99, cause=99)  # type: ignore[arg-type]  # of a later version
-    step.models.findings.add(model="large", state=99)  # type: ignore[arg-type]
+    step.models.findings.add(model="large", state=99)
     (found,) = endpoint_test_from_proto(pb.EndpointTest(steps=[step])).steps
     assert (found.name, found.verdict, found.cause) == (None, None, None)
     assert found.detail == ModelsDetail(0, 0)
