@@ -138,7 +138,7 @@ def _store(service: str, store: StoreDiagnosis) -> Check:
 
 
 def _store_name(service: str, store: StoreDiagnosis) -> str:
-    return service if store.name == service else f"{service} {store.name}"
+    return f"{service} {store.name}"
 
 
 def _clocks(answers: Sequence[Answered]) -> Iterable[Check]:

@@ -61,7 +61,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         )
         stack.push_async_callback(redis.aclose)
         runtime.catalog_version = lambda: catalog.current.version
-        runtime.stores.append(Store(StoreKind.VALKEY, "health", lambda: ask_redis(redis, clock)))
+        runtime.stores.append(Store(StoreKind.VALKEY, "states", lambda: ask_redis(redis, clock)))
         store = RedisHealthStore(
             redis,
             catalog.current.domain,

@@ -100,7 +100,7 @@ async def test_a_doctor_finds_a_sound_system_sound(shared: Shared, tmp_path: Pat
     assert {check["area"] for check in checks} == {"service", "settings", "store", "clock"}
     assert not [check for check in checks if check["verdict"] != "passed"]
     stores = {check["name"]: check for check in checks if check["area"] == "store"}
-    assert set(stores) == {"health", "ratelimit limits", "analytics ledger"}
+    assert set(stores) == {"health states", "ratelimit limits", "analytics ledger"}
     assert all(stores[name]["version"] for name in stores)
     for name in ("ratelimit limits", "analytics ledger"):
         assert stores[name]["schema"] == stores[name]["schema_wanted"] > 0
