@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote, urlsplit
 
-import msgspec
-
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Model, Provider
 from libs.catalog.secrets import Keys
@@ -27,7 +25,6 @@ from libs.connectivity import (
     StepVerdict,
 )
 from libs.errors import NotFound
-from libs.types import ErrorClass
 from services.health.connectivity.free_endpoints import FreeEndpoint, free_endpoint
 from services.health.connectivity.model_list import (
     ListedModel,
@@ -36,13 +33,10 @@ from services.health.connectivity.model_list import (
     read_list,
     read_model,
 )
-from services.health.connectivity.network import Address, Answer, Certificate, Connection, Network, StepFailed
+from services.health.connectivity.network import Address, Answer, Connection, Network, StepFailed
+from services.health.connectivity.verdicts import REFUSED, ends_soon, evidence, trouble_of
 from services.health.domain.evidence import ProbeResult
 
-#: A certificate ends soon with less than this left, seconds, or less than a third of its life where that is shorter:
-#: some authorities issue them for days, and renew at a third (letsencrypt.org, "Integration Guide").
-SOON = 14 * 86_400.0
-_SOON_SHARE = 1 / 3
 #: Bytes of a list of models; OpenRouter's, the longest known, has some 600 KB.
 _LIST_BYTES = 8 * 1024 * 1024
 #: Bytes that are read of an answer whose status is what counts.
@@ -175,7 +169,7 @@ class _Run:
         answer = await self._get(self._endpoint.least, self._key, _ANSWER_BYTES)
         self._status = answer.status
         detail = HttpDetail(answer.status)
-        trouble = _trouble(answer, detail)
+        trouble = trouble_of(answer, detail)
         if trouble is not None and trouble.cause is Cause.SERVER_FAULT:
             return trouble
         if not self._endpoint.lists:
@@ -193,13 +187,13 @@ class _Run:
     async def _compare(self) -> Finding:
         if not self._endpoint.lists:
             return Finding(StepVerdict.SKIPPED, Cause.NOT_OFFERED)
-        if self._key is None and self._status in _REFUSED:
+        if self._key is None and self._status in REFUSED:
             return Finding(StepVerdict.SKIPPED, Cause.KEY_NOT_SET)
         if not self._endpoint.comparable:
             return Finding(StepVerdict.SKIPPED, Cause.NOT_COMPARABLE)
         answer = await self._get(self._endpoint.whole, self._key, _LIST_BYTES)
         detail = HttpDetail(answer.status)
-        trouble = _trouble(answer, detail)
+        trouble = trouble_of(answer, detail)
         if trouble is not None:
             return trouble
         listed = read_list(answer.body) if answer.body is not None else None
@@ -233,7 +227,7 @@ class _Run:
                 return Finding(StepVerdict.FAILED, failure.cause)
             if answer.status == 200:
                 return read_model(answer.body) if answer.body is not None else None
-            trouble = _trouble(answer, HttpDetail(answer.status))
+            trouble = trouble_of(answer, HttpDetail(answer.status))
             unsaid = trouble is not None and trouble.cause in (Cause.SERVER_FAULT, Cause.RATE_LIMITED)
             return trouble if unsaid else None
 
@@ -249,61 +243,3 @@ class _Run:
     async def _get(self, rest: str, key: str | None, most: int) -> Answer:
         url = f"{self._base_url}{self._endpoint.path}{rest}"
         return await self._network.get(url, self._endpoint.headers(key), most)
-
-
-#: Statuses of a request without a valid key.
-_REFUSED = frozenset({401, 403, 407})
-
-
-def _trouble(answer: Answer, detail: HttpDetail) -> Finding | None:
-    """Returns the finding of an answer that is not what was asked for; None: it is."""
-    status = answer.status
-    if 200 <= status < 300:
-        return None
-    if status in (401, 407) or (status == 400 and _names_bad_key(answer.body)):
-        return Finding(StepVerdict.FAILED, Cause.KEY_REFUSED, detail)
-    if status >= 500:
-        return Finding(StepVerdict.FAILED, Cause.SERVER_FAULT, detail)
-    others = {403: Cause.LIST_FORBIDDEN, 429: Cause.RATE_LIMITED}
-    return Finding(StepVerdict.WARNING, others.get(status, Cause.UNEXPECTED_ANSWER), detail)
-
-
-def _names_bad_key(body: bytes | None) -> bool:
-    """Returns True for Google's error of a key that does not exist, which comes with status 400
-    (cloud.google.com/apis/design/errors, reason API_KEY_INVALID)."""
-    try:
-        details = msgspec.json.decode(body or b"")["error"]["details"]
-        return any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, AttributeError):
-        return False
-
-
-def ends_soon(certificate: Certificate, now: float) -> bool:
-    """Returns True if the certificate should have been renewed by now."""
-    life = certificate.ends - certificate.begins
-    return certificate.ends - now < min(SOON, _SOON_SHARE * life)
-
-
-def evidence(provider: str, tested: EndpointTest) -> ProbeResult:
-    """Returns the test as a probe's result. A model that is missing is no fault of the provider as a whole."""
-    seconds = sum(step.duration for step in tested.steps)
-    for step in tested.steps:
-        if step.verdict is StepVerdict.FAILED and step.name is not StepName.MODELS:
-            assert step.name is not None
-            assert step.cause is not None
-            sentence = f"test of {step.name.value}: {step.cause.value}".replace("_", " ")
-            return ProbeResult(provider, seconds, _error_class(step), sentence)
-    return ProbeResult(provider, seconds)
-
-
-def _error_class(step: Step) -> ErrorClass:
-    match step.cause:
-        case Cause.TIMED_OUT:
-            return ErrorClass.TIMEOUT
-        case Cause.KEY_REFUSED:
-            return ErrorClass.AUTHENTICATION
-        case Cause.SERVER_FAULT:
-            overloaded = isinstance(step.detail, HttpDetail) and step.detail.status in (503, 529)
-            return ErrorClass.OVERLOADED if overloaded else ErrorClass.SERVER_ERROR
-        case _:
-            return ErrorClass.TRANSPORT

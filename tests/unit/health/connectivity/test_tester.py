@@ -28,7 +28,8 @@ from libs.connectivity import (
 from libs.errors import NotFound
 from libs.types import ErrorClass
 from services.health.connectivity.network import Answer, Certificate
-from services.health.connectivity.tester import SOON, ProviderTester
+from services.health.connectivity.tester import ProviderTester
+from services.health.connectivity.verdicts import SOON
 from services.health.domain.evidence import ProbeResult
 from tests.support.clock import ManualClock
 from tests.support.health import make_catalog
