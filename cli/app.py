@@ -15,7 +15,9 @@ from cli.terminal import configure_output
 def build() -> typer.Typer:
     """Returns the command line with all commands."""
     from cli import alerts
+    from cli.connectivity import connectivity
     from cli.costs import costs
+    from cli.doctor import doctor
     from cli.export import export_ledger
     from cli.failovers import failovers
     from cli.forecast import forecast
@@ -48,6 +50,8 @@ def build() -> typer.Typer:
         app.command()(question)
     app.add_typer(alerts.build(), name="alerts")
     app.command("export")(export_ledger)
+    app.command("test")(connectivity)
+    app.command()(doctor)
     return app
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import grpc
@@ -21,12 +21,14 @@ import uvloop
 
 from libs.catalog.faults import CatalogError
 from libs.clock import Clock, SystemClock
+from libs.diagnosis import SettingRemark, Store
 from libs.http.operations import OperationsServer
 from libs.intake import BytesInFlight, UnknownCallers
+from libs.rpc.diagnosis import DiagnosisServicer, diagnosis_registration
 from libs.rpc.identity import Authenticator, ServiceToken
 from libs.rpc.observe import Observer
 from libs.rpc.server import GrpcServer, Registration
-from libs.settings import EX_USAGE, ServiceSettings, SettingsError, load_settings
+from libs.settings import EX_USAGE, ServiceSettings, SettingsError, load_settings, parse_address
 from libs.telemetry import Metrics, Telemetry, get_logger
 from libs.throttle import Throttle
 from libs.watchdog import Report, Watchdog
@@ -46,8 +48,9 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """The parts that the lifecycle gives to a composition root. `authenticator` and `bytes_in_flight` may be
-    replaced before it yields. All doors of the process share the two bounds on what they take in."""
+    """The parts that the lifecycle gives to a composition root. `authenticator`, `bytes_in_flight` and
+    `catalog_version` may be replaced before it yields, and stores added, for its diagnosis. All doors of the process
+    share the two bounds on what they take in."""
 
     instance_id: str
     clock: Clock
@@ -55,6 +58,8 @@ class Runtime:
     authenticator: Authenticator
     bytes_in_flight: BytesInFlight
     unknown_callers: UnknownCallers
+    stores: list[Store] = field(default_factory=list)
+    catalog_version: Callable[[], str] = str
 
 
 class Server(Protocol):
@@ -150,7 +155,7 @@ class _Process(Generic[SettingsT]):
         try:
             if registrations:
                 server = GrpcServer(
-                    registrations,
+                    [*registrations, self._diagnosis(runtime)],
                     Observer(runtime.metrics, runtime.clock),
                     runtime.authenticator,
                     bytes_in_flight=runtime.bytes_in_flight,
@@ -168,6 +173,26 @@ class _Process(Generic[SettingsT]):
                 await started.drain(0)
             raise
         return servers
+
+    def _diagnosis(self, runtime: Runtime) -> Registration:
+        servicer = DiagnosisServicer(
+            self.service,
+            runtime.instance_id,
+            _remarks(self.settings),
+            runtime.stores,
+            runtime.catalog_version,
+            runtime.clock,
+        )
+        return diagnosis_registration(servicer)
+
+
+def _remarks(settings: ServiceSettings) -> list[SettingRemark]:
+    """Returns what somebody should look at."""
+    remarks = [] if settings.service_token.get_secret_value() else [SettingRemark.NO_SERVICE_TOKEN]
+    host, _ = parse_address(settings.listen)
+    if settings.tls_certificate is None and host not in ("127.0.0.1", "::1", "localhost"):
+        remarks.append(SettingRemark.NO_TLS)
+    return remarks
 
 
 def _blocked_loop(runtime: Runtime) -> Report:

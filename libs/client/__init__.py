@@ -1,6 +1,6 @@
-"""The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
-`ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with
-the server's details."""
+"""The client for callers. `Client` generates; `HealthClient`, `ProviderTestClient`, `SetAsideClient`, `QuotaClient`,
+`CostClient`, `ForecastClient`, `AlertClient`, `RecommendationClient` and `DiagnosisClient` are for operators. Errors
+are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -21,6 +21,7 @@ from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Sile
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.diagnosis import DiagnosisClient
 from libs.client.forecasts import (
     AmountBand,
     ForecastBacktest,
@@ -49,6 +50,7 @@ from libs.client.operations import (
     QuotaForecast,
     QuotaState,
 )
+from libs.client.provider_tests import ProviderTestClient
 from libs.client.recommendations import (
     Advice,
     AdviceChange,
@@ -130,6 +132,7 @@ __all__ = [
     "Costs",
     "Degradation",
     "Delta",
+    "DiagnosisClient",
     "DurationQuantiles",
     "ErrorCount",
     "Event",
@@ -167,6 +170,7 @@ __all__ = [
     "PlannedModel",
     "Prompt",
     "ProviderState",
+    "ProviderTestClient",
     "QuotaClient",
     "QuotaForecast",
     "QuotaState",

@@ -6,11 +6,13 @@ import hmac
 from contextvars import ContextVar
 from typing import Protocol
 
-from libs.errors import FieldViolation, InvalidArgument, Unauthenticated
+from libs.errors import FieldViolation, InvalidArgument, PermissionDenied, Unauthenticated
 
 _caller: ContextVar[str] = ContextVar("pointsman_caller")
 #: The longest key, in characters; longer metadata is not worth hashing.
 MAX_KEY = 512
+#: Name of the caller that sends the service token. No tenant's name begins with a colon.
+OPERATOR = ":operator"
 
 
 class Authenticator(Protocol):
@@ -28,13 +30,13 @@ class ServiceToken:
         self._token = token.encode()
 
     def authenticate(self, key: str | None) -> str:
-        """Returns "service". Raises Unauthenticated for another token."""
+        """Returns OPERATOR. Raises Unauthenticated for another token."""
         if self._token and not hmac.compare_digest((key or "").encode(), self._token):
             raise Unauthenticated(
                 "This service needs the service token as `authorization: Bearer <token>` metadata",
                 reason="SERVICE_TOKEN_REQUIRED",
             )
-        return "service"
+        return OPERATOR
 
 
 def bearer_key(authorization: str | bytes | None) -> str | None:
@@ -65,6 +67,12 @@ def set_caller(name: str) -> None:
 
 
 def current_caller() -> str:
-    """Returns the caller's name: the tenant's for the router, "service" inside. Raises LookupError outside of a
+    """Returns the caller's name: the tenant's, or OPERATOR. Raises LookupError outside of a
     call."""
     return _caller.get()
+
+
+def require_operator() -> None:
+    """Raises PermissionDenied for tenants."""
+    if current_caller() != OPERATOR:
+        raise PermissionDenied("This call is for operators: send the service token", reason="OPERATORS_ONLY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from random import Random, SystemRandom
 
 from pointsman.analytics.v1 import analytics_pb2_grpc
@@ -13,6 +14,7 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.faults import CatalogError
 from libs.catalog.model import Model, Provider
 from libs.catalog.watch import CatalogHolder
+from libs.diagnosis import Store, StoreKind
 from libs.errors import Unavailable
 from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
@@ -30,6 +32,7 @@ from services.analytics.alerts.watch import AlertWatch
 from services.analytics.alerts.webhooks import Webhooks
 from services.analytics.api.servicer import MAX_ALERTS, SERVICE, AnalyticsServicer
 from services.analytics.database.postgres_database import Database, PoolOptions
+from services.analytics.database.postgres_diagnosis import ask_postgres
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
 from services.analytics.database.postgres_partitions import DAY, PARTITIONED
 from services.analytics.forecasts.forecaster import Forecaster
@@ -59,11 +62,13 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
     """Starts without PostgreSQL too: then every call is UNAVAILABLE until it is there. Raises StartError where the
     database is there and its history contradicts our migrations."""
     reader = settings.postgres_reader_dsn
+    migrations = read_migrations()
+    _add_stores(settings, runtime, len(migrations))
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             Database(
                 settings.postgres_dsn.get_secret_value(),
-                read_migrations(),
+                migrations,
                 PoolOptions(
                     readers=settings.postgres_readers,
                     write_timeout=settings.write_timeout,
@@ -94,6 +99,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
         await stack.enter_async_context(_detecting(settings, runtime, database, alerts))
         await stack.enter_async_context(_announcing(settings, runtime, database))
         catalog = await _follow_catalog(settings, stack)
+        runtime.catalog_version = lambda: found.version if (found := catalog()) is not None else ""
         reports, details = PostgresReports(database), PostgresDetails(database)
         adviser = Adviser(
             Sources(reports, details, alerts),
@@ -129,6 +135,15 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                 long_lived=frozenset({"RecordUsage", "WatchAlerts", "WatchSummary"}),
             )
         ]
+
+
+def _add_stores(settings: AnalyticsSettings, runtime: Runtime, wanted: int) -> None:
+    """Names the databases for the process's diagnosis."""
+    dsns = {"ledger": settings.postgres_dsn, "reader": settings.postgres_reader_dsn}
+    for name, dsn in dsns.items():
+        if dsn is not None:
+            ask = partial(ask_postgres, dsn.get_secret_value(), runtime.clock)
+            runtime.stores.append(Store(StoreKind.POSTGRESQL, name, ask, wanted))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -16,11 +17,15 @@ from redis.backoff import NoBackoff
 from libs.catalog.faults import CatalogError
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
+from libs.diagnosis import Store, StoreKind
 from libs.lifecycle import Runtime, StartError, background, run
+from libs.redis_diagnosis import ask_redis
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
 from services.health.adapters.http_endpoints import HttpEndpoints
 from services.health.adapters.redis_store import RedisHealthStore
+from services.health.connectivity.http_network import HttpNetwork
+from services.health.connectivity.tester import ProviderTester
 from services.health.domain.fleet import Fleet
 from services.health.domain.published import PublishedStates
 from services.health.judge import Judge
@@ -55,6 +60,8 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             retry=Retry(NoBackoff(), 1),
         )
         stack.push_async_callback(redis.aclose)
+        runtime.catalog_version = lambda: catalog.current.version
+        runtime.stores.append(Store(StoreKind.VALKEY, "states", lambda: ask_redis(redis, clock)))
         store = RedisHealthStore(
             redis,
             catalog.current.domain,
@@ -63,8 +70,15 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             clock=clock,
             timeout=STORE_TIMEOUT,
         )
-        client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
-        endpoints = HttpEndpoints(client, Keys(), clock, settings.probe_timeout)
+        # As the router calls providers: by the system's certificates, and by no proxy.
+        trust = ssl.create_default_context()
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(
+                verify=trust, trust_env=False, follow_redirects=False, timeout=settings.probe_timeout
+            )
+        )
+        keys = Keys()
+        endpoints = HttpEndpoints(client, keys, clock, settings.probe_timeout)
 
         publisher = Publisher(PublishedStates(secrets.token_hex(8)), metrics)
         judge = Judge(Fleet(breaker, Random(), settings.degraded()), publisher, clock, metrics)
@@ -81,6 +95,14 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
             clock,
             metrics,
         )
+        tester = ProviderTester(
+            HttpNetwork(client, trust),
+            keys,
+            lambda: catalog.current,
+            judge.record_probe,
+            clock,
+            settings.probe_timeout,
+        )
         # The other replicas' judgements, before the first call.
         await sharer.exchange()
         await stack.enter_async_context(background("health-catalog", catalog.run))
@@ -96,7 +118,7 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
                     publisher,
                     Reports(judge, permits),
                     permits,
-                    prober,
+                    tester,
                     Operators(judge, sharer, clock),
                     settings.heartbeat,
                 ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Provider
 from libs.clock import Clock
-from libs.errors import NotFound, Unavailable
+from libs.errors import Unavailable
 from libs.resilience.circuit import CircuitState
 from libs.telemetry import Metrics
 from services.health.domain.evidence import ProbeResult
@@ -56,13 +56,6 @@ class Prober:
         self._probed_at: dict[str, float] = {}
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._probes = metrics.counter("health_probes", "Probes of free endpoints.", ["provider", "result"])
-
-    async def test(self, name: str) -> ProbeResult:
-        """Probes a provider now, whatever its state. Raises NotFound."""
-        provider = self._catalog().providers.get(name)
-        if provider is None:
-            raise NotFound(f"The catalog has no provider {name[:200]!r}")
-        return await self._probe(provider)
 
     async def probe_due(self) -> None:
         """Probes all that are due."""

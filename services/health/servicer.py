@@ -15,17 +15,17 @@ from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
     error_class_from_proto,
-    error_class_to_proto,
     timestamp_from_proto,
     timestamp_to_proto,
 )
 from libs.types import ErrorClass
+from services.health.connectivity.proto_connectivity import endpoint_test_to_proto
+from services.health.connectivity.tester import ProviderTester
 from services.health.domain.evidence import Outcome
 from services.health.domain.target import Mode, Status, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
 from services.health.permits import PermitIssuer
-from services.health.probe import Prober
 from services.health.report import Reports
 from services.health.watch import Publisher
 
@@ -75,7 +75,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         publisher: Publisher,
         reports: Reports,
         permits: PermitIssuer,
-        prober: Prober,
+        tester: ProviderTester,
         operators: Operators,
         heartbeat: float,
     ) -> None:
@@ -83,7 +83,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         self._publisher = publisher
         self._reports = reports
         self._permits = permits
-        self._prober = prober
+        self._tester = tester
         self._operators = operators
         self._heartbeat = heartbeat
 
@@ -126,13 +126,8 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
     async def TestProvider(
         self, request: pb.TestProviderRequest, context: Context
     ) -> pb.TestProviderResponse:
-        result = await self._prober.test(_target(request.provider, "").provider)
-        return pb.TestProviderResponse(
-            reachable=result.error is None,
-            latency=duration_to_proto(result.latency),
-            message=result.message,
-            error_class=error_class_to_proto(result.error),
-        )
+        tests = await self._tester.test(_target(request.provider, "").provider)
+        return pb.TestProviderResponse(endpoints=map(endpoint_test_to_proto, tests))
 
     async def SetProviderMode(
         self, request: pb.SetProviderModeRequest, context: Context

@@ -9,14 +9,16 @@ from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.catalog.faults import CatalogError
 from libs.catalog.watch import CatalogHolder
+from libs.diagnosis import Store, StoreKind
 from libs.lifecycle import Runtime, StartError, background, run
+from libs.redis_diagnosis import ask_redis
 from libs.rpc.channel import client_credentials
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.server import Registration
 from services.ratelimit.adapters.analytics_client import AnalyticsHistory
 from services.ratelimit.adapters.catalog_limits import CatalogLimits
 from services.ratelimit.adapters.no_history import NoHistory
-from services.ratelimit.adapters.redis_functions import Functions, connect
+from services.ratelimit.adapters.redis_functions import Functions, connect, revision_of, source
 from services.ratelimit.adapters.redis_limits import RedisLimitStore
 from services.ratelimit.alerts.alerts import Alerts, AlertSink
 from services.ratelimit.alerts.analytics_client import AnalyticsAlerts
@@ -55,6 +57,15 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             "ratelimit_store_failures", "Calls that the shared store did not answer"
         )
         functions = Functions(redis, failures.inc)
+        runtime.catalog_version = lambda: holder.current.version
+        runtime.stores.append(
+            Store(
+                StoreKind.VALKEY,
+                "limits",
+                lambda: ask_redis(redis, runtime.clock, functions.revision),
+                schema_wanted=revision_of(source()),
+            )
+        )
         store = RedisLimitStore(
             functions,
             holder.current.domain,

@@ -74,12 +74,12 @@ async def assemble(
 ) -> AsyncIterator[list[Registration | Listening]]:
     """Starts whether or not the other services are there. Raises CatalogError, StartError."""
     clock, metrics, rng, ids = runtime.clock, runtime.metrics, Random(), TimeOrderedIds(Random())
-    token = settings.service_token.get_secret_value()
+    token, keys = settings.service_token.get_secret_value(), Keys()
     reloads = metrics.counter("catalog_reloads", "Reloads of the catalog", ("result",))
     catalog = CatalogHolder(
         settings.config, log, on_reload=lambda good: reloads.labels("taken" if good else "refused").inc()
     )
-    keys = Keys()
+    runtime.catalog_version = lambda: catalog.current.version
     async with AsyncExitStack() as stack:
         spool = _open_spool(settings, runtime)
         stack.callback(spool.close)

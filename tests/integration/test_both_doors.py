@@ -13,11 +13,11 @@ from pointsman.router.v1 import router_pb2_grpc
 from libs.catalog.catalog import Catalog
 from libs.client import Client
 from libs.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
+from libs.rpc.identity import OPERATOR
 from libs.rpc.server import Registration
 from libs.types import ErrorClass
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
-from services.router.api.identity import OPERATOR
 from services.router.api.servicer import RouterServicer
 from tests.support.http_door import running_door
 from tests.support.router import KEY, NAME, serve

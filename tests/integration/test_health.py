@@ -172,7 +172,7 @@ async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Star
 
 
 async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
-    """Traffic leaves at once for as long as asked; a probe by hand answers with what it found."""
+    """Traffic leaves at once for as long as asked; a test by hand answers with all its steps."""
     a = await start("a")
     request = pb.TriggerFailoverRequest(
         provider="acme", reason="region trouble", duration=Duration(seconds=3600)
@@ -181,7 +181,9 @@ async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
     assert state.circuit.state == pb.CIRCUIT_STATE_OPEN
     assert 3500 < state.circuit.open_until.seconds - SystemClock().now() <= 3601
     found = await a.stub.TestProvider(pb.TestProviderRequest(provider="acme"))
-    assert found.reachable
+    (tested,) = found.endpoints
+    assert [step.name for step in tested.steps] == list(pb.TestStepName.values())[1:]
+    assert tested.steps[-1].models.findings[0].model == "large"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await a.stub.TestProvider(pb.TestProviderRequest(provider="nobody"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

@@ -424,9 +424,9 @@ async def test_a_lost_function_library_is_loaded_again(redis: Redis) -> None:
 async def test_an_older_library_is_replaced_and_a_newer_one_kept(redis: Redis) -> None:
     """So that of two replicas of different releases the newer decides."""
     functions = Functions(redis)
-    from services.ratelimit.adapters.redis_functions import LIBRARY, _revision, source
+    from services.ratelimit.adapters.redis_functions import LIBRARY, revision_of, source
 
-    present = f"-- revision {_revision(source())}:"
+    present = f"-- revision {revision_of(source())}:"
     for revision, kept in ((0, False), (10**6, True)):
         other = source().replace(present, f"-- revision {revision}:")
         await redis.function_load(other, replace=True)

@@ -9,12 +9,14 @@ from random import Random
 
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Provider, Weighted
+from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState
 from libs.resilience.evidence import BreakerSettings
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
+from services.health.connectivity.tester import ProviderTester
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
 from services.health.domain.fleet import Fleet, SharedState
 from services.health.domain.published import PublishedStates
@@ -28,6 +30,7 @@ from services.health.report import Reports
 from services.health.servicer import ProviderHealthServicer
 from services.health.share import Sharer
 from services.health.watch import Publisher
+from tests.support.provider_network import FakeNetwork
 
 
 @dataclass(slots=True)
@@ -161,13 +164,17 @@ class Replica:
             clock,
             self.metrics,
         )
+        self.network = FakeNetwork()
+        self.tester = ProviderTester(
+            self.network, Keys({}), lambda: self.catalog, self.judge.record_probe, clock, timeout=5.0
+        )
         self.reports = Reports(self.judge, self.permits)
         self.operators = Operators(self.judge, self.sharer, clock)
 
     def servicer(self, heartbeat: float = 3.0) -> ProviderHealthServicer:
         """Its gRPC face."""
         return ProviderHealthServicer(
-            self.judge, self.publisher, self.reports, self.permits, self.prober, self.operators, heartbeat
+            self.judge, self.publisher, self.reports, self.permits, self.tester, self.operators, heartbeat
         )
 
     def state(self, provider: str, model: str = "") -> TargetState:

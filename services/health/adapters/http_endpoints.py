@@ -1,9 +1,8 @@
-"""The free endpoints of each kind of provider."""
+"""Probes of free endpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import httpx
 
@@ -11,32 +10,8 @@ from libs.catalog.model import Provider
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
+from services.health.connectivity.free_endpoints import free_endpoint
 from services.health.domain.evidence import ProbeResult
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A GET that costs nothing. `header` empty: asked without the key, any answer shows that it can be reached."""
-
-    path: str
-    header: str = ""
-    scheme: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-
-# Sources: each vendor's API reference, "list models". Perplexity, Vertex and Bedrock have none that takes the key of
-# the calls, so they are only tested for reachability.
-_REACHABILITY = Endpoint("/")
-_MODELS = Endpoint("/models", "authorization", "Bearer ")
-_ENDPOINTS = {
-    "anthropic": Endpoint("/v1/models?limit=1", "x-api-key", extra={"anthropic-version": "2023-06-01"}),
-    "gemini": Endpoint("/v1beta/models?pageSize=1", "x-goog-api-key"),
-    "azure_openai": Endpoint("/openai/models?api-version=2024-10-21", "api-key"),
-    "cohere": Endpoint("/v1/models?page_size=1", "authorization", "Bearer "),
-    "perplexity": _REACHABILITY,
-    "vertex": _REACHABILITY,
-    "bedrock": _REACHABILITY,
-}
 
 
 def _error_class(status: int) -> ErrorClass | None:
@@ -59,13 +34,11 @@ class HttpEndpoints:
         self._timeout = timeout
 
     async def probe(self, provider: Provider) -> ProbeResult:
-        endpoint = _ENDPOINTS.get(provider.kind, _MODELS)
-        headers = {"accept": "application/json", **endpoint.extra}
+        endpoint = free_endpoint(provider)
         key = self._keys(provider)
-        if key and endpoint.header:
-            headers[endpoint.header] = f"{endpoint.scheme}{key}"
         began = self._clock.monotonic()
-        error, message = await self._ask(provider.base_url + endpoint.path, headers)
+        url = f"{provider.base_url}{endpoint.path}{endpoint.least}"
+        error, message = await self._ask(url, endpoint.headers(key))
         seconds = max(0.0, self._clock.monotonic() - began)
         if key is None and error in (None, ErrorClass.AUTHENTICATION):
             # The routers may have the key though this service does not: an unsigned request proves no bad key.

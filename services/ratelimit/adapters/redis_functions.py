@@ -71,11 +71,19 @@ class Functions:
             code = _stored_code(stored)
             if code == source():
                 return
-            if text and code and _revision(code) > _revision(source()):
+            if text and code and revision_of(code) > revision_of(source()):
                 return
             await self._redis.function_load(source(), replace=True)
         except RedisError as error:
             raise self._unavailable(error) from error
+
+    async def revision(self) -> int:
+        """Returns the revision of the library on the server, 0 where there is none. Raises Unavailable."""
+        try:
+            code = _stored_code(await self._redis.function_list(library=LIBRARY, withcode=True))
+        except RedisError as error:
+            raise self._unavailable(error) from error
+        return revision_of(code) if code else 0
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> bytes:
         """Calls one function. Raises Unavailable."""
@@ -165,7 +173,8 @@ def _is_missing(answer: object) -> bool:
     return isinstance(answer, ResponseError) and "Function not found" in str(answer)
 
 
-def _revision(code: str) -> int:
+def revision_of(code: str) -> int:
+    """Returns the revision of a library's text, 0 where it names none."""
     found = _REVISION.search(code)
     return int(found[1]) if found else 0
 

@@ -13,11 +13,11 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.model import Model, Tenant
 from libs.clock import Clock
 from libs.errors import PermissionDenied, Unauthenticated
+from libs.rpc.identity import OPERATOR
 from libs.rpc.observe import current_span
 from libs.types import Usage
 from services.router.api.accept import Draft, accept
 from services.router.api.fetched import FetchedAddresses
-from services.router.api.identity import OPERATOR
 from services.router.generate.dry_run import DryRun
 from services.router.generate.generate import Generate
 from services.router.planning.candidate import Candidate

@@ -6,11 +6,8 @@ import hmac
 from collections.abc import Callable
 
 from libs.catalog.catalog import Catalog
-from libs.errors import PermissionDenied, Unauthenticated
-from libs.rpc.identity import current_caller
-
-#: Name of the caller that sends the service token. No tenant's name begins with a colon.
-OPERATOR = ":operator"
+from libs.errors import Unauthenticated
+from libs.rpc.identity import OPERATOR
 
 
 class TenantKeys:
@@ -33,9 +30,3 @@ class TenantKeys:
         if self._service_token and hmac.compare_digest(key.encode(), self._service_token):
             return OPERATOR
         raise Unauthenticated("No tenant has this key", reason="KEY_UNKNOWN")
-
-
-def require_operator() -> None:
-    """Raises PermissionDenied for tenants."""
-    if current_caller() != OPERATOR:
-        raise PermissionDenied("This call is for operators: send the service token", reason="OPERATORS_ONLY")

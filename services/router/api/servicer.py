@@ -16,11 +16,10 @@ from libs.rpc.convert import (
     timestamp_to_proto,
     usage_to_proto,
 )
-from libs.rpc.identity import current_caller
+from libs.rpc.identity import current_caller, require_operator
 from services.router.api.accept import Draft
 from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
-from services.router.api.identity import require_operator
 from services.router.api.proto_answer import fill_result, fill_selection, make_event
 from services.router.api.proto_request import read_draft
 from services.router.set_aside.entry import SetAsideEntry

@@ -238,10 +238,9 @@ async def test_a_blocked_provider_is_not_probed(replicas: list[Replica]) -> None
     await a.operators.set_mode(Target("zeta"), Mode.BLOCKED, "no", None)
     await a.prober.probe_due()
     assert a.endpoints.asked == ["acme"]
-    a.endpoints.errors["zeta"] = ErrorClass.AUTHENTICATION
-    assert (await a.prober.test("zeta")).error is ErrorClass.AUTHENTICATION
+    assert await a.tester.test("zeta")
     with pytest.raises(NotFound):
-        await a.prober.test("nobody")
+        await a.tester.test("nobody")
 
 
 async def test_a_broken_provider_is_asked_more_often_and_half_opened_early(
