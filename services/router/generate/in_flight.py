@@ -101,6 +101,8 @@ class InFlight(Struct):
                 attempt.first_token is not None,
                 prefilled,
                 failure.least_window,
+                attempt.provider.route,
+                failure.next_route,
             )
         )
 
@@ -183,6 +185,7 @@ def _attempt(record: UsageRecord) -> Attempt:
         record.usage,
         record.cost_micro_usd,
         record.hedge,
+        record.switched,
     )
 
 

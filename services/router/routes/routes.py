@@ -1,0 +1,269 @@
+"""The routes of this router's providers: chooses, attributes failures, and says what is out (see the room's head)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from random import Random
+
+from msgspec import Struct, structs
+
+from libs.answer import LimitState
+from libs.catalog.catalog import Catalog
+from libs.catalog.model import Model, Provider
+from libs.catalog.routes import Route
+from libs.catalog.secrets import Keys
+from libs.clock import Clock
+from libs.limits import Scope, ScopeKind
+from libs.telemetry import Metrics, get_logger
+from libs.types import OF_REQUEST, RoutePart
+from services.router.health.target_health import Availability, TargetHealth
+from services.router.request.generation import ProviderFailure
+from services.router.routes.blame import blame
+from services.router.routes.choice import choose, headroom
+from services.router.routes.outages import Outage, Outages, place_of
+
+log = get_logger(__name__)
+
+Health = Callable[[Model], TargetHealth]
+#: To callers, who must not read the names of variables, files and addresses.
+NO_KEY_SERVES = "each of its keys is refused, used up or missing"
+
+
+class _State(Struct, frozen=True):
+    """A route as a call finds it: the outages on its way, and the part that keeps it closed; None: none does."""
+
+    provider: Provider
+    route: Route
+    outages: list[Outage]
+    closed: RoutePart | None
+
+
+class Routes:
+    """The routes of all providers that have several keys or endpoints."""
+
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        keys: Keys,
+        limits: Callable[[Scope], Iterable[LimitState]],
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+    ) -> None:
+        """`limits` returns what is known of a scope's limits."""
+        self._catalog = catalog
+        self._keys = keys
+        self._limits = limits
+        self._clock = clock
+        self._rng = rng
+        self._outages = Outages(rng)
+        #: To be told to the other routers.
+        self._changes: list[Outage] = []
+        #: Names of keys that were not there when they were wanted: logged once.
+        self._missing: set[str] = set()
+        self._calls = metrics.counter(
+            "route_calls",
+            "Calls that ended, by the key and endpoint of providers with several",
+            ("provider", "key", "endpoint", "result"),
+        )
+        self._gauge = metrics.gauge(
+            "routes_out",
+            "Keys and endpoints that are out of service, or wait for the trial that ends it",
+            ("part",),
+        )
+        for part in RoutePart:
+            self._gauge.labels(part).set(0)
+
+    def choose(
+        self,
+        provider: Provider,
+        model: Model,
+        tried: Collection[Route] = (),
+        without: Collection[str] = (),
+    ) -> Provider | None:
+        """Returns one of the provider's routes for a call to the model, by weight and headroom, and takes its trial
+        where one is due; one of `tried` only where there is no other, none with a key of `without`. None: no key may
+        be called."""
+        now = self._clock.now()
+        states = [state for state in self._states(now, provider, model) if state.route.key not in without]
+        ready = [state for state in states if state.closed is None]
+        # Without any endpoint that serves, the provider's own breaker is the judge.
+        while pool := ready or [state for state in states if state.closed is RoutePart.ENDPOINT]:
+            pool = [state for state in pool if state.route not in tried] or pool
+            found = pool[
+                choose(
+                    [state.route.weight for state in pool],
+                    [self._room(state.route.key) for state in pool] if len(pool) > 1 else [1.0],
+                    self._rng.random(),
+                )
+            ]
+            if self._has_key(found.provider):
+                for outage in found.outages if found.closed is None else ():
+                    self._outages.begin_trial(now, outage)
+                return found.provider
+            states = [state for state in states if state.route.key != found.route.key]
+            ready = [state for state in states if state.closed is None]
+        return None
+
+    def view(self, health: Health, catalog: Catalog) -> Health:
+        """Returns `health` as planning should see it: a target of which no key serves is down. Costs nothing while
+        nothing is out of service."""
+        if not self._outages:
+            return health
+        now = self._clock.now()
+
+        def seen(model: Model) -> TargetHealth:
+            state, provider = health(model), catalog.providers[model.provider]
+            if not provider.routes or state.availability is Availability.DOWN:
+                return state
+            states = [s for s in self._states(now, provider, model) if self._keys(s.provider) is not None]
+            if any(s.closed is not RoutePart.KEY for s in states):
+                return state
+            waits = [max(self._outages.opens_at(o) for o in s.outages) - now for s in states]
+            return structs.replace(
+                state,
+                availability=Availability.DOWN,
+                reason=NO_KEY_SERVES,
+                retry_after=max(0.0, min(waits)) if waits else None,
+            )
+
+        return seen
+
+    def record_success(self, provider: Provider, model: Model, began: float) -> None:
+        """Records a call by a route which began at `began` (epoch seconds) and gave the answer."""
+        self._count_call(provider, "success")
+        self._put_back_proven(provider, model, began)
+
+    def _put_back_proven(self, provider: Provider, model: Model, began: float) -> None:
+        """Puts back what an answer shows to work, which a refusal of the request is too."""
+        if self._outages:
+            now = self._clock.now()
+            for back in self._outages.record_success(now, began, provider, model.name):
+                self._tell_back(back, "a trial that succeeded")
+
+    def give_up(self, provider: Provider, model: Model) -> None:
+        """Takes back a route that was chosen for a call which has shown nothing: not made, or left by its caller."""
+        if self._outages:
+            self._outages.end_trials(provider, model.name)
+
+    def record_failure(
+        self, provider: Provider, model: Model, began: float, failure: ProviderFailure
+    ) -> None:
+        """Records a call by a route which began at `began` and failed. Where a key or an endpoint is to blame, it is
+        taken out; the failure says then which part the next attempt replaces, and it is held against the provider
+        only where nothing is left to replace it."""
+        self._count_call(provider, failure.error_class)
+        of = self._catalog().providers.get(provider.name)
+        blamed = blame(failure, of, model.name) if of is not None else None
+        if of is None or blamed is None:
+            if failure.error_class in OF_REQUEST:
+                self._put_back_proven(provider, model, began)
+            else:
+                self.give_up(provider, model)
+            return
+        now = self._clock.now()
+        outage = self._outages.record_failure(
+            now,
+            began,
+            place_of(provider, blamed),
+            blamed,
+            failure.error_class,
+            self._version(provider, blamed.part),
+        )
+        if outage is not None:
+            self._changes.append(outage)
+            self._count_out()
+            log.warning(
+                "route_out",
+                provider=provider.name,
+                part=outage.place.part,
+                name=outage.place.name,
+                model=outage.place.model,
+                reason=outage.error_class,
+                seconds=round(outage.until - now, 1),
+                times=outage.times,
+            )
+        if any(s.closed is None and self._keys(s.provider) is not None for s in self._states(now, of, model)):
+            failure.next_route = blamed.part
+        # Of the keys this room alone is the judge: the last one takes the targets out of plans.
+        if failure.next_route is not None or blamed.part is RoutePart.KEY:
+            failure.at_fault = False
+
+    def take_changes(self) -> list[Outage]:
+        """Returns what has changed here since the last call of this, for the other routers."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def all_out(self) -> list[Outage]:
+        """Returns every outage, for a health service that may have forgotten."""
+        return self._outages.all_out()
+
+    def merge(self, change: Outage) -> None:
+        """Takes another router's change. What it says of another key than this router has is left out."""
+        if change.until and change.key_version and change.key_version not in self._versions(change):
+            return
+        if self._outages.merge(self._clock.now(), change):
+            self._count_out()
+
+    def _states(self, now: float, provider: Provider, model: Model) -> list[_State]:
+        """Returns the state of each route that serves the model."""
+        found = []
+        for candidate in provider.routes:
+            route = candidate.route
+            if route is None or not route.serves(model.name):
+                continue
+            outages = self._outages.out(now, candidate, model.name) if self._outages else []
+            outages = [outage for outage in outages if not self._put_back_replaced(now, candidate, outage)]
+            parts = {outage.place.part for outage in outages if self._outages.is_closed(now, outage)}
+            closed = RoutePart.KEY if RoutePart.KEY in parts else next(iter(parts), None)
+            found.append(_State(candidate, route, outages, closed))
+        return found
+
+    def _put_back_replaced(self, now: float, route: Provider, outage: Outage) -> bool:
+        """Puts a key back that is not the one which was taken out. Returns True if it was."""
+        if not outage.key_version or outage.key_version == self._keys.version(route):
+            return False
+        self._tell_back(self._outages.put_back(now, outage), "another key")
+        return True
+
+    def _tell_back(self, back: Outage, by: str) -> None:
+        self._changes.append(back)
+        self._count_out()
+        place = back.place
+        log.info(
+            "route_back", provider=place.provider, part=place.part, name=place.name, model=place.model, by=by
+        )
+
+    def _room(self, key: str) -> float:
+        return headroom(self._limits(Scope(ScopeKind.KEY, key))) if key else 1.0
+
+    def _has_key(self, route: Provider) -> bool:
+        """Returns True if the key is there, or none is needed; logs one that is missing."""
+        if self._keys(route) is not None:
+            self._missing.discard(route.key_name)
+            return True
+        if route.key_name not in self._missing:
+            self._missing.add(route.key_name)
+            log.warning("key_missing", provider=route.name, why=self._keys.why_missing(route))
+        return False
+
+    def _version(self, route: Provider, part: RoutePart) -> str:
+        return self._keys.version(route) if part is RoutePart.KEY else ""
+
+    def _versions(self, change: Outage) -> set[str]:
+        """Returns the version of the key that a change names, as this router has it; empty: it has none."""
+        provider = self._catalog().providers.get(change.place.provider)
+        routes = provider.routes if provider is not None else ()
+        return {self._keys.version(r) for r in routes if r.key_name == change.place.name}
+
+    def _count_call(self, provider: Provider, result: str) -> None:
+        route = provider.route
+        if route is not None:
+            self._calls.labels(provider.name, route.key, route.endpoint, result).inc()
+
+    def _count_out(self) -> None:
+        counts = dict.fromkeys(RoutePart, 0)
+        for outage in self._outages.all_out():
+            counts[outage.place.part] += 1
+        for part, count in counts.items():
+            self._gauge.labels(part).set(count)
