@@ -207,7 +207,8 @@ def _spent_on_routes(failed: Sequence[Failed], envelope: Envelope, others: Seque
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
     """Returns True if the request is at fault: every target that was called refused it. After one that is known to
     refuse requests of this kind, the next is called too."""
-    if any(f.error_class is not ErrorClass.INVALID_REQUEST and f.next_route is None for f in failed):
+    said = [f for f in failed if f.next_route is None]
+    if not said or any(f.error_class is not ErrorClass.INVALID_REQUEST for f in said):
         return False
     more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
     return not (failed[-1].candidate.health.suspect and more)

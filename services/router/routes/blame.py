@@ -10,6 +10,8 @@ from services.router.request.generation import ProviderFailure
 
 #: The longest wait that a provider may ask for, seconds: a day and a little, for quotas of a day.
 LONGEST_WAIT = 90_000.0
+#: And the shortest: it is over when another call asks.
+SHORTEST_WAIT = 0.1
 #: Answers of a proxy in front of the provider, or of one that cannot reach what is behind it.
 _OF_GATEWAY = frozenset({502, 503, 504})
 _SILENT = frozenset({ErrorClass.TRANSPORT, ErrorClass.TIMEOUT, ErrorClass.STALLED})
@@ -56,7 +58,7 @@ def blame(failure: ProviderFailure, provider: Provider, model: str) -> Blame | N
     several_keys, several_endpoints = len(provider.keys) > 1, len(provider.endpoints) > 1
     found, wait = failure.error_class, failure.retry_after
     if wait is not None:
-        wait = min(wait, LONGEST_WAIT)
+        wait = min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
     if found in ACCOUNT_FAULTS:
         if not (several_keys and failure.explicit):
             return None

@@ -23,5 +23,6 @@ def choose(weights: Sequence[int], rooms: Sequence[float], draw: float) -> int:
         sums = list(accumulate(shares))
         if sums[-1] > 0:
             point = draw * sums[-1]
-            return next(index for index, upto in enumerate(sums) if point < upto)
+            # Rounding may bring the point to the sum itself.
+            return next((i for i, upto in enumerate(sums) if point < upto), shares.index(max(shares)))
     return int(draw * len(weights))

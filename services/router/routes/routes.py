@@ -183,7 +183,8 @@ class Routes:
                 seconds=round(outage.until - now, 1),
                 times=outage.times,
             )
-        if any(s.closed is None and self._keys(s.provider) is not None for s in self._states(now, of, model)):
+        others = [state for state in self._states(now, of, model) if state.route != provider.route]
+        if any(state.closed is None and self._keys(state.provider) is not None for state in others):
             failure.next_route = blamed.part
         # Of the keys this room alone is the judge: the last one takes the targets out of plans.
         if failure.next_route is not None or blamed.part is RoutePart.KEY:
