@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from libs.catalog.checks import check, check_amount, check_env_name, check_url
 from libs.catalog.limits import LimitSpec, check_limits
+from libs.limits import MAX_NAME
 
 #: The most keys and the most endpoints of one provider.
 MAX_KEYS = 32
@@ -31,6 +32,7 @@ class ProviderKey:
             check_env_name(self.env)
         check_amount("weight", self.weight, high=MAX_WEIGHT)
         check_limits(self.limits)
+        _check_name(self.name)
 
     @property
     def name(self) -> str:
@@ -50,6 +52,7 @@ class ProviderEndpoint:
         check_url(self.base_url)
         check(not self.base_url.endswith("/"), "base_url must not end with a slash")
         check_amount("weight", self.weight, high=MAX_WEIGHT)
+        _check_name(self.name)
 
     @property
     def name(self) -> str:
@@ -75,6 +78,13 @@ class Route:
 def key_name(env: str, file: str) -> str:
     """Returns the name that a key goes by: the variable's, or the file's without its folder; empty: no key."""
     return env or file.rpartition("/")[2]
+
+
+def _check_name(name: str) -> None:
+    check(
+        0 < len(name) <= MAX_NAME and name.isprintable(),
+        f"the name of a file or an address has 1 to {MAX_NAME} printable characters",
+    )
 
 
 def check_routes(keys: Sequence[ProviderKey], endpoints: Sequence[ProviderEndpoint]) -> None:

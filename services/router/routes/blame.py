@@ -39,13 +39,21 @@ LIMITED = OutageRule(2.0, 60.0, False, 60.0)
 UNREACHABLE = OutageRule(1.0, 60.0, True, 60.0)
 
 
+def rule_of(part: RoutePart, error_class: ErrorClass) -> OutageRule:
+    """Returns the rule of an outage of this part for a failure of this class."""
+    if error_class is ErrorClass.RATE_LIMITED:
+        return LIMITED
+    if part is RoutePart.ENDPOINT:
+        return UNREACHABLE
+    return USED_UP if error_class is ErrorClass.QUOTA_EXHAUSTED else REFUSED
+
+
 class Blame(Struct, frozen=True):
     """The part of a route that a failure is attributed to. `model`: its name, where other models are not concerned;
     `seconds`: stated by the provider, None: by the rule."""
 
     part: RoutePart
-    model: str
-    rule: OutageRule
+    model: str = ""
     seconds: float | None = None
 
 
@@ -64,17 +72,17 @@ def blame(failure: ProviderFailure, provider: Provider, model: str) -> Blame | N
             return None
         if found is ErrorClass.AUTHENTICATION:
             whole = failure.http_status in _OF_WHOLE_KEY
-            return Blame(RoutePart.KEY, "" if whole else model, REFUSED)
+            return Blame(RoutePart.KEY, "" if whole else model)
         # A quota that says when it is whole again is the model's own.
-        return Blame(RoutePart.KEY, "" if wait is None else model, USED_UP, wait)
+        return Blame(RoutePart.KEY, "" if wait is None else model, wait)
     if found is ErrorClass.RATE_LIMITED:
         if not failure.retry_same:
             # The request alone is larger than the rate.
             return None
         if several_keys:
-            return Blame(RoutePart.KEY, model, LIMITED, wait)
+            return Blame(RoutePart.KEY, model, wait)
         # Many vendors limit each region by itself.
-        return Blame(RoutePart.ENDPOINT, model, LIMITED, wait) if several_endpoints else None
+        return Blame(RoutePart.ENDPOINT, model, wait) if several_endpoints else None
     if several_endpoints and (found in _SILENT or failure.http_status in _OF_GATEWAY):
-        return Blame(RoutePart.ENDPOINT, "", UNREACHABLE, wait)
+        return Blame(RoutePart.ENDPOINT, "", wait)
     return None

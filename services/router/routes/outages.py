@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from libs.catalog.model import Provider
 from libs.types import ErrorClass, RoutePart
-from services.router.routes.blame import Blame, OutageRule
+from services.router.routes.blame import Blame, OutageRule, rule_of
 
 #: Places that are remembered at most, out of service or back; the oldest are forgotten first.
 MOST = 1024
@@ -36,7 +36,7 @@ class Place(Struct, frozen=True, cache_hash=True):
 
 class Outage(Struct, frozen=True):
     """The state of a place since `since`. `until` 0: it is in service again. `times`: outages in a row, this one
-    included. `tried`: one call tries it before others may. `key_version`: of the key that was found wanting; empty:
+    included. `key_version`: of the key that was found wanting; empty:
     an endpoint."""
 
     place: Place
@@ -44,9 +44,12 @@ class Outage(Struct, frozen=True):
     since: float
     until: float
     times: int
-    tried: bool
-    forgive: float
     key_version: str = ""
+
+    @property
+    def rule(self) -> OutageRule:
+        """The rule of its length and its end."""
+        return rule_of(self.place.part, self.error_class)
 
 
 class Outages:
@@ -66,7 +69,7 @@ class Outages:
         """Returns the outages that a call to the model by this route (`Provider.route`) would meet: at most four.
         Those that nobody has to try are over with their time."""
         found = [self._known[place] for place in places_of(provider, model) if place in self._out]
-        over = [outage for outage in found if not outage.tried and now >= outage.until]
+        over = [outage for outage in found if not outage.rule.tried and now >= outage.until]
         for outage in over:
             del self._out[outage.place]
         return [outage for outage in found if outage not in over] if over else found
@@ -81,7 +84,7 @@ class Outages:
 
     def begin_trial(self, now: float, outage: Outage) -> None:
         """Takes the trial of a place that is not closed, where it asks for one."""
-        if outage.tried:
+        if outage.rule.tried:
             self._out[outage.place] = now + TRIAL
 
     def end_trials(self, provider: Provider, model: str) -> None:
@@ -98,11 +101,11 @@ class Outages:
         known = self._known.get(place)
         if known is not None and place in self._out and (now < known.until or began < known.since):
             return None
-        rule, times = blame.rule, 1
+        rule, times = rule_of(place.part, error_class), 1
         if known is not None and (place in self._out or now - known.since < rule.forgive):
             times = known.times + 1
         seconds = blame.seconds if blame.seconds is not None else self._length(rule, times)
-        outage = Outage(place, error_class, now, now + seconds, times, rule.tried, rule.forgive, key_version)
+        outage = Outage(place, error_class, now, now + seconds, times, key_version)
         self._keep(outage)
         return outage
 

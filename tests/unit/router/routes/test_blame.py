@@ -7,7 +7,17 @@ import pytest
 from libs.catalog.model import Provider
 from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.types import ErrorClass, RoutePart
-from services.router.routes.blame import LIMITED, LONGEST_WAIT, REFUSED, UNREACHABLE, USED_UP, Blame, blame
+from services.router.routes.blame import (
+    LIMITED,
+    LONGEST_WAIT,
+    REFUSED,
+    UNREACHABLE,
+    USED_UP,
+    Blame,
+    OutageRule,
+    blame,
+    rule_of,
+)
 from tests.support.routing import fail
 
 KEYS = (ProviderKey("A"), ProviderKey("B"))
@@ -28,20 +38,20 @@ def provider(*, keys: bool = True, endpoints: bool = True) -> Provider:
 @pytest.mark.parametrize(
     ("error_class", "status", "wait", "expected"),
     [
-        (ErrorClass.AUTHENTICATION, 401, None, Blame(RoutePart.KEY, "", REFUSED)),
-        (ErrorClass.AUTHENTICATION, 403, None, Blame(RoutePart.KEY, "m", REFUSED)),
-        (ErrorClass.AUTHENTICATION, 400, None, Blame(RoutePart.KEY, "m", REFUSED)),
-        (ErrorClass.QUOTA_EXHAUSTED, 402, None, Blame(RoutePart.KEY, "", USED_UP)),
-        (ErrorClass.QUOTA_EXHAUSTED, 429, 3600.0, Blame(RoutePart.KEY, "m", USED_UP, 3600.0)),
-        (ErrorClass.QUOTA_EXHAUSTED, 429, 1e9, Blame(RoutePart.KEY, "m", USED_UP, LONGEST_WAIT)),
-        (ErrorClass.RATE_LIMITED, 429, 7.0, Blame(RoutePart.KEY, "m", LIMITED, 7.0)),
-        (ErrorClass.RATE_LIMITED, 429, None, Blame(RoutePart.KEY, "m", LIMITED)),
-        (ErrorClass.TRANSPORT, 0, None, Blame(RoutePart.ENDPOINT, "", UNREACHABLE)),
-        (ErrorClass.TIMEOUT, 0, None, Blame(RoutePart.ENDPOINT, "", UNREACHABLE)),
-        (ErrorClass.STALLED, 200, None, Blame(RoutePart.ENDPOINT, "", UNREACHABLE)),
-        (ErrorClass.OVERLOADED, 503, 9.0, Blame(RoutePart.ENDPOINT, "", UNREACHABLE, 9.0)),
-        (ErrorClass.SERVER_ERROR, 502, None, Blame(RoutePart.ENDPOINT, "", UNREACHABLE)),
-        (ErrorClass.SERVER_ERROR, 504, None, Blame(RoutePart.ENDPOINT, "", UNREACHABLE)),
+        (ErrorClass.AUTHENTICATION, 401, None, Blame(RoutePart.KEY, "")),
+        (ErrorClass.AUTHENTICATION, 403, None, Blame(RoutePart.KEY, "m")),
+        (ErrorClass.AUTHENTICATION, 400, None, Blame(RoutePart.KEY, "m")),
+        (ErrorClass.QUOTA_EXHAUSTED, 402, None, Blame(RoutePart.KEY, "")),
+        (ErrorClass.QUOTA_EXHAUSTED, 429, 3600.0, Blame(RoutePart.KEY, "m", 3600.0)),
+        (ErrorClass.QUOTA_EXHAUSTED, 429, 1e9, Blame(RoutePart.KEY, "m", LONGEST_WAIT)),
+        (ErrorClass.RATE_LIMITED, 429, 7.0, Blame(RoutePart.KEY, "m", 7.0)),
+        (ErrorClass.RATE_LIMITED, 429, None, Blame(RoutePart.KEY, "m")),
+        (ErrorClass.TRANSPORT, 0, None, Blame(RoutePart.ENDPOINT, "")),
+        (ErrorClass.TIMEOUT, 0, None, Blame(RoutePart.ENDPOINT, "")),
+        (ErrorClass.STALLED, 200, None, Blame(RoutePart.ENDPOINT, "")),
+        (ErrorClass.OVERLOADED, 503, 9.0, Blame(RoutePart.ENDPOINT, "", 9.0)),
+        (ErrorClass.SERVER_ERROR, 502, None, Blame(RoutePart.ENDPOINT, "")),
+        (ErrorClass.SERVER_ERROR, 504, None, Blame(RoutePart.ENDPOINT, "")),
         (ErrorClass.SERVER_ERROR, 500, None, None),
         (ErrorClass.OVERLOADED, 529, None, None),
         (ErrorClass.MALFORMED, 200, None, None),
@@ -66,7 +76,7 @@ def test_only_what_can_be_replaced_is_blamed() -> None:
     assert blame(fail(ErrorClass.QUOTA_EXHAUSTED, status=402), one_key, "m") is None
     assert blame(fail(ErrorClass.TIMEOUT), one_endpoint, "m") is None
     limited = fail(ErrorClass.RATE_LIMITED, status=429, retry_same=True)
-    assert blame(limited, one_key, "m") == Blame(RoutePart.ENDPOINT, "m", LIMITED)
+    assert blame(limited, one_key, "m") == Blame(RoutePart.ENDPOINT, "m")
 
 
 def test_what_says_nothing_of_the_route_is_not_held_against_it() -> None:
@@ -76,3 +86,19 @@ def test_what_says_nothing_of_the_route_is_not_held_against_it() -> None:
     hurried = fail(ErrorClass.TIMEOUT)
     hurried.at_fault = False
     assert blame(hurried, provider(), "m") is None
+
+
+@pytest.mark.parametrize(
+    ("part", "error_class", "rule"),
+    [
+        (RoutePart.KEY, ErrorClass.AUTHENTICATION, REFUSED),
+        (RoutePart.KEY, ErrorClass.QUOTA_EXHAUSTED, USED_UP),
+        (RoutePart.KEY, ErrorClass.RATE_LIMITED, LIMITED),
+        (RoutePart.ENDPOINT, ErrorClass.RATE_LIMITED, LIMITED),
+        (RoutePart.ENDPOINT, ErrorClass.TRANSPORT, UNREACHABLE),
+        (RoutePart.ENDPOINT, ErrorClass.OVERLOADED, UNREACHABLE),
+    ],
+)
+def test_each_outage_has_its_rule(part: RoutePart, error_class: ErrorClass, rule: OutageRule) -> None:
+    """By what failed and how; every router reads the same from what it is told."""
+    assert rule_of(part, error_class) is rule

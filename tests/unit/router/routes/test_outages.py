@@ -8,12 +8,12 @@ from random import Random
 from libs.catalog.model import Provider
 from libs.catalog.routes import ProviderKey
 from libs.types import ErrorClass, RoutePart
-from services.router.routes.blame import LIMITED, REFUSED, Blame
+from services.router.routes.blame import Blame
 from services.router.routes.outages import MOST, SPREAD, TRIAL, Outage, Outages, Place, place_of
 
 POOL = Provider("a", "openai_compatible", "http://a.test", keys=(ProviderKey("A"), ProviderKey("B")))
 BY_A, BY_B = POOL.routes
-KEY = Blame(RoutePart.KEY, "", REFUSED)
+KEY = Blame(RoutePart.KEY)
 PLACE = place_of(BY_A, KEY)
 
 
@@ -69,7 +69,7 @@ def test_one_call_tries_at_a_time_and_a_lost_trial_gives_way() -> None:
 def test_another_key_is_not_concerned() -> None:
     """What is out is the one key, for all models or for one."""
     outages = Outages(Random(3))
-    refuse(outages, 1000.0, 1000.0, Blame(RoutePart.KEY, "m", REFUSED))
+    refuse(outages, 1000.0, 1000.0, Blame(RoutePart.KEY, "m"))
     assert outages.out(1001.0, BY_A, "m")
     assert not outages.out(1001.0, BY_A, "n")
     assert not outages.out(1001.0, BY_B, "m")
@@ -78,7 +78,8 @@ def test_another_key_is_not_concerned() -> None:
 def test_a_limited_key_is_back_with_its_time() -> None:
     """Nobody has to try it."""
     outages = Outages(Random(3))
-    refuse(outages, 1000.0, 1000.0, Blame(RoutePart.KEY, "m", LIMITED, 5.0))
+    limited = Blame(RoutePart.KEY, "m", 5.0)
+    outages.record_failure(1000.0, 1000.0, place_of(BY_A, limited), limited, ErrorClass.RATE_LIMITED, "v1")
     assert outages.out(1004.9, BY_A, "m")
     assert not outages.out(1005.0, BY_A, "m")
     assert not outages
@@ -87,7 +88,7 @@ def test_a_limited_key_is_back_with_its_time() -> None:
 def test_changes_merge_in_any_order() -> None:
     """Of each place the latest change stays, whichever came last, and each counts once."""
     changes = [
-        Outage(PLACE, ErrorClass.AUTHENTICATION, since, until, 1, True, 60.0, "v1")
+        Outage(PLACE, ErrorClass.AUTHENTICATION, since, until, 1, "v1")
         for since, until in ((10.0, 70.0), (20.0, 0.0), (30.0, 100.0))
     ]
     for order in permutations(changes):
