@@ -116,7 +116,9 @@ async def assemble(
         )
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
-        routes = Routes(lambda: catalog.current, keys, admission.limit_states, clock, rng, metrics)
+        routes = health.routes = Routes(
+            lambda: catalog.current, keys, admission.limit_states, clock, rng, metrics
+        )
         providers = RoutedProviders(
             ProviderClient(transport, wires(clock), keys, clock, learner), routes, clock
         )

@@ -13,6 +13,9 @@ from libs.clock import Clock
 from libs.types import ErrorClass
 from services.health.domain.evidence import ProbeResult
 
+#: Routes of one provider that are asked in one probe, at most.
+MOST_ASKED = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -49,6 +52,17 @@ def _error_class(status: int) -> ErrorClass | None:
     return ErrorClass.SERVER_ERROR if status >= 500 else None
 
 
+def _routes(provider: Provider) -> list[Provider]:
+    """Returns the providers to ask: of several keys and endpoints each once, MOST_ASKED of them at most."""
+    if not provider.routes:
+        return [provider]
+    endpoints = max(1, len(provider.endpoints))
+    keys = len(provider.routes) // endpoints
+    # Routes stand key by key, and each key's endpoint by endpoint.
+    numbers = range(min(max(keys, endpoints), MOST_ASKED))
+    return [provider.routes[number % keys * endpoints + number % endpoints] for number in numbers]
+
+
 class HttpEndpoints:
     """Sends probes with the provider's own key; the response's body is not read. `timeout` in seconds."""
 
@@ -59,6 +73,19 @@ class HttpEndpoints:
         self._timeout = timeout
 
     async def probe(self, provider: Provider) -> ProbeResult:
+        """Of several keys and endpoints one that works is enough: others are asked until one does."""
+        asked = _routes(provider)
+        result = await self._probe(asked[0])
+        for route in asked[1:]:
+            if result.error is None:
+                break
+            found = await self._probe(route)
+            # A refused key shows at least that the provider can be reached.
+            if found.error is None or result.error is not ErrorClass.AUTHENTICATION:
+                result = found
+        return result
+
+    async def _probe(self, provider: Provider) -> ProbeResult:
         endpoint = _ENDPOINTS.get(provider.kind, _MODELS)
         headers = {"accept": "application/json", **endpoint.extra}
         key = self._keys(provider)

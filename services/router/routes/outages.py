@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from random import Random
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from libs.catalog.model import Provider
 from libs.types import ErrorClass, RoutePart
+from services.router.health.route_changes import Outage, Place
 from services.router.routes.blame import Blame, OutageRule, rule_of
 
 #: Places that are remembered at most, out of service or back; the oldest are forgotten first.
@@ -23,33 +24,6 @@ GROWTH = 2.0
 JITTER = 0.2
 #: Of what is left of an outage that another router has found, so that not all try at once.
 SPREAD = 0.1
-
-
-class Place(Struct, frozen=True, cache_hash=True):
-    """A key or an endpoint of a provider, by its name; for one model, or (empty) for all."""
-
-    provider: str
-    part: RoutePart
-    name: str
-    model: str = ""
-
-
-class Outage(Struct, frozen=True):
-    """The state of a place since `since`. `until` 0: it is in service again. `times`: outages in a row, this one
-    included. `key_version`: of the key that was found wanting; empty:
-    an endpoint."""
-
-    place: Place
-    error_class: ErrorClass
-    since: float
-    until: float
-    times: int
-    key_version: str = ""
-
-    @property
-    def rule(self) -> OutageRule:
-        """The rule of its length and its end."""
-        return rule_of(self.place.part, self.error_class)
 
 
 class Outages:
@@ -69,7 +43,11 @@ class Outages:
         """Returns the outages that a call to the model by this route (`Provider.route`) would meet: at most four.
         Those that nobody has to try are over with their time."""
         found = [self._known[place] for place in places_of(provider, model) if place in self._out]
-        over = [outage for outage in found if not outage.rule.tried and now >= outage.until]
+        over = [
+            outage
+            for outage in found
+            if not rule_of(outage.place.part, outage.error_class).tried and now >= outage.until
+        ]
         for outage in over:
             del self._out[outage.place]
         return [outage for outage in found if outage not in over] if over else found
@@ -84,7 +62,7 @@ class Outages:
 
     def begin_trial(self, now: float, outage: Outage) -> None:
         """Takes the trial of a place that is not closed, where it asks for one."""
-        if outage.rule.tried:
+        if rule_of(outage.place.part, outage.error_class).tried:
             self._out[outage.place] = now + TRIAL
 
     def end_trials(self, provider: Provider, model: str) -> None:

@@ -16,11 +16,12 @@ from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics, get_logger
 from libs.types import OF_REQUEST, RoutePart
+from services.router.health.route_changes import Outage
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.request.generation import ProviderFailure
 from services.router.routes.blame import blame
 from services.router.routes.choice import choose, headroom
-from services.router.routes.outages import Outage, Outages, place_of
+from services.router.routes.outages import Outages, place_of
 
 log = get_logger(__name__)
 
@@ -191,16 +192,16 @@ class Routes:
             failure.at_fault = False
 
     def take_changes(self) -> list[Outage]:
-        """Returns what has changed here since the last call of this, for the other routers."""
+        """See `RouteChanges.take_changes`."""
         changes, self._changes = self._changes, []
         return changes
 
     def all_out(self) -> list[Outage]:
-        """Returns every outage, for a health service that may have forgotten."""
+        """See `RouteChanges.all_out`."""
         return self._outages.all_out()
 
     def merge(self, change: Outage) -> None:
-        """Takes another router's change. What it says of another key than this router has is left out."""
+        """See `RouteChanges.merge`. What it says of another key than this router has is left out."""
         if change.until and change.key_version and change.key_version not in self._versions(change):
             return
         if self._outages.merge(self._clock.now(), change):

@@ -8,8 +8,9 @@ from random import Random
 from libs.catalog.model import Provider
 from libs.catalog.routes import ProviderKey
 from libs.types import ErrorClass, RoutePart
+from services.router.health.route_changes import Outage, Place
 from services.router.routes.blame import Blame
-from services.router.routes.outages import MOST, SPREAD, TRIAL, Outage, Outages, Place, place_of
+from services.router.routes.outages import MOST, SPREAD, TRIAL, Outages, place_of
 
 POOL = Provider("a", "openai_compatible", "http://a.test", keys=(ProviderKey("A"), ProviderKey("B")))
 BY_A, BY_B = POOL.routes
