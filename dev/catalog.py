@@ -126,7 +126,8 @@ def _verdict(path: Path, environ: Mapping[str, str]) -> str:
 
 def _usable(catalog: Catalog, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Returns the providers that can be called, and what would have to be set for the others."""
-    usable, missing = [], []
+    usable: list[str] = []
+    missing: list[str] = []
     for provider in catalog.providers.values():
         # With several keys one is enough.
         absent = [what for route in provider.routes or (provider,) if (what := _absent_key(route, environ))]

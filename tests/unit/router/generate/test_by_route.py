@@ -14,10 +14,8 @@ from libs.catalog.catalog import Catalog
 from libs.catalog.model import Provider
 from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.errors import InvalidArgument, ResourceExhausted, Unavailable
-from libs.limits import Amounts, Period, Scope, ScopeKind, Unit
+from libs.limits import Period, Unit
 from libs.types import ErrorClass, RoutePart
-from services.router.admission.admission import Permit
-from services.router.admission.amounts import AdmissionDenied
 from services.router.health.target_health import Availability
 from services.router.ledger.usage_record import Outcome
 from tests.support.routing import (
@@ -217,34 +215,12 @@ async def test_a_stream_goes_on_by_the_next_endpoint() -> None:
     live.assert_settled()
 
 
-class LimitedKeys(FakeAdmission):
-    """Admits nothing by the keys of `full`; `states` are the limits that are known of keys."""
-
-    full: frozenset[str] = frozenset()
-    states: Mapping[str, LimitState] = {}
-
-    def try_admit(self, scopes: Any, amounts: Amounts) -> Permit | None:
-        keys = {scope.name for scope in scopes if scope.kind is ScopeKind.KEY}
-        return None if keys & self.full else super().try_admit(scopes, amounts)
-
-    async def admit(self, claim: Any, timeout: float) -> Permit:
-        key = next(scope for scope in claim.scopes if scope.kind is ScopeKind.KEY)
-        if key.name in self.full:
-            raise AdmissionDenied(denial(f"{key} requests minute", 5.0).violations, 5.0)
-        return await super().admit(claim, timeout)
-
-    def limit_states(self, scope: Scope) -> tuple[LimitState, ...]:
-        found = self.states.get(scope.name)
-        return () if found is None else (found,)
-
-
 async def test_a_key_without_room_leaves_it_to_the_next() -> None:
     """Its own limit refuses it alone: the attempt begins with another key, and the provider is not refused."""
-    admission = LimitedKeys()
-    admission.full = frozenset({"A"})
+    admission = FakeAdmission(denied={"key:A": denial("key:A", 5.0)})
     live = harness(pooled(keys=(replace(A, weight=1000), B)), {"B": ["fine"]}, admission=admission)
     assert len((await ask(live)).attempts) == 1
-    admission.full = frozenset({"A", "B"})
+    admission.denied["key:B"] = denial("key:B", 5.0)
     with pytest.raises(ResourceExhausted):
         await ask(live, request_id="r2")
 
@@ -252,8 +228,7 @@ async def test_a_key_without_room_leaves_it_to_the_next() -> None:
 async def test_load_goes_by_weight_and_headroom() -> None:
     """Of equal weights the key with a quarter of its limit left gets a fifth of the calls; a key without weight gets
     none while another has room."""
-    admission = LimitedKeys()
-    admission.states = {"A": LimitState(Unit.REQUESTS, Period.MINUTE, 100, 25)}
+    admission = FakeAdmission(states={"key:A": (LimitState(Unit.REQUESTS, Period.MINUTE, 100, 25),)})
     live = harness(pooled(keys=(A, B, replace(C, weight=0))), {"a/m": ["fine"]}, admission=admission)
     for number in range(400):
         await ask(live, request_id=f"r{number}", deadline=live.clock.monotonic() + 60)
