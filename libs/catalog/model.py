@@ -25,7 +25,7 @@ from libs.catalog.checks import (
 )
 from libs.catalog.kinds import KINDS
 from libs.catalog.limits import LimitSpec, check_limits
-from libs.catalog.routes import ProviderEndpoint, ProviderKey, Route, check_routes, key_name
+from libs.catalog.routes import ProviderEndpoint, ProviderKey, ProviderRoute, check_routes
 from libs.selection import Strategy
 from libs.types import Priority
 
@@ -91,7 +91,7 @@ class Provider:
     region: str = ""
     keys: tuple[ProviderKey, ...] = ()
     endpoints: tuple[ProviderEndpoint, ...] = ()
-    route: Route | None = None
+    route: ProviderRoute | None = None
     routes: tuple[Provider, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +110,8 @@ class Provider:
     def _make_routes(self) -> tuple[Provider, ...]:
         if len(self.keys) <= 1 and len(self.endpoints) <= 1:
             return ()
-        one = Route(self.key_name, "", 1, frozenset())
-        keys = [(k.env, k.file, Route(k.name, "", k.weight, k.models)) for k in self.keys]
+        one = ProviderRoute(self.key_name, "", 1, frozenset())
+        keys = [(k.env, k.file, ProviderRoute(k.name, "", k.weight, k.models)) for k in self.keys]
         keys = keys or [(self.api_key_env, self.api_key_file, one)]
         endpoints = self.endpoints or (ProviderEndpoint(self.base_url, self.region),)
         return tuple(
@@ -139,7 +139,8 @@ class Provider:
     def key_name(self) -> str:
         """Returns the name that limits of its key go by: the variable's name, or the file's without its folder.
         Providers may share one. Empty: no key."""
-        return key_name(self.api_key_env, self.api_key_file)
+        # Every attempt asks.
+        return self.api_key_env or self.api_key_file.rpartition("/")[2]
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class ProviderKey:
     @property
     def name(self) -> str:
         """Returns the variable's name, or the file's without its folder."""
-        return key_name(self.env, self.file)
+        return self.env or self.file.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ProviderEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ProviderRoute:
     """One key at one endpoint of a provider, by their names; `key` is empty where it takes none. `weight`: its share
     of the load; `models`: the names that it serves, empty: all."""
 
@@ -73,11 +73,6 @@ class Route:
     def serves(self, model: str) -> bool:
         """Returns True if its key may call the model, by its name without the provider."""
         return not self.models or model in self.models
-
-
-def key_name(env: str, file: str) -> str:
-    """Returns the name that a key goes by: the variable's, or the file's without its folder; empty: no key."""
-    return env or file.rpartition("/")[2]
 
 
 def _check_name(name: str) -> None:

@@ -56,7 +56,7 @@ from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.routed_providers import RoutedProviders
 from services.router.providers.wires.wires import wires
-from services.router.routes.routes import Routes
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 from services.router.settings import SHARE_OF_ONE, RouterSettings
 
@@ -116,7 +116,7 @@ async def assemble(
         )
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
-        routes = health.routes = Routes(
+        routes = health.routes = ProviderRoutes(
             lambda: catalog.current, keys, admission.limit_states, clock, rng, metrics
         )
         providers = RoutedProviders(

@@ -18,7 +18,7 @@ from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass, RoutePart
 from services.router.health.health_client import HealthMonitorClient
-from services.router.routes.routes import Routes
+from services.router.routes.routes import ProviderRoutes
 from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import SETTINGS, Served, fleet, until
 from tests.support.routing import catalog, fail, model
@@ -39,7 +39,7 @@ async def server() -> AsyncIterator[RedisServer]:
 @asynccontextmanager
 async def router(
     replica: Served, name: str, environ: dict[str, str], *, already_refused: bool = False
-) -> AsyncIterator[Routes]:
+) -> AsyncIterator[ProviderRoutes]:
     """A router's routes, told of others' by a health client's loops; its key A may be out already, and told."""
     clock, metrics = SystemClock(), Metrics()
     client = HealthMonitorClient(replica.channel, "", name, clock, Random(name), metrics, SETTINGS)
@@ -47,7 +47,9 @@ async def router(
     def present() -> Catalog:
         return CATALOG
 
-    routes = client.routes = Routes(present, Keys(environ), lambda _: (), clock, Random(name), metrics)
+    routes = client.routes = ProviderRoutes(
+        present, Keys(environ), lambda _: (), clock, Random(name), metrics
+    )
     if already_refused:
         refuse(routes)
         routes.take_changes()
@@ -58,7 +60,7 @@ async def router(
         yield routes
 
 
-def refuse(routes: Routes, called: Model = LARGE) -> None:
+def refuse(routes: ProviderRoutes, called: Model = LARGE) -> None:
     """A call by key A that began now is refused."""
     by_a = POOL.routes[0]
     failure = fail(ErrorClass.AUTHENTICATION, status=401)
@@ -66,7 +68,7 @@ def refuse(routes: Routes, called: Model = LARGE) -> None:
     assert failure.next_route is RoutePart.KEY
 
 
-async def until_out(routes: Routes, *keys: str) -> None:
+async def until_out(routes: ProviderRoutes, *keys: str) -> None:
     async def reached() -> bool:
         return sorted(outage.place.name for outage in routes.all_out()) == sorted(keys)
 

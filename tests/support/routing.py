@@ -57,7 +57,7 @@ from services.router.request.generation import (
     TextDelta,
 )
 from services.router.request.usage import ToldUsage
-from services.router.routes.routes import Routes
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 from tests.support.clock import ManualClock
 from tests.support.names import limit_key
@@ -394,7 +394,7 @@ class Harness:
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
         rng = Random(7)
-        self.routes = Routes(
+        self.routes = ProviderRoutes(
             lambda: self.catalog,
             Keys(self.environ),
             self.admission.limit_states,

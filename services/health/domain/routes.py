@@ -44,7 +44,7 @@ class RouteChange:
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What has changed."""
+        """The key of what has changed."""
         return self.provider, self.part, self.name, self.model
 
 

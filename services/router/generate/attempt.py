@@ -13,7 +13,7 @@ from msgspec import Struct, field, structs
 
 from libs.catalog.model import Provider
 from libs.catalog.prices import Pricer, price_version
-from libs.catalog.routes import Route
+from libs.catalog.routes import ProviderRoute
 from libs.clock import Clock
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts
@@ -67,7 +67,7 @@ class Attempts:
         streamed: bool,
         hedge: bool,
         parent: Span,
-        before: Route | None = None,
+        before: ProviderRoute | None = None,
     ) -> RunningAttempt:
         """Returns a running attempt that the spool holds, so that a crash does not lose it. `provider`: the
         candidate's, or one of its routes; `before`: the route by which the attempt before failed at this provider;
@@ -118,7 +118,7 @@ class Attempts:
         return attempt
 
 
-def _switched(before: Route | None, route: Route) -> RoutePart | None:
+def _switched(before: ProviderRoute | None, route: ProviderRoute) -> RoutePart | None:
     """Returns the part of the route before that this one replaces."""
     if before is None or before == route:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from libs.catalog.model import Provider
-from libs.catalog.routes import Route
+from libs.catalog.routes import ProviderRoute
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope, ScopeKind
@@ -20,7 +20,7 @@ from services.router.generate.attempt import Attempts, RunningAttempt
 from services.router.generate.in_flight import InFlight, LimitedCandidate
 from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
-from services.router.routes.routes import Routes
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 
 #: A wait in vain ends this long before the caller's deadline, seconds: so that the caller hears what is full and when
@@ -39,7 +39,7 @@ class Gate:
         health: HealthView,
         attempts: Attempts,
         clock: Clock,
-        routes: Routes,
+        routes: ProviderRoutes,
     ) -> None:
         self._budgets = budgets
         self._admission = admission
@@ -68,7 +68,7 @@ class Gate:
             verdict = self._budgets.check_budgets(plan.budgets)
         if verdict is not UNRESTRICTED and not self._affords(request, candidate, verdict):
             return None
-        full: set[str] = set()
+        full: tuple[str, ...] = ()
         while True:
             provider = candidate.provider
             if provider.routes:
@@ -86,7 +86,7 @@ class Gate:
                 break
             if not self._is_key_full(request, candidate, provider):
                 return None
-            full.add(provider.key_name)
+            full = (*full, provider.key_name)
         # The limiter has answered by now, so no budget is unknown any more.
         if verdict.unsure and not self._affords(
             request, candidate, self._budgets.check_budgets(plan.budgets)
@@ -192,7 +192,7 @@ class Gate:
         request.refused.update((c.target, violations) for c in request.plan.candidates)
 
 
-def _route_before(request: InFlight, candidate: Candidate) -> Route | None:
+def _route_before(request: InFlight, candidate: Candidate) -> ProviderRoute | None:
     """Returns the route by which the request's last attempt failed, where that was at the same target."""
     last = request.failed[-1] if request.failed else None
     return last.route if last is not None and last.candidate.target == candidate.target else None

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from libs.catalog.routes import Route
+from libs.catalog.routes import ProviderRoute
 from libs.types import ACCOUNT_FAULTS, OF_REQUEST, PROVIDER_FAULTS, ErrorClass, RoutePart
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
@@ -70,7 +70,7 @@ class Failed(Struct, frozen=True):
     #: The smallest context window that may hold the prompt, as far as a refusal for its length states it, tokens.
     least_window: int | None = None
     #: The route by which it was called; None: its provider has one key and one endpoint.
-    route: Route | None = None
+    route: ProviderRoute | None = None
     #: The part of the route that failed, where another served in its place: the provider is not at fault.
     next_route: RoutePart | None = None
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from msgspec import structs
 
 from libs.catalog.model import Model, Provider
-from libs.catalog.routes import Route
+from libs.catalog.routes import ProviderRoute
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
@@ -74,7 +74,7 @@ class ProviderClient:
         self._all_models: dict[str | None, TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
         #: By model id, and route where there are several: built anew when the catalog or the key changes.
-        self._endpoints: dict[str | tuple[str, Route], tuple[Provider, Model, Endpoint, str]] = {}
+        self._endpoints: dict[str | tuple[str, ProviderRoute], tuple[Provider, Model, Endpoint, str]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:

@@ -9,25 +9,22 @@ from typing import Any
 from libs.catalog.model import Model, Provider
 from libs.clock import Clock
 from services.router.providers.providers import Providers
-from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
+from services.router.providers.timeouts import AttemptTimeouts
 from services.router.request.generation import Completion, Prompt, ProviderFailure, StreamEnd, StreamEvent
 from services.router.request.usage import ToldUsage
-from services.router.routes.routes import Routes
+from services.router.routes.routes import ProviderRoutes
 
 
 class RoutedProviders:
     """Satisfies `Providers` by another of them. Calls to a provider with one key and one endpoint are just passed
     on."""
 
-    def __init__(self, providers: Providers, routes: Routes, clock: Clock) -> None:
+    def __init__(self, providers: Providers, routes: ProviderRoutes, clock: Clock) -> None:
         self._providers = providers
         self._routes = routes
         self._clock = clock
         self.why_unusable = providers.why_unusable
-
-    def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
-        """See `Providers.learned_times`."""
-        return self._providers.learned_times(model, prompt, tenant)
+        self.learned_times = providers.learned_times
 
     def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts

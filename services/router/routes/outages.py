@@ -32,44 +32,40 @@ class Outages:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._known: OrderedDict[Place, Outage] = OrderedDict()
-        #: Those of them that are out: the place, and the end of its running trial; 0: none runs.
-        self._out: dict[Place, float] = {}
-
-    def __bool__(self) -> bool:
-        """Returns True if anything is out of service."""
-        return bool(self._out)
+        #: Those of them that are out: the place, and the end of its running trial; 0: none runs. Written here alone.
+        self.places: dict[Place, float] = {}
 
     def out(self, now: float, provider: Provider, model: str) -> list[Outage]:
         """Returns the outages that a call to the model by this route (`Provider.route`) would meet: at most four.
         Those that nobody has to try are over with their time."""
-        found = [self._known[place] for place in places_of(provider, model) if place in self._out]
+        found = [self._known[place] for place in places_of(provider, model) if place in self.places]
         over = [
             outage
             for outage in found
             if not rule_of(outage.place.part, outage.error_class).tried and now >= outage.until
         ]
         for outage in over:
-            del self._out[outage.place]
+            del self.places[outage.place]
         return [outage for outage in found if outage not in over] if over else found
 
     def is_closed(self, now: float, outage: Outage) -> bool:
         """Returns True if no call may go there now: its time is not over, or a call is trying it."""
-        return now < max(outage.until, self._out.get(outage.place, 0.0))
+        return now < max(outage.until, self.places.get(outage.place, 0.0))
 
     def opens_at(self, outage: Outage) -> float:
         """Returns the instant from which a call may go there."""
-        return max(outage.until, self._out.get(outage.place, 0.0))
+        return max(outage.until, self.places.get(outage.place, 0.0))
 
     def begin_trial(self, now: float, outage: Outage) -> None:
         """Takes the trial of a place that is not closed, where it asks for one."""
         if rule_of(outage.place.part, outage.error_class).tried:
-            self._out[outage.place] = now + TRIAL
+            self.places[outage.place] = now + TRIAL
 
     def end_trials(self, provider: Provider, model: str) -> None:
         """Ends the trials that a call by this route began, which has shown nothing: the next call tries."""
         for place in places_of(provider, model):
-            if place in self._out:
-                self._out[place] = 0.0
+            if place in self.places:
+                self.places[place] = 0.0
 
     def record_failure(
         self, now: float, began: float, place: Place, blame: Blame, error_class: ErrorClass, key_version: str
@@ -77,10 +73,10 @@ class Outages:
         """Records that a call which began at `began` failed by the place. Returns the outage that began because of
         it; None: it is out already, and the call says no more than the one that took it out."""
         known = self._known.get(place)
-        if known is not None and place in self._out and (now < known.until or began < known.since):
+        if known is not None and place in self.places and (now < known.until or began < known.since):
             return None
         rule, times = rule_of(place.part, error_class), 1
-        if known is not None and (place in self._out or now - known.since < rule.forgive):
+        if known is not None and (place in self.places or now - known.since < rule.forgive):
             times = known.times + 1
         seconds = blame.seconds if blame.seconds is not None else self._length(rule, times)
         outage = Outage(place, error_class, now, now + seconds, times, key_version)
@@ -112,18 +108,18 @@ class Outages:
 
     def all_out(self) -> list[Outage]:
         """Returns every outage that is not over."""
-        return [self._known[place] for place in self._out]
+        return [self._known[place] for place in self.places]
 
     def _keep(self, outage: Outage) -> None:
         place = outage.place
         self._known[place] = outage
         self._known.move_to_end(place)
-        self._out.pop(place, None)
+        self.places.pop(place, None)
         if outage.until:
-            self._out[place] = 0.0
+            self.places[place] = 0.0
         if len(self._known) > MOST:
             oldest, _ = self._known.popitem(last=False)
-            self._out.pop(oldest, None)
+            self.places.pop(oldest, None)
 
     def _length(self, rule: OutageRule, times: int) -> float:
         seconds = min(rule.cap, rule.base * GROWTH ** min(times - 1, 32))

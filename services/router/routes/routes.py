@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
 from msgspec import Struct, structs
@@ -10,13 +10,13 @@ from msgspec import Struct, structs
 from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import Model, Provider
-from libs.catalog.routes import Route
+from libs.catalog.routes import ProviderRoute
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics, get_logger
 from libs.types import OF_REQUEST, RoutePart
-from services.router.health.route_changes import Outage
+from services.router.health.route_changes import Outage, Place
 from services.router.health.target_health import Availability, TargetHealth
 from services.router.request.generation import ProviderFailure
 from services.router.routes.blame import blame
@@ -34,12 +34,12 @@ class _State(Struct, frozen=True):
     """A route as a call finds it: the outages on its way, and the part that keeps it closed; None: none does."""
 
     provider: Provider
-    route: Route
+    route: ProviderRoute
     outages: list[Outage]
     closed: RoutePart | None
 
 
-class Routes:
+class ProviderRoutes:
     """The routes of all providers that have several keys or endpoints."""
 
     def __init__(
@@ -58,6 +58,8 @@ class Routes:
         self._clock = clock
         self._rng = rng
         self._outages = Outages(rng)
+        #: What is out of service; empty: nothing is, and nobody has to ask here. Read-only.
+        self.places_out: Mapping[Place, float] = self._outages.places
         #: To be told to the other routers.
         self._changes: list[Outage] = []
         #: Names of keys that were not there when they were wanted: logged once.
@@ -79,7 +81,7 @@ class Routes:
         self,
         provider: Provider,
         model: Model,
-        tried: Collection[Route] = (),
+        tried: Collection[ProviderRoute] = (),
         without: Collection[str] = (),
     ) -> Provider | None:
         """Returns one of the provider's routes for a call to the model, by weight and headroom, and takes its trial
@@ -107,10 +109,8 @@ class Routes:
         return None
 
     def view(self, health: Health, catalog: Catalog) -> Health:
-        """Returns `health` as planning should see it: a target of which no key serves is down. Costs nothing while
-        nothing is out of service."""
-        if not self._outages:
-            return health
+        """Returns `health` as planning should see it while something is out of service: a target of which no key
+        serves is down."""
         now = self._clock.now()
 
         def seen(model: Model) -> TargetHealth:
@@ -137,14 +137,14 @@ class Routes:
 
     def _put_back_proven(self, provider: Provider, model: Model, began: float) -> None:
         """Puts back what an answer shows to work, which a refusal of the request is too."""
-        if self._outages:
+        if self.places_out:
             now = self._clock.now()
             for back in self._outages.record_success(now, began, provider, model.name):
                 self._tell_back(back, "a trial that succeeded")
 
     def give_up(self, provider: Provider, model: Model) -> None:
         """Takes back a route that was chosen for a call which has shown nothing: not made, or left by its caller."""
-        if self._outages:
+        if self.places_out:
             self._outages.end_trials(provider, model.name)
 
     def record_failure(
@@ -214,7 +214,7 @@ class Routes:
             route = candidate.route
             if route is None or not route.serves(model.name):
                 continue
-            outages = self._outages.out(now, candidate, model.name) if self._outages else []
+            outages = self._outages.out(now, candidate, model.name) if self.places_out else []
             outages = [outage for outage in outages if not self._put_back_replaced(now, candidate, outage)]
             parts = {outage.place.part for outage in outages if self._outages.is_closed(now, outage)}
             closed = RoutePart.KEY if RoutePart.KEY in parts else next(iter(parts), None)

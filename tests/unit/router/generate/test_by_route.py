@@ -16,12 +16,10 @@ from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.errors import InvalidArgument, ResourceExhausted, Unavailable
 from libs.limits import Period, Unit
 from libs.types import ErrorClass, RoutePart
-from services.router.health.target_health import Availability
 from services.router.ledger.usage_record import Outcome
 from tests.support.routing import (
     TENANT,
     FakeAdmission,
-    FakeHealth,
     Harness,
     catalog,
     denial,
@@ -49,7 +47,7 @@ def harness(found: Catalog, script: Mapping[str, list[object]], **more: Any) -> 
 
 
 def faults(harness: Harness) -> list[ErrorClass]:
-    """What health was told of failures."""
+    """The failures that health was told of."""
     return [f for _, f in harness.health.outcomes if f not in (None, ErrorClass.CANCELLED)]
 
 
@@ -106,7 +104,7 @@ async def test_a_fault_of_the_provider_stays_the_providers() -> None:
 
 
 async def test_the_last_endpoint_that_fails_counts_against_the_provider() -> None:
-    """Where no other serves, its breaker sees the fault, and calls go on by way of it."""
+    """As no other serves, its breaker sees the fault, and calls go on by way of it."""
     found = pooled("a/m", "b/m", endpoints=(EU, US))
     live = harness(found, {"a/m": [fail(ErrorClass.TIMEOUT)], "b/m": ["fine"]})
     result = await ask(live)
@@ -259,9 +257,12 @@ async def test_a_wrong_request_is_not_hidden_by_a_refused_key() -> None:
     assert len(live.providers.calls) == 2
 
 
-def test_down_is_seen_by_planning_alone_while_something_is_out() -> None:
-    """With nothing out the view of health is health itself."""
-    live = harness(pooled(keys=(A, B)), {})
-    health = FakeHealth().health_of
-    assert live.routes.view(health, live.catalog) is health
-    assert health(live.catalog.models["a/m"]).availability is Availability.HEALTHY
+async def test_nothing_is_asked_of_routes_while_nothing_is_out() -> None:
+    """The mark that planning reads is there with the first outage, and gone with the last."""
+    live = harness(pooled(keys=(A, replace(B, weight=0))), {"A": [REFUSED, "fine"], "B": ["fine"]})
+    assert not live.routes.places_out
+    await ask(live)
+    assert live.routes.places_out
+    live.environ["A"] = "another"
+    await ask(live, request_id="r2")
+    assert not live.routes.places_out

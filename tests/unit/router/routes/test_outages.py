@@ -68,7 +68,7 @@ def test_one_call_tries_at_a_time_and_a_lost_trial_gives_way() -> None:
 
 
 def test_another_key_is_not_concerned() -> None:
-    """What is out is the one key, for all models or for one."""
+    """The one key alone is out, for all models or for one."""
     outages = Outages(Random(3))
     refuse(outages, 1000.0, 1000.0, Blame(RoutePart.KEY, "m"))
     assert outages.out(1001.0, BY_A, "m")
@@ -83,7 +83,7 @@ def test_a_limited_key_is_back_with_its_time() -> None:
     outages.record_failure(1000.0, 1000.0, place_of(BY_A, limited), limited, ErrorClass.RATE_LIMITED, "v1")
     assert outages.out(1004.9, BY_A, "m")
     assert not outages.out(1005.0, BY_A, "m")
-    assert not outages
+    assert not outages.places
 
 
 def test_changes_merge_in_any_order() -> None:
