@@ -94,16 +94,18 @@ class Gate:
             permit.cancel()
             return None
         ticket = None
+        if provider.route is not None:
+            self._routes.begin_call(provider, candidate.model)
         if self._set_aside.begin_call(candidate.provider, candidate.model, generation, stream=request.stream):
             try:
                 ticket = await self._health.begin_call(candidate.model, generation.tenant)
             except BaseException:
                 permit.cancel()
+                self._give_route_up(candidate, provider)
                 raise
         if ticket is None:
             permit.cancel()
-            if provider.route is not None:
-                self._routes.give_up(provider, candidate.model)
+            self._give_route_up(candidate, provider)
             request.refused[candidate.target] = ()
             return None
         return self._attempts.begin(
@@ -151,11 +153,14 @@ class Gate:
         """Returns True if nothing but the key's own limits refused the attempt, and others may have room."""
         if provider.route is None:
             return False
-        self._routes.give_up(provider, candidate.model)
         violations = request.refused.get(candidate.target, ())
         return bool(violations) and all(
             not isinstance(v.key, str) and v.key.scope.kind is ScopeKind.KEY for v in violations
         )
+
+    def _give_route_up(self, candidate: Candidate, provider: Provider) -> None:
+        if provider.route is not None:
+            self._routes.give_up(provider, candidate.model)
 
     def _affords(self, request: InFlight, candidate: Candidate, verdict: BudgetVerdict) -> bool:
         """Returns True if the budgets' thresholds let the candidate pass; records a refusal."""

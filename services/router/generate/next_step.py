@@ -73,6 +73,8 @@ class Failed(Struct, frozen=True):
     route: ProviderRoute | None = None
     #: The part of the route that failed, where another served in its place: the provider is not at fault.
     next_route: RoutePart | None = None
+    #: Another route that the request has not taken may be, though it is out of service too.
+    spare_route: bool = False
 
     @property
     def of_request(self) -> bool:
@@ -182,6 +184,12 @@ def next_step(
     if resumed is not None:
         return Wait(resumed, SAME_PROVIDER_BACKOFF * jitter, prefill=_takes_prefill(resumed, failed))
     # Nobody else is left.
+    if (
+        last.spare_route
+        and last.candidate.target not in refused
+        and _affordable(last.candidate, failed, envelope)
+    ):
+        return Try(last.candidate, spends_retry=True, prefill=_takes_prefill(last.candidate, failed))
     return _wait_for(failed, failed, envelope, now, refused, margin) or GiveUp("PROVIDERS_FAILED")
 
 

@@ -139,7 +139,8 @@ class ProviderFailure(Exception):
     unrelated requests agree. `unsupported`: the feature that this model does not support, None: not known.
     `least_window`: the smallest context window that may hold a prompt that was too long, in tokens; 0: any may, None:
     not stated. `next_route`: the part of the provider's route that failed, where another serves in its place; None:
-    there is none, or the route is not to blame.
+    there is none, or the route is not to blame. `spare_parts`: the names of the keys, or endpoints, that may be
+    taken instead where nothing else is left.
 
     `unredacted` and `deciding_words` exist between a wire and the provider client only, which clears them: the
     provider's words with nothing hidden, and those of them that decided where it is not explicit.
@@ -170,5 +171,6 @@ class ProviderFailure(Exception):
         self.least_window = least_window
         self.at_fault = True
         self.next_route: RoutePart | None = None
+        self.spare_parts: frozenset[str] = frozenset()
         self.unredacted = ""
         self.deciding_words = ""

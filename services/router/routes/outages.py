@@ -6,6 +6,7 @@ A change is one value that routers hand each other: of two on one place the late
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from random import Random
 
@@ -20,6 +21,8 @@ from services.router.routes.blame import Blame, OutageRule, rule_of
 MOST = 1024
 #: A trial whose end is never reported gives way to the next after this, seconds.
 TRIAL = 30.0
+#: Where nothing else is left, what is out is tried before its time, so often at most, seconds.
+LAST_RESORT = 5.0
 GROWTH = 2.0
 JITTER = 0.2
 #: Of what is left of an outage that another router has found, so that not all try at once.
@@ -56,6 +59,13 @@ class Outages:
         """Returns the instant from which a call may go there."""
         return max(outage.until, self.places.get(outage.place, 0.0))
 
+    def last_resort_at(self, outage: Outage) -> float:
+        """Returns the instant from which a call that has no other way may try the place before its time; infinity:
+        never, since the provider said when, or as good as that."""
+        if not rule_of(outage.place.part, outage.error_class).tried:
+            return math.inf
+        return max(outage.since + LAST_RESORT, self.places.get(outage.place, 0.0))
+
     def begin_trial(self, now: float, outage: Outage) -> None:
         """Takes the trial of a place that is not closed, where it asks for one."""
         if rule_of(outage.place.part, outage.error_class).tried:
@@ -74,6 +84,9 @@ class Outages:
         it; None: it is out already, and the call says no more than the one that took it out."""
         known = self._known.get(place)
         if known is not None and place in self.places and (now < known.until or began < known.since):
+            if began >= known.since:
+                # A last resort.
+                self.places[place] = now + LAST_RESORT
             return None
         rule, times = rule_of(place.part, error_class), 1
         if known is not None and (place in self.places or now - known.since < rule.forgive):

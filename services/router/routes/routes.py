@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import IntEnum
 from random import Random
 
 from msgspec import Struct, structs
@@ -30,13 +31,38 @@ Health = Callable[[Model], TargetHealth]
 NO_KEY_SERVES = "each of its keys is refused, used up or missing"
 
 
+class Standing(IntEnum):
+    """The ways in which a route may be taken, best first."""
+
+    READY = 0
+    #: Its endpoint is out. Without any that serves, the provider's own breaker is the judge.
+    ENDPOINT_OUT = 1
+    #: Its key is out, and may be tried all the same where nothing else is left.
+    LAST_RESORT = 2
+    #: Its key is out.
+    CLOSED = 3
+
+
 class _State(Struct, frozen=True):
-    """A route as a call finds it: the outages on its way, and the part that keeps it closed; None: none does."""
+    """A route as a call finds it. `back`: the instant from which it may be taken, if only as a last resort;
+    `endpoint_out`: its endpoint is out, whatever its key is."""
 
     provider: Provider
     route: ProviderRoute
-    outages: list[Outage]
-    closed: RoutePart | None
+    standing: Standing
+    back: float
+    endpoint_out: bool
+
+
+def _shares(state: _State, tried: Collection[ProviderRoute]) -> bool:
+    """Returns True if what speaks against the route has been met by one of `tried`: its endpoint or its key; of one
+    that is ready, the route itself."""
+    route = state.route
+    if state.standing is Standing.ENDPOINT_OUT:
+        return any(other.endpoint == route.endpoint for other in tried)
+    if state.standing is Standing.LAST_RESORT:
+        return any(other.key == route.key for other in tried)
+    return route in tried
 
 
 class ProviderRoutes:
@@ -84,15 +110,27 @@ class ProviderRoutes:
         tried: Collection[ProviderRoute] = (),
         without: Collection[str] = (),
     ) -> Provider | None:
-        """Returns one of the provider's routes for a call to the model, by weight and headroom, and takes its trial
-        where one is due; one of `tried` only where there is no other, none with a key of `without`. None: no key may
-        be called."""
+        """Returns one of the provider's routes for a call to the model, by weight and headroom; one of `tried` only
+        where there is no other, none with a key of `without`. None: no key may be called."""
         now = self._clock.now()
-        states = [state for state in self._states(now, provider, model) if state.route.key not in without]
-        ready = [state for state in states if state.closed is None]
-        # Without any endpoint that serves, the provider's own breaker is the judge.
-        while pool := ready or [state for state in states if state.closed is RoutePart.ENDPOINT]:
-            pool = [state for state in pool if state.route not in tried] or pool
+        states = [
+            state
+            for state in self._states(now, provider, model)
+            if state.standing is not Standing.CLOSED and state.route.key not in without
+        ]
+
+        def order(state: _State) -> tuple[bool, int, bool, bool]:
+            again = _shares(state, tried)
+            return (
+                again and state.standing is not Standing.READY,
+                state.standing,
+                state.endpoint_out,
+                again,
+            )
+
+        while states:
+            best = min(map(order, states))
+            pool = [state for state in states if order(state) == best]
             found = pool[
                 choose(
                     [state.route.weight for state in pool],
@@ -101,12 +139,19 @@ class ProviderRoutes:
                 )
             ]
             if self._has_key(found.provider):
-                for outage in found.outages if found.closed is None else ():
-                    self._outages.begin_trial(now, outage)
                 return found.provider
             states = [state for state in states if state.route.key != found.route.key]
-            ready = [state for state in states if state.closed is None]
         return None
+
+    def begin_call(self, provider: Provider, model: Model) -> None:
+        """Takes the trials of a route that was chosen, for the call that begins now."""
+        if self.places_out:
+            now = self._clock.now()
+            for outage in self._outages.out(now, provider, model.name):
+                # An endpoint that is out before its time is not tried: it is called because all are out.
+                early = outage.place.part is RoutePart.KEY
+                if early or not self._outages.is_closed(now, outage):
+                    self._outages.begin_trial(now, outage)
 
     def view(self, health: Health, catalog: Catalog) -> Health:
         """Returns `health` as planning should see it while something is out of service: a target of which no key
@@ -118,14 +163,14 @@ class ProviderRoutes:
             if not provider.routes or state.availability is Availability.DOWN:
                 return state
             states = [s for s in self._states(now, provider, model) if self._keys(s.provider) is not None]
-            if any(s.closed is not RoutePart.KEY for s in states):
+            if any(s.standing <= Standing.ENDPOINT_OUT for s in states):
                 return state
-            waits = [max(self._outages.opens_at(o) for o in s.outages) - now for s in states]
             return structs.replace(
                 state,
                 availability=Availability.DOWN,
                 reason=NO_KEY_SERVES,
-                retry_after=max(0.0, min(waits)) if waits else None,
+                retry_after=max(0.0, min(s.back for s in states) - now) if states else None,
+                trial=any(s.standing is Standing.LAST_RESORT for s in states),
             )
 
         return seen
@@ -143,7 +188,7 @@ class ProviderRoutes:
                 self._tell_back(back, "a trial that succeeded")
 
     def give_up(self, provider: Provider, model: Model) -> None:
-        """Takes back a route that was chosen for a call which has shown nothing: not made, or left by its caller."""
+        """Gives the trials of a call back which has shown nothing: not made, or left by its caller."""
         if self.places_out:
             self._outages.end_trials(provider, model.name)
 
@@ -162,6 +207,8 @@ class ProviderRoutes:
             else:
                 self.give_up(provider, model)
             return
+        # Of another part it has shown nothing.
+        self.give_up(provider, model)
         now = self._clock.now()
         outage = self._outages.record_failure(
             now,
@@ -184,9 +231,17 @@ class ProviderRoutes:
                 seconds=round(outage.until - now, 1),
                 times=outage.times,
             )
-        others = [state for state in self._states(now, of, model) if state.route != provider.route]
-        if any(state.closed is None and self._keys(state.provider) is not None for state in others):
+        others = [
+            state
+            for state in self._states(now, of, model)
+            if state.route != provider.route and self._keys(state.provider) is not None
+        ]
+        if any(state.standing is Standing.READY for state in others):
             failure.next_route = blamed.part
+        spare = [state.route for state in others if state.standing is not Standing.CLOSED]
+        failure.spare_parts = frozenset(
+            [route.key if blamed.part is RoutePart.KEY else route.endpoint for route in spare]
+        )
         # Of the keys this room alone is the judge: the last one takes the targets out of plans.
         if failure.next_route is not None or blamed.part is RoutePart.KEY:
             failure.at_fault = False
@@ -216,10 +271,23 @@ class ProviderRoutes:
                 continue
             outages = self._outages.out(now, candidate, model.name) if self.places_out else []
             outages = [outage for outage in outages if not self._put_back_replaced(now, candidate, outage)]
-            parts = {outage.place.part for outage in outages if self._outages.is_closed(now, outage)}
-            closed = RoutePart.KEY if RoutePart.KEY in parts else next(iter(parts), None)
-            found.append(_State(candidate, route, outages, closed))
+            found.append(self._state(now, candidate, route, outages))
         return found
+
+    def _state(
+        self, now: float, provider: Provider, route: ProviderRoute, outages: Sequence[Outage]
+    ) -> _State:
+        closed = [outage for outage in outages if self._outages.is_closed(now, outage)]
+        keys = [outage for outage in closed if outage.place.part is RoutePart.KEY]
+        endpoint_out = len(closed) > len(keys)
+        if not keys:
+            standing = Standing.ENDPOINT_OUT if endpoint_out else Standing.READY
+            return _State(provider, route, standing, now, endpoint_out)
+        back = max(
+            min(self._outages.opens_at(outage), self._outages.last_resort_at(outage)) for outage in keys
+        )
+        standing = Standing.LAST_RESORT if now >= back else Standing.CLOSED
+        return _State(provider, route, standing, back, endpoint_out)
 
     def _put_back_replaced(self, now: float, route: Provider, outage: Outage) -> bool:
         """Puts a key back that is not the one which was taken out. Returns True if it was."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from libs.errors import InvalidArgument, ResourceExhausted, Unavailable
 from libs.limits import Period, Unit
 from libs.types import ErrorClass, RoutePart
 from services.router.ledger.usage_record import Outcome
+from services.router.routes.outages import LAST_RESORT
 from tests.support.routing import (
     TENANT,
     FakeAdmission,
@@ -124,8 +127,30 @@ async def test_without_any_key_that_serves_the_provider_is_down() -> None:
         await ask(live, request_id="r2")
     assert second.value.reason == "PROVIDERS_DOWN"
     assert "each of its keys is refused, used up or missing" in second.value.message
-    assert 0 < (second.value.retry_after or 0.0) <= 72
+    assert 0 < (second.value.retry_after or 0.0) <= LAST_RESORT
     assert len(live.providers.calls) == 2
+
+
+async def test_with_nobody_else_left_a_key_is_tried_before_its_time() -> None:
+    """A key that was mended meanwhile answers though its outage would last; tried in vain, it is left alone for some
+    seconds, and where another provider serves, it is not tried at all."""
+    for others, expected in ((("a/m",), "fine"), (("a/m", "b/m"), "elsewhere")):
+        live = harness(pooled(*others, keys=(A, B)), {"A": [REFUSED, REFUSED, "fine"], "B": [REFUSED]})
+        live.script["b/m"] = ["elsewhere"]
+        live.providers.seconds = 0.0
+        live.clock.advance(1)
+        texts = []
+        for number in range(40):
+            live.clock.advance(0.5)
+            try:
+                deadline = live.clock.monotonic() + 60
+                texts.append((await ask(live, request_id=f"r{number}", deadline=deadline)).text)
+            except Unavailable:
+                texts.append("")
+        assert texts[-1] == expected
+        by_a = live.providers.routes.count(("A", "a.test/v1"))
+        assert by_a <= (2 if expected == "elsewhere" else 40)
+        assert live.providers.routes.count(("B", "a.test/v1")) <= 4
 
 
 async def test_a_key_is_tried_by_one_call_when_its_time_is_over_and_comes_back() -> None:
@@ -266,3 +291,49 @@ async def test_nothing_is_asked_of_routes_while_nothing_is_out() -> None:
     live.environ["A"] = "another"
     await ask(live, request_id="r2")
     assert not live.routes.places_out
+
+
+async def test_a_caller_that_leaves_before_its_call_gives_the_trial_back() -> None:
+    """The key's trial is the next call's: not lost, and not waited for."""
+    live = harness(pooled(keys=(A, replace(B, weight=0))), {"A": [REFUSED, "fine"], "B": ["fine"]})
+    await ask(live)
+    live.clock.advance(100)
+    (out,) = live.routes.all_out()
+    route = live.catalog.providers["a"].routes[0]
+    live.routes.begin_call(route, live.catalog.models["a/m"])
+    assert live.routes.places_out[out.place] > live.clock.now()
+    live.routes.give_up(route, live.catalog.models["a/m"])
+    await ask(live, request_id="r2", deadline=live.clock.monotonic() + 60)
+    assert [key for key, _ in live.providers.routes] == ["A", "B", "A"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_call_is_lost_while_a_key_and_an_endpoint_serve(seed: int) -> None:
+    """Keys are revoked and given back, endpoints break and are mended, one of each at a time, while others are still
+    out for what they had before; every request is answered by this provider, within its attempts. A fault counts
+    against it only where all endpoints are out at once, and never two in a row."""
+    rng = Random(seed)
+    endpoints = (EU, US, ProviderEndpoint("http://ap.test"))
+    live = harness(pooled(keys=(A, B, C), endpoints=endpoints), {"a/m": ["fine"]})
+    faults_of = {
+        "A": fail(ErrorClass.AUTHENTICATION, status=401),
+        "B": fail(ErrorClass.QUOTA_EXHAUSTED, status=402),
+        "C": fail(ErrorClass.RATE_LIMITED, status=429, retry_same=True, retry_after=3.0),
+        "eu.test": fail(ErrorClass.TRANSPORT, retry_same=True),
+        "us.test": fail(ErrorClass.TIMEOUT),
+        "ap.test": fail(ErrorClass.OVERLOADED, status=503, retry_same=True),
+    }
+    for number in range(150):
+        if number % 10 == 0:
+            for name in faults_of:
+                live.script.pop(name, None)
+            for name in (rng.choice("ABC"), rng.choice([endpoint.name for endpoint in endpoints])):
+                if rng.random() < 0.8:
+                    live.script[name] = [faults_of[name]]
+        result = await ask(live, request_id=f"r{number}", deadline=live.clock.monotonic() + 60)
+        assert result.text == "fine", number
+        live.clock.advance(rng.expovariate(0.2))
+    told = [f for _, f in live.health.outcomes if f is not ErrorClass.CANCELLED]
+    assert not any(first and second for first, second in pairwise(told))
+    assert sum(f is not None for f in told) <= 3
+    live.assert_settled()
