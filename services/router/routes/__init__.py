@@ -17,7 +17,8 @@ A provider with one key and one endpoint has no routes, and costs nothing here.
 
 Recovery: when its time is over, one call tries a refused key or a failed endpoint; its answer puts it back, another
 fault takes it out for twice as long, with jitter, up to a cap. A key that was limited is simply back. A key that was
-replaced is back at once. Where a request has no other way left, neither route nor provider, what is out is tried before
-its time, a key every 5 s at most: it may have been mended long ago. A trial without an end gives way to the next after 30 s. Every change goes to the other
-routers by way of the health service, so a fleet meets a revoked key once; without the service each finds out alone.
+replaced is back at once. Where a request has no other way left, neither route nor provider, what is out is tried
+before its time, a key every 5 s at most: it may have been mended long ago. A trial without an end gives way to the
+next after 30 s. Every change goes to the other routers by way of the health service, so a fleet meets a revoked key
+once; without the service each finds out alone.
 """

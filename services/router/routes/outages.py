@@ -83,10 +83,11 @@ class Outages:
         """Records that a call which began at `began` failed by the place. Returns the outage that began because of
         it; None: it is out already, and the call says no more than the one that took it out."""
         known = self._known.get(place)
-        if known is not None and place in self.places and (now < known.until or began < known.since):
-            if began >= known.since:
-                # A last resort.
-                self.places[place] = now + LAST_RESORT
+        if known is not None and began < known.since:
+            return None
+        if known is not None and place in self.places and now < known.until:
+            # It was a last resort.
+            self.places[place] = now + LAST_RESORT
             return None
         rule, times = rule_of(place.part, error_class), 1
         if known is not None and (place in self.places or now - known.since < rule.forgive):

@@ -49,6 +49,9 @@ def test_calls_from_before_say_no_more() -> None:
     assert refuse(outages, 1001.0, 999.5) is None
     assert outages.record_success(1002.0, 999.9, BY_A, "m") == []
     assert outages.out(1003.0, BY_A, "m") == [first]
+    outages.record_success(1100.0, 1099.0, BY_A, "m")
+    assert refuse(outages, 1101.0, 1099.5) is None
+    assert outages.out(1102.0, BY_A, "m") == []
 
 
 def test_one_call_tries_at_a_time_and_a_lost_trial_gives_way() -> None:
