@@ -30,8 +30,8 @@ class RoutedProviders:
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> Coroutine[Any, Any, Completion]:
         """See `Providers.complete`."""
-        completion = self._providers.complete(provider, model, prompt, timeouts)
-        return completion if provider.route is None else self._observed(provider, model, completion)
+        complete = self._providers.complete if provider.route is None else self._observed
+        return complete(provider, model, prompt, timeouts)
 
     def stream(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
@@ -41,11 +41,11 @@ class RoutedProviders:
         return batches if provider.route is None else self._observed_stream(provider, model, batches)
 
     async def _observed(
-        self, provider: Provider, model: Model, completion: Coroutine[Any, Any, Completion]
+        self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> Completion:
         began, settled = self._clock.now(), False
         try:
-            completed = await completion
+            completed = await self._providers.complete(provider, model, prompt, timeouts)
             settled = True
             self._routes.record_success(provider, model, began)
             return completed

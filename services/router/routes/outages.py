@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from random import Random
 
 from msgspec import structs
@@ -119,6 +120,12 @@ class Outages:
             outage = structs.replace(outage, until=outage.until + left * SPREAD * self._rng.random())
         self._keep(outage)
         return True
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """Forgets places that are there no more."""
+        for place in places:
+            self._known.pop(place, None)
+            self.places.pop(place, None)
 
     def all_out(self) -> list[Outage]:
         """Returns every outage that is not over."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
@@ -23,6 +22,7 @@ from services.router.request.generation import ProviderFailure
 from services.router.routes.blame import blame
 from services.router.routes.choice import choose, headroom
 from services.router.routes.outages import Outages, place_of
+from services.router.routes.standing import RouteState, Standing, shares, state_of
 
 log = get_logger(__name__)
 
@@ -31,38 +31,13 @@ Health = Callable[[Model], TargetHealth]
 NO_KEY_SERVES = "each of its keys is refused, used up or missing"
 
 
-class Standing(IntEnum):
-    """The ways in which a route may be taken, best first."""
-
-    READY = 0
-    #: Its endpoint is out. Without any that serves, the provider's own breaker is the judge.
-    ENDPOINT_OUT = 1
-    #: Its key is out, and may be tried all the same where nothing else is left.
-    LAST_RESORT = 2
-    #: Its key is out.
-    CLOSED = 3
-
-
-class _State(Struct, frozen=True):
-    """A route as a call finds it. `back`: the instant from which it may be taken, if only as a last resort;
-    `endpoint_out`: its endpoint is out, whatever its key is."""
-
-    provider: Provider
-    route: ProviderRoute
-    standing: Standing
-    back: float
-    endpoint_out: bool
-
-
-def _shares(state: _State, tried: Collection[ProviderRoute]) -> bool:
-    """Returns True if what speaks against the route has been met by one of `tried`: its endpoint or its key; of one
-    that is ready, the route itself."""
-    route = state.route
-    if state.standing is Standing.ENDPOINT_OUT:
-        return any(other.endpoint == route.endpoint for other in tried)
-    if state.standing is Standing.LAST_RESORT:
-        return any(other.key == route.key for other in tried)
-    return route in tried
+def _is_in(place: Place, catalog: Catalog) -> bool:
+    """Returns True if the catalog still has the key or the endpoint, as one of several."""
+    provider = catalog.providers.get(place.provider)
+    routes = [r.route for r in provider.routes if r.route is not None] if provider is not None else []
+    if place.part is RoutePart.KEY:
+        return any(route.key == place.name for route in routes)
+    return any(route.endpoint == place.name for route in routes)
 
 
 class ProviderRoutes:
@@ -86,6 +61,8 @@ class ProviderRoutes:
         self._outages = Outages(rng)
         #: What is out of service; empty: nothing is, and nobody has to ask here. Read-only.
         self.places_out: Mapping[Place, float] = self._outages.places
+        #: The catalog of which all places that are out were looked at.
+        self._seen: Catalog | None = None
         #: To be told to the other routers.
         self._changes: list[Outage] = []
         #: Names of keys that were not there when they were wanted: logged once.
@@ -119,8 +96,8 @@ class ProviderRoutes:
             if state.standing is not Standing.CLOSED and state.route.key not in without
         ]
 
-        def order(state: _State) -> tuple[bool, int, bool, bool]:
-            again = _shares(state, tried)
+        def order(state: RouteState) -> tuple[bool, int, bool, bool]:
+            again = shares(state, tried)
             return (
                 again and state.standing is not Standing.READY,
                 state.standing,
@@ -156,6 +133,10 @@ class ProviderRoutes:
     def view(self, health: Health, catalog: Catalog) -> Health:
         """Returns `health` as planning should see it while something is out of service: a target of which no key
         serves is down."""
+        if catalog is not self._seen:
+            self._seen = catalog
+            self._outages.forget([place for place in [*self.places_out] if not _is_in(place, catalog)])
+            self._count_out()
         now = self._clock.now()
 
         def seen(model: Model) -> TargetHealth:
@@ -262,7 +243,7 @@ class ProviderRoutes:
         if self._outages.merge(self._clock.now(), change):
             self._count_out()
 
-    def _states(self, now: float, provider: Provider, model: Model) -> list[_State]:
+    def _states(self, now: float, provider: Provider, model: Model) -> list[RouteState]:
         """Returns the state of each route that serves the model."""
         found = []
         for candidate in provider.routes:
@@ -271,23 +252,8 @@ class ProviderRoutes:
                 continue
             outages = self._outages.out(now, candidate, model.name) if self.places_out else []
             outages = [outage for outage in outages if not self._put_back_replaced(now, candidate, outage)]
-            found.append(self._state(now, candidate, route, outages))
+            found.append(state_of(now, candidate, route, outages, self._outages))
         return found
-
-    def _state(
-        self, now: float, provider: Provider, route: ProviderRoute, outages: Sequence[Outage]
-    ) -> _State:
-        closed = [outage for outage in outages if self._outages.is_closed(now, outage)]
-        keys = [outage for outage in closed if outage.place.part is RoutePart.KEY]
-        endpoint_out = len(closed) > len(keys)
-        if not keys:
-            standing = Standing.ENDPOINT_OUT if endpoint_out else Standing.READY
-            return _State(provider, route, standing, now, endpoint_out)
-        back = max(
-            min(self._outages.opens_at(outage), self._outages.last_resort_at(outage)) for outage in keys
-        )
-        standing = Standing.LAST_RESORT if now >= back else Standing.CLOSED
-        return _State(provider, route, standing, back, endpoint_out)
 
     def _put_back_replaced(self, now: float, route: Provider, outage: Outage) -> bool:
         """Puts a key back that is not the one which was taken out. Returns True if it was."""

@@ -177,6 +177,17 @@ async def test_a_replaced_key_is_back_at_once() -> None:
     assert [key for key, _ in live.providers.routes] == ["A", "B", "A"]
 
 
+async def test_what_the_catalog_has_no_more_is_forgotten() -> None:
+    """A refused key that was taken out of the catalog is nothing to look after; the others stay as they are."""
+    live = harness(pooled(keys=(A, B, C)), {"A": [REFUSED], "B": [REFUSED], "C": ["fine"]})
+    for number in range(20):
+        await ask(live, request_id=f"r{number}")
+    assert sorted(outage.place.name for outage in live.routes.all_out()) == ["A", "B"]
+    live.catalog = replace(pooled(keys=(B, C)), version="000000000002")
+    await ask(live, request_id="after")
+    assert [outage.place.name for outage in live.routes.all_out()] == ["B"]
+
+
 async def test_a_missing_key_is_no_call() -> None:
     """Of two keys one is not set: all calls go by the other, and none fails."""
     live = harness(pooled(keys=(replace(A, weight=1000), B)), {"A": [REFUSED], "B": ["fine"]})
