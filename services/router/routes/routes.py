@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 
 from msgspec import structs
@@ -13,6 +13,7 @@ from libs.catalog.model import Model, Provider
 from libs.catalog.routes import ProviderRoute
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
+from libs.instruments import Count
 from libs.limits import Scope, ScopeKind
 from libs.telemetry import Metrics, get_logger
 from libs.types import OF_REQUEST, RoutePart
@@ -63,6 +64,11 @@ class ProviderRoutes:
         self.places_out: Mapping[Place, float] = self._outages.places
         #: The catalog of which all places that are out were looked at.
         self._seen: Catalog | None = None
+        #: Remembered, bounded by the catalog: the routes of each model, with their provider; the scopes of keys; the
+        #: counters.
+        self._ready: dict[str, tuple[Provider, list[RouteState]]] = {}
+        self._scopes: dict[str, Scope] = {}
+        self._counts: dict[tuple[str, str, str, str], Count] = {}
         #: To be told to the other routers.
         self._changes: list[Outage] = []
         #: Names of keys that were not there when they were wanted: logged once.
@@ -89,6 +95,11 @@ class ProviderRoutes:
     ) -> Provider | None:
         """Returns one of the provider's routes for a call to the model, by weight and headroom; one of `tried` only
         where there is no other, none with a key of `without`. None: no key may be called."""
+        if not (self.places_out or tried or without):
+            ready = self._all_ready(provider, model)
+            found = self._draw(ready) if ready else None
+            if found is not None and self._has_key(found.provider):
+                return found.provider
         now = self._clock.now()
         states = [
             state
@@ -107,18 +118,19 @@ class ProviderRoutes:
 
         while states:
             best = min(map(order, states))
-            pool = [state for state in states if order(state) == best]
-            found = pool[
-                choose(
-                    [state.route.weight for state in pool],
-                    [self._room(state.route.key) for state in pool] if len(pool) > 1 else [1.0],
-                    self._rng.random(),
-                )
-            ]
+            found = self._draw([state for state in states if order(state) == best])
             if self._has_key(found.provider):
                 return found.provider
             states = [state for state in states if state.route.key != found.route.key]
         return None
+
+    def _draw(self, pool: Sequence[RouteState]) -> RouteState:
+        """Returns one of the routes, of which there is at least one, by weight and headroom."""
+        if len(pool) == 1:
+            return pool[0]
+        rooms = {key: self._room(key) for key in {state.route.key for state in pool}}
+        weights = [state.route.weight for state in pool]
+        return pool[choose(weights, [rooms[state.route.key] for state in pool], self._rng.random())]
 
     def begin_call(self, provider: Provider, model: Model) -> None:
         """Takes the trials of a route that was chosen, for the call that begins now."""
@@ -245,15 +257,29 @@ class ProviderRoutes:
 
     def _states(self, now: float, provider: Provider, model: Model) -> list[RouteState]:
         """Returns the state of each route that serves the model."""
+        if not self.places_out:
+            return self._all_ready(provider, model)
         found = []
         for candidate in provider.routes:
             route = candidate.route
             if route is None or not route.serves(model.name):
                 continue
-            outages = self._outages.out(now, candidate, model.name) if self.places_out else []
+            outages = self._outages.out(now, candidate, model.name)
             outages = [outage for outage in outages if not self._put_back_replaced(now, candidate, outage)]
             found.append(state_of(now, candidate, route, outages, self._outages))
         return found
+
+    def _all_ready(self, provider: Provider, model: Model) -> list[RouteState]:
+        """Returns the states of the routes that serve the model as they are while nothing is out."""
+        known = self._ready.get(model.id)
+        if known is None or known[0] is not provider:
+            states = [
+                state_of(0.0, candidate, candidate.route, (), self._outages)
+                for candidate in provider.routes
+                if candidate.route is not None and candidate.route.serves(model.name)
+            ]
+            known = self._ready[model.id] = (provider, states)
+        return known[1]
 
     def _put_back_replaced(self, now: float, route: Provider, outage: Outage) -> bool:
         """Puts a key back that is not the one which was taken out. Returns True if it was."""
@@ -271,7 +297,12 @@ class ProviderRoutes:
         )
 
     def _room(self, key: str) -> float:
-        return headroom(self._limits(Scope(ScopeKind.KEY, key))) if key else 1.0
+        if not key:
+            return 1.0
+        scope = self._scopes.get(key)
+        if scope is None:
+            scope = self._scopes[key] = Scope(ScopeKind.KEY, key)
+        return headroom(self._limits(scope))
 
     def _has_key(self, route: Provider) -> bool:
         """Returns True if the key is there, or none is needed; logs one that is missing."""
@@ -294,8 +325,14 @@ class ProviderRoutes:
 
     def _count_call(self, provider: Provider, result: str) -> None:
         route = provider.route
-        if route is not None:
-            self._calls.labels(provider.name, route.key, route.endpoint, result).inc()
+        if route is None:
+            return
+        # Looking children up by their labels costs more than counting.
+        labels = (provider.name, route.key, route.endpoint, result)
+        count = self._counts.get(labels)
+        if count is None:
+            count = self._counts[labels] = self._calls.labels(*labels)
+        count.inc()
 
     def _count_out(self) -> None:
         counts = dict.fromkeys(RoutePart, 0)

@@ -156,16 +156,24 @@ async def test_with_nobody_else_left_a_key_is_tried_before_its_time() -> None:
 async def test_a_key_is_tried_by_one_call_when_its_time_is_over_and_comes_back() -> None:
     """Its answer puts it back; another refusal keeps it out for twice as long, and costs no call."""
     live = harness(pooled(keys=(A, replace(B, weight=0))), {"A": [REFUSED, REFUSED, "fine"], "B": ["fine"]})
-    await ask(live)
-    for wait, calls_of_a in ((71, 1), (110, 2), (150, 2)):
-        before = live.providers.routes.count(("A", "a.test/v1"))
-        live.clock.advance(wait)
-        deadline = live.clock.monotonic() + 60
-        assert (await ask(live, request_id=f"r{wait}", deadline=deadline)).text == "fine"
-        assert live.providers.routes.count(("A", "a.test/v1")) - before == (wait != 110 or calls_of_a == 1)
-    before = len(live.providers.routes)
-    assert (await ask(live, request_id="after", deadline=live.clock.monotonic() + 60)).text == "fine"
-    assert live.providers.routes[before:] == [("A", "a.test/v1")]
+
+    async def called() -> list[str]:
+        """The keys of one more request, which is answered."""
+        before = len(live.providers.routes)
+        request = {"request_id": f"r{before}", "deadline": live.clock.monotonic() + 60}
+        assert (await ask(live, **request)).text == "fine"
+        return [key for key, _ in live.providers.routes[before:]]
+
+    assert await called() == ["A", "B"]
+    for least, keys in ((48, ["A", "B"]), (96, ["A"])):
+        (out,) = live.routes.all_out()
+        assert least <= out.until - out.since <= least * 1.5
+        live.clock.advance(out.until - live.clock.now() - 1)
+        assert await called() == ["B"]
+        live.clock.advance(1)
+        assert await called() == keys
+    assert await called() == ["A"]
+    assert live.routes.all_out() == []
 
 
 async def test_a_replaced_key_is_back_at_once() -> None:
