@@ -72,6 +72,8 @@ async def test_a_refused_key_is_replaced_at_once_and_left_alone() -> None:
     assert faults(live) == []
     assert len(live.set_aside.entries()) == 0
     live.assert_settled()
+    # For the request it was no failover.
+    assert not any(record.failed_over for record in live.spool.requests)
     refused = next(r for r in live.spool.ended if r.outcome is Outcome.FAILURE)
     assert (refused.key, refused.endpoint, refused.switched) == ("A", "a.test/v1", None)
     after = next(r for r in live.spool.ended if r.switched)
@@ -242,6 +244,7 @@ async def test_one_envelope_holds_the_attempts_of_all_routes() -> None:
     live.environ.update({f"K{i}": f"key-{i}" for i in range(8)})
     result = await ask(live, max_attempts=4)
     assert [attempt.provider for attempt in result.attempts] == ["a", "a", "a", "b"]
+    assert [record.failed_over for record in live.spool.requests] == [True]
 
 
 async def test_a_stream_goes_on_by_the_next_endpoint() -> None:
