@@ -191,7 +191,8 @@ def attempts(found: Sequence[RecordedAttempt]) -> Table:
             str(attempt.number),
             Text(f"{attempt.provider}/{attempt.model}", "cyan"),
             Text(words(outcome) + status, "" if attempt.outcome == "success" else "red")
-            + Text(" hedge" if attempt.hedge else ""),
+            + Text(" hedge" if attempt.hedge else "")
+            + Text(f" by another {attempt.switched}" if attempt.switched else ""),
             seconds(attempt.latency),
             tokens(attempt.usage),
             money(attempt.cost_micro_usd),

@@ -31,8 +31,8 @@ class ProviderTally:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one run. `failovers`: rows answered after more than one attempt. `incomplete`: answered, but cut
-    short (by the token limit or a filter)."""
+    """Counts of one run. `failovers`: rows answered after more than one attempt, but for those by another key or
+    endpoint of a provider. `incomplete`: answered, but cut short (by the token limit or a filter)."""
 
     succeeded: int = 0
     failed: int = 0
@@ -52,7 +52,7 @@ class Tally:
             self.errors[answer.reason] += 1
             return
         self.succeeded += 1
-        self.failovers += len(answer.attempts) > 1
+        self.failovers += any(attempt.switched is None for attempt in answer.attempts[1:])
         self.incomplete += answer.finish_reason not in {FinishReason.STOP, FinishReason.TOOL_CALLS}
         self.input_tokens += answer.usage.input_tokens
         self.output_tokens += answer.usage.output_tokens

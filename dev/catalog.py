@@ -14,6 +14,7 @@ from dev.engines.store import write_private
 from libs.catalog.catalog import Catalog
 from libs.catalog.faults import CatalogError
 from libs.catalog.load import load
+from libs.catalog.model import Provider
 
 #: The key of the tenant `demo` in config/*.yaml, known to everyone. It opens the simulator, never a paid provider.
 PUBLISHED_KEY = "demo-key"
@@ -33,7 +34,8 @@ class Choice:
     @property
     def key_variables(self) -> frozenset[str]:
         """The environment variables that hold providers' keys."""
-        return frozenset(p.api_key_env for p in self.catalog.providers.values() if p.api_key_env)
+        everyone = [route for p in self.catalog.providers.values() for route in p.routes or (p,)]
+        return frozenset(route.api_key_env for route in everyone if route.api_key_env)
 
 
 def choose(root: Path, named: str, simulate: bool, environ: Mapping[str, str]) -> Choice:
@@ -124,17 +126,23 @@ def _verdict(path: Path, environ: Mapping[str, str]) -> str:
 
 def _usable(catalog: Catalog, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Returns the providers that can be called, and what would have to be set for the others."""
-    usable, missing = [], []
+    usable: list[str] = []
+    missing: list[str] = []
     for provider in catalog.providers.values():
-        if provider.api_key_file:
-            there, what = Path(provider.api_key_file).exists(), f"the file {provider.api_key_file}"
-        else:
-            there, what = bool(environ.get(provider.api_key_env)), provider.api_key_env
-        if there or not provider.needs_key:
+        # With several keys one is enough.
+        absent = [what for route in provider.routes or (provider,) if (what := _absent_key(route, environ))]
+        if len(absent) < max(1, len(provider.routes)):
             usable.append(provider.name)
         else:
-            missing.append(what)
+            missing += dict.fromkeys(absent)
     return usable, missing
+
+
+def _absent_key(provider: Provider, environ: Mapping[str, str]) -> str:
+    """Returns what has to be set for the provider's key; empty where it is there, or none is needed."""
+    if provider.api_key_file:
+        return "" if Path(provider.api_key_file).exists() else f"the file {provider.api_key_file}"
+    return "" if environ.get(provider.api_key_env) else provider.api_key_env
 
 
 def _providers(path: Path, usable: list[str], missing: list[str]) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from libs.conversation import Citation, Reasoning, ReasoningDelta, ToolCall, ToolCallDelta
 from libs.limits import Period, Unit
 from libs.selection import Degradation, Scores, SelectionReason
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage
 
 
 class Selection(Struct, frozen=True):
@@ -45,6 +45,9 @@ class Attempt(Struct, frozen=True):
     usage: Usage | None = None
     cost_micro_usd: int | None = None
     hedge: bool = False
+    #: The part of the provider's route that replaced the one by which the attempt before failed; None: it was
+    #: another provider, or the same route.
+    switched: RoutePart | None = None
 
 
 class BudgetNotice(Struct, frozen=True):

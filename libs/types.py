@@ -44,6 +44,22 @@ PROVIDER_FAULTS: frozenset[ErrorClass] = frozenset(
 )
 #: Failures of our account at the provider: its key is refused, or its quota is spent.
 ACCOUNT_FAULTS: frozenset[ErrorClass] = frozenset({ErrorClass.AUTHENTICATION, ErrorClass.QUOTA_EXHAUSTED})
+#: The target answered: it is the request that it cannot serve.
+OF_REQUEST: frozenset[ErrorClass] = frozenset(
+    {
+        ErrorClass.INVALID_REQUEST,
+        ErrorClass.UNSUPPORTED_HERE,
+        ErrorClass.CONTENT_REFUSED,
+        ErrorClass.CONTEXT_TOO_LONG,
+    }
+)
+
+
+class RoutePart(StrEnum):
+    """The parts of a provider's route that can be replaced while the provider stays."""
+
+    KEY = "key"
+    ENDPOINT = "endpoint"
 
 
 class FinishReason(StrEnum):

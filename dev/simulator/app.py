@@ -106,7 +106,7 @@ class Simulator:
         read = _read(call, document, path_model)
         if isinstance(read, Ask):
             attempt.model, attempt.stream, attempt.prefill = read.model, read.stream, read.prefill is not None
-        plan = provider.plan("generate", attempt.model, attempt.stream, body)
+        plan = provider.plan("generate", attempt.model, attempt.stream, body, call.key)
         if plan.faults:
             broken = await call.break_off(plan)
             if broken is not None:
@@ -167,7 +167,7 @@ class Simulator:
     async def _models(self, call: Call, wanted: str) -> web.StreamResponse:
         provider, behaviour = call.provider, call.provider.behaviour
         provider.counters.model_lists += 1
-        plan = provider.plan("models", wanted, False)
+        plan = provider.plan("models", wanted, False, key=call.key)
         if plan.faults:
             broken = await call.break_off(plan)
             if broken is not None:

@@ -54,6 +54,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     streaming: bool | None = None
     #: Only requests whose body holds these bytes of UTF-8.
     contains: str = ""
+    #: Only requests with this key: one that was revoked or used up, of several.
+    key: str | None = None
     #: Leave the first N alone.
     skip: Count = 0
     #: Then strike the first N.

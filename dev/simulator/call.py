@@ -46,9 +46,14 @@ class Call:
     uid: str
     attempt: Attempt
 
+    @property
+    def key(self) -> str | None:
+        """Returns the caller's key; None: it has none."""
+        return self.wire.key(self.headers, self.query)
+
     def key_accepted(self) -> bool:
         """Returns True if the caller's key may be used."""
-        key = self.wire.key(self.headers, self.query)
+        key = self.key
         expected = self.provider.behaviour.expect_key
         if expected is None:
             # Anthropic is the one wire that no local server speaks without a key.

@@ -79,14 +79,16 @@ class Trigger:
         self._matched = 0
         self._dice = random.Random(fault.when.seed)
 
-    def strikes(self, endpoint: str, model: str, stream: bool, body: bytes, since: float) -> bool:
+    def strikes(
+        self, endpoint: str, model: str, stream: bool, body: bytes, since: float, key: str | None
+    ) -> bool:
         """Returns True if it strikes a request; `since` is in seconds since the behaviour was set."""
         when = self._when
         if when.endpoint not in (endpoint, "any") or not fnmatchcase(model, when.model):
             return False
         if when.streaming is not None and when.streaming is not stream:
             return False
-        if self._text not in body:
+        if self._text not in body or (when.key is not None and when.key != key):
             return False
         if since < when.from_seconds or (when.until_seconds is not None and since >= when.until_seconds):
             return False
@@ -154,7 +156,9 @@ class VirtualProvider:
         self.limiter = Limiter(self.behaviour.limits, self.since)
         self._triggers = [Trigger(fault) for fault in self.behaviour.faults]
 
-    def plan(self, endpoint: str, model: str, stream: bool, body: bytes = b"") -> Plan:
+    def plan(
+        self, endpoint: str, model: str, stream: bool, body: bytes = b"", key: str | None = None
+    ) -> Plan:
         """Returns the faults for one request."""
         if not self._triggers:
             return _NOTHING
@@ -162,7 +166,8 @@ class VirtualProvider:
         struck: dict[type[BaseFault], BaseFault] = {}
         for trigger in self._triggers:
             # Every trigger counts the request, whether or not an earlier one of its kind already struck.
-            if trigger.strikes(endpoint, model, stream, body, since) and type(trigger.fault) not in struck:
+            strikes = trigger.strikes(endpoint, model, stream, body, since, key)
+            if strikes and type(trigger.fault) not in struck:
                 struck[type(trigger.fault)] = trigger.fault
                 self.counters.faults[trigger.name] += 1
         return Plan(struck) if struck else _NOTHING

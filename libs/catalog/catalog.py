@@ -72,6 +72,8 @@ class Catalog:
     def _scopes(self) -> Iterator[tuple[Scope, str, tuple[LimitSpec, ...]]]:
         for provider in self.providers.values():
             yield Scope(ScopeKind.PROVIDER, provider.name), "UTC", provider.limits
+            for key in provider.keys:
+                yield Scope(ScopeKind.KEY, key.name), "UTC", key.limits
         for name, limits in self.keys.items():
             yield Scope(ScopeKind.KEY, name), "UTC", limits
         for model in self.models.values():

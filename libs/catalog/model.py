@@ -7,7 +7,7 @@ of millionths of a US dollar, durations are float seconds. Mappings are read-onl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from libs.catalog.checks import (
     MAX_TOKENS,
@@ -25,6 +25,7 @@ from libs.catalog.checks import (
 )
 from libs.catalog.kinds import KINDS
 from libs.catalog.limits import LimitSpec, check_limits
+from libs.catalog.routes import ProviderEndpoint, ProviderKey, ProviderRoute, check_routes
 from libs.selection import Strategy
 from libs.types import Priority
 
@@ -73,6 +74,10 @@ class Provider:
     (`/v1/messages`), `https://generativelanguage.googleapis.com` (`/v1beta/models/...`). `api_key_env`,
     `api_key_file`: where the key is found, at most one of them, both empty for a server without keys; the key
     itself is never in the catalog. A region is also among the options, where the wires look for it.
+
+    `keys`, `endpoints`: several of them, instead of the one; the first of each then stands in `api_key_env`,
+    `api_key_file`, `base_url` and `region` too. `routes` are then this provider by each key at each endpoint, as
+    providers with one of each, whose `route` names it; empty where there is only one.
     """
 
     name: str
@@ -84,10 +89,15 @@ class Provider:
     limits: tuple[LimitSpec, ...] = ()
     timeouts: Timeouts = Timeouts()
     region: str = ""
+    keys: tuple[ProviderKey, ...] = ()
+    endpoints: tuple[ProviderEndpoint, ...] = ()
+    route: ProviderRoute | None = None
+    routes: tuple[Provider, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_choice("kind", KINDS, self.kind)
+        check_routes(self.keys, self.endpoints)
         check_url(self.base_url)
         check(not self.base_url.endswith("/"), "base_url must not end with a slash")
         check(not (self.api_key_env and self.api_key_file), "name api_key_env or api_key_file, not both")
@@ -95,6 +105,39 @@ class Provider:
             check_env_name(self.api_key_env)
         check_limits(self.limits)
         object.__setattr__(self, "options", frozen(self.options))
+        object.__setattr__(self, "routes", self._make_routes())
+
+    def _make_routes(self) -> tuple[Provider, ...]:
+        if len(self.keys) <= 1 and len(self.endpoints) <= 1:
+            return ()
+        one = ProviderRoute(self.key_name, "", 1, frozenset())
+        keys = [(k.env, k.file, ProviderRoute(k.name, "", k.weight, k.models)) for k in self.keys]
+        keys = keys or [(self.api_key_env, self.api_key_file, one)]
+        endpoints = self.endpoints or (ProviderEndpoint(self.base_url, self.region),)
+        return tuple(
+            replace(
+                self,
+                base_url=endpoint.base_url,
+                api_key_env=env,
+                api_key_file=file,
+                options={**self.options, "region": endpoint.region} if endpoint.region else self.options,
+                region=endpoint.region,
+                keys=(),
+                endpoints=(),
+                route=replace(route, endpoint=endpoint.name, weight=route.weight * endpoint.weight),
+            )
+            for env, file, route in keys
+            for endpoint in endpoints
+        )
+
+    def each_key_and_endpoint(self) -> tuple[Provider, ...]:
+        """Returns as few of its routes as have each key and each endpoint; itself where it has one of each."""
+        if not self.routes:
+            return (self,)
+        # Routes stand key by key, and each key's endpoint by endpoint.
+        endpoints = max(1, len(self.endpoints))
+        keys = len(self.routes) // endpoints
+        return tuple(self.routes[i % keys * endpoints + i % endpoints] for i in range(max(keys, endpoints)))
 
     @property
     def needs_key(self) -> bool:
@@ -105,7 +148,13 @@ class Provider:
     def key_name(self) -> str:
         """Returns the name that limits of its key go by: the variable's name, or the file's without its folder.
         Providers may share one. Empty: no key."""
+        # Every attempt asks.
         return self.api_key_env or self.api_key_file.rpartition("/")[2]
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Returns the names of all its keys; one that is empty: no key."""
+        return tuple(key.name for key in self.keys) or (self.key_name,)
 
 
 @dataclass(frozen=True, slots=True)

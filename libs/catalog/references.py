@@ -36,9 +36,10 @@ class Parts(Protocol):
 
 def broken_references(parts: Parts) -> Iterator[Broken]:
     """Yields every name that leads nowhere, and every key that leads to two tenants, as (place, name, sentence)."""
-    keys = dict.fromkeys(provider.key_name for provider in parts.providers.values())
+    keys = dict.fromkeys(name for provider in parts.providers.values() for name in provider.key_names)
     for name in parts.keys:
         yield from _missing(("keys", name), "key", name, keys)
+    yield from _of_keys(parts)
     yield from _of_models(parts)
     yield from _of_policies(parts)
     yield from _of_content_types(parts)
@@ -48,6 +49,26 @@ def broken_references(parts: Parts) -> Iterator[Broken]:
 def _missing(path: Path, what: str, name: str, known: Mapping[str, object]) -> Iterator[Broken]:
     if name not in known:
         yield path, name, f'unknown {what} "{name}"{suggest(name, known)}'
+
+
+def _of_keys(parts: Parts) -> Iterator[Broken]:
+    limited = dict.fromkeys(parts.keys, "keys")
+    of_providers: dict[str, set[str]] = {}
+    for model in parts.models.values():
+        of_providers.setdefault(model.provider, set()).add(model.name)
+    for provider in parts.providers.values():
+        models = dict.fromkeys(sorted(of_providers.get(provider.name, ())))
+        for i, key in enumerate(provider.keys):
+            path: Path = ("providers", provider.name, "keys", i)
+            for name in sorted(key.models):
+                yield from _missing((*path, "models"), f"model of {provider.name}", name, models)
+            if key.limits:
+                first = limited.setdefault(key.name, f"provider {provider.name}")
+                if key.name in parts.keys or first != f"provider {provider.name}":
+                    yield (*path, "limits"), "", f'limits of key "{key.name}" are written at {first} already'
+        for name in models:
+            if provider.keys and not any(not key.models or name in key.models for key in provider.keys):
+                yield ("providers", provider.name, "keys"), "", f'no key may call model "{name}"'
 
 
 def _of_models(parts: Parts) -> Iterator[Broken]:

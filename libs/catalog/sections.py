@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from libs.catalog.checks import (
     check_campaign_name,
@@ -41,9 +42,12 @@ from libs.catalog.model import (
     Weighted,
 )
 from libs.catalog.reader import Section, substitute
+from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.limits import PERIODS, Period, Unit
 from libs.selection import Strategy
 from libs.types import Priority
+
+T = TypeVar("T")
 
 _STRATEGY = partial(check_choice, "strategy", Strategy)
 _SECRET_OPTION = re.compile(
@@ -53,6 +57,12 @@ _NO_KEYS = (
     "a key does not belong in the catalog: name the environment variable that holds it in api_key_env, "
     "or the file in api_key_file"
 )
+_NO_KEY_HERE = (
+    "a key does not belong in the catalog: name the variable that holds it in env, or the file in file"
+)
+#: The fields that name one key, and one address.
+_ONE_KEY = ("api_key_env", "api_key_file")
+_ONE_ADDRESS = ("base_url", "region")
 _NO_THRESHOLDS = "only budgets of tenants, campaigns and content types have thresholds"
 _NO_TENANT_KEYS = "write the key's SHA-256 into key_sha256; `python -m libs.catalog hash` computes it"
 
@@ -116,19 +126,63 @@ def provider(name: str, section: Section, environ: Mapping[str, str], folder: Pa
     known = KINDS.get(kind)
     region = section.text("region")
     base_url = section.converted("base_url", lambda text: _base_url(substitute(text, environ)))
-    if known is not None and not section.has("base_url"):
+    if known is not None and not section.has("base_url") and not section.has("endpoints"):
         base_url = _default_url(section, kind, region)
     section.refuse("api_key", _NO_KEYS)
     env = section.text("api_key_env", rule=_env_name_or_empty)
     file = section.converted("api_key_file", lambda text: str(folder / text))
     if known is not None and not section.has("api_key_env") and not section.has("api_key_file"):
         env = known.api_key_env
+    keys = _several(section, "keys", lambda entry: _provider_key(entry, folder), _ONE_KEY)
+    endpoints = _several(section, "endpoints", lambda entry: _endpoint(entry, kind, environ), _ONE_ADDRESS)
+    if keys:
+        env, file = keys[0].env, keys[0].file
     options = _options(section.section("options"), environ)
     if region:
         options.setdefault("region", region)
+    if endpoints:
+        base_url, region = endpoints[0].base_url, endpoints[0].region
     limits = section.list_of("limits", limit)
     timeouts = _timeouts(section.section("timeouts")) or Timeouts()
-    return section.make(lambda: Provider(name, kind, base_url, env, file, options, limits, timeouts, region))
+    return section.make(
+        lambda: Provider(name, kind, base_url, env, file, options, limits, timeouts, region, keys, endpoints)
+    )
+
+
+def _several(
+    section: Section, field: str, read: Callable[[Section], T | None], instead: tuple[str, ...]
+) -> tuple[T, ...]:
+    """Reads a list of keys or endpoints, which stands instead of the fields that name one; empty where it is not
+    written."""
+    nodes = section.nodes(field)
+    if section.has(field):
+        for one in instead:
+            if section.has(one):
+                section.fault(f"name {field} or {one}, not both", one)
+        if not nodes:
+            section.fault("must have an entry", field)
+    found = [read(section.section_of(node, field, i)) for i, node in nodes]
+    return tuple([entry for entry in found if entry is not None])
+
+
+def _provider_key(section: Section, folder: Path) -> ProviderKey | None:
+    for field in ("key", "api_key", "value"):
+        section.refuse(field, _NO_KEY_HERE)
+    env = section.text("env", rule=check_env_name)
+    file = section.converted("file", lambda text: str(folder / text))
+    weight = section.integer("weight", 1)
+    models = frozenset(section.texts("models", check_model_name))
+    limits = section.list_of("limits", limit)
+    return section.make(lambda: ProviderKey(env, file, weight, models, limits))
+
+
+def _endpoint(section: Section, kind: str, environ: Mapping[str, str]) -> ProviderEndpoint | None:
+    region = section.text("region")
+    base_url = section.converted("base_url", lambda text: _base_url(substitute(text, environ)))
+    if kind in KINDS and not section.has("base_url"):
+        base_url = _default_url(section, kind, region)
+    weight = section.integer("weight", 1)
+    return section.make(lambda: ProviderEndpoint(base_url, region, weight))
 
 
 def _base_url(url: str) -> str:

@@ -12,10 +12,11 @@ from libs.rpc.convert import (
     duration_from_proto,
     error_class_from_proto,
     finish_reason_from_proto,
+    route_part_from_proto,
     timestamp_from_proto,
     usage_from_proto,
 )
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class RecordedAttempt:
     streamed: bool
     hedge: bool
     trace_id: str
+    #: The part of the provider's route that replaced the one by which the attempt before failed; None: none did.
+    switched: RoutePart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,5 +182,6 @@ def _attempt(item: analytics_pb2.UsageEvent) -> RecordedAttempt:
         finish_reason=finish_reason_from_proto(item.finish_reason),
         streamed=item.streamed,
         hedge=item.hedge,
+        switched=route_part_from_proto(item.switched),
         trace_id=item.trace_id,
     )

@@ -34,6 +34,7 @@ from libs.rpc.convert import (
     error_class_from_proto,
     finish_reason_from_proto,
     money_to_proto,
+    route_part_from_proto,
     timestamp_from_proto,
     usage_from_proto,
 )
@@ -143,6 +144,7 @@ def _attempt(value: pb.Attempt) -> Attempt:
         usage=usage_from_proto(value.usage) if value.HasField("usage") else None,
         cost_micro_usd=value.cost.micro_usd if value.HasField("cost") else None,
         hedge=value.hedge,
+        switched=route_part_from_proto(value.switched),
     )
 
 

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.types.v1 import types_pb2
 
-from libs.types import ErrorClass, FinishReason, Priority, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Priority, RoutePart, Usage, UsageAccuracy
 
 _NANOS = 1_000_000_000
 
@@ -22,6 +22,11 @@ _FINISH_TO = {
     for item in FinishReason
 }
 _FINISH_FROM: dict[int, FinishReason] = {number: item for item, number in _FINISH_TO.items()}
+_PART_TO = {
+    item: cast("types_pb2.RoutePart", types_pb2.RoutePart.Value(f"ROUTE_PART_{item.name}"))
+    for item in RoutePart
+}
+_PART_FROM: dict[int, RoutePart] = {number: item for item, number in _PART_TO.items()}
 _PRIORITY_FROM: dict[int, Priority] = {
     types_pb2.Priority.Value(f"PRIORITY_{item.name}"): item for item in Priority
 }
@@ -50,6 +55,16 @@ def finish_reason_to_proto(value: FinishReason | None) -> types_pb2.FinishReason
 def finish_reason_from_proto(value: int) -> FinishReason | None:
     """Returns the member; None for UNSPECIFIED and numbers of later versions."""
     return _FINISH_FROM.get(value)
+
+
+def route_part_to_proto(value: RoutePart | None) -> types_pb2.RoutePart:
+    """Returns the proto's number; UNSPECIFIED for None."""
+    return _PART_TO[value] if value is not None else types_pb2.ROUTE_PART_UNSPECIFIED
+
+
+def route_part_from_proto(value: int) -> RoutePart | None:
+    """Returns the member; None for UNSPECIFIED and numbers of later versions."""
+    return _PART_FROM.get(value)
 
 
 def priority_from_proto(value: int) -> Priority | None:

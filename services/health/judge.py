@@ -12,6 +12,7 @@ from libs.resilience.circuit import CircuitState
 from libs.telemetry import Metrics, get_logger
 from services.health.domain.evidence import Outcome, ProbeResult
 from services.health.domain.fleet import Fleet
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Target, TargetState
 from services.health.ports import Exchange
 from services.health.watch import Publisher
@@ -35,6 +36,7 @@ class Judge:
         self._clock = clock
         self._outcomes: deque[Outcome] = deque(maxlen=MAX_OUTBOX)
         self._probes: deque[ProbeResult] = deque(maxlen=MAX_OUTBOX)
+        self._routes: deque[RouteChange] = deque(maxlen=MAX_OUTBOX)
         self._logged: dict[Target, TargetState] = {}
         self._outcomes_total = metrics.counter(
             "health_outcomes", "Outcome summaries by what became of them.", ["result"]
@@ -63,6 +65,15 @@ class Judge:
         self._outcomes_total.labels("taken").inc(len(known))
         self._outcomes_total.labels("unknown").inc(len(outcomes) - len(known))
 
+    def record_routes(self, changes: Iterable[RouteChange]) -> None:
+        """Passes a router's changes of keys and endpoints on to the other routers; those of unknown providers are
+        ignored."""
+        self._routes.extend(self._publish_routes(changes))
+
+    def _publish_routes(self, changes: Iterable[RouteChange]) -> list[RouteChange]:
+        known = set(self.fleet.targets)
+        return self._publisher.publish_routes([c for c in changes if Target(c.provider) in known])
+
     def record_probe(self, result: ProbeResult) -> None:
         """Records the result of a probe of this replica."""
         self.fleet.record_probe(self._clock.now(), result)
@@ -71,7 +82,13 @@ class Judge:
 
     def take_outgoing(self) -> Exchange:
         """Returns the states and the new evidence for the other replicas; evidence is handed over once."""
-        exchange = Exchange(self.fleet.export(self._clock.now()), tuple(self._outcomes), tuple(self._probes))
+        exchange = Exchange(
+            self.fleet.export(self._clock.now()),
+            tuple(self._outcomes),
+            tuple(self._probes),
+            tuple(self._routes),
+        )
+        self._routes.clear()
         self._outcomes.clear()
         self._probes.clear()
         return exchange
@@ -83,6 +100,8 @@ class Judge:
         self._record(exchange.outcomes)
         for result in exchange.probes:
             self.fleet.record_probe(now, result)
+        if exchange.routes:
+            self._publish_routes(exchange.routes)
         self.tick(all_changes=False)
 
     def tick(self, *, all_changes: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from libs.catalog.model import Provider
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
 from services.health.domain.fleet import SharedState
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Target
 
 
@@ -19,6 +20,7 @@ class Exchange:
     shared: Mapping[Target, SharedState] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
     probes: tuple[ProbeResult, ...] = ()
+    routes: tuple[RouteChange, ...] = ()
 
 
 class HealthStore(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.health.domain.evidence import Outcome
+from services.health.domain.routes import RouteChange
 from services.health.judge import Judge
 from services.health.permits import PermitIssuer
 
@@ -16,9 +17,12 @@ class Reports:
         self._judge = judge
         self._permits = permits
 
-    async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Records the outcomes. Never fails for what is in them: unknown targets are counted and ignored."""
+    async def record(self, outcomes: Sequence[Outcome], routes: Sequence[RouteChange] = ()) -> None:
+        """Records the outcomes, and passes on changes of keys and endpoints. Never fails for what is in them: unknown
+        targets are counted and ignored."""
         self._judge.record_outcomes(outcomes)
+        if routes:
+            self._judge.record_routes(routes)
         for outcome in outcomes:
             if outcome.permit:
                 await self._permits.release(outcome.target, outcome.permit)

@@ -15,6 +15,9 @@ from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
     error_class_from_proto,
+    error_class_to_proto,
+    route_part_from_proto,
+    route_part_to_proto,
     timestamp_from_proto,
     timestamp_to_proto,
 )
@@ -22,6 +25,7 @@ from libs.types import ErrorClass
 from services.health.connectivity.proto_connectivity import endpoint_test_to_proto
 from services.health.connectivity.tester import ProviderTester
 from services.health.domain.evidence import Outcome
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Mode, Status, Target, TargetState
 from services.health.judge import Judge
 from services.health.mode import Operators
@@ -96,6 +100,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
                 version=update.version,
                 snapshot=update.snapshot,
                 providers=[_state(state) for state in update.states],
+                routes=[_route(change) for change in update.routes],
             )
 
     async def ListProviders(
@@ -108,7 +113,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         self, request_iterator: AsyncIterator[pb.ReportOutcomesRequest], context: Context
     ) -> AsyncIterator[pb.ReportOutcomesResponse]:
         async for report in request_iterator:
-            await self._reports.record(_outcomes(report))
+            await self._reports.record(_outcomes(report), _routes(report))
             yield pb.ReportOutcomesResponse(sequence=report.sequence)
 
     async def AcquireProbe(
@@ -196,6 +201,47 @@ def _outcome(index: int, summary: pb.OutcomeSummary) -> Outcome:
         )
     except ValueError as error:
         raise InvalidArgument([FieldViolation(f"outcomes[{index}]", str(error))]) from error
+
+
+def _routes(report: pb.ReportOutcomesRequest) -> list[RouteChange]:
+    check_count("routes", len(report.routes), MAX_OUTCOMES)
+    found = [_route_change(index, route) for index, route in enumerate(report.routes)]
+    return [change for change in found if change is not None]
+
+
+def _route_change(index: int, route: pb.RouteChange) -> RouteChange | None:
+    part, error_class = route_part_from_proto(route.part), error_class_from_proto(route.error_class)
+    if part is None or error_class is None:
+        # From the future: routers of that version tell each other.
+        return None
+    try:
+        return RouteChange(
+            route.provider,
+            part,
+            route.name,
+            route.model,
+            error_class,
+            timestamp_from_proto(route.since),
+            timestamp_from_proto(route.until) if route.HasField("until") else 0.0,
+            route.times,
+            route.key_version,
+        )
+    except ValueError as error:
+        raise InvalidArgument([FieldViolation(f"routes[{index}]", str(error))]) from error
+
+
+def _route(change: RouteChange) -> pb.RouteChange:
+    return pb.RouteChange(
+        provider=change.provider,
+        part=route_part_to_proto(change.part),
+        name=change.name,
+        model=change.model,
+        error_class=error_class_to_proto(change.error_class),
+        since=timestamp_to_proto(change.since),
+        until=timestamp_to_proto(change.until or None),
+        times=change.times,
+        key_version=change.key_version,
+    )
 
 
 def _circuit(circuit: BreakerState) -> pb.Circuit:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from libs.telemetry import Metrics
 from services.health.domain.published import PublishedStates, Update
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Target, TargetState
 
 
@@ -23,6 +24,13 @@ class Publisher:
         """Publishes changed states; without `all_changes` only those whose urgent part changed."""
         if self.states.publish(states, all_changes=all_changes):
             self._notify()
+
+    def publish_routes(self, changes: Iterable[RouteChange]) -> list[RouteChange]:
+        """Publishes changes of keys and endpoints. Returns those that are new."""
+        new = self.states.publish_routes(changes)
+        if new:
+            self._notify()
+        return new
 
     def remove(self, targets: Iterable[Target]) -> None:
         """Removes targets that the catalog no longer has."""

@@ -54,7 +54,9 @@ from services.router.planning.scoring import WeightedScorer
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
+from services.router.providers.routed_providers import RoutedProviders
 from services.router.providers.wires.wires import wires
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 from services.router.settings import SHARE_OF_ONE, RouterSettings
 
@@ -114,13 +116,17 @@ async def assemble(
         )
         await stack.enter_async_context(background("catalog", catalog.run))
         transport = await stack.enter_async_context(HttpTransport())
-        providers = ProviderClient(transport, wires(clock), keys, clock, learner)
+        routes = health.routes = ProviderRoutes(
+            lambda: catalog.current, keys, admission.limit_states, clock, rng, metrics
+        )
+        providers = RoutedProviders(
+            ProviderClient(transport, wires(clock), keys, clock, learner), routes, clock
+        )
         for provider in catalog.current.providers.values():
             providers.why_unusable(provider)  # logs it, before anybody calls
         set_aside = SettingAside(clock, rng, metrics, keys.version)
         budgets = Budgets(admission, clock, metrics)
-        targets = health.targets
-        recent = RecentCalls()
+        targets, recent = health.targets, RecentCalls()
         planner = Planner(
             targets.health_of,
             cost_micro_usd,
@@ -131,6 +137,7 @@ async def assemble(
             budgets,
             WeightedScorer(),
             recent,
+            routes,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries, requests = (
@@ -139,7 +146,7 @@ async def assemble(
         )
         observers = attempt_observers(spool, Meters(metrics), targets, set_aside, recent, clock)
         attempts = Attempts(spool, observers, cost_micro_usd, clock, ids)
-        gate = Gate(budgets, queue, set_aside, targets, attempts, clock)
+        gate = Gate(budgets, queue, set_aside, targets, attempts, clock, routes)
         calls = Calls(providers, gate, retries, recent, requests, clock)
         generate = Generate(
             planner,

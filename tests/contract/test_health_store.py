@@ -18,10 +18,11 @@ from redis.backoff import NoBackoff
 from libs.clock import SystemClock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
-from libs.types import ErrorClass
+from libs.types import ErrorClass, RoutePart
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.domain.evidence import Outcome, ProbeResult
 from services.health.domain.fleet import SharedState
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Mode, ModeRecord, Target
 from services.health.ports import Exchange, HealthStore
 from tests.support.clock import ManualClock
@@ -116,11 +117,14 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
         "acme", "org/large:v1", 2, {ErrorClass.TIMEOUT: 1}, 3.5, 0.7, 1, 90, NOW + 9.5, "1.2.x", 4, 5
     )
     probe = ProbeResult("acme", 0.25, ErrorClass.OVERLOADED, "HTTP status 503")
-    own = await a.exchange(Exchange(shared, (outcome,), (probe,)))
-    assert (own.outcomes, own.probes) == ((), ())
-    assert await b.exchange(Exchange()) == Exchange(shared, (outcome,), (probe,))
+    route = RouteChange(
+        "acme", RoutePart.KEY, "ACME_KEY", "", ErrorClass.AUTHENTICATION, NOW, NOW + 60.5, 2, "abc"
+    )
+    own = await a.exchange(Exchange(shared, (outcome,), (probe,), (route,)))
+    assert (own.outcomes, own.probes, own.routes) == ((), (), ())
+    assert await b.exchange(Exchange()) == Exchange(shared, (outcome,), (probe,), (route,))
     again = await b.exchange(Exchange())
-    assert (again.outcomes, again.probes) == ((), ())
+    assert (again.outcomes, again.probes, again.routes) == ((), (), ())
 
 
 async def test_a_late_replica_hears_states_but_no_old_evidence(fleet: Fleet) -> None:

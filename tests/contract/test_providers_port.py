@@ -9,25 +9,30 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from random import Random
 from typing import Any, Protocol
 
 import pytest
 
 from libs.catalog.model import Model, Provider
+from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.catalog.secrets import Keys
 from libs.clock import SystemClock
 from libs.conversation import Message, Role
+from libs.telemetry import Metrics
 from libs.types import ErrorClass, FinishReason
 from services.router.providers.http_transport import HttpTransport
 from services.router.providers.learned_limits import LimitLearner
 from services.router.providers.provider_client import ProviderClient
 from services.router.providers.providers import Providers
+from services.router.providers.routed_providers import RoutedProviders
 from services.router.providers.timeouts import AttemptTimeouts
 from services.router.providers.wires.wires import wires
 from services.router.request.generation import Prompt, ProviderFailure, StreamEnd, StreamEvent, TextDelta
 from services.router.request.usage import ToldUsage
+from services.router.routes.routes import ProviderRoutes
 from tests.support.clock import ManualClock
-from tests.support.routing import HANG, ScriptedProviders, fail, model
+from tests.support.routing import HANG, ScriptedProviders, catalog, fail, model
 from tests.support.simulator import Simulator, running_simulator
 
 PROMPT = Prompt((Message(Role.USER, "Describe a shovel for the garden"),), 200)
@@ -130,6 +135,25 @@ class Scripted:
         assert self.fake.cancelled == 1
 
 
+class Routed(Scripted):
+    """Calls by a route of a provider with two keys and two endpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = Provider(
+            "a",
+            "openai_compatible",
+            "http://eu.test",
+            keys=(ProviderKey("A"), ProviderKey("B")),
+            endpoints=(ProviderEndpoint("http://eu.test"), ProviderEndpoint("http://us.test")),
+        )
+        found = replace(catalog([self.model]), providers={"a": pool})
+        clock, keys = ManualClock(), Keys({"A": "a", "B": "b"})
+        routes = ProviderRoutes(lambda: found, keys, lambda _: (), clock, Random(1), Metrics())
+        self.provider = pool.routes[0]
+        self.providers = RoutedProviders(self.fake, routes, clock)
+
+
 class Real:
     """The client against a virtual provider of the simulator."""
 
@@ -185,10 +209,10 @@ async def simulator() -> AsyncIterator[Simulator]:
 numbers = itertools.count(1)
 
 
-@pytest.fixture(params=["scripted", *WIRES])
+@pytest.fixture(params=["scripted", "routed", *WIRES])
 async def bench(request: pytest.FixtureRequest, simulator: Simulator) -> AsyncIterator[Bench]:
-    if request.param == "scripted":
-        yield Scripted()
+    if request.param in ("scripted", "routed"):
+        yield Scripted() if request.param == "scripted" else Routed()
         return
     async with HttpTransport() as transport:
         yield Real(simulator, transport, request.param, f"{request.param}-{next(numbers)}")

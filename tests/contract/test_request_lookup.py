@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from libs.types import RoutePart
 from services.analytics.database.postgres_database import Database
 from services.analytics.database.postgres_migrations import read_migrations
 from services.analytics.ledger.attempt import Outcome
@@ -97,6 +98,7 @@ async def test_an_account_holds_every_attempt_in_order(both: Any) -> None:
     ledger, lookup = both
     first = an_attempt("a1", request_id="r1", started=NOW - 61, outcome=Outcome.FAILURE, price_version="free")
     second = an_attempt("a2", request_id="r1", started=NOW - 60, attempt_number=2, labels={"k": "v"})
+    second = replace(second, route_key="KEY_B", route_endpoint="eu.test/v1", switched=RoutePart.KEY)
     await ledger.record([second, first, an_attempt("a3", request_id="r2")], [a_request("q1")])
     for found in (await lookup.by_request("r1", "acme"), await lookup.by_attempt("a2")):
         (account,) = found

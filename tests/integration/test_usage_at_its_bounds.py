@@ -13,11 +13,12 @@ import pytest_asyncio
 
 from libs.bounds import MAX_ID, MAX_TOKENS
 from libs.clock import SystemClock
+from libs.limits import MAX_NAME
 from libs.request_record import ConsideredModel, RequestRecord, encode_request
 from libs.rpc.channel import connect
 from libs.selection import Scores, Strategy
 from libs.telemetry import Metrics
-from libs.types import Usage
+from libs.types import RoutePart, Usage
 from services.router.generate.request_log import MOST_CANDIDATES, MOST_REASON
 from services.router.ledger.analytics_client import AnalyticsClient
 from services.router.ledger.file_spool import FileSpool
@@ -64,6 +65,9 @@ def an_attempt(attempt_id: str, rng: Random) -> UsageRecord:
         hedge=False,
         labels={text(rng): text(rng) for _ in range(LABELS)},
         trace_id="",
+        key=text(rng, MAX_NAME),
+        endpoint=text(rng, MAX_NAME),
+        switched=RoutePart.ENDPOINT,
     )
 
 

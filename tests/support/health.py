@@ -60,14 +60,16 @@ class FakeHealthStore:
         for target, new in outgoing.shared.items():
             old = hub.shared.get(target, nothing)
             hub.shared[target] = SharedState(old.circuit.merge(new.circuit), old.mode.merge(new.mode))
-        if outgoing.outcomes or outgoing.probes:
-            hub.evidence.append((self._instance, Exchange({}, outgoing.outcomes, outgoing.probes)))
+        if outgoing.outcomes or outgoing.probes or outgoing.routes:
+            evidence = Exchange({}, outgoing.outcomes, outgoing.probes, outgoing.routes)
+            hub.evidence.append((self._instance, evidence))
         heard = [e for sender, e in hub.evidence[self._cursor :] if sender != self._instance]
         self._cursor = len(hub.evidence)
         return Exchange(
             dict(hub.shared),
             tuple(outcome for e in heard for outcome in e.outcomes),
             tuple(probe for e in heard for probe in e.probes),
+            tuple(route for e in heard for route in e.routes),
         )
 
     async def acquire(

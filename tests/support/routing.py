@@ -13,6 +13,7 @@ from libs.answer import LimitState
 from libs.catalog.catalog import Catalog
 from libs.catalog.model import ContentType, Model, Policy, Provider, Tenant, Weighted
 from libs.catalog.prices import Pricer
+from libs.catalog.secrets import Keys
 from libs.conversation import Message, Role
 from libs.errors import QuotaViolation, Unavailable
 from libs.ids import TimeOrderedIds
@@ -43,6 +44,7 @@ from services.router.planning.entries import PolicyEntry
 from services.router.planning.planner import Planner
 from services.router.planning.recent_calls import RecentCalls
 from services.router.planning.scoring import WeightedScorer
+from services.router.providers.routed_providers import RoutedProviders
 from services.router.providers.timeouts import UNKNOWN as UNKNOWN_PACE
 from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
 from services.router.request.generation import (
@@ -55,6 +57,7 @@ from services.router.request.generation import (
     TextDelta,
 )
 from services.router.request.usage import ToldUsage
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 from tests.support.clock import ManualClock
 from tests.support.names import limit_key
@@ -121,9 +124,10 @@ def flat_price(provider: Provider, model: Model, usage: Usage, at: float, respon
 
 @dataclass
 class ScriptedProviders:
-    """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a
-    failure, a completion, or for streams a list of texts, events, usage told so far, a tuple of ignored options,
-    failures and `asyncio.Event`s to wait for; or a function of the prompt that gives one of these."""
+    """Satisfies `Providers`. `script[target]` holds what each call to it does, the last for ever: a text, a failure
+    (of which each call raises a copy), a completion, or for streams a list of texts, events, usage told so far, a
+    tuple of ignored options, failures and `asyncio.Event`s to wait for; or a function of the prompt that gives one
+    of these. A call by a route looks for the name of its key, then of its endpoint, before its target."""
 
     script: dict[str, list[object]]
     clock: ManualClock
@@ -133,11 +137,17 @@ class ScriptedProviders:
     cancelled: int = 0
     learned: LearnedTimes = UNKNOWN_PACE
     without_key: dict[str, str] = field(default_factory=dict)
+    #: The key and the endpoint of each call by a route.
+    routes: list[tuple[str, str]] = field(default_factory=list)
 
-    def _next(self, model: Model, prompt: Prompt) -> object:
+    def _next(self, provider: Provider, model: Model, prompt: Prompt) -> object:
         self.calls.append(model.id)
         self.prompts.append(prompt)
-        steps = self.script[model.id]
+        names = [model.id]
+        if provider.route is not None:
+            self.routes.append((provider.route.key, provider.route.endpoint))
+            names = [*self.routes[-1], model.id]
+        steps = next(self.script[name] for name in names if name in self.script)
         self.clock.advance(self.seconds)
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         return step(prompt) if callable(step) else step
@@ -151,9 +161,9 @@ class ScriptedProviders:
     async def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
     ) -> Completion:
-        step = self._next(model, prompt)
+        step = self._next(provider, model, prompt)
         if isinstance(step, ProviderFailure):
-            raise step
+            raise copy_of(step)
         if step is HANG or step == [HANG]:
             try:
                 async with asyncio.timeout(timeouts.total):
@@ -169,9 +179,9 @@ class ScriptedProviders:
     async def stream(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts, told: ToldUsage
     ) -> AsyncGenerator[Sequence[StreamEvent], None]:
-        steps = self._next(model, prompt)
+        steps = self._next(provider, model, prompt)
         if isinstance(steps, ProviderFailure):
-            raise steps
+            raise copy_of(steps)
         assert isinstance(steps, list)
         finished = False
         try:
@@ -208,6 +218,13 @@ class ScriptedProviders:
             raise
         finally:
             self.cancelled += not finished
+
+
+def copy_of(failure: ProviderFailure) -> ProviderFailure:
+    """A failure as a provider raises it: what is learned of one call does not stick to the next."""
+    again = ProviderFailure(failure.error_class, failure.message)
+    vars(again).update(vars(failure))
+    return again
 
 
 #: Times after which a hedge begins at once.
@@ -371,10 +388,20 @@ class Harness:
     learned: LearnedTimes = UNKNOWN_PACE
     #: The version of every provider's key.
     key: str = ""
+    #: The variables that hold the keys of providers with several.
+    environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
         rng = Random(7)
+        self.routes = ProviderRoutes(
+            lambda: self.catalog,
+            Keys(self.environ),
+            self.admission.limit_states,
+            self.clock,
+            Random(7),
+            Metrics(),
+        )
         self.set_aside = SettingAside(self.clock, Random(7), Metrics(), lambda _: self.key)
         self.metrics = Metrics()
         budgets = Budgets(self.admission, self.clock, self.metrics)
@@ -389,6 +416,7 @@ class Harness:
             budgets,
             WeightedScorer(),
             self.recent,
+            self.routes,
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
         observers = attempt_observers(
@@ -409,9 +437,11 @@ class Harness:
             self.health,
             attempts,
             self.clock,
+            self.routes,
         )
         requests = RequestLog(self.spool, self.clock, TimeOrderedIds(Random(2)))
-        calls = Calls(self.providers, gate, self.budget, self.recent, requests, self.clock)
+        routed = RoutedProviders(self.providers, self.routes, self.clock)
+        calls = Calls(routed, gate, self.budget, self.recent, requests, self.clock)
         self.generate = Generate(
             self.planner,
             gate,

@@ -11,6 +11,7 @@ from libs.rpc.convert import (
     duration_to_proto,
     error_class_to_proto,
     finish_reason_to_proto,
+    route_part_to_proto,
     timestamp_to_proto,
     usage_to_proto,
 )
@@ -103,4 +104,5 @@ def _event(attempt: Attempt) -> pb.UsageEvent:
         labels=dict(attempt.labels),
         trace_id=attempt.trace_id,
         price_version=attempt.price_version,
+        switched=route_part_to_proto(attempt.switched),
     )

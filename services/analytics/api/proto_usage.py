@@ -12,7 +12,7 @@ from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.request_record import ConsideredModel as SentModel
 from libs.request_record import RequestRecord as SentRequest
 from libs.request_record import decode_request
-from libs.rpc.convert import error_class_from_proto, finish_reason_from_proto
+from libs.rpc.convert import error_class_from_proto, finish_reason_from_proto, route_part_from_proto
 from libs.types import Usage, UsageAccuracy
 from services.analytics.api.proto_time import NANOS, instant_from_proto
 from services.analytics.ledger.attempt import Attempt, Outcome
@@ -79,6 +79,9 @@ def attempt_from_proto(event: pb.UsageEvent) -> Attempt:
         labels=dict(event.labels),
         trace_id=event.trace_id,
         price_version=event.price_version,
+        route_key=event.route_key,
+        route_endpoint=event.route_endpoint,
+        switched=route_part_from_proto(event.switched),
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from libs.bounds import MAX_ID, MAX_TOKENS
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.limits import MAX_NAME
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage, UsageAccuracy
 from services.analytics.ledger.record_bounds import (
     MAX_COST_MICRO_USD,
     MAX_DURATION,
@@ -68,6 +69,11 @@ class Attempt:
     labels: Mapping[str, str] = field(default_factory=dict)
     trace_id: str = ""
     price_version: str = ""
+    #: The names of the key and the endpoint, where the provider has several.
+    route_key: str = ""
+    route_endpoint: str = ""
+    #: The part of the route that replaced the one by which the attempt before failed.
+    switched: RoutePart | None = None
 
     def __post_init__(self) -> None:
         check_required("attempt_id", self.attempt_id)
@@ -79,6 +85,8 @@ class Attempt:
         check_text("content_type", self.content_type, MAX_ID)
         check_text("trace_id", self.trace_id, MAX_TRACE_ID)
         check_text("price_version", self.price_version, MAX_PRICE_VERSION)
+        check_text("route_key", self.route_key, MAX_NAME)
+        check_text("route_endpoint", self.route_endpoint, MAX_NAME)
         if self.labels:
             check_labels(self.labels)
         check_between("attempt_number", self.attempt_number, 1, MAX_ATTEMPT_NUMBER)

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage, UsageAccuracy
 from services.analytics.ledger.attempt import Attempt, Outcome
 
 _MICROS = 1_000_000
@@ -72,6 +72,9 @@ COLUMNS: tuple[tuple[str, str, Callable[[Attempt], Any]], ...] = (
     ("labels", "text", lambda a: labels_text(a.labels)),
     ("trace_id", "text", lambda a: a.trace_id),
     ("price_version", "text", lambda a: a.price_version),
+    ("route_key", "text", lambda a: a.route_key),
+    ("route_endpoint", "text", lambda a: a.route_endpoint),
+    ("switched", "text", lambda a: a.switched or ""),
     ("rank", "smallint", lambda a: a.rank),
 )
 #: Columns that travel as another type than they are kept as. Intervals count microseconds exactly; to_timestamp()
@@ -115,4 +118,7 @@ def attempt_of(row: asyncpg.Record) -> Attempt:
         labels=labels_of(row["labels"]),
         trace_id=row["trace_id"],
         price_version=row["price_version"],
+        route_key=row["route_key"],
+        route_endpoint=row["route_endpoint"],
+        switched=RoutePart(row["switched"]) if row["switched"] else None,
     )

@@ -11,7 +11,10 @@ from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.types import ErrorClass
 from services.health.connectivity.free_endpoints import free_endpoint
-from services.health.domain.evidence import ProbeResult
+from services.health.domain.evidence import ProbeResult, best_result
+
+#: Keys and endpoints of one provider that are asked in one probe, at most.
+MOST_ASKED = 4
 
 
 def _error_class(status: int) -> ErrorClass | None:
@@ -34,6 +37,15 @@ class HttpEndpoints:
         self._timeout = timeout
 
     async def probe(self, provider: Provider) -> ProbeResult:
+        """Of several keys and endpoints one that works is enough: others are asked until one does."""
+        found: list[ProbeResult] = []
+        for part in provider.each_key_and_endpoint()[:MOST_ASKED]:
+            found.append(await self._probe(part))
+            if found[-1].error is None:
+                break
+        return best_result(found)
+
+    async def _probe(self, provider: Provider) -> ProbeResult:
         endpoint = free_endpoint(provider)
         key = self._keys(provider)
         began = self._clock.monotonic()

@@ -19,6 +19,7 @@ from libs.telemetry import get_logger
 from libs.throttle import Throttle
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
 from services.health.domain.fleet import SharedState
+from services.health.domain.routes import RouteChange
 from services.health.domain.target import Mode, ModeRecord, Target
 from services.health.ports import Exchange
 
@@ -70,6 +71,7 @@ log = get_logger(__name__)
 class _Evidence:
     outcomes: tuple[Outcome, ...] = ()
     probes: tuple[ProbeResult, ...] = ()
+    routes: tuple[RouteChange, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -115,8 +117,8 @@ class RedisHealthStore:
             pipeline.hgetall(self._states)
             pipeline.hgetall(self._modes)
             pipeline.xrange(self._stream, min=f"({self._cursor}", count=STREAM_LENGTH)
-            if outgoing.outcomes or outgoing.probes:
-                body = _encode(_Evidence(outgoing.outcomes, outgoing.probes))
+            if outgoing.outcomes or outgoing.probes or outgoing.routes:
+                body = _encode(_Evidence(outgoing.outcomes, outgoing.probes, outgoing.routes))
                 pipeline.xadd(
                     self._stream,
                     {"from": self._instance, "evidence": body},
@@ -167,6 +169,7 @@ class RedisHealthStore:
     def _read_entries(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Exchange:
         outcomes: list[Outcome] = []
         probes: list[ProbeResult] = []
+        routes: list[RouteChange] = []
         for entry_id, entry in entries:
             self._cursor = entry_id.decode()
             if entry.get(b"from", b"").decode(errors="replace") == self._instance:
@@ -180,7 +183,8 @@ class RedisHealthStore:
                 continue
             outcomes += evidence.outcomes
             probes += evidence.probes
-        return Exchange(self._kept, tuple(outcomes), tuple(probes))
+            routes += evidence.routes
+        return Exchange(self._kept, tuple(outcomes), tuple(probes), tuple(routes))
 
     def _shared(
         self, states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]

@@ -35,7 +35,7 @@ from services.health.connectivity.model_list import (
 )
 from services.health.connectivity.network import Address, Answer, Connection, Network, StepFailed
 from services.health.connectivity.verdicts import REFUSED, ends_soon, evidence, trouble_of
-from services.health.domain.evidence import ProbeResult
+from services.health.domain.evidence import ProbeResult, best_result
 
 #: Bytes of a list of models; OpenRouter's, the longest known, has some 600 KB.
 _LIST_BYTES = 8 * 1024 * 1024
@@ -65,17 +65,21 @@ class ProviderTester:
         self._timeout = timeout
 
     async def test(self, name: str) -> tuple[EndpointTest, ...]:
-        """Tests every endpoint of a provider. Raises NotFound."""
+        """Tests every key and every endpoint of a provider once, all at the same time. Raises NotFound."""
         catalog = self._catalog()
         provider = catalog.providers.get(name)
         if provider is None:
             raise NotFound(f"The catalog has no provider {name[:200]!r}")
         models = [model for model in catalog.models.values() if model.provider == name]
-        tested = EndpointTest(
-            provider.base_url, provider.key_name, await self._steps(provider, provider.base_url, models)
-        )
-        self._record(evidence(name, tested))
-        return (tested,)
+        tests = await asyncio.gather(*(self._test(part, models) for part in provider.each_key_and_endpoint()))
+        self._record(best_result([evidence(name, tested) for tested in tests]))
+        return tuple(tests)
+
+    async def _test(self, part: Provider, models: Sequence[Model]) -> EndpointTest:
+        """Tests one key at one endpoint, with the models that the key may call."""
+        route = part.route
+        served = models if route is None else [model for model in models if route.serves(model.name)]
+        return EndpointTest(part.base_url, part.key_name, await self._steps(part, part.base_url, served))
 
     async def _steps(self, provider: Provider, base_url: str, models: Sequence[Model]) -> tuple[Step, ...]:
         run = _Run(self._network, provider, base_url, self._keys(provider), models, self._clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.resilience.evidence import BreakerSettings, Evidence
@@ -100,6 +100,14 @@ class ProbeResult:
     latency: float
     error: ErrorClass | None = None
     message: str = ""
+
+
+def best_result(results: Sequence[ProbeResult]) -> ProbeResult:
+    """Returns the result that speaks for a provider of several keys and endpoints: one that works is enough, and a
+    refused key shows at least that the provider can be reached; the latest of equals. `results` is not empty."""
+    return min(
+        results, key=lambda result: (result.error is not None, result.error is not ErrorClass.AUTHENTICATION)
+    )
 
 
 @dataclass(frozen=True, slots=True)

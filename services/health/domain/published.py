@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from services.health.domain.routes import RouteBoard, RouteChange
 from services.health.domain.target import Target, TargetState
 
 
@@ -17,6 +18,8 @@ class Update:
     version: int
     snapshot: bool
     states: tuple[TargetState, ...] = ()
+    #: The keys and endpoints that changed.
+    routes: tuple[RouteChange, ...] = ()
 
 
 class PublishedStates:
@@ -31,6 +34,7 @@ class PublishedStates:
         self._states: dict[Target, TargetState] = {}
         self._changed: dict[Target, int] = {}
         self._removed = 0
+        self._routes = RouteBoard()
 
     @property
     def states(self) -> Mapping[Target, TargetState]:
@@ -49,6 +53,12 @@ class PublishedStates:
             self._changed[state.target] = self.version = version
         return self.version == version
 
+    def publish_routes(self, changes: Iterable[RouteChange]) -> list[RouteChange]:
+        """Takes changes of keys and endpoints in. Returns those that are new, which make a new version."""
+        new = self._routes.take(changes, self.version + 1)
+        self.version += bool(new)
+        return new
+
     def remove(self, targets: Iterable[Target]) -> None:
         """Targets that left the catalog: whoever has not seen this version needs a snapshot."""
         for target in targets:
@@ -60,4 +70,5 @@ class PublishedStates:
         """Returns the changes since `version` of `epoch`; a snapshot where they cannot be known."""
         resumable = epoch == self.epoch and self._removed <= version <= self.version
         states = (s for t, s in self._states.items() if not resumable or self._changed[t] > version)
-        return Update(self.epoch, self.version, not resumable, tuple(states))
+        routes = self._routes.since(version if resumable else -1)
+        return Update(self.epoch, self.version, not resumable, tuple(states), routes)

@@ -13,6 +13,7 @@ from libs.rpc.convert import (
     fill_timestamp,
     fill_usage,
     finish_reason_to_proto,
+    route_part_to_proto,
 )
 from libs.rpc.parts import fill_citation, fill_reasoning, fill_reasoning_delta
 from libs.selection import Degradation, SelectionReason
@@ -127,6 +128,8 @@ def _fill_attempt(proto: pb.Attempt, attempt: Attempt) -> None:
         proto.cost.micro_usd = attempt.cost_micro_usd
     if attempt.hedge:
         proto.hedge = True
+    if attempt.switched is not None:
+        proto.switched = route_part_to_proto(attempt.switched)
 
 
 def fill_selection(proto: pb.Selection, selection: Selection) -> None:

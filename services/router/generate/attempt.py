@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from msgspec import Struct, field, structs
 
+from libs.catalog.model import Provider
 from libs.catalog.prices import Pricer, price_version
+from libs.catalog.routes import ProviderRoute
 from libs.clock import Clock
 from libs.ids import TimeOrderedIds
 from libs.limits import Amounts
 from libs.tracing import Span
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage
 from services.router.admission.admission import Permit
 from services.router.generate import spans
 from services.router.generate.accounting import Ending, account, ending_of, reserved_usage
@@ -56,6 +58,7 @@ class Attempts:
         self,
         generation: Generation,
         candidate: Candidate,
+        provider: Provider,
         *,
         number: int,
         reserved: Amounts,
@@ -64,9 +67,11 @@ class Attempts:
         streamed: bool,
         hedge: bool,
         parent: Span,
+        before: ProviderRoute | None = None,
     ) -> RunningAttempt:
-        """Returns a running attempt that the spool holds, so that a crash does not lose it. `reserved`: what its
-        permit was given for; `parent`: the span of the request."""
+        """Returns a running attempt that the spool holds, so that a crash does not lose it. `provider`: the
+        candidate's, or one of its routes; `before`: the route by which the attempt before failed at this provider;
+        `reserved`: what its permit was given for; `parent`: the span of the request."""
         began, started = self._clock.monotonic(), self._clock.now()
         record = UsageRecord(
             attempt_id=self._ids.make(started),
@@ -91,6 +96,10 @@ class Attempts:
             labels=generation.labels,
             trace_id=parent.trace_id,
         )
+        route = provider.route
+        if route is not None:
+            record.key, record.endpoint = route.key, route.endpoint
+            record.switched = _switched(before, route)
         span = spans.begin_attempt(record, parent)
         attempt = RunningAttempt(
             self._observers,
@@ -99,6 +108,7 @@ class Attempts:
             began,
             generation,
             candidate,
+            provider,
             record,
             permit,
             ticket,
@@ -106,6 +116,13 @@ class Attempts:
         )
         self._spool.begin(record)
         return attempt
+
+
+def _switched(before: ProviderRoute | None, route: ProviderRoute) -> RoutePart | None:
+    """Returns the part of the route before that this one replaces."""
+    if before is None or before == route:
+        return None
+    return RoutePart.ENDPOINT if before.key == route.key else RoutePart.KEY
 
 
 class RunningAttempt(Struct, eq=False):
@@ -117,6 +134,8 @@ class RunningAttempt(Struct, eq=False):
     _began: float
     _generation: Generation
     candidate: Candidate
+    #: The candidate's provider as it is called: by one of its routes, where it has several.
+    provider: Provider
     record: UsageRecord
     _permit: Permit
     _ticket: CallTicket

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
+from libs.catalog.model import Provider
+from libs.catalog.routes import ProviderRoute
 from libs.clock import Clock
 from libs.errors import QuotaViolation
 from libs.limits import Amounts, Scope, ScopeKind
@@ -17,6 +20,7 @@ from services.router.generate.attempt import Attempts, RunningAttempt
 from services.router.generate.in_flight import InFlight, LimitedCandidate
 from services.router.health.view import HealthView
 from services.router.planning.candidate import Candidate
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 
 #: A wait in vain ends this long before the caller's deadline, seconds: so that the caller hears what is full and when
@@ -35,6 +39,7 @@ class Gate:
         health: HealthView,
         attempts: Attempts,
         clock: Clock,
+        routes: ProviderRoutes,
     ) -> None:
         self._budgets = budgets
         self._admission = admission
@@ -42,6 +47,7 @@ class Gate:
         self._health = health
         self._attempts = attempts
         self._clock = clock
+        self._routes = routes
 
     async def begin(
         self,
@@ -62,14 +68,25 @@ class Gate:
             verdict = self._budgets.check_budgets(plan.budgets)
         if verdict is not UNRESTRICTED and not self._affords(request, candidate, verdict):
             return None
-        scopes, amounts = _wanted(request, candidate)
-        permit = self._admission.try_admit(scopes, amounts)
-        if permit is None:
-            priority = Priority.BACKGROUND if verdict.queue else generation.priority
-            claim = Claim(scopes, amounts, generation.tenant, priority, patience, only_paced)
-            permit = await self._admit(request, candidate, claim)
+        full: tuple[str, ...] = ()
+        while True:
+            provider = candidate.provider
+            if provider.routes:
+                chosen = self._choose_route(request, candidate, full)
+                if chosen is None:
+                    return None
+                provider = chosen
+            scopes, amounts = _wanted(request, candidate, provider)
+            permit = self._admission.try_admit(scopes, amounts)
             if permit is None:
+                priority = Priority.BACKGROUND if verdict.queue else generation.priority
+                claim = Claim(scopes, amounts, generation.tenant, priority, patience, only_paced)
+                permit = await self._admit(request, candidate, claim)
+            if permit is not None:
+                break
+            if not self._is_key_full(request, candidate, provider):
                 return None
+            full = (*full, provider.key_name)
         # The limiter has answered by now, so no budget is unknown any more.
         if verdict.unsure and not self._affords(
             request, candidate, self._budgets.check_budgets(plan.budgets)
@@ -77,19 +94,24 @@ class Gate:
             permit.cancel()
             return None
         ticket = None
+        if provider.route is not None:
+            self._routes.begin_call(provider, candidate.model)
         if self._set_aside.begin_call(candidate.provider, candidate.model, generation, stream=request.stream):
             try:
                 ticket = await self._health.begin_call(candidate.model, generation.tenant)
             except BaseException:
                 permit.cancel()
+                self._give_route_up(candidate, provider)
                 raise
         if ticket is None:
             permit.cancel()
+            self._give_route_up(candidate, provider)
             request.refused[candidate.target] = ()
             return None
         return self._attempts.begin(
             generation,
             candidate,
+            provider,
             number=len(request.records) + 1 + hedge,
             reserved=amounts,
             permit=permit,
@@ -97,6 +119,7 @@ class Gate:
             streamed=request.stream,
             hedge=hedge,
             parent=request.span,
+            before=None if provider.route is None else _route_before(request, candidate),
         )
 
     async def wait(self, request: InFlight, *, only_paced: bool) -> RunningAttempt | None:
@@ -111,6 +134,33 @@ class Gate:
         remaining = request.envelope.deadline - self._clock.monotonic()
         patience = remaining - max(candidate.estimated_latency or 0.0, LAST_WORD)
         return await self.begin(request, candidate, patience=patience, only_paced=only_paced)
+
+    def _choose_route(
+        self, request: InFlight, candidate: Candidate, full: Collection[str]
+    ) -> Provider | None:
+        """Returns one of the routes of the candidate's provider, none with a key of `full`. None: there is none;
+        where it is not for want of room, that is recorded."""
+        tried = [f.route for f in request.failed if f.route is not None]
+        found = self._routes.choose(candidate.provider, candidate.model, tried, full)
+        if found is not None and full:
+            # The key before had no room; this one may.
+            request.refused.pop(candidate.target, None)
+        elif found is None and not full:
+            request.refused[candidate.target] = ()
+        return found
+
+    def _is_key_full(self, request: InFlight, candidate: Candidate, provider: Provider) -> bool:
+        """Returns True if nothing but the key's own limits refused the attempt, and others may have room."""
+        if provider.route is None:
+            return False
+        violations = request.refused.get(candidate.target, ())
+        return bool(violations) and all(
+            not isinstance(v.key, str) and v.key.scope.kind is ScopeKind.KEY for v in violations
+        )
+
+    def _give_route_up(self, candidate: Candidate, provider: Provider) -> None:
+        if provider.route is not None:
+            self._routes.give_up(provider, candidate.model)
 
     def _affords(self, request: InFlight, candidate: Candidate, verdict: BudgetVerdict) -> bool:
         """Returns True if the budgets' thresholds let the candidate pass; records a refusal."""
@@ -147,10 +197,16 @@ class Gate:
         request.refused.update((c.target, violations) for c in request.plan.candidates)
 
 
-def _wanted(request: InFlight, candidate: Candidate) -> tuple[tuple[Scope, ...], Amounts]:
+def _route_before(request: InFlight, candidate: Candidate) -> ProviderRoute | None:
+    """Returns the route by which the request's last attempt failed, where that was at the same target."""
+    last = request.failed[-1] if request.failed else None
+    return last.route if last is not None and last.candidate.target == candidate.target else None
+
+
+def _wanted(request: InFlight, candidate: Candidate, provider: Provider) -> tuple[tuple[Scope, ...], Amounts]:
     """Returns the scopes of which an attempt takes, and the amounts."""
     generation, model = request.generation, candidate.model
-    key = candidate.provider.key_name
+    key = provider.key_name
     scopes = _scopes(
         generation.tenant, generation.content_type, generation.campaign, model.provider, model.id, key
     )

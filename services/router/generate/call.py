@@ -133,7 +133,7 @@ class Calls:
     ) -> tuple[Awaitable[Completion], AttemptTimeouts]:
         candidate, prompt = attempt.candidate, request.generation.prompt
         timeouts = self._begin(request, attempt, prompt)
-        return self._providers.complete(candidate.provider, candidate.model, prompt, timeouts), timeouts
+        return self._providers.complete(attempt.provider, candidate.model, prompt, timeouts), timeouts
 
     def _begin(self, request: InFlight, attempt: RunningAttempt, prompt: Prompt) -> AttemptTimeouts:
         """Records the call as one in flight, and returns its timeouts."""
@@ -221,7 +221,7 @@ class Calls:
     ) -> tuple[AsyncGenerator[Batch, None], AttemptTimeouts]:
         candidate = attempt.candidate
         timeouts = self._begin(request, attempt, prompt)
-        batches = self._providers.stream(candidate.provider, candidate.model, prompt, timeouts, attempt.told)
+        batches = self._providers.stream(attempt.provider, candidate.model, prompt, timeouts, attempt.told)
         return batches, timeouts
 
     async def _race_streams(

@@ -51,7 +51,9 @@ def why_given_up(
         return DeadlineExceeded(
             f"The deadline passed before an answer came. {story}".strip(), metadata=metadata
         )
-    root = failed[0] if failed else None
+    # What another key or endpoint made up for says nothing of the provider.
+    said = [f for f in failed if f.next_route is None] or failed
+    root = said[0] if said else None
     if why == "CONTENT_REFUSED":
         return FailedPrecondition(
             f"The provider refused the content. {story}", reason="CONTENT_REFUSED", metadata=metadata
@@ -66,13 +68,13 @@ def why_given_up(
         return Cancelled("The caller went away", metadata=metadata)
     if not failed:
         return _never_tried(plan, refused, quota_retry_after)
-    if why != "RETRY_BUDGET_EXHAUSTED" and all(f.of_request for f in failed):
-        refusal = _refused_by_all(failed, story, metadata)
+    if why != "RETRY_BUDGET_EXHAUSTED" and all(f.of_request for f in said):
+        refusal = _refused_by_all(said, story, metadata)
         if refusal is not None:
             return refusal
     soonest = _soonest(plan, failed, quota_retry_after, now)
-    if why == "PROVIDERS_FAILED" and not refused and all(f.error_class in _LASTING for f in failed):
-        why = _LASTING[failed[0].error_class]
+    if why == "PROVIDERS_FAILED" and not refused and all(f.error_class in _LASTING for f in said):
+        why = _LASTING[said[0].error_class]
     elif soonest is None:
         soonest = DEFAULT_RETRY_AFTER
     return Unavailable(

@@ -88,6 +88,8 @@ class InFlight(Struct):
     ) -> None:
         """Ends an attempt that failed after `text` had been received; `now`: monotonic seconds."""
         record = attempt.fail(failure, text, prefilled=prefilled)
+        routes = [attempt.provider.route, *[f.route for f in self.failed]] if failure.spare_parts else ()
+        taken = {name for route in routes if route is not None for name in (route.key, route.endpoint)}
         self.records.append(record)
         self.failed.append(
             Failed(
@@ -101,6 +103,9 @@ class InFlight(Struct):
                 attempt.first_token is not None,
                 prefilled,
                 failure.least_window,
+                attempt.provider.route,
+                failure.next_route,
+                bool(failure.spare_parts - taken),
             )
         )
 
@@ -183,6 +188,7 @@ def _attempt(record: UsageRecord) -> Attempt:
         record.usage,
         record.cost_micro_usd,
         record.hedge,
+        record.switched,
     )
 
 

@@ -27,6 +27,11 @@ class Meters:
         self._cost = metrics.counter(
             "cost_micro_usd", "Cost in millionths of a US dollar", ("provider", "model")
         )
+        self._switches = metrics.counter(
+            "route_switches",
+            "Attempts by another key or endpoint of the provider at which the attempt before failed",
+            ("provider", "part"),
+        )
         # Looking children up by their labels costs more than counting.
         self._known: dict[tuple[str, str, Outcome, ErrorClass | None], _Children] = {}
 
@@ -50,3 +55,5 @@ class Meters:
             inputs.value += record.usage.input_tokens
             outputs.value += record.usage.output_tokens
         cost.value += record.cost_micro_usd
+        if record.switched is not None:
+            self._switches.labels(record.provider, record.switched).inc()

@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from libs.types import ACCOUNT_FAULTS, PROVIDER_FAULTS, ErrorClass
+from libs.catalog.routes import ProviderRoute
+from libs.types import ACCOUNT_FAULTS, OF_REQUEST, PROVIDER_FAULTS, ErrorClass, RoutePart
 from services.router.planning.candidate import Candidate
 from services.router.planning.plan import Plan
 from services.router.planning.recent_calls import OF_PROVIDER
@@ -32,15 +33,6 @@ SHORTEST_ATTEMPT = 0.005
 
 #: Nobody else would answer differently, or must not be asked.
 _FINAL = frozenset({ErrorClass.CONTENT_REFUSED, ErrorClass.CANCELLED})
-#: The target answered: it is the request that it cannot serve.
-_OF_REQUEST = frozenset(
-    {
-        ErrorClass.INVALID_REQUEST,
-        ErrorClass.UNSUPPORTED_HERE,
-        ErrorClass.CONTENT_REFUSED,
-        ErrorClass.CONTEXT_TOO_LONG,
-    }
-)
 #: The ways in which a target says that it does not go on from a given text.
 _REFUSES_PREFILL = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.UNSUPPORTED_HERE})
 #: Failures after which a provider is called again where it said when.
@@ -77,11 +69,17 @@ class Failed(Struct, frozen=True):
     prefilled: bool = False
     #: The smallest context window that may hold the prompt, as far as a refusal for its length states it, tokens.
     least_window: int | None = None
+    #: The route by which it was called; None: its provider has one key and one endpoint.
+    route: ProviderRoute | None = None
+    #: The part of the route that failed, where another served in its place: the provider is not at fault.
+    next_route: RoutePart | None = None
+    #: Another route that the request has not taken may be, though it is out of service too.
+    spare_route: bool = False
 
     @property
     def of_request(self) -> bool:
         """True where the target answered, and the request is what it cannot serve."""
-        return self.error_class in _OF_REQUEST
+        return self.error_class in OF_REQUEST
 
 
 class Try(Struct, frozen=True):
@@ -155,8 +153,12 @@ def next_step(
         for candidate in _remaining(plan, failed)
         if candidate.target not in refused and _affordable(candidate, failed, envelope)
     ]
-    broken = {f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER}
+    broken = {
+        f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER and f.next_route is None
+    }
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
+        if last.next_route is not None and not _spent_on_routes(failed, envelope, others):
+            return Try(last.candidate, spends_retry=False, prefill=_takes_prefill(last.candidate, failed))
         if refused_prefill:
             return Try(last.candidate, spends_retry=False, prefill=False)
         seconds = max(last.retry_after or 0.0, SAME_PROVIDER_BACKOFF * jitter)
@@ -182,6 +184,12 @@ def next_step(
     if resumed is not None:
         return Wait(resumed, SAME_PROVIDER_BACKOFF * jitter, prefill=_takes_prefill(resumed, failed))
     # Nobody else is left.
+    if (
+        last.spare_route
+        and last.candidate.target not in refused
+        and _affordable(last.candidate, failed, envelope)
+    ):
+        return Try(last.candidate, spends_retry=True, prefill=_takes_prefill(last.candidate, failed))
     return _wait_for(failed, failed, envelope, now, refused, margin) or GiveUp("PROVIDERS_FAILED")
 
 
@@ -197,10 +205,18 @@ def _dependence(
     )
 
 
+def _spent_on_routes(failed: Sequence[Failed], envelope: Envelope, others: Sequence[Candidate]) -> bool:
+    """Returns True if the last attempt is better spent on another candidate: two routes of one provider have failed
+    by now, and whatever ails it may ail them all."""
+    switched = sum(f.next_route is not None for f in failed)
+    return bool(others) and switched > 1 and len(failed) + 1 >= envelope.max_attempts
+
+
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
     """Returns True if the request is at fault: every target that was called refused it. After one that is known to
     refuse requests of this kind, the next is called too."""
-    if any(f.error_class is not ErrorClass.INVALID_REQUEST for f in failed):
+    said = [f for f in failed if f.next_route is None]
+    if not said or any(f.error_class is not ErrorClass.INVALID_REQUEST for f in said):
         return False
     more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
     return not (failed[-1].candidate.health.suspect and more)
@@ -212,8 +228,13 @@ def _again(last: Failed, failed: Sequence[Failed]) -> bool:
         last.error_class in _ONCE_MORE
         and last.retry_same
         and not last.committed
-        and sum(f.candidate.target == last.candidate.target for f in failed) == 1
+        and _calls(last.candidate, failed) == 1
     )
+
+
+def _calls(candidate: Candidate, failed: Sequence[Failed]) -> int:
+    """Returns how often the candidate failed, but for what another route made up for."""
+    return sum(f.candidate.target == candidate.target and f.next_route is None for f in failed)
 
 
 def _cut_after_content(
@@ -249,7 +270,7 @@ def _remaining(plan: Plan, failed: Sequence[Failed]) -> list[Candidate]:
     providers = {
         f.candidate.model.provider
         for f in failed
-        if f.error_class in ACCOUNT_FAULTS and f.retry_after is None
+        if f.error_class in ACCOUNT_FAULTS and f.retry_after is None and f.next_route is None
     }
     too_long = [f for f in failed if f.error_class is ErrorClass.CONTEXT_TOO_LONG]
     least = max([_least_window(f) for f in too_long], default=0)
@@ -293,7 +314,7 @@ def _wait_for(
         and f.retry_after is not None
         and f.retry_after <= envelope.max_retry_after
         and f.candidate.target not in refused
-        and sum(g.candidate.target == f.candidate.target for g in failed) < 2
+        and _calls(f.candidate, failed) < 2
         and _affordable(f.candidate, failed, envelope)
     ]
     if waits:

@@ -38,7 +38,7 @@ class RequestLog:
             cost += sum([record.cost_micro_usd for record in request.records])
         attempts = len(request.records) + 1
         record = self._describe(request, last.attempt_id, latency, cost, attempts, last.provider, last.model)
-        if request.failed:
+        if request.failed and not all(attempt.switched for attempt in (*request.records[1:], last)):
             record.failed_over = True
         return encode_request(record)
 

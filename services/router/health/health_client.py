@@ -8,7 +8,7 @@ about to begin where a circuit is half-open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 from random import Random
 
@@ -24,7 +24,10 @@ from libs.rpc import channel as rpc
 from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
+    error_class_from_proto,
     error_class_to_proto,
+    route_part_from_proto,
+    route_part_to_proto,
     timestamp_from_proto,
     timestamp_to_proto,
 )
@@ -34,6 +37,7 @@ from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.health.exchanged import Judgement, Tally, TallyKey
 from services.router.health.probes import PermitsUnavailable, ProbePermit
+from services.router.health.route_changes import Outage, Place, RouteChanges
 from services.router.health.targets import Targets
 
 #: Seconds between reports of evidence that other routers need at once, and of any other.
@@ -89,6 +93,8 @@ class HealthMonitorClient:
         self._token = token
         self._router_id = router_id
         self.targets = Targets(clock, rng, self, settings)
+        #: Keys and endpoints, told to the other routers and by them; None: nobody is interested.
+        self.routes: RouteChanges | None = None
         self._permit_failed = Throttle(clock)
         self._epoch, self._version = "", 0
         backoff = Backoff(base=0.1, cap=2.0)
@@ -140,26 +146,40 @@ class HealthMonitorClient:
 
     async def _report_session(self, call: _Reports) -> None:
         numbers, waited = count(1), 0.0
+        # Unlike evidence they are an account: whatever service answers now learns all of it.
+        changes = [*self.routes.all_out()] if self.routes is not None else []
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             waited += REPORT_INTERVAL
-            if waited < ROUTINE_INTERVAL and not self.targets.has_urgent_evidence:
+            changes += self.routes.take_changes() if self.routes is not None else ()
+            if waited < ROUTINE_INTERVAL and not changes and not self.targets.has_urgent_evidence:
                 continue
             evidence, waited = self.targets.take_evidence(), 0.0
-            if not evidence:
+            if not evidence and not changes:
                 continue
-            await self._send(call, numbers, evidence)
+            await self._send(call, numbers, evidence, changes)
+            changes = []
             self._reports.answered()
 
-    async def _send(self, call: _Reports, numbers: Iterator[int], evidence: Mapping[TallyKey, Tally]) -> None:
-        """Sends evidence in as many reports as it takes. Raises StreamEnded."""
-        summaries = iter(_summaries(evidence))
-        while outcomes := list(islice(summaries, MOST_OUTCOMES)):
-            await call.write(
-                health_pb2.ReportOutcomesRequest(
-                    reporter_id=self._router_id, sequence=next(numbers), outcomes=outcomes
-                )
+    async def _send(
+        self,
+        call: _Reports,
+        numbers: Iterator[int],
+        evidence: Mapping[TallyKey, Tally],
+        changes: Sequence[Outage],
+    ) -> None:
+        """Sends evidence and changes in as many reports as it takes. Raises StreamEnded."""
+        summaries, routes = iter(_summaries(evidence)), map(_route_change, changes)
+        while True:
+            report = health_pb2.ReportOutcomesRequest(
+                reporter_id=self._router_id,
+                outcomes=islice(summaries, MOST_OUTCOMES),
+                routes=islice(routes, MOST_OUTCOMES),
             )
+            if not report.outcomes and not report.routes:
+                return
+            report.sequence = next(numbers)
+            await call.write(report)
             if not isinstance(await call.read(), health_pb2.ReportOutcomesResponse):
                 raise StreamEnded
 
@@ -185,6 +205,41 @@ class HealthMonitorClient:
         self._epoch, self._version = answer.epoch, answer.version
         for state in answer.providers:
             self.targets.apply_judgement(state.provider, state.model, _judgement(state))
+        if self.routes is not None:
+            for change in answer.routes:
+                outage = _outage(change)
+                if outage is not None:
+                    self.routes.merge(outage)
+
+
+def _outage(change: health_pb2.RouteChange) -> Outage | None:
+    """Returns the change; None: it is of a later version than this router."""
+    part, error_class = route_part_from_proto(change.part), error_class_from_proto(change.error_class)
+    if part is None or error_class is None:
+        return None
+    return Outage(
+        Place(change.provider, part, change.name, change.model),
+        error_class,
+        timestamp_from_proto(change.since),
+        timestamp_from_proto(change.until) if change.HasField("until") else 0.0,
+        max(1, change.times),
+        change.key_version,
+    )
+
+
+def _route_change(outage: Outage) -> health_pb2.RouteChange:
+    place = outage.place
+    return health_pb2.RouteChange(
+        provider=place.provider,
+        part=route_part_to_proto(place.part),
+        name=place.name,
+        model=place.model,
+        error_class=error_class_to_proto(outage.error_class),
+        since=timestamp_to_proto(outage.since),
+        until=timestamp_to_proto(outage.until or None),
+        times=outage.times,
+        key_version=outage.key_version,
+    )
 
 
 def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:

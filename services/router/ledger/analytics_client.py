@@ -19,6 +19,7 @@ from libs.rpc.convert import (
     fill_timestamp,
     fill_usage,
     finish_reason_to_proto,
+    route_part_to_proto,
 )
 from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
@@ -161,6 +162,10 @@ def add_event(record: UsageRecord, batch: analytics_pb2.RecordUsageRequest) -> N
         event.streamed = True
     if record.hedge:
         event.hedge = True
+    if record.endpoint:
+        event.route_key, event.route_endpoint = record.key, record.endpoint
+    if record.switched is not None:
+        event.switched = route_part_to_proto(record.switched)
     fill_timestamp(event.started, record.started)
     fill_duration(event.latency, record.latency)
     if record.time_to_first_token is not None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from libs.types import ErrorClass, FinishReason, Usage
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage
 
 
 class Outcome(StrEnum):
@@ -54,3 +54,9 @@ class UsageRecord(Struct, array_like=True):
     cache_saving_micro_usd: int = 0
     #: The record of the request that it answered, as it is sent (`libs.request_record`); empty: it answered none.
     request: bytes = b""
+    #: The names of the key and the endpoint that it went by, where its provider has several; empty: it has not.
+    key: str = ""
+    endpoint: str = ""
+    #: The part that replaced the one by which the attempt before failed at the same provider; None: it was another
+    #: provider, or the same route.
+    switched: RoutePart | None = None

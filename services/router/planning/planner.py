@@ -25,6 +25,7 @@ from services.router.planning.scoring import Scorer
 from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
 from services.router.request.tokens import estimate_input_tokens
+from services.router.routes.routes import ProviderRoutes
 from services.router.set_aside.set_aside import SettingAside
 
 #: Policies' entries that are remembered, each for one (tenant, content type, models).
@@ -51,6 +52,7 @@ class Planner:
         budgets: Budgets,
         scorer: Scorer,
         recent: RecentCalls,
+        routes: ProviderRoutes,
     ) -> None:
         """`why_unusable` returns why a provider cannot be called at all; empty where it can."""
         self._health = health
@@ -62,6 +64,7 @@ class Planner:
         self._budgets = budgets
         self._scorer = scorer
         self._recent = recent
+        self._routes = routes
         self._version = ""
         self._entries: OrderedDict[
             tuple[str, str, tuple[str, ...]], tuple[Policy, tuple[PolicyEntry, ...]]
@@ -110,7 +113,10 @@ class Planner:
         return make_plan(entries, request, conditions, self._scorer, self._rng)
 
     def _conditions(self, catalog: Catalog, generation: Generation, *, stream: bool) -> Conditions:
-        health = self._set_aside.view(self._health, catalog, generation, stream=stream)
+        health = self._health
+        if self._routes.places_out:
+            health = self._routes.view(health, catalog)
+        health = self._set_aside.view(health, catalog, generation, stream=stream)
         now = self._clock.monotonic()
         avoids = None
         if not self._recent.all_quiet(now):

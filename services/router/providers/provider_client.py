@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from msgspec import structs
 
 from libs.catalog.model import Model, Provider
+from libs.catalog.routes import ProviderRoute
 from libs.catalog.secrets import Keys
 from libs.clock import Clock
 from libs.heavy import LARGE, HeavyWork
@@ -72,8 +73,8 @@ class ProviderClient:
         self._time_learners: dict[tuple[str, str | None], TimeLearner] = {}
         self._all_models: dict[str | None, TimeLearner] = {}
         self._tenant_learners: OrderedDict[tuple[str, str | None, str], TimeLearner] = OrderedDict()
-        #: By model id: built anew when the catalog or the key changes.
-        self._endpoints: dict[str, tuple[Provider, Model, Endpoint, str]] = {}
+        #: By model id, and route where there are several: built anew when the catalog or the key changes.
+        self._endpoints: dict[str | tuple[str, ProviderRoute], tuple[Provider, Model, Endpoint, str]] = {}
         self._usable: dict[str, tuple[Provider, float, str]] = {}
 
     def learned_times(self, model: Model, prompt: Prompt, tenant: str) -> LearnedTimes:
@@ -88,7 +89,7 @@ class ProviderClient:
         known = self._usable.get(provider.name)
         if known is not None and known[0] is provider and now < known[1]:
             return known[2]
-        missing = self._keys.why_missing(provider)
+        missing = self._why_missing(provider)
         why = _KEY_MISSING if missing else ""
         if provider.kind not in self._wires:
             missing = why = f"providers of kind {provider.kind} cannot be called yet"
@@ -96,6 +97,11 @@ class ProviderClient:
             log.warning("provider_unusable", provider=provider.name, why=missing)
         self._usable[provider.name] = (provider, now + USABLE_FOR, why)
         return why
+
+    def _why_missing(self, provider: Provider) -> str | None:
+        """Returns why calls have no key; of several keys one is enough."""
+        found = [self._keys.why_missing(route) for route in provider.routes or (provider,)]
+        return None if None in found else "; ".join(dict.fromkeys([why for why in found if why is not None]))
 
     async def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
@@ -218,6 +224,9 @@ class ProviderClient:
 
     def _learn_from_success(self, provider: Provider, model: Model, headers: Mapping[str, str]) -> None:
         """Learns limits from the headers of a call that the provider accepted."""
+        if provider.route is not None:
+            # The limits are those of one key of several; the model has the sum.
+            return
         now = self._clock.now()
         if self._learner.answered(now, model.id):
             self._learner.observed(now, model.id, stated_limits(provider.kind, headers))
@@ -236,7 +245,7 @@ class ProviderClient:
         failure.at_fault = (
             failure.error_class not in ACCOUNT_FAULTS or self._keys(provider) == endpoint.api_key
         )
-        if failure.error_class is ErrorClass.RATE_LIMITED:
+        if failure.error_class is ErrorClass.RATE_LIMITED and provider.route is None:
             of_rate = failure.retry_same and failure.explicit
             learn = self._learner.refused if of_rate else self._learner.observed
             learn(self._clock.now(), model.id, stated_limits(provider.kind, headers))
@@ -303,7 +312,8 @@ class ProviderClient:
         key = self._keys(provider)
         if key is None:
             raise ProviderFailure(ErrorClass.AUTHENTICATION, _KEY_MISSING)
-        known = self._endpoints.get(model.id)
+        place = model.id if provider.route is None else (model.id, provider.route)
+        known = self._endpoints.get(place)
         if known is None or known[0] is not provider or known[1] is not model or known[2].api_key != key:
             endpoint = Endpoint(
                 provider.base_url,
@@ -314,7 +324,7 @@ class ProviderClient:
                 max_output_tokens=model.max_output_tokens,
                 prefill="prefill" in model.capabilities,
             )
-            known = self._endpoints[model.id] = (provider, model, endpoint, maker_of(provider, model))
+            known = self._endpoints[place] = (provider, model, endpoint, maker_of(provider, model))
         return wire, known[2], known[3]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any, Protocol
 
 from libs.catalog.model import Model, Provider
 from services.router.providers.timeouts import AttemptTimeouts, LearnedTimes
@@ -24,9 +24,9 @@ class Providers(Protocol):
         others; where there were none, a cautious guess from other models."""
         ...
 
-    async def complete(
+    def complete(
         self, provider: Provider, model: Model, prompt: Prompt, timeouts: AttemptTimeouts
-    ) -> Completion:
+    ) -> Coroutine[Any, Any, Completion]:
         """Returns a whole answer within `timeouts.total`."""
         ...
 

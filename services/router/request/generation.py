@@ -20,7 +20,7 @@ from libs.conversation import (
     ToolCallDelta,
 )
 from libs.selection import Strategy
-from libs.types import ErrorClass, FinishReason, Priority, Usage
+from libs.types import ErrorClass, FinishReason, Priority, RoutePart, Usage
 from services.router.request.attachments import Attachment
 from services.router.request.features import Unsupported
 
@@ -138,7 +138,9 @@ class ProviderFailure(Exception):
     connection; False: by prose, which may repeat what this caller wrote, so it is no evidence about an account unless
     unrelated requests agree. `unsupported`: the feature that this model does not support, None: not known.
     `least_window`: the smallest context window that may hold a prompt that was too long, in tokens; 0: any may, None:
-    not stated.
+    not stated. `next_route`: the part of the provider's route that failed, where another serves in its place; None:
+    there is none, or the route is not to blame. `spare_parts`: the names of the keys, or endpoints, that may be
+    taken instead where nothing else is left.
 
     `unredacted` and `deciding_words` exist between a wire and the provider client only, which clears them: the
     provider's words with nothing hidden, and those of them that decided where it is not explicit.
@@ -168,5 +170,7 @@ class ProviderFailure(Exception):
         self.unsupported = unsupported
         self.least_window = least_window
         self.at_fault = True
+        self.next_route: RoutePart | None = None
+        self.spare_parts: frozenset[str] = frozenset()
         self.unredacted = ""
         self.deciding_words = ""

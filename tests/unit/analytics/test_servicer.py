@@ -11,7 +11,7 @@ from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
 from libs.errors import InvalidArgument
-from libs.types import ErrorClass, FinishReason, Usage, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, RoutePart, Usage, UsageAccuracy
 from services.analytics.api.proto_reports import query_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto
 from services.analytics.ledger.attempt import Attempt, Outcome
@@ -50,6 +50,9 @@ def an_event() -> pb.UsageEvent:
         hedge=True,
         labels={"sku": "42"},
         trace_id="ab" * 16,
+        route_key="OPENAI_KEY_2",
+        route_endpoint="eu.example/v1",
+        switched=types_pb2.ROUTE_PART_KEY,
     )
 
 
@@ -77,6 +80,9 @@ def test_every_field_of_an_event_is_read() -> None:
         hedge=True,
         labels={"sku": "42"},
         trace_id="ab" * 16,
+        route_key="OPENAI_KEY_2",
+        route_endpoint="eu.example/v1",
+        switched=RoutePart.KEY,
     )
 
 

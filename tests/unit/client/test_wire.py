@@ -6,7 +6,7 @@ import pytest
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.types.v1 import types_pb2
 
-from libs.answer import LimitState, Result
+from libs.answer import Attempt, LimitState, Result
 from libs.client import (
     Citation,
     Client,
@@ -34,7 +34,8 @@ from libs.client import (
 from libs.client.wire import event_from_proto, generation_to_proto, result_from_proto
 from libs.errors import InvalidArgument
 from libs.limits import Period, Unit
-from libs.types import ErrorClass, FinishReason, Priority, UsageAccuracy
+from libs.types import ErrorClass, FinishReason, Priority, RoutePart, UsageAccuracy
+from services.router.api.proto_answer import fill_result
 from tests.support import router as fake
 
 HERE = Selection("alpha", "small")
@@ -245,3 +246,12 @@ async def test_a_client_outside_of_async_with_says_so() -> None:
     """A mistake of use is named, not a crash in the transport."""
     with pytest.raises(RuntimeError, match="async with"):
         await Client("127.0.0.1:1").generate("hi")
+
+
+@pytest.mark.parametrize("part", [None, *RoutePart])
+def test_an_attempt_says_which_part_of_its_route_changed(part: RoutePart | None) -> None:
+    """From the router's value to the caller's: another key or endpoint is told from another provider."""
+    given = Result("r", "", HERE, attempts=(Attempt("a1", "alpha", "small", started=1.0, switched=part),))
+    proto = pb.Result()
+    fill_result(proto, given)
+    assert result_from_proto(proto).attempts[0].switched is part

@@ -43,6 +43,27 @@ def test_a_named_catalog_without_any_key_is_an_error_that_names_the_variables(tm
         choose(ROOT, str(tmp_path / "none.yaml"), False, {})
 
 
+def test_one_of_several_keys_is_enough(tmp_path: Path) -> None:
+    """A provider is called if any of its keys is there; all of them reach the services."""
+    named = tmp_path / "pool.yaml"
+    named.write_text(
+        """\
+version: 1
+providers:
+  openai: {keys: [{env: KEY_A}, {env: KEY_B}, {file: none.key}]}
+models:
+  openai/m: {context_window: 1000, max_output_tokens: 100, price: {input: 1, output: 1}}
+content_types: {general: {max_output_tokens: 50}}
+"""
+    )
+    choice = choose(ROOT, str(named), False, {"KEY_B": "sk-secret"})
+    assert choice.key_variables == {"KEY_A", "KEY_B"}
+    assert "openai" in choice.why
+    assert "KEY_A" not in choice.why
+    with pytest.raises(EngineError, match=r"KEY_A or KEY_B or the file .*none\.key"):
+        choose(ROOT, str(named), False, {})
+
+
 def test_the_published_key_opens_the_simulator_only(tmp_path: Path) -> None:
     """With paid providers the services read a private copy that admits this data directory's own key instead."""
     path, key = prepare(choose(ROOT, "", False, {}), tmp_path, "random")

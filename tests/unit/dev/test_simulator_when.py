@@ -211,3 +211,11 @@ def test_counters_survive_a_reset_with_requests_in_flight() -> None:
     one.end(attempt)
     assert one.counters.concurrent == 0
     assert one.counters.by_outcome == {}
+
+
+def test_one_key_of_several_is_struck() -> None:
+    """A fault of one key leaves the others, and those without, alone."""
+    one = provider('{"key": "revoked"}', Clock())
+    assert one.plan("generate", "m", False, key="revoked").faults
+    assert not one.plan("generate", "m", False, key="good").faults
+    assert not one.plan("generate", "m", False).faults

@@ -9,6 +9,7 @@ import pytest
 
 from libs.catalog.kinds import KINDS
 from libs.catalog.model import Provider
+from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.catalog.secrets import Keys
 from libs.types import ErrorClass
 from services.health.adapters.http_endpoints import HttpEndpoints
@@ -100,3 +101,37 @@ async def test_a_key_that_only_routers_have_is_no_fault_of_the_provider() -> Non
         keyless, lambda request: httpx.Response(200 if "authorization" not in request.headers else 500)
     )
     assert answered.error is None
+
+
+@pytest.mark.parametrize(
+    ("eu", "us", "error", "asked"),
+    [
+        (200, 200, None, 1),
+        (503, 200, None, 2),
+        (401, 200, None, 2),
+        (503, 500, ErrorClass.SERVER_ERROR, 2),
+        (401, 503, ErrorClass.AUTHENTICATION, 2),
+    ],
+)
+async def test_one_of_several_that_works_is_enough(
+    eu: int, us: int, error: ErrorClass | None, asked: int
+) -> None:
+    """A refused key or a failed endpoint of several is no fault of the provider, each is asked once."""
+    hosts: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        return httpx.Response(eu if request.url.host == "eu.test" else us)
+
+    pool = Provider(
+        "p",
+        "openai_compatible",
+        "http://eu.test",
+        keys=(ProviderKey("KEY"), ProviderKey("OTHER")),
+        endpoints=(ProviderEndpoint("http://eu.test"), ProviderEndpoint("http://us.test")),
+    )
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        keys = Keys({"KEY": SECRET, "OTHER": "sk-other"})
+        result = await HttpEndpoints(client, keys, ManualClock()).probe(pool)
+    assert result.error is error
+    assert hosts == ["eu.test", "us.test"][:asked]

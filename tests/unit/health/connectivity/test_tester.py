@@ -12,6 +12,7 @@ import pytest
 from libs.catalog.catalog import Catalog
 from libs.catalog.kinds import KINDS
 from libs.catalog.model import Provider
+from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.catalog.secrets import Keys
 from libs.connectivity import (
     AddressesDetail,
@@ -30,7 +31,7 @@ from libs.types import ErrorClass
 from services.health.connectivity.network import Answer, Certificate
 from services.health.connectivity.tester import ProviderTester
 from services.health.connectivity.verdicts import SOON
-from services.health.domain.evidence import ProbeResult
+from services.health.domain.evidence import ProbeResult, best_result
 from tests.support.clock import ManualClock
 from tests.support.health import make_catalog
 from tests.support.provider_network import YEAR, FakeNetwork, untrusted
@@ -277,6 +278,42 @@ async def test_who_gives_up_leaves_no_connection() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert bench.network.connections[0].closed
+
+
+async def test_every_key_and_every_endpoint_is_tested_once() -> None:
+    """Two keys at three addresses: three tests, each key with the models that it may call."""
+    bench = Bench()
+    provider = Provider(
+        "acme",
+        "openai",
+        "https://a.test",
+        keys=(ProviderKey(env="KEY"), ProviderKey(env="WRONG_KEY", models=frozenset({"large"}))),
+        endpoints=tuple(ProviderEndpoint(f"https://{name}.test") for name in "abc"),
+    )
+    bench.catalog = replace(bench.catalog, providers={"acme": provider})
+    tests = await bench.tester.test("acme")
+    assert [(tested.base_url, tested.key_name) for tested in tests] == [
+        ("https://a.test", "KEY"),
+        ("https://b.test", "WRONG_KEY"),
+        ("https://c.test", "KEY"),
+    ]
+    assert [ends(tested.steps)[3] for tested in tests] == [
+        PASSED,
+        (StepVerdict.FAILED, Cause.KEY_REFUSED),
+        PASSED,
+    ]
+    assert tests[0].steps[4].detail == ModelsDetail(2, 2)
+    assert [result.error for result in bench.evidence] == [None]
+
+
+def test_a_refused_key_speaks_for_the_provider_before_an_address_that_is_gone() -> None:
+    """Of results that are all failures the one stands that shows most: the provider can be reached."""
+    gone = ProbeResult("acme", 0.1, ErrorClass.TRANSPORT)
+    refused = ProbeResult("acme", 0.1, ErrorClass.AUTHENTICATION)
+    works = ProbeResult("acme", 0.1)
+    assert best_result([gone, refused]) is refused
+    assert best_result([gone, refused, works]) is works
+    assert best_result([gone]) is gone
 
 
 async def test_a_provider_that_is_not_in_the_catalog() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
 from msgspec import structs
 
 from libs.catalog.model import Model, Provider
+from libs.catalog.routes import ProviderEndpoint, ProviderKey
 from libs.catalog.secrets import Keys
 from libs.clock import Clock, SystemClock
 from libs.conversation import Image, Message, ReasoningEffort, ReasoningSummary, Role, Text
@@ -56,9 +58,9 @@ BROKEN = ProviderFailure(ErrorClass.TRANSPORT, "reset", retry_same=True)
 class ScriptedResponse(HttpResponse):
     """Plays steps: bytes, a failure, HANG; a number passes so many seconds on the test's clock. Then the end."""
 
-    def __init__(self, status: int, steps: Sequence[Step], clock: Clock) -> None:
+    def __init__(self, status: int, steps: Sequence[Step], clock: Clock, headers: Mapping[str, str]) -> None:
         self.status = status
-        self.headers: Mapping[str, str] = {}
+        self.headers = headers
         self._steps = list(steps)
         self._clock = clock
         self._rest, self._crowded = b"", False
@@ -88,9 +90,16 @@ class ScriptedResponse(HttpResponse):
 class ScriptedTransport(HttpTransport):
     """Answers every request with the same steps."""
 
-    def __init__(self, *steps: Step, status: int = 200, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        *steps: Step,
+        status: int = 200,
+        clock: Clock | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         self.steps = steps
+        self.headers = headers or {}
         self.status = status
         self.clock = clock or SystemClock()
         self.requests: list[HttpRequest] = []
@@ -102,7 +111,7 @@ class ScriptedTransport(HttpTransport):
         if self.steps and self.steps[0] is HANG:
             await asyncio.Event().wait()
         try:
-            yield ScriptedResponse(self.status, self.steps, self.clock)
+            yield ScriptedResponse(self.status, self.steps, self.clock, self.headers)
         finally:
             self.closed += 1
 
@@ -334,6 +343,51 @@ def test_a_provider_without_key_or_wire_is_unusable(tmp_path: Path) -> None:
     assert calls.why_unusable(late)
     clock.advance(1.5)
     assert calls.why_unusable(late) == ""
+
+
+def test_one_of_several_keys_makes_a_provider_usable() -> None:
+    """Only without all of them it cannot be called; the log names each variable, callers none."""
+    pool = Provider("p", "openai", "http://p.test/v1", keys=(ProviderKey("KEY"), ProviderKey("OTHER")))
+    assert client(ScriptedTransport(), {"OTHER": "o"}).why_unusable(pool) == ""
+    with structlog.testing.capture_logs() as logs:
+        assert client(ScriptedTransport(), {}).why_unusable(pool) == "its key is missing"
+    (line,) = logs
+    assert "variable KEY is not set" in line["why"]
+    assert "variable OTHER is not set" in line["why"]
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_routes_call_their_own_address_with_their_own_key_and_teach_no_limit(status: int) -> None:
+    """Each call goes by its route, whichever was called before; what a vendor states holds for one key alone."""
+    pool = Provider(
+        "p",
+        "openai",
+        "http://eu.test/v1",
+        keys=(ProviderKey("KEY"), ProviderKey("OTHER")),
+        endpoints=(ProviderEndpoint("http://eu.test/v1"), ProviderEndpoint("http://us.test/v1")),
+    )
+    learner = LimitLearner()
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
+    answer = {"choices": [{"message": {"content": "Fine."}, "finish_reason": "stop"}]}
+    transport = ScriptedTransport(json.dumps(answer).encode(), status=status, headers=headers)
+    keys = Keys({"KEY": "first", "OTHER": "second"})
+    calls = ProviderClient(transport, wires(SystemClock()), keys, SystemClock(), learner)
+    for route in (*pool.routes, *pool.routes):
+        with suppress(ProviderFailure):
+            await calls.complete(route, Model("p", "m", "m", 1000, 100), PROMPT, SHORT)
+    seen = [(urlsplit(r.url).netloc, r.headers["authorization"]) for r in transport.requests]
+    assert (
+        seen
+        == [
+            ("eu.test", "Bearer first"),
+            ("us.test", "Bearer first"),
+            ("eu.test", "Bearer second"),
+            ("us.test", "Bearer second"),
+        ]
+        * 2
+    )
+    assert learner.learned(SystemClock().now()) == []
+    assert learner.loads(SystemClock().now()) == {}
 
 
 async def test_an_unknown_kind_is_a_failure_not_a_crash() -> None:
