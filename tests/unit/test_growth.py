@@ -41,6 +41,7 @@ from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.alerts import MemoryAlerts
+from tests.support.changes import MemoryChanges
 from tests.support.clock import ManualClock
 from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
@@ -201,6 +202,7 @@ def servicer_of(case: Case) -> Any:
         Forecaster(MemoryUseHistory()),
         adviser(clock),
         MemoryRollups(),
+        MemoryChanges(),
         clock,
         TimeOrderedIds(Random(1)),
     )
