@@ -131,7 +131,7 @@ async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Star
     """Set at one replica it is seen at another and by one that starts later; wrong requests change nothing."""
     a, b = await start("a"), await start("b")
     word = pb.SetProviderModeRequest(
-        provider="acme", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="moving house"
+        provider="acme", mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="moving house"
     )
     answer = await a.stub.SetProviderMode(word)
     assert answer.state.status == pb.PROVIDER_STATUS_MAINTENANCE
@@ -146,21 +146,26 @@ async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Star
     assert "moving house" in state.reason
     for request, code in (
         (
-            pb.SetProviderModeRequest(provider="nobody", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            pb.SetProviderModeRequest(
+                provider="nobody", mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="x"
+            ),
             grpc.StatusCode.NOT_FOUND,
         ),
         (
-            pb.SetProviderModeRequest(mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            pb.SetProviderModeRequest(mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="x"),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
-        (pb.SetProviderModeRequest(provider="acme", reason="x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            pb.SetProviderModeRequest(provider="acme", author="ann", reason="x"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         (
             pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_BLOCKED),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
             pb.SetProviderModeRequest(
-                provider="acme", mode=pb.PROVIDER_MODE_BLOCKED, reason="x", generation=9
+                provider="acme", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="x", generation=9
             ),
             grpc.StatusCode.ABORTED,
         ),
@@ -175,7 +180,7 @@ async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
     """Traffic leaves at once for as long as asked; a probe by hand answers with what it found."""
     a = await start("a")
     request = pb.TriggerFailoverRequest(
-        provider="acme", reason="region trouble", duration=Duration(seconds=3600)
+        provider="acme", author="ann", reason="region trouble", duration=Duration(seconds=3600)
     )
     state = (await a.stub.TriggerFailover(request)).state
     assert state.circuit.state == pb.CIRCUIT_STATE_OPEN
@@ -201,7 +206,9 @@ async def test_valkey_dies_and_comes_back(start: Start, server: RedisServer) -> 
         assert [bool(permit) for permit in answers] == [True, False, False]
         await a.report("large", ok=1, permit=answers[0])
         assert await a.circuit("large") == pb.CIRCUIT_STATE_CLOSED
-        word = pb.SetProviderModeRequest(provider="zeta", mode=pb.PROVIDER_MODE_BLOCKED, reason="storm")
+        word = pb.SetProviderModeRequest(
+            provider="zeta", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="storm"
+        )
         await a.stub.SetProviderMode(word)
         assert await b.circuit("large") == pb.CIRCUIT_STATE_CLOSED
     finally:

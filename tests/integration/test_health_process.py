@@ -122,7 +122,9 @@ async def test_it_survives_a_crash_with_what_it_knew(server: RedisServer, catalo
     options = {"redis_url": server.url, "probe": "false", "drain_seconds": "0.5"}
     async with process(catalog, options) as running, running.stub() as stub:
         await report(stub, types_pb2.ERROR_CLASS_SERVER_ERROR, 3)
-        word = pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_DRAIN, reason="why")
+        word = pb.SetProviderModeRequest(
+            provider="acme", mode=pb.PROVIDER_MODE_DRAIN, author="ann", reason="why"
+        )
         await stub.SetProviderMode(word)
         running.child.send_signal(signal.SIGKILL)
         assert await running.child.wait() == -signal.SIGKILL

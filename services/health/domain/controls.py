@@ -1,0 +1,83 @@
+"""What operators have said: of each thing the change that stands, and what follows from it now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libs.change import Change
+from services.health.domain.setting import (
+    FailoversSetting,
+    Kind,
+    ModeSetting,
+    Setting,
+    WindowsSetting,
+    decode_setting,
+)
+from services.health.domain.target import Failover, ModeInForce, Target
+from services.health.domain.window import Window
+
+Thing = tuple[str, str]
+
+
+class Controls:
+    """The standing changes. They merge by their order, so replicas agree in whatever order they hear of them."""
+
+    def __init__(self) -> None:
+        self._standing: dict[Thing, Change] = {}
+        #: What those say that this release understands.
+        self._settings: dict[Thing, Setting] = {}
+
+    @property
+    def changes(self) -> Iterable[Change]:
+        """The change of each thing that stands."""
+        return self._standing.values()
+
+    def adopt(self, change: Change) -> bool:
+        """Takes a change. Returns False where a later one of the same thing, or itself, stands already."""
+        standing = self._standing.get(change.thing)
+        if standing is not None and standing.order >= change.order:
+            return False
+        self._standing[change.thing] = change
+        setting = decode_setting(change.kind, change.after)
+        if setting is None:
+            self._settings.pop(change.thing, None)
+        else:
+            self._settings[change.thing] = setting
+        return True
+
+    def standing(self, thing: Thing) -> Change | None:
+        """Returns the change of a thing that stands; None: nobody has changed it."""
+        return self._standing.get(thing)
+
+    def by_id(self, change_id: str) -> Change | None:
+        """Returns a standing change; None: it is not one of them."""
+        return next((c for c in self._standing.values() if c.change_id == change_id), None)
+
+    def mode_setting(self, target: Target) -> ModeSetting:
+        """Returns the mode as operators have set it."""
+        found = self._settings.get((Kind.MODE, str(target)))
+        return found if isinstance(found, ModeSetting) else ModeSetting()
+
+    def windows(self, provider: str) -> tuple[Window, ...]:
+        """Returns the windows of a provider and of its models, also those that are over."""
+        found = self._settings.get((Kind.WINDOWS, provider))
+        return found.windows if isinstance(found, WindowsSetting) else ()
+
+    def failovers(self, source: Target, now: float) -> tuple[Failover, ...]:
+        """Returns the failovers from a target that have not ended."""
+        found = self._settings.get((Kind.FAILOVERS, str(source)))
+        if not isinstance(found, FailoversSetting):
+            return ()
+        return tuple(failover for failover in found.failovers if failover.until > now)
+
+    def in_force(self, target: Target, now: float) -> ModeInForce:
+        """Returns the target's mode now: a person's word, else that of a window."""
+        setting = self.mode_setting(target)
+        change = self._standing.get((Kind.MODE, str(target)))
+        version = change.version if change is not None else 0
+        if not setting.mode.takes_out:
+            for window in self.windows(target.provider):
+                if window.target == target and (mode := window.mode_at(now)) is not None:
+                    return ModeInForce(mode, window.reason, version=version, by_window=True)
+        reason = change.reason if change is not None else ""
+        return ModeInForce(setting.mode, reason, setting.share, version)
