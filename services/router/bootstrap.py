@@ -131,6 +131,7 @@ async def assemble(
             budgets,
             WeightedScorer(),
             recent,
+            targets.failovers,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries, requests = (

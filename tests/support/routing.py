@@ -34,6 +34,7 @@ from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
 from services.router.generate.request_log import RequestLog
+from services.router.health.failovers import Failovers
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
@@ -371,6 +372,7 @@ class Harness:
     learned: LearnedTimes = UNKNOWN_PACE
     #: The version of every provider's key.
     key: str = ""
+    failovers: Failovers = field(default_factory=Failovers)
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
@@ -389,6 +391,7 @@ class Harness:
             budgets,
             WeightedScorer(),
             self.recent,
+            self.failovers,
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
         observers = attempt_observers(
