@@ -14,11 +14,13 @@ from cli.terminal import configure_output
 
 def build() -> typer.Typer:
     """Returns the command line with all commands."""
-    from cli import alerts
+    from cli import alerts, windows
+    from cli.control import block, drain, failover, restore
     from cli.costs import costs
     from cli.export import export_ledger
     from cli.forecast import forecast
     from cli.generate import generate
+    from cli.history import history, undo
     from cli.performance import performance
     from cli.providers import providers
     from cli.quotas import quotas
@@ -41,7 +43,10 @@ def build() -> typer.Typer:
     reports = (costs, performance, reliability, forecast, recommendations)
     for command in (generate, select, providers, quotas, *reports, request, reconcile):
         app.command()(command)
+    for control in (drain, block, restore, failover, history, undo):
+        app.command()(control)
     app.add_typer(alerts.build(), name="alerts")
+    app.add_typer(windows.build(), name="windows")
     app.command("export")(export_ledger)
     return app
 

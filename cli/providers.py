@@ -30,9 +30,6 @@ _COLORS = {
 }
 
 Name = Annotated[str, typer.Argument(help="Only this provider.", show_default=False)]
-Health = Annotated[
-    str, typer.Option(envvar="POINTSMAN_HEALTH", help="The health monitor, host:port.", show_default=False)
-]
 PutBack = Annotated[
     str,
     typer.Option(help="Let the router call this combination again, by its name below.", show_default=False),
@@ -43,7 +40,7 @@ def providers(
     provider: Name = "",
     put_back: PutBack = "",
     timeout: opt.Timeout = 10.0,
-    health: Health = "",
+    health: opt.Health = "",
     router: opt.Router = "",
     token: opt.Token = "",
     as_csv: opt.Csv = False,

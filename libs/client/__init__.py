@@ -1,6 +1,6 @@
 """The client for callers. `Client` generates; `HealthClient`, `SetAsideClient`, `QuotaClient`, `CostClient`,
-`ForecastClient`, `AlertClient` and `RecommendationClient` are for operators. Errors are those of `libs.errors`, with
-the server's details."""
+`ForecastClient`, `AlertClient`, `RecommendationClient`, `ControlClient` and `HistoryClient` are for operators. Errors
+are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -21,6 +21,7 @@ from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Sile
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.control import ControlClient, HistoryClient, MaintenanceWindow
 from libs.client.forecasts import (
     AmountBand,
     ForecastBacktest,
@@ -42,6 +43,7 @@ from libs.client.forecasts import (
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
+    FailoverState,
     HealthClient,
     LearnedState,
     ProviderState,
@@ -119,6 +121,7 @@ __all__ = [
     "Client",
     "Completed",
     "ContentUse",
+    "ControlClient",
     "CostChange",
     "CostClient",
     "CostEstimate",
@@ -131,6 +134,7 @@ __all__ = [
     "DurationQuantiles",
     "ErrorCount",
     "Event",
+    "FailoverState",
     "File",
     "ForecastBacktest",
     "ForecastClient",
@@ -145,6 +149,7 @@ __all__ = [
     "Forecasts",
     "Head",
     "HealthClient",
+    "HistoryClient",
     "HistoryTooShort",
     "Image",
     "ImageDetail",
@@ -153,6 +158,7 @@ __all__ = [
     "LimitState",
     "ListedModel",
     "Listing",
+    "MaintenanceWindow",
     "Message",
     "ModelReplacement",
     "OptimizationState",

@@ -77,42 +77,41 @@ async def speak(stub: Stub) -> list[str]:
         drain=Duration(seconds=60),
         reason="racks",
     )
-    said = [
-        await stub.SetProviderMode(
-            pb.SetProviderModeRequest(
-                provider="acme", model="large", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="bad key"
-            )
-        ),
-        await stub.SetProviderMode(
-            pb.SetProviderModeRequest(
-                provider="acme",
-                model="large",
-                mode=pb.PROVIDER_MODE_REHABILITATING,
-                by_hand=True,
-                author="bob",
-                reason="new key",
-            )
-        ),
-        await stub.AddMaintenanceWindow(pb.AddMaintenanceWindowRequest(window=window, author="ann")),
-        await stub.TriggerFailover(
-            pb.TriggerFailoverRequest(
-                provider="acme", reason="region", author="ann", duration=Duration(seconds=3600)
-            )
-        ),
-        await stub.TriggerFailover(
-            pb.TriggerFailoverRequest(
-                provider="acme",
-                model="small",
-                reason="slow",
-                author="ann",
-                duration=Duration(seconds=3600),
-                content_types=["blog"],
-                to_provider="acme",
-                to_model="large",
-            )
-        ),
-    ]
-    return [answer.change.change_id for answer in said]
+    blocked = await stub.SetProviderMode(
+        pb.SetProviderModeRequest(
+            provider="acme", model="large", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="bad key"
+        )
+    )
+    rehabilitated = await stub.SetProviderMode(
+        pb.SetProviderModeRequest(
+            provider="acme",
+            model="large",
+            mode=pb.PROVIDER_MODE_REHABILITATING,
+            by_hand=True,
+            author="bob",
+            reason="new key",
+        )
+    )
+    added = await stub.AddMaintenanceWindow(pb.AddMaintenanceWindowRequest(window=window, author="ann"))
+    of_all = await stub.TriggerFailover(
+        pb.TriggerFailoverRequest(
+            provider="acme", reason="region", author="ann", duration=Duration(seconds=3600)
+        )
+    )
+    of_some = await stub.TriggerFailover(
+        pb.TriggerFailoverRequest(
+            provider="acme",
+            model="small",
+            reason="slow",
+            author="ann",
+            duration=Duration(seconds=3600),
+            content_types=["blog"],
+            to_provider="acme",
+            to_model="large",
+        )
+    )
+    changes = (blocked.change, rehabilitated.change, added.change, of_all.change, of_some.change)
+    return [change.change_id for change in changes]
 
 
 async def snapshot(stub: Stub) -> Any:

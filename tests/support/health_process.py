@@ -44,14 +44,18 @@ class Running:
     child: asyncio.subprocess.Process
     log: Path
 
-    @asynccontextmanager
-    async def stub(self) -> AsyncIterator[Stub]:
-        """A stub, once the log says on which port it serves."""
+    async def address(self) -> str:
+        """Its address, once the log says on which port it serves."""
         async with asyncio.timeout(60):
             while not (found := re.search(r'"port": (\d+)', self.log.read_text())):
                 assert self.child.returncode is None, self.log.read_text()
                 await asyncio.sleep(0.02)
-        async with connect(f"127.0.0.1:{found[1]}") as channel:
+        return f"127.0.0.1:{found[1]}"
+
+    @asynccontextmanager
+    async def stub(self) -> AsyncIterator[Stub]:
+        """A stub, once it serves."""
+        async with connect(await self.address()) as channel:
             yield health_pb2_grpc.ProviderHealthStub(channel)
 
 

@@ -38,7 +38,10 @@ class History:
     async def find(self, change_id: str) -> Change | None:
         """Returns a change that was made at some time; None: there was none. Raises Unavailable where nobody can
         tell."""
-        return None if self._log is None else await self._log.find(change_id)
+        waiting = self._judge.unrecorded.get(change_id)
+        if waiting is not None or self._log is None:
+            return waiting
+        return await self._log.find(change_id)
 
     async def compare(self) -> None:
         """Takes over what stands in the history and was lost here, and notes what stands here and was lost there.
