@@ -59,7 +59,7 @@ class Change:
 
     @property
     def thing(self) -> tuple[str, str]:
-        """What was changed."""
+        """The kind and the name of what was changed."""
         return (self.kind, self.name)
 
     @property

@@ -307,7 +307,7 @@ async def test_what_cannot_be_understood_is_passed_over(server: RedisServer) -> 
 
 
 async def test_modes_of_an_earlier_release_hold(server: RedisServer) -> None:
-    """Who upgrades lets nobody in that was blocked."""
+    """An upgrade lets nobody in that was blocked."""
     client, domain = connect(server), secrets.token_hex(4)
     order = b'[3,1700000000.5,"blocked","too dear"]'
     await client.hset(f"{{pointsman:{domain}:health:1}}:modes", "acme/large", order)

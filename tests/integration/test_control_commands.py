@@ -121,7 +121,7 @@ async def test_a_change_is_undone_but_not_when_changed_since(commands: Commands)
 
 
 async def test_nothing_stops_traffic_unasked(commands: Commands) -> None:
-    """Where nobody can be asked, --yes is required."""
+    """--yes is required where nobody can be asked."""
     for arguments in (("drain", "acme"), ("block", "acme"), ("failover", "acme")):
         assert "--yes" in (await commands.refused(*arguments, *WHO))["message"]
     assert await commands.mode("acme") == "automatic"

@@ -1,4 +1,4 @@
-"""What operators have said: of each thing the change that stands, and what follows from it now. Pure."""
+"""The words of operators: of each thing the change that stands, and what follows from it now. Pure."""
 
 from __future__ import annotations
 
