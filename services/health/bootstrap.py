@@ -24,6 +24,7 @@ from libs.telemetry import get_logger
 from services.health.adapters.analytics_client import AnalyticsChangeLog
 from services.health.adapters.http_endpoints import HttpEndpoints
 from services.health.adapters.redis_store import RedisHealthStore
+from services.health.control.blacklist import Blacklist
 from services.health.control.change_maker import ChangeMaker
 from services.health.control.history import History
 from services.health.control.operators import Operators
@@ -112,6 +113,9 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         await stack.enter_async_context(background("health-history", history.run))
         rehabilitation = Rehabilitation(judge, maker)
         await stack.enter_async_context(background("health-rehabilitation", rehabilitation.run))
+        if settings.blacklist:
+            blacklist = Blacklist(judge, maker, clock)
+            await stack.enter_async_context(background("health-blacklist", blacklist.run))
         if settings.probe:
             await stack.enter_async_context(background("health-probe", prober.run))
         yield [

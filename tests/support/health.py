@@ -17,6 +17,7 @@ from libs.resilience.circuit import BreakerState
 from libs.resilience.evidence import BreakerSettings
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
+from services.health.control.blacklist import Blacklist
 from services.health.control.change_maker import ChangeMaker
 from services.health.control.history import History
 from services.health.control.operators import Operators
@@ -232,6 +233,7 @@ class Replica:
         )
         self.windows = MaintenanceWindows(self.judge, self.maker, ids, clock)
         self.rehabilitation = Rehabilitation(self.judge, self.maker)
+        self.blacklist = Blacklist(self.judge, self.maker, clock)
 
     def servicer(self, heartbeat: float = 3.0) -> ProviderHealthServicer:
         """Its gRPC face."""

@@ -10,6 +10,7 @@ from libs.errors import NotFound
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.health.domain.blacklist import Refusals
 from services.health.domain.controls import Controls
 from services.health.domain.degraded import DegradedSettings
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations
@@ -41,6 +42,7 @@ class Fleet:
         self._judgements: dict[Target, Judgement] = {}
         self._models: dict[str, list[Target]] = {}
         self._probe_failures: dict[str, int] = {}
+        self._refusals: dict[Target, Refusals] = {}
         #: Of targets that are rehabilitated.
         self._trials: dict[Target, Trial] = {}
 
@@ -63,6 +65,7 @@ class Fleet:
             models = self._models.setdefault(target.provider, [])
             if target.model:
                 models.append(target)
+        self._refusals = {t: found for t, found in self._refusals.items() if t in wanted}
         self._probe_failures = {p: n for p, n in self._probe_failures.items() if p in self._models}
         return gone
 
@@ -103,6 +106,10 @@ class Fleet:
         model.observe(now, outcome)
         provider.observe(now, outcome)
         for target in (outcome.target, outcome.target.parent):
+            refusals = self._refusals.get(target)
+            if refusals is None:
+                refusals = self._refusals[target] = Refusals()
+            refusals.record(now, outcome, of_model=bool(target.model))
             if (trial := self.trial(target)) is not None:
                 trial.record(outcome)
         model.breaker.record(now, outcome.evidence(self._settings, of_model))
@@ -131,6 +138,14 @@ class Fleet:
             trial = self._trials[target] = Trial(version)
         return trial
 
+    def refused(self, target: Target) -> Refusals:
+        """Returns the refusals of a target since its last answer."""
+        return self._refusals.get(target) or Refusals()
+
+    def forget_refusals(self, target: Target) -> None:
+        """Begins to count anew."""
+        self._refusals.pop(target, None)
+
     def record_probe(self, now: float, result: ProbeResult) -> None:
         """Records the result of a probe. It can open a circuit where there is no traffic to contradict it, and
         half-open one early: one that could not be reached, or whose free endpoint failed too and answers again. It
@@ -139,7 +154,7 @@ class Fleet:
         provider = self._judgements.get(Target(result.provider))
         if provider is None:
             return
-        provider.record_check(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
+        provider.record_check(now, result.error)
         if result.error in (None, ErrorClass.AUTHENTICATION):
             failed_too = self._probe_failures.pop(result.provider, 0) > 0
             mended = _PROVIDER_WIDE if failed_too else {TripCause.TRANSPORT}

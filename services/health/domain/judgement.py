@@ -9,6 +9,7 @@ from libs.resilience.circuit import CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.window import SlidingCounts
+from libs.types import ErrorClass
 from services.health.domain.degraded import DegradedSettings, fails_beyond_chance
 from services.health.domain.evidence import Outcome
 from services.health.domain.target import Failover, Mode, ModeInForce, Status, Target, TargetState
@@ -39,6 +40,8 @@ class Judgement:
         self.last_success: float | None = None
         self._note = ""
         self._last_checked: float | None = None
+        #: The instant at which a probe's key was accepted last, epoch seconds; None: never.
+        self.key_accepted_at: float | None = None
         #: True: the last probe's key was refused, and no call has succeeded since.
         self._key_refused = False
         self._shown = SlidingCounts(SHOWN_SECONDS, 60)
@@ -77,10 +80,12 @@ class Judgement:
         if outcome.successes:
             self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
 
-    def record_check(self, now: float, *, key_refused: bool) -> None:
-        """Records that a probe was answered."""
+    def record_check(self, now: float, error: ErrorClass | None) -> None:
+        """Records a probe, which failed by `error`, None: it did not."""
         self._last_checked = now
-        self._key_refused = key_refused
+        self._key_refused = error is ErrorClass.AUTHENTICATION
+        if error is None:
+            self.key_accepted_at = now
 
     def explain(self, note: str) -> None:
         """Keeps an operator's reason for opening the circuit, shown while it is not closed."""

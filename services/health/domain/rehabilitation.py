@@ -68,7 +68,7 @@ def next_setting(setting: ModeSetting, trial: Trial) -> ModeSetting | None:
     """Returns the mode that follows from the calls of a step: the next step, after the last one AUTOMATIC, BLOCKED
     where calls fail beyond chance; None: it is not decided yet."""
     if fails_beyond_chance(trial.failures, trial.calls, 1 - SUCCESS_RATE):
-        return ModeSetting(Mode.BLOCKED)
+        return ModeSetting(Mode.BLOCKED, cause=setting.cause)
     if not has_proved_itself(trial.failures, trial.calls):
         return None
     if setting.share not in STEPS[:-1]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from services.health.domain.target import Failover, Mode
+from services.health.domain.target import BlockCause, Failover, Mode
 from services.health.domain.window import Window
 
 
@@ -23,11 +23,12 @@ class Kind(StrEnum):
 
 class ModeSetting(msgspec.Struct, frozen=True, omit_defaults=True):
     """A target's mode. While it is rehabilitated: `share` of its usual traffic, and `by_hand` where a person alone
-    takes the next step."""
+    takes the next step. `cause`: of a block by rule, and of the rehabilitation after it; None: a person's word."""
 
     mode: Mode = Mode.AUTOMATIC
     share: float = 1.0
     by_hand: bool = False
+    cause: BlockCause | None = None
 
 
 class WindowsSetting(msgspec.Struct, frozen=True):

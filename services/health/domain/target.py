@@ -67,6 +67,14 @@ class Mode(StrEnum):
         return self not in (Mode.AUTOMATIC, Mode.REHABILITATING)
 
 
+class BlockCause(StrEnum):
+    """The cause of a block by rule. Stored."""
+
+    KEY_REFUSED = "key_refused"
+    QUOTA_GONE = "quota_gone"
+    MODEL_GONE = "model_gone"
+
+
 class Status(StrEnum):
     """The judgement, in one value."""
 
