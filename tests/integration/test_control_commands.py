@@ -13,8 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cli.app import build
 from tests.support.address import fresh_address
@@ -36,7 +35,9 @@ class Commands:
         }
 
     async def run(self, *arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, build(), [*arguments], env=self.environment)
+        return await asyncio.to_thread(
+            lambda: CliRunner().invoke(build(), [*arguments], env=self.environment)
+        )
 
     async def text(self, *arguments: str) -> str:
         ended = await self.run(*arguments)

@@ -41,7 +41,7 @@ def test_a_change_comes_back_as_it_went() -> None:
 def test_a_wrong_change_is_refused_by_its_field(field: str, value: object) -> None:
     """Nothing of its request is kept."""
     wrong = change_to_proto(A_CHANGE)
-    wrong.ClearField(field)  # type: ignore[arg-type]
+    wrong.ClearField(field)
     wrong.MergeFrom(types_pb2.Change(**{field: value}))  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument) as refused:
         changes_from_proto(pb.RecordChangesRequest(changes=[change_to_proto(A_CHANGE), wrong]))
