@@ -100,9 +100,10 @@ class Judge:
             self.fleet.record_probe(now, result)
         self.tick(all_changes=False)
 
-    def obey(self, change: Change) -> None:
-        """Takes an operator's change, and publishes what follows."""
-        self.fleet.obey(self._clock.now(), change)
+    def obey(self, *changes: Change) -> None:
+        """Takes operators' changes, and publishes what follows."""
+        for change in changes:
+            self.fleet.obey(self._clock.now(), change)
         self.tick(all_changes=True)
 
     def rehabilitate(self, target: Target) -> None:

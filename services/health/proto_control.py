@@ -5,13 +5,15 @@ from __future__ import annotations
 from pointsman.health.v1 import health_pb2 as pb
 
 from libs.bounds import MAX_ID, MAX_REASON
-from libs.errors import FieldViolation, InvalidArgument
+from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.rpc.convert import duration_from_proto, duration_to_proto, timestamp_from_proto, timestamp_to_proto
 from services.health.domain.rehabilitation import STEPS
 from services.health.domain.setting import ModeSetting
 from services.health.domain.target import Failover, Mode, Target
 from services.health.domain.window import Window
 
+#: Tenants, and content types, of one failover.
+MAX_NAMED = 100
 MODES = {
     Mode.AUTOMATIC: pb.PROVIDER_MODE_AUTOMATIC,
     Mode.MAINTENANCE: pb.PROVIDER_MODE_MAINTENANCE,
@@ -54,6 +56,8 @@ def mode_from_proto(request: pb.SetProviderModeRequest) -> ModeSetting:
 
 def failover_from_proto(request: pb.TriggerFailoverRequest) -> Failover:
     """Returns the failover, whose end is not known yet. Raises InvalidArgument."""
+    check_count("tenants", len(request.tenants), MAX_NAMED)
+    check_count("content_types", len(request.content_types), MAX_NAMED)
     if request.to_model and not request.to_provider:
         raise InvalidArgument([FieldViolation("to_provider", "is required where to_model is set")])
     return Failover(

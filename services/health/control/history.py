@@ -50,8 +50,7 @@ class History:
             return
         compared = self._clock.monotonic()
         kept = {change.thing: change for change in await self._log.standing()}
-        for change in kept.values():
-            self._judge.obey(change)
+        self._judge.obey(*kept.values())
         for change in tuple(self._judge.fleet.controls.changes):
             there = kept.get(change.thing)
             if there is None or there.order < change.order:

@@ -17,8 +17,8 @@ from services.health.domain.target import Failover, Mode, Target, TargetState
 from services.health.judge import Judge
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 86_400.0
-#: Tenants, and content types, of one failover; failovers from one target that have not ended.
-MAX_NAMED, MAX_FAILOVERS = 100, 20
+#: Failovers from one target that have not ended.
+MAX_FAILOVERS = 20
 
 
 class Operators:
@@ -123,9 +123,6 @@ class Operators:
             faults.append(FieldViolation("duration", "must be 1 second to 24 hours"))
         if failover.to is not None and failover.source.covers(failover.to):
             faults.append(FieldViolation("to_provider", f"is {failover.source} itself"))
-        for field, names in (("tenants", failover.tenants), ("content_types", failover.content_types)):
-            if len(names) > MAX_NAMED:
-                faults.append(FieldViolation(field, f"has {len(names)} entries; at most {MAX_NAMED}"))
         if faults:
             raise InvalidArgument(faults)
         if failover.to is not None:

@@ -32,18 +32,19 @@ class Controls:
         """The change of each thing that stands."""
         return self._standing.values()
 
-    def adopt(self, change: Change) -> bool:
-        """Takes a change. Returns False where a later one of the same thing, or itself, stands already."""
+    def is_news(self, change: Change) -> bool:
+        """Returns False where a later one of the same thing, or itself, stands already."""
         standing = self._standing.get(change.thing)
-        if standing is not None and standing.order >= change.order:
-            return False
+        return standing is None or standing.order < change.order
+
+    def adopt(self, change: Change) -> None:
+        """Takes a change that is news."""
         self._standing[change.thing] = change
         setting = decode_setting(change.kind, change.after)
         if setting is None:
             self._settings.pop(change.thing, None)
         else:
             self._settings[change.thing] = setting
-        return True
 
     def standing(self, thing: Thing) -> Change | None:
         """Returns the change of a thing that stands; None: nobody has changed it."""

@@ -185,10 +185,11 @@ class Fleet:
     def obey(self, now: float, change: Change) -> bool:
         """Takes a change of an operator's. A failover that leaves its source no calls at all opens the circuit, and
         taken back closes it. Returns False where a later one stands."""
+        if not self.controls.is_news(change):
+            return False
         source = self._judgements.get(Target.of(change.name)) if change.kind == Kind.FAILOVERS else None
         before = self._of_circuit(source, now)
-        if not self.controls.adopt(change):
-            return False
+        self.controls.adopt(change)
         after = self._of_circuit(source, now)
         if source is None:
             return True
