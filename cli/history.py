@@ -31,7 +31,8 @@ _MOST = 1000
 
 Name = Annotated[str, typer.Argument(help="Only of this provider, or provider/model.", show_default=False)]
 OfKind = Annotated[
-    str, typer.Option("--kind", help="Only this: mode, windows, failovers.", show_default=False)
+    str,
+    typer.Option("--kind", help="Only this: mode, windows, failovers, limit, set_aside.", show_default=False),
 ]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, 30m ago, or an ISO date.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on with what is changed from now on.")]

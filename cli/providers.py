@@ -39,6 +39,8 @@ PutBack = Annotated[
 def providers(
     provider: Name = "",
     put_back: PutBack = "",
+    reason: opt.Reason = "",
+    by: opt.By = "",
     timeout: opt.Timeout = 10.0,
     health: opt.Health = "",
     router: opt.Router = "",
@@ -56,7 +58,7 @@ def providers(
         routing = find("router", router, token if router else endpoint.key) if known or put_back else None
     if put_back and routing is not None:
         with reporting(as_json, str(routing)):
-            run(_put_back(routing, put_back, timeout))
+            run(_put_back(routing, put_back, opt.author(by), reason, timeout))
     with reporting(as_json, str(endpoint)):
         states = run(_call(endpoint, provider, timeout))
     aside, unknown = run(_set_aside(routing, provider, timeout))
@@ -83,9 +85,9 @@ async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[Prov
         return await connected.list_providers(provider)
 
 
-async def _put_back(endpoint: Endpoint, name: str, timeout: float) -> None:
+async def _put_back(endpoint: Endpoint, name: str, author: str, reason: str, timeout: float) -> None:
     async with client(SetAsideClient, endpoint, timeout) as connected:
-        await connected.clear_set_aside(name)
+        await connected.clear_set_aside(name, author=author, reason=reason)
 
 
 async def _set_aside(

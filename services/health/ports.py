@@ -69,7 +69,7 @@ class ChangeLog(Protocol):
         ...
 
     async def standing(self) -> list[Change]:
-        """Returns of each thing the change that stands."""
+        """Returns the change that stands of each thing of a `Kind`; the history may hold others too."""
         ...
 
     async def find(self, change_id: str) -> Change | None:

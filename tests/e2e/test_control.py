@@ -26,7 +26,7 @@ async def control(shared: Shared) -> AsyncIterator[ControlClient]:
 
 
 async def providers(client: Client, calls: int, **more: Any) -> Counter[str]:
-    """Who answers so many calls, eight at once; every one is answered."""
+    """The providers that answer so many calls, eight at once; every one is answered."""
     slots = asyncio.Semaphore(8)
 
     async def call() -> str:

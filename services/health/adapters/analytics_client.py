@@ -14,6 +14,7 @@ from libs.errors import Unavailable
 from libs.rpc import channel as rpc
 from libs.rpc.change_wire import change_from_proto, change_to_proto
 from libs.rpc.status import from_rpc_error
+from services.health.domain.setting import Kind
 
 #: Seconds for one call.
 TIMEOUT = 10.0
@@ -34,7 +35,10 @@ class AnalyticsChangeLog:
 
     async def standing(self) -> list[Change]:
         """See the port."""
-        return await self._list(pb.ListChangesRequest(standing=True))
+        found = []
+        for kind in Kind:
+            found += await self._list(pb.ListChangesRequest(standing=True, kind=kind))
+        return found
 
     async def find(self, change_id: str) -> Change | None:
         """See the port."""

@@ -104,6 +104,11 @@ class Operators:
         change = controls.by_id(change_id)
         if change is None:
             found = await self._history.find(change_id)
+            if found is not None and found.kind not in set(Kind):
+                raise FailedPrecondition(
+                    f"A change of a {found.kind} is not undone here: set it as it was",
+                    reason="CHANGE_NOT_UNDOABLE",
+                )
             if found is not None:
                 raise _changed_since(change_id, controls.standing(found.thing))
             raise NotFound(f"There is no change {change_id[:200]!r}", reason="CHANGE_NOT_FOUND")
