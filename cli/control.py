@@ -94,7 +94,9 @@ def restore(
         states = run(_states(endpoint, provider, timeout))
         present = next((state for state in states if state.model == model), None)
         mode = present.mode if present is not None else ""
-        in_steps = not at_once and (mode in {"blocked", "rehabilitating"} or share is not None)
+        if present is not None and mode == "rehabilitating" and share is None and not at_once:
+            raise CliError(f"{target} is rehabilitated, at {present.ramp:.0%}: say --share or --at-once")
+        in_steps = not at_once and (mode == "blocked" or share is not None)
         state, change = _call(
             endpoint,
             timeout,

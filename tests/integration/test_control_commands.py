@@ -91,6 +91,7 @@ async def test_a_provider_is_blocked_and_restored_in_steps(commands: Commands) -
     assert "acme: blocked by an operator: because" in shown
     restored = await commands.json("restore", "acme", *WHO)
     assert (restored["provider"]["mode"], restored["provider"]["ramp"]) == ("rehabilitating", 0.05)
+    assert "at 5%" in (await commands.refused("restore", "acme", *WHO))["message"]
     await commands.json("restore", "acme", "--share", "50", "--by-hand", *WHO)
     assert (await commands.json("restore", "acme", "--at-once", *WHO))["provider"]["mode"] == "automatic"
     await commands.json("drain", "acme/large", "--yes", *WHO)

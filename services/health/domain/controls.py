@@ -9,7 +9,6 @@ from services.health.domain.setting import (
     FailoversSetting,
     Kind,
     ModeSetting,
-    Setting,
     WindowsSetting,
     decode_setting,
 )
@@ -24,8 +23,10 @@ class Controls:
 
     def __init__(self) -> None:
         self._standing: dict[Thing, Change] = {}
-        #: What those say that this release understands.
-        self._settings: dict[Thing, Setting] = {}
+        # Parts of those that this release understands, by what they are asked for.
+        self._modes: dict[Target, tuple[ModeSetting, Change]] = {}
+        self._windows: dict[str, tuple[Window, ...]] = {}
+        self._failovers: dict[Target, tuple[Failover, ...]] = {}
 
     @property
     def changes(self) -> Iterable[Change]:
@@ -40,11 +41,16 @@ class Controls:
     def adopt(self, change: Change) -> None:
         """Takes a change that is news."""
         self._standing[change.thing] = change
-        setting = decode_setting(change.kind, change.after)
-        if setting is None:
-            self._settings.pop(change.thing, None)
-        else:
-            self._settings[change.thing] = setting
+        target, setting = Target.of(change.name), decode_setting(change.kind, change.after)
+        match change.kind:
+            case Kind.MODE:
+                known = setting if isinstance(setting, ModeSetting) else ModeSetting()
+                self._modes[target] = (known, change)
+            case Kind.WINDOWS:
+                self._windows[change.name] = setting.windows if isinstance(setting, WindowsSetting) else ()
+            case Kind.FAILOVERS:
+                found = setting.failovers if isinstance(setting, FailoversSetting) else ()
+                self._failovers[target] = found
 
     def standing(self, thing: Thing) -> Change | None:
         """Returns the change of a thing that stands; None: nobody has changed it."""
@@ -56,29 +62,31 @@ class Controls:
 
     def mode_setting(self, target: Target) -> ModeSetting:
         """Returns the mode as operators have set it."""
-        found = self._settings.get((Kind.MODE, str(target)))
-        return found if isinstance(found, ModeSetting) else ModeSetting()
+        found = self._modes.get(target)
+        return found[0] if found is not None else _AUTOMATIC
 
     def windows(self, provider: str) -> tuple[Window, ...]:
         """Returns the windows of a provider and of its models, also those that are over."""
-        found = self._settings.get((Kind.WINDOWS, provider))
-        return found.windows if isinstance(found, WindowsSetting) else ()
+        return self._windows.get(provider, ())
 
     def failovers(self, source: Target, now: float) -> tuple[Failover, ...]:
         """Returns the failovers from a target that have not ended."""
-        found = self._settings.get((Kind.FAILOVERS, str(source)))
-        if not isinstance(found, FailoversSetting):
-            return ()
-        return tuple(failover for failover in found.failovers if failover.until > now)
+        found = self._failovers.get(source)
+        return tuple(failover for failover in found if failover.until > now) if found else ()
 
     def in_force(self, target: Target, now: float) -> ModeInForce:
         """Returns the target's mode now: a person's word, else that of a window."""
-        setting = self.mode_setting(target)
-        change = self._standing.get((Kind.MODE, str(target)))
+        said, windows = self._modes.get(target), self._windows.get(target.provider)
+        if said is None and not windows:
+            return _NOBODY
+        setting, change = said if said is not None else (_AUTOMATIC, None)
         version = change.version if change is not None else 0
         if not setting.mode.takes_out:
-            for window in self.windows(target.provider):
+            for window in windows or ():
                 if window.target == target and (mode := window.mode_at(now)) is not None:
                     return ModeInForce(mode, window.reason, version=version, by_window=True)
         reason = change.reason if change is not None else ""
         return ModeInForce(setting.mode, reason, setting.share, version)
+
+
+_AUTOMATIC, _NOBODY = ModeSetting(), ModeInForce()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from libs.change import Change
 from libs.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from libs.resilience.circuit import CircuitState, TripCause
 from services.health.domain.target import Mode, Status, Target
@@ -124,6 +125,14 @@ async def test_what_was_changed_since_is_not_undone(bed: Bed) -> None:
     with pytest.raises(Unavailable):
         await bed.b.operators.undo("t0", "bob", "x")
     assert bed.b.state("acme").mode is Mode.BLOCKED
+
+
+async def test_a_change_that_is_kept_elsewhere_is_not_undone_here(bed: Bed) -> None:
+    """Said so, rather than that there is none."""
+    bed.log.kept["l1"] = Change("l1", "limit", "tenant:a", 1, bed.clock.now(), "ann", "x", "", "{}")
+    with pytest.raises(FailedPrecondition) as refused:
+        await bed.a.operators.undo("l1", "bob", "x")
+    assert refused.value.reason == "CHANGE_NOT_UNDOABLE"
 
 
 async def test_the_history_gone_changes_wait_and_arrive_once(bed: Bed) -> None:
