@@ -80,8 +80,8 @@ class Judge:
             self.fleet.export(self._clock.now()),
             tuple(self._outcomes),
             tuple(self._probes),
-            tuple(self.fleet.controls.changes),
-            tuple(self.unrecorded.values()),
+            changes=tuple(self.fleet.controls.changes),
+            unrecorded=tuple(self.unrecorded.values()),
         )
         self._outcomes.clear()
         self._probes.clear()

@@ -126,7 +126,7 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
         "acme", "org/large:v1", 2, {ErrorClass.TIMEOUT: 1}, 3.5, 0.7, 1, 90, NOW + 9.5, "1.2.x", 4, 5
     )
     probe = ProbeResult("acme", 0.25, ErrorClass.OVERLOADED, "HTTP status 503")
-    sent = Exchange(circuits, (outcome,), (probe,), (DRAINED,), (DRAINED,))
+    sent = Exchange(circuits, (outcome,), (probe,), changes=(DRAINED,), unrecorded=(DRAINED,))
     own = await a.exchange(sent)
     assert (own.outcomes, own.probes) == ((), ())
     assert await b.exchange(Exchange()) == sent

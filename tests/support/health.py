@@ -82,8 +82,8 @@ class FakeHealthStore:
             dict(hub.circuits),
             tuple(outcome for e in heard for outcome in e.outcomes),
             tuple(probe for e in heard for probe in e.probes),
-            tuple(hub.changes.values()),
-            tuple(hub.unrecorded.values()),
+            changes=tuple(hub.changes.values()),
+            unrecorded=tuple(hub.unrecorded.values()),
         )
 
     async def change(self, change: Change, follows: str, *, unrecorded: bool) -> Change | None:

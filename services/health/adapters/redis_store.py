@@ -171,11 +171,11 @@ class RedisHealthStore:
             self._kept,
             evidence.outcomes,
             evidence.probes,
-            (
+            changes=(
                 *earlier,
                 *self._understood(changes.keys(), (change for _, change in self._kept_changes.values())),
             ),
-            self._understood((b"unrecorded",) * len(unrecorded), map(decode_change, unrecorded)),
+            unrecorded=self._understood((b"unrecorded",) * len(unrecorded), map(decode_change, unrecorded)),
         )
 
     async def change(self, change: Change, follows: str, *, unrecorded: bool) -> Change | None:
