@@ -17,7 +17,7 @@ from services.health.ports import HealthStore
 from services.health.share import Sharer
 
 #: How often a change is made anew behind another that came first.
-TRIES = 5
+TRIES = 10
 log = get_logger(__name__)
 
 
