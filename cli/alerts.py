@@ -3,7 +3,6 @@ them."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
@@ -55,7 +54,6 @@ Since = Annotated[
 ]
 AlertId = Annotated[str, typer.Argument(help="The alert's id, as `pointsman alerts` shows it.")]
 SilenceId = Annotated[str, typer.Argument(help="The silence's id, as `pointsman alerts silences` shows it.")]
-By = Annotated[str, typer.Option(help="Who; your user name unless said.", show_default=False)]
 Note = Annotated[str, typer.Option(help="A word for others.", show_default=False)]
 Matchers = Annotated[
     list[str],
@@ -119,7 +117,7 @@ def alerts(
 def acknowledge(
     alert: AlertId,
     note: Note = "",
-    by: By = "",
+    by: opt.By = "",
     timeout: opt.Timeout = 10.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
@@ -129,7 +127,7 @@ def acknowledge(
     with reporting(as_json):
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
-        found = _call(endpoint, timeout, lambda c: c.acknowledge(alert, _who(by), note))
+        found = _call(endpoint, timeout, lambda c: c.acknowledge(alert, opt.author(by), note))
         if as_json:
             write_json({"alert": to_builtins(found)})
         else:
@@ -140,7 +138,7 @@ def silence(
     matchers: Matchers,
     duration: For = "2h",
     reason: Reason = "",
-    by: By = "",
+    by: opt.By = "",
     timeout: opt.Timeout = 10.0,
     analytics: opt.Analytics = "",
     token: opt.Token = "",
@@ -156,7 +154,7 @@ def silence(
             raise CliError("--reason: say why, for those who come later")
         endpoint = find("analytics", analytics, token)
     with reporting(as_json, str(endpoint)):
-        made = _call(endpoint, timeout, lambda c: c.silence(wanted, until, _who(by), reason))
+        made = _call(endpoint, timeout, lambda c: c.silence(wanted, until, opt.author(by), reason))
         if as_json:
             write_json({"silence": to_builtins(made)})
         else:
@@ -223,14 +221,6 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
             raise CliError(f"{option}: {name!r} is given twice")
         found[name] = value
     return found
-
-
-def _who(by: str) -> str:
-    """Returns the name of the person. Raises CliError where it cannot be found out."""
-    try:
-        return by or getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        raise CliError("--by: say who you are") from None
 
 
 def _check(word: str, known: Sequence[str], option: str) -> None:

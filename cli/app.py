@@ -14,14 +14,16 @@ from cli.terminal import configure_output
 
 def build() -> typer.Typer:
     """Returns the command line with all commands."""
-    from cli import alerts
+    from cli import alerts, windows
     from cli.connectivity import connectivity
+    from cli.control import block, drain, failover, restore
     from cli.costs import costs
     from cli.doctor import doctor
     from cli.export import export_ledger
     from cli.failovers import failovers
     from cli.forecast import forecast
     from cli.generate import generate
+    from cli.history import history, undo
     from cli.performance import performance
     from cli.providers import providers
     from cli.quotas import quotas
@@ -48,7 +50,10 @@ def build() -> typer.Typer:
         app.command(name)(report)
     for question in (forecast, recommendations, request, reconcile):
         app.command()(question)
+    for control in (drain, block, restore, failover, history, undo):
+        app.command()(control)
     app.add_typer(alerts.build(), name="alerts")
+    app.add_typer(windows.build(), name="windows")
     app.command("export")(export_ledger)
     app.command("test")(connectivity)
     app.command()(doctor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 import re
+import sys
 from datetime import datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
@@ -41,6 +43,13 @@ Token = Annotated[
 Analytics = Annotated[
     str, typer.Option(envvar="POINTSMAN_ANALYTICS", help="Analytics, host:port.", show_default=False)
 ]
+Health = Annotated[
+    str, typer.Option(envvar="POINTSMAN_HEALTH", help="The health monitor, host:port.", show_default=False)
+]
+By = Annotated[str, typer.Option(help="Who; your user name unless said.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why, for those who come later.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Target = Annotated[str, typer.Argument(help="A provider, or provider/model.", show_default=False)]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Deadline of each call, seconds.")]
 ContentType = Annotated[str, typer.Option(help="A content type of the catalog.", show_default=False)]
 Models = Annotated[
@@ -134,6 +143,40 @@ def micro_usd(text: str) -> int:
     if not amount.is_finite() or amount != amount.to_integral_value() or not 1 <= amount < 2**53:
         raise CliError("--max-cost: must be a positive amount in whole millionths of a US dollar")
     return int(amount)
+
+
+def author(by: str) -> str:
+    """Returns the name of the person. Raises CliError where it cannot be found out."""
+    try:
+        return by or getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        raise CliError("--by: say who you are") from None
+
+
+def parse_duration(text: str, option: str) -> float:
+    """Returns the seconds of a text like 90s, 30m, 2h or 1d. Raises CliError."""
+    found = _AGO.fullmatch(text.strip().lower())
+    if found is None:
+        raise CliError(f"{option}: {text!r} is not like 90s, 30m, 2h or 1d")
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
+def split_target(text: str, option: str) -> tuple[str, str]:
+    """Returns provider and model (empty: all of them) of provider or provider/model. Raises CliError."""
+    provider, slash, model = text.partition("/")
+    if not provider or (slash and not model):
+        raise CliError(f"{option}: {text!r} is neither a provider nor provider/model")
+    return provider, model
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks a person before traffic is stopped. Raises CliError where there is nobody to ask, or who says no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} Say --yes: there is nobody to ask")
+    if not typer.confirm(question, err=True):
+        raise CliError("nothing was changed")
 
 
 def check_format(*, as_csv: bool, as_json: bool) -> None:

@@ -30,9 +30,6 @@ _COLORS = {
 }
 
 Name = Annotated[str, typer.Argument(help="Only this provider.", show_default=False)]
-Health = Annotated[
-    str, typer.Option(envvar="POINTSMAN_HEALTH", help="The health monitor, host:port.", show_default=False)
-]
 PutBack = Annotated[
     str,
     typer.Option(help="Let the router call this combination again, by its name below.", show_default=False),
@@ -42,8 +39,10 @@ PutBack = Annotated[
 def providers(
     provider: Name = "",
     put_back: PutBack = "",
+    reason: opt.Reason = "",
+    by: opt.By = "",
     timeout: opt.Timeout = 10.0,
-    health: Health = "",
+    health: opt.Health = "",
     router: opt.Router = "",
     token: opt.Token = "",
     as_csv: opt.Csv = False,
@@ -59,7 +58,7 @@ def providers(
         routing = find("router", router, token if router else endpoint.key) if known or put_back else None
     if put_back and routing is not None:
         with reporting(as_json, str(routing)):
-            run(_put_back(routing, put_back, timeout))
+            run(_put_back(routing, put_back, opt.author(by), reason, timeout))
     with reporting(as_json, str(endpoint)):
         states = run(_call(endpoint, provider, timeout))
     aside, unknown = run(_set_aside(routing, provider, timeout))
@@ -86,9 +85,9 @@ async def _call(endpoint: Endpoint, provider: str, timeout: float) -> tuple[Prov
         return await connected.list_providers(provider)
 
 
-async def _put_back(endpoint: Endpoint, name: str, timeout: float) -> None:
+async def _put_back(endpoint: Endpoint, name: str, author: str, reason: str, timeout: float) -> None:
     async with client(SetAsideClient, endpoint, timeout) as connected:
-        await connected.clear_set_aside(name)
+        await connected.clear_set_aside(name, author=author, reason=reason)
 
 
 async def _set_aside(

@@ -83,7 +83,10 @@ class Plan:
     def _dependencies(self, name: str) -> dict[str, str]:
         match name:
             case "health":
-                return {"POINTSMAN_HEALTH_REDIS_URL": self.redis_url}
+                return {
+                    "POINTSMAN_HEALTH_REDIS_URL": self.redis_url,
+                    "POINTSMAN_HEALTH_ANALYTICS_TARGET": self.address("analytics"),
+                }
             case "ratelimit":
                 # One Valkey beside its only disk: nothing is lost when it restarts.
                 return {

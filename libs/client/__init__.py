@@ -1,6 +1,6 @@
 """The client for callers. `Client` generates; `HealthClient`, `ProviderTestClient`, `SetAsideClient`, `QuotaClient`,
-`CostClient`, `ForecastClient`, `AlertClient`, `RecommendationClient` and `DiagnosisClient` are for operators. Errors
-are those of `libs.errors`, with the server's details."""
+`CostClient`, `ForecastClient`, `AlertClient`, `RecommendationClient`, `ControlClient`, `HistoryClient` and
+`DiagnosisClient` are for operators. Errors are those of `libs.errors`, with the server's details."""
 
 from libs.answer import (
     Attempt,
@@ -21,6 +21,7 @@ from libs.client.alerts import Alert, AlertClient, AlertMover, AlertUpdate, Sile
 from libs.client.assembler import TextAssembler
 from libs.client.client import Client
 from libs.client.connection import DEFAULT_TIMEOUT, Tls
+from libs.client.control import ControlClient, HistoryClient, MaintenanceWindow
 from libs.client.diagnosis import DiagnosisClient
 from libs.client.forecasts import (
     AmountBand,
@@ -43,6 +44,7 @@ from libs.client.forecasts import (
 from libs.client.model import Alternative, CostEstimate, ListedModel, Listing, SelectResult
 from libs.client.operations import (
     CostClient,
+    FailoverState,
     HealthClient,
     LearnedState,
     ProviderState,
@@ -123,6 +125,7 @@ __all__ = [
     "Client",
     "Completed",
     "ContentUse",
+    "ControlClient",
     "CostChange",
     "CostClient",
     "CostEstimate",
@@ -137,6 +140,7 @@ __all__ = [
     "ErrorCount",
     "Event",
     "FailoverRow",
+    "FailoverState",
     "Failovers",
     "File",
     "ForecastBacktest",
@@ -152,6 +156,7 @@ __all__ = [
     "Forecasts",
     "Head",
     "HealthClient",
+    "HistoryClient",
     "HistoryTooShort",
     "Image",
     "ImageDetail",
@@ -160,6 +165,7 @@ __all__ = [
     "LimitState",
     "ListedModel",
     "Listing",
+    "MaintenanceWindow",
     "Message",
     "ModelReplacement",
     "OptimizationState",

@@ -33,11 +33,25 @@ PAGE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
+class FailoverState:
+    """Calls that leave a target until an instant (epoch seconds): those of these tenants and content types, empty: of
+    all; to a provider and one of its models (empty: the next of the policy, and any)."""
+
+    until: float
+    reason: str
+    tenants: tuple[str, ...]
+    content_types: tuple[str, ...]
+    to_provider: str
+    to_model: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderState:
     """The health of a provider, or of one model on it (`model` empty: the provider as a whole).
 
     `status` is "healthy", "recovering", "degraded", "down", "maintenance" or "unknown" (no evidence yet); `circuit`
-    "closed", "open" or "half_open"; `mode` an operator's word, "automatic" where there is none. Rates and `ramp` are
+    "closed", "open" or "half_open"; `mode` an operator's word, "automatic" where there is none, and `mode_version`
+    counts how often it was said; `failovers`: calls of some that an operator has made leave it. Rates and `ramp` are
     0 to 1.
     """
 
@@ -56,6 +70,8 @@ class ProviderState:
     time_to_first_token: float | None
     last_checked: float | None
     open_until: float | None
+    mode_version: int = 0
+    failovers: tuple[FailoverState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class HealthClient(ServiceClient):
         self._open()
         request = health_pb2.ListProvidersRequest(provider=provider)
         response = await self._unary(self._stub.ListProviders, request, timeout)
-        return tuple(_provider(item) for item in response.providers)
+        return tuple(provider_from_proto(item) for item in response.providers)
 
 
 class QuotaClient(ServiceClient):
@@ -279,7 +295,8 @@ def enum_name(names: list[str], prefix: str, number: int, unset: str) -> str:
     return names[number].removeprefix(prefix).lower() if number < len(names) else str(number)
 
 
-def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
+def provider_from_proto(item: health_pb2.ProviderHealthState) -> ProviderState:
+    """Returns the state."""
     return ProviderState(
         provider=item.provider,
         model=item.model,
@@ -299,6 +316,18 @@ def _provider(item: health_pb2.ProviderHealthState) -> ProviderState:
         last_checked=timestamp_from_proto(item.last_checked) if item.HasField("last_checked") else None,
         open_until=(
             timestamp_from_proto(item.circuit.open_until) if item.circuit.HasField("open_until") else None
+        ),
+        mode_version=item.mode_version,
+        failovers=tuple(
+            FailoverState(
+                timestamp_from_proto(each.until),
+                each.reason,
+                tuple(each.tenants),
+                tuple(each.content_types),
+                each.to_provider,
+                each.to_model,
+            )
+            for each in item.failovers
         ),
     )
 

@@ -49,10 +49,12 @@ class SetAsideClient(ServiceClient):
         response = await self._unary(self._stub.ListSetAside, pb.ListSetAsideRequest(), timeout)
         return tuple(_set_aside(item) for item in response.set_aside)
 
-    async def clear_set_aside(self, name: str, *, timeout: float | None = None) -> SetAside:
-        """Puts one back before its time. Raises NotFound."""
+    async def clear_set_aside(
+        self, name: str, *, author: str = "", reason: str = "", timeout: float | None = None
+    ) -> SetAside:
+        """Puts one back before its time. `author` and `reason` are kept. Raises NotFound."""
         self._open()
-        request = pb.ClearSetAsideRequest(name=name)
+        request = pb.ClearSetAsideRequest(name=name, author=author, reason=reason)
         return _set_aside((await self._unary(self._stub.ClearSetAside, request, timeout)).cleared)
 
 

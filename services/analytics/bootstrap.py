@@ -31,6 +31,7 @@ from services.analytics.alerts.store import AlertFilter
 from services.analytics.alerts.watch import AlertWatch
 from services.analytics.alerts.webhooks import Webhooks
 from services.analytics.api.servicer import MAX_ALERTS, SERVICE, AnalyticsServicer
+from services.analytics.changes.postgres_changes import PostgresChanges
 from services.analytics.database.postgres_database import Database, PoolOptions
 from services.analytics.database.postgres_diagnosis import ask_postgres
 from services.analytics.database.postgres_migrations import MigrationRefused, read_migrations
@@ -128,6 +129,7 @@ async def assemble(settings: AnalyticsSettings, runtime: Runtime) -> AsyncIterat
                     Forecaster(PostgresUseHistory(database)),
                     adviser,
                     rollups,
+                    PostgresChanges(database),
                     runtime.clock,
                     TimeOrderedIds(SystemRandom()),
                 ),

@@ -6,7 +6,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from random import Random
+from random import Random, SystemRandom
 
 import httpx
 from pointsman.health.v1 import health_pb2_grpc
@@ -18,19 +18,28 @@ from libs.catalog.faults import CatalogError
 from libs.catalog.secrets import Keys
 from libs.catalog.watch import CatalogHolder
 from libs.diagnosis import Store, StoreKind
+from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.redis_diagnosis import ask_redis
+from libs.rpc.channel import client_credentials, connect
 from libs.rpc.server import Registration
 from libs.telemetry import get_logger
+from services.health.adapters.analytics_client import AnalyticsChangeLog
 from services.health.adapters.http_endpoints import HttpEndpoints
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.connectivity.http_network import HttpNetwork
 from services.health.connectivity.tester import ProviderTester
+from services.health.control.blacklist import Blacklist
+from services.health.control.change_maker import ChangeMaker
+from services.health.control.history import History
+from services.health.control.operators import Operators
+from services.health.control.rehabilitation import Rehabilitation
+from services.health.control.windows import MaintenanceWindows
 from services.health.domain.fleet import Fleet
 from services.health.domain.published import PublishedStates
 from services.health.judge import Judge
-from services.health.mode import Operators
 from services.health.permits import PermitIssuer
+from services.health.ports import ChangeLog
 from services.health.probe import Prober, ProbeSettings
 from services.health.report import Reports
 from services.health.servicer import SERVICE, ProviderHealthServicer
@@ -40,6 +49,8 @@ from services.health.watch import Publisher
 
 #: A store that does not answer within this is gone, in seconds.
 STORE_TIMEOUT = 1.0
+#: The start waits this long for the history of operators' changes, in seconds; later it is read in the background.
+HISTORY_TIMEOUT = 2.0
 
 
 @asynccontextmanager
@@ -85,6 +96,18 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         judge.replace_catalog(catalog.current)
         catalog.subscribe(lambda _, new: judge.replace_catalog(new))
         sharer = Sharer(judge, store, metrics, settings.share_interval)
+        ids = TimeOrderedIds(SystemRandom())
+        changes: ChangeLog | None = None
+        if settings.analytics_target:
+            credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
+            channel = await stack.enter_async_context(
+                connect(settings.analytics_target, credentials=credentials)
+            )
+            changes = AnalyticsChangeLog(channel, settings.service_token.get_secret_value())
+        history = History(judge, store, changes, clock, metrics)
+        maker = ChangeMaker(judge, sharer, store, ids, clock, recorded=changes is not None)
+        operators = Operators(judge, maker, history, lambda: catalog.current, clock, breaker.open_seconds)
+        windows = MaintenanceWindows(judge, maker, ids, clock)
         permits = PermitIssuer(judge, store, breaker, clock, metrics)
         prober = Prober(
             judge,
@@ -105,9 +128,16 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
         )
         # The other replicas' judgements, before the first call.
         await sharer.exchange()
+        await history.start(HISTORY_TIMEOUT)
         await stack.enter_async_context(background("health-catalog", catalog.run))
         await stack.enter_async_context(background("health-judge", judge.run))
         await stack.enter_async_context(background("health-share", sharer.run))
+        await stack.enter_async_context(background("health-history", history.run))
+        rehabilitation = Rehabilitation(judge, maker)
+        await stack.enter_async_context(background("health-rehabilitation", rehabilitation.run))
+        if settings.blacklist:
+            blacklist = Blacklist(judge, maker, clock)
+            await stack.enter_async_context(background("health-blacklist", blacklist.run))
         if settings.probe:
             await stack.enter_async_context(background("health-probe", prober.run))
         yield [
@@ -119,7 +149,8 @@ async def assemble(settings: HealthSettings, runtime: Runtime) -> AsyncIterator[
                     Reports(judge, permits),
                     permits,
                     tester,
-                    Operators(judge, sharer, clock),
+                    operators,
+                    windows,
                     settings.heartbeat,
                 ),
                 SERVICE,

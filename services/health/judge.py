@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from libs.catalog.catalog import Catalog
+from libs.change import Change
 from libs.clock import Clock
 from libs.resilience.circuit import CircuitState
 from libs.telemetry import Metrics, get_logger
@@ -22,6 +23,8 @@ TICK_SECONDS = 0.25
 FIGURES_SECONDS = 1.0
 #: Evidence kept for the other replicas; while the store is gone the oldest is dropped.
 MAX_OUTBOX = 2000
+#: Changes kept for the history; while it is gone the oldest is given up.
+MAX_UNRECORDED = 1000
 
 _CIRCUIT_VALUE = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 log = get_logger(__name__)
@@ -37,6 +40,8 @@ class Judge:
         self._outcomes: deque[Outcome] = deque(maxlen=MAX_OUTBOX)
         self._probes: deque[ProbeResult] = deque(maxlen=MAX_OUTBOX)
         self._routes: deque[RouteChange] = deque(maxlen=MAX_OUTBOX)
+        #: Operators' changes that the history does not have yet, by id.
+        self.unrecorded: dict[str, Change] = {}
         self._logged: dict[Target, TargetState] = {}
         self._outcomes_total = metrics.counter(
             "health_outcomes", "Outcome summaries by what became of them.", ["result"]
@@ -87,6 +92,8 @@ class Judge:
             tuple(self._outcomes),
             tuple(self._probes),
             tuple(self._routes),
+            changes=tuple(self.fleet.controls.changes),
+            unrecorded=tuple(self.unrecorded.values()),
         )
         self._routes.clear()
         self._outcomes.clear()
@@ -96,7 +103,11 @@ class Judge:
     def merge_incoming(self, exchange: Exchange) -> None:
         """Merges what other replicas sent. States first: evidence that led to them must not count twice."""
         now = self._clock.now()
-        self.fleet.merge(now, exchange.shared)
+        self.fleet.merge(now, exchange.circuits)
+        for change in exchange.changes:
+            self.fleet.obey(now, change)
+        for change in exchange.unrecorded:
+            self.note_unrecorded(change)
         self._record(exchange.outcomes)
         for result in exchange.probes:
             self.fleet.record_probe(now, result)
@@ -104,13 +115,32 @@ class Judge:
             self._publish_routes(exchange.routes)
         self.tick(all_changes=False)
 
+    def obey(self, *changes: Change) -> None:
+        """Takes operators' changes, and publishes what follows."""
+        for change in changes:
+            self.fleet.obey(self._clock.now(), change)
+        self.tick(all_changes=True)
+
+    def rehabilitate(self, target: Target) -> None:
+        """Drops the evidence against a target, and publishes. Raises NotFound."""
+        self.fleet.rehabilitate(self._clock.now(), target)
+        self.tick(all_changes=True)
+
+    def note_unrecorded(self, change: Change) -> None:
+        """Notes that a change is to be sent to the history. The oldest of too many is given up, and logged."""
+        self.unrecorded.setdefault(change.change_id, change)
+        if len(self.unrecorded) > MAX_UNRECORDED:
+            oldest = min(self.unrecorded.values(), key=lambda each: (each.at, each.change_id))
+            del self.unrecorded[oldest.change_id]
+            log.error("change_not_recorded", change_id=oldest.change_id, author=oldest.author)
+
     def tick(self, *, all_changes: bool) -> None:
         """Applies the time that has passed to every target, and publishes."""
         self._publish(self.fleet.states(self._clock.now()), all_changes=all_changes)
 
     def state(self, target: Target) -> TargetState:
         """Returns the target's present judgement. Raises NotFound."""
-        return self.fleet.judgement(target).state(self._clock.now())
+        return self.fleet.state(self._clock.now(), target)
 
     async def run(self) -> None:
         """Ticks until cancelled."""
@@ -126,7 +156,7 @@ class Judge:
         now = self._clock.now()
         known = [outcome for outcome in outcomes if self.fleet.record(now, outcome)]
         touched = {o.target for o in known} | {o.target.parent for o in known}
-        states = [self.fleet.judgement(target).state(now) for target in sorted(touched)]
+        states = [self.fleet.state(now, target) for target in sorted(touched)]
         self._publish(states, all_changes=False)
         return known
 

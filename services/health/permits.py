@@ -9,7 +9,7 @@ from libs.resilience.evidence import BreakerSettings
 from libs.resilience.permits import CircuitPermits
 from libs.telemetry import Metrics, get_logger
 from services.health.domain.evidence import ProbePermit, permit_generations, permit_prefix
-from services.health.domain.target import Mode, Target, TargetState
+from services.health.domain.target import Target, TargetState
 from services.health.judge import Judge
 from services.health.ports import HealthStore
 
@@ -35,7 +35,7 @@ class PermitIssuer:
         provider = self._judge.state(target.parent)
         decisive = provider if provider.circuit is worse(provider.circuit, own.circuit) else own
         for state in (provider, own):
-            if state.mode is not Mode.AUTOMATIC:
+            if state.mode.takes_out:
                 return self._refuse("mode", state)
         if decisive.circuit.state is CircuitState.OPEN:
             return self._refuse("open", decisive)

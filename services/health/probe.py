@@ -76,7 +76,8 @@ class Prober:
     def _due_interval(self, name: str) -> float | None:
         """Returns the interval that is over for this provider; None: no probe is due."""
         state = self._judge.state(Target(name))
-        if state.mode is Mode.BLOCKED:
+        # Who was blocked by rule may come back by a probe.
+        if state.mode is Mode.BLOCKED and self._judge.fleet.controls.mode_setting(Target(name)).cause is None:
             return None
         settings = self._settings
         healthy = state.circuit.state is CircuitState.CLOSED

@@ -11,6 +11,7 @@ from pointsman.health.v1 import health_pb2_grpc
 
 from libs.errors import FieldViolation, InvalidArgument, check_count
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.rpc.change_wire import change_to_proto
 from libs.rpc.convert import (
     duration_from_proto,
     duration_to_proto,
@@ -24,12 +25,23 @@ from libs.rpc.convert import (
 from libs.types import ErrorClass
 from services.health.connectivity.proto_connectivity import endpoint_test_to_proto
 from services.health.connectivity.tester import ProviderTester
+from services.health.control.operators import Operators
+from services.health.control.windows import MaintenanceWindows
 from services.health.domain.evidence import Outcome
 from services.health.domain.routes import RouteChange
-from services.health.domain.target import Mode, Status, Target, TargetState
+from services.health.domain.target import Status, TargetState
 from services.health.judge import Judge
-from services.health.mode import Operators
 from services.health.permits import PermitIssuer
+from services.health.proto_control import (
+    MODES,
+    check_words,
+    failover_from_proto,
+    failover_to_proto,
+    mode_from_proto,
+    target_from_proto,
+    window_from_proto,
+    window_to_proto,
+)
 from services.health.report import Reports
 from services.health.watch import Publisher
 
@@ -59,14 +71,6 @@ _CAUSE = {
     TripCause.COOLDOWN: pb.CIRCUIT_CAUSE_COOLDOWN,
     TripCause.OPERATOR: pb.CIRCUIT_CAUSE_OPERATOR,
 }
-_MODE = {
-    Mode.AUTOMATIC: pb.PROVIDER_MODE_AUTOMATIC,
-    Mode.MAINTENANCE: pb.PROVIDER_MODE_MAINTENANCE,
-    Mode.DRAIN: pb.PROVIDER_MODE_DRAIN,
-    Mode.BLOCKED: pb.PROVIDER_MODE_BLOCKED,
-}
-_MODE_FROM = {number: mode for mode, number in _MODE.items()}
-
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -81,6 +85,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         permits: PermitIssuer,
         tester: ProviderTester,
         operators: Operators,
+        windows: MaintenanceWindows,
         heartbeat: float,
     ) -> None:
         self._judge = judge
@@ -89,6 +94,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         self._permits = permits
         self._tester = tester
         self._operators = operators
+        self._windows = windows
         self._heartbeat = heartbeat
 
     async def WatchProviders(
@@ -120,7 +126,7 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
         self, request: pb.AcquireProbeRequest, context: Context
     ) -> pb.AcquireProbeResponse:
         permit, state = await self._permits.acquire(
-            _target(request.provider, request.model), request.holder_id[:256]
+            target_from_proto(request.provider, request.model), request.holder_id[:256]
         )
         return pb.AcquireProbeResponse(
             permit=permit.id if permit else "",
@@ -131,35 +137,58 @@ class ProviderHealthServicer(health_pb2_grpc.ProviderHealthServicer):
     async def TestProvider(
         self, request: pb.TestProviderRequest, context: Context
     ) -> pb.TestProviderResponse:
-        tests = await self._tester.test(_target(request.provider, "").provider)
+        tests = await self._tester.test(target_from_proto(request.provider, "").provider)
         return pb.TestProviderResponse(endpoints=map(endpoint_test_to_proto, tests))
 
     async def SetProviderMode(
         self, request: pb.SetProviderModeRequest, context: Context
     ) -> pb.SetProviderModeResponse:
-        mode = _MODE_FROM.get(request.mode)
-        if mode is None:
-            raise InvalidArgument([FieldViolation("mode", "must be one of the modes")])
-        generation = request.generation if request.HasField("generation") else None
-        state = await self._operators.set_mode(
-            _target(request.provider, request.model), mode, request.reason, generation
+        target, setting = target_from_proto(request.provider, request.model), mode_from_proto(request)
+        check_words(request.author, request.reason)
+        state, change = await self._operators.set_mode(
+            target,
+            setting,
+            request.author,
+            request.reason,
+            generation=request.generation if request.HasField("generation") else None,
+            version=request.version if request.HasField("version") else None,
         )
-        return pb.SetProviderModeResponse(state=_state(state))
+        return pb.SetProviderModeResponse(state=_state(state), change=change_to_proto(change))
 
     async def TriggerFailover(
         self, request: pb.TriggerFailoverRequest, context: Context
     ) -> pb.TriggerFailoverResponse:
+        failover = failover_from_proto(request)
+        check_words(request.author, request.reason)
         seconds = duration_from_proto(request.duration) if request.HasField("duration") else None
-        state = await self._operators.fail_over(
-            _target(request.provider, request.model), request.reason, seconds
-        )
-        return pb.TriggerFailoverResponse(state=_state(state))
+        state, change = await self._operators.fail_over(failover, seconds, request.author)
+        return pb.TriggerFailoverResponse(state=_state(state), change=change_to_proto(change))
 
+    async def UndoChange(self, request: pb.UndoChangeRequest, context: Context) -> pb.UndoChangeResponse:
+        check_words(request.author, request.reason)
+        change = await self._operators.undo(request.change_id, request.author, request.reason)
+        return pb.UndoChangeResponse(change=change_to_proto(change))
 
-def _target(provider: str, model: str) -> Target:
-    if not provider:
-        raise InvalidArgument([FieldViolation("provider", "is required")])
-    return Target(provider, model)
+    async def AddMaintenanceWindow(
+        self, request: pb.AddMaintenanceWindowRequest, context: Context
+    ) -> pb.AddMaintenanceWindowResponse:
+        window = window_from_proto(request.window)
+        check_words(request.author, window.reason, "window.reason")
+        added, change = await self._windows.add(window, request.author)
+        return pb.AddMaintenanceWindowResponse(window=window_to_proto(added), change=change_to_proto(change))
+
+    async def ListMaintenanceWindows(
+        self, request: pb.ListMaintenanceWindowsRequest, context: Context
+    ) -> pb.ListMaintenanceWindowsResponse:
+        found = self._windows.list(request.provider)
+        return pb.ListMaintenanceWindowsResponse(windows=[window_to_proto(window) for window in found])
+
+    async def RemoveMaintenanceWindow(
+        self, request: pb.RemoveMaintenanceWindowRequest, context: Context
+    ) -> pb.RemoveMaintenanceWindowResponse:
+        check_words(request.author, request.reason)
+        change = await self._windows.remove(request.window_id, request.author, request.reason)
+        return pb.RemoveMaintenanceWindowResponse(change=change_to_proto(change))
 
 
 def _outcomes(report: pb.ReportOutcomesRequest) -> list[Outcome]:
@@ -267,10 +296,12 @@ def _state(state: TargetState) -> pb.ProviderHealthState:
         last_checked=timestamp_to_proto(state.last_checked),
         consecutive_failures=min(state.consecutive_failures, 2**31 - 1),
         calls=min(state.calls, 2**31 - 1),
-        mode=_MODE[state.mode],
+        mode=MODES[state.mode],
         reason=state.reason,
         time_to_first_token=duration_to_proto(state.time_to_first_token),
         ramp=state.ramp,
         probe_failed_by=state.probe_failed_by,
         probes_failed=min(state.probes_failed, 2**31 - 1),
+        failovers=[failover_to_proto(each) for each in state.failovers if not each.opens_circuit],
+        mode_version=state.mode_version,
     )

@@ -31,6 +31,11 @@ class HealthSettings(BreakerVariables, ServiceSettings):
     listen: Address = "127.0.0.1:7701"
     #: The store that replicas share; `rediss://` for TLS.
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
+    #: The history of operators' changes, `host:port` or `dns:///service:port` of analytics. Empty: there is none, and
+    #: what stands is kept in the shared store alone.
+    analytics_target: str = ""
+    #: True: what is refused for ten minutes without an answer is blocked by rule.
+    blacklist: bool = True
     #: Time between two exchanges with the other replicas.
     share_interval: float = Field(0.5, gt=0, le=60)
     #: A watcher gets an update at least this often.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import SystemRandom
 
 from pointsman.ratelimit.v1 import ratelimit_pb2_grpc
 
 from libs.catalog.faults import CatalogError
 from libs.catalog.watch import CatalogHolder
 from libs.diagnosis import Store, StoreKind
+from libs.ids import TimeOrderedIds
 from libs.lifecycle import Runtime, StartError, background, run
 from libs.redis_diagnosis import ask_redis
+from libs.rpc.change_sender import ChangeSender
 from libs.rpc.channel import client_credentials
 from libs.rpc.channel import connect as channel_to
 from libs.rpc.server import Registration
@@ -78,12 +81,16 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
         trends, fleet = Trends(), Fleet()
         history: SpendHistory = NoHistory()
         sink: AlertSink | None = None
+        changes: ChangeSender | None = None
         if settings.analytics_target:
             credentials = client_credentials(settings.tls_ca, settings.tls_certificate, settings.tls_key)
             channel = channel_to(settings.analytics_target, credentials=credentials)
             await stack.enter_async_context(channel)
             token = settings.service_token.get_secret_value()
             history, sink = AnalyticsHistory(channel, token), AnalyticsAlerts(channel, token)
+            changes = ChangeSender(channel, token, TimeOrderedIds(SystemRandom()), runtime.clock)
+            stack.push_async_callback(changes.send)
+            await stack.enter_async_context(background("ratelimit-changes", changes.run))
         rebuild = Rebuild(store, history, runtime.clock, runtime.metrics)
         stack.push_async_callback(rebuild.close)
         enforcer = Enforcer(store, effective, rebuild, trends, runtime.clock, runtime.metrics)
@@ -131,7 +138,7 @@ async def assemble(settings: RatelimitSettings, runtime: Runtime) -> AsyncIterat
             await stack.enter_async_context(background("ratelimit-learning", learning.run))
         servicer = RateLimiterServicer(
             Reservations(enforcer, effective, store),
-            Quotas(enforcer, effective, store, trends, learning),
+            Quotas(enforcer, effective, store, trends, learning, changes),
             open_session,
         )
         yield [

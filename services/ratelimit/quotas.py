@@ -11,6 +11,7 @@ import msgspec
 from libs.bounds import MAX_REASON
 from libs.errors import FieldViolation, InvalidArgument, NotFound
 from libs.limits import LimitKey
+from libs.rpc.change_sender import ChangeNotes
 from libs.telemetry import get_logger
 from services.ratelimit.domain.limits import Limit, check_ids, check_scopes
 from services.ratelimit.domain.quota import Quota
@@ -47,12 +48,15 @@ class Quotas:
         store: LimitStore,
         trends: Trends,
         learning: Learning,
+        changes: ChangeNotes | None = None,
     ) -> None:
+        """`changes`: takes note of limits that are set; None: nobody does."""
         self._enforcer = enforcer
         self._effective = effective
         self._store = store
         self._trends = trends
         self._learning = learning
+        self._changes = changes
 
     def learned(self, key: LimitKey) -> Learned | None:
         """Returns what is learned of a limit from providers; None: nothing."""
@@ -87,7 +91,10 @@ class Quotas:
         check_ids({"actor": actor})
         if len(reason) > MAX_REASON:
             raise InvalidArgument([FieldViolation("reason", f"must be at most {MAX_REASON} characters")])
+        before = self._effective.get(key)
         version = await self._store.set_override(key, limit, expected_version, actor, reason)
+        if self._changes is not None:
+            self._changes.note("limit", str(key), version, actor, reason, _setting(before), _setting(limit))
         log.info("limit_set", limit=str(key), version=version, actor=actor, removed=limit is None)
         await self._effective.refresh()
         now_holds = self._effective.get(key)
@@ -104,6 +111,14 @@ class Quotas:
         self._trends.follow([limit])
         now, (reading,) = await self._enforcer.readings([limit])
         return forecast_exhaustion(limit, reading, now, self._trends.of(key))
+
+
+def _setting(limit: Limit | None) -> str:
+    """Returns a limit as JSON for the history of changes; None, for which the catalog's holds: empty."""
+    if limit is None:
+        return ""
+    fields = {name: getattr(limit, name) for name in ("limit", "burst", "time_zone", "shadow", "pace")}
+    return msgspec.json.encode(fields).decode()
 
 
 def _encode(key: LimitKey) -> str:

@@ -20,6 +20,7 @@ from libs.ids import TimeOrderedIds
 from libs.intake import BytesInFlight
 from libs.lifecycle import Listening, Runtime, StartError, background, run
 from libs.resilience.retry_budget import RetryBudget
+from libs.rpc.change_sender import ChangeSender
 from libs.rpc.channel import client_credentials, connect
 from libs.rpc.receive import MessageBounds
 from libs.rpc.server import Registration
@@ -138,6 +139,7 @@ async def assemble(
             WeightedScorer(),
             recent,
             routes,
+            targets.failovers,
         )
         dry_run = DryRun(planner, cost_micro_usd, clock)
         retries, requests = (
@@ -176,8 +178,20 @@ async def assemble(
             addresses = FetchedAddresses(fetcher, runtime.bytes_in_flight)
         entry = Entry(lambda: catalog.current, generate, dry_run, clock, _new_id_of(ids, clock), addresses)
         heartbeats = Heartbeats(settings.heartbeat)
-        servicer = RouterServicer(entry, set_aside, heartbeats)
+        servicer = RouterServicer(
+            entry,
+            set_aside,
+            heartbeats,
+            await _keep_sending(ChangeSender(channels[0], token, ids, clock), stack),
+        )
         yield _doors(settings, runtime, servicer, HttpDoor(entry, clock, heartbeats), _new_id_of(ids, clock))
+
+
+async def _keep_sending(changes: ChangeSender, stack: AsyncExitStack) -> ChangeSender:
+    """Lets it send in the background, and once more at the end."""
+    stack.push_async_callback(changes.send)
+    await stack.enter_async_context(background("changes", changes.run))
+    return changes
 
 
 def _new_id_of(ids: TimeOrderedIds, clock: Clock) -> Callable[[], str]:

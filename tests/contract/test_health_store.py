@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,15 +15,15 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from libs.change import Change
 from libs.clock import SystemClock
 from libs.errors import Unavailable
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.types import ErrorClass, RoutePart
 from services.health.adapters.redis_store import RedisHealthStore
 from services.health.domain.evidence import Outcome, ProbeResult
-from services.health.domain.fleet import SharedState
 from services.health.domain.routes import RouteChange
-from services.health.domain.target import Mode, ModeRecord, Target
+from services.health.domain.target import Target
 from services.health.ports import Exchange, HealthStore
 from tests.support.clock import ManualClock
 from tests.support.engines import RedisServer, valkey
@@ -32,6 +32,20 @@ from tests.support.health import FakeHealthStore, Hub
 NOW = SystemClock().now()
 ACME = Target("acme")
 LARGE = Target("acme", "org/large:v1")
+DRAINED = Change(
+    *(
+        "c2",
+        "mode",
+        "acme",
+        2,
+        NOW,
+        "ann",
+        "„Wartung“ 'quoted' \"twice\"",
+        '{"mode":"blocked"}',
+        '{"mode":"drain"}',
+    ),
+    undoes="c0",
+)
 
 
 @dataclass
@@ -105,14 +119,10 @@ def opened(generation: int, until: float = NOW + 15.123456) -> BreakerState:
 
 
 async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
-    """Circuits, modes and evidence arrive exactly as they were; one's own evidence does not come back."""
+    """Circuits, changes and evidence arrive exactly as they were; one's own evidence does not come back."""
     a, b = fleet.replica("a"), fleet.replica("b")
     await b.exchange(Exchange())
-    mode = ModeRecord(Mode.DRAIN, 2, NOW, "„Wartung“ 'quoted' \"twice\"")
-    shared = {
-        ACME: SharedState(opened(3), mode),
-        LARGE: SharedState(BreakerState(generation=8, since=NOW, trips=2), ModeRecord()),
-    }
+    circuits = {ACME: opened(3), LARGE: BreakerState(generation=8, since=NOW, trips=2)}
     outcome = Outcome(
         "acme", "org/large:v1", 2, {ErrorClass.TIMEOUT: 1}, 3.5, 0.7, 1, 90, NOW + 9.5, "1.2.x", 4, 5
     )
@@ -120,9 +130,10 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
     route = RouteChange(
         "acme", RoutePart.KEY, "ACME_KEY", "", ErrorClass.AUTHENTICATION, NOW, NOW + 60.5, 2, "abc"
     )
-    own = await a.exchange(Exchange(shared, (outcome,), (probe,), (route,)))
+    sent = Exchange(circuits, (outcome,), (probe,), (route,), changes=(DRAINED,), unrecorded=(DRAINED,))
+    own = await a.exchange(sent)
     assert (own.outcomes, own.probes, own.routes) == ((), (), ())
-    assert await b.exchange(Exchange()) == Exchange(shared, (outcome,), (probe,), (route,))
+    assert await b.exchange(Exchange()) == sent
     again = await b.exchange(Exchange())
     assert (again.outcomes, again.probes, again.routes) == ((), (), ())
 
@@ -130,21 +141,50 @@ async def test_what_one_replica_knows_the_others_hear(fleet: Fleet) -> None:
 async def test_a_late_replica_hears_states_but_no_old_evidence(fleet: Fleet) -> None:
     """Whoever joins starts from what was concluded, not from what led to it."""
     a = fleet.replica("a")
-    await a.exchange(Exchange({ACME: SharedState(opened(1), ModeRecord())}, (Outcome("acme", "m", 1),)))
+    await a.exchange(Exchange({ACME: opened(1)}, (Outcome("acme", "m", 1),)))
     late = fleet.replica("late")
     received = await late.exchange(Exchange())
-    assert received.shared[ACME].circuit == opened(1)
+    assert received.circuits[ACME] == opened(1)
     assert received.outcomes == ()
 
 
 async def test_the_larger_part_stays_whoever_writes_last(fleet: Fleet) -> None:
     """A replica that is behind cannot undo a circuit or an operator's word; each part is compared alone."""
     a, b = fleet.replica("a"), fleet.replica("b")
-    newer, older = ModeRecord(Mode.BLOCKED, 5, NOW, "bad"), ModeRecord(Mode.AUTOMATIC, 4, NOW + 9, "good")
-    await a.exchange(Exchange({ACME: SharedState(opened(2), newer)}))
-    await b.exchange(Exchange({ACME: SharedState(opened(9), older)}))
-    await b.exchange(Exchange({ACME: SharedState(opened(8, NOW + 999), older)}))
-    assert (await a.exchange(Exchange())).shared[ACME] == SharedState(opened(9), newer)
+    older = replace(DRAINED, version=1, at=NOW + 9, change_id="z")
+    await a.exchange(Exchange({ACME: opened(2)}, changes=(DRAINED,)))
+    await b.exchange(Exchange({ACME: opened(9)}, changes=(older,)))
+    await b.exchange(Exchange({ACME: opened(8, NOW + 999)}))
+    received = await a.exchange(Exchange())
+    assert received.circuits[ACME] == opened(9)
+    assert received.changes == (DRAINED,)
+
+
+async def test_changes_of_one_thing_follow_each_other(fleet: Fleet) -> None:
+    """One that does not follow the one that stands is refused, with that one, and nothing has happened."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    assert await a.change(DRAINED, "", unrecorded=True) is None
+    twin = replace(DRAINED, change_id="c9", at=NOW + 5)
+    assert await b.change(twin, "", unrecorded=True) == DRAINED
+    next_one = replace(DRAINED, change_id="c3", version=3, at=NOW + 5, after="")
+    assert await b.change(next_one, "c9", unrecorded=True) == DRAINED
+    assert (await a.exchange(Exchange())).changes == (DRAINED,)
+    assert await b.change(next_one, DRAINED.change_id, unrecorded=False) is None
+    # A store that was behind takes what is far ahead.
+    far = replace(next_one, change_id="c7", version=7)
+    assert await b.change(far, "c6", unrecorded=True) is None
+    received = await a.exchange(Exchange())
+    assert received.changes == (far,)
+    assert {change.change_id for change in received.unrecorded} == {"c2", "c7"}
+
+
+async def test_who_records_changes_takes_them_out_for_all(fleet: Fleet) -> None:
+    """A replica that still holds one hands it over once only, and again to a store that was gone."""
+    a, b = fleet.replica("a"), fleet.replica("b")
+    holding = Exchange(unrecorded=(DRAINED,))
+    assert (await a.exchange(holding)).unrecorded == (DRAINED,)
+    await b.recorded([DRAINED.change_id, "unknown"])
+    assert (await a.exchange(holding)).unrecorded == ()
 
 
 async def test_permits_are_limited_for_the_whole_fleet_and_return(fleet: Fleet) -> None:
@@ -182,11 +222,15 @@ async def test_a_turn_is_claimed_once(fleet: Fleet) -> None:
 async def test_while_it_is_gone_everything_is_unavailable_and_then_it_works_again(fleet: Fleet) -> None:
     """No other error, no stuck connection; what a replica knows is told again to a store that lost it."""
     a = fleet.replica("a")
-    shared = {ACME: SharedState(opened(2), ModeRecord(Mode.MAINTENANCE, 1, NOW, "x"))}
-    await a.exchange(Exchange(shared))
+    known = Exchange({ACME: opened(2)}, changes=(DRAINED,), unrecorded=(DRAINED,))
+    await a.exchange(known)
     await fleet.stop()
     with pytest.raises(Unavailable):
-        await a.exchange(Exchange(shared))
+        await a.exchange(known)
+    with pytest.raises(Unavailable):
+        await a.change(DRAINED, "", unrecorded=True)
+    with pytest.raises(Unavailable):
+        await a.recorded(["c2"])
     with pytest.raises(Unavailable):
         await a.acquire(ACME, 1, "1.0.", 1, 1.0)
     with pytest.raises(Unavailable):
@@ -194,8 +238,8 @@ async def test_while_it_is_gone_everything_is_unavailable_and_then_it_works_agai
     with pytest.raises(Unavailable):
         await a.claim("x", 1.0)
     await fleet.start()
-    assert (await a.exchange(Exchange(shared))).shared == shared
-    assert (await fleet.replica("b").exchange(Exchange())).shared == shared
+    assert await a.exchange(known) == known
+    assert await fleet.replica("b").exchange(Exchange()) == known
 
 
 @st.composite
@@ -230,12 +274,11 @@ async def test_the_real_store_merges_as_the_value_does(server: RedisServer) -> N
             expected = expected.merge(circuit)
             # A fresh replica each time: it writes without knowing what is there.
             store = RedisHealthStore(client, domain, "w", lambda: "x", SystemClock())
-            await store.exchange(Exchange({target: SharedState(circuit, ModeRecord())}))
+            await store.exchange(Exchange({target: circuit}))
         received = await RedisHealthStore(client, domain, "r", lambda: "x", SystemClock()).exchange(
             Exchange()
         )
-        kept = received.shared.get(target)
-        assert (kept.circuit if kept else BreakerState()) == expected
+        assert received.circuits.get(target, BreakerState()) == expected
     await client.aclose()
 
 
@@ -256,10 +299,24 @@ async def test_what_cannot_be_understood_is_passed_over(server: RedisServer) -> 
     ]
     for number, value in enumerate(rubbish):
         await client.hset(f"{tag}:states", f"acme/{number}", value)
+        await client.hset(f"{tag}:changes", f"mode acme/{number}", value)
+        await client.hset(f"{tag}:unrecorded", f"c{number}", value)
         await client.hset(f"{tag}:modes", f"acme/{number}", value)
     await client.xadd(f"{tag}:evidence", {"from": "b", "evidence": b'{"outcomes":[{"provider":"acme"}]}'})
     await client.xadd(f"{tag}:evidence", {"unrelated": b"\xff"})
-    received = await store.exchange(Exchange({Target("acme", "2"): SharedState(opened(4), ModeRecord())}))
-    assert received.shared == {Target("acme", "2"): SharedState(opened(4), ModeRecord())}
-    assert received.outcomes == ()
+    received = await store.exchange(Exchange({Target("acme", "2"): opened(4)}))
+    assert received.circuits == {Target("acme", "2"): opened(4)}
+    assert (received.outcomes, received.changes, received.unrecorded) == ((), (), ())
+    await client.aclose()
+
+
+async def test_modes_of_an_earlier_release_hold(server: RedisServer) -> None:
+    """An upgrade lets nobody in that was blocked."""
+    client, domain = connect(server), secrets.token_hex(4)
+    order = b'[3,1700000000.5,"blocked","too dear"]'
+    await client.hset(f"{{pointsman:{domain}:health:1}}:modes", "acme/large", order)
+    store = RedisHealthStore(client, domain, "a", lambda: "x", SystemClock())
+    (change,) = (await store.exchange(Exchange())).changes
+    assert (change.thing, change.version, change.at) == (("mode", "acme/large"), 3, 1700000000.5)
+    assert (change.reason, change.after) == ("too dear", '{"mode":"blocked"}')
     await client.aclose()

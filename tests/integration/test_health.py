@@ -10,8 +10,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from pointsman.health.v1 import health_pb2 as pb
 
+from libs.change import Change
 from libs.clock import SystemClock
 from libs.errors import InvalidArgument
+from libs.rpc.change_wire import change_from_proto
 from libs.rpc.status import from_rpc_error
 from tests.support.engines import RedisServer, valkey
 from tests.support.health_fleet import Start, all_in, fleet, until
@@ -131,7 +133,7 @@ async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Star
     """Set at one replica it is seen at another and by one that starts later; wrong requests change nothing."""
     a, b = await start("a"), await start("b")
     word = pb.SetProviderModeRequest(
-        provider="acme", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="moving house"
+        provider="acme", mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="moving house"
     )
     answer = await a.stub.SetProviderMode(word)
     assert answer.state.status == pb.PROVIDER_STATUS_MAINTENANCE
@@ -146,21 +148,26 @@ async def test_an_operators_word_holds_everywhere_and_after_restarts(start: Star
     assert "moving house" in state.reason
     for request, code in (
         (
-            pb.SetProviderModeRequest(provider="nobody", mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            pb.SetProviderModeRequest(
+                provider="nobody", mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="x"
+            ),
             grpc.StatusCode.NOT_FOUND,
         ),
         (
-            pb.SetProviderModeRequest(mode=pb.PROVIDER_MODE_MAINTENANCE, reason="x"),
+            pb.SetProviderModeRequest(mode=pb.PROVIDER_MODE_MAINTENANCE, author="ann", reason="x"),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
-        (pb.SetProviderModeRequest(provider="acme", reason="x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            pb.SetProviderModeRequest(provider="acme", author="ann", reason="x"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         (
             pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_BLOCKED),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
             pb.SetProviderModeRequest(
-                provider="acme", mode=pb.PROVIDER_MODE_BLOCKED, reason="x", generation=9
+                provider="acme", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="x", generation=9
             ),
             grpc.StatusCode.ABORTED,
         ),
@@ -175,7 +182,7 @@ async def test_failover_by_hand_and_a_test_by_hand(start: Start) -> None:
     """Traffic leaves at once for as long as asked; a test by hand answers with all its steps."""
     a = await start("a")
     request = pb.TriggerFailoverRequest(
-        provider="acme", reason="region trouble", duration=Duration(seconds=3600)
+        provider="acme", author="ann", reason="region trouble", duration=Duration(seconds=3600)
     )
     state = (await a.stub.TriggerFailover(request)).state
     assert state.circuit.state == pb.CIRCUIT_STATE_OPEN
@@ -203,7 +210,9 @@ async def test_valkey_dies_and_comes_back(start: Start, server: RedisServer) -> 
         assert [bool(permit) for permit in answers] == [True, False, False]
         await a.report("large", ok=1, permit=answers[0])
         assert await a.circuit("large") == pb.CIRCUIT_STATE_CLOSED
-        word = pb.SetProviderModeRequest(provider="zeta", mode=pb.PROVIDER_MODE_BLOCKED, reason="storm")
+        word = pb.SetProviderModeRequest(
+            provider="zeta", mode=pb.PROVIDER_MODE_BLOCKED, author="ann", reason="storm"
+        )
         await a.stub.SetProviderMode(word)
         assert await b.circuit("large") == pb.CIRCUIT_STATE_CLOSED
     finally:
@@ -216,3 +225,47 @@ async def test_valkey_dies_and_comes_back(start: Start, server: RedisServer) -> 
     await until(agreed)
     await b.report("small", faults=3)
     await all_in([a, b], pb.CIRCUIT_STATE_OPEN, "small")
+
+
+async def test_changes_at_two_replicas_at_once_are_one_after_another(start: Start) -> None:
+    """Each follows the one before and says what it replaced; none is lost."""
+    replicas = [await start("a"), await start("b")]
+    modes = (pb.PROVIDER_MODE_MAINTENANCE, pb.PROVIDER_MODE_DRAIN, pb.PROVIDER_MODE_BLOCKED)
+
+    async def change(number: int) -> Change:
+        word = pb.SetProviderModeRequest(
+            provider="acme", mode=modes[number % 3], author=f"p{number}", reason="x"
+        )
+        return change_from_proto((await replicas[number % 2].stub.SetProviderMode(word)).change)
+
+    made = sorted(await asyncio.gather(*[change(number) for number in range(24)]), key=lambda c: c.version)
+    assert [each.version for each in made] == list(range(1, 25))
+    assert [later.before for later in made] == ["", *[earlier.after for earlier in made[:-1]]]
+    assert len({each.author for each in made}) == 24
+
+    async def agreed() -> bool:
+        return {(await replica.state("acme")).mode_version for replica in replicas} == {24}
+
+    await until(agreed)
+
+
+async def test_of_people_at_one_version_one_wins(start: Start) -> None:
+    """Wherever they are, the others are told ABORTED, and the state is the winner's."""
+    replicas = [await start("a"), await start("b")]
+
+    async def change(number: int) -> str:
+        word = pb.SetProviderModeRequest(
+            provider="acme", mode=pb.PROVIDER_MODE_DRAIN, author=f"p{number}", reason=f"r{number}", version=0
+        )
+        try:
+            return (await replicas[number % 2].stub.SetProviderMode(word)).change.reason
+        except grpc.aio.AioRpcError as error:
+            return "" if error.code() is grpc.StatusCode.ABORTED else str(error)
+
+    (won,) = [reason for reason in await asyncio.gather(*[change(n) for n in range(8)]) if reason]
+
+    async def agreed() -> bool:
+        states = [await replica.state("acme") for replica in replicas]
+        return all(state.reason.endswith(f": {won}") and state.mode_version == 1 for state in states)
+
+    await until(agreed)

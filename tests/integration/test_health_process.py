@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import grpc
 import pytest
 from pointsman.health.v1 import health_pb2 as pb
-from pointsman.health.v1 import health_pb2_grpc
 from pointsman.types.v1 import types_pb2
 
 from dev.engines.child import free_port
-from libs.rpc.channel import connect, metadata
-from tests.support.address import fresh_address
+from libs.rpc.channel import metadata
 from tests.support.engines import RedisServer, valkey
-from tests.support.process import spawn
-
-Stub: TypeAlias = "health_pb2_grpc.ProviderHealthAsyncStub"
-ROOT = Path(__file__).resolve().parents[2]
-CATALOG = """\
-version: 1
-domain: {domain}
-providers:
-  acme:
-    kind: openai_compatible
-    base_url: http://127.0.0.1:1/v1
-models:
-  acme/large:
-    context_window: 8000
-    max_output_tokens: 1000
-    price: {{input: 1, output: 1}}
-content_types:
-  general: {{max_output_tokens: 500}}
-"""
+from tests.support.health_process import CATALOG, Stub, process
 
 
 @pytest.fixture
@@ -55,47 +29,6 @@ def catalog(tmp_path: Path) -> Path:
     path = tmp_path / "catalog.yaml"
     path.write_text(CATALOG.format(domain="test"))
     return path
-
-
-@dataclass
-class Running:
-    """A process, and what it logs."""
-
-    child: asyncio.subprocess.Process
-    log: Path
-
-    @asynccontextmanager
-    async def stub(self) -> AsyncIterator[Stub]:
-        """A stub, once the log says on which port it serves."""
-        async with asyncio.timeout(60):
-            while not (found := re.search(r'"port": (\d+)', self.log.read_text())):
-                assert self.child.returncode is None, self.log.read_text()
-                await asyncio.sleep(0.02)
-        async with connect(f"127.0.0.1:{found[1]}") as channel:
-            yield health_pb2_grpc.ProviderHealthStub(channel)
-
-
-@asynccontextmanager
-async def process(catalog: Path, variables: Mapping[str, str], **shared: str) -> AsyncIterator[Running]:
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("POINTSMAN_", "OTEL_"))
-    }
-    environ |= {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
-        "POINTSMAN_CONFIG": str(catalog),
-        "POINTSMAN_HEALTH_LISTEN": fresh_address(),
-        **{f"POINTSMAN_HEALTH_{name.upper()}": value for name, value in variables.items()},
-        **shared,
-    }
-    log = catalog.with_name("health.log")
-    with log.open("wb") as file:
-        child = await spawn(sys.executable, "-m", "services.health", env=environ, cwd=ROOT, stderr=file)
-    try:
-        yield Running(child, log)
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
 
 
 async def report(stub: Stub, error: types_pb2.ErrorClass, count: int) -> None:
@@ -122,7 +55,9 @@ async def test_it_survives_a_crash_with_what_it_knew(server: RedisServer, catalo
     options = {"redis_url": server.url, "probe": "false", "drain_seconds": "0.5"}
     async with process(catalog, options) as running, running.stub() as stub:
         await report(stub, types_pb2.ERROR_CLASS_SERVER_ERROR, 3)
-        word = pb.SetProviderModeRequest(provider="acme", mode=pb.PROVIDER_MODE_DRAIN, reason="why")
+        word = pb.SetProviderModeRequest(
+            provider="acme", mode=pb.PROVIDER_MODE_DRAIN, author="ann", reason="why"
+        )
         await stub.SetProviderMode(word)
         running.child.send_signal(signal.SIGKILL)
         assert await running.child.wait() == -signal.SIGKILL

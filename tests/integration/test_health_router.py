@@ -14,6 +14,7 @@ from libs.clock import SystemClock
 from libs.lifecycle import background
 from libs.telemetry import Metrics
 from libs.types import ErrorClass
+from services.health.domain.target import Mode, Target
 from services.router.health.health_client import HealthMonitorClient
 from services.router.health.target_health import UNKNOWN, Availability
 from services.router.health.targets import Targets
@@ -163,3 +164,34 @@ async def test_a_router_goes_on_without_health(server: RedisServer) -> None:
             assert ticket is not None
             targets.record_success(LARGE, ticket, 0.5, None, 50, "acme")
             assert targets.health_of(LARGE).availability is not Availability.DOWN
+
+
+async def test_operators_words_reach_every_router_and_end_though_health_is_gone(server: RedisServer) -> None:
+    """A share of a rehabilitation, and whose calls leave which target for how long."""
+    async with fleet(server) as start:
+        one, two = await start("a"), await start("b")
+        async with router(one, "r1") as first, router(two, "r2") as second:
+            await one.replica.set_mode(Target("acme"), Mode.REHABILITATING, share=0.25)
+            await one.replica.fail_over(
+                Target("acme", "small"), "contract", 3.0, Target("zeta"), tenants=("north",)
+            )
+            for targets in (first, second):
+
+                async def heard(targets: Targets = targets) -> bool:
+                    return bool(targets.failovers) and targets.health_of(LARGE).provider_share == 0.25
+
+                await until(heard)
+                now = SystemClock().now()
+                found = targets.failovers.find(SMALL, "north", "general", now)
+                assert found is not None
+                assert (found.reason, found.to_provider, found.to_model) == ("contract", "zeta", "")
+                assert 0 < found.until - now <= 3.0
+                assert targets.failovers.find(SMALL, "south", "general", now) is None
+                assert targets.failovers.find(LARGE, "north", "general", now) is None
+            await two.server.drain(0.0)
+
+            async def over() -> bool:
+                return second.failovers.find(SMALL, "north", "general", SystemClock().now()) is None
+
+            await until(over)
+            assert bool(second.failovers)

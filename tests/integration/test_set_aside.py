@@ -9,14 +9,22 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import Random
 
 import pytest
+from pointsman.analytics.v1 import analytics_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
 from cli.app import main
+from dev.engines.child import free_port
 from libs.catalog.model import Tenant
 from libs.client import Client, SetAsideClient
+from libs.clock import SystemClock
 from libs.errors import NotFound, PermissionDenied, PointsmanError, Unauthenticated
+from libs.ids import TimeOrderedIds
+from libs.lifecycle import background
+from libs.rpc.change_sender import ChangeNotes, ChangeSender
+from libs.rpc.channel import connect
 from libs.rpc.server import Registration
 from libs.types import ErrorClass
 from services.router.api.entry import Entry
@@ -24,6 +32,9 @@ from services.router.api.heartbeat import Heartbeats
 from services.router.api.identity import TenantKeys
 from services.router.api.servicer import RouterServicer
 from tests.support.address import fresh_address
+from tests.support.analytics import analytics
+from tests.support.engines import PostgresServer
+from tests.support.postgres import fresh_database
 from tests.support.routing import TENANT, Harness, catalog, fail, generation, model, new_id
 from tests.support.server import grpc_server
 
@@ -32,7 +43,9 @@ SERVICE = "pointsman.router.v1.Router"
 
 
 @asynccontextmanager
-async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
+async def router(
+    token: str = TOKEN, changes: ChangeNotes | None = None
+) -> AsyncIterator[tuple[str, Harness]]:
     """A router on a socket with fake providers, whose a/m is set aside as retired."""
     tenant = Tenant(TENANT.name, key_hashes=(hashlib.sha256(TENANT_KEY.encode()).hexdigest(),))
     known = replace(catalog([model("a/m")], [model("b/m")]), tenants={tenant.name: tenant})
@@ -40,7 +53,7 @@ async def router(token: str = TOKEN) -> AsyncIterator[tuple[str, Harness]]:
     for n in range(3):
         await h.generate.whole(known, tenant, generation(request_id=f"r{n}", deadline=9e9))
     servicer = RouterServicer(
-        Entry(lambda: known, h.generate, h.dry_run, h.clock, new_id), h.set_aside, Heartbeats(0.0)
+        Entry(lambda: known, h.generate, h.dry_run, h.clock, new_id), h.set_aside, Heartbeats(0.0), changes
     )
     server = grpc_server(
         [Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, SERVICE)],
@@ -66,6 +79,33 @@ async def test_an_operator_sees_and_clears() -> None:
         assert await operator.list_set_aside() == ()
         with pytest.raises(NotFound):
             await operator.clear_set_aside("model:a/m")
+
+
+async def test_what_is_put_back_is_noted(postgres_server: PostgresServer) -> None:
+    """In the history, through a time without analytics: who, why, and what was set aside."""
+    port = free_port()
+    async with connect(f"127.0.0.1:{port}") as channel:
+        changes = ChangeSender(channel, "", TimeOrderedIds(Random(1)), SystemClock())
+        async with (
+            router(changes=changes) as (address, _),
+            SetAsideClient(address, TOKEN, timeout=10) as operator,
+        ):
+            await operator.clear_set_aside("model:a/m", author="ann", reason="it is back")
+        await changes.send()
+        async with (
+            fresh_database(postgres_server) as dsn,
+            analytics(dsn, listen=f"127.0.0.1:{port}") as kept,
+            background("changes", changes.run),
+            asyncio.timeout(20),
+        ):
+            while not (
+                found := (await kept.stub.ListChanges(pb.ListChangesRequest(), wait_for_ready=True)).changes
+            ):
+                await asyncio.sleep(0.05)
+            (change,) = found
+            assert (change.kind, change.name, change.author) == ("set_aside", "model:a/m", "ann")
+            assert (change.reason, change.after) == ("it is back", "")
+            assert "no such model" in change.before
 
 
 async def test_a_plan_says_why() -> None:

@@ -135,6 +135,18 @@ class MemoryLearned:
             raise Unavailable("the store is away")
 
 
+class Notes:
+    """Remembers what is noted. Satisfies `ChangeNotes`."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str | int, ...]] = []
+
+    def note(
+        self, kind: str, name: str, version: int, author: str, reason: str, before: str, after: str
+    ) -> None:
+        self.noted.append((kind, name, version, author, reason, before, after))
+
+
 class Replica:
     """One limiter."""
 
@@ -167,7 +179,8 @@ class Replica:
             0.95,
         )
         self.reservations = Reservations(self.enforcer, self.effective, store)
-        self.quotas = Quotas(self.enforcer, self.effective, store, self.trends, self.learning)
+        self.notes = Notes()
+        self.quotas = Quotas(self.enforcer, self.effective, store, self.trends, self.learning, self.notes)
         self.heartbeat = Heartbeat(
             store, self.enforcer, self.effective, self.fleet, self.trends, self.clock, self.metrics
         )

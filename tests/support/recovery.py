@@ -68,7 +68,7 @@ class Recovery:
     async def _rehabilitate(self) -> None:
         for provider in {model.partition("/")[0] for model in self._models}:
             word = pb.SetProviderModeRequest(
-                provider=provider, mode=pb.PROVIDER_MODE_AUTOMATIC, reason="the next test"
+                provider=provider, mode=pb.PROVIDER_MODE_AUTOMATIC, author="ann", reason="the next test"
             )
             await self._health.SetProviderMode(word, metadata=metadata(self._token))
         async with SetAsideClient(self._stack.addresses["router"], self._token) as operator:

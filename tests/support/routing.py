@@ -35,6 +35,7 @@ from services.router.generate.generate import Generate
 from services.router.generate.meters import Meters
 from services.router.generate.observers import attempt_observers
 from services.router.generate.request_log import RequestLog
+from services.router.health.failovers import OperatorFailovers
 from services.router.health.probes import ProbePermit
 from services.router.health.target_health import UNKNOWN, TargetHealth
 from services.router.health.view import CallTicket
@@ -390,6 +391,7 @@ class Harness:
     key: str = ""
     #: The variables that hold the keys of providers with several.
     environ: dict[str, str] = field(default_factory=dict)
+    failovers: OperatorFailovers = field(default_factory=OperatorFailovers)
 
     def __post_init__(self) -> None:
         self.providers = ScriptedProviders(self.script, self.clock, learned=self.learned)
@@ -417,6 +419,7 @@ class Harness:
             WeightedScorer(),
             self.recent,
             self.routes,
+            self.failovers,
         )
         self.dry_run = DryRun(self.planner, self.price, self.clock)
         observers = attempt_observers(

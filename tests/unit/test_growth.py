@@ -41,6 +41,7 @@ from services.router.api.entry import Entry
 from services.router.api.heartbeat import Heartbeats
 from services.router.api.servicer import RouterServicer
 from tests.support.alerts import MemoryAlerts
+from tests.support.changes import MemoryChanges
 from tests.support.clock import ManualClock
 from tests.support.forecasts import MemoryUseHistory
 from tests.support.health import FakeHealthStore, Hub
@@ -72,6 +73,12 @@ VALUES: dict[str, object] = {
     "pointsman.analytics.v1.RecordUsageRequest.requests": encode_request(sent_request()),
     "pointsman.analytics.v1.QuotaAlert.unit": "requests",
     "pointsman.analytics.v1.QuotaAlert.period": "day",
+    "pointsman.health.v1.TriggerFailoverRequest.provider": "acme",
+    "pointsman.health.v1.TriggerFailoverRequest.model": "large",
+    "pointsman.health.v1.TriggerFailoverRequest.to_provider": "zeta",
+    "pointsman.health.v1.TriggerFailoverRequest.to_model": "one",
+    "pointsman.health.v1.TriggerFailoverRequest.tenants": "north",
+    "pointsman.health.v1.TriggerFailoverRequest.content_types": "general",
 }
 USER = router_pb2.Message(role=router_pb2.ROLE_USER, text="hello")
 
@@ -202,6 +209,7 @@ def servicer_of(case: Case) -> Any:
         Forecaster(MemoryUseHistory()),
         adviser(clock),
         MemoryRollups(),
+        MemoryChanges(),
         clock,
         TimeOrderedIds(Random(1)),
     )

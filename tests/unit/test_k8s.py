@@ -21,7 +21,7 @@ SERVICES = sorted(path.name for path in BASE.iterdir() if path.is_dir())
 #: What calls what in the cluster, by its port there.
 CALLS = {
     "router": {"health": 7701, "ratelimit": 7702, "analytics": 7703},
-    "health": {},
+    "health": {"analytics": 7703},
     "ratelimit": {"analytics": 7703},
     "analytics": {},
 }

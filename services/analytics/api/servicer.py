@@ -15,6 +15,7 @@ from libs.bounds import MAX_ID
 from libs.clock import Clock
 from libs.errors import FieldViolation, InvalidArgument, NotFound, check_count
 from libs.ids import TimeOrderedIds
+from libs.rpc.change_wire import change_to_proto as changed_to_proto
 from libs.rpc.convert import timestamp_to_proto
 from services.analytics.alerts.store import AlertStore
 from services.analytics.alerts.watch import AlertWatch
@@ -29,6 +30,13 @@ from services.analytics.api.proto_alerts import (
     silence_from_proto,
     silence_to_proto,
     word_from_proto,
+)
+from services.analytics.api.proto_changes import (
+    MAX_CHANGES,
+    change_filter_from_proto,
+    change_place_from_proto,
+    change_place_to_proto,
+    changes_from_proto,
 )
 from services.analytics.api.proto_forecasts import answer_to_proto, question_from_proto
 from services.analytics.api.proto_recommendations import (
@@ -52,6 +60,7 @@ from services.analytics.api.proto_reports import (
 from services.analytics.api.proto_summary import SummaryMessages
 from services.analytics.api.proto_time import bounded_instant_from_proto
 from services.analytics.api.proto_usage import attempt_from_proto, check_batch, request_from_bytes
+from services.analytics.changes.store import ChangeStore
 from services.analytics.forecasts.forecaster import Forecaster
 from services.analytics.ledger.account import RequestLookup
 from services.analytics.ledger.attempt import Attempt
@@ -97,6 +106,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         forecaster: Forecaster,
         adviser: Adviser,
         rollups: Rollups,
+        changes: ChangeStore,
         clock: Clock,
         ids: TimeOrderedIds,
     ) -> None:
@@ -111,6 +121,7 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         self._forecaster = forecaster
         self._adviser = adviser
         self._rollups = rollups
+        self._changes = changes
         self._clock = clock
         self._ids = ids
 
@@ -335,6 +346,23 @@ class AnalyticsServicer(analytics_pb2_grpc.AnalyticsServicer):
         check_silence_id(request.silence_id)
         await self._alerts.delete_silence(request.silence_id, self._clock.now())
         return pb.DeleteSilenceResponse()
+
+    async def RecordChanges(
+        self, request: pb.RecordChangesRequest, context: Context
+    ) -> pb.RecordChangesResponse:
+        """See the proto."""
+        await self._changes.record(changes_from_proto(request))
+        return pb.RecordChangesResponse()
+
+    async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
+        """See the proto."""
+        choice, after = change_filter_from_proto(request), change_place_from_proto(request.page_token)
+        most = request.page_size or MAX_CHANGES
+        found = await self._changes.find(choice, most + 1, after)
+        return pb.ListChangesResponse(
+            changes=[changed_to_proto(change) for change in found[:most]],
+            next_page_token=change_place_to_proto(found[most - 1]) if len(found) > most else "",
+        )
 
 
 def _timestamp(instant: datetime | None) -> Timestamp | None:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from libs.change import Change
 from libs.clock import Clock
 from libs.errors import Unavailable
-from libs.resilience.circuit import BreakerState, CircuitState, TripCause
+from libs.resilience.circuit import BreakerState
 from libs.telemetry import get_logger
 from libs.throttle import Throttle
+from services.health.adapters.stored_values import (
+    decode_change,
+    decode_circuit,
+    decode_earlier_mode,
+    encode_change,
+    field_of,
+)
 from services.health.domain.evidence import Outcome, ProbePermit, ProbeResult
-from services.health.domain.fleet import SharedState
 from services.health.domain.routes import RouteChange
-from services.health.domain.target import Mode, ModeRecord, Target
+from services.health.domain.target import Target
 from services.health.ports import Exchange
 
 #: Entries of evidence kept for slow readers, and for how long the last ones, in seconds.
 STREAM_LENGTH = 1000
 STREAM_SECONDS = 3600
-#: Seconds after its last write that a circuit is dropped. Modes are kept for ever.
+#: Seconds after its last write that a circuit is dropped. Operators' changes are kept for ever.
 STATES_SECONDS = 7 * 86_400
 
-# Keeps the larger of two arrays, compared element by element like `BreakerState.order` and `ModeRecord.order`.
-# KEYS: states, modes. ARGV: the time to live of states, then triples of key number, field, value.
+# Keeps the larger of two arrays, compared element by element like `BreakerState.order` and `Change.order`.
+# KEYS: states, changes. ARGV: the time to live of states, then triples of key number, field, value.
 _MERGE = """
 local function larger(a, b)
   for i = 1, #a do
@@ -51,6 +58,21 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1
 """
 
+# Keeps a change if the one that stands is older, and the one that it follows where it is the version before.
+# KEYS: changes, unrecorded. ARGV: field, value, version, id, id of the change that it follows, 1 if it is unrecorded.
+# Returns what stands where that is another.
+_CHANGE = """
+local kept = redis.call('HGET', KEYS[1], ARGV[1])
+local good, old = pcall(cjson.decode, kept or '')
+if good and type(old) == 'table' and type(old[1]) == 'number' then
+  local version = tonumber(ARGV[3])
+  if old[1] >= version or (old[1] == version - 1 and old[3] ~= ARGV[5]) then return kept end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[6] == '1' then redis.call('HSET', KEYS[2], ARGV[4], ARGV[2]) end
+return false
+"""
+
 # A permit is a member of a sorted set with its expiry as score, on the server's clock.
 # KEYS: permits. ARGV: id, limit, time to live in ms. Returns the expiry in ms, or 0.
 _ACQUIRE = """
@@ -63,7 +85,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return now + ARGV[3]
 """
 
-_SEVERITY = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)
+_T = TypeVar("_T")
 log = get_logger(__name__)
 
 
@@ -76,7 +98,6 @@ class _Evidence:
 
 _encode = msgspec.json.Encoder().encode
 _decode_evidence = msgspec.json.Decoder(_Evidence).decode
-_decode_order = msgspec.json.Decoder(list[Any]).decode
 
 
 class RedisHealthStore:
@@ -99,11 +120,16 @@ class RedisHealthStore:
         self._timeout = timeout
         #: The same values are read at every exchange: logged at most every ten seconds.
         self._not_understood = Throttle(clock)
-        self._states, self._modes, self._stream = (
-            f"{tag}:{name}" for name in ("states", "modes", "evidence")
+        self._states, self._changes, self._unrecorded, self._stream = (
+            f"{tag}:{name}" for name in ("states", "changes", "unrecorded", "evidence")
         )
         self._prefix = tag
-        self._kept: Mapping[Target, SharedState] = {}
+        self._kept: Mapping[Target, BreakerState] = {}
+        #: As last read: what is the same is not decoded again.
+        self._kept_changes: dict[bytes, tuple[bytes, Change | None]] = {}
+        #: Ids of unrecorded changes that were handed over: who records them takes them out for all.
+        self._handed_over: set[str] = set()
+        self._earlier_modes_read = False
         self._cursor = ""
 
     async def exchange(self, outgoing: Exchange) -> Exchange:
@@ -111,11 +137,15 @@ class RedisHealthStore:
             if not self._cursor:
                 last: Any = await self._redis.xrevrange(self._stream, count=1)
                 self._cursor = last[0][0].decode() if last else "0-0"
+            earlier = () if self._earlier_modes_read else await self._read_earlier_modes()
             pipeline = self._redis.pipeline(transaction=False)
-            if changed := self._changed_fields(outgoing.shared):
-                pipeline.eval(_MERGE, 2, self._states, self._modes, STATES_SECONDS, *changed)
+            if changed := self._changed_fields(outgoing):
+                pipeline.eval(_MERGE, 2, self._states, self._changes, STATES_SECONDS, *changed)
+            if new := [c for c in outgoing.unrecorded if c.change_id not in self._handed_over]:
+                pipeline.hset(self._unrecorded, mapping={c.change_id: encode_change(c) for c in new})
             pipeline.hgetall(self._states)
-            pipeline.hgetall(self._modes)
+            pipeline.hgetall(self._changes)
+            pipeline.hvals(self._unrecorded)
             pipeline.xrange(self._stream, min=f"({self._cursor}", count=STREAM_LENGTH)
             if outgoing.outcomes or outgoing.probes or outgoing.routes:
                 body = _encode(_Evidence(outgoing.outcomes, outgoing.probes, outgoing.routes))
@@ -127,9 +157,43 @@ class RedisHealthStore:
                 )
                 pipeline.expire(self._stream, STREAM_SECONDS)
             answers = await pipeline.execute()
-        states, modes, entries = answers[bool(changed) : bool(changed) + 3]
-        self._kept = self._shared(states, modes)
-        return self._read_entries(entries)
+        first = bool(changed) + bool(new)
+        circuits, changes, unrecorded, entries = answers[first : first + 4]
+        self._handed_over = {change.change_id for change in outgoing.unrecorded}
+        self._earlier_modes_read = True
+        self._kept = self._circuits(circuits)
+        self._kept_changes = {
+            field: known
+            if (known := self._kept_changes.get(field)) and known[0] == value
+            else (value, decode_change(value))
+            for field, value in changes.items()
+        }
+        evidence = self._read_entries(entries)
+        return Exchange(
+            self._kept,
+            evidence.outcomes,
+            evidence.probes,
+            evidence.routes,
+            changes=(
+                *earlier,
+                *self._understood(changes.keys(), (change for _, change in self._kept_changes.values())),
+            ),
+            unrecorded=self._understood((b"unrecorded",) * len(unrecorded), map(decode_change, unrecorded)),
+        )
+
+    async def change(self, change: Change, follows: str, *, unrecorded: bool) -> Change | None:
+        async with self._calling():
+            kept: Any = await self._redis.eval(
+                _CHANGE,
+                *(2, self._changes, self._unrecorded, field_of(change), encode_change(change)),
+                *(change.version, change.change_id, follows),
+                int(unrecorded),
+            )
+        return None if kept is None else decode_change(kept)
+
+    async def recorded(self, change_ids: Collection[str]) -> None:
+        async with self._calling():
+            await self._redis.hdel(self._unrecorded, *change_ids)
 
     async def acquire(
         self, target: Target, generation: int, prefix: str, limit: int, ttl: float
@@ -154,19 +218,21 @@ class RedisHealthStore:
     def _permits(self, target: Target, generation: int) -> str:
         return f"{self._prefix}:permits:{target}:{generation}"
 
-    def _changed_fields(self, shared: Mapping[Target, SharedState]) -> list[str | bytes | int]:
-        """Returns the arguments of `_MERGE` for states that the store does not have yet, as far as is known here."""
+    def _changed_fields(self, outgoing: Exchange) -> list[str | bytes | int]:
+        """Returns the arguments of `_MERGE` for what the store does not have yet, as far as is known here."""
         changed: list[str | bytes | int] = []
-        nothing = SharedState(BreakerState(), ModeRecord())
-        for target, mine in shared.items():
-            kept = self._kept.get(target, nothing)
-            if mine.circuit.order > kept.circuit.order:
-                changed += [1, str(target), _encode(mine.circuit.order)]
-            if mine.mode.order > kept.mode.order:
-                changed += [2, str(target), _encode(mine.mode.order)]
+        closed = BreakerState()
+        for target, circuit in outgoing.circuits.items():
+            if circuit.order > self._kept.get(target, closed).order:
+                changed += [1, str(target), _encode(circuit.order)]
+        for change in outgoing.changes:
+            field = field_of(change)
+            kept = self._kept_changes.get(field.encode(), (b"", None))[1]
+            if kept is None or change.order > kept.order:
+                changed += [2, field, encode_change(change)]
         return changed
 
-    def _read_entries(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Exchange:
+    def _read_entries(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> _Evidence:
         outcomes: list[Outcome] = []
         probes: list[ProbeResult] = []
         routes: list[RouteChange] = []
@@ -184,25 +250,34 @@ class RedisHealthStore:
             outcomes += evidence.outcomes
             probes += evidence.probes
             routes += evidence.routes
-        return Exchange(self._kept, tuple(outcomes), tuple(probes), tuple(routes))
+        return _Evidence(tuple(outcomes), tuple(probes), tuple(routes))
 
-    def _shared(
-        self, states: Mapping[bytes, bytes], modes: Mapping[bytes, bytes]
-    ) -> dict[Target, SharedState]:
-        """Reads the store's values. Those that a replica of another release wrote may not be understood: they are
+    def _circuits(self, states: Mapping[bytes, bytes]) -> dict[Target, BreakerState]:
+        """Reads the store's circuits."""
+        found = self._understood_by_field(states.keys(), map(decode_circuit, states.values()))
+        return {Target.of(field.decode()): circuit for field, circuit in found}
+
+    def _understood(self, fields: Iterable[bytes], values: Iterable[_T | None]) -> tuple[_T, ...]:
+        return tuple(value for _, value in self._understood_by_field(fields, values))
+
+    def _understood_by_field(
+        self, fields: Iterable[bytes], values: Iterable[_T | None]
+    ) -> list[tuple[bytes, _T]]:
+        """Returns the values that are understood. Those that a replica of another release wrote may not be: they are
         left out."""
-        circuits = {field: _circuit(value) for field, value in states.items()}
-        records = {field: _mode(value) for field, value in modes.items()}
-        for field, read in (*circuits.items(), *records.items()):
-            if read is None and (times := self._not_understood.due()):
-                log.warning("shared_state_not_understood", target=field.decode(errors="replace"), times=times)
-        return {
-            Target(*field.decode().partition("/")[::2]): SharedState(
-                circuits.get(field) or BreakerState(), records.get(field) or ModeRecord()
-            )
-            for field in circuits.keys() | records.keys()
-            if circuits.get(field) or records.get(field)
-        }
+        found = []
+        for field, value in zip(fields, values, strict=True):
+            if value is not None:
+                found.append((field, value))
+            elif times := self._not_understood.due():
+                log.warning("shared_state_not_understood", field=field.decode(errors="replace"), times=times)
+        return found
+
+    async def _read_earlier_modes(self) -> tuple[Change, ...]:
+        """Reads modes as an earlier release kept them, so that who upgrades lets nobody in that was blocked."""
+        modes: Any = await self._redis.hgetall(f"{self._prefix}:modes")
+        found = ((field, decode_earlier_mode(field, value)) for field, value in modes.items())
+        return self._understood(*zip(*found, strict=True)) if modes else ()
 
     @asynccontextmanager
     async def _calling(self) -> AsyncIterator[None]:
@@ -211,32 +286,7 @@ class RedisHealthStore:
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             # Whatever the store had may be gone when it is back: tell it everything again.
-            self._kept = {}
+            self._kept, self._kept_changes, self._handed_over = {}, {}, set()
             raise Unavailable(
                 f"The shared health store does not answer: {type(error).__name__}", reason="STORE_UNAVAILABLE"
             ) from error
-
-
-def _circuit(value: bytes) -> BreakerState | None:
-    """Reads a value from its order; None where it is not understood."""
-    try:
-        generation, severity, open_until, since, trips, cause = _decode_order(value)
-        return BreakerState(
-            _SEVERITY[severity],
-            int(generation),
-            float(open_until),
-            TripCause(cause),
-            float(since),
-            int(trips),
-        )
-    except (msgspec.MsgspecError, ValueError, TypeError, IndexError):
-        return None
-
-
-def _mode(value: bytes) -> ModeRecord | None:
-    """Reads a value from its order; None where it is not understood."""
-    try:
-        version, at, mode, reason = _decode_order(value)
-        return ModeRecord(Mode(mode), int(version), float(at), str(reason))
-    except (msgspec.MsgspecError, ValueError, TypeError):
-        return None

@@ -105,9 +105,11 @@ class ProbeResult:
 def best_result(results: Sequence[ProbeResult]) -> ProbeResult:
     """Returns the result that speaks for a provider of several keys and endpoints: one that works is enough, and a
     refused key shows at least that the provider can be reached; the latest of equals. `results` is not empty."""
-    return min(
-        results, key=lambda result: (result.error is not None, result.error is not ErrorClass.AUTHENTICATION)
-    )
+
+    def ranked(result: ProbeResult) -> tuple[bool, bool]:
+        return result.error is not None, result.error is not ErrorClass.AUTHENTICATION
+
+    return min(reversed(results), key=ranked)
 
 
 @dataclass(frozen=True, slots=True)

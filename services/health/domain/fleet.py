@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from random import Random
 
+from libs.change import Change
 from libs.errors import NotFound
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.types import PROVIDER_FAULTS, ErrorClass
+from services.health.domain.blacklist import Refusals
+from services.health.domain.controls import Controls
 from services.health.domain.degraded import DegradedSettings
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations
 from services.health.domain.judgement import Judgement
-from services.health.domain.target import Mode, ModeRecord, Target, TargetState
+from services.health.domain.rehabilitation import Trial
+from services.health.domain.setting import Kind
+from services.health.domain.target import Failover, Mode, Target, TargetState
 
 #: Causes of an open circuit that count against the whole provider; a slow or cooling model does not.
 _PROVIDER_WIDE = frozenset({TripCause.FAULTS, TripCause.TRANSPORT})
 _PROBE_FAILURES = 3
+#: Ends of one failover on several replicas, seconds apart by their floats.
+_CLOSE = 1e-3
 #: Seconds after a successful call during which failing probes open nothing.
 _TRAFFIC_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class SharedState:
-    """The part of a judgement that replicas share; both fields merge by max."""
-
-    circuit: BreakerState
-    mode: ModeRecord
 
 
 class Fleet:
@@ -39,9 +37,14 @@ class Fleet:
         self._settings = settings
         self._degraded = degraded or DegradedSettings()
         self._rng = rng
+        #: What operators have said, which stands above the evidence.
+        self.controls = Controls()
         self._judgements: dict[Target, Judgement] = {}
         self._models: dict[str, list[Target]] = {}
         self._probe_failures: dict[str, int] = {}
+        self._refusals: dict[Target, Refusals] = {}
+        #: Of targets that are rehabilitated.
+        self._trials: dict[Target, Trial] = {}
 
     @property
     def targets(self) -> Iterable[Target]:
@@ -62,6 +65,7 @@ class Fleet:
             models = self._models.setdefault(target.provider, [])
             if target.model:
                 models.append(target)
+        self._refusals = {t: found for t, found in self._refusals.items() if t in wanted}
         self._probe_failures = {p: n for p, n in self._probe_failures.items() if p in self._models}
         return gone
 
@@ -74,9 +78,16 @@ class Fleet:
             )
         return found
 
+    def state(self, now: float, target: Target) -> TargetState:
+        """Returns one target's present state. Raises NotFound."""
+        controls = self.controls
+        return self.judgement(target).state(
+            now, controls.in_force(target, now), controls.failovers(target, now)
+        )
+
     def states(self, now: float) -> Iterator[TargetState]:
         """Yields every target's present state."""
-        return (judgement.state(now) for judgement in self._judgements.values())
+        return (self.state(now, target) for target in self._judgements)
 
     def has_traffic(self, provider: str, now: float, seconds: float) -> bool:
         """Returns True if a call to the provider succeeded in the last `seconds`."""
@@ -94,6 +105,13 @@ class Fleet:
         of_model = _later(outcome.generation, by_permit[1])
         model.observe(now, outcome)
         provider.observe(now, outcome)
+        for target in (outcome.target, outcome.target.parent):
+            refusals = self._refusals.get(target)
+            if refusals is None:
+                refusals = self._refusals[target] = Refusals()
+            refusals.record(now, outcome, of_model=bool(target.model))
+            if (trial := self.trial(target)) is not None:
+                trial.record(outcome)
         model.breaker.record(now, outcome.evidence(self._settings, of_model))
         if provider.breaker.tick(now).state is CircuitState.CLOSED:
             # No evidence: it opens by its models alone. But a router may remember a later generation.
@@ -108,6 +126,26 @@ class Fleet:
             )
         return True
 
+    def trial(self, target: Target) -> Trial | None:
+        """Returns the calls in the present step of a target's rehabilitation; None: it is in none."""
+        if self.controls.mode_setting(target).mode is not Mode.REHABILITATING:
+            self._trials.pop(target, None)
+            return None
+        standing = self.controls.standing((Kind.MODE, str(target)))
+        version = standing.version if standing is not None else 0
+        trial = self._trials.get(target)
+        if trial is None or trial.version != version:
+            trial = self._trials[target] = Trial(version)
+        return trial
+
+    def refused(self, target: Target) -> Refusals:
+        """Returns the refusals of a target since its last answer."""
+        return self._refusals.get(target) or Refusals()
+
+    def forget_refusals(self, target: Target) -> None:
+        """Begins to count anew."""
+        self._refusals.pop(target, None)
+
     def record_probe(self, now: float, result: ProbeResult) -> None:
         """Records the result of a probe. It can open a circuit where there is no traffic to contradict it, and
         half-open one early: one that could not be reached, or whose free endpoint failed too and answers again. It
@@ -116,7 +154,7 @@ class Fleet:
         provider = self._judgements.get(Target(result.provider))
         if provider is None:
             return
-        provider.record_check(now, key_refused=result.error is ErrorClass.AUTHENTICATION)
+        provider.record_check(now, result.error)
         if result.error in (None, ErrorClass.AUTHENTICATION):
             failed_too = self._probe_failures.pop(result.provider, 0) > 0
             mended = _PROVIDER_WIDE if failed_too else {TripCause.TRANSPORT}
@@ -135,30 +173,54 @@ class Fleet:
         ):
             provider.breaker.trip(now, _PROBE_CAUSES.get(result.error, TripCause.FAULTS))
 
-    def set_mode(self, now: float, target: Target, mode: Mode, reason: str) -> None:
-        """Sets an operator's mode. AUTOMATIC also drops the evidence against the target, and, for a provider, against
-        its models. Raises NotFound."""
-        judgement = self.judgement(target)
-        judgement.mode = ModeRecord(mode, judgement.mode.version + 1, now, reason)
-        if mode is Mode.AUTOMATIC:
-            judgement.reset(now)
-            if not target.model:
-                self._probe_failures.pop(target.provider, None)
-                for model in self._models[target.provider]:
-                    self._judgements[model].reset(now)
+    def rehabilitate(self, now: float, target: Target) -> None:
+        """Closes the target's circuit and drops the evidence against it, and, for a provider, against its models.
+        Raises NotFound."""
+        self.judgement(target).reset(now)
+        if not target.model:
+            self._probe_failures.pop(target.provider, None)
+            for model in self._models[target.provider]:
+                self._judgements[model].reset(now)
 
-    def export(self, now: float) -> dict[Target, SharedState]:
-        """Returns the shared state of each target that has ever changed."""
-        shared = {t: SharedState(j.breaker.tick(now), j.mode) for t, j in self._judgements.items()}
-        return {t: s for t, s in shared.items() if s.circuit.generation or s.mode.version}
+    def obey(self, now: float, change: Change) -> bool:
+        """Takes a change of an operator's. A failover that leaves its source no calls at all opens the circuit, and
+        taken back closes it. Returns False where a later one stands."""
+        if not self.controls.is_news(change):
+            return False
+        source = self._judgements.get(Target.of(change.name)) if change.kind == Kind.FAILOVERS else None
+        before = self._of_circuit(source, now)
+        self.controls.adopt(change)
+        after = self._of_circuit(source, now)
+        if source is None:
+            return True
+        circuit = source.breaker.tick(now)
+        held = circuit.state is CircuitState.OPEN and circuit.cause is TripCause.OPERATOR
+        if after is not None and not (held and circuit.open_until > after.until - _CLOSE):
+            source.breaker.trip(now, TripCause.OPERATOR, after.until - now)
+        if after is None and before is not None and held:
+            source.breaker.reset(now)
+        if after is not None:
+            source.explain(after.reason)
+        return True
 
-    def merge(self, now: float, shared: Mapping[Target, SharedState]) -> None:
-        """Merges other replicas' states: the larger of each part stays."""
-        for target, other in shared.items():
+    def _of_circuit(self, source: Judgement | None, now: float) -> Failover | None:
+        """Returns the failover that holds the circuit open the longest."""
+        if source is None:
+            return None
+        found = [f for f in self.controls.failovers(source.target, now) if f.opens_circuit]
+        return max(found, key=lambda failover: failover.until, default=None)
+
+    def export(self, now: float) -> dict[Target, BreakerState]:
+        """Returns the circuit of each target that has ever changed."""
+        circuits = {target: judgement.breaker.tick(now) for target, judgement in self._judgements.items()}
+        return {target: circuit for target, circuit in circuits.items() if circuit.generation}
+
+    def merge(self, now: float, circuits: Mapping[Target, BreakerState]) -> None:
+        """Merges other replicas' circuits: the larger one stays."""
+        for target, other in circuits.items():
             judgement = self._judgements.get(target)
             if judgement is not None:
-                judgement.breaker.merge(now, other.circuit)
-                judgement.mode = judgement.mode.merge(other.mode)
+                judgement.breaker.merge(now, other)
 
     def _judge_provider(self, now: float, provider: Judgement) -> None:
         """Opens the provider's circuit when what fails is not one model but all that are in use.

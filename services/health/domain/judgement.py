@@ -9,9 +9,10 @@ from libs.resilience.circuit import CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.resilience.quantile import DecayingQuantile
 from libs.resilience.window import SlidingCounts
+from libs.types import ErrorClass
 from services.health.domain.degraded import DegradedSettings, fails_beyond_chance
 from services.health.domain.evidence import Outcome
-from services.health.domain.target import Mode, ModeRecord, Status, Target, TargetState
+from services.health.domain.target import Failover, Mode, ModeInForce, Status, Target, TargetState
 
 #: Seconds that the published rates cover, and the evidence of being degraded.
 SHOWN_SECONDS = 60.0
@@ -36,10 +37,11 @@ class Judgement:
         self.target = target
         self._degraded = degraded
         self.breaker = Breaker(settings, rng)
-        self.mode = ModeRecord()
         self.last_success: float | None = None
         self._note = ""
         self._last_checked: float | None = None
+        #: The instant at which a probe's key was accepted last, epoch seconds; None: never.
+        self.key_accepted_at: float | None = None
         #: True: the last probe's key was refused, and no call has succeeded since.
         self._key_refused = False
         self._shown = SlidingCounts(SHOWN_SECONDS, 60)
@@ -78,10 +80,12 @@ class Judgement:
         if outcome.successes:
             self._medians = (self._latency.quantile(0.5), self._first_token.quantile(0.5))
 
-    def record_check(self, now: float, *, key_refused: bool) -> None:
-        """Records that a probe was answered."""
+    def record_check(self, now: float, error: ErrorClass | None) -> None:
+        """Records a probe, which failed by `error`, None: it did not."""
         self._last_checked = now
-        self._key_refused = key_refused
+        self._key_refused = error is ErrorClass.AUTHENTICATION
+        if error is None:
+            self.key_accepted_at = now
 
     def explain(self, note: str) -> None:
         """Keeps an operator's reason for opening the circuit, shown while it is not closed."""
@@ -102,22 +106,25 @@ class Judgement:
         self._probe_failed_by, self._probes_failed = "", 0
         self._note = ""
 
-    def state(self, now: float) -> TargetState:
-        """Returns the present state."""
+    def state(
+        self, now: float, mode: ModeInForce | None = None, failovers: tuple[Failover, ...] = ()
+    ) -> TargetState:
+        """Returns the present state under what operators have said."""
+        mode = mode or ModeInForce()
         circuit = self.breaker.tick(now)
         if circuit.state is CircuitState.CLOSED:
             self._note = ""
         counts = self._shown.totals(now)
-        ramp = self.breaker.ramp(now) if self.mode.mode is Mode.AUTOMATIC else 0.0
-        status, reason = self._assess(now, ramp)
+        ramp = 0.0 if mode.mode.takes_out else min(mode.share, self.breaker.ramp(now))
+        status, reason = self._assess(now, ramp, mode)
         if status is Status.DEGRADED:
             ramp = self._degraded.share
         return TargetState(
             target=self.target,
             status=status,
             circuit=circuit,
-            mode=self.mode.mode,
-            reason=reason,
+            mode=mode.mode,
+            reason=_failed_over(reason, failovers),
             ramp=ramp,
             response_time=self._medians[0],
             time_to_first_token=self._medians[1],
@@ -128,6 +135,8 @@ class Judgement:
             last_checked=self._last_checked,
             probe_failed_by=self._probe_failed_by,
             probes_failed=self._probes_failed,
+            mode_version=mode.version,
+            failovers=failovers,
         )
 
     def _forget_earlier_generations(self) -> int:
@@ -138,17 +147,20 @@ class Judgement:
             self._current.clear()
         return generation
 
-    def _assess(self, now: float, ramp: float) -> tuple[Status, str]:
-        mode, circuit = self.mode, self.breaker.state
+    def _assess(self, now: float, ramp: float, mode: ModeInForce) -> tuple[Status, str]:
+        circuit = self.breaker.state
         if mode.mode is Mode.BLOCKED:
             return Status.DOWN, f"blocked by an operator: {mode.reason}"
-        if mode.mode is not Mode.AUTOMATIC:
-            return Status.MAINTENANCE, f"{mode.mode.value} by an operator: {mode.reason}"
+        if mode.mode.takes_out:
+            by = "a window" if mode.by_window else "an operator"
+            return Status.MAINTENANCE, f"{mode.mode.value} by {by}: {mode.reason}"
         if circuit.state is not CircuitState.CLOSED:
             why = _CAUSES[circuit.cause] + (f": {self._note}" if self._note else "")
             if circuit.state is CircuitState.OPEN:
                 return Status.DOWN, why
             return Status.RECOVERING, f"being tried again after: {why}"
+        if mode.mode is Mode.REHABILITATING:
+            return Status.RECOVERING, f"rehabilitated, at {mode.share:.0%} of its traffic: {mode.reason}"
         if ramp < 1.0:
             return Status.RECOVERING, "traffic is ramped up"
         self._forget_earlier_generations()
@@ -164,3 +176,10 @@ class Judgement:
         if self._key_refused:
             return Status.UNKNOWN, "no call has succeeded since its free endpoint refused our key"
         return Status.HEALTHY, "works"
+
+
+def _failed_over(reason: str, failovers: tuple[Failover, ...]) -> str:
+    """Returns the reason with what operators have failed over from here."""
+    if all(failover.opens_circuit for failover in failovers):
+        return reason
+    return f"{reason}; failed over by an operator for some: {failovers[-1].reason}"

@@ -7,9 +7,11 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import msgspec
 from pointsman.router.v1 import router_pb2 as pb
 from pointsman.router.v1 import router_pb2_grpc
 
+from libs.rpc.change_sender import ChangeNotes
 from libs.rpc.convert import (
     error_class_to_proto,
     money_to_proto,
@@ -33,8 +35,16 @@ _HEARTBEAT = pb.StreamGenerateResponse(heartbeat=pb.Heartbeat())
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """The gRPC service `Router`."""
 
-    def __init__(self, entry: Entry, set_aside: SettingAside, heartbeats: Heartbeats) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        set_aside: SettingAside,
+        heartbeats: Heartbeats,
+        changes: ChangeNotes | None = None,
+    ) -> None:
+        """`changes`: takes note of what operators put back; None: nobody does."""
         self._entry = entry
+        self._changes = changes
         self._set_aside = set_aside
         self._heartbeats = heartbeats
 
@@ -110,7 +120,12 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, request: pb.ClearSetAsideRequest, context: Context
     ) -> pb.ClearSetAsideResponse:
         require_operator()
-        return pb.ClearSetAsideResponse(cleared=_set_aside(self._set_aside.clear(request.name)))
+        cleared = self._set_aside.clear(request.name)
+        if self._changes is not None:
+            before = msgspec.json.encode({"reason": cleared.reason, "until": cleared.until}).decode()
+            name = cleared.combination.name
+            self._changes.note("set_aside", name, 1, request.author, request.reason, before, "")
+        return pb.ClearSetAsideResponse(cleared=_set_aside(cleared))
 
 
 def _read_call(request: pb.Generation, context: Context) -> tuple[str, Draft, float | None]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from libs.resilience.circuit import BreakerState
 from libs.types import ErrorClass
+from services.router.health.failovers import Failover
 from services.router.health.view import CallTicket
 
 
@@ -15,7 +16,9 @@ class Judgement(Struct, frozen=True):
     """The health service's judgement of a target. Durations in seconds, None: not known. `taken_out`: the reason why
     an operator has taken it out; empty: nobody has. `degraded_share`: the share of its calls that it should get
     because it fails beyond chance, 0 to 1; None: it does not. `probe_failed_by`: the tenant whose probe failed last
-    in the fleet, and `probes_failed` how often in a row; empty: none did, or the last succeeded."""
+    in the fleet, and `probes_failed` how often in a row; empty: none did, or the last succeeded.
+    `rehabilitated_share`: the share of its calls that an operator lets it have, 0 to 1. `failovers`: calls of some
+    that an operator has made leave it."""
 
     circuit: BreakerState
     taken_out: str = ""
@@ -25,6 +28,8 @@ class Judgement(Struct, frozen=True):
     first_token: float | None = None
     probe_failed_by: str = ""
     probes_failed: int = 0
+    rehabilitated_share: float = 1.0
+    failovers: tuple[Failover, ...] = ()
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ from libs.rpc.stream_keeper import StreamEnded, StreamKeeper
 from libs.telemetry import Metrics, get_logger
 from libs.throttle import Throttle
 from services.router.health.exchanged import Judgement, Tally, TallyKey
+from services.router.health.failovers import Failover
 from services.router.health.probes import PermitsUnavailable, ProbePermit
 from services.router.health.route_changes import Outage, Place, RouteChanges
 from services.router.health.targets import Targets
@@ -256,6 +257,24 @@ def _judgement(state: health_pb2.ProviderHealthState) -> Judgement:
         first_token=first,
         probe_failed_by=state.probe_failed_by,
         probes_failed=state.probes_failed,
+        rehabilitated_share=(
+            min(1.0, max(0.0, state.ramp))
+            if state.mode == health_pb2.PROVIDER_MODE_REHABILITATING
+            and state.circuit.state == health_pb2.CIRCUIT_STATE_CLOSED
+            else 1.0
+        ),
+        failovers=tuple(map(_failover, state.failovers)),
+    )
+
+
+def _failover(failover: health_pb2.Failover) -> Failover:
+    return Failover(
+        timestamp_from_proto(failover.until),
+        failover.reason,
+        frozenset(failover.tenants),
+        frozenset(failover.content_types),
+        failover.to_provider,
+        failover.to_model,
     )
 
 

@@ -30,6 +30,8 @@ class TargetHealth(Struct, frozen=True):
     time_to_first_token: float | None = None
     #: Share of its usual calls that a recovering or degraded target should get, 0 to 1.
     ramp: float = 1.0
+    #: The share of their usual calls that its provider's models should get together, 0 to 1: it is rehabilitated.
+    provider_share: float = 1.0
     #: The reason why it may not be called, for a person.
     reason: str = ""
     #: It is down by evidence alone, and has not been tried for a while: worth a try where no other target is left.

@@ -22,6 +22,7 @@ from libs.resilience.evidence import BreakerSettings, Evidence
 from libs.telemetry import get_logger
 from libs.types import PROVIDER_FAULTS, ErrorClass
 from services.router.health.exchanged import Judgement, Tally, TallyKey
+from services.router.health.failovers import OperatorFailovers
 from services.router.health.held_failures import HeldFailures
 from services.router.health.probes import (
     PROBE_INTERVAL,
@@ -99,6 +100,8 @@ class Targets:
         self._permits = permits
         self._settings = settings or BreakerSettings()
         self._targets: dict[tuple[str, str], _Target] = {}
+        #: Of some calls, for planning.
+        self.failovers = OperatorFailovers()
         self._pairs: dict[str, tuple[_Target, _Target]] = {}
         self._tallies: dict[TallyKey, Tally] = {}
         #: Counts what makes a cached health wrong.
@@ -141,10 +144,21 @@ class Targets:
                 )
             return TargetHealth(Availability.PROBING, success_rate, target.latency, target.first_token)
         availability = Availability.HEALTHY
-        share = min(provider.breaker.ramp(now), target.breaker.ramp(now))
+        share = min(
+            provider.breaker.ramp(now),
+            target.breaker.ramp(now),
+            target.judgement.rehabilitated_share,
+        )
         if share == 1.0 and target.judgement.degraded_share is not None:
             availability, share = Availability.DEGRADED, target.judgement.degraded_share
-        known = TargetHealth(availability, success_rate, target.latency, target.first_token, share)
+        known = TargetHealth(
+            availability,
+            success_rate,
+            target.latency,
+            target.first_token,
+            share,
+            provider.judgement.rehabilitated_share,
+        )
         target.cached, target.cached_as_of = known, self._changes
         return known
 
@@ -291,6 +305,7 @@ class Targets:
         self._count_waiting(target)
         self._changes += 1
         target.judgement = judgement
+        self.failovers.replace(provider, model, judgement.failovers)
         if judgement.latency is not None:
             target.latency = judgement.latency
         if judgement.first_token is not None:

@@ -28,7 +28,10 @@ def choice_probability(
     candidates: Sequence[Candidate], avoided: Sequence[bool], generation: Generation
 ) -> float | None:
     """Returns the probability with which the candidates' order would begin with the first of them. `avoided`: which
-    of them are put last. None: more are unsure than are summed over."""
+    of them are put last. None: more are unsure than are summed over, or one lot is drawn for several."""
+    lots = [c.model.provider for c in candidates if c.health.provider_share < 1.0]
+    if len(lots) > len(set(lots)):
+        return None
     places = [_places(c, put, generation) for c, put in zip(candidates, avoided, strict=True)]
     total = 0.0
     for place, chance in places[0].items():
@@ -41,7 +44,8 @@ def choice_probability(
 
 def _places(candidate: Candidate, avoided: bool, generation: Generation) -> dict[_Place, float]:
     """Returns where it may stand, with the probabilities."""
-    usual, tier, ramp = usual_group(candidate), candidate.entry.tier, candidate.health.ramp
+    usual, tier = usual_group(candidate), candidate.entry.tier
+    ramp = candidate.health.ramp * candidate.health.provider_share
     if ramp >= 1.0:
         return {(avoided, usual, tier): 1.0}
     behind = group_behind(candidate, usual, named=bool(generation.models))

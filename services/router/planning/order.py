@@ -37,12 +37,20 @@ def order_candidates(
     drawn = False
     shares_load = not generation.strategy_asked
     keyed: list[tuple[tuple[int, int, float], Candidate]] = []
+    #: One for all models of a provider, or each more would give it a larger share.
+    lots: dict[str, float] = {}
     for candidate in candidates:
         entry = candidate.entry
         group = _LAST_RESORT if entry.last_resort else _USUAL
         if candidate.health.ramp < 1.0:
             drawn = True
             if rng.random() >= candidate.health.ramp:
+                group = group_behind(candidate, group, named=bool(generation.models))
+        if candidate.health.provider_share < 1.0:
+            drawn = True
+            name = candidate.provider.name
+            lot = lots[name] if name in lots else lots.setdefault(name, rng.random())
+            if lot >= candidate.health.provider_share:
                 group = group_behind(candidate, group, named=bool(generation.models))
         rank = candidate.scores.total
         if entry.weighted:
@@ -60,6 +68,20 @@ def order_candidates(
 def find_avoided(candidates: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[bool]:
     """Returns which of the candidates are put last."""
     return [c.health.availability is not Availability.PROBING and avoids(c.model) for c in candidates]
+
+
+def put_first(ordered: Sequence[Candidate], comes_first: Callable[[Model], bool]) -> list[Candidate]:
+    """Returns the candidates with those before the others that an operator puts there. Those that recover or are
+    degraded are not flooded."""
+    first = [
+        c.health.availability is not Availability.PROBING
+        and c.health.ramp == c.health.provider_share == 1.0
+        and comes_first(c.model)
+        for c in ordered
+    ]
+    return [c for c, put in zip(ordered, first, strict=True) if put] + [
+        c for c, put in zip(ordered, first, strict=True) if not put
+    ]
 
 
 def put_last(ordered: Sequence[Candidate], avoids: Callable[[Model], bool]) -> list[Candidate]:

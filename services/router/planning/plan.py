@@ -17,7 +17,7 @@ from services.router.planning.candidate import Candidate
 from services.router.planning.chance import choice_probability
 from services.router.planning.constraints import Needs, capabilities_needed, constraints_of, find_broken
 from services.router.planning.entries import PolicyEntry
-from services.router.planning.order import explain_order, find_avoided, order_candidates, put_last
+from services.router.planning.order import explain_order, find_avoided, order_candidates, put_first, put_last
 from services.router.planning.scoring import Scorer
 from services.router.request.attachments import attachment_tokens
 from services.router.request.generation import Generation
@@ -59,13 +59,15 @@ class PlanRequest(Struct, frozen=True):
 
 class Conditions(Struct, frozen=True):
     """The world as a plan is made. `at`: epoch seconds; `why_unusable`: returns why a provider cannot be called at
-    all, empty where it can; `avoids`: returns True for what recent calls show to fail, None: nothing."""
+    all, empty where it can; `avoids`: returns True for what recent calls show to fail, None: nothing; `comes_first`:
+    returns True, after all were asked for their health, for what an operator puts before others, None: nothing."""
 
     health: Callable[[Model], TargetHealth]
     price: Pricer
     at: float
     why_unusable: Callable[[Provider], str]
     avoids: Callable[[Model], bool] | None = None
+    comes_first: Callable[[Model], bool] | None = None
 
 
 def make_plan(
@@ -89,12 +91,19 @@ def make_plan(
     if fit:
         scorer.score(fit, generation)
         fit, drawn = order_candidates(fit, generation, rng)
+        put = False
         if conditions.avoids is not None:
             best = fit[0]
             fit = put_last(fit, conditions.avoids)
             passed_over = passed_over or fit[0] is not best
+        if conditions.comes_first is not None:
+            best = fit[0]
+            fit = put_first(fit, conditions.comes_first)
+            put = fit[0] is not best
         explain_order(fit, generation, passed_over=passed_over)
-        if drawn and len(fit) > 1:
+        if put and drawn:
+            probability = None
+        elif drawn and len(fit) > 1:
             put_last_too = find_avoided(fit, conditions.avoids) if conditions.avoids else [False] * len(fit)
             probability = choice_probability(fit, put_last_too, generation)
     return Plan(

@@ -17,6 +17,7 @@ from libs.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from libs.selection import Strategy
 from libs.types import Usage
 from services.router.budgets.budgets import Budgets
+from services.router.health.failovers import FailedOverHealth, OperatorFailovers
 from services.router.health.target_health import TargetHealth
 from services.router.planning.entries import PolicyEntry, cheaper_entries, entries_for
 from services.router.planning.plan import Conditions, Plan, PlanRequest, make_plan
@@ -53,6 +54,7 @@ class Planner:
         scorer: Scorer,
         recent: RecentCalls,
         routes: ProviderRoutes,
+        failovers: OperatorFailovers,
     ) -> None:
         """`why_unusable` returns why a provider cannot be called at all; empty where it can."""
         self._health = health
@@ -65,6 +67,7 @@ class Planner:
         self._scorer = scorer
         self._recent = recent
         self._routes = routes
+        self._failovers = failovers
         self._version = ""
         self._entries: OrderedDict[
             tuple[str, str, tuple[str, ...]], tuple[Policy, tuple[PolicyEntry, ...]]
@@ -122,7 +125,11 @@ class Planner:
         if not self._recent.all_quiet(now):
             named = generation.models[0] if generation.models else ""
             avoids = partial(self._recent.avoids, caller=generation.tenant, now=now, named=named)
-        return Conditions(health, self._price, self._clock.now(), self._why_unusable, avoids)
+        at = self._clock.now()
+        if not self._failovers:
+            return Conditions(health, self._price, at, self._why_unusable, avoids)
+        leaving = FailedOverHealth(health, self._failovers, generation.tenant, generation.content_type, at)
+        return Conditions(leaving.health_of, self._price, at, self._why_unusable, avoids, leaving.comes_first)
 
     def _entries_for(
         self, catalog: Catalog, tenant: Tenant, generation: Generation

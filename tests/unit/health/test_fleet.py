@@ -6,13 +6,15 @@ from random import Random
 
 import pytest
 
+from libs.change import Change
 from libs.errors import NotFound
 from libs.resilience.circuit import BreakerState, CircuitState, TripCause
 from libs.resilience.evidence import BreakerSettings
 from libs.types import ErrorClass
 from services.health.domain.evidence import Outcome, ProbeResult, permit_generations, permit_prefix
-from services.health.domain.fleet import Fleet, SharedState
-from services.health.domain.target import Mode, ModeRecord, Status, Target
+from services.health.domain.fleet import Fleet
+from services.health.domain.setting import ModeSetting, encode_setting
+from services.health.domain.target import Mode, Status, Target
 
 T0 = 1_800_000_000.0
 ACME = Target("acme")
@@ -189,6 +191,14 @@ def test_failing_probes_open_an_idle_provider_and_not_one_with_working_traffic()
     assert circuit(other, now=T0 + 3).state is CircuitState.CLOSED
 
 
+def set_mode(fleet: Fleet, mode: Mode) -> None:
+    """Ann's word on acme."""
+    standing = fleet.controls.standing(("mode", "acme"))
+    version = standing.version + 1 if standing is not None else 1
+    setting = encode_setting(ModeSetting(mode))
+    fleet.obey(T0, Change(f"c{version}", "mode", "acme", version, T0, "ann", "because", "", setting))
+
+
 def test_modes_overrule_and_rehabilitation_forgets() -> None:
     """Each mode has its status; AUTOMATIC also closes the circuits of the provider and its models."""
     fleet = make()
@@ -199,13 +209,14 @@ def test_modes_overrule_and_rehabilitation_forgets() -> None:
         (Mode.DRAIN, Status.MAINTENANCE),
         (Mode.BLOCKED, Status.DOWN),
     ):
-        fleet.set_mode(T0, ACME, mode, "because")
-        state = fleet.judgement(ACME).state(T0)
+        set_mode(fleet, mode)
+        state = fleet.state(T0, ACME)
         assert (state.mode, state.status, state.ramp) == (mode, status, 0.0)
         assert "because" in state.reason
-    fleet.set_mode(T0, ACME, Mode.AUTOMATIC, "fixed")
+    set_mode(fleet, Mode.AUTOMATIC)
+    fleet.rehabilitate(T0, ACME)
     for target in fleet.targets:
-        state = fleet.judgement(target).state(T0)
+        state = fleet.state(T0, target)
         assert (state.circuit.state, state.ramp, state.consecutive_failures) == (CircuitState.CLOSED, 1.0, 0)
 
 
@@ -224,15 +235,15 @@ def test_a_new_catalog_keeps_what_stays_and_drops_what_went() -> None:
 
 
 def test_what_is_exported_and_merged_leaves_replicas_equal() -> None:
-    """Circuits and modes travel; targets about which there is nothing to say do not."""
+    """Circuits travel; targets about which there is nothing to say do not."""
     one, two = make(), make()
     fail(one, "a")
-    two.set_mode(T0, ACME, Mode.DRAIN, "x")
+    fail(two, "b")
     assert set(one.export(T0)) == {MODELS[0]}
     one.merge(T0, two.export(T0))
     two.merge(T0, one.export(T0))
     assert one.export(T0) == two.export(T0)
-    two.merge(T0, {Target("unknown"): SharedState(BreakerState(generation=1), ModeRecord())})
+    two.merge(T0, {Target("unknown"): BreakerState(generation=1)})
     assert one.export(T0) == two.export(T0)
 
 

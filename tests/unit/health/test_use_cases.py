@@ -69,7 +69,7 @@ async def test_a_new_replica_starts_with_what_the_others_know(
 ) -> None:
     """A rolling restart does not forget a dead provider nor an operator's word."""
     replicas[0].fail("acme", "large")
-    await replicas[0].operators.set_mode(Target("zeta"), Mode.BLOCKED, "contract ended", None)
+    await replicas[0].set_mode(Target("zeta"), Mode.BLOCKED, "contract ended")
     fresh = Replica(clock, FakeHealthStore(hub, "new"), name="new")
     await fresh.sharer.exchange()
     assert fresh.state("acme", "large").status is Status.DOWN
@@ -154,7 +154,7 @@ async def test_without_the_store_a_replica_grants_its_own_permits(
 async def test_nobody_gets_a_permit_against_an_operators_word(replicas: list[Replica]) -> None:
     """Not for a model, when the provider is in maintenance; unknown targets are an error."""
     a = replicas[0]
-    await a.operators.set_mode(Target("acme"), Mode.MAINTENANCE, "moving", None)
+    await a.set_mode(Target("acme"), Mode.MAINTENANCE, "moving")
     permit, state = await a.permits.acquire(LARGE, "router")
     assert (permit, state.mode) == (None, Mode.MAINTENANCE)
     for unknown in (Target("nobody"), Target("acme", "nothing")):
@@ -165,13 +165,13 @@ async def test_nobody_gets_a_permit_against_an_operators_word(replicas: list[Rep
 async def test_a_later_word_wins_on_every_replica(replicas: list[Replica], hub: Hub) -> None:
     """Also when the earlier one was spoken to another replica; and it holds although the store is gone."""
     a, b, _ = replicas
-    await a.operators.set_mode(Target("acme"), Mode.MAINTENANCE, "one", None)
+    await a.set_mode(Target("acme"), Mode.MAINTENANCE, "one")
     await b.sharer.exchange()
-    await b.operators.set_mode(Target("acme"), Mode.AUTOMATIC, "two", None)
+    await b.set_mode(Target("acme"), Mode.AUTOMATIC, "two")
     await share(replicas)
     assert {r.state("acme").mode for r in replicas} == {Mode.AUTOMATIC}
     hub.down = True
-    state = await a.operators.set_mode(Target("acme"), Mode.DRAIN, "three", None)
+    state, _ = await a.set_mode(Target("acme"), Mode.DRAIN, "three")
     assert (state.mode, state.status) == (Mode.DRAIN, Status.MAINTENANCE)
     hub.down = False
     await share(replicas)
@@ -183,23 +183,23 @@ async def test_an_operator_who_looked_too_early_is_told(replicas: list[Replica])
     a = replicas[0]
     a.fail("acme", "large")
     with pytest.raises(Aborted):
-        await a.operators.set_mode(LARGE, Mode.AUTOMATIC, "looked fine", 0)
-    state = await a.operators.set_mode(LARGE, Mode.AUTOMATIC, "is fine", 1)
+        await a.set_mode(LARGE, Mode.AUTOMATIC, "looked fine", generation=0)
+    state, _ = await a.set_mode(LARGE, Mode.AUTOMATIC, "is fine", generation=1)
     assert state.circuit.state is CircuitState.CLOSED
     for reason in ("", "  ", "x" * 501):
         with pytest.raises(InvalidArgument):
-            await a.operators.set_mode(LARGE, Mode.DRAIN, reason, None)
+            await a.set_mode(LARGE, Mode.DRAIN, reason)
         with pytest.raises(InvalidArgument):
-            await a.operators.fail_over(LARGE, reason, None)
+            await a.fail_over(LARGE, reason, None)
     for seconds in (0.0, -1.0, 86_401.0, float("nan")):
         with pytest.raises(InvalidArgument):
-            await a.operators.fail_over(LARGE, "why", seconds)
+            await a.fail_over(LARGE, "why", seconds)
 
 
 async def test_a_failover_by_hand_lasts_as_long_as_asked(replicas: list[Replica], clock: ManualClock) -> None:
     """Success in flight does not end it; its time or an operator does; every replica follows."""
     a, b, _ = replicas
-    state = await a.operators.fail_over(Target("acme"), "region trouble", 600.0)
+    state, _ = await a.fail_over(Target("acme"), "region trouble", 600.0)
     assert (state.status, state.circuit.cause) == (Status.DOWN, TripCause.OPERATOR)
     assert "region trouble" in state.reason
     a.succeed("acme", "large")
@@ -235,7 +235,7 @@ async def test_one_replica_probes_for_all_and_only_where_traffic_says_nothing(
 async def test_a_blocked_provider_is_not_probed(replicas: list[Replica]) -> None:
     """Blacklisted means left alone; a test by hand still asks."""
     a = replicas[0]
-    await a.operators.set_mode(Target("zeta"), Mode.BLOCKED, "no", None)
+    await a.set_mode(Target("zeta"), Mode.BLOCKED, "no")
     await a.prober.probe_due()
     assert a.endpoints.asked == ["acme"]
     assert await a.tester.test("zeta")

@@ -231,6 +231,15 @@ async def test_an_operators_word_stands_above_what_is_learned() -> None:
     await bed.hear(1001)
     assert bed.replica.effective.get(RPM) == Limit(RPM, 7000, version=1)
     removed = await bed.replica.quotas.set_limit(RPM, None, None, "ann", "")
+    (kind, name, version, author, reason, _, after), (*_, before_removal, after_removal) = (
+        bed.replica.notes.noted
+    )
+    assert (kind, name, version, author, reason) == ("limit", str(RPM), 1, "ann", "they raised it")
+    assert (after, before_removal, after_removal) == (
+        '{"limit":7000,"burst":null,"time_zone":"UTC","shadow":false,"pace":false}',
+        after,
+        "",
+    )
     assert removed is not None
     assert removed.limit.limit == 950
 

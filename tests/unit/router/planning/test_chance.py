@@ -36,7 +36,8 @@ def candidates_of(rng: Random, count: int) -> list[Candidate]:
             weight=rng.choice([0, 1, 2, 5]),
             last_resort=rng.random() < 0.2,
         )
-        health = structs.replace(candidate.health, availability=availability, ramp=ramp)
+        share = rng.choice([1.0, 1.0, 0.25])
+        health = structs.replace(candidate.health, availability=availability, ramp=ramp, provider_share=share)
         found.append(
             structs.replace(candidate, entry=entry, health=health, scores=Scores(total=rng.random()))
         )
