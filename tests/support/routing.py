@@ -446,6 +446,7 @@ def fail(
     retry_same: bool = False,
     status: int = 0,
     explicit: bool = True,
+    unexplained: bool = False,
 ) -> ProviderFailure:
     """A provider's failure."""
     return ProviderFailure(
@@ -455,4 +456,5 @@ def fail(
         retry_after=retry_after,
         retry_same=retry_same,
         explicit=explicit,
+        unexplained=unexplained,
     )

@@ -101,6 +101,7 @@ class InFlight(Struct):
                 attempt.first_token is not None,
                 prefilled,
                 failure.least_window,
+                failure.unexplained,
             )
         )
 

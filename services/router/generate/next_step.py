@@ -77,6 +77,8 @@ class Failed(Struct, frozen=True):
     prefilled: bool = False
     #: The smallest context window that may hold the prompt, as far as a refusal for its length states it, tokens.
     least_window: int | None = None
+    #: It was refused as wrong, and nothing said what is wrong.
+    unexplained: bool = False
 
     @property
     def of_request(self) -> bool:
@@ -155,7 +157,7 @@ def next_step(
         for candidate in _remaining(plan, failed)
         if candidate.target not in refused and _affordable(candidate, failed, envelope)
     ]
-    broken = {f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER}
+    broken = {f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER or f.unexplained}
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
         if refused_prefill:
             return Try(last.candidate, spends_retry=False, prefill=False)
@@ -199,11 +201,12 @@ def _dependence(
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
     """Returns True if the request is at fault: every target that was called refused it. After one that is known to
-    refuse requests of this kind, the next is called too."""
+    refuse requests of this kind, the next is called too; and after a first refusal that gives no reason."""
     if any(f.error_class is not ErrorClass.INVALID_REQUEST for f in failed):
         return False
     more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
-    return not (failed[-1].candidate.health.suspect and more)
+    doubtful = failed[-1].candidate.health.suspect or (failed[-1].unexplained and len(failed) == 1)
+    return not (doubtful and more)
 
 
 def _again(last: Failed, failed: Sequence[Failed]) -> bool:

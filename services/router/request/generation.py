@@ -137,6 +137,7 @@ class ProviderFailure(Exception):
     time, or its key has been replaced since. `explicit`: classified by a machine-readable code, a status or the
     connection; False: by prose, which may repeat what this caller wrote, so it is no evidence about an account unless
     unrelated requests agree. `unsupported`: the feature that this model does not support, None: not known.
+    `unexplained`: a wrong request, as it seems: nothing names a fault that everyone would find.
     `least_window`: the smallest context window that may hold a prompt that was too long, in tokens; 0: any may, None:
     not stated.
 
@@ -156,6 +157,7 @@ class ProviderFailure(Exception):
         explicit: bool = True,
         unsupported: Unsupported | None = None,
         least_window: int | None = None,
+        unexplained: bool = False,
     ) -> None:
         super().__init__(f"{error_class}: {message}")
         self.error_class = error_class
@@ -167,6 +169,7 @@ class ProviderFailure(Exception):
         self.explicit = explicit
         self.unsupported = unsupported
         self.least_window = least_window
+        self.unexplained = unexplained
         self.at_fault = True
         self.unredacted = ""
         self.deciding_words = ""

@@ -92,7 +92,8 @@ RULES: tuple[Rule, ...] = (
         r"|exceed.{0,20} context\b"
         # n_keep: 9750>= n_ctx: 8192, of llama.cpp and its like
         r"|^\* \d{1,9} ?>=? \* \d{1,9}$"
-        r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
+        r"|context (length|size|limit|window) (has been |was |is )?(exceeded|only|overflow|too (large|long|big))"
+        r"|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
         r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
         r"|exceeds the maximum number of (input )?tokens"
@@ -116,6 +117,7 @@ RULES: tuple[Rule, ...] = (
         r"|sensitive (information|words)"
         r"|\b(prompt|response|request|input|output) (was|were|has been) (filtered|blocked)\b"
         r"|responsible ai\b|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|\b(considered|deemed|classified as) (an? |too )?(high[ -]?risk|risky|unsafe|harmful|sensitive|dangerous)"
         r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
         (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),
@@ -140,7 +142,8 @@ RULES: tuple[Rule, ...] = (
         r"|\* model is not (currently )?supported"
         r"|\b(requested|selected|specified) model ([^ ]{1,60} )?(is )?not supported"
         r"(?! (for|with|by|in|when|on|via)\b)"
-        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
+        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model (\* )?(is )?not (currently )?supported"
+        r"(?! (for|with|by|in|when|on|via)\b)"
         r"|模型(不存在|已下线)"
         r"|\bllm provider not provided\b|\bcatalog(ue)? entry\b|\bto use this model\b",
         (400, 403, 410, 422, _UNSTATED),
@@ -150,6 +153,7 @@ RULES: tuple[Rule, ...] = (
         r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)|\bvalid api key\b"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
         r"|\bapi key (is|has|does|was) (not?|been)\b"
+        r"|\bno (auth(entication)? )?credentials?\b"
         r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b"
         r"|location is not supported"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been"
@@ -176,7 +180,9 @@ RULES: tuple[Rule, ...] = (
     rule(
         ErrorClass.MALFORMED,
         r"\bfailed to parse (fc|function calls?|tool calls?)\b(?! arg)"
-        r"|\bmodel output (became|is|was) (abnormal|malformed)",
+        r"|\bmodel output (became|is|was) (abnormal|malformed)"
+        # Of what gpt-oss writes between its channels.
+        r"|\bunknown (recipient|channel|role): ?(?!system|developer|user|assistant|tool|function)",
         (400, 500),
     ),
     # As a 400 too: FastChat (code 50001), LM Studio, gateways.
@@ -184,13 +190,15 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.SERVER_ERROR,
         r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory"
         r"|\bcuda\b"
-        r"|\bunexpected (server )?error\b"
+        r"|\bunexpected (server )?(error|status)\b|\b(failed to load|error loading) (the )?model\b"
+        # A gateway that found nothing where its upstream's answer should be; what is sent is never empty.
+        r"|\bline 1 column [01] \(char 0\)"
         # The server's program broke off, in JavaScript's or Python's words.
         r"|\bcannot read propert|\bobject has no attribute\b|\bis not iterable\b|\bimport failed\b"
         r"|\bindex out of range\b|\bpositional arguments?\b"
         # A gateway without the server behind it.
         r"|\bupstream request failed\b(?!:)|\bendpoint is unavailable\b|\bis degraded\b"
-        r"|\bdegraded function\b|响应异常|服务异常",
+        r"|\bdegraded function\b|(响应|服务器?|网络|系统)(异常|错误|故障|超时)",
         (400, 403, 404, 409, 422),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.

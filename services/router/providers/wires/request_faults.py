@@ -68,28 +68,32 @@ _WORDS = re.compile("|".join(_FAULTS))
 #: ("invalid params, tool names are not allowed to be [search]").
 _BARE = re.compile(
     r"(?:\brequest contains an? |\bclient specified an? |\bone or more )?"
-    r"(?:\b(?:invalid|illegal|incorrect|bad) (?:api )?(?:requests?|arguments?|inputs?|params?|parameters?|payload"
-    r"|prompt|tool schema|values?|token)\b"
+    r"(?:\b(?:invalid|illegal|incorrect|bad) (?:[\w-]{1,20} ){0,2}(?:requests?|arguments?|inputs?|params?"
+    r"|parameters?|payload|prompt|tool schema|values?|token)\b"
     r"|\b(?:request|parameters?|params?|input|schema|property|value|data|body)\b[^.:]{0,32}? (?:(?:is|are) )?"
     r"(?:not valid|invalid|illegal|incorrect)\b"
-    r"|\brequest failed with status code \d{3}\b|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$"
+    r"|\brequest failed with (?:status code|status|http) \d{3}\b"
+    r"|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$"
     r"|\bbad\b|\bincorrect\b"
     r"|(?:参数|格式)[^，。,. ]{0,6}(?:有误|错误|非法|无效|不正确|不合法))"
 )
 #: Advice and frames around a cause.
 _AROUND = re.compile(
     r"\b(?:please|learn more|for (?:more|further|details)|see also)\b[^.]*|请检查[^，。]*|\brequest id:? ?[\w-]+"
-    r"|\bprovider returned error\b|\bthe model returned the following errors:|\breceived model group=.*"
+    r"|\bprovider returned error\b|\berror from provider(?: \([^)]{1,40}\))?|\bupstream request failed\b"
+    r"|\bthe model returned the following errors:|\breceived model group=.*"
 )
 #: Words that a cause has at least.
 _CAUSE = 4
 
 
-def is_fault(words: str) -> bool:
-    """Returns True if the words of an error, in lower case, name a fault that everyone would find, or no cause beside
-    "invalid" or "bad request"."""
-    if _WORDS.search(words):
-        return True
+def names_fault(words: str) -> bool:
+    """Returns True if the words of an error, in lower case, name a fault that everyone would find."""
+    return _WORDS.search(words) is not None
+
+
+def is_bare(words: str) -> bool:
+    """Returns True if the words of an error, in lower case, say "invalid" or "bad request" and no cause beside it."""
     rest, bare = _BARE.subn(" ", words)
     return bare > 0 and count_words(_AROUND.sub(" ", rest)) < _CAUSE
 
