@@ -104,7 +104,8 @@ RULES: tuple[Rule, ...] = (
         r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
         r"|max(imum)? (input|prompt) (characters|tokens|length)"
         r"|prompt (exceeds|超)|超长|过长|长度超|最大长度|\btext fields? (that )?(is |are )?too (large|long)"
-        r"|\b(length|size) limit exceeded",
+        r"|\b(length|size) limit exceeded"
+        r"|\b(input|prompt|text|content) exceeds? (the )?(max(imum)?|allowed) (allowed )?(length|size)",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
@@ -181,6 +182,7 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.MALFORMED,
         r"\bfailed to parse (fc|function calls?|tool calls?)\b(?! arg)"
         r"|\bmodel output (became|is|was) (abnormal|malformed)"
+        r"|\bmalformed (function|tool) ?calls?\b"
         # Of what gpt-oss writes between its channels.
         r"|\bunknown (recipient|channel|role): ?(?!system|developer|user|assistant|tool|function)",
         (400, 500),
@@ -190,9 +192,14 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.SERVER_ERROR,
         r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory"
         r"|\bcuda\b"
-        r"|\bunexpected (server )?(error|status)\b|\b(failed to load|error loading) (the )?model\b"
+        r"|\b(unexpected|unknown) (server )?(error|status)\b"
+        r"|\b(failed to load|error loading) (the )?(model|tokenizer|adapter|weights|engine)\b"
         # A gateway that found nothing where its upstream's answer should be; what is sent is never empty.
-        r"|\bline 1 column [01] \(char 0\)"
+        r"|\bline 1 column [01] \(char 0\)|\bjson at position 0\b|\bunexpected token <"
+        r"|\b(pars|decod|deserializ|unmarshal|read)\w{1,8} (the )?(upstream|provider|backend|model)('s)?"
+        r" (response|answer)"
+        r"|\b(empty|no|null|invalid|bad) (response|reply|answer|output) (was )?((received|returned) )?(from|by)\b"
+        r"|\breturned (an? )?(empty|no|null|invalid|bad|unexpected) (response|reply|answer|output|body)\b"
         # The server's program broke off, in JavaScript's or Python's words.
         r"|\bcannot read propert|\bobject has no attribute\b|\bis not iterable\b|\bimport failed\b"
         r"|\bindex out of range\b|\bpositional arguments?\b"

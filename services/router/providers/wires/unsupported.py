@@ -62,8 +62,8 @@ _SAID = (
     r"\b(?:cannot|can['\u2019]t|may not|may only|can only) (?:both )?be (?:both )?"
     r"(?:used|combined|specified|set|enabled|mixed|turned|provided)\b(?! while\b)"
     r"|\bincompatible\b|\bmutually exclusive\b",
-    # header is required: callers send none
-    r"\bheaders?\b",
+    # header is required: callers send none / Stream must be set to true
+    r"\bheaders?\b|\bmust be set to\b|\bstream must\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
     # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
@@ -90,7 +90,7 @@ _WORDS = re.compile("|".join(_SAID))
 
 #: Of a fault inside a server (500), or of a model that is not found (404): only what leaves no doubt.
 _PLAIN_WORDS = re.compile(
-    r"\bextra inputs are not permitted|"
+    r"\bextra inputs are not permitted|\b(?:item|file|response|conversation) with (?:the )?id \*|"
     r"\b(?:image|audio|video|pdf|tool|vision|multi-?modal)s?(?: (?:input|use|calling|call|choice))?s?"
     r" (?:is|are) not (?:currently )?supported\b"
     r"|\brequires --|\bno (?:endpoints|providers) found that (?:support|can handle)|\bonly supported in\b"
@@ -107,7 +107,7 @@ _IN_NAMES = re.compile(
     r"|encrypted_content|redacted_thinking|\bsignature\b|\bthinking\.thinking\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
     r"|\b(?:invalid|unknown|unexpected|illegal) (?:message )?role:? ?['\"`]?(?:system|developer)\b"
-    r"|\bgot:? ['\"`]?(?:system|developer)\b|<\|\w{1,24}\|>"
+    r"|\b(?:got|tag|variant|received|value):? ['\"`]?(?:system|developer)\b|<\|\w{1,24}\|>"
 )
 
 #: Of sampling and penalties, whose bounds are the same nearly everywhere.
