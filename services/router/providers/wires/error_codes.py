@@ -113,7 +113,7 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
         ErrorClass.QUOTA_EXHAUSTED,
         re.compile(
             r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota"
-            r"|balance|credit|fund)"
+            r"|balance|credit|fund|budget)"
             r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
             r"|^(?:budget|spend(?:ing)?limit)exceeded"
         ),

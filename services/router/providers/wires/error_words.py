@@ -68,7 +68,8 @@ RULES: tuple[Rule, ...] = (
         r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
         r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
         r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
-        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b|\b(exceeded|crossed) budget\b"
+        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?(exceeded|exhausted|depleted)\b"
+        r"|\b(exceeded|crossed) budget\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)"
         r"|payment required"
         r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)|(当日|今日|每日|每月|本月).{0,12}(上限|限额)",
@@ -156,7 +157,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bapi key (is|has|does|was) (not?|been)\b"
         r"|\bno (auth(entication)? )?credentials?\b"
         r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b"
-        r"|location is not supported"
+        r"|location is not supported|unsupported (country|countries|region|territor|location)"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been"
         rf"|is|was|have been) {_DENIED}"
         r"|not available in your (country|region)"
@@ -172,6 +173,13 @@ RULES: tuple[Rule, ...] = (
         r"|(model|server|engine|service|system) (is )?((currently|too|really) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),
+    # As a 400 too: gateways without a server that is free just now.
+    rule(
+        ErrorClass.OVERLOADED,
+        r"\btemporarily (unavailable|overloaded|down)\b|\b(retry|try again) (in|after) \d"
+        r"|\bno (deployment|instance|channel|worker|server|backend|replica)s? (is |are )?(currently )?available\b",
+        (400, 404, 422),
+    ),
     rule(
         ErrorClass.RATE_LIMITED,
         r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
@@ -183,6 +191,7 @@ RULES: tuple[Rule, ...] = (
         r"\bfailed to parse (fc|function calls?|tool calls?)\b(?! arg)"
         r"|\bmodel output (became|is|was) (abnormal|malformed)"
         r"|\bmalformed (function|tool) ?calls?\b"
+        r"|\bno (valid )?(response|output|answer|completion) (was )?(generated|produced)\b"
         # Of what gpt-oss writes between its channels.
         r"|\bunknown (recipient|channel|role): ?(?!system|developer|user|assistant|tool|function)",
         (400, 500),

@@ -70,7 +70,7 @@ _WORDS = re.compile("|".join(_FAULTS))
 _BARE = re.compile(
     r"(?:\brequest contains an? |\bclient specified an? |\bone or more )?"
     r"(?:\b(?:invalid|illegal|incorrect|bad) (?:[\w-]{1,20} ){0,2}(?:requests?|arguments?|inputs?|params?"
-    r"|parameters?|payload|prompt|tool schema|values?|token)\b"
+    r"|parameters?|payload|prompt|tool schema|values?|token|data)\b|\bprecondition (?:check )?failed\b"
     r"|\b(?:request|parameters?|params?|input|schema|property|value|data|body)\b[^.:]{0,32}? (?:(?:is|are) )?"
     r"(?:not valid|invalid|illegal|incorrect)\b"
     r"|\b(?:could not|unable to|cannot|failed to) process (?:the |your |this )?(?:request|input)\b"
@@ -96,9 +96,10 @@ def names_fault(words: str) -> bool:
 
 
 def is_bare(words: str) -> bool:
-    """Returns True if the words of an error, in lower case, say "invalid" or "bad request" and no cause beside it."""
+    """Returns True if the words of an error, in lower case, say "invalid" or "bad request" and no cause beside it, or
+    nothing at all."""
     rest, bare = _BARE.subn(" ", words)
-    return bare > 0 and count_words(_AROUND.sub(" ", rest)) < _CAUSE
+    return count_words(_AROUND.sub(" ", rest)) < (_CAUSE if bare else 1)
 
 
 def count_words(text: str) -> int:
