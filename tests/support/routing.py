@@ -479,6 +479,7 @@ def fail(
     retry_same: bool = False,
     status: int = 0,
     explicit: bool = True,
+    unexplained: bool = False,
 ) -> ProviderFailure:
     """A provider's failure."""
     return ProviderFailure(
@@ -488,4 +489,5 @@ def fail(
         retry_after=retry_after,
         retry_same=retry_same,
         explicit=explicit,
+        unexplained=unexplained,
     )

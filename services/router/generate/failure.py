@@ -59,6 +59,7 @@ def why_given_up(
             f"The provider refused the content. {story}", reason="CONTENT_REFUSED", metadata=metadata
         )
     if why == "INVALID_REQUEST" and root is not None:
+        root = next((f for f in failed if not f.unexplained), root)
         return InvalidArgument(
             [FieldViolation("generation", f"{root.candidate.target} says: {root.message}")],
             reason="INVALID_REQUEST",

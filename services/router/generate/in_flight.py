@@ -106,6 +106,7 @@ class InFlight(Struct):
                 attempt.provider.route,
                 failure.next_route,
                 bool(failure.spare_parts - taken),
+                failure.unexplained,
             )
         )
 

@@ -75,6 +75,8 @@ class Failed(Struct, frozen=True):
     next_route: RoutePart | None = None
     #: Another route that the request has not taken may be, though it is out of service too.
     spare_route: bool = False
+    #: It was refused as wrong, and nothing said what is wrong.
+    unexplained: bool = False
 
     @property
     def of_request(self) -> bool:
@@ -154,7 +156,9 @@ def next_step(
         if candidate.target not in refused and _affordable(candidate, failed, envelope)
     ]
     broken = {
-        f.candidate.model.provider for f in failed if f.error_class in OF_PROVIDER and f.next_route is None
+        f.candidate.model.provider
+        for f in failed
+        if f.unexplained or (f.error_class in OF_PROVIDER and f.next_route is None)
     }
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
         if last.next_route is not None and not _spent_on_routes(failed, envelope, others):
@@ -214,12 +218,13 @@ def _spent_on_routes(failed: Sequence[Failed], envelope: Envelope, others: Seque
 
 def _callers_fault(plan: Plan, failed: Sequence[Failed], envelope: Envelope) -> bool:
     """Returns True if the request is at fault: every target that was called refused it. After one that is known to
-    refuse requests of this kind, the next is called too."""
+    refuse requests of this kind, the next is called too; and after a first refusal that gives no reason."""
     said = [f for f in failed if f.next_route is None]
     if not said or any(f.error_class is not ErrorClass.INVALID_REQUEST for f in said):
         return False
     more = len(failed) < envelope.max_attempts and _remaining(plan, failed)
-    return not (failed[-1].candidate.health.suspect and more)
+    doubtful = failed[-1].candidate.health.suspect or (said[-1].unexplained and len(said) == 1)
+    return not (doubtful and more)
 
 
 def _again(last: Failed, failed: Sequence[Failed]) -> bool:

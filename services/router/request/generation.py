@@ -137,6 +137,7 @@ class ProviderFailure(Exception):
     time, or its key has been replaced since. `explicit`: classified by a machine-readable code, a status or the
     connection; False: by prose, which may repeat what this caller wrote, so it is no evidence about an account unless
     unrelated requests agree. `unsupported`: the feature that this model does not support, None: not known.
+    `unexplained`: a wrong request, as it seems: nothing names a fault that everyone would find.
     `least_window`: the smallest context window that may hold a prompt that was too long, in tokens; 0: any may, None:
     not stated. `next_route`: the part of the provider's route that failed, where another serves in its place; None:
     there is none, or the route is not to blame. `spare_parts`: the names of the keys, or endpoints, that may be
@@ -158,6 +159,7 @@ class ProviderFailure(Exception):
         explicit: bool = True,
         unsupported: Unsupported | None = None,
         least_window: int | None = None,
+        unexplained: bool = False,
     ) -> None:
         super().__init__(f"{error_class}: {message}")
         self.error_class = error_class
@@ -169,6 +171,7 @@ class ProviderFailure(Exception):
         self.explicit = explicit
         self.unsupported = unsupported
         self.least_window = least_window
+        self.unexplained = unexplained
         self.at_fault = True
         self.next_route: RoutePart | None = None
         self.spare_parts: frozenset[str] = frozenset()

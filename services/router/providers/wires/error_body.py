@@ -52,6 +52,7 @@ _PARTS = (
     "raw",
     "innererror",
     "inner_error",
+    "upstream_error",
     "error_details",
     "fault",
     # MiniMax: {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}.

@@ -56,7 +56,7 @@ _TABLE: tuple[tuple[ErrorClass, str], ...] = (
         " insufficient_user_quota billing_hard_limit_reached billing_not_active billing_disabled billing_error"
         " blocked_api_access exceeded_current_quota token_quota_reached service_quota_exceeded arrearage"
         " invalid_payment_instrument payment_required credit_balance_too_low out_of_credits credits_exhausted"
-        " spend_limit_exceeded spending_limit_reached account_overdue set_limit_exceeded",
+        " spend_limit_exceeded spending_limit_reached usage_limit_reached account_overdue set_limit_exceeded",
     ),
     (
         ErrorClass.AUTHENTICATION,
@@ -113,7 +113,7 @@ _WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
         ErrorClass.QUOTA_EXHAUSTED,
         re.compile(
             r"overdue|arrear|(?:insufficient|notenough|lack|low)(?:account|user)?(?:quota"
-            r"|balance|credit|fund)"
+            r"|balance|credit|fund|budget)"
             r"|(?:balance|credits?|quota)(?:insufficient|notenough|exhausted|depleted)|paymentrequired"
             r"|^(?:budget|spend(?:ing)?limit)exceeded"
         ),

@@ -68,7 +68,8 @@ RULES: tuple[Rule, ...] = (
         r"|\bextra usage\b|\b(weekly|monthly)\b[^.]{0,12} (limit|quota|usage|allowance)\b|inference limit"
         r"|\b(limit|quota|usage|allowance)s? (is |are |was |has been |have been )?(used up|exhausted)\b"
         r"|usage limit|subscription quota|free (quota|allocation|tier) .{0,30}(exhausted|used up|run out)"
-        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?exceeded\b|\b(exceeded|crossed) budget\b"
+        r"|\bused up (all )?(of )?your\b|\bbudget (has been |was |is )?(exceeded|exhausted|depleted)\b"
+        r"|\b(exceeded|crossed) budget\b"
         r"|failure to pay|\bunpaid\b|\bpast[ -]due\b|\boverdue\b|payment (method|instrument)"
         r"|payment required"
         r"|余额不足|欠费|充值|额度(已)?(用完|用尽|耗尽|不足)|(当日|今日|每日|每月|本月).{0,12}(上限|限额)",
@@ -92,7 +93,8 @@ RULES: tuple[Rule, ...] = (
         r"|exceed.{0,20} context\b"
         # n_keep: 9750>= n_ctx: 8192, of llama.cpp and its like
         r"|^\* \d{1,9} ?>=? \* \d{1,9}$"
-        r"|context (length|size|limit) (has been |was |is )?(exceeded|only|overflow)|context overflow"
+        r"|context (length|size|limit|window) (has been |was |is )?(exceeded|only|overflow|too (large|long|big))"
+        r"|context overflow"
         r"|(longer|larger|greater|more|less|fewer|smaller) than the (model'?s )?(max\w{0,10} )?context"
         r"|(prompt|input|inputs|conversation|messages?) (is |are )?too long|too many tokens: "
         r"|exceeds the maximum number of (input )?tokens"
@@ -103,7 +105,8 @@ RULES: tuple[Rule, ...] = (
         r"|tokens? .{0,20}(more|greater|larger) than (the )?max|(tokens?|characters?) (is |are )?too long"
         r"|max(imum)? (input|prompt) (characters|tokens|length)"
         r"|prompt (exceeds|超)|超长|过长|长度超|最大长度|\btext fields? (that )?(is |are )?too (large|long)"
-        r"|\b(length|size) limit exceeded",
+        r"|\b(length|size) limit exceeded"
+        r"|\b(input|prompt|text|content) exceeds? (the )?(max(imum)?|allowed) (allowed )?(length|size)",
         (400, 403, 404, 413, 422, 500, _UNSTATED),
     ),
     rule(
@@ -116,6 +119,7 @@ RULES: tuple[Rule, ...] = (
         r"|sensitive (information|words)"
         r"|\b(prompt|response|request|input|output) (was|were|has been) (filtered|blocked)\b"
         r"|responsible ai\b|inappropriate content|\bis unsafe\b|cybersecurity risk|\(102[67]\)"
+        r"|\b(considered|deemed|classified as) (an? |too )?(high[ -]?risk|risky|unsafe|harmful|sensitive|dangerous)"
         r"|data inspection|blocked (input|output|by our)|敏感|不安全|违规",
         (400, 403, 422, 498, 500, 502, _UNSTATED),
     ),
@@ -140,7 +144,8 @@ RULES: tuple[Rule, ...] = (
         r"|\* model is not (currently )?supported"
         r"|\b(requested|selected|specified) model ([^ ]{1,60} )?(is )?not supported"
         r"(?! (for|with|by|in|when|on|via)\b)"
-        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model \* is not (currently )?supported"
+        r"|(^|[.:] ?|\bthe (requested |specified |selected )?)model (\* )?(is )?not (currently )?supported"
+        r"(?! (for|with|by|in|when|on|via)\b)"
         r"|模型(不存在|已下线)"
         r"|\bllm provider not provided\b|\bcatalog(ue)? entry\b|\bto use this model\b",
         (400, 403, 410, 422, _UNSTATED),
@@ -150,8 +155,9 @@ RULES: tuple[Rule, ...] = (
         r"\bapi[ -]?key.{0,12}(not valid|expired|invalid|not found)|\bvalid api key\b"
         r"|(invalid|incorrect|missing|wrong|no) (api|x-api)[ -]key"
         r"|\bapi key (is|has|does|was) (not?|been)\b"
+        r"|\bno (auth(entication)? )?credentials?\b"
         r"|\blogin fail|invalid authentication|\bunauthenticated\b|\bunauthorized\b"
-        r"|location is not supported"
+        r"|location is not supported|unsupported (country|countries|region|territor|location)"
         rf"|\b(organi[sz]ation|account|project|workspace|team)\b.{{0,40}}(has been"
         rf"|is|was|have been) {_DENIED}"
         r"|not available in your (country|region)"
@@ -167,6 +173,13 @@ RULES: tuple[Rule, ...] = (
         r"|(model|server|engine|service|system) (is )?((currently|too|really) )?busy",
         (424, 429, 500, 502, 503, _UNSTATED),
     ),
+    # As a 400 too: gateways without a server that is free just now.
+    rule(
+        ErrorClass.OVERLOADED,
+        r"\btemporarily (unavailable|overloaded|down)\b|\b(retry|try again) (in|after) \d"
+        r"|\bno (deployment|instance|channel|worker|server|backend|replica)s? (is |are )?(currently )?available\b",
+        (400, 404, 422),
+    ),
     rule(
         ErrorClass.RATE_LIMITED,
         r"throttl|rate limit|too many requests|request rate\b|requests? too (fast|frequent|quick)|频率|并发",
@@ -176,7 +189,11 @@ RULES: tuple[Rule, ...] = (
     rule(
         ErrorClass.MALFORMED,
         r"\bfailed to parse (fc|function calls?|tool calls?)\b(?! arg)"
-        r"|\bmodel output (became|is|was) (abnormal|malformed)",
+        r"|\bmodel output (became|is|was) (abnormal|malformed)"
+        r"|\bmalformed (function|tool) ?calls?\b"
+        r"|\bno (valid )?(response|output|answer|completion) (was )?(generated|produced)\b"
+        # Of what gpt-oss writes between its channels.
+        r"|\bunknown (recipient|channel|role): ?(?!system|developer|user|assistant|tool|function)",
         (400, 500),
     ),
     # As a 400 too: FastChat (code 50001), LM Studio, gateways.
@@ -184,13 +201,20 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.SERVER_ERROR,
         r"internal (server )?error\b|\bcrashed\b|\bconnection (error|refused|reset|failed)|out of memory"
         r"|\bcuda\b"
-        r"|\bunexpected (server )?error\b"
+        r"|\b(unexpected|unknown) (server )?(error|status)\b"
+        r"|\b(failed to load|error loading) (the )?(model|tokenizer|adapter|weights|engine)\b"
+        # A gateway that found nothing where its upstream's answer should be; what is sent is never empty.
+        r"|\bline 1 column [01] \(char 0\)|\bjson at position 0\b|\bunexpected token <"
+        r"|\b(pars|decod|deserializ|unmarshal|read)\w{1,8} (the )?(upstream|provider|backend|model)('s)?"
+        r" (response|answer)"
+        r"|\b(empty|no|null|invalid|bad) (response|reply|answer|output) (was )?((received|returned) )?(from|by)\b"
+        r"|\breturned (an? )?(empty|no|null|invalid|bad|unexpected) (response|reply|answer|output|body)\b"
         # The server's program broke off, in JavaScript's or Python's words.
         r"|\bcannot read propert|\bobject has no attribute\b|\bis not iterable\b|\bimport failed\b"
         r"|\bindex out of range\b|\bpositional arguments?\b"
         # A gateway without the server behind it.
         r"|\bupstream request failed\b(?!:)|\bendpoint is unavailable\b|\bis degraded\b"
-        r"|\bdegraded function\b|响应异常|服务异常",
+        r"|\bdegraded function\b|(响应|服务器?|网络|系统)(异常|错误|故障|超时)",
         (400, 403, 404, 409, 422),
     ),
     # Mistral: a plain 500 (code 1100 or 3505) that says it is out of capacity.

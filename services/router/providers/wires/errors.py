@@ -16,7 +16,7 @@ from services.router.providers.wires.error_body import MAX_PROSE, ErrorBody, rea
 from services.router.providers.wires.error_rules import Verdict, break_class, class_of_status, verdict_of
 from services.router.providers.wires.fields import as_dict, as_str
 from services.router.providers.wires.limits import refill_wait
-from services.router.providers.wires.unsupported import feature_meant
+from services.router.providers.wires.unsupported import feature_meant, is_explained
 from services.router.providers.wires.waits import answered_at, body_wait, days_end, header_wait, is_days_quota
 from services.router.request.generation import ProviderFailure
 
@@ -96,6 +96,7 @@ def sanitise(failure: ProviderFailure, hide: Callable[[str], str], request_body:
         failure.error_class = class_of_status(status if status >= 400 else 0)
         failure.retry_same = failure.error_class in _RETRY_SAME
         failure.explicit = status != 403
+        failure.unexplained = failure.error_class is ErrorClass.INVALID_REQUEST
     failure.message = redact(hide(failure.unredacted or failure.message))
     failure.args = (f"{failure.error_class}: {failure.message}",)
     failure.unredacted = failure.deciding_words = ""
@@ -171,6 +172,7 @@ def _failure(
         retry_same=again and found.error_class in _RETRY_SAME and found.transient is not False,
         usage=usage,
         explicit=found.explicit,
+        unexplained=found.error_class is ErrorClass.INVALID_REQUEST and not is_explained(error),
     )
     if found.error_class is ErrorClass.UNSUPPORTED_HERE:
         failure.unsupported = feature_meant(error)

@@ -24,7 +24,7 @@ _FAULTS = (
     r"\bmissing\b|\bfield required\b|\b(?:is|are) (?:a )?required\b"
     r"|\brequired (?:oneof )?(?:parameter|field|property|key|argument)"
     r"|\bmust (?:provide|have an? (?:message|content|role|name|id))\b"
-    r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b|\bnot specified\b"
+    r"|\bmust be (?:set|provided|present|specified|supplied|defined)\b(?! to\b)|\bnot specified\b"
     r"|\bonly allowed when [^ ]{1,40} (?:is|are) (?:specified|set|provided|present)\b"
     r"|\bhas to be defined\b|\bwithout (?!th(?:e|is|at)\b)",
     # Of a wrong type / expected a string, got null / should be a valid list / neither str nor list
@@ -54,13 +54,14 @@ _FAULTS = (
     r"|\bstring too (?:long|short)\b|\bat most \d{1,4} characters\b|\bdoes not match any\b"
     r"|\bdoes not match to\b",
     # Images and documents that cannot be read
-    r"\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b(?! propert)"
+    r"\b(?:could not|unable to|cannot|failed to) (?:process|read|decode|preprocess|identify|load)\b"
+    r"(?! propert| (?:the |your |this )?(?:request|input)\b)"
     r"|\bvalid (?:image|pdf|url)\b|\b(?:invalid|illegal) (?:base64|image)|\bbase64 data\b"
     r"|\bbase64 encoding is\b|\bdecoding failed\b|\binvalid characters\b"
     r"|\bmatch the (?:provided|declared) (?:media|mime)"
     r"|\b(?:image|url|document|file) (?:data )?is not valid\b|\bto be valid\b",
     # Of Chinese vendors: empty, missing, must be filled in
-    r"不能为空|缺少|缺失|必填",
+    r"不能为空|缺少|缺失|必填|图[片像][^，。]{0,10}(?:解析|无法|损坏|无效)",
 )
 _WORDS = re.compile("|".join(_FAULTS))
 
@@ -68,30 +69,37 @@ _WORDS = re.compile("|".join(_FAULTS))
 #: ("invalid params, tool names are not allowed to be [search]").
 _BARE = re.compile(
     r"(?:\brequest contains an? |\bclient specified an? |\bone or more )?"
-    r"(?:\b(?:invalid|illegal|incorrect|bad) (?:api )?(?:requests?|arguments?|inputs?|params?|parameters?|payload"
-    r"|prompt|tool schema|values?|token)\b"
+    r"(?:\b(?:invalid|illegal|incorrect|bad) (?:[\w-]{1,20} ){0,2}(?:requests?|arguments?|inputs?|params?"
+    r"|parameters?|payload|prompt|tool schema|values?|token|data)\b|\bprecondition (?:check )?failed\b"
     r"|\b(?:request|parameters?|params?|input|schema|property|value|data|body)\b[^.:]{0,32}? (?:(?:is|are) )?"
     r"(?:not valid|invalid|illegal|incorrect)\b"
-    r"|\brequest failed with status code \d{3}\b|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$"
+    r"|\b(?:could not|unable to|cannot|failed to) process (?:the |your |this )?(?:request|input)\b"
+    r"|\bunprocessable (?:entity|content)\b|\brequest failed with (?:status code|status|http) \d{3}\b"
+    r"|\b(?:input )?validation errors?\b|\bis not valid\b|\bnot valid$"
     r"|\bbad\b|\bincorrect\b"
     r"|(?:参数|格式)[^，。,. ]{0,6}(?:有误|错误|非法|无效|不正确|不合法))"
 )
 #: Advice and frames around a cause.
 _AROUND = re.compile(
-    r"\b(?:please|learn more|for (?:more|further|details)|see also)\b[^.]*|请检查[^，。]*|\brequest id:? ?[\w-]+"
-    r"|\bprovider returned error\b|\bthe model returned the following errors:|\breceived model group=.*"
+    r"\b(?:please|check (?:the|your)|learn more|for (?:more|further|details)|see also)\b[^.]*"
+    r"|请检查[^，。]*|\brequest id:? ?[\w-]+"
+    r"|\bprovider returned error\b|\berror from provider(?: \([^)]{1,40}\))?|\bupstream request failed\b"
+    r"|\bthe model returned the following errors:|\breceived model group=.*"
 )
 #: Words that a cause has at least.
 _CAUSE = 4
 
 
-def is_fault(words: str) -> bool:
-    """Returns True if the words of an error, in lower case, name a fault that everyone would find, or no cause beside
-    "invalid" or "bad request"."""
-    if _WORDS.search(words):
-        return True
+def names_fault(words: str) -> bool:
+    """Returns True if the words of an error, in lower case, name a fault that everyone would find."""
+    return _WORDS.search(words) is not None
+
+
+def is_bare(words: str) -> bool:
+    """Returns True if the words of an error, in lower case, say "invalid" or "bad request" and no cause beside it, or
+    nothing at all."""
     rest, bare = _BARE.subn(" ", words)
-    return bare > 0 and count_words(_AROUND.sub(" ", rest)) < _CAUSE
+    return count_words(_AROUND.sub(" ", rest)) < (_CAUSE if bare else 1)
 
 
 def count_words(text: str) -> int:

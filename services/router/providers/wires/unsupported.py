@@ -19,13 +19,14 @@ from __future__ import annotations
 import re
 
 from services.router.providers.wires.error_body import ErrorBody
-from services.router.providers.wires.request_faults import count_words, is_fault
+from services.router.providers.wires.error_codes import is_everyones
+from services.router.providers.wires.request_faults import count_words, is_bare, names_fault
 from services.router.request.features import Feature, Unsupported
 
 _NOT = r"(?:not|n['\u2019]t|never|cannot|no longer)(?: (?:be|been|currently|yet|fully|natively|also)){0,2}"
 _FIELD = r"(?:argument|param|field|key|propert|option|keyword)"
 _PLACE = r"(?:model|endpoint|deployment|api version|engine|operation|server|backend|region|tier)"
-_MODE = r"(?:thinking|reasoning|streaming|non-streaming|json|strict|multistep)"
+_MODE = r"(?:prefix|thinking|reasoning|streaming|non-streaming|json|strict|multistep)"
 
 #: One line for each thing that is said, with an example; joined to one expression.
 _SAID = (
@@ -61,6 +62,8 @@ _SAID = (
     r"\b(?:cannot|can['\u2019]t|may not|may only|can only) (?:both )?be (?:both )?"
     r"(?:used|combined|specified|set|enabled|mixed|turned|provided)\b(?! while\b)"
     r"|\bincompatible\b|\bmutually exclusive\b",
+    # header is required: callers send none / Stream must be set to true
+    r"\bheaders?\b|\bmust be set to\b|\bstream must\b",
     # "auto" tool choice requires --enable-auto-tool-choice
     r"\brequires? (?:--|the --|a newer|api version|stream|thinking|reasoning|an? \w{1,12} model)",
     # schema must not contain $ref keyword / either content or tool_calls, but not both / must be defined when using
@@ -87,6 +90,7 @@ _WORDS = re.compile("|".join(_SAID))
 
 #: Of a fault inside a server (500), or of a model that is not found (404): only what leaves no doubt.
 _PLAIN_WORDS = re.compile(
+    r"\bextra inputs are not permitted|\b(?:item|file|response|conversation) with (?:the )?id \*|"
     r"\b(?:image|audio|video|pdf|tool|vision|multi-?modal)s?(?: (?:input|use|calling|call|choice))?s?"
     r" (?:is|are) not (?:currently )?supported\b"
     r"|\brequires --|\bno (?:endpoints|providers) found that (?:support|can handle)|\bonly supported in\b"
@@ -103,7 +107,7 @@ _IN_NAMES = re.compile(
     r"|encrypted_content|redacted_thinking|\bsignature\b|\bthinking\.thinking\b"
     r"|invalid value at [^ ]{0,120}(?:response_schema|function_declarations)"
     r"|\b(?:invalid|unknown|unexpected|illegal) (?:message )?role:? ?['\"`]?(?:system|developer)\b"
-    r"|\bgot:? ['\"`]?(?:system|developer)\b|<\|\w{1,24}\|>"
+    r"|\b(?:got|tag|variant|received|value):? ['\"`]?(?:system|developer)\b|<\|\w{1,24}\|>"
 )
 
 #: Of sampling and penalties, whose bounds are the same nearly everywhere.
@@ -231,9 +235,19 @@ def is_unsupported(error: ErrorBody, status: int) -> bool:
         return False
     if _WORDS.search(error.prose) or _IN_NAMES.search(error.words) or _is_bound_of_model(error):
         return True
-    if status == 0 or count_words(error.prose) < _SENTENCE or is_fault(error.words):
-        return False
-    return _first_named(error)[0] not in _ALIKE or not _OUT_OF_RANGE.search(error.words)
+    return (
+        status != 0
+        and count_words(error.prose) >= _SENTENCE
+        and not is_bare(error.words)
+        and not is_explained(error)
+    )
+
+
+def is_explained(error: ErrorBody) -> bool:
+    """Returns True if an error says what is wrong with the request, so that everyone would say it."""
+    if is_everyones(error.codes) or names_fault(error.words):
+        return True
+    return _first_named(error)[0] in _ALIKE and _OUT_OF_RANGE.search(error.words) is not None
 
 
 def _is_bound_of_model(error: ErrorBody) -> bool:

@@ -120,6 +120,24 @@ async def test_a_bad_request_is_the_callers() -> None:
     assert h.providers.calls == ["a/m"]
 
 
+async def test_a_bad_request_without_a_reason_is_tried_at_one_other_provider() -> None:
+    """It may serve. Where it refuses as well, the caller is told the reason that anyone gave."""
+    bare = fail(ErrorClass.INVALID_REQUEST, unexplained=True)
+    h = Harness(THREE, {"a/m": [bare], "b/m": ["served"]})
+    assert (await h.generate.whole(h.catalog, TENANT, generation())).text == "served"
+    assert h.providers.calls == ["a/m", "b/m"]
+    h.assert_settled()
+    h = Harness(THREE, {"a/m": [bare], "b/m": [fail(ErrorClass.INVALID_REQUEST)]})
+    with pytest.raises(InvalidArgument) as caught:
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert "b/m says" in caught.value.violations[0].description
+    assert h.providers.calls == ["a/m", "b/m"]
+    h = Harness(THREE, {"a/m": [bare], "b/m": [bare]})
+    with pytest.raises(InvalidArgument):
+        await h.generate.whole(h.catalog, TENANT, generation())
+    assert h.providers.calls == ["a/m", "b/m"]
+
+
 async def test_the_fallbacks_own_400_does_not_hide_the_real_failure() -> None:
     """Named regression: after an outage, a fallback's 400 is not what the caller is told."""
     bad = fail(ErrorClass.INVALID_REQUEST)

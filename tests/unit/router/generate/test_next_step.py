@@ -69,18 +69,38 @@ def test_regression_a_refused_prefill_keeps_to_the_envelope_like_any_other_attem
     assert step.candidate.target == "a/m"
 
 
-def asked_after_a_refusal(error_class: ErrorClass) -> list[str]:
-    """The targets that are asked one by one after the first of four, where each refuses with a class."""
+def asked_after_a_refusal(
+    error_class: ErrorClass, *, unexplained: bool = False, attempts: int = 9, first: int = 0
+) -> list[str]:
+    """The targets that are asked one by one after one of four, where each refuses with a class."""
     known = catalog(*[[model(target)] for target in ("a/m", "b/m", "b/n", "c/m")])
     candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
     plan = Plan(candidates, (), Policy("default", ((Weighted("a/m"),),)))
-    failed = [Failed(candidates[0], error_class, "", 1000.0)]
+    failed = [Failed(candidates[first], error_class, "", 1000.0, unexplained=unexplained)]
     asked = []
-    while isinstance(step := next_step(plan, failed, Envelope(1060.0, 9), 1001.0), Try):
+    while isinstance(step := next_step(plan, failed, Envelope(1060.0, attempts), 1001.0), Try):
         assert not step.spends_retry
         asked.append(step.candidate.target)
-        failed.append(Failed(step.candidate, error_class, "", 1001.0))
+        failed.append(Failed(step.candidate, error_class, "", 1001.0, unexplained=unexplained))
     return asked
+
+
+def test_after_a_refusal_without_a_reason_one_other_provider_is_asked() -> None:
+    """Nothing shows that it would refuse too; where it does, without a reason or with one, the request is wrong."""
+    invalid = ErrorClass.INVALID_REQUEST
+    assert asked_after_a_refusal(invalid, unexplained=True) == ["b/m"]
+    assert asked_after_a_refusal(invalid, unexplained=True, attempts=1) == []
+    # The same provider's other model comes last.
+    assert asked_after_a_refusal(invalid, unexplained=True, first=1) == ["a/m"]
+    known = catalog(*[[model(target)] for target in ("b/m", "b/n", "c/m")])
+    candidates = tuple(candidate_of(known, m, 10) for m in known.models.values())
+    plan = Plan(candidates, (), Policy("default", ((Weighted("b/m"),),)))
+    bare = Failed(candidates[0], invalid, "", 1000.0, unexplained=True)
+    step = next_step(plan, [bare], Envelope(1060.0, 4), 1001.0)
+    assert isinstance(step, Try)
+    assert step.candidate.target == "c/m"
+    explained = Failed(step.candidate, invalid, "", 1001.0)
+    assert next_step(plan, [bare, explained], Envelope(1060.0, 4), 1002.0) == GiveUp("INVALID_REQUEST")
 
 
 def test_what_one_model_does_not_support_is_asked_of_all_others() -> None:

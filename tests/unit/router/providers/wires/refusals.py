@@ -332,7 +332,7 @@ SERVERS = _rows(
     ("openai_compatible", 400, {"error": {"message": "tool_choice 'required' is incompatible with thinking enabled", "type": "invalid_request_error"}}, HERE, True, "code"),
     ("openai_compatible", 400, _error("<400> InternalError.Algo.InvalidParameter: The tool_choice parameter does not support being set to required or object in thinking mode", code="invalid_parameter_error"), HERE, True, "code"),
     ("openai_compatible", 400, _error("parameter.enable_thinking must be set to false for non-streaming calls", code="invalid_parameter_error"), HERE, True, "code"),
-    ("openai_compatible", 400, {"detail": "Stream must be set to true"}, WRONG, False, "code"),
+    ("openai_compatible", 400, {"detail": "Stream must be set to true"}, HERE, True, "code"),
     ("openai_compatible", 400, _error("image input is not supported", param="messages[0].content[1].image_url", code="unsupported_image"), HERE, True, "code"),
     ("openai_compatible", 400, _error("Model does not support images. Please use a model that does."), HERE, True, "lmstudio-ai/lmstudio-bug-tracker#362"),
     ("openai_compatible", 400, {"error": "'response_format.type' must be 'json_schema' or 'text'"}, HERE, True, "code"),

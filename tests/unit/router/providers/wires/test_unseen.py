@@ -5,9 +5,10 @@ owner/repository#number, a file as owner/repository:path, a page, "code" for wha
 or "memory" for what was written from memory in a vendor's manner, its wording unchecked. A status of 200 is an error
 inside an answer. Names of callers, models and files are changed.
 
-Batches 8 to 10 are bodies as they were found, none chosen for its difficulty, less those whose words stood in the
-table already. `why`: the reason of the label. `also`: the other class that a careful reader may give. `still`: the
-class that is given today to a row which is known to be wrong.
+Batches from 8 on are bodies as they were found, none chosen for its difficulty, less those that stood in the table
+already. `why`: the reason of the label. `also`: the other class that a careful reader may give. `still`: the class
+that is given today to a row which is known to be wrong. `asked`: a wrong request by its class, and yet another
+provider is asked, since nothing says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,21 @@ def test_an_error_has_the_class_that_it_was_given(row: dict[str, Any]) -> None:
     """So others are asked exactly where they may serve."""
     given = [row["still"]] if "still" in row else [row["class"], *([row["also"]] if "also" in row else [])]
     assert _failure(row).error_class in map(C, given)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row["batch"] >= 11], ids=lambda row: row["why"])
+def test_others_are_asked_unless_everyone_would_refuse(row: dict[str, Any]) -> None:
+    """A refusal that names no fault of the request is no reason to ask nobody else."""
+    asked = {row.get("asked", False) or _asks_others(C(row["class"]))}
+    if "also" in row and not row.get("asked"):
+        asked.add(_asks_others(C(row["also"])))
+    failed = _failure(row)
+    assert (failed.unexplained or _asks_others(failed.error_class)) in asked
+
+
+def _asks_others(error_class: ErrorClass) -> bool:
+    """Returns True if other providers are asked after a failure of this class that is explained."""
+    return error_class not in (C.INVALID_REQUEST, C.CONTENT_REFUSED)
 
 
 def test_whoever_is_known_to_be_misread_is_asked_elsewhere_all_the_same() -> None:
@@ -95,6 +111,45 @@ def test_a_code_that_a_text_states_gives_way_to_a_fields_and_to_the_request() ->
     assert failed.error_class is C.QUOTA_EXHAUSTED
     request = json.dumps({"tools": [{"name": "insufficient_quota"}]}).encode()
     assert _asked(failed, request) is C.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "unexplained"),
+    [
+        (400, openai("Request contains an invalid argument."), True),
+        (400, openai("Invalid Responses API request"), True),
+        (
+            400,
+            openai("The request contains invalid parameters. Check the request body for any errors."),
+            True,
+        ),
+        (400, b"", True),
+        (422, b"", True),
+        (431, b"", True),
+        (400, b"<html><title>400 Bad Request</title></html>", True),
+        (400, openai("Unable to process request"), True),
+        (400, openai("messages: text content blocks must be non-empty"), False),
+        (400, openai("Conversation roles must alternate user/assistant"), False),
+        (400, openai("Could not process image"), False),
+        (400, openai("Invalid value", type=None, code="invalid_type"), False),
+        (400, openai("temperature: must be in the range [0, 2]"), False),
+    ],
+)
+def test_a_wrong_request_is_told_from_one_that_was_merely_refused(
+    status: int, body: Any, *, unexplained: bool
+) -> None:
+    """The class is the same; only the former is wrong for everyone."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    failed = WIRES["openai_compatible"].failure(status, {}, data)
+    assert failed.error_class is C.INVALID_REQUEST
+    assert failed.unexplained is unexplained
+
+
+def test_what_only_the_callers_own_words_explain_is_unexplained() -> None:
+    """The words that decided are in the request, so they say nothing, and no reason is left."""
+    failed = failure("openai_compatible", 400, openai("Bad value [overloaded] of the tool"))
+    sanitise(failed, str, json.dumps({"tools": [{"name": "overloaded"}]}).encode())
+    assert (failed.error_class, failed.unexplained) == (C.INVALID_REQUEST, True)
 
 
 def test_the_rows_are_wide_and_each_stands_once() -> None:
