@@ -28,9 +28,12 @@ from libs.rpc.convert import (
     timestamp_to_proto,
 )
 from libs.rpc.identity import require_operator
+from libs.rpc.receive import MessageBounds
 from libs.rpc.server import Registration
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["Diagnosis"].full_name
+#: Bytes of a request, which has no fields.
+REQUEST_BYTES = 1024
 _REMARK = {item: pb.SettingRemark.Value(f"SETTING_REMARK_{item.name}") for item in SettingRemark}
 _REMARK_FROM: dict[int, SettingRemark] = {number: item for item, number in _REMARK.items()}
 _KIND = {item: pb.StoreKind.Value(f"STORE_KIND_{item.name}") for item in StoreKind}
@@ -90,8 +93,10 @@ class DiagnosisServicer(diagnosis_pb2_grpc.DiagnosisServicer):
 
 
 def diagnosis_registration(servicer: DiagnosisServicer) -> Registration:
-    """Returns the registration for the process's server."""
-    return Registration(diagnosis_pb2_grpc.add_DiagnosisServicer_to_server, servicer, SERVICE)
+    """Returns the registration for the process's server. The request is empty; the longest message of all of a
+    server's registrations is what its connections take, so this one must not raise it."""
+    bounds = MessageBounds(message_bytes=REQUEST_BYTES, elements=REQUEST_BYTES)
+    return Registration(diagnosis_pb2_grpc.add_DiagnosisServicer_to_server, servicer, SERVICE, bounds=bounds)
 
 
 def diagnosis_to_proto(found: ServiceDiagnosis) -> pb.DiagnoseResponse:

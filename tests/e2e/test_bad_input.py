@@ -19,7 +19,9 @@ from pointsman.types.v1 import types_pb2
 
 from libs.errors import InvalidArgument, PointsmanError
 from libs.rpc.channel import connect, metadata
+from libs.rpc.server import TOLD
 from libs.rpc.status import from_rpc_error
+from services.router.bootstrap import REQUEST_BOUNDS
 from tests.e2e.catalogs import TENANT_KEY
 from tests.e2e.conftest import Shared
 from tests.support.http2 import call
@@ -299,11 +301,13 @@ async def test_bytes_that_are_no_message_are_a_wrong_request(shared: Shared) -> 
 
 
 async def test_a_prompt_beyond_what_the_transport_takes_is_refused(shared: Shared) -> None:
-    """40 MB: gRPC refuses it before it is held in memory."""
-    generation = good()
-    generation.messages[0].text = "word " * 8_000_000
-    error = await refused(shared.stack, "Generate", generation)
-    assert type(error).__name__ == "ResourceExhausted"
+    """40 MB, and what is just beyond the router's own bound, whatever else its server serves: gRPC refuses it before
+    it is held in memory."""
+    for size in (REQUEST_BOUNDS.message_bytes + TOLD, 40_000_000):
+        generation = good()
+        generation.messages[0].text = "word " * (size // 5)
+        error = await refused(shared.stack, "Generate", generation)
+        assert type(error).__name__ == "ResourceExhausted"
 
 
 LIMIT = ratelimit_pb2.Limit(
