@@ -194,7 +194,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bno (valid )?(response|output|answer|completion) (was )?(generated|produced)\b"
         # Of what gpt-oss writes between its channels.
         r"|\bunknown (recipient|channel|role): ?(?!system|developer|user|assistant|tool|function)",
-        (400, 500),
+        (400, 422, 500),
     ),
     # As a 400 too: FastChat (code 50001), LM Studio, gateways.
     rule(
