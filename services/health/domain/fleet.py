@@ -37,7 +37,7 @@ class Fleet:
         self._settings = settings
         self._degraded = degraded or DegradedSettings()
         self._rng = rng
-        #: What operators have said, which stands above the evidence.
+        #: Operators' words, which stand above the evidence.
         self.controls = Controls()
         self._judgements: dict[Target, Judgement] = {}
         self._models: dict[str, list[Target]] = {}

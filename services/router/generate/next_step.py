@@ -155,11 +155,7 @@ def next_step(
         for candidate in _remaining(plan, failed)
         if candidate.target not in refused and _affordable(candidate, failed, envelope)
     ]
-    broken = {
-        f.candidate.model.provider
-        for f in failed
-        if f.unexplained or (f.error_class in OF_PROVIDER and f.next_route is None)
-    }
+    broken = _broken_providers(failed)
     if last.candidate.target not in refused and _affordable(last.candidate, failed, envelope):
         if last.next_route is not None and not _spent_on_routes(failed, envelope, others):
             return Try(last.candidate, spends_retry=False, prefill=_takes_prefill(last.candidate, failed))
@@ -207,6 +203,16 @@ def _dependence(
         candidate.target in outlook.avoided,
         final and not candidate.entry.last_resort,
     )
+
+
+def _broken_providers(failed: Sequence[Failed]) -> set[str]:
+    """Returns the providers whose other models come after other providers: a fault of theirs as a whole, or a refusal
+    that names none of the request. One whose key or endpoint alone failed is not among them."""
+    return {
+        f.candidate.model.provider
+        for f in failed
+        if f.unexplained or (f.error_class in OF_PROVIDER and f.next_route is None)
+    }
 
 
 def _spent_on_routes(failed: Sequence[Failed], envelope: Envelope, others: Sequence[Candidate]) -> bool:

@@ -60,7 +60,7 @@ class ProviderRoutes:
         self._clock = clock
         self._rng = rng
         self._outages = Outages(rng)
-        #: What is out of service; empty: nothing is, and nobody has to ask here. Read-only.
+        #: Keys and endpoints out of service; empty: nobody has to ask here. Read-only.
         self.places_out: Mapping[Place, float] = self._outages.places
         #: The catalog of which all places that are out were looked at.
         self._seen: Catalog | None = None
